@@ -1,0 +1,294 @@
+/* dmsr.h: all that a plugin sees, and the only header it includes.
+ *
+ * A plugin is one const struct dmsr_plugin. Built in, it is listed in a table; as a shared object in plugin_dir it exports one
+ * symbol `dmsr_plugin` of that type. Everything runs on the loop's thread and never blocks. Instances are opaque.
+ *
+ * Verdicts (base/err.h): OK taken, the callee owns it; AGAIN not taken, wait for resume; ERR not taken, see err.
+ * Plugins judge, they do not retry: after failed() an instance is dead but for close(); the job decides whether to open another.
+ * No callback is called from inside the verb that caused it: an instance answers from its own events or a loop_task. */
+#ifndef DMSR_H
+#define DMSR_H
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/cursor.h"
+#include "base/err.h"
+#include "base/failpoint.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/mem.h"
+#include "base/settings.h"
+#include "model/batch.h"
+#include "model/match.h"
+
+#define DMSR_ABI 1
+
+/* ---- options ------------------------------------------------------------------------------------------------- */
+enum dmsr_option_type {
+	DMSR_OPT_STRING, DMSR_OPT_INT, DMSR_OPT_BOOL,
+	DMSR_OPT_BYTES,      /* 65536 or "64KiB", "1MB" -> int */
+	DMSR_OPT_DURATION,   /* milliseconds or "500ms", "10s", "5m", "1h" -> int, milliseconds */
+	DMSR_OPT_ENUM,       /* one of `values` */
+	DMSR_OPT_LIST,       /* list of strings */
+};
+enum dmsr_option_flags { DMSR_OPT_REQUIRED = 1, DMSR_OPT_SECRET = 2, DMSR_OPT_LIVE = 4 /* may change while the job runs */,
+	DMSR_OPT_CODEC = 8 /* ENUM: the value names a codec, whose options are accepted beside it in the same object */ };
+struct dmsr_option {
+	const char *name;
+	uint8_t type;        /* enum dmsr_option_type */
+	uint8_t flags;
+	const char *dflt;    /* in text form; NULL: none */
+	const char *values;  /* ENUM: "a|b|c" */
+	int64_t min, max;    /* INT, BYTES, DURATION; both 0: no limits */
+	const char *help;    /* one sentence, for the man page, the schema and the form */
+};
+
+/* ---- what every instance is given ----------------------------------------------------------------------------- */
+struct dmsr_codec;
+struct dmsr_env {
+	struct loop *loop;
+	const char *job;     /* its name, for log lines */
+	const char *uid;     /* its uid: [0-9a-z]{26}, never used twice */
+	const char *name;    /* "source", the target's name, "streamer" */
+	const char *scratch; /* a directory of the instance's own for files that may vanish with the process (spools); made, emptied at start by the job */
+	const char *data;    /* a directory of the job's own that lasts as long as the job */
+	const struct dmsr_codec *(*codec)(const char *name); /* a codec by name; NULL: no such. Open it with the instance's own settings (DMSR_OPT_CODEC) */
+};
+
+enum dmsr_mode { DMSR_FULL_LOAD = 1, DMSR_CDC = 2, DMSR_FULL_LOAD_AND_CDC = 3 /* the bits */ };
+
+/* One finding of a preflight. */
+enum dmsr_check_level { DMSR_CHECK_OK, DMSR_CHECK_WARNING, DMSR_CHECK_ERROR };
+struct dmsr_check {
+	const char *id;      /* stable: "postgres.wal-level" */
+	enum dmsr_check_level level;
+	const char *object;  /* what it is about: a table, a setting */
+	const char *message; /* a sentence */
+	const char *fix;     /* the exact statement or setting; NULL: none */
+};
+
+/* A table that is loaded already: its rows are those of the snapshot at lsn; changes before that are in them. */
+struct dmsr_loaded {
+	const char *schema, *name;
+	struct position at;
+};
+
+struct dmsr_instance; /* opaque; each plugin defines its own struct and casts */
+
+/* ---- source --------------------------------------------------------------------------------------------------- */
+struct dmsr_load_progress {
+	const char *schema, *name;
+	int64_t rows, bytes;                    /* read so far */
+	int64_t rows_total, bytes_total;        /* estimates; -1 unknown */
+	bool done;
+};
+struct dmsr_source_stat {
+	struct position received;               /* newest position read */
+	struct position confirmed;              /* newest told to the server */
+	uint64_t server_lsn;                    /* newest the server has, as far as known */
+	int64_t lag_bytes;                      /* server_lsn - confirmed; -1 unknown */
+	int64_t last_event_us;                  /* wall clock of the newest message, keepalives included */
+	int64_t last_commit_us;                 /* commit time of the newest transaction read */
+	bool connected, paused;
+	uint64_t spool_bytes;                   /* in-progress transactions held */
+	const char *phase;                      /* "connecting" "preparing" "loading" "streaming" ... */
+	const char *slot, *slot_status;         /* PostgreSQL; NULL: none */
+	int64_t retained_bytes, safe_bytes;     /* log kept for us; what is left before it is lost; -1 unknown */
+};
+struct dmsr_source_host {
+	void *ctx;
+	struct dmsr_env env;
+	/* OK: the batch is the host's. AGAIN: keep it, stop reading, wait for resume(). Never ERR. */
+	enum dmsr_verdict (*emit)(void *ctx, struct batch *b);
+	void (*progress)(void *ctx, const struct dmsr_load_progress *p);
+	/* Notes: small texts of the source's own that must survive (slot, start position, server identity). put is durable when done is
+	 * called (on the loop, e NULL or the reason); get sees the newest durable or pending value, NULL: none, borrowed until the next put. */
+	void (*note_put)(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg);
+	const char *(*note_get)(void *ctx, const char *key);
+	void (*finished)(void *ctx);            /* full-load: everything was emitted */
+	void (*failed)(void *ctx, const struct err *e); /* the instance is dead; close it */
+	void (*stopped)(void *ctx);             /* answer to stop() */
+};
+struct dmsr_source_start {
+	enum dmsr_mode mode;
+	struct position from;                   /* everything up to here is durable downstream; NONE: first start */
+	const struct dmsr_loaded *loaded;       /* tables that need no load */
+	size_t nloaded;
+	bool load_done;                         /* OP_LOAD_DONE was applied */
+	const char *origin_filter;              /* reserved */
+};
+struct dmsr_source {
+	/* Parses nothing but its settings; no I/O. tables is borrowed for the life of the instance. */
+	int (*open)(const struct settings *s, const struct dmsr_tables *tables, const struct dmsr_source_host *host,
+		struct dmsr_instance **out, struct err *e);
+	void (*start)(struct dmsr_instance *i, const struct dmsr_source_start *start);
+	void (*pause)(struct dmsr_instance *i);         /* stop reading; keep the connection and its keepalives alive */
+	void (*resume)(struct dmsr_instance *i);        /* emit may be tried again */
+	void (*confirm)(struct dmsr_instance *i, const struct position *p); /* durable up to here: tell the server */
+	void (*stat)(struct dmsr_instance *i, struct dmsr_source_stat *out);
+	void (*stop)(struct dmsr_instance *i);          /* sends the last confirmation, disconnects; then stopped() */
+	void (*close)(struct dmsr_instance *i);         /* frees at once, whatever it was doing */
+};
+
+/* ---- one-shot questions, for sources and targets alike --------------------------------------------------------- */
+/* Each opens its own connection, answers once through done (never inside the call) and is freed by the host with close, also before
+ * the answer (= cancel). checks/relations are borrowed during the call. e: the question itself could not be put. */
+struct dmsr_probe_host {
+	void *ctx;
+	struct dmsr_env env;
+	void (*checked)(void *ctx, const struct dmsr_check *checks, size_t n, const struct err *e);
+	void (*discovered)(void *ctx, struct relation *const *rels, size_t n, const struct err *e);
+	/* left: what could not be removed, as statements for a person; e NULL when all is gone */
+	void (*dropped)(void *ctx, const char *const *left, size_t n, const struct err *e);
+	const char *(*note_get)(void *ctx, const char *key);  /* drop only: the source's notes */
+};
+struct dmsr_probe {
+	/* Preflight: connect, look, change nothing. mode 0: the connection only. */
+	int (*check)(const struct settings *s, const struct dmsr_tables *tables, enum dmsr_mode mode, const struct dmsr_probe_host *host,
+		struct dmsr_instance **out, struct err *e);
+	int (*discover)(const struct settings *s, const struct dmsr_tables *tables, const struct dmsr_probe_host *host,
+		struct dmsr_instance **out, struct err *e);
+	/* Job deleted: remove what the job made at the server (slot, publication; at a target its position rows). May be NULL. */
+	int (*drop)(const struct settings *s, const struct dmsr_probe_host *host, struct dmsr_instance **out, struct err *e);
+	void (*close)(struct dmsr_instance *i);
+};
+
+/* ---- target --------------------------------------------------------------------------------------------------- */
+struct dmsr_target_stat {
+	struct position applied;
+	uint64_t queued_bytes;
+	uint64_t rows_applied, transactions;
+	bool connected;
+	const char *phase;                      /* "connecting" "loading" "indexing" "applying" "idle" ... */
+	int64_t last_applied_us;                /* wall clock */
+	int64_t last_commit_us;                 /* source commit time of the newest transaction applied */
+};
+/* A row that the target refuses and the policy sends aside. */
+struct dmsr_dead_letter {
+	const struct change *change;            /* borrowed */
+	const struct err *error;
+};
+/* What happened to a table in a batch that was applied; summed by the host. */
+struct dmsr_table_counts {
+	const char *schema, *name;
+	uint64_t loaded, created, updated, deleted, truncated, ddl, dead;
+};
+struct dmsr_target_host {
+	void *ctx;
+	struct dmsr_env env;
+	/* After start(): connected and its own memory read. applied: where it stands (NONE: never seen this job's uid); keeps: it
+	 * stores position and loads itself, with the rows; then what it says is the truth. */
+	void (*ready)(void *ctx, const struct position *applied, bool keeps, const struct dmsr_loaded *loaded, size_t nloaded, bool load_done);
+	/* The batch is durable here (or skipped as known): the lender may take it back. In order of apply(). */
+	void (*applied)(void *ctx, uint64_t token, const struct dmsr_table_counts *counts, size_t n);
+	void (*resume)(void *ctx);              /* apply said AGAIN; there is room now */
+	/* Policy dead-letter: the host makes it durable, then calls done; the target holds the rest back until then. */
+	void (*dead_letter)(void *ctx, const struct dmsr_dead_letter *d, void (*done)(void *arg, const struct err *e), void *arg);
+	void (*failed)(void *ctx, const struct err *e);
+	void (*stopped)(void *ctx);
+};
+struct dmsr_target {
+	int (*open)(const struct settings *s, const struct dmsr_target_host *host, struct dmsr_instance **out, struct err *e);
+	void (*start)(struct dmsr_instance *i);         /* connects; then ready() or failed() */
+	/* b stays the lender's and readable until applied(token). Batches come in order; those flagged more belong together. */
+	enum dmsr_verdict (*apply)(struct dmsr_instance *i, const struct batch *b, uint64_t token);
+	void (*flush)(struct dmsr_instance *i);         /* nothing more is waiting upstream: commit what is held, now */
+	void (*stat)(struct dmsr_instance *i, struct dmsr_target_stat *out);
+	void (*stop)(struct dmsr_instance *i);          /* commits whole transactions it holds, drops the unfinished one, disconnects; then stopped() */
+	void (*close)(struct dmsr_instance *i);
+};
+
+/* ---- streamer ------------------------------------------------------------------------------------------------- */
+/* A log that lasts, kept by the state store for a job: numbered from 1 without gaps. All callbacks on the loop. */
+struct dmsr_log_entry {
+	uint64_t seq;
+	const void *data;
+	size_t len;
+};
+struct dmsr_log {
+	void *ctx;
+	/* data is copied. done: durable (e NULL), or not written (e). In order. */
+	void (*append)(void *ctx, uint64_t seq, const void *data, size_t len, void (*done)(void *arg, uint64_t seq, const struct err *e), void *arg);
+	/* Up to max_bytes (at least one entry) from seq on; entries borrowed during the call; n 0: none there. */
+	void (*read)(void *ctx, uint64_t seq, size_t max_bytes,
+		void (*done)(void *arg, const struct dmsr_log_entry *entries, size_t n, const struct err *e), void *arg);
+	void (*trim)(void *ctx, uint64_t below);        /* entries with seq < below may go */
+	/* As of open: first and last seq there (last 0: empty). */
+	uint64_t first, last;
+};
+struct dmsr_streamer_host {
+	void *ctx;
+	struct dmsr_env env;
+	const struct dmsr_log *log;             /* NULL: none offered */
+	void (*ready)(void *ctx);               /* after start() */
+	/* Exactly once a produced token, in any order: the batch no longer depends on the source. e: it will not be; the job must start over from the ledger. */
+	void (*delivered)(void *ctx, uint64_t token, const struct err *e);
+	void (*resume)(void *ctx);              /* produce said AGAIN; there is room now */
+	void (*failed)(void *ctx, const struct err *e);
+	void (*stopped)(void *ctx);
+};
+struct dmsr_consumer {
+	void *ctx;
+	/* AGAIN: wait for consumer_resume. The batch is lent until commit(token). Tokens rise. */
+	enum dmsr_verdict (*deliver)(void *ctx, const struct batch *b, uint64_t token);
+	void (*drained)(void *ctx);             /* nothing waits for this consumer now */
+};
+struct dmsr_subscription; /* opaque */
+struct dmsr_streamer_stat {
+	uint64_t memory_bytes, memory_limit_bytes, log_bytes, log_limit_bytes, batches;
+};
+struct dmsr_streamer {
+	int (*open)(const struct settings *s, const struct dmsr_streamer_host *host, struct dmsr_instance **out, struct err *e);
+	void (*start)(struct dmsr_instance *i);
+	enum dmsr_verdict (*produce)(struct dmsr_instance *i, struct batch *b); /* b->token is set; OK: b is the streamer's */
+	/* Before start(). from: the target has everything up to here; what the streamer still holds and is behind it is not delivered. */
+	struct dmsr_subscription *(*subscribe)(struct dmsr_instance *i, const char *target, const struct position *from, const struct dmsr_consumer *c);
+	void (*consumer_resume)(struct dmsr_subscription *s);
+	void (*commit)(struct dmsr_subscription *s, uint64_t token);    /* this consumer is done with it */
+	void (*stat)(struct dmsr_instance *i, struct dmsr_streamer_stat *out);
+	void (*stop)(struct dmsr_instance *i);
+	void (*close)(struct dmsr_instance *i);
+};
+
+/* ---- transform ------------------------------------------------------------------------------------------------ */
+enum dmsr_phase { DMSR_PHASE_FILTER, DMSR_PHASE_RESHAPE, DMSR_PHASE_MASK, DMSR_PHASE_ROUTE };
+struct dmsr_transform {
+	enum dmsr_phase phase;
+	int (*open)(const struct settings *s, const struct dmsr_env *env, struct dmsr_instance **out, struct err *e);
+	int (*apply)(struct dmsr_instance *i, struct batch *b, struct err *e);   /* in place */
+	void (*close)(struct dmsr_instance *i);
+};
+
+/* ---- codec ---------------------------------------------------------------------------------------------------- */
+/* Pure: change -> bytes. What one change becomes: 0 to n records, each with an optional key and value. */
+struct dmsr_record {
+	const char *key, *value;                /* NULL: none (a tombstone has no value); into the encoder's buffer, valid until the next encode */
+	size_t key_len, value_len;
+};
+struct dmsr_codec_source {                      /* goes into "source" of an envelope */
+	const char *connector, *name, *database;
+	uint64_t server;
+};
+struct dmsr_codec {
+	int (*open)(const struct settings *s, const struct dmsr_codec_source *src, struct dmsr_instance **out, struct err *e);
+	/* records: up to max of them; returns how many (a key change is d + tombstone + c), or DMSR_E*. Begin, commit and words about the load give 0. */
+	int (*encode)(struct dmsr_instance *i, const struct change *ch, struct dmsr_record *records, unsigned max, struct err *e);
+	void (*close)(struct dmsr_instance *i);
+};
+
+/* ---- the plugin ----------------------------------------------------------------------------------------------- */
+struct dmsr_plugin {
+	uint32_t abi;                           /* DMSR_ABI */
+	uint32_t size;                          /* sizeof(struct dmsr_plugin) */
+	const char *name;                       /* [a-z][a-z0-9-]{0,30} */
+	const char *summary;                    /* one line */
+	const struct dmsr_option *source_options, *target_options, *streamer_options, *transform_options, *codec_options; /* each ends with name NULL; NULL: none */
+	const struct dmsr_source *source;
+	const struct dmsr_target *target;
+	const struct dmsr_streamer *streamer;
+	const struct dmsr_transform *transform;
+	const struct dmsr_codec *codec;
+	const struct dmsr_probe *source_probe, *target_probe;
+};
+
+#endif

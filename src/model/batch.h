@@ -1,0 +1,48 @@
+/* batch: many changes in one arena, moved from room to room. One owner at a time: after OK the callee owns it. A streamer may
+ * lend it, const, to several targets until each has said applied. A big transaction is many batches flagged `more`. */
+#ifndef DMSR_MODEL_BATCH_H
+#define DMSR_MODEL_BATCH_H
+#include "base/arena.h"
+#include "change.h"
+#pragma GCC visibility push(default)
+
+struct batch {
+	struct arena arena;
+	struct change *first, *last;
+	uint32_t nchanges;                 /* list entries */
+	uint64_t nrows;                    /* rows: c u d r, and those inside OP_ROWS */
+	size_t bytes;                      /* payload bytes: what flow control counts (arena.bytes is what malloc was asked) */
+	struct position end;               /* behind the last change; NONE during the load */
+	bool more;                         /* the last transaction goes on in the next batch */
+	bool is_load;                      /* holds words and rows of the load only */
+	int64_t received_us;               /* wall clock when its first byte was read */
+	uint64_t token;                    /* the ledger's number, set by the pipeline */
+	struct relation **rels;            /* references held, each once */
+	uint32_t nrels, caprels;
+	const struct txn *txn;             /* of the changes being appended (batch_txn) */
+};
+
+struct batch *batch_new(void);
+void batch_free(struct batch *b);          /* drops the references; NULL is fine */
+/* Takes a reference on rel unless it is held already. Cheap when it is the one used last. */
+void batch_hold(struct batch *b, struct relation *rel);
+/* Starts the changes of a transaction (or of a load): copies t; returns the copy, which later changes share. */
+const struct txn *batch_txn(struct batch *b, const struct txn *t);
+/* Appends a zeroed change with op, rel (held), the current txn. Counts it; the caller adds its payload to b->bytes. */
+struct change *batch_append(struct batch *b, enum change_op op, struct relation *rel);
+/* n values in the arena, not zeroed */
+static inline struct value *batch_values(struct batch *b, unsigned n)
+{
+	return arena_alloc(&b->arena, n * sizeof(struct value));
+}
+/* Replaces each OP_ROWS by OP_READ changes (for codecs and targets that want single rows). Bad rows: DMSR_EPROTO, b unchanged in meaning. */
+int batch_expand_rows(struct batch *b, struct err *e);
+/* The same, without changing a lent batch: calls fn once a row with `row` valid during the call; fn's non-zero stops and is returned. */
+int change_each_row(const struct change *rows, int (*fn)(void *arg, const struct change *row), void *arg, struct err *e);
+
+/* Lossless bytes for the spill log: relations are packed once a batch. */
+int batch_pack(const struct batch *b, struct buf *out);
+struct batch *batch_unpack(const void *data, size_t len, struct err *e);
+
+#pragma GCC visibility pop
+#endif

@@ -1,0 +1,76 @@
+/* change: one thing that happened at the source, or one word about the load. Lives in its batch's arena. */
+#ifndef DMSR_MODEL_CHANGE_H
+#define DMSR_MODEL_CHANGE_H
+#include "position.h"
+#include "relation.h"
+#include "value.h"
+#pragma GCC visibility push(default)
+
+enum change_op {
+	OP_CREATE = 'c', OP_UPDATE = 'u', OP_DELETE = 'd', OP_READ = 'r', OP_TRUNCATE = 't',
+	OP_BEGIN = 'B', OP_COMMIT = 'C',   /* frame every transaction of the stream */
+	OP_MESSAGE = 'm',                  /* logical message of the application */
+	OP_HEARTBEAT = 'h',                /* no rows, only the batch's position moves */
+	OP_SCHEMA = 'S',                   /* from here on rel is in force; u.schema.old was before (NULL: first seen) */
+	OP_LOAD_BEGIN = 'L',               /* the rows of rel follow; txn->lsn = position of the snapshot */
+	OP_ROWS = 'R',                     /* opaque: whole rows of rel, still in the source's own form */
+	OP_LOAD_END = 'E',                 /* all rows of rel were sent */
+	OP_LOAD_DONE = 'F',                /* all tables of the load were sent: keys, indexes, foreign keys now */
+};
+
+enum change_flags {
+	CHANGE_KEY_ONLY = 1,               /* before holds the key columns, the others are UNCHANGED (= not sent) */
+	CHANGE_CASCADE = 2,                /* truncate ... cascade */
+	CHANGE_RESTART_IDENTITY = 4,
+	CHANGE_GROUP_MORE = 8,             /* truncate: the next change belongs to the same statement */
+	CHANGE_TRANSACTIONAL = 16,         /* message: part of the transaction */
+};
+
+enum rows_format { ROWS_COPY_TEXT = 1 /* PostgreSQL's COPY text: tab, \N, backslash escapes, one line a row */, ROWS_COPY_BINARY /* its COPY binary, tuples only: no header, no trailer */ };
+
+/* What all changes of one transaction share. For the load: xid 0, lsn the snapshot's position. */
+struct txn {
+	uint64_t lsn;                      /* commit LSN: the transaction's name in positions */
+	int64_t commit_us;                 /* commit time at the source, us since 1970 UTC; 0: unknown */
+	uint32_t xid;
+	bool streamed;                     /* was sent in pieces, before its commit */
+};
+
+struct change {
+	struct change *next;
+	struct relation *rel;              /* the batch holds the reference; NULL for begin, commit, message, heartbeat, load done */
+	const struct txn *txn;             /* NULL for heartbeat and a message outside of any */
+	uint64_t event;                    /* 1-based number of the change in its transaction; 0 for begin and words about the load; commit: POSITION_WHOLE */
+	uint8_t op;                        /* enum change_op */
+	uint8_t flags;                     /* enum change_flags */
+	union {
+		struct {
+			const struct value *before; /* rel->ncolumns of them, or NULL: not sent */
+			const struct value *after;
+		} row;                     /* c u d r */
+		struct {
+			const char *data;
+			size_t len;
+			uint32_t rows;
+			uint8_t format;    /* enum rows_format */
+		} rows;
+		struct {
+			const char *prefix;
+			const char *data;
+			size_t len;
+			uint64_t lsn;
+		} message;
+		struct {
+			struct relation *old; /* held by the batch */
+		} schema;
+	} u;
+};
+
+static inline bool change_is_row(const struct change *ch)
+{
+	return ch->op == OP_CREATE || ch->op == OP_UPDATE || ch->op == OP_DELETE || ch->op == OP_READ;
+}
+const char *change_op_name(enum change_op op); /* "create" ... */
+
+#pragma GCC visibility pop
+#endif

@@ -1,0 +1,48 @@
+/* position: how far, in one server's own log.
+ *
+ * Resume is by (transaction, event in it), never by log address alone: many events share one address. For PostgreSQL lsn is
+ * the commit record's LSN (what Begin announces). `event` counts how many of that transaction's changes are behind the
+ * position: 0 none, POSITION_WHOLE all and the commit. `flush` is what may be told to the server ("everything below is
+ * behind us"): the end LSN of a whole transaction or a keepalive's LSN; 0 inside a transaction.
+ * Two positions are compared only when `server` is the same (system_identifier; for MySQL, later, a hash of server_uuid). */
+#ifndef DMSR_MODEL_POSITION_H
+#define DMSR_MODEL_POSITION_H
+#include "base/buf.h"
+#include "base/err.h"
+#include <stdbool.h>
+#include <stdint.h>
+#pragma GCC visibility push(default)
+
+#define POSITION_WHOLE UINT64_MAX
+enum position_kind { POSITION_NONE = 0, POSITION_LSN };
+
+struct position {
+	uint8_t kind;
+	uint64_t server;
+	uint64_t lsn;
+	uint64_t event;
+	uint64_t flush;
+};
+/* Copied by assignment today; use these, for the day when a kind owns memory (GTID sets). */
+void position_copy(struct position *dst, const struct position *src);
+void position_fini(struct position *p);
+static inline bool position_is_none(const struct position *p) { return p->kind == POSITION_NONE; }
+
+/* <0, 0, >0. NONE is before everything. Asserts that both are of one server. */
+int position_compare(const struct position *a, const struct position *b);
+bool position_is_comparable(const struct position *a, const struct position *b);
+/* Is change number `event` (1-based) of the transaction at lsn behind p? */
+static inline bool position_covers(const struct position *p, uint64_t lsn, uint64_t event)
+{
+	return p->kind && (lsn < p->lsn || (lsn == p->lsn && event <= p->event));
+}
+/* Text: "pg:7212345678901234567:0/16B3748:*:0/16B3790" (server, lsn, event or *, flush), "none". At most 127 bytes with NUL. */
+enum { POSITION_TEXT_MAX = 128 };
+const char *position_format(const struct position *p, char out[POSITION_TEXT_MAX]);
+int position_parse(const char *text, struct position *out, struct err *e);
+/* "16/B374D848" */
+const char *lsn_format(uint64_t lsn, char out[24]);
+int lsn_parse(const char *text, uint64_t *out); /* 0 or -1 */
+
+#pragma GCC visibility pop
+#endif
