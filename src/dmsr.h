@@ -181,6 +181,9 @@ struct dmsr_target_host {
 	void (*ready)(void *ctx, const struct position *applied, bool keeps, const struct dmsr_loaded *loaded, size_t nloaded, bool load_done);
 	/* The batch is durable here (or skipped as known): the lender may take it back. In order of apply(). */
 	void (*applied)(void *ctx, uint64_t token, const struct dmsr_table_counts *counts, size_t n);
+	/* The batch's bytes are no longer read, but nothing is durable yet: the lender may drop them from memory (not from its log).
+	 * Optional; applied implies it. In order. */
+	void (*consumed)(void *ctx, uint64_t token);
 	void (*resume)(void *ctx);              /* apply said AGAIN; there is room now */
 	/* Policy dead-letter: the host makes it durable, then calls done; the target holds the rest back until then. */
 	void (*dead_letter)(void *ctx, const struct dmsr_dead_letter *d, void (*done)(void *arg, const struct err *e), void *arg);
@@ -244,7 +247,8 @@ struct dmsr_streamer {
 	/* Before start(). from: the target has everything up to here; what the streamer still holds and is behind it is not delivered. */
 	struct dmsr_subscription *(*subscribe)(struct dmsr_instance *i, const char *target, const struct position *from, const struct dmsr_consumer *c);
 	void (*consumer_resume)(struct dmsr_subscription *s);
-	void (*commit)(struct dmsr_subscription *s, uint64_t token);    /* this consumer is done with it */
+	void (*consumed)(struct dmsr_subscription *s, uint64_t token);  /* this consumer reads it no more, but it is not durable there */
+	void (*commit)(struct dmsr_subscription *s, uint64_t token);    /* durable at this consumer, and all before it */
 	void (*stat)(struct dmsr_instance *i, struct dmsr_streamer_stat *out);
 	void (*stop)(struct dmsr_instance *i);
 	void (*close)(struct dmsr_instance *i);
