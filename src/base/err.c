@@ -1,0 +1,112 @@
+/* err: filling the one error record that rooms hand to each other. */
+#include "base/err.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Length of s without a UTF-8 sequence that was cut off at its end: the text goes into JSON, which allows no half ones. */
+static size_t whole_utf8(const char *s, size_t n)
+{
+	size_t i = n;
+	while (i > 0 && n - i < 4) {
+		unsigned char c = (unsigned char)s[--i];
+		if (c < 0x80)
+			return n;
+		if (c >= 0xc0) {
+			size_t need = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+			return n - i < need ? i : n;
+		}
+	}
+	return n;
+}
+
+static void one_line(char *s, size_t size, int wanted)
+{
+	size_t n = strlen(s);
+	if (wanted >= 0 && (size_t)wanted >= size)
+		s[n = whole_utf8(s, n)] = 0;
+	for (size_t i = 0; i < n; i++)
+		if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f)
+			s[i] = ' ';
+}
+
+static void __attribute__((format(printf, 3, 0))) fill(char *out, size_t size, const char *fmt, va_list ap)
+{
+	int wanted = vsnprintf(out, size, fmt, ap);
+	if (wanted < 0)
+		out[0] = 0;
+	one_line(out, size, wanted);
+}
+
+static void start(struct err *e, int code, bool retriable, const char *id)
+{
+	e->code = code;
+	e->retriable = retriable;
+	snprintf(e->id, sizeof e->id, "%s", id);
+	e->hint[0] = 0;
+}
+
+int err_set(struct err *e, int code, const char *id, const char *fmt, ...)
+{
+	if (!e)
+		return code;
+	/* The arguments may point into e itself (an error that is told anew), so the new text is made beside it. */
+	char message[sizeof e->message];
+	va_list ap;
+	va_start(ap, fmt);
+	fill(message, sizeof message, fmt, ap);
+	va_end(ap);
+	start(e, code, false, id);
+	memcpy(e->message, message, sizeof message);
+	return code;
+}
+
+int err_retry(struct err *e, int code, const char *id, const char *fmt, ...)
+{
+	if (!e)
+		return code;
+	char message[sizeof e->message];
+	va_list ap;
+	va_start(ap, fmt);
+	fill(message, sizeof message, fmt, ap);
+	va_end(ap);
+	start(e, code, true, id);
+	memcpy(e->message, message, sizeof message);
+	return code;
+}
+
+int err_hint(struct err *e, const char *fmt, ...)
+{
+	if (!e)
+		return DMSR_ERR;
+	char hint[sizeof e->hint];
+	va_list ap;
+	va_start(ap, fmt);
+	fill(hint, sizeof hint, fmt, ap);
+	va_end(ap);
+	memcpy(e->hint, hint, sizeof hint);
+	return e->code;
+}
+
+void err_prefix(struct err *e, const char *fmt, ...)
+{
+	if (!e)
+		return;
+	char prefix[sizeof e->message], message[sizeof e->message];
+	va_list ap;
+	va_start(ap, fmt);
+	fill(prefix, sizeof prefix, fmt, ap);
+	va_end(ap);
+	int wanted = snprintf(message, sizeof message, "%s: %s", prefix, e->message);
+	one_line(message, sizeof message, wanted);
+	memcpy(e->message, message, sizeof message);
+}
+
+void err_clear(struct err *e)
+{
+	if (!e)
+		return;
+	e->code = 0;
+	e->retriable = false;
+	e->id[0] = e->message[0] = e->hint[0] = 0;
+}
