@@ -1,0 +1,25 @@
+/* config: the daemon's own settings. /etc/dmsr/dmsrd.json < conf.d/ *.json (by name) < environment DMSR_HTTP__LISTEN=... (two underscores = one level) <
+ * command line -o http.listen=...; one table serves parsing, --dump-schema, --print-config and the man page. */
+#ifndef DMSR_ENGINE_CONFIG_H
+#define DMSR_ENGINE_CONFIG_H
+#include "options.h"
+
+struct config;
+struct config_source { const char *file; /* NULL: the default, which may be missing */ const char *const *overrides; /* "key.path=value" */ size_t noverrides; char *const *environ; };
+/* All layers. NULL with problems filled (pointer = key path, detail names the layer: file:line where jansson tells). */
+struct config *config_load(const struct config_source *src, problems *p, struct err *e);
+void config_free(struct config *c);
+const char *config_str(const struct config *c, const char *path);       /* "http.listen"; a declared path */
+int64_t config_int(const struct config *c, const char *path);
+bool config_bool(const struct config *c, const char *path);
+const json_t *config_json(const struct config *c, const char *path);    /* objects and lists: "secrets", "http.tokens", "log.levels" */
+json_t *config_print(const struct config *c);   /* every value, redacted, with its origin: {"http.listen":{"value":..,"origin":"/etc/dmsr/dmsrd.json"}} */
+json_t *config_schema(void);                    /* JSON Schema 2020-12 of the file */
+/* The table, for the man page's check: path, type, default, help. */
+struct config_entry { const char *path; uint8_t type; uint8_t flags; const char *dflt, *values; int64_t min, max; const char *help; };
+extern const struct config_entry config_table[];  /* ends with path NULL */
+/* Declared paths (at least): state_dir plugin_dir jobs_dir log.format log.level log.levels secrets
+ * http.listen (host:port) http.socket (path) http.tokens http.tls_cert http.tls_key http.allowed_hosts http.allowed_origins http.body_max http.connections_max http.connections_per_ip_max http.timeout
+ * jobs.retry_initial jobs.retry_max jobs.retry_forever drain_timeout metrics.per_table embedded.* are job options, not here */
+
+#endif

@@ -1,0 +1,82 @@
+/* engine: all jobs of this daemon; the only thing that http and main know. All on the loop's thread; nothing blocks but engine_open.
+ *
+ * Views are new references in the API's own JSON (dmsr-api(7)). Errors: err with a stable id; http maps ids to statuses. Field errors: problems. */
+#ifndef DMSR_ENGINE_ENGINE_H
+#define DMSR_ENGINE_ENGINE_H
+#include "config.h"
+#include "plugin.h"
+#include "store.h"
+
+struct engine;
+/* Opens the store, loads plugins and jobs (of the store and of jobs_dir), starts those whose desired state is running. config stays the caller's. */
+int engine_open(struct loop *l, const struct config *c, struct engine **out, struct err *e);
+/* SIGTERM: stops taking commands, stops sources, lets targets finish what they have, checkpoints; then done. A job's states stay as they were desired. */
+void engine_drain(struct engine *g, void (*done)(void *arg), void *arg);
+void engine_close(struct engine *g);            /* NULL is fine */
+/* SIGHUP: new configuration (already valid): secrets, jobs_dir, limits. */
+void engine_reload(struct engine *g, const struct config *c);
+bool engine_is_ready(const struct engine *g, struct err *why);     /* store writable, plugins there */
+bool engine_is_draining(const struct engine *g);
+struct plugins *engine_plugins(struct engine *g);
+
+/* The answer to a command: exactly once, on the loop, never inside the call. result: borrowed, NULL on failure. errors: borrowed problems, or NULL. */
+typedef void engine_done(void *arg, const json_t *result, const struct err *e, const json_t *errors);
+struct engine_call {
+	const char *actor;                      /* who asked, for the audit: "token:ops", "socket:uid 0", "loopback" */
+	int64_t if_generation;                  /* If-Match; -1: any */
+	engine_done *done;
+	void *arg;
+};
+enum engine_verb { ENGINE_START, ENGINE_PAUSE, ENGINE_RESUME, ENGINE_STOP, ENGINE_RESTART };
+
+/* spec: borrowed. Durable before done. result: the job (as engine_job) or, dry run, {"valid","checks":[...],"plan":...}. */
+void engine_create(struct engine *g, const json_t *spec, bool dry_run, const struct engine_call *call);
+void engine_replace(struct engine *g, const char *name, const json_t *spec, const struct engine_call *call);  /* PUT: creates when absent (result has "created":true beside the job) */
+void engine_patch(struct engine *g, const char *name, const json_t *merge_patch, const struct engine_call *call);
+/* Drops slot and publication unless keep_source; result {"left":[statements a person may run]}. Retried in the background while the server is away: result {"pending":true}. */
+void engine_delete(struct engine *g, const char *name, bool keep_source, bool force, const struct engine_call *call);
+void engine_command(struct engine *g, const char *name, enum engine_verb verb, bool force, const struct engine_call *call); /* result {"state","desired_state"}; job.invalid-transition with allowed[] in errors */
+void engine_validate(struct engine *g, const json_t *spec, const struct engine_call *call);      /* {"valid","errors":[],"checks":[]} */
+void engine_check(struct engine *g, const json_t *connection, const struct engine_call *call);   /* {"connector","role":"source"|"target",...options} -> {"ok","checks":[]} */
+void engine_discover(struct engine *g, const json_t *connection, const struct engine_call *call);/* {"tables":[...]} */
+void engine_positions_set(struct engine *g, const char *name, const json_t *body /* NULL: forget */, const struct engine_call *call); /* stopped jobs only */
+void engine_errors(struct engine *g, const char *name, int64_t after, int limit, const struct engine_call *call);   /* {"items":[],"next"} dead letters */
+void engine_errors_delete(struct engine *g, const char *name, int64_t id, const struct engine_call *call);
+void engine_events(struct engine *g, const char *name /* NULL: the daemon's */, int64_t after, int limit, const struct engine_call *call);
+
+/* Views, at once. NULL: no such job. */
+json_t *engine_jobs(struct engine *g, const char *after, int limit, const char *state, bool status, char **next /* heap, or NULL */);
+json_t *engine_job(struct engine *g, const char *name_or_uid, int64_t *generation);     /* what PUT takes back, + uid, state, desired_state, stop_reason, error, generation, created_at, updated_at, managed_by */
+json_t *engine_job_status(struct engine *g, const char *name);
+json_t *engine_job_tables(struct engine *g, const char *name);
+json_t *engine_job_positions(struct engine *g, const char *name);
+json_t *engine_connectors(struct engine *g);
+json_t *engine_connector(struct engine *g, const char *type);
+
+/* Live events (state, progress, error), for SSE: fn is called with each; id rises. */
+struct engine_observer;
+struct engine_observer *engine_observe(struct engine *g, void (*fn)(void *arg, uint64_t id, const char *type, const char *job, const json_t *data), void *arg);
+void engine_unobserve(struct engine_observer *o);
+
+/* Idempotency keys of POST (http asks before and tells after; store behind it). */
+struct store *engine_store(struct engine *g);
+
+/* Numbers for /metrics: fn once per job, fields borrowed. */
+struct engine_job_metrics {
+	const char *name, *state, *error_code;
+	bool source_connected;
+	int64_t lag_bytes, retained_bytes, safe_bytes;          /* -1 unknown */
+	double lag_seconds;                                     /* -1 unknown */
+	uint64_t events[6];                                     /* insert update delete truncate read ddl, received */
+	uint64_t applied[6];                                    /* summed over targets */
+	uint64_t bytes, transactions, retries, dead_letters, checkpoints;
+	int64_t last_event_us, last_checkpoint_us;
+	uint64_t queue_bytes, queue_limit_bytes, log_bytes;
+	uint64_t backpressure_us;
+	uint32_t tables_total, tables_loaded;
+	uint64_t load_rows;
+	struct loop_slices latency;                             /* commit at the source -> applied, as the loop's bounds */
+};
+void engine_each_job(struct engine *g, void (*fn)(void *arg, const struct engine_job_metrics *m), void *arg);
+
+#endif

@@ -1,0 +1,70 @@
+/* store: what the daemon remembers. One SQLite database in the state directory (0700), written by one thread of its own; the loop thread
+ * only hands over owned messages through one bounded queue and gets answers on the loop. Writes waiting at the same moment share one
+ * transaction (synchronous=FULL, WAL): a done callback with e NULL means: it survives a power cut.
+ *
+ * After a write error (ENOSPC, EIO, a torn file) nothing is retried and nothing is confirmed: the write's done gets the error ("state.full",
+ * "state.io", "state.corrupt"), and on_failed fires once: the engine then stops all jobs loudly. A failed fsync is never tried again.
+ * The directory is locked (flock on "lock"): a second daemon gets DMSR_ESTATE "state.locked" naming the holder's pid. */
+#ifndef DMSR_ENGINE_STORE_H
+#define DMSR_ENGINE_STORE_H
+#include "dmsr.h"
+
+struct store;
+typedef void store_done(void *arg, const struct err *e);
+
+/* Makes or opens dir; checks integrity cheaply (quick_check), migrates the schema. Blocks: only before the loop runs. */
+int store_open(struct loop *l, const char *dir, void (*on_failed)(void *arg, const struct err *e), void *arg, struct store **out, struct err *e);
+void store_close(struct store *s);      /* writes what is queued, calls the last callbacks, ends the thread; NULL is fine */
+const char *store_dir(const struct store *s);
+
+/* Jobs. spec: the job's JSON text as accepted; secrets in it are there: the file is 0600. */
+struct store_job {
+	const char *uid, *name, *spec;
+	int64_t generation;             /* moves with the spec */
+	const char *desired_state;      /* "running" "paused" "stopped" "deleting" */
+	const char *state;              /* as last seen, for a start after a crash */
+	const char *error;              /* JSON of the error it failed with, or NULL */
+	int64_t created_us, updated_us;
+};
+void store_job_put(struct store *s, const struct store_job *j, store_done *done, void *arg);
+void store_job_delete(struct store *s, const char *uid, store_done *done, void *arg); /* and all that belongs to it */
+int store_each_job(struct store *s, int (*fn)(void *arg, const struct store_job *j), void *arg, struct err *e); /* blocks; at start */
+
+/* Small texts of a job by (kind, key): "position"/"delivered", "position"/<target>, "note"/<key>, "load"/<schema.table quoted>, "flag"/<name>, "count"/<table> ... value NULL deletes. */
+void store_put(struct store *s, const char *uid, const char *kind, const char *key, const char *value, store_done *done, void *arg);
+int store_each(struct store *s, const char *uid, const char *kind, int (*fn)(void *arg, const char *key, const char *value), void *arg, struct err *e); /* blocks; at start of the daemon only */
+/* The same, answered on the loop: for a job started while others run. rows borrowed. */
+struct store_kv { const char *kind, *key, *value; };
+void store_load(struct store *s, const char *uid, void (*done)(void *arg, const struct store_kv *rows, size_t n, const struct err *e), void *arg);
+
+/* Relations by position: what shape a table had from there on. */
+void store_relation_put(struct store *s, const char *uid, const struct relation *rel, const struct position *from, store_done *done, void *arg);
+
+/* Rows set aside. */
+struct store_dead_letter { int64_t id; int64_t ts_us; const char *target, *position, *schema, *table, *op, *code, *message, *change_json; };
+void store_dead_letter_put(struct store *s, const char *uid, const struct store_dead_letter *d, store_done *done, void *arg);
+void store_dead_letters(struct store *s, const char *uid, int64_t after_id, int limit,
+	void (*done)(void *arg, const struct store_dead_letter *rows, size_t n, const struct err *e), void *arg);
+void store_dead_letter_delete(struct store *s, const char *uid, int64_t id /* 0: all */, store_done *done, void *arg);
+
+/* History of a job and audit of the API (uid NULL: of the daemon): bounded, the oldest go (10,000 a job). */
+struct store_event { int64_t id; int64_t ts_us; const char *kind /* "state" "ddl" "error" "audit" "slot" ... */, *actor, *text, *data_json; };
+void store_event_put(struct store *s, const char *uid, const struct store_event *ev); /* durable with the next commit; an error shows through on_failed */
+void store_events(struct store *s, const char *uid, int64_t after_id, int limit,
+	void (*done)(void *arg, const struct store_event *rows, size_t n, const struct err *e), void *arg);
+
+/* Idempotency keys: kept 24 h. get answers on the loop: hash/reply NULL when unknown. */
+void store_idem_get(struct store *s, const char *key, void (*done)(void *arg, const char *request_hash, int status, const char *reply, const struct err *e), void *arg);
+void store_idem_put(struct store *s, const char *key, const char *request_hash, int status, const char *reply, store_done *done, void *arg);
+
+/* A job's log for the embedded streamer. Its first/last are read before done. Freed by store_log_close, after which no callback comes. */
+struct store_log;
+void store_log_open(struct store *s, const char *uid, void (*done)(void *arg, struct store_log *log, const struct err *e), void *arg);
+const struct dmsr_log *store_log_ops(struct store_log *log);
+uint64_t store_log_bytes(const struct store_log *log);
+void store_log_close(struct store_log *log);
+
+struct store_stat { uint64_t commits, writes, queued, queued_bytes, errors; uint64_t commit_us_total, commit_us_max; int64_t last_commit_us; };
+void store_stat(const struct store *s, struct store_stat *out);
+
+#endif
