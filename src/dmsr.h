@@ -295,4 +295,16 @@ struct dmsr_plugin {
 	const struct dmsr_probe *source_probe, *target_probe;
 };
 
+/* Names the one struct of a plugin: `DMSR_PLUGIN(postgres) = { .abi = DMSR_ABI, ... };`. In a shared object that is the exported
+ * symbol dmsr_plugin; built in (config.h has WITH_PLUGIN_POSTGRES then) it is dmsr_plugin_postgres. */
+#ifdef DMSR_BUILTIN
+#define DMSR_PLUGIN(name)                                \
+	extern const struct dmsr_plugin dmsr_plugin_##name; \
+	const struct dmsr_plugin dmsr_plugin_##name
+#else
+#define DMSR_PLUGIN(name)                                                                   \
+	extern const struct dmsr_plugin dmsr_plugin __attribute__((visibility("default"))); \
+	const struct dmsr_plugin dmsr_plugin
+#endif
+
 #endif
