@@ -19,6 +19,8 @@ struct batch {
 	uint64_t token;                    /* the ledger's number, set by the pipeline */
 	struct relation **rels;            /* references held, each once */
 	uint32_t nrels, caprels;
+	const struct relation *last_rel;   /* held, used last */
+	uint32_t *slots, nslots;           /* batch_hold's own: finds a relation among many */
 	const struct txn *txn;             /* of the changes being appended (batch_txn) */
 };
 
@@ -28,7 +30,8 @@ void batch_free(struct batch *b);          /* drops the references; NULL is fine
 void batch_hold(struct batch *b, struct relation *rel);
 /* Starts the changes of a transaction (or of a load): copies t; returns the copy, which later changes share. */
 const struct txn *batch_txn(struct batch *b, const struct txn *t);
-/* Appends a zeroed change with op, rel (held), the current txn. Counts it; the caller adds its payload to b->bytes. */
+/* Appends a zeroed change with op, rel (held; may be NULL), the current txn. Counts it; the caller adds its payload to b->bytes, and
+ * for OP_ROWS its rows to b->nrows. */
 struct change *batch_append(struct batch *b, enum change_op op, struct relation *rel);
 /* n values in the arena, not zeroed */
 static inline struct value *batch_values(struct batch *b, unsigned n)
@@ -37,10 +40,12 @@ static inline struct value *batch_values(struct batch *b, unsigned n)
 }
 /* Replaces each OP_ROWS by OP_READ changes (for codecs and targets that want single rows). Bad rows: DMSR_EPROTO, b unchanged in meaning. */
 int batch_expand_rows(struct batch *b, struct err *e);
-/* The same, without changing a lent batch: calls fn once a row with `row` valid during the call; fn's non-zero stops and is returned. */
+/* The same, without changing a lent batch: calls fn once a row (op OP_READ) with `row` valid during the call; fn's non-zero stops and is
+ * returned. DMSR_EPROTO when a row is bad: fn has then seen the rows before it. */
 int change_each_row(const struct change *rows, int (*fn)(void *arg, const struct change *row), void *arg, struct err *e);
 
-/* Lossless bytes for the spill log: relations are packed once a batch. */
+/* Lossless bytes for the spill log: relations are packed once a batch. Everything but token comes back. 0, or DMSR_EFULL when out is full.
+ * batch_unpack copies; NULL (DMSR_EPROTO) when the bytes are damaged. */
 int batch_pack(const struct batch *b, struct buf *out);
 struct batch *batch_unpack(const void *data, size_t len, struct err *e);
 

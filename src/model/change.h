@@ -27,6 +27,7 @@ enum change_flags {
 };
 
 enum rows_format { ROWS_COPY_TEXT = 1 /* PostgreSQL's COPY text: tab, \N, backslash escapes, one line a row */, ROWS_COPY_BINARY /* its COPY binary, tuples only: no header, no trailer */ };
+/* Rows hold every column of the relation in its order, or every column that is not COLUMN_GENERATED (COPY leaves those out): then those are UNCHANGED. */
 
 /* What all changes of one transaction share. For the load: xid 0, lsn the snapshot's position. */
 struct txn {
