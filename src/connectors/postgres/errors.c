@@ -1,0 +1,163 @@
+/* errors: what PostgreSQL and libpq say -> err. In comes a result with an SQLSTATE, or libpq's text when there is none; out goes a stable id, whether a
+ * later attempt may succeed by itself, and a sentence. Ids begin with the connection's role. Passwords are in none of these texts; the detail of a data error
+ * holds a row's values and is left out, since errors are logged. */
+#include "conn_int.h"
+#include <stdio.h>
+#include <string.h>
+
+struct class {
+	const char *state;      /* the first 2 or all 5 characters of an SQLSTATE */
+	int code;               /* enum dmsr_error */
+	bool retriable;
+	const char *id;         /* behind "<role>." */
+};
+
+/* The first that fits counts: single states before their class. */
+static const struct class classes[] = {
+	{ "08", DMSR_EIO, true, "unreachable" },
+	{ "57P01", DMSR_EIO, true, "unreachable" },     /* admin_shutdown */
+	{ "57P02", DMSR_EIO, true, "unreachable" },     /* crash_shutdown */
+	{ "57P03", DMSR_EIO, true, "unreachable" },     /* cannot_connect_now */
+	{ "57P05", DMSR_EIO, true, "unreachable" },     /* idle_session_timeout */
+	{ "57014", DMSR_EIO, true, "cancelled" },
+	{ "53300", DMSR_EIO, true, "busy" },            /* too_many_connections */
+	{ "53100", DMSR_EIO, true, "disk-full" },
+	{ "53200", DMSR_EIO, true, "busy" },            /* out_of_memory */
+	{ "53", DMSR_EFULL, false, "limit" },           /* 53400: slots, senders */
+	{ "55006", DMSR_ESTATE, true, "in-use" },
+	{ "55P03", DMSR_ESTATE, true, "locked" },
+	{ "55", DMSR_ESTATE, false, "state" },
+	{ "40", DMSR_EIO, true, "conflict" },           /* serialization, deadlock */
+	{ "25006", DMSR_ESTATE, false, "read-only" },
+	{ "25P03", DMSR_EIO, true, "unreachable" },     /* idle_in_transaction_session_timeout */
+	{ "28", DMSR_EAUTH, false, "auth" },
+	{ "42501", DMSR_EAUTH, false, "privilege" },
+	{ "3D", DMSR_ENOTFOUND, false, "database" },
+	{ "23", DMSR_EDATA, false, "constraint" },
+	{ "22", DMSR_EDATA, false, "data" },
+	{ "42804", DMSR_EDATA, false, "data" },         /* datatype_mismatch */
+	{ "42P01", DMSR_ENOTFOUND, false, "undefined" },
+	{ "42703", DMSR_ENOTFOUND, false, "undefined" },
+	{ "42704", DMSR_ENOTFOUND, false, "undefined" },
+	{ "42883", DMSR_ENOTFOUND, false, "undefined" },
+	{ "3F", DMSR_ENOTFOUND, false, "undefined" },
+	{ "42P06", DMSR_EEXIST, false, "exists" },
+	{ "42P07", DMSR_EEXIST, false, "exists" },
+	{ "42701", DMSR_EEXIST, false, "exists" },
+	{ "42710", DMSR_EEXIST, false, "exists" },
+	{ "54", DMSR_EFULL, false, "limit" },
+	{ "58030", DMSR_EIO, true, "io" },
+	{ "58P01", DMSR_EFATAL, false, "missing-file" },
+	{ "0A", DMSR_EINVAL, false, "unsupported" },
+	{ "XX", DMSR_EFATAL, false, "internal" },
+	{ "", DMSR_EINVAL, false, "sql" },
+};
+
+static const struct class *classify(const char *state)
+{
+	const struct class *k = classes;
+	while (strncmp(k->state, state, strlen(k->state)))
+		k++;
+	return k;
+}
+
+static void set(struct err *e, const struct pgconn *c, const struct class *k, const char *text)
+{
+	char id[sizeof e->id];
+	snprintf(id, sizeof id, "%s.%s", c->role, k->id);
+	if (k->retriable)
+		err_retry(e, k->code, id, "%s: %s", c->description, text);
+	else
+		err_set(e, k->code, id, "%s: %s", c->description, text);
+}
+
+static void add_field(struct buf *b, const PGresult *res, int field, const char *before, const char *after)
+{
+	const char *v = PQresultErrorField(res, field);
+	if (v && v[0])
+		buf_printf(b, "%s%s%s", before, v, after);
+}
+
+int pgerr_from_result(struct err *e, const struct pgconn *c, const PGresult *res)
+{
+	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+	if (!state)
+		return pgerr_from_conn(e, c, "waiting for an answer");
+	const struct class *k = classify(state);
+	struct buf text;
+	buf_init(&text, sizeof e->message);
+	add_field(&text, res, PG_DIAG_MESSAGE_PRIMARY, "", "");
+	if (k->code != DMSR_EDATA)
+		add_field(&text, res, PG_DIAG_MESSAGE_DETAIL, "; ", "");
+	buf_printf(&text, " [%s", state);
+	add_field(&text, res, PG_DIAG_SCHEMA_NAME, ", schema ", "");
+	add_field(&text, res, PG_DIAG_TABLE_NAME, ", table ", "");
+	add_field(&text, res, PG_DIAG_COLUMN_NAME, ", column ", "");
+	add_field(&text, res, PG_DIAG_CONSTRAINT_NAME, ", constraint ", "");
+	buf_byte(&text, ']');
+	/* A text too long for the buffer: the primary message alone, cut by err. */
+	set(e, c, k, buf_ok(&text) ? buf_cstr(&text) : PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY));
+	buf_fini(&text);
+	const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
+	if (hint)
+		err_hint(e, "%s", hint);
+	return e->code;
+}
+
+/* "...failed: FATAL:  28P01: password authentication failed\nLOCATION: ..." (PQERRORS_VERBOSE): where the SQLSTATE begins, or NULL. */
+static const char *find_state(const char *text)
+{
+	for (const char *s = strstr(text, ":  "); s; s = strstr(s + 1, ":  ")) {
+		const char *at = s + 3;
+		if (strspn(at, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && at[5] == ':')
+			return at;
+	}
+	return NULL;
+}
+
+static bool is_about_tls(const char *text)
+{
+	static const char *const signs[] = { "certificate verify failed", "does not match host name", "root certificate file", "certificate file",
+		"private key file", "does not support SSL", "could not read root certificate", "could not load root certificate" };
+	for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
+		if (strstr(text, signs[i]))
+			return true;
+	return false;
+}
+
+/* libpq's own refusals, which no retry mends. */
+static bool is_about_auth(const char *text)
+{
+	return strstr(text, "no password supplied") || strstr(text, "authentication method") || strstr(text, "SCRAM");
+}
+
+static void hint_for(struct err *e, const struct class *k, const char *state)
+{
+	if (!strcmp(k->id, "auth"))
+		err_hint(e, "check user and password, and the server's pg_hba.conf%s",
+			state && !strncmp(state, "28000", 5) ? " (it needs a line for this user, database and address; replication connections match the database's own name)" : "");
+	else if (!strcmp(k->id, "tls"))
+		err_hint(e, "check sslmode and sslrootcert, and that host is the name in the server's certificate");
+	else if (!strcmp(k->id, "unreachable"))
+		err_hint(e, "is the server up, and reachable from here?");
+}
+
+int pgerr_from_conn(struct err *e, const struct pgconn *c, const char *doing)
+{
+	static const struct class tls = { "", DMSR_EAUTH, false, "tls" }, auth = { "", DMSR_EAUTH, false, "auth" },
+		lost = { "", DMSR_EIO, true, "unreachable" };
+	const char *said = c->pg ? PQerrorMessage(c->pg) : "out of memory";
+	const char *state = find_state(said);
+	const struct class *k = state ? classify(state) : is_about_tls(said) ? &tls : is_about_auth(said) ? &auth : &lost;
+	char text[sizeof e->message];
+	snprintf(text, sizeof text, "%s: %s", doing, said[0] ? said : "the connection was closed");
+	char *location = strstr(text, "\nLOCATION:");
+	if (location)
+		*location = 0;
+	size_t n = strlen(text);
+	while (n && (text[n - 1] == '\n' || text[n - 1] == ' '))
+		text[--n] = 0;
+	set(e, c, k, text);
+	hint_for(e, k, state);
+	return e->code;
+}
