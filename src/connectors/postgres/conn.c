@@ -142,6 +142,8 @@ void conn_take(struct pgconn *c, enum conn_state state, bool (*on_input)(struct 
 		return;
 	PQclear(c->job.last);
 	c->job = (struct conn_job){ 0 };
+	loop_timer_free(c->coalesce);
+	c->coalesce = NULL;
 	c->on_drain = NULL;
 	c->was_full = false;
 	if (c->paused) {
@@ -327,6 +329,7 @@ static void conninfo(const struct pgconn *c, struct buf *b)
 static void on_notice(void *arg, const PGresult *res)
 {
 	struct pgconn *c = arg;
+	c->notices++;
 	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
 	if (severity && (!strcmp(severity, "FATAL") || !strcmp(severity, "PANIC")))
 		pgerr_from_result(&c->fatal, c, res);

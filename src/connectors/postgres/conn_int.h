@@ -26,13 +26,19 @@ enum conn_state {
 struct conn_job {               /* what the present activity needs; cleared by conn_take(c, CONN_READY, NULL) */
 	pgconn_done *opened, *done;
 	void (*on_row)(void *arg, const char *data, size_t len);
-	void (*on_dry)(void *arg);
+	void (*drained)(void *arg);
 	void (*started)(void *arg);
+	void (*on_message)(void *arg, const char *data, size_t len);
+	void (*on_dry)(void *arg);
 	void *arg;
 	PGresult *last;         /* the newest, or the first error */
-	bool is_open;           /* COPY in, stream: the server said that it begins */
+	bool is_open;           /* COPY, stream: the server said that it begins */
 	bool is_ending;         /* we said that it ends */
-	bool has_news;          /* stream: messages since the last on_dry */
+	unsigned notices;       /* COPY in: pgconn.notices so far */
+	bool is_coalescing;     /* stream, and what follows: see conn_stream.c */
+	unsigned news;          /* messages since the last on_dry */
+	unsigned window_messages;
+	uint64_t window_us;
 };
 
 struct pgconn {
@@ -61,8 +67,8 @@ struct pgconn {
 	struct loop_io *io;
 	struct loop_timer *timer;       /* the deadline of connecting */
 	struct loop_task *later;        /* on_input once more, or on_failed */
-	struct loop_timer *coalesce;    /* stream: the next look at the socket */
-	bool is_coalescing;
+	struct loop_timer *coalesce;    /* COPY in, stream: the next look at the socket; made by whoever needs it, freed by conn_take(READY) */
+	unsigned notices;       /* how many the server has sent */
 	bool (*on_input)(struct pgconn *c);
 	void (*on_drain)(struct pgconn *c);     /* everything is in the kernel, after it was not; NULL: nobody cares */
 	struct conn_job job;

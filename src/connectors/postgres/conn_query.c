@@ -2,11 +2,19 @@
 #include "conn_int.h"
 #include <assert.h>
 #include <stdio.h>
+#include <string.h>
 
 static bool is_error(const PGresult *res)
 {
 	ExecStatusType s = PQresultStatus(res);
 	return s != PGRES_COMMAND_OK && s != PGRES_TUPLES_OK && s != PGRES_SINGLE_TUPLE && s != PGRES_EMPTY_QUERY;
+}
+
+/* The server's last word on this connection. */
+static bool is_fatal(const PGresult *res)
+{
+	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+	return severity && (!strcmp(severity, "FATAL") || !strcmp(severity, "PANIC"));
 }
 
 static void keep(struct pgconn *c, PGresult *res)
@@ -27,7 +35,7 @@ bool conn_finish(struct pgconn *c)
 	c->job.last = NULL;
 	if (last && is_error(last))
 		pgerr_from_result(&e, c, last);
-	if (c->is_gone || PQstatus(c->pg) == CONNECTION_BAD) {
+	if (c->is_gone || PQstatus(c->pg) == CONNECTION_BAD || (last && is_fatal(last))) {
 		PQclear(last);
 		if (err_is_set(&e) && !err_is_set(&c->fatal))
 			conn_fail(c, &e);
