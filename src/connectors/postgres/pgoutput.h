@@ -12,13 +12,16 @@ struct pgoutput;
 struct pgoutput_host {
 	void *ctx;
 	/* The catalog's knowledge of a relation (types by oid that are not built in, keys, defaults, ddl), or NULL when it is not known (yet):
-	 * then the decoder builds the relation from the wire alone. Borrowed. */
-	const struct relation *(*describe)(void *ctx, uint32_t relid);
+	 * then the decoder builds the relation from the wire alone. Borrowed (the decoder takes a reference when it keeps it). */
+	struct relation *(*describe)(void *ctx, uint32_t relid);
+	/* The server speaks of a wanted table that describe does not know, or of a column, type or modifier that its description lacks. OK: go on with
+	 * what there is. AGAIN: the catalog is being asked; decoding stops, pgoutput_continue asks describe anew. Once a relation message. NULL: go on. */
+	enum dmsr_verdict (*ask)(void *ctx, uint32_t relid);
 	/* Is this table wanted; if so, changes of transactions with commit LSN < *loaded_lsn are in its loaded rows already (0: none are). Called when
 	 * a relation is (re)built, not per row. */
 	bool (*wanted)(void *ctx, const struct relation *rel, uint64_t *loaded_lsn);
-	/* The batch is as big as it should get: take it (its `more` and `end` are set); decoding goes on in a new one. During the decode of a
-	 * held transaction this may return AGAIN: the decoder then stops; call pgoutput_continue after room was made. */
+	/* The batch is as big as it should get: take it (its `more` and `end` are set); decoding goes on in a new one. AGAIN: not taken, the
+	 * decoder stops; call pgoutput_continue after room was made, it offers the batch again. Never ERR. */
 	enum dmsr_verdict (*full)(void *ctx, struct batch *b);
 };
 struct pgoutput_limits {
@@ -31,14 +34,17 @@ struct pgoutput *pgoutput_new(const struct pgoutput_host *h, const struct dmsr_e
 	int proto_version, uint64_t server, const struct position *from);
 void pgoutput_free(struct pgoutput *d);         /* removes its files */
 
-/* One message: the payload of an XLogData ('w') message, behind its 25-byte head. wal_start: from that head. Returns 0, DMSR_AGAIN (a held
- * transaction's decode stopped for lack of room: nothing more may be fed until pgoutput_continue returned 0), or DMSR_E*. */
+/* One message: the payload of an XLogData ('w') message, behind its 25-byte head. wal_start: from that head. Returns 0, DMSR_E* (the decoder is dead
+ * then), or DMSR_AGAIN: nothing more may be fed until pgoutput_continue returned 0. AGAIN has three causes: `full` said so (call continue when there is
+ * room), `ask` said so (when the catalog has answered), or a held transaction's decode has had its slice of about a millisecond (post a task that calls it). */
 int pgoutput_message(struct pgoutput *d, uint64_t wal_start, const void *data, size_t len, struct err *e);
 int pgoutput_continue(struct pgoutput *d, struct err *e);
 /* The batch so far (moved; NULL when empty), with `end` and `more` set right: for handing on when the socket runs dry. */
 struct batch *pgoutput_take(struct pgoutput *d);
-/* An idle server's keepalive at lsn: if no transaction is open or held, the newest position becomes (lsn, 0, flush lsn); a heartbeat change is
- * appended when that moves it. Returns true when it did. Held (streamed, uncommitted) transactions do not hinder: their commit comes later. */
+/* An idle server's keepalive at lsn: if no transaction is open or being decoded, the newest position becomes (lsn, 0, flush lsn); a heartbeat change
+ * is appended when that moves it (not if a batch is begun already: its end tells). Returns true when it did. Held (streamed, uncommitted)
+ * transactions do not hinder: their commit comes later. Transactions of which nothing is emitted move the position but give no batch: lsn 0 appends
+ * the heartbeat for them, if there were any. Call it so from a timer, or a busy server with quiet tables keeps its WAL. */
 bool pgoutput_keepalive(struct pgoutput *d, uint64_t lsn);
 void pgoutput_position(const struct pgoutput *d, struct position *out); /* newest, also of what was skipped */
 struct pgoutput_stat { uint64_t messages, transactions, skipped, spool_memory, spool_disk, streamed, relations; int64_t last_commit_us; bool in_transaction; };
