@@ -100,6 +100,7 @@ static void release(struct pgconn *c)
 {
 	drop_connection(c);
 	loop_task_free(c->later);
+	conn_pipe_free(c->pipe);
 	wipe(c->password);
 	free(c->host);
 	free(c->database);

@@ -45,6 +45,7 @@ PGconn *pgconn_raw(struct pgconn *c);                   /* for PQescapeIdentifie
 typedef void pgconn_done(void *arg, const PGresult *res, const struct err *e);
 void pgconn_query(struct pgconn *c, const char *sql, pgconn_done *done, void *arg);
 void pgconn_query_params(struct pgconn *c, const char *sql, int nparams, const char *const *values, pgconn_done *done, void *arg);
+const char *pgconn_sqlstate(const struct pgconn *c);    /* of the newest error of a query or COPY: "42P07"; "" before the first */
 
 /* COPY ... TO STDOUT: on_row once a row with its bytes (borrowed, no copy is made where libpq allows); then done. pgconn_copy_pause stops reading. */
 void pgconn_copy_out(struct pgconn *c, const char *sql, void (*on_row)(void *arg, const char *data, size_t len), pgconn_done *done, void *arg);
@@ -66,20 +67,23 @@ void pgconn_stream(struct pgconn *c, const char *sql, void (*started)(void *arg)
 int pgconn_stream_put(struct pgconn *c, const void *data, size_t len);
 void pgconn_stream_end(struct pgconn *c);               /* CopyDone; then ended */
 
-/* Pipeline mode, for the target. send queues one prepared or parsed statement; each gets its result in order through on_result (an aborted one: res
- * status PGRES_PIPELINE_ABORTED); sync marks the end of an implicit group and gives on_sync. */
+/* Pipeline mode, for the target. Each statement, prepared or parsed on the spot, gets its result in order through on_result (borrowed; an aborted one: status
+ * PGRES_PIPELINE_ABORTED), told apart by the owner's tag; a sync ends a group, makes the server send what it has, and gives on_sync. Statements are
+ * collected and go out together: at a sync, at a flush, or when there are enough of them. 0, or -1: dead (on_failed follows). */
 struct pgconn_pipeline {
 	void *arg;
 	void (*on_result)(void *arg, uint64_t tag, const PGresult *res);
 	void (*on_sync)(void *arg, uint64_t tag);
-	void (*on_drain)(void *arg);                    /* pending fell under the low mark */
+	void (*on_drain)(void *arg);                    /* all is in the kernel, after more than 256 KiB was not */
 };
 int pgconn_pipeline_enter(struct pgconn *c, const struct pgconn_pipeline *p);
 int pgconn_pipeline_prepare(struct pgconn *c, uint64_t tag, const char *name, const char *sql, int ntypes, const Oid *types);
 int pgconn_pipeline_send(struct pgconn *c, uint64_t tag, const char *name, int nparams, const char *const *values, const int *lens, const int *formats);
 int pgconn_pipeline_sql(struct pgconn *c, uint64_t tag, const char *sql, int nparams, const Oid *types, const char *const *values, const int *lens, const int *formats);
 int pgconn_pipeline_sync(struct pgconn *c, uint64_t tag);
-int pgconn_pipeline_leave(struct pgconn *c);            /* when nothing is outstanding */
+int pgconn_pipeline_flush(struct pgconn *c);            /* offers the kernel what was collected; asks the server for nothing */
+size_t pgconn_pipeline_waiting(const struct pgconn *c); /* statements and syncs that are not answered */
+int pgconn_pipeline_leave(struct pgconn *c);            /* when nothing is outstanding: READY again */
 
 /* errors.c: SQLSTATE and libpq messages -> err. Never holds a password. role: "source" or "target" (ids are "source.auth", "target.constraint" ...). Classes:
  * 08*, 57P01-3, 53300, 55006 (slot in use), 40001, 40P01: retriable; 28*: auth; 23*: <role>.constraint; 22*, 42804: <role>.data; 42501: <role>.privilege; 53100: <role>.disk-full ... */

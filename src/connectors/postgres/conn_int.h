@@ -72,6 +72,8 @@ struct pgconn {
 	bool (*on_input)(struct pgconn *c);
 	void (*on_drain)(struct pgconn *c);     /* everything is in the kernel, after it was not; NULL: nobody cares */
 	struct conn_job job;
+	struct conn_pipe *pipe; /* statements on their way; NULL before the first pgconn_pipeline_enter */
+	char sqlstate[6];       /* of the newest SQL error */
 	uint64_t slice_began_us;
 	unsigned slice_ticks;
 	size_t pending;         /* bytes written since the kernel had taken all; an upper bound of what it has not */
@@ -102,6 +104,9 @@ void conn_begin(struct pgconn *c, enum conn_state state, bool (*on_input)(struct
 /* on_input for what is left of any query: gathers results into job.last; behind the last one conn_finish: READY, then job.done (or dead). */
 bool conn_gather(struct pgconn *c);
 bool conn_finish(struct pgconn *c);
+/* Is this result the server's last word on this connection? */
+bool conn_is_fatal(const PGresult *res);
+void conn_pipe_free(struct conn_pipe *p);
 /* Reads once more. False: dead (the state says so). */
 bool conn_read(struct pgconn *c);
 /* Is there more to read, in the kernel or in the TLS library, right now? */

@@ -10,8 +10,7 @@ static bool is_error(const PGresult *res)
 	return s != PGRES_COMMAND_OK && s != PGRES_TUPLES_OK && s != PGRES_SINGLE_TUPLE && s != PGRES_EMPTY_QUERY;
 }
 
-/* The server's last word on this connection. */
-static bool is_fatal(const PGresult *res)
+bool conn_is_fatal(const PGresult *res)
 {
 	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
 	return severity && (!strcmp(severity, "FATAL") || !strcmp(severity, "PANIC"));
@@ -33,9 +32,12 @@ bool conn_finish(struct pgconn *c)
 	struct conn_job job = c->job;
 	struct err e = { 0 };
 	c->job.last = NULL;
-	if (last && is_error(last))
+	if (last && is_error(last)) {
+		const char *state = PQresultErrorField(last, PG_DIAG_SQLSTATE);
+		snprintf(c->sqlstate, sizeof c->sqlstate, "%s", state ? state : "");
 		pgerr_from_result(&e, c, last);
-	if (c->is_gone || PQstatus(c->pg) == CONNECTION_BAD || (last && is_fatal(last))) {
+	}
+	if (c->is_gone || PQstatus(c->pg) == CONNECTION_BAD || (last && conn_is_fatal(last))) {
 		PQclear(last);
 		if (err_is_set(&e) && !err_is_set(&c->fatal))
 			conn_fail(c, &e);
@@ -98,3 +100,5 @@ void pgconn_query_params(struct pgconn *c, const char *sql, int nparams, const c
 	c->job.arg = arg;
 	conn_begin(c, CONN_BUSY, conn_gather, sent);
 }
+
+const char *pgconn_sqlstate(const struct pgconn *c) { return c->sqlstate; }
