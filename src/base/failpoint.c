@@ -1,6 +1,7 @@
 /* failpoint: the armed places of DMSR_FAILPOINT, counted down as they are passed, from any thread. */
 #include "base/failpoint.h"
 #include "base/mem.h"
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -40,8 +41,9 @@ static void parse_entry(char *entry)
 	p->fail = false;
 	if (rest && *rest >= '0' && *rest <= '9') {
 		char *end;
+		errno = 0;
 		count = strtol(rest, &end, 10);
-		if (count < 1 || (*end && *end != ':'))
+		if (errno || count < 1 || (*end && *end != ':'))
 			refuse(whole);
 		rest = *end ? end + 1 : NULL;
 	}

@@ -4,6 +4,7 @@
  * signals. Tasks that are posted during a turn wait for the next one, so that descriptors are looked at in between; a
  * post costs no system call. */
 #include "base/loop.h"
+#include "base/log.h"
 #include "base/loop_internal.h"
 #include "base/mem.h"
 #include <assert.h>
@@ -77,7 +78,17 @@ const uint32_t loop_slice_bounds_us[LOOP_SLICE_BOUNDS] = { 100, 250, 500, 1000, 
 /* libevent's own objects obey mem.h too; what else can fail here is a system out of descriptors at start. */
 static pthread_once_t libevent_once = PTHREAD_ONCE_INIT;
 
-static void set_up_libevent(void) { event_set_mem_functions(mem_alloc, mem_realloc, free); }
+/* Its words are for who looks into the loop: what fails is also told to who asked. */
+static void on_libevent_log(int severity, const char *text)
+{
+	log_write(severity == EVENT_LOG_ERR ? LOG_LEVEL_ERROR : LOG_LEVEL_DEBUG, "loop", NULL, "libevent: %s", text);
+}
+
+static void set_up_libevent(void)
+{
+	event_set_mem_functions(mem_alloc, mem_realloc, free);
+	event_set_log_callback(on_libevent_log);
+}
 
 static void must(bool ok, const char *what)
 {

@@ -18,6 +18,8 @@
 
 enum { MAX_ADDRESSES = 16 };
 
+const char *loop_resolve_conf = "/etc/resolv.conf";
+
 struct loop_resolve {
 	struct loop *loop;
 	char *host;
@@ -88,14 +90,18 @@ static bool is_localhost(const char *host)
 		(n > 10 && !strncasecmp(host + n - 10, ".localhost", 10));
 }
 
+/* libevent has one code for a server that fails, one that is silent and a name without addresses; only a name that a server
+ * knows not to exist stands apart. */
 static void set_failure(struct loop_resolve *r, int code)
 {
-	if (code == EVUTIL_EAI_NONAME || code == EVUTIL_EAI_NODATA)
-		err_set(&r->err, DMSR_ENOTFOUND, "resolve.unknown", "the name \"%s\" has no address", r->host);
-	else
-		err_retry(&r->err, DMSR_EIO, "resolve.failed", "the name \"%s\" could not be resolved: %s", r->host,
-			evutil_gai_strerror(code));
-	err_hint(&r->err, "check the name, and the servers in /etc/resolv.conf");
+	if (code == EVUTIL_EAI_NONAME) {
+		err_set(&r->err, DMSR_ENOTFOUND, "resolve.unknown", "the host name \"%s\" is not known", r->host);
+		err_hint(&r->err, "check its spelling, and the search list in %s", loop_resolve_conf);
+	} else {
+		err_retry(&r->err, DMSR_EIO, "resolve.failed",
+			"the host name \"%s\" could not be resolved: no name server gave an address", r->host);
+		err_hint(&r->err, "check that the name servers in %s answer", loop_resolve_conf);
+	}
 }
 
 static void on_dns(int code, struct evutil_addrinfo *list, void *arg)
@@ -107,8 +113,20 @@ static void on_dns(int code, struct evutil_addrinfo *list, void *arg)
 	if (list)
 		evutil_freeaddrinfo(list);
 	if (!r->n && !r->cancelled)
-		set_failure(r, code ? code : EVUTIL_EAI_NODATA);
+		set_failure(r, code);
 	loop_task_post(r->answer);
+}
+
+/* Labels of 1 to 63 bytes, 253 in all, a dot at the end allowed: evdns would send off what is none. */
+static bool is_host_name(const char *host)
+{
+	size_t label = 0, n = 0;
+	for (; host[n]; n++) {
+		label = host[n] == '.' ? 0 : label + 1;
+		if (label > 63 || (!label && (!n || host[n - 1] == '.')))
+			return false;
+	}
+	return n > 0 && n <= 253 && strcmp(host, ".") != 0;
 }
 
 static void ask(struct loop_resolve *r)
@@ -116,13 +134,13 @@ static void ask(struct loop_resolve *r)
 	struct evutil_addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_protocol = IPPROTO_TCP };
 	char port[16];
 	snprintf(port, sizeof port, "%d", r->port);
-	r->dns = evdns_base_new(loop_event_base(r->loop),
-		EVDNS_BASE_INITIALIZE_NAMESERVERS | EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+	r->dns = evdns_base_new(loop_event_base(r->loop), EVDNS_BASE_DISABLE_WHEN_INACTIVE);
 	if (!r->dns) {
-		set_failure(r, EVUTIL_EAI_SYSTEM);
-		loop_task_post(r->answer);
+		set_failure(r, EVUTIL_EAI_FAIL);
 		return;
 	}
+	/* Without the file there is still /etc/hosts, and a server on this machine, as for the C library. */
+	evdns_base_resolv_conf_parse(r->dns, DNS_OPTIONS_ALL, loop_resolve_conf);
 	/* NULL when it has called back already, from /etc/hosts or with a failure. */
 	r->question = evdns_getaddrinfo(r->dns, r->host, port, &hints, on_dns, r);
 }
@@ -139,9 +157,11 @@ struct loop_resolve *loop_resolve_start(struct loop *l, const char *host, int po
 	r->answer = loop_task_new(l, "resolve", on_answer, r);
 	if (is_localhost(host))
 		add_loopback(r);
-	else if (!add_numeric(r))
+	else if (!add_numeric(r) && !is_host_name(host))
+		set_failure(r, EVUTIL_EAI_NONAME);
+	else if (!r->n)
 		ask(r);
-	if (r->n)
+	if (r->n || err_is_set(&r->err))
 		loop_task_post(r->answer);
 	return r;
 }

@@ -1,0 +1,24 @@
+/* test: cmocka with what it needs before it, and the shape of a test program's main. */
+#ifndef DMSR_TESTS_UNIT_TEST_H
+#define DMSR_TESTS_UNIT_TEST_H
+/* cmocka wants these four first */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* RUN_TESTS(cmocka_unit_test(a), cmocka_unit_test(b), ...) */
+#define RUN_TESTS(...)                                                      \
+	int main(void)                                                      \
+	{                                                                   \
+		const struct CMUnitTest tests[] = { __VA_ARGS__ };          \
+		return cmocka_run_group_tests(tests, NULL, NULL);           \
+	}
+
+#endif
