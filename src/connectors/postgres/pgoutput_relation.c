@@ -1,0 +1,439 @@
+/* pgoutput_relation: the shape that rows have. In: Relation and Type messages, and what the host's catalog says. Out: struct relation, immutable, one for each
+ * time that the server speaks of a table.
+ *
+ *   R  oid32  schema  name  identity8('d' 'n' 'f' 'i')  n16  n x { flags8(1: in the replica identity)  name  type32  typmod32 }
+ *   Y  oid32  schema  name                                                            (schema "" is pg_catalog)
+ *
+ * The wire is exact for its place in the log, and poor; the catalog is rich, and may be newer. So the wire says which columns there are, of which
+ * type, and what the key is; a description adds to a column what the wire does not tell, if name and type agree. Generated columns, which the server
+ * does not send (or not before 18), are put in at their place, because a target has them: their values are UNCHANGED. */
+#include "pgoutput_int.h"
+#include "catalog.h"
+#include "types.h"
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MAX_COLUMNS = 1664, MAX_TABLES = 1 << 20, MAX_TYPES = 1 << 18, MAX_TYPE_TEXT = 512 };
+
+struct wire_column {
+	const char *name;
+	uint32_t type_id;
+	int32_t typmod;
+	bool is_identity;
+};
+
+struct wire_relation {
+	uint32_t id;
+	const char *schema, *name;
+	char identity;
+	uint16_t n;
+	struct wire_column columns[MAX_COLUMNS];
+};
+
+/* Building one version. */
+struct merge {
+	struct pgoutput *d;
+	const struct wire_relation *w;
+	const struct relation *known;   /* the catalog's description; NULL: none */
+	int *match;                     /* wire column -> column of known of the same name and type, or -1 */
+	bool *on_wire;                  /* column of known: its name is on the wire */
+	bool is_known;                  /* every wire column has its match, modifier included */
+	bool is_same;                   /* and known has no others but generated ones */
+	char type_text[MAX_TYPE_TEXT];
+};
+
+/* ---- reading --------------------------------------------------------------------------------------------------- */
+static int read_relation(struct cursor *c, struct wire_relation *w, struct err *e)
+{
+	w->id = cursor_be32(c);
+	w->schema = cursor_cstr(c);
+	w->name = cursor_cstr(c);
+	w->identity = (char)cursor_u8(c);
+	w->n = cursor_be16(c);
+	if (!*w->schema)
+		w->schema = "pg_catalog";
+	if (c->bad || w->n > MAX_COLUMNS)
+		return pgo_bad(e, "Relation is cut off or has too many columns");
+	for (unsigned i = 0; i < w->n; i++) {
+		struct wire_column *col = &w->columns[i];
+		col->is_identity = cursor_u8(c) & 1;
+		col->name = cursor_cstr(c);
+		col->type_id = cursor_be32(c);
+		col->typmod = (int32_t)cursor_be32(c);
+	}
+	return cursor_done(c) ? 0 : pgo_bad(e, "Relation of %s.%s has a wrong length", w->schema, w->name);
+}
+
+int pgo_type(struct pgoutput *d, struct cursor *c, struct err *e)
+{
+	uint32_t id = cursor_be32(c);
+	const char *schema = cursor_cstr(c);
+	const char *name = cursor_cstr(c);
+
+	if (!cursor_done(c))
+		return pgo_bad(e, "Type has a wrong length");
+	if (map_size(d->types) >= MAX_TYPES && !map_get_u32(d->types, id))
+		return pgo_bad(e, "more types than a database has");
+	struct buf text;
+	buf_init(&text, MAX_TYPE_TEXT);
+	if (*schema)
+		sql_qualified(&text, schema, name);
+	else
+		sql_qualified(&text, "pg_catalog", name);
+	free(map_put_u32(d->types, id, mem_strdup(buf_cstr(&text))));
+	buf_fini(&text);
+	return 0;
+}
+
+/* ---- merging --------------------------------------------------------------------------------------------------- */
+/* By name; `next` is the likely place, so that two lists in the same order cost no search. */
+static int find_known(const struct relation *known, const char *name, unsigned next)
+{
+	if (next < known->ncolumns && !strcmp(known->columns[next].name, name))
+		return (int)next;
+	return relation_find_column(known, name);
+}
+
+static void find_matches(struct merge *m)
+{
+	const struct wire_relation *w = m->w;
+	const struct relation *known = m->known;
+	int at = -1;
+
+	m->is_known = known != NULL;
+	for (unsigned i = 0; i < w->n; i++) {
+		const struct wire_column *col = &w->columns[i];
+		m->match[i] = -1;
+		if (known && (at = find_known(known, col->name, (unsigned)(at + 1))) >= 0) {
+			m->on_wire[at] = true;
+			if (known->columns[at].type_id == col->type_id)
+				m->match[i] = at;
+		}
+		m->is_known = m->is_known && m->match[i] >= 0 && known->columns[at].typmod == col->typmod;
+	}
+	m->is_same = m->is_known;
+	for (unsigned k = 0; m->is_same && k < known->ncolumns; k++)
+		m->is_same = known->columns[k].flags & COLUMN_GENERATED || m->on_wire[k];
+}
+
+/* A column of the description that has the type, with the modifier if that matters. */
+static const struct column *same_type(const struct merge *m, const struct wire_column *w, bool with_typmod)
+{
+	for (unsigned k = 0; m->known && k < m->known->ncolumns; k++) {
+		const struct column *c = &m->known->columns[k];
+		if (c->type_id == w->type_id && (!with_typmod || c->typmod == w->typmod))
+			return c;
+	}
+	return NULL;
+}
+
+static void fill_type(struct merge *m, const struct wire_column *w, struct column *out)
+{
+	enum logical_type elem = TYPE_OTHER;
+	const struct column *same;
+
+	out->type = (uint8_t)pgtype_builtin(w->type_id, &elem);
+	out->elem_type = (uint8_t)elem;
+	out->native_type = pgtype_format(w->type_id, w->typmod, m->type_text, sizeof m->type_text);
+	if (out->native_type)
+		return;
+	if ((same = same_type(m, w, false))) {
+		out->type = same->type;
+		out->elem_type = same->elem_type;
+	}
+	if ((same = same_type(m, w, true)))
+		out->native_type = same->native_type;
+	else
+		out->native_type = map_get_u32(m->d->types, w->type_id);
+	if (!out->native_type)
+		out->native_type = "text"; /* the server names every type that is not built in before it uses it */
+}
+
+/* The column's place in the key, before places are counted; 0: not in it. */
+static uint16_t key_place(const struct merge *m, enum key_kind key, bool key_is_known, unsigned i)
+{
+	const struct wire_column *w = &m->w->columns[i];
+
+	if (key == KEY_NONE || key == KEY_FULL)
+		return 0;
+	if (key_is_known)
+		return m->match[i] >= 0 ? m->known->columns[m->match[i]].key_pos : 0;
+	return w->is_identity ? (uint16_t)(i + 1) : 0;
+}
+
+/* Does the description's key consist of just the wire's identity columns? Then its order is the right one. */
+static bool is_key_same(const struct merge *m)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < m->w->n; i++) {
+		bool in_known = m->match[i] >= 0 && m->known->columns[m->match[i]].key_pos;
+		if (in_known != m->w->columns[i].is_identity)
+			return false;
+		n += in_known;
+	}
+	return m->known && n == m->known->nkeys;
+}
+
+/* Is the description's primary key wholly on the wire? */
+static bool has_known_primary(const struct merge *m)
+{
+	unsigned n = 0;
+
+	if (!m->known || m->known->key != KEY_PRIMARY)
+		return false;
+	for (unsigned i = 0; i < m->w->n; i++)
+		n += m->match[i] >= 0 && m->known->columns[m->match[i]].key_pos;
+	return n == m->known->nkeys;
+}
+
+static enum key_kind key_kind_of(const struct merge *m, bool *is_known)
+{
+	bool has_identity = false;
+
+	for (unsigned i = 0; i < m->w->n; i++)
+		has_identity |= m->w->columns[i].is_identity;
+	switch (m->w->identity) {
+	case 'f': /* the whole old row is sent; a primary key still finds the row sooner */
+		*is_known = has_known_primary(m);
+		return *is_known ? KEY_PRIMARY : KEY_FULL;
+	case 'n':
+		*is_known = has_known_primary(m);
+		return *is_known ? KEY_PRIMARY : KEY_NONE;
+	default:
+		*is_known = is_key_same(m);
+		if (!has_identity)
+			return KEY_NONE;
+		return m->w->identity == 'i' ? KEY_UNIQUE : KEY_PRIMARY;
+	}
+}
+
+static void fill_column(struct merge *m, unsigned i, struct column *out)
+{
+	const struct wire_column *w = &m->w->columns[i];
+
+	*out = (struct column){ .name = w->name, .type_id = w->type_id, .typmod = w->typmod, .flags = COLUMN_NULLABLE };
+	fill_type(m, w, out);
+	if (m->match[i] < 0) {
+		if (w->is_identity && m->w->identity != 'f')
+			out->flags = 0; /* neither a primary key nor an identity index has nullable columns */
+		return;
+	}
+	const struct column *k = &m->known->columns[m->match[i]];
+	out->dflt = k->dflt;
+	out->collation = k->collation;
+	out->flags = k->flags;
+}
+
+/* Generated columns of the description that are not on the wire and stand before column `until` of it. */
+static unsigned add_generated(struct merge *m, struct relation_builder *b, unsigned *next, unsigned until)
+{
+	unsigned added = 0;
+
+	for (; *next < until; ++*next) {
+		struct column c = m->known->columns[*next];
+		if (!(c.flags & COLUMN_GENERATED) || m->on_wire[*next])
+			continue;
+		c.key_pos = 0;
+		relation_build_column(b, &c);
+		added++;
+	}
+	return added;
+}
+
+static void add_ddl(const struct merge *m, struct relation_builder *b)
+{
+	if (!m->known)
+		return;
+	relation_build_estimate(b, m->known->rows_estimate, m->known->bytes_estimate);
+	for (uint32_t i = 0; i < m->known->nddl; i++) {
+		const struct ddl *s = &m->known->ddl[i];
+		/* what names columns is right only if the columns are those */
+		if (m->is_same || s->phase == DDL_BEFORE_TABLE)
+			relation_build_ddl(b, s->phase, s->kind, s->name, s->sql);
+	}
+}
+
+static struct version *build_version(struct merge *m)
+{
+	const struct wire_relation *w = m->w;
+	struct version *v = mem_zalloc(sizeof *v);
+	struct relation_builder *b = relation_build("postgres", w->schema, w->name, w->id);
+	unsigned at = 0, next = 0;
+	bool key_is_known = false;
+	enum key_kind key = key_kind_of(m, &key_is_known);
+
+	v->nwire = w->n;
+	v->column = mem_alloc(w->n * sizeof *v->column + 1);
+	v->is_identity = mem_alloc(w->n * sizeof *v->is_identity + 1);
+	for (unsigned i = 0; i < w->n; i++) {
+		struct column c;
+		if (m->match[i] >= 0)
+			at += add_generated(m, b, &next, (unsigned)m->match[i]);
+		fill_column(m, i, &c);
+		c.key_pos = key_place(m, key, key_is_known, i);
+		relation_build_column(b, &c);
+		v->is_identity[i] = w->columns[i].is_identity;
+		v->column[i] = (uint16_t)at++;
+	}
+	if (m->known)
+		at += add_generated(m, b, &next, m->known->ncolumns);
+	add_ddl(m, b);
+	v->is_straight = at == w->n;
+	v->rel = relation_seal(b, key);
+	return v;
+}
+
+static void version_free(struct version *v)
+{
+	if (!v)
+		return;
+	relation_unref(v->rel);
+	free(v->column);
+	free(v->is_identity);
+	free(v);
+}
+
+/* ---- which version is in force ----------------------------------------------------------------------------------- */
+struct table *pgo_table(struct pgoutput *d, uint32_t id)
+{
+	if (d->last_table && d->last_table->id == id)
+		return d->last_table;
+	struct table *t = map_get_u32(d->tables, id);
+	if (t)
+		d->last_table = t;
+	return t;
+}
+
+/* A held transaction is decoded long after its Relation messages came. For its own rows they count; for those that follow it counts what came
+ * last on the wire, and that may be a message that came between its pieces. */
+static void put_in_force(struct pgoutput *d, struct table *t, struct version *v)
+{
+	if (t->now && t->now->seq > v->seq && !t->later) {
+		t->later = t->now;
+		t->next_later = d->laters;
+		d->laters = t;
+	} else {
+		version_free(t->now);
+	}
+	t->now = v;
+}
+
+void pgo_end_of_held(struct pgoutput *d)
+{
+	while (d->laters) {
+		struct table *t = d->laters;
+		d->laters = t->next_later;
+		if (t->later->seq > t->now->seq) {
+			version_free(t->now);
+			t->now = t->later;
+		} else {
+			version_free(t->later);
+		}
+		t->later = NULL;
+	}
+}
+
+static struct table *table_for(struct pgoutput *d, uint32_t id)
+{
+	struct table *t = pgo_table(d, id);
+
+	if (t || map_size(d->tables) >= MAX_TABLES)
+		return t;
+	t = mem_zalloc(sizeof *t);
+	t->id = id;
+	map_put_u32(d->tables, id, t);
+	return t;
+}
+
+/* Keeps the message until the host has asked its catalog. */
+static int wait_for_answer(struct pgoutput *d, const char *data, size_t len, uint64_t seq)
+{
+	d->pending = mem_alloc(len);
+	memcpy(d->pending, data, len);
+	d->pending_len = len;
+	d->pending_seq = seq;
+	return DMSR_AGAIN;
+}
+
+int pgo_relation(struct pgoutput *d, struct cursor *c, uint64_t seq, bool is_asked, struct err *e)
+{
+	const char *data = (const char *)c->at;
+	size_t len = cursor_left(c);
+	struct wire_relation *w = mem_alloc(sizeof *w);
+	int rc = read_relation(c, w, e);
+
+	if (rc) {
+		free(w);
+		return rc;
+	}
+	struct merge m = { .d = d, .w = w, .known = d->host.describe(d->host.ctx, w->id) };
+	m.match = mem_alloc(w->n * sizeof *m.match + 1);
+	m.on_wire = mem_zalloc(m.known ? m.known->ncolumns + 1u : 1);
+	find_matches(&m);
+	struct version *v = build_version(&m);
+	v->seq = seq;
+	v->wanted = d->host.wanted(d->host.ctx, v->rel, &v->loaded_lsn);
+	free(m.match);
+	free(m.on_wire);
+	uint32_t id = w->id;
+	free(w);
+	if (v->wanted && !m.is_known && !is_asked && d->host.ask && d->host.ask(d->host.ctx, id) == DMSR_AGAIN) {
+		version_free(v);
+		return wait_for_answer(d, data, len, seq);
+	}
+	struct table *t = table_for(d, id);
+	if (!t) {
+		version_free(v);
+		return pgo_bad(e, "more tables than a database has");
+	}
+	put_in_force(d, t, v);
+	return 0;
+}
+
+void pgo_tell_schema(struct pgoutput *d, struct table *t)
+{
+	struct relation *rel = t->now->rel;
+	struct relation *old = t->told ? t->told : d->host.describe(d->host.ctx, t->id);
+
+	if (!old || !relation_is_same(old, rel)) {
+		struct change *ch = pgo_emit(d, OP_SCHEMA, rel);
+		ch->u.schema.old = old;
+		if (old)
+			batch_hold(d->batch, old);
+	}
+	relation_ref(rel);
+	relation_unref(t->told);
+	t->told = rel;
+}
+
+static void free_table(void *arg, const void *key, size_t n, void *value)
+{
+	struct table *t = value;
+
+	(void)arg;
+	(void)key;
+	(void)n;
+	version_free(t->now);
+	version_free(t->later);
+	relation_unref(t->told);
+	free(t);
+}
+
+static void free_type(void *arg, const void *key, size_t n, void *value)
+{
+	(void)arg;
+	(void)key;
+	(void)n;
+	free(value);
+}
+
+void pgo_tables_free(struct pgoutput *d)
+{
+	map_each(d->tables, free_table, NULL);
+	map_free(d->tables);
+	map_each(d->types, free_type, NULL);
+	map_free(d->types);
+}
