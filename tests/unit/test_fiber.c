@@ -245,10 +245,11 @@ static void several_keep_their_stacks(void **state)
 /* Steps down page by page, so that the guard cannot be jumped over. */
 static int __attribute__((noinline)) overflow(int pages)
 {
-	volatile char here[4096];
-	here[0] = (char)pages;
+	char here[4096];
+	explicit_bzero(here, sizeof here); /* keeps the whole of it */
+	here[pages] = 1;
 	int below = pages ? overflow(pages - 1) : 0;
-	return below + here[0];
+	return below + here[pages / 2];
 }
 
 static void run_over(void *arg)
