@@ -37,7 +37,8 @@ struct merge {
 	struct pgoutput *d;
 	const struct wire_relation *w;
 	const struct relation *known;   /* the catalog's description; NULL: none */
-	int *match;                     /* wire column -> column of known of the same name and type, or -1 */
+	int *place;                     /* wire column -> column of known of the same name, or -1 */
+	int *match;                     /* the same, but -1 when the type is another */
 	bool *on_wire;                  /* column of known: its name is on the wire */
 	bool is_known;                  /* every wire column has its match, modifier included */
 	bool is_same;                   /* and known has no others but generated ones */
@@ -105,12 +106,11 @@ static void find_matches(struct merge *m)
 	m->is_known = known != NULL;
 	for (unsigned i = 0; i < w->n; i++) {
 		const struct wire_column *col = &w->columns[i];
-		m->match[i] = -1;
-		if (known && (at = find_known(known, col->name, (unsigned)(at + 1))) >= 0) {
+		at = known ? find_known(known, col->name, (unsigned)(at + 1)) : -1;
+		m->place[i] = at;
+		m->match[i] = at >= 0 && known->columns[at].type_id == col->type_id ? at : -1;
+		if (at >= 0)
 			m->on_wire[at] = true;
-			if (known->columns[at].type_id == col->type_id)
-				m->match[i] = at;
-		}
 		m->is_known = m->is_known && m->match[i] >= 0 && known->columns[at].typmod == col->typmod;
 	}
 	m->is_same = m->is_known;
@@ -270,8 +270,8 @@ static struct version *build_version(struct merge *m)
 	v->is_identity = mem_alloc(w->n * sizeof *v->is_identity + 1);
 	for (unsigned i = 0; i < w->n; i++) {
 		struct column c;
-		if (m->match[i] >= 0)
-			at += add_generated(m, b, &next, (unsigned)m->match[i]);
+		if (m->place[i] >= 0)
+			at += add_generated(m, b, &next, (unsigned)m->place[i]);
 		fill_column(m, i, &c);
 		c.key_pos = key_place(m, key, key_is_known, i);
 		relation_build_column(b, &c);
@@ -370,12 +370,14 @@ int pgo_relation(struct pgoutput *d, struct cursor *c, uint64_t seq, bool is_ask
 		return rc;
 	}
 	struct merge m = { .d = d, .w = w, .known = d->host.describe(d->host.ctx, w->id) };
+	m.place = mem_alloc(w->n * sizeof *m.place + 1);
 	m.match = mem_alloc(w->n * sizeof *m.match + 1);
 	m.on_wire = mem_zalloc(m.known ? m.known->ncolumns + 1u : 1);
 	find_matches(&m);
 	struct version *v = build_version(&m);
 	v->seq = seq;
 	v->wanted = d->host.wanted(d->host.ctx, v->rel, &v->loaded_lsn);
+	free(m.place);
 	free(m.match);
 	free(m.on_wire);
 	uint32_t id = w->id;
