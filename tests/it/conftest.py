@@ -1,0 +1,288 @@
+"""What every integration test stands on: real PostgreSQL servers, a dmsrd of the test's own, its API, and the comparison of two databases."""
+import contextlib
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+import psycopg2
+import psycopg2.extensions
+import pytest
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("DMSR_BUILD", TOP / "build" / "gcc"))
+SERVERS = TOP / "tests" / "servers"
+PASSWORD = "dmsr-secret"
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(what, check, timeout=30.0, step=0.05):
+    """Calls check until it gives something true, and returns that; the last exception or value is in the failure's text."""
+    deadline, seen = time.monotonic() + timeout, None
+    while True:
+        try:
+            seen = check()
+            if seen:
+                return seen
+        except (OSError, psycopg2.Error, KeyError) as e:
+            seen = repr(e)
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {timeout} s; last seen: {seen}")
+        time.sleep(step)
+
+
+class Postgres:
+    """One server; databases are made by the tests, each with a name of its own."""
+
+    numbers = itertools.count(1)
+
+    def __init__(self, version=None, tls=False, settings=()):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="dmsr-pg-", dir="/tmp"))
+        self.dir.chmod(0o755)
+        self.port = free_port()
+        self.args = (["-v", str(version)] if version else []) + (["-t"] if tls else []) + list(settings)
+        self.pid = None
+        self.start()
+        with self.connect("postgres") as c:
+            c.cursor().execute(f"CREATE ROLE dmsr LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
+            self.version = c.server_version // 10000
+
+    def start(self):
+        out = subprocess.run([SERVERS / "postgres", "start", self.dir, str(self.port), *self.args], check=True, capture_output=True, text=True)
+        self.pid = int(out.stdout)
+
+    def stop(self, how="fast"):
+        subprocess.run([SERVERS / "postgres", "stop", self.dir, how], check=True)
+
+    def restart(self, how="fast"):
+        self.stop(how)
+        self.start()
+
+    def connect(self, database, **more):
+        c = psycopg2.connect(host="127.0.0.1", port=self.port, user="postgres", dbname=database, **more)
+        c.autocommit = True
+        return c
+
+    def database(self, prefix="db"):
+        name = f"{prefix}_{next(self.numbers)}"
+        with contextlib.closing(self.connect("postgres")) as c:
+            c.cursor().execute(f'CREATE DATABASE "{name}"')
+        return Database(self, name)
+
+    def close(self):
+        self.stop("immediate")
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Database:
+    def __init__(self, server, name):
+        self.server, self.name = server, name
+
+    def sql(self, text, *args):
+        """Runs text (several statements may be in it); returns the last one's rows, or None."""
+        with contextlib.closing(self.server.connect(self.name)) as c:
+            cur = c.cursor()
+            cur.execute(text, args or None)
+            return cur.fetchall() if cur.description else None
+
+    def one(self, text, *args):
+        return self.sql(text, *args)[0][0]
+
+    def connection(self, **more):
+        return {"connector": "postgres", "host": "127.0.0.1", "port": self.server.port, "database": self.name, "user": "dmsr", "password": PASSWORD, **more}
+
+    def psql(self, text):
+        return subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.server.port), "-U", "postgres", "-d", self.name],
+                              input=text, text=True, check=True, capture_output=True).stdout
+
+    def tables(self):
+        return [r[0] for r in self.sql("SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+                                       "WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'dmsr') "
+                                       "AND n.nspname NOT LIKE 'pg_toast%' ORDER BY 1")]
+
+    def rows(self, table):
+        """Every row as the server's own text, sorted, duplicates kept."""
+        return [r[0] for r in self.sql(f'SELECT t::text FROM {table} t ORDER BY t::text COLLATE "C"')]
+
+    def digest(self, table):
+        """Row count and an order-free checksum of every row's text, for tables too big to carry."""
+        return self.sql(f"SELECT count(*), coalesce(sum(('x' || substr(md5(t::text), 1, 15))::bit(60)::bigint::numeric), 0) FROM {table} t")[0]
+
+
+def differences(source, target, tables=None, limit=5):
+    """What is in one database and not in the other, table by table, both directions; empty when they are equal."""
+    found = []
+    for table in tables or source.tables():
+        if source.digest(table) == target.digest(table):
+            continue
+        a, b = source.rows(table), target.rows(table)
+        only_a, only_b = list(a), []
+        left = {}
+        for row in a:
+            left[row] = left.get(row, 0) + 1
+        for row in b:
+            if left.get(row, 0):
+                left[row] -= 1
+            else:
+                only_b.append(row)
+        only_a = [row for row, n in left.items() for _ in range(n)]
+        if only_a or only_b:
+            found.append(f"{table}: {len(a)} rows against {len(b)}; only at the source {len(only_a)}: {only_a[:limit]}; only at the target {len(only_b)}: {only_b[:limit]}")
+    return found
+
+
+class ApiError(Exception):
+    def __init__(self, status, body):
+        super().__init__(f"{status}: {json.dumps(body)[:2000]}")
+        self.status, self.body = status, body
+
+
+class Dmsrd:
+    """The daemon under test, with a state directory and a port of its own."""
+
+    def __init__(self, directory, env=None, options=()):
+        self.dir = pathlib.Path(directory)
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.state = self.dir / "state"
+        self.port = free_port()
+        self.env = dict(env or {})
+        self.options = list(options)
+        self.log_path = self.dir / "dmsrd.log"
+        self.process = None
+        self.config = self.dir / "dmsrd.json"
+        self.config.write_text(json.dumps({"state_dir": str(self.state), "jobs_dir": str(self.dir / "jobs.d"),
+                                           "http": {"listen": f"127.0.0.1:{self.port}", "socket": ""}}))
+        # a retry that waits a minute would only make the tests slow
+        self.options += ["-o", "jobs.retry_initial=200ms", "-o", "jobs.retry_max=1s"]
+
+    def command(self):
+        return [str(BUILD / "dmsrd"), "--config", str(self.config), *self.options]
+
+    def start(self, env=None, wait=True):
+        assert self.process is None or self.process.poll() is not None
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "DMSR_"))}
+        environment.update(self.env)
+        environment.update(env or {})
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, env=environment, stdin=subprocess.DEVNULL)
+        if wait:
+            wait_for("dmsrd serves /readyz", self.is_ready, 20)
+        return self
+
+    def is_ready(self):
+        assert self.process.poll() is None, f"dmsrd ended with {self.process.returncode}:\n{self.log()[-3000:]}"
+        return self.call("GET", "/readyz")[0] == 200
+
+    def kill(self, sig=signal.SIGKILL, timeout=30):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(sig)
+            self.process.wait(timeout)
+        return self.process.returncode if self.process else None
+
+    def stop(self):
+        return self.kill(signal.SIGTERM)
+
+    def log(self):
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def rss_kib(self):
+        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1])
+        raise AssertionError("no VmHWM")
+
+    def call(self, method, path, body=None, headers=None, timeout=60):
+        """(status, headers, parsed body)"""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method, headers=dict(headers or {}))
+        if body is not None:
+            request.data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            if not request.has_header("Content-type"):
+                request.add_header("Content-Type", "application/json")
+        try:
+            reply = urllib.request.urlopen(request, timeout=timeout)
+        except urllib.error.HTTPError as e:
+            reply = e
+        with reply:
+            raw = reply.read()
+            kind = reply.headers.get("Content-Type", "")
+            return reply.status, reply.headers, json.loads(raw) if "json" in kind and raw else raw.decode(errors="replace")
+
+    def api(self, method, path, body=None, headers=None):
+        status, _, parsed = self.call(method, path, body, headers)
+        if status >= 400:
+            raise ApiError(status, parsed)
+        return parsed
+
+    def job(self, name, source, targets, mode="full-load-and-cdc", **more):
+        spec = {"name": name, "mode": mode, "source": source, "targets": targets, **more}
+        return self.api("POST", "/jobs", spec)
+
+    def state_of(self, name):
+        return self.api("GET", f"/jobs/{name}")["state"]
+
+    def wait_state(self, name, states, timeout=60):
+        states = (states,) if isinstance(states, str) else states
+
+        def there():
+            job = self.api("GET", f"/jobs/{name}")
+            if job["state"] == "failed" and "failed" not in states:
+                raise AssertionError(f"job {name} failed: {json.dumps(job.get('error'))}\n{self.log()[-3000:]}")
+            return job["state"] in states and job
+        return wait_for(f"job {name} is {states}", there, timeout)
+
+    def wait_equal(self, source, target, tables=None, timeout=60):
+        """Until the target has exactly the source's rows. The source must be quiet."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                found = differences(source, target, tables)
+            except psycopg2.Error as e:  # a table that is not there yet
+                found = [str(e)]
+            if not found:
+                return
+            if time.monotonic() > deadline:
+                raise AssertionError("\n".join(found) + "\n" + self.log()[-4000:])
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def pg():
+    """Debian's own server: the oldest that a user of this system has."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def pg18():
+    server = Postgres(version=18)
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["debian", "18"])
+def any_pg(request):
+    """A test that takes this runs on both servers."""
+    return request.getfixturevalue("pg" if request.param == "debian" else "pg18")
+
+
+@pytest.fixture
+def dmsrd(tmp_path):
+    daemon = Dmsrd(tmp_path / "dmsrd").start()
+    yield daemon
+    daemon.kill()
+    report = [line for line in daemon.log().splitlines() if "Sanitizer" in line or "runtime error" in line]
+    assert not report, "\n".join(report)
