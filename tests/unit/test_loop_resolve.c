@@ -90,7 +90,7 @@ static void write_conf(struct scene *s)
 	s->fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
 	assert_int_equal(bind(s->fd, (struct sockaddr *)&me, len), 0);
 	assert_int_equal(getsockname(s->fd, (struct sockaddr *)&me, &len), 0);
-	strcpy(s->conf, "/tmp/dmsr-test-resolv-XXXXXX");
+	snprintf(s->conf, sizeof s->conf, "/tmp/dmsr-test-resolv-XXXXXX");
 	int conf = mkstemp(s->conf);
 	assert_true(conf >= 0);
 	dprintf(conf, "nameserver 127.0.0.1:%d\noptions timeout:1 attempts:1\n", ntohs(me.sin_port));
@@ -214,8 +214,8 @@ static void what_is_no_name_is_not_sent(void **state)
 	char label[65] = "", whole[300] = "";
 	memset(label, 'x', 64);
 	for (int i = 0; i < 60; i++)
-		strcat(whole, "abc.");
-	strcat(whole, "0123456789abcd");
+		memcpy(whole + 4 * i, "abc.", 4);
+	memcpy(whole + 240, "0123456789abcd", 14);
 	const char *const names[] = { "", ".", "..", ".a", "a..b", label, whole };
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		ask(s, names[i]);

@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+"""Checks what the compiler does not: who includes whom, what is not called, that each option is documented.
+
+usage: lint.py SRCDIR          check the tree; exit 1 with the findings
+       lint.py --self-test     break each rule in a tree made up for it, and see that it is found
+"""
+import json
+import os
+import re
+import sys
+
+# What a room may include, besides system headers and its own folder. Arrows point down only (src/README).
+ARROWS = {
+    "src/base/": ["base/"],
+    "src/model/": ["base/", "model/"],
+    "src/dmsr.h": ["base/", "model/"],
+    "src/connectors/": ["dmsr.h"],
+    "src/streamers/": ["dmsr.h"],
+    "src/transforms/": ["dmsr.h"],
+    "src/codecs/": ["dmsr.h"],
+    "src/engine/": ["base/", "model/", "dmsr.h", "engine/"],
+    "src/http/": ["base/", "engine/", "http/"],
+    "src/main.c": ["base/", "engine/", "http/"],
+}
+# Below these, each folder is a room of its own.
+ROOMS_BY_FOLDER = ["src/connectors/", "src/streamers/"]
+# Libraries that only some files know.
+LIBRARIES = {
+    r"event2/|event\.h": r"src/base/loop\w*\.c$",
+    r"libpq|postgres_ext": r"src/connectors/postgres/",
+    r"microhttpd": r"src/http/",
+    r"jansson": r"src/(engine|http)/|src/main\.c$",
+    r"sqlite3": r"src/engine/",
+    r"openssl/": r"src/(engine|http|base|connectors/postgres)/",
+    r"dlfcn": r"src/engine/plugin\w*\.c$",
+    r"pthread|threads\.h": r"src/(base|engine)/",
+    r"systemd/": r"src/(engine|http)/|src/main\.c$",
+}
+BANNED = ["strcpy", "stpcpy", "strcat", "strncpy", "strncat", "sprintf", "vsprintf", "gets", "atoi", "atol", "atoll", "atof",
+          "strtok", "gmtime", "localtime", "ctime", "asctime", "alloca", "strdupa", "strerror_l", "tmpnam", "mktemp", "rand_r",
+          "system", "popen", "setjmp", "longjmp", "malloc_usable_size"]
+# In src these are base/mem's alone: what can fail there must end there.
+BANNED_IN_SRC = ["malloc", "calloc", "realloc", "reallocarray", "strdup", "strndup", "asprintf", "vasprintf", "rand", "sleep",
+                 "usleep", "nanosleep", "gethostbyname", "exit"]
+ALLOWED = {
+    "src/base/mem.c": {"malloc", "calloc", "realloc", "vasprintf"},
+    "src/base/failpoint.c": {"exit"},
+}
+MAX_COLUMNS = 160
+MAX_LINES = 800
+
+
+def strip(text):
+    """The code with comments and the insides of literals blanked, line for line."""
+    def blank(m):
+        s = m.group(0)
+        if s[0] in "\"'":
+            return s[0] + " " * (len(s) - 2) + s[0]
+        return re.sub(r"[^\n]", " ", s)
+    return re.sub(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', blank, text, flags=re.S)
+
+
+def room_of(path):
+    for prefix in sorted(ARROWS, key=len, reverse=True):
+        if path.startswith(prefix):
+            return prefix
+    return None
+
+
+def own_folder(path, room):
+    if room in ROOMS_BY_FOLDER:
+        return path[len("src/"):path.index("/", len(room)) + 1] if "/" in path[len(room):] else None
+    return room[len("src/"):] if room.endswith("/") else None
+
+
+def check_includes(path, text, tree):
+    room = room_of(path)
+    if path.startswith("src/") and room is None:
+        yield 1, "belongs to no room that lint.py knows"
+        return
+    for n, line in enumerate(text.split("\n"), 1):
+        m = re.match(r'\s*#\s*include\s*([<"])([^>"]+)[>"]', line)
+        if not m:
+            continue
+        quote, name = m.groups()
+        for library, where in LIBRARIES.items():
+            if path.startswith("src/") and re.match(library, name) and not re.match(where, path):
+                yield n, f"includes {name}, which only {where} may"
+        if quote != '"' or room is None or name == "config.h":
+            continue
+        beside = os.path.normpath(os.path.join(os.path.dirname(path), name))
+        full = beside if beside in tree else "src/" + name
+        if full not in tree:
+            yield n, f"includes \"{name}\", which is not there"
+            continue
+        inner = full[len("src/"):]
+        mine = own_folder(path, room)
+        if mine and inner.startswith(mine):
+            continue
+        if not any(inner == a or (a.endswith("/") and inner.startswith(a)) for a in ARROWS[room]):
+            yield n, f"includes \"{name}\" against the arrows: {room} may include {', '.join(ARROWS[room])} and its own folder"
+
+
+def check_calls(path, text, tree):
+    names = BANNED + (BANNED_IN_SRC if path.startswith("src/") else [])
+    call = re.compile(r"(?<![\w.>])(" + "|".join(names) + r")\s*\(")
+    for n, line in enumerate(strip(text).split("\n"), 1):
+        for m in call.finditer(line):
+            if m.group(1) not in ALLOWED.get(path, ()):
+                yield n, f"calls {m.group(1)}()"
+
+
+def check_text(path, text, tree):
+    lines = text.split("\n")
+    if not text.lstrip().startswith("/*"):
+        yield 1, "has no word at its head about what it is"
+    if not text.endswith("\n") or text.endswith("\n\n"):
+        yield len(lines), "does not end with one newline"
+    for n, line in enumerate(lines, 1):
+        width = len(line.expandtabs(8))
+        if width > MAX_COLUMNS:
+            yield n, f"is {width} columns wide, more than {MAX_COLUMNS}"
+        if line != line.rstrip():
+            yield n, "ends with white space"
+        if re.match(r" {2,}(?!\*)", line) and not re.match(r"\s*\*", line):
+            yield n, "is indented with spaces"
+        if re.search(r"\b(TODO|FIXME|XXX)\b", line):
+            yield n, "says that it is not finished"
+    for n, line in enumerate(strip(text).split("\n"), 1):
+        if re.match(r"\s*typedef\s+(struct|union|enum)\b", line):
+            yield n, "hides a struct behind a typedef"
+    if path.startswith("src/") and len(lines) - 1 > MAX_LINES:
+        yield 1, f"has {len(lines) - 1} lines, more than {MAX_LINES}"
+    if path.endswith(".h") and not re.search(r"^#ifndef (\w+)\n#define \1\n", text, re.M):
+        yield 1, "has no include guard"
+
+
+def options(path, text):
+    """(name, line) of each entry of an option table."""
+    for m in re.finditer(r'\{\s*(?:\.(?:name|path)\s*=\s*)?"([\w.]+)",\s*(?:\.type\s*=\s*)?DMSR_OPT_', text):
+        yield m.group(1), text.count("\n", 0, m.start()) + 1
+
+
+def in_sample(sample, path):
+    """Is the dotted path in the sample, as a value or named in one of its comments?"""
+    try:
+        at = json.loads(sample)
+    except ValueError:
+        return False
+    for part in path.split("."):
+        at = at.get(part) if isinstance(at, dict) else None
+        if at is None:
+            return re.search(r"(?<![\w.])" + re.escape(path) + r"(?![\w.])", sample) is not None
+    return True
+
+
+def check_options(path, text, tree):
+    if not path.startswith("src/") or path.startswith("src/connectors/fake/"):
+        return
+    daemon = path.startswith("src/engine/config")
+    page = "man/dmsrd.json.5" if daemon else "man/dmsr-job.5"
+    manual = tree.get(page, "").replace("\\-", "-").replace("\\&", "")
+    for name, n in options(path, text):
+        if not re.search(r"(?<![\w.])" + re.escape(name) + r"(?![\w.]*\w)", manual):
+            yield n, f"option {name} is not in {page}"
+        if daemon and not in_sample(tree.get("etc/dmsrd.json", ""), name):
+            yield n, f"option {name} is not in etc/dmsrd.json"
+
+
+RULES = [check_includes, check_calls, check_text, check_options]
+
+
+def check(tree):
+    findings = []
+    for path, text in sorted(tree.items()):
+        if not path.endswith((".c", ".h")):
+            continue
+        for rule in RULES:
+            findings += [f"{path}:{n}: {what}" for n, what in rule(path, text, tree)]
+    return findings
+
+
+def read_tree(top):
+    tree = {}
+    for folder in ("src", "tests", "man", "etc"):
+        for where, folders, files in os.walk(os.path.join(top, folder)):
+            folders[:] = [f for f in folders if f != "node_modules"]
+            for name in files:
+                full = os.path.join(where, name)
+                if name.endswith((".c", ".h", ".json")) or folder == "man":
+                    with open(full, encoding="utf-8") as f:
+                        tree[os.path.relpath(full, top)] = f.read()
+    return tree
+
+
+HEAD = "/* x: y. */\n"
+GUARD = HEAD + "#ifndef X_H\n#define X_H\n#endif\n"
+CLEAN = {
+    "src/base/loop.h": GUARD, "src/base/loop.c": HEAD + '#include "base/loop.h"\n#include <event2/event.h>\n',
+    "src/model/row.h": HEAD + '#ifndef R\n#define R\n#include "base/loop.h"\n#endif\n',
+    "src/dmsr.h": HEAD + '#ifndef D\n#define D\n#include "model/row.h"\n#endif\n',
+    "src/connectors/a/a.h": GUARD,
+    "src/connectors/a/a.c": HEAD + '#include "a.h"\n#include "connectors/a/a.h"\n#include "dmsr.h"\n'
+                            'static struct x t[] = {\n\t{ "host", DMSR_OPT_STRING, 0 },\n};\n/* strcpy( is only named */\n'
+                            'static const char *s = "sprintf(";\nint x = my_strcpy(a->system(1));\n',
+    "src/connectors/b/b.h": GUARD, "src/codecs/json.c": HEAD + '#include "dmsr.h"\n',
+    "src/engine/job.h": GUARD, "src/engine/job.c": HEAD + '#include "config.h"\n#include "dmsr.h"\n#include "engine/job.h"\n',
+    "src/engine/config.c": HEAD + 't = {\n\t{ "http.listen", DMSR_OPT_STRING },\n\t{ "http.token", DMSR_OPT_STRING },\n};\n',
+    "src/http/get.c": HEAD + '#include "engine/job.h"\n', "src/http/get.h": GUARD,
+    "src/main.c": HEAD + '#include "http/get.h"\n',
+    "tests/unit/t.c": HEAD + '#include "connectors/a/a.h"\nint x = rand();\n',
+    "man/dmsr-job.5": ".It Ic host\n", "man/dmsrd.json.5": "http.listen http.token\n",
+    "etc/dmsrd.json": '{"http":{"listen":"x","//":"http.token is a secret"}}',
+}
+# (file, what is put at its end, a part of the finding; None: the file's whole text is replaced)
+BREAKS = [
+    ("src/base/loop.c", '#include "model/row.h"\n', "against the arrows"),
+    ("src/base/loop.c", '#include "dmsr.h"\n', "against the arrows"),
+    ("src/model/row.h", '#include "dmsr.h"\n', "against the arrows"),
+    ("src/model/row.h", '#include "engine/job.h"\n', "against the arrows"),
+    ("src/dmsr.h", '#include "engine/job.h"\n', "against the arrows"),
+    ("src/connectors/a/a.c", '#include "connectors/b/b.h"\n', "against the arrows"),
+    ("src/connectors/a/a.c", '#include "../b/b.h"\n', "against the arrows"),
+    ("src/connectors/a/a.c", '#include "engine/job.h"\n', "against the arrows"),
+    ("src/connectors/a/a.c", '#include "base/loop.h"\n', "against the arrows"),
+    ("src/connectors/a/a.c", '# include  <event2/dns.h>\n', "event2/dns.h"),
+    ("src/codecs/json.c", '#include "connectors/a/a.h"\n', "against the arrows"),
+    ("src/codecs/json.c", "#include <jansson.h>\n", "jansson.h"),
+    ("src/engine/job.c", '#include "connectors/a/a.h"\n', "against the arrows"),
+    ("src/engine/job.c", '#include "http/get.h"\n', "against the arrows"),
+    ("src/engine/job.c", "#include <libpq-fe.h>\n", "libpq-fe.h"),
+    ("src/http/get.c", '#include "dmsr.h"\n', "against the arrows"),
+    ("src/http/get.c", '#include "connectors/a/a.h"\n', "against the arrows"),
+    ("src/http/get.c", '#include "nothing.h"\n', "not there"),
+    ("src/connectors/a/a.c", "int y = strcpy (a, b);\n", "calls strcpy()"),
+    ("src/connectors/a/a.c", "char *p = malloc(3);\n", "calls malloc()"),
+    ("tests/unit/t.c", "int y = atoi(s);\n", "calls atoi()"),
+    ("src/http/get.c", "int y = localtime(s);\n", "calls localtime()"),
+    ("src/http/get.c", "typedef struct x y;\n", "typedef"),
+    ("src/http/get.c", "/* TO" "DO later */\n", "not finished"),
+    ("src/http/get.c", "    int x;\n", "indented with spaces"),
+    ("src/http/get.c", "int x; \n", "white space"),
+    ("src/http/get.c", "int x;", "newline"),
+    ("src/http/get.c", "int x; /* " + "y" * 160 + " */\n", "columns wide"),
+    ("src/http/get.c", "int x;\n" * 800, "lines, more than"),
+    ("src/http/new.c", "int x;\n", "no word at its head"),
+    ("src/http/new.h", HEAD, "no include guard"),
+    ("src/lib/new.c", HEAD, "no room"),
+    ("src/connectors/a/a.c", 't = {\n\t{ "hos", DMSR_OPT_INT },\n};\n', "option hos is not in man/dmsr-job.5"),
+    ("src/connectors/a/a.c", 't = {\n\t{ .name = "port", .type = DMSR_OPT_INT },\n};\n', "option port is not in man/dmsr-job.5"),
+    ("src/engine/config.c", 't = {\n\t{ "http.cert", DMSR_OPT_STRING },\n};\n', "option http.cert is not in man/dmsrd.json.5"),
+    ("src/engine/config.c", 't = {\n\t{ "http.cert", DMSR_OPT_STRING },\n};\n', "option http.cert is not in etc/dmsrd.json"),
+]
+
+
+def self_test():
+    failures = [f"finds in a clean tree: {f}" for f in check(CLEAN)]
+    for path, text, want in BREAKS:
+        tree = dict(CLEAN)
+        tree[path] = tree.get(path, "") + text
+        if not any(f.startswith(path + ":") and want in f for f in check(tree)):
+            failures.append(f"does not find \"{want}\" in {path} with {text[:60]!r}")
+    return failures
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    found = self_test() if sys.argv[1] == "--self-test" else check(read_tree(sys.argv[1]))
+    for f in found:
+        print(f, file=sys.stderr)
+    sys.exit(1 if found else 0)
+
+
+main()
