@@ -1,0 +1,400 @@
+/* source: PostgreSQL as a source: tables read once, and their changes for ever. This file owns the instance: its options, its phase, its connections, what
+ * goes out, how it ends. In come settings and the host's verbs; out go batches, notes, progress and one of finished, failed, stopped.
+ *
+ *   IDLE -> CONNECTING -> PREPARING -+-> LOADING -+-> STREAMING -> STOPPING -> STOPPED
+ *                                    |      |     |
+ *                                    |      +--------> FINISHED (full load alone)
+ *                                    +------------+            (nothing is left to load)
+ *   any but the last three -> FAILED; any -> STOPPED (stop: at once where there is nothing to send)
+ *
+ * At most three connections: SQL (catalogs, slot's state), replication (slot, stream), loader (COPY in the snapshot). */
+#include "source_int.h"
+#include <assert.h>
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const struct dmsr_option pgsource_options[] = {
+	PGCONN_OPTIONS,
+	{ "publication", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "Publication to read; made, and dropped with the job, if it is not there. Default: one of the job's own." },
+	{ "slot", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "Name of the replication slot that the job makes. Default: one from the job's name." },
+	{ "failover", DMSR_OPT_BOOL, 0, "true", NULL, 0, 0, "Make the slot one that PostgreSQL 17 and later keep in step on standbys." },
+	{ "follow_failover", DMSR_OPT_BOOL, 0, "false", NULL, 0, 0, "Go on after the server changed its timeline, when all that was read lies before the switch." },
+	{ "keyless_tables", DMSR_OPT_ENUM, 0, "fail", "fail|allow", 0, 0, "Tables without a replica identity: refuse to start, or publish them though the server will refuse updates and deletes of theirs." },
+	{ "binary", DMSR_OPT_BOOL, 0, "false", NULL, 0, 0, "Read values in PostgreSQL's binary form where all types of a table allow it." },
+	{ "origin", DMSR_OPT_ENUM, 0, "any", "any|none", 0, 0, "none: leave out what reached this server by replication (PostgreSQL 16 and later)." },
+	{ "batch_bytes", DMSR_OPT_BYTES, 0, "256KiB", NULL, 16 * 1024, 16 * 1024 * 1024, "Size at which a batch is handed on." },
+	{ "spool_memory", DMSR_OPT_BYTES, 0, "8MiB", NULL, 64 * 1024, 1024 * 1024 * 1024, "Memory for transactions that are sent before their commit; above it they go to disk." },
+	{ "spool_disk_max", DMSR_OPT_BYTES, 0, "0", NULL, 0, INT64_MAX, "Most disk that such transactions may take; 0: no limit." },
+	{ "status_interval", DMSR_OPT_DURATION, 0, "10s", NULL, 100, 60000, "How often the server is told how far we are, at least." },
+	{ "heartbeat_interval", DMSR_OPT_DURATION, 0, "1s", NULL, 100, 60000, "How often an idle stream moves the position on." },
+	{ 0 },
+};
+
+static const struct { const char *name; unsigned to; } phases[SOURCE_PHASES] = {
+#define TO(p) (1u << SOURCE_##p)
+	[SOURCE_IDLE] = { "idle", TO(CONNECTING) | TO(STOPPED) },
+	[SOURCE_CONNECTING] = { "connecting", TO(PREPARING) | TO(FAILED) | TO(STOPPED) },
+	[SOURCE_PREPARING] = { "preparing", TO(LOADING) | TO(STREAMING) | TO(FINISHED) | TO(FAILED) | TO(STOPPED) },
+	[SOURCE_LOADING] = { "loading", TO(STREAMING) | TO(FINISHED) | TO(FAILED) | TO(STOPPED) },
+	[SOURCE_STREAMING] = { "streaming", TO(STOPPING) | TO(FAILED) | TO(STOPPED) },
+	[SOURCE_FINISHED] = { "finished", TO(FAILED) | TO(STOPPED) },
+	[SOURCE_STOPPING] = { "stopping", TO(STOPPED) },
+	[SOURCE_STOPPED] = { "stopped", 0 },
+	[SOURCE_FAILED] = { "failed", TO(STOPPED) },
+#undef TO
+};
+
+void source_enter(struct source *s, enum source_phase phase, const char *why)
+{
+	if (s->phase == phase)
+		return;
+	assert(phases[s->phase].to & 1u << phase);
+	log_info("postgres", s->host.env.job, "%s -> %s: %s", phases[s->phase].name, phases[phase].name, why);
+	s->phase = phase;
+	s->doing = phases[phase].name;
+}
+
+/* ---- its end ---- */
+
+static void close_connections(struct source *s)
+{
+	catalog_cancel(s->catalog);
+	s->catalog = NULL;
+	pgconn_free(s->loader);
+	pgconn_free(s->repl);
+	pgconn_free(s->sql);
+	s->loader = s->repl = s->sql = NULL;
+}
+
+void source_fail(struct source *s, const struct err *e)
+{
+	if (s->phase >= SOURCE_STOPPING)
+		return;
+	s->failure = *e;
+	source_enter(s, SOURCE_FAILED, e->id);
+	close_connections(s);
+	s->tell_failed = true;
+	loop_task_post(s->turn);
+}
+
+void source_fail_because(struct source *s, int code, const char *id, const char *hint, const char *fmt, ...)
+{
+	struct err e = { 0 };
+	char text[sizeof e.message];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	err_set(&e, code, id, "%s", text);
+	if (hint)
+		err_hint(&e, "%s", hint);
+	source_fail(s, &e);
+}
+
+void source_stopped(struct source *s)
+{
+	if (s->phase == SOURCE_STOPPED)
+		return;
+	source_enter(s, SOURCE_STOPPED, "asked");
+	close_connections(s);
+	s->tell_failed = s->tell_finished = false;
+	s->tell_stopped = true;
+	loop_task_post(s->turn);
+}
+
+/* ---- what goes out ---- */
+
+static void pass_on(struct source *s)
+{
+	size_t done = 0;
+	while (done < s->nqueue && source_may_emit(s)) {
+		if (s->host.emit(s->host.ctx, s->queue[done]) == DMSR_AGAIN)
+			s->blocked = true;
+		else
+			done++;
+	}
+	if (!done)
+		return;
+	s->nqueue -= done;
+	memmove(s->queue, s->queue + done, s->nqueue * sizeof *s->queue);
+}
+
+bool source_emit(struct source *s, struct batch *b)
+{
+	if (s->nqueue == s->queue_cap) {
+		s->queue_cap = s->queue_cap ? 2 * s->queue_cap : 8;
+		s->queue = mem_realloc_array(s->queue, s->queue_cap, sizeof *s->queue);
+	}
+	s->queue[s->nqueue++] = b;
+	pass_on(s);
+	return source_may_emit(s);
+}
+
+static void on_turn(void *arg)
+{
+	struct source *s = arg;
+	if (s->tell_stopped || s->tell_failed) {
+		bool stopped = s->tell_stopped;
+		s->tell_stopped = s->tell_failed = false;
+		if (stopped)
+			s->host.stopped(s->host.ctx);
+		else
+			s->host.failed(s->host.ctx, &s->failure);
+		return;
+	}
+	pass_on(s);
+	if (!source_may_emit(s))
+		return;
+	if (s->phase == SOURCE_LOADING)
+		source_load_resumed(s);
+	else if (s->phase == SOURCE_STREAMING)
+		source_stream_resumed(s);
+	else if (s->phase == SOURCE_FINISHED && s->tell_finished && !s->nqueue) {
+		s->tell_finished = false;
+		s->host.finished(s->host.ctx);
+	}
+}
+
+/* ---- notes ---- */
+
+/* Outlives the instance if it must: the host calls back when it likes. */
+struct source_note {
+	struct source_note *next;
+	struct source *source;  /* NULL: closed meanwhile */
+	void (*then)(struct source *s);
+};
+
+static void on_note(void *arg, const struct err *e)
+{
+	struct source_note *n = arg;
+	struct source *s = n->source;
+	void (*then)(struct source *s) = n->then;
+	if (s) {
+		struct source_note **at = &s->notes;
+		while (*at != n)
+			at = &(*at)->next;
+		*at = n->next;
+	}
+	free(n);
+	if (!s || s->phase >= SOURCE_STOPPING)
+		return;
+	if (e)
+		source_fail(s, e);
+	else if (then)
+		then(s);
+}
+
+void source_put_note(struct source *s, const char *key, const char *value, void (*next)(struct source *s))
+{
+	struct source_note *n = mem_alloc(sizeof *n);
+	*n = (struct source_note){ .next = s->notes, .source = s, .then = next };
+	s->notes = n;
+	s->host.note_put(s->host.ctx, key, value, on_note, n);
+}
+
+/* ---- connections ---- */
+
+static void on_failed(void *ctx, const struct err *e) { source_fail(ctx, e); }
+
+static void on_sql_failed(void *ctx, const struct err *e)
+{
+	struct source *s = ctx;
+	if (source_watch_lost(s, e))
+		return;
+	source_fail(s, e);
+}
+
+static void on_notice(void *ctx, const char *text)
+{
+	struct source *s = ctx;
+	log_debug("postgres", s->host.env.job, "the server says: %s", text);
+}
+
+struct pgconn *source_connect(struct source *s, enum pgconn_kind kind, void (*on_ready)(void *ctx))
+{
+	struct pgconn_owner o = { .ctx = s, .on_ready = on_ready, .on_failed = on_failed, .on_notice = on_notice };
+	if (kind == PGCONN_SQL && !s->sql)
+		o.on_failed = on_sql_failed;
+	return pgconn_new(&s->host.env, s->settings, kind, &o);
+}
+
+/* ---- what is known ---- */
+
+struct source_loaded *source_find_loaded(struct source *s, const struct relation *rel)
+{
+	for (size_t i = 0; i < s->nloaded; i++)
+		if (s->loaded[i].id && s->loaded[i].id == rel->id)
+			return &s->loaded[i];
+	for (size_t i = 0; i < s->nloaded; i++)
+		if (!strcmp(s->loaded[i].name, rel->name) && !strcmp(s->loaded[i].schema, rel->schema))
+			return &s->loaded[i];
+	return NULL;
+}
+
+void source_drop_rels(struct source *s)
+{
+	for (size_t i = 0; i < s->nrels; i++)
+		relation_unref(s->rels[i]);
+	free(s->rels);
+	s->rels = NULL;
+	s->nrels = 0;
+}
+
+void source_name(const struct dmsr_env *env, char out[64])
+{
+	size_t n = strlen(env->uid), tail = n < 8 ? n : 8;
+	snprintf(out, 64, "dmsr_%.40s_%s", env->job, env->uid + n - tail);
+	for (char *p = out; *p; p++)
+		*p = isalnum((unsigned char)*p) ? (char)tolower((unsigned char)*p) : '_';
+}
+
+/* ---- the verbs ---- */
+
+/* The job's settings may go when open returns, and connections are made later. */
+static struct settings *copy_settings(const struct settings *from)
+{
+	struct settings *to = settings_new();
+	for (const struct dmsr_option *o = pgsource_options; o->name; o++) {
+		if (o->type == DMSR_OPT_STRING || o->type == DMSR_OPT_ENUM)
+			settings_put_str(to, o->name, settings_str(from, o->name));
+		else if (o->type == DMSR_OPT_BOOL)
+			settings_put_bool(to, o->name, settings_bool(from, o->name));
+		else
+			settings_put_int(to, o->name, settings_int(from, o->name));
+	}
+	return to;
+}
+
+static int check_slot_name(const char *name, struct err *e)
+{
+	size_t n = name ? strlen(name) : 1;
+	if (!n || n > 63 || (name && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != n))
+		return err_set(e, DMSR_EINVAL, "source.slot-name", "the slot's name \"%s\" is not 1 to 63 of a-z, 0-9 and _", name ? name : "");
+	return 0;
+}
+
+static int source_open(const struct settings *set, const struct dmsr_tables *tables, const struct dmsr_source_host *host,
+	struct dmsr_instance **out, struct err *e)
+{
+	if (check_slot_name(settings_str(set, "slot"), e))
+		return e->code;
+	struct source *s = mem_zalloc(sizeof *s);
+	s->host = *host;
+	s->settings = copy_settings(set);
+	s->tables = tables;
+	s->doing = phases[SOURCE_IDLE].name;
+	set = s->settings;
+	s->opt = (struct source_options){
+		.publication = settings_str(set, "publication"),
+		.slot = settings_str(set, "slot"),
+		.origin = settings_str(set, "origin"),
+		.failover = settings_bool(set, "failover"),
+		.follow_failover = settings_bool(set, "follow_failover"),
+		.keyless = !strcmp(settings_str(set, "keyless_tables"), "allow"),
+		.binary = settings_bool(set, "binary"),
+		.batch_bytes = (size_t)settings_int(set, "batch_bytes"),
+		.spool_memory = (size_t)settings_int(set, "spool_memory"),
+		.spool_disk = (uint64_t)settings_int(set, "spool_disk_max"),
+		.status_ms = settings_int(set, "status_interval"),
+		.heartbeat_ms = settings_int(set, "heartbeat_interval"),
+	};
+	s->turn = loop_task_new(host->env.loop, "postgres.source", on_turn, s);
+	*out = (struct dmsr_instance *)s;
+	return 0;
+}
+
+static void source_start(struct dmsr_instance *i, const struct dmsr_source_start *start)
+{
+	struct source *s = (struct source *)i;
+	s->mode = start->mode;
+	position_copy(&s->from, &start->from);
+	s->load_done = start->load_done;
+	s->nloaded = start->nloaded;
+	s->loaded = mem_alloc((s->nloaded + 1) * sizeof *s->loaded);
+	for (size_t n = 0; n < s->nloaded; n++)
+		s->loaded[n] = (struct source_loaded){ .schema = mem_strdup(start->loaded[n].schema),
+			.name = mem_strdup(start->loaded[n].name), .lsn = start->loaded[n].at.lsn };
+	source_enter(s, SOURCE_CONNECTING, "start");
+	source_prepare(s);
+}
+
+static void source_pause(struct dmsr_instance *i)
+{
+	struct source *s = (struct source *)i;
+	s->paused = true;
+	if (s->loader)
+		pgconn_pause(s->loader);
+	source_stream_paused(s);
+}
+
+static void source_resume(struct dmsr_instance *i)
+{
+	struct source *s = (struct source *)i;
+	s->paused = s->blocked = false;
+	loop_task_post(s->turn);
+}
+
+static void source_confirm(struct dmsr_instance *i, const struct position *p)
+{
+	struct source *s = (struct source *)i;
+	if (p->kind == POSITION_LSN && p->flush && (!s->system || p->server == s->system))
+		source_stream_confirm(s, p->flush);
+}
+
+static void source_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)
+{
+	struct source *s = (struct source *)i;
+	*out = (struct dmsr_source_stat){ .lag_bytes = -1, .retained_bytes = -1, .safe_bytes = -1 };
+	out->phase = s->doing;
+	out->slot = s->slot;
+	out->paused = s->paused || s->blocked;
+	out->connected = s->phase > SOURCE_CONNECTING && s->phase < SOURCE_FINISHED;
+	position_copy(&out->received, &s->from);
+	source_watch_stat(s, out);
+	source_stream_stat(s, out);
+}
+
+static void source_stop(struct dmsr_instance *i)
+{
+	struct source *s = (struct source *)i;
+	if (s->phase == SOURCE_STREAMING)
+		source_stream_stop(s);
+	else if (s->phase != SOURCE_STOPPING)
+		source_stopped(s);
+}
+
+static void source_close(struct dmsr_instance *i)
+{
+	struct source *s = (struct source *)i;
+	if (!s)
+		return;
+	for (struct source_note *n = s->notes; n; n = n->next)
+		n->source = NULL;
+	close_connections(s);
+	source_load_free(s);
+	source_stream_free(s);
+	source_watch_free(s);
+	source_drop_rels(s);
+	for (size_t n = 0; n < s->nqueue; n++)
+		batch_free(s->queue[n]);
+	for (size_t n = 0; n < s->nloaded; n++) {
+		free(s->loaded[n].schema);
+		free(s->loaded[n].name);
+	}
+	free(s->queue);
+	free(s->loaded);
+	free(s->asked_pattern);
+	free(s->slot);
+	free(s->publication);
+	loop_task_free(s->turn);
+	settings_free(s->settings);
+	free(s);
+}
+
+const struct dmsr_source pgsource = {
+	.open = source_open, .start = source_start, .pause = source_pause, .resume = source_resume, .confirm = source_confirm,
+	.stat = source_stat, .stop = source_stop, .close = source_close,
+};

@@ -1,0 +1,87 @@
+/* source_ask: the stream speaks of a table, or of a column, that our reading of the catalog does not know: it came later. In comes the table's oid; out goes, in
+ * source.rels, what the catalog says of it now (types' names, defaults, ddl), and the decoder goes on. No answer is no harm: the wire tells the rest.
+ *
+ * The SQL connection is shared with source_watch: whoever finds it busy is called when it is free. */
+#include "source_int.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+static void answered(struct source *s)
+{
+	s->asked = 0;
+	s->asked_is_sent = false;
+	loop_task_post(s->turn);
+}
+
+static void put_rel(struct source *s, struct relation *rel)
+{
+	for (size_t i = 0; i < s->nrels; i++)
+		if (s->rels[i]->id == rel->id) {
+			relation_unref(s->rels[i]);
+			s->rels[i] = rel;
+			return;
+		}
+	s->rels = mem_realloc_array(s->rels, s->nrels + 1, sizeof *s->rels);
+	s->rels[s->nrels++] = rel;
+}
+
+static void on_catalog(void *arg, struct relation **rels, size_t n, const struct err *e)
+{
+	struct source *s = arg;
+	s->catalog = NULL;
+	if (e)
+		log_warn("postgres", s->host.env.job, "the catalog was asked about table %u: %s", s->asked, e->message);
+	for (size_t i = 0; i < n; i++)
+		put_rel(s, rels[i]);
+	free(rels);
+	answered(s);
+}
+
+static void on_name(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct buf pattern;
+	if (e || PQntuples(res) != 1) {
+		answered(s);
+		return;
+	}
+	buf_init(&pattern, 1024);
+	/* In a pattern a part in double quotes is literal, a quote in it doubled: the same as in SQL. */
+	sql_qualified(&pattern, PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 1));
+	free(s->asked_pattern);
+	s->asked_pattern = mem_strdup(buf_cstr(&pattern));
+	buf_fini(&pattern);
+	s->asked_include[0] = s->asked_pattern;
+	s->asked_tables = (struct dmsr_tables){ .include = s->asked_include, .ninclude = 1 };
+	s->catalog = catalog_read(s->sql, &s->asked_tables, true, s->leaves, on_catalog, s);
+}
+
+void source_ask_on(struct source *s)
+{
+	char sql[160];
+	if (!s->asked || s->asked_is_sent || !s->sql || !pgconn_is_ready(s->sql))
+		return;
+	s->asked_is_sent = true;
+	snprintf(sql, sizeof sql, "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c, pg_catalog.pg_namespace n WHERE c.oid = %u AND n.oid = c.relnamespace",
+		s->asked);
+	pgconn_query(s->sql, sql, on_name, s);
+}
+
+enum dmsr_verdict source_ask(void *source, uint32_t relid)
+{
+	struct source *s = source;
+	s->asked = relid;
+	source_watch_reconnect(s);
+	source_ask_on(s);
+	return DMSR_AGAIN;
+}
+
+bool source_is_asking(const struct source *s) { return s->asked != 0; }
+
+void source_ask_lost(struct source *s)
+{
+	catalog_cancel(s->catalog);
+	s->catalog = NULL;
+	if (s->asked)
+		answered(s);
+}

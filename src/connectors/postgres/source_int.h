@@ -1,0 +1,174 @@
+/* source_int: what the parts of the PostgreSQL source share. source.c owns the instance, its phase, what goes out and how it ends; each other part is a
+ * stretch of the way and hands over to the next:
+ *
+ *   source.c -> source_prepare.c -> source_slot.c -> source_load.c -> source_stream.c        (source_watch.c asks about the slot, beside all that)
+ *
+ * Every callback of a connection may find the instance failed or stopping only by being called no more: both free the connections. */
+#ifndef DMSR_POSTGRES_SOURCE_INT_H
+#define DMSR_POSTGRES_SOURCE_INT_H
+#include "catalog.h"
+#include "conn.h"
+#include "pgoutput.h"
+
+enum source_phase {
+	SOURCE_IDLE,            /* opened */
+	SOURCE_CONNECTING,      /* names, TLS, login */
+	SOURCE_PREPARING,       /* who is the server, which tables, publication, slot; snapshot */
+	SOURCE_LOADING,         /* rows of the snapshot */
+	SOURCE_STREAMING,       /* changes */
+	SOURCE_FINISHED,        /* full load: everything was emitted */
+	SOURCE_STOPPING,        /* the last status is on its way */
+	SOURCE_STOPPED,
+	SOURCE_FAILED,
+	SOURCE_PHASES
+};
+
+struct source_options {
+	const char *publication, *slot, *origin;        /* the first two NULL: names of our own */
+	bool failover, follow_failover, keyless, binary;
+	size_t batch_bytes, spool_memory;
+	uint64_t spool_disk;
+	int64_t status_ms, heartbeat_ms;
+};
+
+/* A table whose rows are those of the snapshot at lsn. id 0: loaded in an earlier run. */
+struct source_loaded {
+	char *schema, *name;
+	uint32_t id;
+	uint64_t lsn;
+};
+
+struct source_note;     /* a note on its way to the host */
+struct load;            /* source_load.c */
+struct stream;          /* source_stream.c */
+struct watch;           /* source_watch.c */
+
+struct source {
+	struct dmsr_source_host host;
+	struct settings *settings;
+	const struct dmsr_tables *tables;
+	struct source_options opt;
+	enum source_phase phase;
+	const char *doing;              /* finer than the phase, for stat */
+
+	/* what start() said */
+	enum dmsr_mode mode;
+	struct position from;
+	struct source_loaded *loaded;
+	size_t nloaded;
+	bool load_done;
+	uint64_t load_done_at;          /* OP_LOAD_DONE is due when the stream has passed this; 0: it is not due */
+
+	/* the server */
+	int version;                    /* 150004 */
+	uint64_t system;
+	uint32_t timeline;
+	void (*identified)(struct source *s);
+	void (*verified)(struct source *s);
+	int64_t sender_timeout_ms;      /* 0: none */
+	struct pgconn *sql, *repl, *loader;
+	struct catalog *catalog;
+	struct relation **rels;         /* the tables, by the newest catalog that was read */
+	size_t nrels;
+	bool leaves;                    /* partitions one by one, not their root */
+
+	/* publication and slot */
+	char *publication, *slot;
+	bool publication_is_new;
+	uint64_t start_lsn;             /* the slot's consistent point */
+	char *snapshot;                 /* exported by s->repl, of the state at snapshot_lsn */
+	uint64_t snapshot_lsn;
+
+	uint32_t asked;                 /* the table that the catalog is asked about; 0: none */
+	bool asked_is_sent;
+	char *asked_pattern;
+	const char *asked_include[1];
+	struct dmsr_tables asked_tables;
+
+	struct load *load;
+	struct stream *stream;
+	struct watch *watch;
+	struct source_note *notes;
+
+	/* what goes out */
+	struct batch **queue;
+	size_t nqueue, queue_cap;
+	bool blocked;                   /* emit said AGAIN */
+	bool paused;                    /* pause() */
+	struct loop_task *turn;
+	struct err failure;
+	bool tell_failed, tell_finished, tell_stopped;
+};
+
+extern const struct dmsr_option pgsource_options[];
+extern const struct dmsr_source pgsource;
+extern const struct dmsr_probe pgsource_probe;
+
+/* ---- source.c ---- */
+/* The one setter. */
+void source_enter(struct source *s, enum source_phase phase, const char *why);
+/* The instance is dead: connections are closed now, failed() is called at the next turn. */
+void source_fail(struct source *s, const struct err *e);
+void source_fail_because(struct source *s, int code, const char *id, const char *hint, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* Queues the batch (taken) and hands on what the host takes. False: the host is full: stop reading until source_resumed is called. */
+bool source_emit(struct source *s, struct batch *b);
+static inline bool source_may_emit(const struct source *s) { return !s->blocked && !s->paused; }
+/* note_put, then next(s). The instance may be closed before. */
+void source_put_note(struct source *s, const char *key, const char *value, void (*next)(struct source *s));
+struct pgconn *source_connect(struct source *s, enum pgconn_kind kind, void (*on_ready)(void *ctx));
+struct source_loaded *source_find_loaded(struct source *s, const struct relation *rel);
+void source_drop_rels(struct source *s);
+/* Default name of slot and publication: dmsr_<job>_<end of the uid>. out: 64 bytes. */
+void source_name(const struct dmsr_env *env, char out[64]);
+
+/* ---- source_prepare.c: on the SQL connection: facts, identity, tables, publication ---- */
+void source_prepare(struct source *s);
+/* IDENTIFY_SYSTEM on s->repl, compared with the slot's note; then next. */
+void source_identify(struct source *s, void (*next)(struct source *s));
+
+/* ---- source_slot.c: the slot is made or looked at, a snapshot taken if tables need one ---- */
+struct slot_note {              /* the note "slot": "creating NAME", "made NAME LSN SYSTEM TIMELINE" */
+	bool is_made, is_there;
+	char name[64];
+	uint64_t lsn, system;
+	uint32_t timeline;
+};
+int slot_note_parse(const char *text, struct slot_note *out);  /* NULL: not there; 0 or -1 */
+/* Records the slot as made at lsn on the server as it is now; then next. */
+void source_slot_note(struct source *s, uint64_t lsn, void (*next)(struct source *s));
+void source_slot(struct source *s);
+void source_slot_verify(struct source *s, void (*next)(struct source *s));
+bool source_needs_load(struct source *s);
+
+/* ---- source_load.c ---- */
+/* In s->snapshot, which s->repl keeps alive until it is used; without one (full load alone) the load takes its own. */
+void source_load(struct source *s);
+void source_load_resumed(struct source *s);
+void source_load_free(struct source *s);
+/* Words about tables that are loaded already, and that the load is done (now, or when the stream is behind load_done_at); then the next stretch. */
+void source_load_words(struct source *s);
+
+/* ---- source_stream.c ---- */
+void source_stream(struct source *s);
+void source_stream_resumed(struct source *s);
+void source_stream_paused(struct source *s);
+void source_stream_confirm(struct source *s, uint64_t flush);
+void source_stream_stop(struct source *s);      /* then source_stopped */
+void source_stopped(struct source *s);
+void source_stream_stat(struct source *s, struct dmsr_source_stat *out);
+void source_stream_free(struct source *s);
+
+/* ---- source_ask.c: the catalog is asked about a table that the stream speaks of ---- */
+enum dmsr_verdict source_ask(void *source, uint32_t relid);     /* the decoder's question; AGAIN: asked; then source.turn is posted */
+bool source_is_asking(const struct source *s);
+void source_ask_on(struct source *s);           /* the SQL connection is free */
+void source_ask_lost(struct source *s);         /* it is dead: the stream goes on without an answer */
+
+/* ---- source_watch.c ---- */
+void source_watch(struct source *s);            /* starts it */
+bool source_watch_lost(struct source *s, const struct err *e); /* the SQL connection is dead; true: it can do without for a while */
+void source_watch_reconnect(struct source *s);
+void source_watch_stat(struct source *s, struct dmsr_source_stat *out);
+void source_watch_free(struct source *s);
+
+#endif

@@ -1,0 +1,397 @@
+/* source_load: the rows that are there already. In comes a snapshot (or none: a full load alone takes its own); out go, a table at a time and the largest first,
+ * OP_LOAD_BEGIN, batches of OP_ROWS as COPY gave them, OP_LOAD_END; after the last table OP_LOAD_DONE; then source_stream, or the end.
+ *
+ * One connection, one REPEATABLE READ transaction. When the host is full COPY is not read; a table is begun only when the host takes what was there before. */
+#include "source_int.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct load {
+	uint64_t lsn;                   /* of the snapshot */
+	struct relation **todo;         /* borrowed from source.rels, largest first */
+	char *kinds;                    /* relkind of each */
+	size_t ntodo, at;
+	bool is_copying, is_done;
+
+	struct relation *rel;           /* the one being read */
+	bool binary, has_header;
+	struct batch *b;
+	struct change *rows;            /* its OP_ROWS; NULL: none yet */
+	size_t room;                    /* bytes that fit behind rows->u.rows.len */
+	int64_t nrows, nbytes;
+};
+
+enum { COPY_HEADER = 19 };      /* signature 11, flags 4, length of the extension 4 (0) */
+
+static void next_table(struct source *s);
+
+/* ---- batches ---- */
+
+static struct batch *load_batch(const struct load *l)
+{
+	struct batch *b = batch_new();
+	b->is_load = true;
+	b->received_us = wall_now_us();
+	batch_txn(b, &(struct txn){ .lsn = l->lsn });
+	return b;
+}
+
+static void report(struct source *s, bool done)
+{
+	struct load *l = s->load;
+	const struct dmsr_load_progress p = { .schema = l->rel->schema, .name = l->rel->name, .rows = l->nrows, .bytes = l->nbytes,
+		.rows_total = l->rel->rows_estimate, .bytes_total = l->rel->bytes_estimate, .done = done };
+	s->host.progress(s->host.ctx, &p);
+}
+
+static void hand_on(struct source *s)
+{
+	struct load *l = s->load;
+	struct batch *b = l->b;
+	l->b = NULL;
+	l->rows = NULL;
+	l->room = 0;
+	report(s, false);
+	if (b && !source_emit(s, b) && s->loader)
+		pgconn_pause(s->loader);
+}
+
+static void new_rows(struct source *s, size_t len)
+{
+	struct load *l = s->load;
+	size_t size = len > s->opt.batch_bytes ? len : s->opt.batch_bytes;
+	if (l->rows)
+		hand_on(s);
+	if (!l->b)
+		l->b = load_batch(l);
+	l->rows = batch_append(l->b, OP_ROWS, l->rel);
+	l->rows->u.rows.format = l->binary ? ROWS_COPY_BINARY : ROWS_COPY_TEXT;
+	l->rows->u.rows.data = arena_alloc(&l->b->arena, size);
+	l->room = size;
+}
+
+static bool is_trailer(const char *data, size_t len) { return len == 2 && data[0] == '\xff' && data[1] == '\xff'; }
+
+static void on_row(void *arg, const char *data, size_t len)
+{
+	struct source *s = arg;
+	struct load *l = s->load;
+	if (l->binary && !l->has_header && len >= COPY_HEADER) {
+		l->has_header = true;
+		data += COPY_HEADER;
+		len -= COPY_HEADER;
+	}
+	if (l->binary && (!len || is_trailer(data, len)))
+		return;
+	if (!l->rows || len > l->room)
+		new_rows(s, len);
+	/* The arena's memory is ours until the batch is handed on. */
+	memcpy((char *)(uintptr_t)l->rows->u.rows.data + l->rows->u.rows.len, data, len);
+	l->rows->u.rows.len += len;
+	l->rows->u.rows.rows++;
+	l->room -= len;
+	l->b->nrows++;
+	l->b->bytes += len;
+	l->nrows++;
+	l->nbytes += (int64_t)len;
+}
+
+/* ---- the end ---- */
+
+static void go_on(struct source *s)
+{
+	source_load_free(s);
+	if (s->mode & DMSR_CDC) {
+		source_stream(s);
+		return;
+	}
+	pgconn_free(s->sql);
+	s->sql = NULL;
+	source_enter(s, SOURCE_FINISHED, "all tables were read");
+	s->tell_finished = true;
+	loop_task_post(s->turn);
+}
+
+void source_load_words(struct source *s)
+{
+	uint64_t newest = s->snapshot_lsn, begins = s->from.kind ? s->from.lsn : s->start_lsn;
+	bool is_loading = s->phase == SOURCE_LOADING;
+	if (!(s->mode & DMSR_FULL_LOAD) || (s->load_done && !is_loading)) {
+		go_on(s);
+		return;
+	}
+	struct load words = { .lsn = begins };
+	struct batch *b = load_batch(&words);
+	/* Targets learn every table before the load is called done, also those that an earlier run has loaded. */
+	for (size_t i = 0; i < s->nrels; i++) {
+		const struct source_loaded *t = source_find_loaded(s, s->rels[i]);
+		if (t && t->id)
+			continue;
+		batch_append(b, OP_SCHEMA, s->rels[i]);
+	}
+	for (size_t i = 0; i < s->nloaded; i++)
+		newest = s->loaded[i].lsn > newest ? s->loaded[i].lsn : newest;
+	/* Tables read at different times do not fit each other before the stream has passed the last of these times; foreign keys must wait for it. */
+	if ((s->mode & DMSR_CDC) && newest > begins)
+		s->load_done_at = newest;
+	else
+		batch_append(b, OP_LOAD_DONE, NULL);
+	failpoint("pg.load-done");
+	if (b->nchanges)
+		source_emit(s, b);
+	else
+		batch_free(b);
+	go_on(s);
+}
+
+static void on_committed(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	(void)res;
+	(void)e; /* it has only read */
+	pgconn_free(s->loader);
+	s->loader = NULL;
+	source_load_words(s);
+}
+
+/* ---- a table ---- */
+
+static void remember_loaded(struct source *s, const struct relation *rel, uint64_t lsn)
+{
+	s->loaded = mem_realloc_array(s->loaded, s->nloaded + 1, sizeof *s->loaded);
+	s->loaded[s->nloaded++] = (struct source_loaded){ .schema = mem_strdup(rel->schema), .name = mem_strdup(rel->name), .id = rel->id, .lsn = lsn };
+}
+
+static void on_copied(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct load *l = s->load;
+	(void)res;
+	if (e) {
+		struct err out = *e;
+		err_prefix(&out, "reading table %s.%s", l->rel->schema, l->rel->name);
+		source_fail(s, &out);
+		return;
+	}
+	l->is_copying = false;
+	if (!l->b)
+		l->b = load_batch(l);
+	batch_append(l->b, OP_LOAD_END, l->rel);
+	remember_loaded(s, l->rel, l->lsn);
+	hand_on(s);
+	report(s, true);
+	failpoint("pg.table-copied");
+	log_info("postgres", s->host.env.job, "table %s.%s read: %lld rows", l->rel->schema, l->rel->name, (long long)l->nrows);
+	l->at++;
+	next_table(s);
+}
+
+/* A partitioned table has no rows of its own, a table with heirs only those of its own are meant. */
+static void copy_sql(const struct load *l, struct buf *sql)
+{
+	unsigned n = 0;
+	bool is_query = l->kinds[l->at] == 'p' || !l->rel->ncolumns;
+	buf_str(sql, is_query ? "COPY (SELECT " : "COPY ");
+	if (!is_query) {
+		sql_qualified(sql, l->rel->schema, l->rel->name);
+		buf_str(sql, " (");
+	}
+	for (unsigned i = 0; i < l->rel->ncolumns; i++) {
+		if (l->rel->columns[i].flags & COLUMN_GENERATED)
+			continue;
+		if (n++)
+			buf_str(sql, ", ");
+		sql_ident(sql, l->rel->columns[i].name);
+	}
+	if (is_query) {
+		buf_str(sql, l->kinds[l->at] == 'p' ? " FROM " : " FROM ONLY ");
+		sql_qualified(sql, l->rel->schema, l->rel->name);
+	}
+	buf_str(sql, ") TO STDOUT");
+	if (l->binary)
+		buf_str(sql, " (FORMAT binary)");
+}
+
+static bool can_be_binary(const struct relation *rel)
+{
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		const struct column *c = &rel->columns[i];
+		if (!(c->flags & COLUMN_GENERATED) && !value_has_binary(c->type, c->elem_type))
+			return false;
+	}
+	return true;
+}
+
+static void next_table(struct source *s)
+{
+	struct load *l = s->load;
+	if (s->phase != SOURCE_LOADING || !source_may_emit(s) || l->is_copying || l->is_done)
+		return;
+	if (l->at == l->ntodo) {
+		l->is_done = true;
+		pgconn_query(s->loader, "COMMIT", on_committed, s);
+		return;
+	}
+	struct buf sql;
+	l->rel = l->todo[l->at];
+	l->binary = s->opt.binary && can_be_binary(l->rel);
+	l->has_header = false;
+	l->nrows = l->nbytes = 0;
+	l->is_copying = true;
+	l->b = load_batch(l);
+	batch_append(l->b, OP_LOAD_BEGIN, l->rel);
+	failpoint("pg.table-begun");
+	buf_init(&sql, 1024 * 1024);
+	copy_sql(l, &sql);
+	pgconn_copy_out(s->loader, buf_cstr(&sql), on_row, on_copied, s);
+	buf_fini(&sql);
+}
+
+/* ---- the beginning ---- */
+
+static int by_size(const void *a, const void *b)
+{
+	const struct relation *x = *(struct relation *const *)a, *y = *(struct relation *const *)b;
+	return x->bytes_estimate < y->bytes_estimate ? 1 : x->bytes_estimate > y->bytes_estimate ? -1 : 0;
+}
+
+static void on_kinds(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct load *l = s->load;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	l->kinds = mem_zalloc(l->ntodo + 1);
+	for (size_t i = 0; i < l->ntodo; i++)
+		l->kinds[i] = 'r';
+	for (int n = 0; n < PQntuples(res); n++)
+		for (size_t i = 0; i < l->ntodo; i++)
+			if (l->todo[i]->id == strtoul(PQgetvalue(res, n, 0), NULL, 10))
+				l->kinds[i] = 'p';
+	source_enter(s, SOURCE_LOADING, "the snapshot is taken");
+	log_info("postgres", s->host.env.job, "%zu tables to load", l->ntodo);
+	next_table(s);
+}
+
+/* Only what was published before the snapshot: a table made since then has changes that nobody will send. */
+static bool was_known(const struct source *s, const struct relation *rel)
+{
+	for (size_t i = 0; i < s->nrels; i++)
+		if (s->rels[i]->id == rel->id)
+			return true;
+	return false;
+}
+
+static void take_tables(struct source *s, struct relation **rels, size_t n)
+{
+	struct load *l = s->load;
+	size_t kept = 0;
+	for (size_t i = 0; i < n; i++) {
+		if ((s->mode & DMSR_CDC) && !was_known(s, rels[i]))
+			relation_unref(rels[i]);
+		else
+			rels[kept++] = rels[i];
+	}
+	source_drop_rels(s);
+	s->rels = rels;
+	s->nrels = kept;
+	l->todo = mem_alloc((kept + 1) * sizeof *l->todo);
+	for (size_t i = 0; i < kept; i++)
+		if (!source_find_loaded(s, rels[i]))
+			l->todo[l->ntodo++] = rels[i];
+	qsort(l->todo, l->ntodo, sizeof *l->todo, by_size);
+}
+
+static void on_catalog(void *arg, struct relation **rels, size_t n, const struct err *e)
+{
+	struct source *s = arg;
+	s->catalog = NULL;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	take_tables(s, rels, n);
+	if (!s->nrels) {
+		source_fail_because(s, DMSR_ENOTFOUND, "source.no-tables", "check tables.include and tables.exclude, and that the role may see the tables' schemas",
+			"no table of %s matches the job's patterns", pgconn_describe(s->loader));
+		return;
+	}
+	pgconn_query(s->loader, "SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'p'", on_kinds, s);
+}
+
+static void on_label(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	if (!s->snapshot && (!PQntuples(res) || lsn_parse(PQgetvalue(res, 0, 0), &s->snapshot_lsn)))
+		s->snapshot_lsn = 0;
+	s->load->lsn = s->snapshot_lsn;
+	failpoint("pg.snapshot-imported");
+	/* The loader holds the snapshot now; whoever exported it may go (a temporary slot goes with him). */
+	pgconn_free(s->repl);
+	s->repl = NULL;
+	s->catalog = catalog_read(s->loader, s->tables, true, s->leaves, on_catalog, s);
+}
+
+static void on_begun(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	(void)res;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	pgconn_query(s->loader, "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END", on_label, s);
+}
+
+static void on_loader_ready(void *ctx)
+{
+	struct source *s = ctx;
+	struct buf sql;
+	buf_init(&sql, 4096);
+	/* row_security off: rows that a policy hides make an error, not a hole. */
+	buf_str(&sql, "SET row_security = off; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+	if (s->snapshot) {
+		buf_str(&sql, "; SET TRANSACTION SNAPSHOT ");
+		sql_literal(&sql, s->snapshot);
+	}
+	pgconn_query(s->loader, buf_cstr(&sql), on_begun, s);
+	buf_fini(&sql);
+}
+
+void source_load(struct source *s)
+{
+	s->doing = "taking the snapshot";
+	s->load = mem_zalloc(sizeof *s->load);
+	s->loader = source_connect(s, PGCONN_SQL, on_loader_ready);
+}
+
+void source_load_resumed(struct source *s)
+{
+	if (!s->loader)
+		return;
+	if (s->load->is_copying)
+		pgconn_resume(s->loader);
+	else
+		next_table(s);
+}
+
+void source_load_free(struct source *s)
+{
+	struct load *l = s->load;
+	if (!l)
+		return;
+	batch_free(l->b);
+	free(l->todo);
+	free(l->kinds);
+	free(l);
+	s->load = NULL;
+	free(s->snapshot);
+	s->snapshot = NULL;
+}

@@ -1,0 +1,391 @@
+/* source_prepare: from nothing to known: the SQL connection, facts about the server, its identity, the tables the job means, and the publication. Whatever
+ * makes the job impossible is found here, before anything is made at the server. In comes a started instance; out goes source_slot (or source_load, when
+ * there is nothing to follow). */
+#include "source_int.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool follows(const struct source *s) { return s->mode & DMSR_CDC; }
+
+/* ---- the publication ---- */
+
+/* Row by row: is this table among the publication's? */
+static bool is_published(const PGresult *res, const struct relation *rel)
+{
+	for (int i = 0; i < PQntuples(res); i++)
+		if (!strcmp(PQgetvalue(res, i, 1), rel->name) && !strcmp(PQgetvalue(res, i, 0), rel->schema))
+			return true;
+	return false;
+}
+
+static void add_tables(struct source *s, struct buf *sql, const PGresult *published, size_t *n)
+{
+	*n = 0;
+	for (size_t i = 0; i < s->nrels; i++) {
+		if (published && is_published(published, s->rels[i]))
+			continue;
+		buf_str(sql, (*n)++ ? ", ONLY " : "ONLY ");
+		sql_qualified(sql, s->rels[i]->schema, s->rels[i]->name);
+	}
+}
+
+static void on_publication_changed(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	(void)res;
+	if (e) {
+		struct err out = *e;
+		if (!strcmp(e->id, "source.privilege"))
+			err_hint(&out, "let the owner of the tables make the publication, and give its name as the option publication");
+		source_fail(s, &out);
+		return;
+	}
+	failpoint("pg.publication-changed");
+	source_slot(s);
+}
+
+static void make_publication(struct source *s)
+{
+	struct buf sql;
+	size_t n;
+	buf_init(&sql, 16 * 1024 * 1024);
+	buf_str(&sql, "CREATE PUBLICATION ");
+	sql_ident(&sql, s->publication);
+	buf_str(&sql, " FOR TABLE ");
+	add_tables(s, &sql, NULL, &n);
+	if (s->version >= 130000)
+		buf_str(&sql, " WITH (publish_via_partition_root = true)");
+	s->doing = "creating the publication";
+	log_info("postgres", s->host.env.job, "creating publication %s of %zu tables", s->publication, n);
+	pgconn_query(s->sql, buf_cstr(&sql), on_publication_changed, s);
+	buf_fini(&sql);
+}
+
+/* What somebody else's publication lacks is his to add; to ours we add what came new. */
+static void on_published_tables(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct buf sql;
+	size_t n;
+	const char *own = s->host.note_get(s->host.ctx, "publication");
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	for (int i = 0; i < PQntuples(res); i++)
+		if (!PQgetisnull(res, i, 2)) {
+			source_fail_because(s, DMSR_EINVAL, "publication.filtered", "use a publication without row filters and column lists; the job's own filters do the same",
+				"publication \"%s\" publishes only a part of table %s.%s", s->publication, PQgetvalue(res, i, 0),
+				PQgetvalue(res, i, 1));
+			return;
+		}
+	buf_init(&sql, 16 * 1024 * 1024);
+	buf_str(&sql, "ALTER PUBLICATION ");
+	sql_ident(&sql, s->publication);
+	buf_str(&sql, " ADD TABLE ");
+	add_tables(s, &sql, res, &n);
+	if (!n)
+		source_slot(s);
+	else if (own && !strncmp(own, "own ", 4))
+		pgconn_query(s->sql, buf_cstr(&sql), on_publication_changed, s);
+	else
+		source_fail_because(s, DMSR_EINVAL, "publication.incomplete", sql.len < 500 ? buf_cstr(&sql) : "add the tables with ALTER PUBLICATION ... ADD TABLE",
+			"publication \"%s\" does not hold all of the job's tables: %zu are missing", s->publication, n);
+	buf_fini(&sql);
+}
+
+static void ask_published_tables(struct source *s)
+{
+	const char *values[] = { s->publication };
+	const char *sql = s->version >= 150000
+		? "SELECT t.schemaname, t.tablename, CASE WHEN t.rowfilter IS NOT NULL OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r, pg_catalog.pg_publication p"
+		  " WHERE p.pubname = t.pubname AND r.prpubid = p.oid AND r.prattrs IS NOT NULL"
+		  " AND r.prrelid = pg_catalog.format('%I.%I', t.schemaname, t.tablename)::pg_catalog.regclass) THEN 1 END"
+		  " FROM pg_catalog.pg_publication_tables t WHERE t.pubname = $1"
+		: "SELECT schemaname, tablename, NULL FROM pg_catalog.pg_publication_tables WHERE pubname = $1";
+	pgconn_query_params(s->sql, sql, 1, values, on_published_tables, s);
+}
+
+static void publication_noted(struct source *s)
+{
+	if (s->publication_is_new)
+		make_publication(s);
+	else
+		ask_published_tables(s);
+}
+
+static void note_publication(struct source *s, const char *whose)
+{
+	char *note = mem_printf("%s %s", whose, s->publication);
+	source_put_note(s, "publication", note, publication_noted);
+	free(note);
+}
+
+/* It is there, and nothing was noted: somebody's that we are told to use, or one that happens to have our name. */
+static void adopt_publication(struct source *s)
+{
+	if (s->opt.publication)
+		note_publication(s, "given");
+	else
+		source_fail_because(s, DMSR_EEXIST, "publication.exists", "drop it, or give its name as the option publication to use it",
+			"a publication \"%s\" is there already and was not made by this job", s->publication);
+}
+
+static void publication_gone(struct source *s)
+{
+	source_fail_because(s, DMSR_EFATAL, "publication.lost", "changes since then cannot be read: delete the job, and make it anew so that the tables are loaded again",
+		"publication \"%s\" was dropped", s->publication);
+}
+
+static void on_publication(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct slot_note slot;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	const char *note = s->host.note_get(s->host.ctx, "publication");
+	bool is_there = PQntuples(res) > 0;
+	if (slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &slot))
+		slot.is_made = true; /* source_slot will say what is wrong with it */
+	s->publication_is_new = !is_there;
+	if (!is_there && slot.is_made)
+		publication_gone(s);
+	else if (!is_there)
+		note_publication(s, "own");
+	else if (strchr(PQgetvalue(res, 0, 0), 'f'))
+		source_fail_because(s, DMSR_EINVAL, "publication.incomplete", "ALTER PUBLICATION ... SET (publish = 'insert, update, delete, truncate')",
+			"publication \"%s\" does not publish all of insert, update, delete and truncate", s->publication);
+	else if (note)
+		ask_published_tables(s);
+	else
+		adopt_publication(s);
+}
+
+static void look_at_publication(struct source *s)
+{
+	const char *values[] = { s->publication };
+	pgconn_query_params(s->sql, "SELECT pg_catalog.concat(pubinsert, pubupdate, pubdelete, pubtruncate) FROM pg_catalog.pg_publication WHERE pubname = $1", 1, values,
+		on_publication, s);
+}
+
+/* ---- the tables ---- */
+
+static bool refuse_keyless(struct source *s)
+{
+	struct buf names;
+	size_t n = 0;
+	buf_init(&names, 300);
+	const struct relation *first = NULL;
+	for (size_t i = 0; i < s->nrels; i++) {
+		const struct relation *rel = s->rels[i];
+		if (rel->key != KEY_NONE)
+			continue;
+		first = first ? first : rel;
+		n++;
+		buf_printf(&names, "%s%s.%s", names.len ? ", " : "", rel->schema, rel->name);
+	}
+	if (n && !s->opt.keyless) {
+		struct buf fix;
+		buf_init(&fix, 400);
+		buf_str(&fix, "ALTER TABLE ");
+		sql_qualified(&fix, first->schema, first->name);
+		buf_str(&fix, " REPLICA IDENTITY FULL");
+		source_fail_because(s, DMSR_EINVAL, "source.no-key", buf_ok(&fix) ? buf_cstr(&fix) : "ALTER TABLE ... REPLICA IDENTITY FULL",
+			"%zu tables have no replica identity, so once they are published the server will refuse to update or delete their rows: %s", n,
+			names.full ? first->name : buf_cstr(&names));
+		buf_fini(&fix);
+	}
+	buf_fini(&names);
+	return n && !s->opt.keyless;
+}
+
+static void on_catalog(void *arg, struct relation **rels, size_t n, const struct err *e)
+{
+	struct source *s = arg;
+	s->catalog = NULL;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	source_drop_rels(s);
+	s->rels = rels;
+	s->nrels = n;
+	if (!n) {
+		source_fail_because(s, DMSR_ENOTFOUND, "source.no-tables", "check tables.include and tables.exclude, and that the role may see the tables' schemas",
+			"no table of %s matches the job's patterns", pgconn_describe(s->sql));
+		return;
+	}
+	if (refuse_keyless(s))
+		return;
+	look_at_publication(s);
+}
+
+static void read_catalog(struct source *s)
+{
+	s->doing = "reading the catalog";
+	s->catalog = catalog_read(s->sql, s->tables, !s->load_done, s->leaves, on_catalog, s);
+}
+
+/* How partitions are published decides what is a table here. */
+static void on_root_option(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	s->leaves = PQntuples(res) && PQgetvalue(res, 0, 0)[0] == 'f';
+	read_catalog(s);
+}
+
+static void decide_leaves(struct source *s)
+{
+	const char *note = s->host.note_get(s->host.ctx, "publication");
+	char own[64];
+	source_name(&s->host.env, own);
+	const char *noted = note ? strchr(note, ' ') : NULL;
+	free(s->publication);
+	s->publication = mem_strdup(noted ? noted + 1 : s->opt.publication ? s->opt.publication : own);
+	const char *values[] = { s->publication };
+	if (s->version < 130000) {
+		s->leaves = true;
+		read_catalog(s);
+	} else {
+		pgconn_query_params(s->sql, "SELECT pubviaroot FROM pg_catalog.pg_publication WHERE pubname = $1", 1, values, on_root_option, s);
+	}
+}
+
+/* ---- who the server is ---- */
+
+static void next_is_publication(struct source *s)
+{
+	if (s->phase == SOURCE_PREPARING)
+		decide_leaves(s);
+}
+
+static void on_repl_ready(void *ctx)
+{
+	struct source *s = ctx;
+	source_identify(s, next_is_publication);
+}
+
+static void on_facts(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	s->version = pgconn_server_version(s->sql);
+	s->sender_timeout_ms = strtoll(PQgetvalue(res, 0, 2), NULL, 10);
+	source_enter(s, SOURCE_PREPARING, pgconn_describe(s->sql));
+	if (s->version < 120000) {
+		source_fail_because(s, DMSR_EINVAL, "source.version", "use PostgreSQL 12 or later", "%s: the server's version is %d", pgconn_describe(s->sql),
+			s->version);
+	} else if (!follows(s)) {
+		s->leaves = s->version < 130000;
+		source_load(s);
+	} else if (strcmp(PQgetvalue(res, 0, 0), "logical") != 0) {
+		source_fail_because(s, DMSR_EINVAL, "source.wal-level", "ALTER SYSTEM SET wal_level = 'logical'; then restart the server",
+			"%s: wal_level is %s, and changes can only be read at logical", pgconn_describe(s->sql), PQgetvalue(res, 0, 0));
+	} else if (PQgetvalue(res, 0, 1)[0] == 't') {
+		source_fail_because(s, DMSR_EINVAL, "source.standby", "name the primary as the source's host", "%s is a standby: publication and slot cannot be made there",
+			pgconn_describe(s->sql));
+	} else {
+		s->repl = source_connect(s, PGCONN_REPLICATION, on_repl_ready);
+	}
+}
+
+static void on_sql_ready(void *ctx)
+{
+	struct source *s = ctx;
+	source_watch(s);
+	pgconn_query(s->sql, "SELECT pg_catalog.current_setting('wal_level'), pg_catalog.pg_is_in_recovery(),"
+		" (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout')", on_facts, s);
+}
+
+void source_prepare(struct source *s) { s->sql = source_connect(s, PGCONN_SQL, on_sql_ready); }
+
+/* ---- identity ---- */
+
+/* Lines "1\t0/30001A8\treason": where each older timeline ends. The lowest end of those from `since` on; 0: none of them is in it. */
+static uint64_t switch_point(const char *history, uint32_t since)
+{
+	uint64_t lowest = 0;
+	for (const char *line = history; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
+		unsigned tli, hi, lo;
+		if (sscanf(line, "%u %X/%X", &tli, &hi, &lo) != 3 || tli < since)
+			continue;
+		uint64_t lsn = (uint64_t)hi << 32 | lo;
+		lowest = !lowest || lsn < lowest ? lsn : lowest;
+	}
+	return lowest;
+}
+
+static void refuse_timeline(struct source *s, uint32_t was, uint64_t end)
+{
+	char at[24];
+	source_fail_because(s, DMSR_EFATAL, "server.timeline",
+		s->opt.follow_failover
+			? "what was read past that point is not on this server: delete the job, and make it anew so that the tables are loaded again"
+			: "if this is the promoted standby of the same data and no write was lost, set follow_failover on the source; else delete the job and make it anew",
+		"%s has gone from timeline %u to %u%s%s", pgconn_describe(s->sql), was, s->timeline, end ? ", branching off at " : "",
+		end ? lsn_format(end, at) : "");
+}
+
+static void on_history(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct slot_note note;
+	if (e || slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &note)) {
+		if (e)
+			source_fail(s, e);
+		return;
+	}
+	uint64_t end = switch_point(PQntuples(res) ? PQgetvalue(res, 0, 1) : "", note.timeline);
+	uint64_t have = s->from.kind ? (s->from.flush > s->from.lsn ? s->from.flush : s->from.lsn) : note.lsn;
+	if (!s->opt.follow_failover || !end || have > end) {
+		refuse_timeline(s, note.timeline, end);
+		return;
+	}
+	log_info("postgres", s->host.env.job, "following the server from timeline %u to %u", note.timeline, s->timeline);
+	source_slot_note(s, note.lsn, s->identified);
+}
+
+static void on_identity(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct slot_note note;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	if (PQntuples(res) != 1 || PQnfields(res) < 4) {
+		source_fail_because(s, DMSR_EPROTO, "source.protocol", NULL, "%s: no answer to IDENTIFY_SYSTEM", pgconn_describe(s->sql));
+		return;
+	}
+	s->system = strtoull(PQgetvalue(res, 0, 0), NULL, 10);
+	s->timeline = (uint32_t)strtoul(PQgetvalue(res, 0, 1), NULL, 10);
+	if (slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &note)) {
+		source_fail_because(s, DMSR_EFATAL, "position.unknown", "delete the job and make it anew", "the record of the job's slot cannot be read");
+	} else if ((note.is_made && note.system != s->system) || (s->from.kind && s->from.server != s->system)) {
+		source_fail_because(s, DMSR_EFATAL, "server.changed", "point the source at the server that the job began with, or delete the job and make it anew",
+			"%s is another server (system identifier %llu) than the one the job began with (%llu)", pgconn_describe(s->sql),
+			(unsigned long long)s->system, (unsigned long long)(note.is_made ? note.system : s->from.server));
+	} else if (note.is_made && note.timeline != s->timeline) {
+		char sql[64];
+		snprintf(sql, sizeof sql, "TIMELINE_HISTORY %u", s->timeline);
+		pgconn_query(s->repl, sql, on_history, s);
+	} else {
+		s->identified(s);
+	}
+}
+
+void source_identify(struct source *s, void (*next)(struct source *s))
+{
+	s->identified = next;
+	pgconn_query(s->repl, "IDENTIFY_SYSTEM", on_identity, s);
+}

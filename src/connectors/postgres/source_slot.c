@@ -1,0 +1,291 @@
+/* source_slot: the replication slot. In comes a server that is known and a publication that is there; out goes a slot that is ours and stands where we do, and
+ * a snapshot when tables must be loaded; then source_load or source_stream.
+ *
+ * A slot is made once in a job's life, and its loss is never mended silently. What is known of it is the note "slot":
+ *
+ *   (nothing) --intent--> "creating NAME" --slot made--> "made NAME LSN SYSTEM TIMELINE"
+ *
+ * both durable before the next step, so that after a crash a slot that is there with only the intent noted is ours and worth nothing: it is dropped
+ * and made again. Tables that remain unloaded after the slot's own snapshot died are read in the snapshot of a temporary slot: as exact, at a later LSN. */
+#include "source_int.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int slot_note_parse(const char *text, struct slot_note *out)
+{
+	char lsn[24];
+	*out = (struct slot_note){ 0 };
+	if (!text || !text[0])
+		return 0;
+	out->is_there = true;
+	if (sscanf(text, "creating %63s", out->name) == 1)
+		return 0;
+	if (sscanf(text, "made %63s %23s %" SCNu64 " %" SCNu32, out->name, lsn, &out->system, &out->timeline) != 4 || lsn_parse(lsn, &out->lsn))
+		return -1;
+	out->is_made = true;
+	return 0;
+}
+
+void source_slot_note(struct source *s, uint64_t lsn, void (*next)(struct source *s))
+{
+	char at[24];
+	char *text = mem_printf("made %s %s %" PRIu64 " %" PRIu32, s->slot, lsn_format(lsn, at), s->system, s->timeline);
+	source_put_note(s, "slot", text, next);
+	free(text);
+}
+
+bool source_needs_load(struct source *s)
+{
+	if (!(s->mode & DMSR_FULL_LOAD))
+		return false;
+	for (size_t i = 0; i < s->nrels; i++)
+		if (!source_find_loaded(s, s->rels[i]))
+			return true;
+	return false;
+}
+
+/* ---- looking at it ---- */
+
+enum { SLOT_TYPE, SLOT_PLUGIN, SLOT_DATABASE, SLOT_PID, SLOT_CONFIRMED, SLOT_LOST };
+
+static void slot_query(const struct source *s, struct buf *sql)
+{
+	static const struct { int since; const char *lost; } by_version[] = {
+		{ 170000, "CASE WHEN wal_status = 'lost' OR invalidation_reason IS NOT NULL THEN coalesce(invalidation_reason, 'wal_removed') END" },
+		{ 160000, "CASE WHEN conflicting THEN 'conflicting' WHEN wal_status = 'lost' THEN 'wal_removed' END" },
+		{ 130000, "CASE WHEN wal_status = 'lost' THEN 'wal_removed' END" },
+		{ 0, "NULL" },
+	};
+	size_t i = 0;
+	while (s->version < by_version[i].since)
+		i++;
+	buf_init(sql, 2048);
+	/* Without parameters, so that a replication connection can ask it. */
+	buf_printf(sql, "SELECT slot_type, plugin, database = pg_catalog.current_database(), active_pid, confirmed_flush_lsn, %s"
+		" FROM pg_catalog.pg_replication_slots WHERE slot_name = '%s'", by_version[i].lost, s->slot);
+}
+
+static const char *column(const PGresult *res, int n) { return PQgetisnull(res, 0, n) ? NULL : PQgetvalue(res, 0, n); }
+
+#define MAKE_ANEW "what was written since then cannot be read any more: delete the job, and make it anew so that the tables are loaded again"
+
+static void slot_lost(struct source *s, const char *how)
+{
+	source_fail_because(s, DMSR_EFATAL, "slot.lost", MAKE_ANEW, "replication slot \"%s\" of %s %s", s->slot, pgconn_describe(s->repl), how);
+}
+
+static void slot_in_use(struct source *s, const char *pid)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_ESTATE, "slot.in-use", "replication slot \"%s\" of %s is in use by the server's process %s", s->slot, pgconn_describe(s->repl), pid);
+	err_hint(&e, "is another dmsrd running this job? SELECT * FROM pg_stat_activity WHERE pid = %s", pid);
+	source_fail(s, &e);
+}
+
+/* Everything up to here is durable downstream: what the slot lets go must lie below. */
+static bool is_behind_slot(const struct source *s, uint64_t confirmed)
+{
+	if (!s->from.kind)
+		return confirmed > s->start_lsn;
+	return confirmed > (s->from.flush ? s->from.flush : s->from.lsn);
+}
+
+static void on_verify(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	uint64_t confirmed = 0;
+	char at[24], text[128];
+	if (e) {
+		source_fail(s, e);
+	} else if (!PQntuples(res)) {
+		slot_lost(s, "is gone");
+	} else if (strcmp(PQgetvalue(res, 0, SLOT_TYPE), "logical") != 0 || strcmp(PQgetvalue(res, 0, SLOT_PLUGIN), "pgoutput") != 0 ||
+		PQgetvalue(res, 0, SLOT_DATABASE)[0] != 't') {
+		slot_lost(s, "is another one now: not pgoutput's, or not of this database");
+	} else if (column(res, SLOT_LOST)) {
+		snprintf(text, sizeof text, "was invalidated by the server (%s)", column(res, SLOT_LOST));
+		slot_lost(s, text);
+	} else if (column(res, SLOT_PID)) {
+		slot_in_use(s, column(res, SLOT_PID));
+	} else if (!column(res, SLOT_CONFIRMED) || lsn_parse(column(res, SLOT_CONFIRMED), &confirmed)) {
+		slot_lost(s, "has no position");
+	} else if (is_behind_slot(s, confirmed)) {
+		source_fail_because(s, DMSR_EFATAL, "position.behind-slot", MAKE_ANEW,
+			"replication slot \"%s\" was moved on to %s by somebody else, past what this job has made durable", s->slot, lsn_format(confirmed, at));
+	} else {
+		s->verified(s);
+	}
+}
+
+void source_slot_verify(struct source *s, void (*next)(struct source *s))
+{
+	struct buf sql;
+	s->verified = next;
+	slot_query(s, &sql);
+	pgconn_query(s->repl, buf_cstr(&sql), on_verify, s);
+	buf_fini(&sql);
+}
+
+/* ---- making it, and snapshots ---- */
+
+static void create_sql(const struct source *s, struct buf *sql, const char *name, bool temporary, bool snapshot)
+{
+	buf_printf(sql, "CREATE_REPLICATION_SLOT \"%s\"%s LOGICAL pgoutput", name, temporary ? " TEMPORARY" : "");
+	if (s->version < 150000)
+		buf_str(sql, snapshot ? " EXPORT_SNAPSHOT" : " NOEXPORT_SNAPSHOT");
+	else
+		buf_printf(sql, " (SNAPSHOT '%s'%s)", snapshot ? "export" : "nothing",
+			s->version >= 170000 && s->opt.failover && !temporary ? ", FAILOVER true" : "");
+}
+
+static bool take_point(struct source *s, const PGresult *res, uint64_t *lsn)
+{
+	if (PQntuples(res) == 1 && PQnfields(res) >= 4 && !lsn_parse(PQgetvalue(res, 0, 1), lsn)) {
+		free(s->snapshot);
+		s->snapshot = PQgetisnull(res, 0, 2) ? NULL : mem_strdup(PQgetvalue(res, 0, 2));
+		s->snapshot_lsn = *lsn;
+		return true;
+	}
+	source_fail_because(s, DMSR_EPROTO, "source.protocol", NULL, "%s: the answer to CREATE_REPLICATION_SLOT cannot be read", pgconn_describe(s->repl));
+	return false;
+}
+
+static void fail_to_make(struct source *s, const struct err *e)
+{
+	struct err out = *e;
+	if (!strcmp(e->id, "source.limit"))
+		err_hint(&out, "drop unused slots (SELECT slot_name FROM pg_replication_slots WHERE NOT active), or raise max_replication_slots and restart the server; "
+			"while tables are loaded one more slot may be needed");
+	source_fail(s, &out);
+}
+
+static void on_temporary(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	uint64_t lsn;
+	if (e)
+		fail_to_make(s, e);
+	else if (take_point(s, res, &lsn))
+		source_load(s);
+}
+
+/* The slot is as it should be; which way from here? */
+static void slot_ready(struct source *s)
+{
+	if (!source_needs_load(s)) {
+		source_load_words(s);
+		return;
+	}
+	if (s->snapshot) {
+		source_load(s);
+		return;
+	}
+	struct buf sql;
+	char name[64];
+	snprintf(name, sizeof name, "%.55s_load", s->slot);
+	buf_init(&sql, 1024);
+	create_sql(s, &sql, name, true, true);
+	s->doing = "waiting for a snapshot";
+	pgconn_query(s->repl, buf_cstr(&sql), on_temporary, s);
+	buf_fini(&sql);
+}
+
+static void slot_noted(struct source *s)
+{
+	failpoint("pg.slot-noted");
+	slot_ready(s);
+}
+
+static void on_created(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	if (e) {
+		/* Somebody's own, made a moment ago: it must not pass for ours at the next start. */
+		if (!strcmp(e->id, "source.exists"))
+			source_put_note(s, "slot", "", NULL);
+		fail_to_make(s, e);
+		return;
+	}
+	failpoint("pg.slot-created");
+	if (!take_point(s, res, &s->start_lsn))
+		return;
+	char at[24];
+	log_info("postgres", s->host.env.job, "replication slot %s made at %s", s->slot, lsn_format(s->start_lsn, at));
+	source_slot_note(s, s->start_lsn, slot_noted);
+}
+
+static void create(struct source *s)
+{
+	struct buf sql;
+	failpoint("pg.slot-intent");
+	buf_init(&sql, 1024);
+	create_sql(s, &sql, s->slot, false, source_needs_load(s));
+	/* The server waits for every transaction that is open now. */
+	s->doing = "creating the slot";
+	pgconn_query(s->repl, buf_cstr(&sql), on_created, s);
+	buf_fini(&sql);
+}
+
+static void note_intent(struct source *s)
+{
+	char *text = mem_printf("creating %s", s->slot);
+	source_put_note(s, "slot", text, create);
+	free(text);
+}
+
+static void on_dropped(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	(void)res;
+	if (e)
+		source_fail(s, e);
+	else
+		create(s);
+}
+
+/* Nothing is made yet, or only begun. */
+static void on_first_look(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	bool begun = s->host.note_get(s->host.ctx, "slot") && s->host.note_get(s->host.ctx, "slot")[0];
+	const char *values[] = { s->slot };
+	if (e)
+		source_fail(s, e);
+	else if (s->from.kind)
+		source_fail_because(s, DMSR_EFATAL, "position.unknown", "delete the job and make it anew", "the job has a position but no record of a slot");
+	else if (!PQntuples(res) && begun)
+		create(s);
+	else if (!PQntuples(res))
+		note_intent(s);
+	else if (!begun)
+		source_fail_because(s, DMSR_EEXIST, "slot.exists", "drop it if nobody needs it (SELECT pg_drop_replication_slot('...')), or set the option slot to another name",
+			"a replication slot \"%s\" is there already and was not made by this job", s->slot);
+	else if (column(res, SLOT_PID))
+		slot_in_use(s, column(res, SLOT_PID));
+	else
+		pgconn_query_params(s->sql, "SELECT pg_catalog.pg_drop_replication_slot($1)", 1, values, on_dropped, s);
+}
+
+void source_slot(struct source *s)
+{
+	struct slot_note note;
+	char own[64];
+	if (slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &note)) {
+		source_fail_because(s, DMSR_EFATAL, "position.unknown", "delete the job and make it anew", "the record of the job's slot cannot be read");
+		return;
+	}
+	source_name(&s->host.env, own);
+	free(s->slot);
+	s->slot = mem_strdup(note.is_there ? note.name : s->opt.slot ? s->opt.slot : own);
+	s->start_lsn = note.lsn;
+	if (note.is_made) {
+		source_slot_verify(s, slot_ready);
+		return;
+	}
+	struct buf sql;
+	slot_query(s, &sql);
+	pgconn_query(s->repl, buf_cstr(&sql), on_first_look, s);
+	buf_fini(&sql);
+}

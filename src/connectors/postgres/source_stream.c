@@ -1,0 +1,417 @@
+/* source_stream: the changes. In come XLogData and keepalive messages; out go batches from the decoder, and to the server a status: what was received, and what
+ * the host has confirmed, never more. Statuses are sent on a timer, when the server asks, and soon after a confirmation; also while reading is paused.
+ *
+ * An idle server's keepalives move the position: each becomes a heartbeat batch that walks the same way as any change, and is confirmed like one. So the
+ * slot of a database where nothing happens to our tables advances, and nothing is told that the ledger does not know.
+ *
+ * XLogData:  'w' start 8, end 8, time 8, payload      keepalive: 'k' end 8, time 8, reply wanted 1
+ * status:    'r' written 8, flushed 8, applied 8, time 8, reply wanted 1     (PostgreSQL documentation, "Streaming Replication Protocol") */
+#include "source_int.h"
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	TICK_MS = 250,
+	STOP_LIMIT_MS = 3000,           /* a server that does not end the stream is left */
+};
+#define EPOCH_US 946684800000000        /* 2000-01-01, in us since 1970 */
+
+struct stream {
+	struct pgoutput *decoder;
+	bool is_open;                   /* the server has begun */
+	bool is_stalled;                /* the decoder said AGAIN */
+	bool is_asked;                  /* the server wants to hear that we have caught up */
+	uint64_t received, keepalive;   /* newest LSN in any message; in a keepalive */
+	uint64_t confirmed, told;       /* what the host has, and what of it the server was told */
+	uint64_t told_us, heartbeat_us; /* monotonic */
+	uint64_t server_lsn;
+	int64_t last_event_us;
+	int64_t status_us;
+	struct loop_timer *tick, *stop;
+};
+
+/* ---- to the server ---- */
+
+static void send_status(struct source *s)
+{
+	struct stream *st = s->stream;
+	struct buf b;
+	uint64_t now = (uint64_t)(wall_now_us() - EPOCH_US);
+	if (!s->repl || !st->is_open)
+		return;
+	uint64_t written = st->received > st->confirmed ? st->received : st->confirmed;
+	buf_init(&b, 64);
+	buf_byte(&b, 'r');
+	buf_u64(&b, written);
+	buf_u64(&b, st->confirmed);
+	buf_u64(&b, st->confirmed);
+	buf_u64(&b, now);
+	buf_byte(&b, 0);
+	st->told = st->confirmed;
+	st->told_us = loop_now_us(s->host.env.loop);
+	if (st->told >= st->keepalive)
+		st->is_asked = false;
+	failpoint("pg.status");
+	pgconn_stream_put(s->repl, b.data, b.len);
+	buf_fini(&b);
+}
+
+void source_stream_confirm(struct source *s, uint64_t flush)
+{
+	struct stream *st = s->stream;
+	if (!st || flush <= st->confirmed)
+		return;
+	st->confirmed = flush;
+	/* A server that shuts down waits until we have all. */
+	if (st->is_asked && s->phase == SOURCE_STREAMING)
+		send_status(s);
+}
+
+/* ---- out ---- */
+
+static void emit(struct source *s, struct batch *b)
+{
+	if (s->load_done_at && !b->more && b->end.lsn >= s->load_done_at) {
+		batch_append(b, OP_LOAD_DONE, NULL);
+		s->load_done_at = 0;
+	}
+	s->stream->heartbeat_us = loop_now_us(s->host.env.loop);
+	failpoint("pg.batch");
+	if (!source_emit(s, b) && s->repl)
+		pgconn_pause(s->repl);
+}
+
+static void take(struct source *s)
+{
+	struct batch *b = pgoutput_take(s->stream->decoder);
+	if (b)
+		emit(s, b);
+}
+
+static void heartbeat(struct source *s)
+{
+	struct stream *st = s->stream;
+	if (st->is_stalled || !source_may_emit(s))
+		return;
+	if (pgoutput_keepalive(st->decoder, st->keepalive))
+		take(s);
+}
+
+/* ---- the decoder's questions ---- */
+
+static struct relation *describe(void *ctx, uint32_t relid)
+{
+	struct source *s = ctx;
+	for (size_t i = 0; i < s->nrels; i++)
+		if (s->rels[i]->id == relid)
+			return s->rels[i];
+	return NULL;
+}
+
+/* A table that was renamed out of the patterns is still the job's. */
+static bool wanted(void *ctx, const struct relation *rel, uint64_t *loaded_lsn)
+{
+	struct source *s = ctx;
+	const struct source_loaded *t = source_find_loaded(s, rel);
+	*loaded_lsn = t ? t->lsn : 0;
+	return describe(s, rel->id) || dmsr_table_matches(s->tables, rel->schema, rel->name);
+}
+
+static enum dmsr_verdict on_full(void *ctx, struct batch *b)
+{
+	struct source *s = ctx;
+	if (!source_may_emit(s))
+		return DMSR_AGAIN;
+	emit(s, b);
+	return DMSR_OK;
+}
+
+/* ---- from the server ---- */
+
+static void decoded(struct source *s, int rc, const struct err *e)
+{
+	struct stream *st = s->stream;
+	if (rc < 0) {
+		source_fail(s, e);
+		return;
+	}
+	st->is_stalled = rc == DMSR_AGAIN;
+	if (!st->is_stalled)
+		return;
+	pgconn_pause(s->repl);
+	if (source_may_emit(s) && !source_is_asking(s))
+		loop_task_post(s->turn);
+}
+
+static void on_keepalive(struct source *s, struct cursor *c)
+{
+	struct stream *st = s->stream;
+	uint64_t end = cursor_be64(c);
+	cursor_be64(c);
+	bool reply = cursor_u8(c);
+	st->keepalive = st->server_lsn = end;
+	if (end > st->received)
+		st->received = end;
+	uint64_t since_us = loop_now_us(s->host.env.loop) - st->heartbeat_us;
+	st->is_asked = st->is_asked || reply;
+	if (reply || since_us >= (uint64_t)s->opt.heartbeat_ms * 1000)
+		heartbeat(s);
+	if (reply)
+		send_status(s);
+}
+
+static void on_message(void *arg, const char *data, size_t len)
+{
+	struct source *s = arg;
+	struct stream *st = s->stream;
+	struct err e = { 0 };
+	struct cursor c;
+	cursor_init(&c, data, len);
+	char kind = (char)cursor_u8(&c);
+	if (kind == 'w') {
+		uint64_t start = cursor_be64(&c), end = cursor_be64(&c);
+		cursor_be64(&c);
+		if (!c.bad) {
+			st->server_lsn = end > st->server_lsn ? end : st->server_lsn;
+			st->received = start > st->received ? start : st->received;
+			decoded(s, pgoutput_message(st->decoder, start, c.at, cursor_left(&c), &e), &e);
+			return;
+		}
+	} else if (kind == 'k') {
+		on_keepalive(s, &c);
+		if (!c.bad)
+			return;
+	}
+	source_fail_because(s, DMSR_EPROTO, "source.protocol", NULL, "%s: a message of the replication stream cannot be read", pgconn_describe(s->repl));
+}
+
+static void on_dry(void *arg)
+{
+	struct source *s = arg;
+	s->stream->last_event_us = wall_now_us();
+	if (!s->stream->is_stalled)
+		take(s);
+}
+
+void source_stream_resumed(struct source *s)
+{
+	struct stream *st = s->stream;
+	struct err e = { 0 };
+	if (!st || !s->repl || source_is_asking(s))
+		return;
+	if (st->is_stalled) {
+		decoded(s, pgoutput_continue(st->decoder, &e), &e);
+		if (s->phase != SOURCE_STREAMING || st->is_stalled)
+			return;
+		take(s);
+		if (!source_may_emit(s))
+			return;
+	}
+	pgconn_resume(s->repl);
+}
+
+void source_stream_paused(struct source *s)
+{
+	if (s->phase == SOURCE_STREAMING && s->repl)
+		pgconn_pause(s->repl);
+}
+
+/* ---- the clock ---- */
+
+static void on_tick(void *arg)
+{
+	struct source *s = arg;
+	struct stream *st = s->stream;
+	uint64_t now = loop_now_us(s->host.env.loop);
+	loop_timer_start(st->tick, TICK_MS);
+	if (!st->is_open || s->phase != SOURCE_STREAMING)
+		return;
+	if (now - st->heartbeat_us >= (uint64_t)s->opt.heartbeat_ms * 1000)
+		heartbeat(s);
+	if (now - st->told_us >= (uint64_t)st->status_us || (st->confirmed > st->told && now - st->told_us >= 1000000))
+		send_status(s);
+}
+
+/* ---- begin and end ---- */
+
+static void on_ended(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	(void)res;
+	if (s->phase == SOURCE_STOPPING) {
+		source_stopped(s);
+		return;
+	}
+	struct err out = { 0 };
+	if (e && e->code)
+		out = *e;
+	else
+		err_retry(&out, DMSR_EIO, "source.unreachable", "%s: the server ended the replication stream", pgconn_describe(s->repl));
+	if (e && !strcmp(e->id, "source.in-use")) {
+		snprintf(out.id, sizeof out.id, "slot.in-use");
+	} else if (e && (!strcmp(e->id, "source.missing-file") || !strcmp(e->id, "source.state"))) {
+		snprintf(out.id, sizeof out.id, "slot.lost");
+		err_hint(&out, "what was written since then cannot be read any more: delete the job, and make it anew so that the tables are loaded again");
+	}
+	source_fail(s, &out);
+}
+
+static void on_started(void *arg)
+{
+	struct source *s = arg;
+	struct stream *st = s->stream;
+	st->is_open = true;
+	failpoint("pg.stream-started");
+	s->doing = "streaming";
+	log_info("postgres", s->host.env.job, "reading slot %s", s->slot);
+	send_status(s);
+	if (!source_may_emit(s))
+		pgconn_pause(s->repl);
+}
+
+static int protocol(const struct source *s)
+{
+	return s->version >= 160000 ? 4 : s->version >= 150000 ? 3 : s->version >= 140000 ? 2 : 1;
+}
+
+static bool all_binary(const struct source *s)
+{
+	for (size_t i = 0; i < s->nrels; i++)
+		for (unsigned n = 0; n < s->rels[i]->ncolumns; n++)
+			if (!value_has_binary(s->rels[i]->columns[n].type, s->rels[i]->columns[n].elem_type))
+				return false;
+	return true;
+}
+
+static void start_sql(const struct source *s, struct buf *sql, uint64_t from)
+{
+	char at[24];
+	struct buf name;
+	buf_init(&name, 256);
+	sql_ident(&name, s->publication);
+	buf_printf(sql, "START_REPLICATION SLOT \"%s\" LOGICAL %s (proto_version '%d', publication_names ", s->slot, lsn_format(from, at), protocol(s));
+	/* the replication grammar knows no E'' and takes a backslash as it is */
+	buf_byte(sql, '\'');
+	for (const char *p = buf_cstr(&name); *p; p++) {
+		if (*p == '\'')
+			buf_byte(sql, '\'');
+		buf_byte(sql, *p);
+	}
+	buf_byte(sql, '\'');
+	if (s->version >= 140000)
+		buf_str(sql, ", streaming 'on', messages 'true'");
+	if (s->version >= 140000 && s->opt.binary && all_binary(s))
+		buf_str(sql, ", binary 'true'");
+	if (s->version >= 160000)
+		buf_printf(sql, ", origin '%s'", s->opt.origin);
+	buf_byte(sql, ')');
+	buf_fini(&name);
+}
+
+static void begin(struct source *s)
+{
+	struct stream *st = s->stream;
+	struct buf sql;
+	buf_init(&sql, 4096);
+	start_sql(s, &sql, st->confirmed);
+	s->doing = "starting the stream";
+	pgconn_stream(s->repl, buf_cstr(&sql), on_started, on_message, on_dry, on_ended, s);
+	loop_timer_start(st->tick, TICK_MS);
+	buf_fini(&sql);
+}
+
+/* A third of the server's patience, at most. */
+static int64_t status_interval_us(const struct source *s)
+{
+	int64_t ms = s->opt.status_ms;
+	if (s->sender_timeout_ms && s->sender_timeout_ms / 3 < ms)
+		ms = s->sender_timeout_ms / 3;
+	return ms * 1000;
+}
+
+static void make_stream(struct source *s)
+{
+	struct stream *st = mem_zalloc(sizeof *st);
+	struct position from = s->from;
+	const struct pgoutput_host host = { .ctx = s, .describe = describe, .ask = source_ask, .wanted = wanted, .full = on_full };
+	const struct pgoutput_limits limits = { s->opt.batch_bytes, s->opt.spool_memory, s->opt.spool_disk };
+	s->stream = st;
+	if (!from.kind)
+		from = (struct position){ .kind = POSITION_LSN, .server = s->system, .lsn = s->start_lsn, .flush = s->start_lsn };
+	st->confirmed = st->received = from.flush;
+	st->heartbeat_us = st->told_us = loop_now_us(s->host.env.loop);
+	st->status_us = status_interval_us(s);
+	st->decoder = pgoutput_new(&host, &s->host.env, &limits, protocol(s), s->system, &from);
+	st->tick = loop_timer_new(s->host.env.loop, "postgres.stream", on_tick, s);
+}
+
+static void verified(struct source *s)
+{
+	make_stream(s);
+	source_enter(s, SOURCE_STREAMING, "the tables are loaded");
+	begin(s);
+}
+
+static void identified(struct source *s) { source_slot_verify(s, verified); }
+
+static void on_repl_ready(void *ctx) { source_identify(ctx, identified); }
+
+void source_stream(struct source *s)
+{
+	if (s->repl) {
+		make_stream(s);
+		source_enter(s, SOURCE_STREAMING, "nothing is left to load");
+		begin(s);
+		return;
+	}
+	s->doing = "connecting for the stream";
+	s->repl = source_connect(s, PGCONN_REPLICATION, on_repl_ready);
+}
+
+static void on_stop_limit(void *arg) { source_stopped(arg); }
+
+void source_stream_stop(struct source *s)
+{
+	struct stream *st = s->stream;
+	source_enter(s, SOURCE_STOPPING, "asked");
+	if (!st->is_open) {
+		source_stopped(s);
+		return;
+	}
+	send_status(s);
+	st->stop = loop_timer_new(s->host.env.loop, "postgres.stream", on_stop_limit, s);
+	loop_timer_start(st->stop, STOP_LIMIT_MS);
+	pgconn_stream_end(s->repl);
+}
+
+void source_stream_stat(struct source *s, struct dmsr_source_stat *out)
+{
+	struct stream *st = s->stream;
+	struct pgoutput_stat d;
+	if (!st)
+		return;
+	pgoutput_position(st->decoder, &out->received);
+	pgoutput_stat(st->decoder, &d);
+	out->confirmed = (struct position){ .kind = POSITION_LSN, .server = s->system, .lsn = st->confirmed, .event = 0, .flush = st->confirmed };
+	out->last_event_us = st->last_event_us;
+	out->last_commit_us = d.last_commit_us;
+	out->spool_bytes = d.spool_memory + d.spool_disk;
+	if (st->server_lsn > out->server_lsn)
+		out->server_lsn = st->server_lsn;
+	if (out->server_lsn)
+		out->lag_bytes = out->server_lsn > st->confirmed ? (int64_t)(out->server_lsn - st->confirmed) : 0;
+}
+
+void source_stream_free(struct source *s)
+{
+	struct stream *st = s->stream;
+	if (!st)
+		return;
+	loop_timer_free(st->tick);
+	loop_timer_free(st->stop);
+	pgoutput_free(st->decoder);
+	free(st);
+	s->stream = NULL;
+}

@@ -1,0 +1,332 @@
+/* pg_source_dump: runs the PostgreSQL source against a real server without the engine, and prints what it emits, a line a change. A small host stands in for the
+ * engine: it takes each batch, calls it durable at once, and keeps notes, loads and position in a file, so that a second run goes on where the first
+ * was killed.
+ *
+ * usage: pg_source_dump STATE [option=value ...] [table=PATTERN ...] [mode=full-load|cdc|full-load-and-cdc] [seconds=N] [rows=N] [quiet=1] [slow_ms=N]
+ * It ends by itself after `seconds` without a change, or when the source says finished or failed (exit 1). */
+#include "dmsr.h"
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+extern const struct dmsr_source pgsource;
+extern const struct dmsr_option pgsource_options[];
+
+struct note { char *key, *value; };
+struct put { void (*done)(void *arg, const struct err *e); void *arg; };
+
+static struct loop *loop;
+static struct dmsr_instance *source;
+static struct loop_timer *idle, *slow, *stat_timer;
+static struct loop_task *answer;
+static const char *state_path;
+static struct note notes[16];
+static size_t nnotes;
+static struct put pending[16];
+static size_t npending;
+static struct dmsr_loaded loaded[10000];
+static size_t nloaded;
+static struct position position;
+static bool load_done, quiet, failed, full;
+static int64_t seconds = 3, slow_ms;
+static uint64_t rows;
+
+static void save(void)
+{
+	char tmp[4096], text[POSITION_TEXT_MAX];
+	snprintf(tmp, sizeof tmp, "%s.new", state_path);
+	FILE *f = fopen(tmp, "w");
+	for (size_t i = 0; i < nnotes; i++)
+		fprintf(f, "note\t%s\t%s\n", notes[i].key, notes[i].value);
+	for (size_t i = 0; i < nloaded; i++)
+		fprintf(f, "loaded\t%s\t%s\t%s\n", loaded[i].schema, loaded[i].name, position_format(&loaded[i].at, text));
+	if (position.kind)
+		fprintf(f, "position\t%s\n", position_format(&position, text));
+	if (load_done)
+		fprintf(f, "done\n");
+	fclose(f);
+	rename(tmp, state_path);
+}
+
+static void load_state(void)
+{
+	char line[8192];
+	struct err e = { 0 };
+	FILE *f = fopen(state_path, "r");
+	while (f && fgets(line, sizeof line, f)) {
+		line[strcspn(line, "\n")] = 0;
+		char *rest = line, *what = strsep(&rest, "\t");
+		if (!strcmp(what, "note")) {
+			char *key = strsep(&rest, "\t");
+			notes[nnotes++] = (struct note){ mem_strdup(key), mem_strdup(rest) };
+		} else if (!strcmp(what, "loaded")) {
+			char *schema = strsep(&rest, "\t"), *name = strsep(&rest, "\t");
+			loaded[nloaded] = (struct dmsr_loaded){ mem_strdup(schema), mem_strdup(name), { 0 } };
+			position_parse(rest, &loaded[nloaded++].at, &e);
+		} else if (!strcmp(what, "position")) {
+			position_parse(rest, &position, &e);
+		} else {
+			load_done = true;
+		}
+	}
+	if (f)
+		fclose(f);
+}
+
+static void print_value(const struct value *v)
+{
+	if (v->kind == VALUE_NULL)
+		printf(" NULL");
+	else if (v->kind == VALUE_UNCHANGED)
+		printf(" ~");
+	else if (v->kind == VALUE_BINARY)
+		printf(" <%u bytes>", v->len);
+	else
+		printf(" '%.*s'", (int)(v->len > 60 ? 60 : v->len), v->data);
+}
+
+static int print_row(void *arg, const struct change *ch)
+{
+	(void)arg;
+	printf("%c %s.%s", ch->op, ch->rel->schema, ch->rel->name);
+	for (int side = 0; side < 2; side++) {
+		const struct value *v = side ? ch->u.row.after : ch->u.row.before;
+		if (!v)
+			continue;
+		printf(side ? " new" : " old");
+		for (unsigned i = 0; i < ch->rel->ncolumns; i++)
+			print_value(&v[i]);
+	}
+	printf("\n");
+	return 0;
+}
+
+static void print_change(const struct change *ch)
+{
+	char lsn[24];
+	struct err e = { 0 };
+	if (ch->op == OP_ROWS && change_each_row(ch, print_row, NULL, &e))
+		printf("! %s\n", e.message);
+	else if (change_is_row(ch))
+		print_row(NULL, ch);
+	else if (ch->op != OP_ROWS)
+		printf("%c %s%s%s %s\n", ch->op, ch->rel ? ch->rel->schema : "", ch->rel ? "." : "", ch->rel ? ch->rel->name : "",
+			ch->txn ? lsn_format(ch->txn->lsn, lsn) : "");
+}
+
+static enum dmsr_verdict emit(void *ctx, struct batch *b)
+{
+	char text[POSITION_TEXT_MAX];
+	(void)ctx;
+	if (full)
+		return DMSR_AGAIN;
+	for (const struct change *ch = b->first; ch; ch = ch->next) {
+		if (!quiet)
+			print_change(ch);
+		if (ch->op == OP_LOAD_END)
+			loaded[nloaded++] = (struct dmsr_loaded){ mem_strdup(ch->rel->schema), mem_strdup(ch->rel->name),
+				{ .kind = POSITION_LSN, .lsn = ch->txn->lsn, .flush = ch->txn->lsn } };
+		load_done |= ch->op == OP_LOAD_DONE;
+	}
+	rows += b->nrows;
+	if (b->end.kind)
+		position_copy(&position, &b->end);
+	if (!quiet)
+		printf("-- batch of %u, %zu bytes, end %s%s\n", b->nchanges, b->bytes, position_format(&b->end, text), b->more ? " more" : "");
+	fflush(stdout);
+	save();
+	if (b->end.kind)
+		pgsource.confirm(source, &position);
+	if (b->nrows)
+		loop_timer_start(idle, (uint64_t)seconds * 1000);
+	batch_free(b);
+	if (slow_ms) {
+		full = true;
+		loop_timer_start(slow, (uint64_t)slow_ms);
+	}
+	return DMSR_OK;
+}
+
+static void on_slow(void *arg)
+{
+	(void)arg;
+	full = false;
+	pgsource.resume(source);
+}
+
+static void progress(void *ctx, const struct dmsr_load_progress *p)
+{
+	(void)ctx;
+	if (p->done)
+		fprintf(stderr, "loaded %s.%s: %" PRId64 " rows of %" PRId64 ", %" PRId64 " bytes\n", p->schema, p->name, p->rows, p->rows_total, p->bytes);
+}
+
+static void on_answer(void *arg)
+{
+	(void)arg;
+	for (size_t i = 0; i < npending; i++)
+		pending[i].done(pending[i].arg, NULL);
+	npending = 0;
+}
+
+static void note_put(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg)
+{
+	size_t i = 0;
+	(void)ctx;
+	while (i < nnotes && strcmp(notes[i].key, key) != 0)
+		i++;
+	if (i == nnotes)
+		notes[nnotes++] = (struct note){ mem_strdup(key), NULL };
+	free(notes[i].value);
+	notes[i].value = mem_strdup(value);
+	save();
+	pending[npending++] = (struct put){ done, arg };
+	loop_task_post(answer);
+}
+
+static const char *note_get(void *ctx, const char *key)
+{
+	(void)ctx;
+	for (size_t i = 0; i < nnotes; i++)
+		if (!strcmp(notes[i].key, key))
+			return notes[i].value;
+	return NULL;
+}
+
+static void on_finished(void *ctx)
+{
+	(void)ctx;
+	fprintf(stderr, "finished, %" PRIu64 " rows\n", rows);
+	loop_stop(loop);
+}
+
+static void on_failed(void *ctx, const struct err *e)
+{
+	(void)ctx;
+	fprintf(stderr, "failed: %s%s: %s (%s)\n", e->id, e->retriable ? ", retriable" : "", e->message, e->hint);
+	failed = true;
+	loop_stop(loop);
+}
+
+static void on_stopped(void *ctx)
+{
+	(void)ctx;
+	fprintf(stderr, "stopped, %" PRIu64 " rows\n", rows);
+	loop_stop(loop);
+}
+
+static void on_idle(void *arg)
+{
+	(void)arg;
+	pgsource.stop(source);
+}
+
+static void on_signal(void *arg, int signo)
+{
+	(void)arg;
+	(void)signo;
+	pgsource.stop(source);
+}
+
+static void on_stat(void *arg)
+{
+	struct dmsr_source_stat st;
+	(void)arg;
+	pgsource.stat(source, &st);
+	fprintf(stderr, "%s%s lag %" PRId64 " retained %" PRId64 " safe %" PRId64 " slot %s %s spool %" PRIu64 "\n", st.phase, st.paused ? " paused" : "", st.lag_bytes,
+		st.retained_bytes, st.safe_bytes, st.slot ? st.slot : "-", st.slot_status ? st.slot_status : "-", st.spool_bytes);
+	loop_timer_start(stat_timer, 1000);
+}
+
+static void put_default(struct settings *s, const struct dmsr_option *o, const char *v)
+{
+	char *end = NULL;
+	if (o->type == DMSR_OPT_BOOL) {
+		settings_put_bool(s, o->name, v && !strcmp(v, "true"));
+	} else if (o->type == DMSR_OPT_STRING || o->type == DMSR_OPT_ENUM) {
+		settings_put_str(s, o->name, v);
+	} else {
+		int64_t n = v ? strtoll(v, &end, 10) : 0;
+		int64_t unit = end && !strcmp(end, "KiB") ? 1024 : end && !strcmp(end, "MiB") ? 1024 * 1024 : end && !strcmp(end, "s") ? 1000 : 1;
+		settings_put_int(s, o->name, n * unit);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const char *patterns[64];
+	struct dmsr_tables tables = { .include = patterns };
+	enum dmsr_mode mode = DMSR_FULL_LOAD_AND_CDC;
+	struct settings *s = settings_new();
+	struct err e = { 0 };
+	bool stats = false;
+	if (argc < 2)
+		return 2;
+	failpoint_init();
+	state_path = argv[1];
+	for (const struct dmsr_option *o = pgsource_options; o->name; o++)
+		put_default(s, o, o->dflt);
+	for (int i = 2; i < argc; i++) {
+		char *v = strchr(argv[i], '=');
+		if (!v)
+			return 2;
+		*v++ = 0;
+		if (!strcmp(argv[i], "table"))
+			patterns[tables.ninclude++] = v;
+		else if (!strcmp(argv[i], "mode"))
+			mode = !strcmp(v, "cdc") ? DMSR_CDC : !strcmp(v, "full-load") ? DMSR_FULL_LOAD : DMSR_FULL_LOAD_AND_CDC;
+		else if (!strcmp(argv[i], "seconds"))
+			seconds = atoll(v);
+		else if (!strcmp(argv[i], "quiet"))
+			quiet = true;
+		else if (!strcmp(argv[i], "stats"))
+			stats = true;
+		else if (!strcmp(argv[i], "slow_ms"))
+			slow_ms = atoll(v);
+		else if (!strcmp(argv[i], "debug"))
+			log_set_level(NULL, LOG_LEVEL_DEBUG);
+		else
+			for (const struct dmsr_option *o = pgsource_options; o->name; o++)
+				if (!strcmp(o->name, argv[i]))
+					put_default(s, o, v);
+	}
+	load_state();
+	loop = loop_new();
+	char scratch[] = "/tmp/pg_source_dump.XXXXXX";
+	const struct dmsr_source_host host = {
+		.env = { .loop = loop, .job = "dump", .uid = "01aaaaaaaaaaaaaaaa12345678", .name = "source", .scratch = mkdtemp(scratch), .data = "/tmp" },
+		.emit = emit, .progress = progress, .note_put = note_put, .note_get = note_get, .finished = on_finished, .failed = on_failed,
+		.stopped = on_stopped,
+	};
+	answer = loop_task_new(loop, "dump", on_answer, NULL);
+	idle = loop_timer_new(loop, "dump", on_idle, NULL);
+	slow = loop_timer_new(loop, "dump", on_slow, NULL);
+	stat_timer = loop_timer_new(loop, "dump", on_stat, NULL);
+	struct loop_signal *sig = loop_signal_new(loop, SIGTERM, on_signal, NULL);
+	if (pgsource.open(s, &tables, &host, &source, &e)) {
+		fprintf(stderr, "%s: %s\n", e.id, e.message);
+		return 2;
+	}
+	settings_free(s);
+	const struct dmsr_source_start start = { .mode = mode, .from = position, .loaded = loaded, .nloaded = nloaded, .load_done = load_done };
+	pgsource.start(source, &start);
+	loop_timer_start(idle, (uint64_t)seconds * 1000);
+	if (stats)
+		loop_timer_start(stat_timer, 1000);
+	loop_run(loop);
+	pgsource.close(source);
+	struct loop_slices sl;
+	loop_slices(loop, &sl);
+	fprintf(stderr, "longest slice %" PRIu64 " us in %s, %" PRIu64 " slices\n", sl.max_us, sl.max_room ? sl.max_room : "-", sl.n);
+	loop_task_free(answer);
+	loop_timer_free(idle);
+	loop_timer_free(slow);
+	loop_timer_free(stat_timer);
+	loop_signal_free(sig);
+	loop_free(loop);
+	rmdir(scratch);
+	return failed;
+}
