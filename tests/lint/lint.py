@@ -167,7 +167,16 @@ def check_options(path, text, tree):
             yield n, f"option {name} is not in etc/dmsrd.json"
 
 
-RULES = [check_includes, check_calls, check_text, check_options]
+def check_listed(path, text, tree):
+    """A file that Makefile.am does not name is not built, not run, or not in the tarball."""
+    name = path
+    if re.match(r"tests/(unit/test|fuzz/fuzz)_\w+\.c$", path):
+        name = path[:-2]
+    if not re.search(r"(?<![\w./-])" + re.escape(name) + r"(?![\w./-])", tree.get("Makefile.am", "")):
+        yield 1, "is not in Makefile.am"
+
+
+RULES = [check_includes, check_calls, check_text, check_options, check_listed]
 
 
 def check(tree):
@@ -182,6 +191,8 @@ def check(tree):
 
 def read_tree(top):
     tree = {}
+    with open(os.path.join(top, "Makefile.am"), encoding="utf-8") as f:
+        tree["Makefile.am"] = f.read()
     for folder in ("src", "tests", "man", "etc"):
         for where, folders, files in os.walk(os.path.join(top, folder)):
             folders[:] = [f for f in folders if f != "node_modules"]
@@ -208,12 +219,15 @@ CLEAN = {
     "src/engine/config.c": HEAD + 't = {\n\t{ "http.listen", DMSR_OPT_STRING },\n\t{ "http.token", DMSR_OPT_STRING },\n};\n',
     "src/http/get.c": HEAD + '#include "engine/job.h"\n', "src/http/get.h": GUARD,
     "src/main.c": HEAD + '#include "http/get.h"\n',
-    "tests/unit/t.c": HEAD + '#include "connectors/a/a.h"\nint x = rand();\n',
+    "tests/unit/test_t.c": HEAD + '#include "connectors/a/a.h"\nint x = rand();\n',
     "man/dmsr-job.5": ".It Ic host\n", "man/dmsrd.json.5": "http.listen http.token\n",
     "etc/dmsrd.json": '{"http":{"listen":"x","//":"http.token is a secret"}}',
 }
+CLEAN["Makefile.am"] = "\n".join(re.sub(r"^(tests/.*)\.c$", r"\1", p) for p in CLEAN)
 # (file, what is put at its end, a part of the finding; None: the file's whole text is replaced)
 BREAKS = [
+    ("src/http/new.c", HEAD, "not in Makefile.am"),
+    ("tests/unit/test_new.c", HEAD, "not in Makefile.am"),
     ("src/base/loop.c", '#include "model/row.h"\n', "against the arrows"),
     ("src/base/loop.c", '#include "dmsr.h"\n', "against the arrows"),
     ("src/model/row.h", '#include "dmsr.h"\n', "against the arrows"),
@@ -234,7 +248,7 @@ BREAKS = [
     ("src/http/get.c", '#include "nothing.h"\n', "not there"),
     ("src/connectors/a/a.c", "int y = strcpy (a, b);\n", "calls strcpy()"),
     ("src/connectors/a/a.c", "char *p = malloc(3);\n", "calls malloc()"),
-    ("tests/unit/t.c", "int y = atoi(s);\n", "calls atoi()"),
+    ("tests/unit/test_t.c", "int y = atoi(s);\n", "calls atoi()"),
     ("src/http/get.c", "int y = localtime(s);\n", "calls localtime()"),
     ("src/http/get.c", "typedef struct x y;\n", "typedef"),
     ("src/http/get.c", "/* TO" "DO later */\n", "not finished"),
