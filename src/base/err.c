@@ -42,7 +42,9 @@ static void start(struct err *e, int code, bool retriable, const char *id)
 {
 	e->code = code;
 	e->retriable = retriable;
-	snprintf(e->id, sizeof e->id, "%s", id);
+	size_t n = strnlen(id, sizeof e->id - 1);
+	memmove(e->id, id, n); /* id may be e's own */
+	e->id[n] = 0;
 	e->hint[0] = 0;
 }
 

@@ -77,6 +77,17 @@ static void is_cut_between_characters(void **state)
 	}
 }
 
+static void a_long_id_is_cut(void **state)
+{
+	struct err e;
+	char id[100];
+	(void)state;
+	memset(id, 'i', sizeof id);
+	id[99] = 0;
+	err_set(&e, DMSR_EDATA, id, "x");
+	assert_int_equal(strlen(e.id), sizeof e.id - 1);
+}
+
 static void may_be_told_anew_from_itself(void **state)
 {
 	struct err e;
@@ -84,10 +95,14 @@ static void may_be_told_anew_from_itself(void **state)
 	err_set(&e, DMSR_EDATA, "x", "inner");
 	err_set(&e, DMSR_EFATAL, "y", "outer (%s)", e.message);
 	assert_string_equal(e.message, "outer (inner)");
+	err_retry(&e, e.code, e.id, "%s", e.message);
+	assert_int_equal(e.code, DMSR_EFATAL);
+	assert_string_equal(e.id, "y");
+	assert_string_equal(e.message, "outer (inner)");
 	err_hint(&e, "see %s", e.message);
 	assert_string_equal(e.hint, "see outer (inner)");
 }
 
 RUN_TESTS(cmocka_unit_test(set_retry_hint_prefix), cmocka_unit_test(nobody_listens),
 	cmocka_unit_test(control_characters_become_spaces), cmocka_unit_test(is_cut_between_characters),
-	cmocka_unit_test(may_be_told_anew_from_itself))
+	cmocka_unit_test(a_long_id_is_cut), cmocka_unit_test(may_be_told_anew_from_itself))
