@@ -7,6 +7,7 @@ usage: format.py check|write SRCDIR|FILE...      check: exit 1 with the places; 
 import difflib
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -35,11 +36,18 @@ def is_left_alone(old, new):
     return bool(old) and all(TABLE_LINE.match(line) and not line.startswith(" ") for line in old)
 
 
+def find_formatter():
+    for name in ("clang-format-14", "clang-format"):
+        if shutil.which(name) and " version 14." in subprocess.run([name, "--version"], capture_output=True, text=True).stdout:
+            return name
+    sys.exit("clang-format 14 is missing (others format otherwise): apt-get install clang-format-14")
+
+
 def differences(path):
     """(formatted lines with what is left alone, [(line, text)] of what is to be changed)"""
     with open(path, encoding="utf-8") as f:
         old = f.read().split("\n")
-    new = subprocess.run(["clang-format", "--style=file", path], check=True, capture_output=True, text=True).stdout.split("\n")
+    new = subprocess.run([FORMATTER, "--style=file", path], check=True, capture_output=True, text=True).stdout.split("\n")
     out, places = [], []
     for tag, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag == "equal" or is_left_alone(old[a:b], new[c:d]):
@@ -79,4 +87,5 @@ def main():
     sys.exit(1 if wrong and sys.argv[1] == "check" else 0)
 
 
+FORMATTER = find_formatter()
 main()

@@ -7,6 +7,7 @@ usage: lint.py SRCDIR          check the tree; exit 1 with the findings
 import json
 import os
 import re
+import subprocess
 import sys
 
 # What a room may include, besides system headers and its own folder. Arrows point down only (src/README).
@@ -167,21 +168,30 @@ def check_options(path, text, tree):
             yield n, f"option {name} is not in etc/dmsrd.json"
 
 
-def check_listed(path, text, tree):
-    """A file that Makefile.am does not name is not built, not run, or not in the tarball."""
+# What automake takes along by itself, or what only git needs.
+UNLISTED = re.compile(r"(\.gitignore|Makefile\.am|configure\.ac|m4/.*|README|NEWS|.*\.in)$")
+
+
+def check_listed(path, tree):
+    """A file that Makefile.am does not name, itself or by a folder, is not built, not run, or not in the tarball."""
     name = path
     if re.match(r"tests/(unit/test|fuzz/fuzz)_\w+\.c$", path):
         name = path[:-2]
-    if not re.search(r"(?<![\w./-])" + re.escape(name) + r"(?![\w./-])", tree.get("Makefile.am", "")):
-        yield 1, "is not in Makefile.am"
+    while name and not UNLISTED.match(path):
+        if re.search(r"(?<![\w./-])" + re.escape(name) + r"(?![\w./-])", tree.get("Makefile.am", "")):
+            return
+        name = os.path.dirname(name)
+        if not name:
+            yield 1, "is not in Makefile.am"
 
 
-RULES = [check_includes, check_calls, check_text, check_options, check_listed]
+RULES = [check_includes, check_calls, check_text, check_options]
 
 
 def check(tree):
     findings = []
     for path, text in sorted(tree.items()):
+        findings += [f"{path}:{n}: {what}" for n, what in check_listed(path, tree)]
         if not path.endswith((".c", ".h")):
             continue
         for rule in RULES:
@@ -190,17 +200,17 @@ def check(tree):
 
 
 def read_tree(top):
+    """What git has here, or would have; in a tarball, all there is."""
+    git = subprocess.run(["git", "-C", top, "ls-files", "-co", "--exclude-standard", "-z", "."], capture_output=True, text=True)
+    paths = git.stdout.split("\0") if git.returncode == 0 else [
+        os.path.relpath(os.path.join(where, name), top) for where, _, names in os.walk(top) for name in names
+        if where.startswith(tuple(os.path.join(top, folder) for folder in ("src", "tests", "man", "etc")))]
     tree = {}
-    with open(os.path.join(top, "Makefile.am"), encoding="utf-8") as f:
-        tree["Makefile.am"] = f.read()
-    for folder in ("src", "tests", "man", "etc"):
-        for where, folders, files in os.walk(os.path.join(top, folder)):
-            folders[:] = [f for f in folders if f != "node_modules"]
-            for name in files:
-                full = os.path.join(where, name)
-                if name.endswith((".c", ".h", ".json")) or folder == "man":
-                    with open(full, encoding="utf-8") as f:
-                        tree[os.path.relpath(full, top)] = f.read()
+    for path in filter(None, paths + ["Makefile.am"]):
+        full = os.path.join(top, path)
+        if os.path.isfile(full) and not os.path.islink(full):
+            with open(full, encoding="utf-8", errors="replace") as f:
+                tree[path] = f.read()
     return tree
 
 
@@ -227,6 +237,8 @@ CLEAN["Makefile.am"] = "\n".join(re.sub(r"^(tests/.*)\.c$", r"\1", p) for p in C
 # (file, what is put at its end, a part of the finding; None: the file's whole text is replaced)
 BREAKS = [
     ("src/http/new.c", HEAD, "not in Makefile.am"),
+    ("tests/it/test_new.py", "", "not in Makefile.am"),
+    ("run-me", "", "not in Makefile.am"),
     ("tests/unit/test_new.c", HEAD, "not in Makefile.am"),
     ("src/base/loop.c", '#include "model/row.h"\n', "against the arrows"),
     ("src/base/loop.c", '#include "dmsr.h"\n', "against the arrows"),
