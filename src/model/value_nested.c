@@ -137,7 +137,7 @@ bool text_array(struct cursor *c, enum logical_type elem, struct buf *out)
 		buf_byte(out, '{');
 	for (uint32_t i = 0; i < d.items; i++) {
 		if (!put_element(c, elem, out) || !buf_ok(out))
-			return !c->bad && !buf_ok(out);
+			return false;
 		uint32_t depth = d.n;
 		while (depth && ++at[depth - 1] == d.size[depth - 1]) {
 			at[--depth] = 0;

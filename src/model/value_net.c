@@ -46,15 +46,12 @@ static void put_ip6(struct buf *out, const unsigned char *a)
 		w[i] = (unsigned)a[2 * i] << 8 | a[2 * i + 1];
 	int run = zero_run(w, &len);
 	/* An IPv4 address in disguise keeps its dots. */
-	bool v4 = len && run == 0 && (len == 6 || (len == 7 && w[7] != 1) || (len == 5 && w[5] == 0xffff));
+	bool v4 = len && run == 0 && (len == 6 || (len == 5 && w[5] == 0xffff));
 	for (int i = 0; i < 8; i++) {
 		if (len && i == run) {
 			buf_append(out, "::", 2);
 			i += len - 1;
-			if (!(v4 && i >= 6))
-				continue;
-			put_ip4(out, a + 12);
-			return;
+			continue;
 		}
 		if (i && !(len && i == run + len))
 			buf_byte(out, ':');

@@ -187,15 +187,17 @@ static bool render(const struct value *v, enum logical_type type, enum logical_t
 int value_to_text(const struct value *v, enum logical_type type, enum logical_type elem, struct buf *out, struct err *e)
 {
 	size_t start = out->len;
+	bool good = false;
 
-	if (v->kind == VALUE_TEXT) {
-		buf_append(out, v->data, v->len);
-		return buf_ok(out) ? 0 : err_set(e, DMSR_EFULL, "value.too-long", "a value of type %s does not fit", logical_type_name(type));
-	}
-	if (v->kind == VALUE_BINARY && value_has_binary(type, elem) && render(v, type, elem, out))
-		return buf_ok(out) ? 0 : err_set(e, DMSR_EFULL, "value.too-long", "a value of type %s does not fit", logical_type_name(type));
-	if (buf_ok(out))
-		out->len = start;
+	if (v->kind == VALUE_TEXT)
+		good = !buf_append(out, v->data, v->len);
+	else if (v->kind == VALUE_BINARY && value_has_binary(type, elem))
+		good = render(v, type, elem, out);
+	if (!buf_ok(out))
+		return err_set(e, DMSR_EFULL, "value.too-long", "a value of type %s is longer than what is left for it", logical_type_name(type));
+	if (good)
+		return 0;
+	out->len = start;
 	return err_set(e, DMSR_EPROTO, "value.malformed", "the %u bytes of a value are not the binary form of type %s", v->len,
 		logical_type_name(type));
 }
