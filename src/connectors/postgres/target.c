@@ -1,0 +1,501 @@
+/* target: rows and changes into a PostgreSQL database, exactly once.
+ *
+ * In come lent batches, in order; out go SQL and COPY to the server, and to the host the tokens of what is durable. How far a job has come stands in
+ * dmsr.positions, written in the same transaction as the rows; which tables are loaded in dmsr.loads. So whatever dies, and whenever: what the server
+ * says at the next start is the truth, and what it has already is passed over.
+ *
+ *   NEW -> CONNECTING -> SETUP -> WORKING -> STOPPING -> STOPPED          any of them -> DEAD: told by failed(), once
+ *
+ * This file is the life of an instance, its queue, and the order of work: one change after another is offered to the part that knows it (load, row change,
+ * column change), and between source transactions it is asked whether to commit. Nothing is read ahead of what the connection takes. */
+#include "target.h"
+#include "target_int.h"
+#include <assert.h>
+#include <stdlib.h>
+
+enum {
+	QUEUE_BYTES = 8 << 20,          /* taken and not read yet: beyond, AGAIN */
+	SLICE_US = 1000,
+	SLICE_LOOK = 32,                /* changes between two looks at the clock */
+};
+
+static const char *const state_names[TARGET_STATES] = { "new", "connecting", "set-up", "working", "stopping", "stopped", "dead" };
+static const bool allowed[TARGET_STATES][TARGET_STATES] = {
+	[TARGET_NEW] = { [TARGET_CONNECTING] = true, [TARGET_STOPPED] = true },
+	[TARGET_CONNECTING] = { [TARGET_SETUP] = true, [TARGET_STOPPED] = true, [TARGET_DEAD] = true },
+	[TARGET_SETUP] = { [TARGET_WORKING] = true, [TARGET_STOPPED] = true, [TARGET_DEAD] = true },
+	[TARGET_WORKING] = { [TARGET_STOPPING] = true, [TARGET_DEAD] = true },
+	[TARGET_STOPPING] = { [TARGET_STOPPED] = true, [TARGET_DEAD] = true },
+};
+
+static void set_state(struct target *t, enum target_state to, const char *why)
+{
+	assert(allowed[t->state][to]);
+	log_debug("target", t->host.env.job, "%s: %s -> %s: %s", t->host.env.name, state_names[t->state], state_names[to], why);
+	t->state = to;
+}
+
+/* ---- the end ---- */
+
+static void disconnect(struct target *t)
+{
+	pgconn_free(t->conn);
+	t->conn = NULL;
+	t->is_asking = false;
+	t->in_pipeline = false;
+	t->then = NULL;
+	loop_timer_stop(t->timer);
+}
+
+void target_fail(struct target *t, const struct err *e)
+{
+	if (t->state == TARGET_DEAD || t->state == TARGET_STOPPED)
+		return;
+	/* What could not be finished while stopping is rolled back by the server, and comes again at the next start. */
+	set_state(t, t->state == TARGET_STOPPING ? TARGET_STOPPED : TARGET_DEAD, e->message);
+	t->error = *e;
+	disconnect(t);
+	loop_task_post(t->task);
+}
+
+void target_wake(struct target *t) { loop_task_post(t->task); }
+
+static void stopped(struct target *t, const char *why)
+{
+	set_state(t, TARGET_STOPPED, why);
+	disconnect(t);
+	loop_task_post(t->task);
+}
+
+static void tell_end(struct target *t)
+{
+	if (t->told)
+		return;
+	t->told = true;
+	if (t->state == TARGET_STOPPED)
+		t->host.stopped(t->host.ctx);
+	else
+		t->host.failed(t->host.ctx, &t->error);
+}
+
+/* ---- questions ---- */
+
+static void on_answer(void *arg, const PGresult *res, const struct err *e)
+{
+	struct target *t = arg;
+	PQclear(t->answer);
+	t->answer = res ? PQcopyResult(res, PG_COPYRES_ATTRS | PG_COPYRES_TUPLES) : NULL;
+	t->is_asking = false;
+	if (e) {
+		t->answer_error = *e;
+		snprintf(t->sqlstate, sizeof t->sqlstate, "%s", pgconn_sqlstate(t->conn));
+		if (!t->may_fail) {
+			target_fail(t, e);
+			return;
+		}
+	}
+	loop_task_post(t->task);
+}
+
+static void ask(struct target *t, const char *sql, int n, const char *const *values, void (*then)(struct target *t))
+{
+	assert(!t->is_asking && !t->in_pipeline);
+	t->is_asking = true;
+	t->then = then;
+	pgconn_query_params(t->conn, sql, n, values, on_answer, t);
+}
+
+void target_ask(struct target *t, const char *sql, int n, const char *const *values, void (*then)(struct target *t))
+{
+	t->may_fail = false;
+	ask(t, sql, n, values, then);
+}
+
+void target_try(struct target *t, const char *sql, int n, const char *const *values, void (*then)(struct target *t))
+{
+	t->may_fail = true;
+	ask(t, sql, n, values, then);
+}
+
+/* ---- the queue ---- */
+
+static void take_room(struct target *t)
+{
+	if (!t->said_again || t->queued_bytes > QUEUE_BYTES / 2)
+		return;
+	t->said_again = false;
+	t->host.resume(t->host.ctx);
+}
+
+static bool sends_rows_aside(const struct target *t)
+{
+	return t->on_constraint_error == POLICY_DEAD_LETTER || t->on_data_error == POLICY_DEAD_LETTER;
+}
+
+/* All changes of the batch at hand were dealt with. */
+static void finish_item(struct target *t)
+{
+	struct item *it = t->cur;
+	const struct batch *b = it->batch;
+	it->is_read = true;
+	t->cur = it->next;
+	t->at = t->cur ? t->cur->batch->first : NULL;
+	t->queued_bytes -= it->bytes;
+	if (!b->more && !position_is_none(&b->end) && !it->is_load)
+		tx_reached(t, &b->end);
+	if (it->is_load || !sends_rows_aside(t)) {
+		it->batch = NULL;
+		t->host.consumed(t->host.ctx, it->token);
+	}
+	if (!t->is_closed)
+		take_room(t);
+}
+
+static void add_counts(struct dmsr_table_counts *out, size_t *n, struct target_table *tb)
+{
+	if (!tb->has_counts)
+		return;
+	out[*n] = tb->counts;
+	out[*n].schema = tb->schema;
+	out[*n].name = tb->name;
+	(*n)++;
+	tb->counts = (struct dmsr_table_counts){ 0 };
+	tb->has_counts = false;
+}
+
+struct gather {
+	struct dmsr_table_counts *out;
+	size_t n;
+};
+
+static void on_table(void *arg, const void *key, size_t n, void *value)
+{
+	struct gather *g = arg;
+	(void)key;
+	(void)n;
+	add_counts(g->out, &g->n, value);
+}
+
+/* Nothing is open: what was read is durable. The counts of all tables go with the last token. */
+static void settle(struct target *t)
+{
+	if (t->tx.state != TX_NONE || t->load.state != LOAD_NONE || !t->head || !t->head->is_read)
+		return;
+	if (position_compare(&t->tx.whole, &t->saved) > 0)
+		return;
+	struct gather g = { mem_zalloc((map_size(t->tables) + 1) * sizeof *g.out), 0 };
+	map_each(t->tables, on_table, &g);
+	t->stat.last_applied_us = wall_now_us();
+	while (t->head && t->head->is_read && !t->is_closed) {
+		struct item *it = t->head;
+		bool is_last = !it->next || !it->next->is_read;
+		t->head = it->next;
+		if (!t->head)
+			t->tail = NULL;
+		t->host.applied(t->host.ctx, it->token, g.out, is_last ? g.n : 0);
+		free(it);
+	}
+	free(g.out);
+}
+
+/* ---- the order of work ---- */
+
+static enum step stream_step(struct target *t, const struct batch *b, const struct change *ch)
+{
+	switch ((enum change_op)ch->op) {
+	case OP_CREATE: case OP_UPDATE: case OP_DELETE: case OP_READ:
+		return apply_row(t, ch);
+	case OP_TRUNCATE:
+		return apply_truncate(t, ch);
+	case OP_SCHEMA:
+		return ddl_step(t, ch);
+	case OP_BEGIN:
+		if (tx_should_end_before(t, b, ch) && tx_commit(t) == STEP_WAIT)
+			return STEP_WAIT;
+		t->tx.in_source = true;
+		return STEP_DONE;
+	case OP_COMMIT:
+		t->tx.in_source = false;
+		t->tx.commit_us = ch->txn->commit_us;
+		tx_reached(t, &(struct position){ .kind = POSITION_LSN, .server = b->end.server, .lsn = ch->txn->lsn, .event = POSITION_WHOLE });
+		return STEP_DONE;
+	case OP_MESSAGE: case OP_HEARTBEAT:
+		return STEP_DONE;
+	case OP_LOAD_BEGIN: case OP_ROWS: case OP_LOAD_END: case OP_LOAD_DONE:
+		break;
+	}
+	return load_step(t, b, ch);
+}
+
+static enum step one_change(struct target *t)
+{
+	const struct batch *b = t->cur->batch;
+	if (b->is_load)
+		return load_step(t, b, t->at);
+	return stream_step(t, b, t->at);
+}
+
+/* The end of a stop: true when there is nothing left that may be committed. */
+static bool may_leave(const struct target *t)
+{
+	if (t->load.state != LOAD_NONE)
+		return true;
+	if (t->tx.in_source)
+		return !t->cur;
+	return t->tx.state == TX_NONE && position_compare(&t->tx.whole, &t->saved) <= 0;
+}
+
+static bool has_slice_left(struct target *t, uint64_t began_us, unsigned *n)
+{
+	if (++*n % SLICE_LOOK || loop_now_us(t->loop) - began_us < SLICE_US)
+		return true;
+	loop_task_post(t->task);
+	return false;
+}
+
+/* When nothing comes any more, what is open is committed in time. */
+static void wait_for_more(struct target *t)
+{
+	if (t->in_pipeline)
+		pgconn_pipeline_flush(t->conn);
+	uint64_t left_us = tx_commit_due(t);
+	if (left_us)
+		loop_timer_start_us(t->timer, left_us);
+}
+
+static void advance(struct target *t)
+{
+	uint64_t began_us = loop_now_us(t->loop);
+	unsigned n = 0;
+	while (target_is_alive(t) && !t->is_asking && !t->is_closed) {
+		if (t->cur && !t->at) {
+			finish_item(t);
+			continue;
+		}
+		settle(t);
+		if (!target_is_alive(t) || t->is_closed)
+			return;
+		if (t->state == TARGET_STOPPING && may_leave(t)) {
+			stopped(t, "asked to");
+			return;
+		}
+		if (tx_should_commit(t)) {
+			if (tx_commit(t) == STEP_WAIT)
+				return;
+			continue;
+		}
+		if (!t->cur) {
+			wait_for_more(t);
+			return;
+		}
+		if (one_change(t) == STEP_WAIT)
+			return;
+		t->at = t->at->next;
+		if (!has_slice_left(t, began_us, &n))
+			return;
+	}
+}
+
+static void release(struct target *t)
+{
+	pgconn_free(t->conn);
+	loop_task_free(t->task);
+	loop_timer_free(t->timer);
+	PQclear(t->answer);
+	while (t->head) {
+		struct item *it = t->head;
+		t->head = it->next;
+		free(it);
+	}
+	ddl_fini(t);
+	ddlrun_fini(t);
+	apply_fini(t);
+	tx_fini(t);
+	table_forget_all(t);
+	free(t->loaded);
+	free(t);
+}
+
+static void on_task(void *arg)
+{
+	struct target *t = arg;
+	t->in_task = true;
+	if (t->state == TARGET_DEAD || t->state == TARGET_STOPPED) {
+		tell_end(t);
+	} else if (t->then && !t->is_asking) {
+		void (*then)(struct target * t) = t->then;
+		t->then = NULL;
+		then(t);
+	}
+	if (!t->is_closed)
+		advance(t);
+	t->in_task = false;
+	if (t->is_closed)
+		release(t);
+}
+
+static void on_timer(void *arg)
+{
+	struct target *t = arg;
+	if (t->state == TARGET_SETUP)
+		target_setup_again(t);
+	loop_task_post(t->task);
+}
+
+/* ---- the connection ---- */
+
+void target_work(struct target *t)
+{
+	set_state(t, TARGET_WORKING, "set up");
+	t->stat.phase = "idle";
+	position_copy(&t->tx.whole, &t->saved);
+	t->host.ready(t->host.ctx, &t->saved, true, t->loaded, t->nloaded, t->load_done);
+}
+
+static void on_ready(void *ctx)
+{
+	struct target *t = ctx;
+	set_state(t, TARGET_SETUP, "connected");
+	t->stat.phase = "preparing";
+	target_setup(t);
+}
+
+static void on_failed(void *ctx, const struct err *e)
+{
+	struct target *t = ctx;
+	target_fail(t, e);
+}
+
+/* ---- the verbs of the plugin ---- */
+
+static enum policy policy_of(const char *word)
+{
+	static const char *const words[] = { [POLICY_STOP] = "stop", [POLICY_RETRY] = "retry", [POLICY_DEAD_LETTER] = "dead-letter",
+		[POLICY_IGNORE] = "ignore", [POLICY_APPLY] = "apply" };
+	for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
+		if (!strcmp(word, words[i]))
+			return (enum policy)i;
+	return POLICY_STOP;
+}
+
+static enum prepare prepare_of(const char *word)
+{
+	static const char *const words[] = { [PREPARE_NONE] = "none", [PREPARE_CREATE] = "create", [PREPARE_TRUNCATE] = "truncate",
+		[PREPARE_DROP] = "drop-and-create" };
+	for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
+		if (!strcmp(word, words[i]))
+			return (enum prepare)i;
+	return PREPARE_CREATE;
+}
+
+static int target_open(const struct settings *s, const struct dmsr_target_host *host, struct dmsr_instance **out, struct err *e)
+{
+	struct target *t = mem_zalloc(sizeof *t);
+	(void)e;
+	t->host = *host;
+	t->loop = host->env.loop;
+	t->settings = s;
+	t->prepare = prepare_of(settings_str(s, "prepare"));
+	t->on_ddl = policy_of(settings_str(s, "ddl"));
+	t->on_constraint_error = policy_of(settings_str(s, "on_constraint_error"));
+	t->on_data_error = policy_of(settings_str(s, "on_data_error"));
+	t->on_missing_row = policy_of(settings_str(s, "on_missing_row"));
+	t->commit_rows = (uint64_t)settings_int(s, "commit_rows");
+	t->commit_bytes = (uint64_t)settings_int(s, "commit_bytes");
+	t->commit_interval_us = (uint64_t)settings_int(s, "commit_interval") * 1000;
+	t->synchronous_commit = settings_bool(s, "synchronous_commit");
+	t->replication_role = settings_str(s, "session_replication_role");
+	t->tables = map_new();
+	t->task = loop_task_new(t->loop, "target", on_task, t);
+	t->timer = loop_timer_new(t->loop, "target", on_timer, t);
+	t->stat.phase = "connecting";
+	apply_init(t);
+	*out = (struct dmsr_instance *)t;
+	return 0;
+}
+
+static void target_start(struct dmsr_instance *i)
+{
+	struct target *t = (struct target *)i;
+	struct pgconn_owner owner = { .ctx = t, .on_ready = on_ready, .on_failed = on_failed };
+	set_state(t, TARGET_CONNECTING, "started");
+	t->conn = pgconn_new(&t->host.env, t->settings, PGCONN_SQL, &owner);
+}
+
+static enum dmsr_verdict target_apply(struct dmsr_instance *i, const struct batch *b, uint64_t token)
+{
+	struct target *t = (struct target *)i;
+	if (t->state != TARGET_WORKING || (t->queued_bytes > QUEUE_BYTES && t->cur)) {
+		t->said_again = true;
+		return DMSR_AGAIN;
+	}
+	struct item *it = mem_zalloc(sizeof *it);
+	it->batch = b;
+	it->token = token;
+	it->bytes = b->bytes;
+	it->is_load = b->is_load;
+	if (t->tail)
+		t->tail->next = it;
+	else
+		t->head = it;
+	t->tail = it;
+	if (!t->cur) {
+		t->cur = it;
+		t->at = b->first;
+	}
+	t->queued_bytes += it->bytes;
+	t->is_flushing = false;
+	loop_task_post(t->task);
+	return DMSR_OK;
+}
+
+static void target_flush(struct dmsr_instance *i)
+{
+	struct target *t = (struct target *)i;
+	t->is_flushing = true;
+	loop_task_post(t->task);
+}
+
+static void target_stat(struct dmsr_instance *i, struct dmsr_target_stat *out)
+{
+	struct target *t = (struct target *)i;
+	*out = t->stat;
+	position_copy(&out->applied, &t->saved);
+	out->queued_bytes = t->queued_bytes;
+	out->connected = t->state == TARGET_SETUP || target_is_alive(t);
+	if (t->state == TARGET_WORKING && t->load.state == LOAD_NONE)
+		out->phase = t->cur || t->tx.state != TX_NONE ? "applying" : "idle";
+}
+
+static void target_stop(struct dmsr_instance *i)
+{
+	struct target *t = (struct target *)i;
+	if (t->state == TARGET_WORKING)
+		set_state(t, TARGET_STOPPING, "asked to");
+	else if (t->state < TARGET_WORKING)
+		stopped(t, "asked to, before it worked");
+	loop_task_post(t->task);
+}
+
+static void target_close(struct dmsr_instance *i)
+{
+	struct target *t = (struct target *)i;
+	if (!t)
+		return;
+	if (!t->in_task) {
+		release(t);
+		return;
+	}
+	t->is_closed = true;
+	disconnect(t);
+}
+
+const struct dmsr_target pgtarget = {
+	.open = target_open,
+	.start = target_start,
+	.apply = target_apply,
+	.flush = target_flush,
+	.stat = target_stat,
+	.stop = target_stop,
+	.close = target_close,
+};

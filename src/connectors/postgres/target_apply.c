@@ -1,0 +1,427 @@
+/* target_apply: row changes and truncates into statements of the pipeline, in the order of the source.
+ *
+ * In comes a change; out goes one prepared statement with its values as parameters, as they came: text is left to the server to read as the column's type,
+ * binary forms name theirs. Statements are kept per table and shape, the least used one is given up beyond a limit. What the target has already (by its
+ * position, or because the table was loaded from a later snapshot) is passed over. */
+#include "target_int.h"
+#include <assert.h>
+#include <stdlib.h>
+
+enum { STATEMENTS_MAX = 200, CONVERTED_MAX = 1 << 30, PARAMS_MAX = 65535 };
+
+struct stmt {
+	struct stmt *newer, *older;
+	const struct target_table *table;
+	unsigned number;
+	int nparams;
+	uint8_t *key;
+	size_t nkey;
+};
+
+/* All statements in the order of their last use. */
+struct stmt_cache {
+	struct map *by_shape;
+	struct stmt *newest, *oldest;
+	unsigned numbers;
+};
+
+/* The parameters of the change at hand. */
+struct bind {
+	const char **values;
+	int *lens, *formats;
+	size_t *offsets;                /* into `converted`, + 1; 0: not there */
+	uint8_t *shape;                 /* after, then before */
+	bool *take;                     /* the columns whose values are taken */
+	uint32_t *types;
+	unsigned cap;                   /* columns */
+	int n;
+	size_t bytes;
+	struct buf converted;           /* texts made of binary forms */
+	struct buf sql, key;
+};
+
+/* ---- the cache ---- */
+
+static void unlink_stmt(struct stmt_cache *k, struct stmt *s)
+{
+	*(s->newer ? &s->newer->older : &k->newest) = s->older;
+	*(s->older ? &s->older->newer : &k->oldest) = s->newer;
+	s->newer = s->older = NULL;
+}
+
+static void link_newest(struct stmt_cache *k, struct stmt *s)
+{
+	s->older = k->newest;
+	s->newer = NULL;
+	*(k->newest ? &k->newest->newer : &k->oldest) = s;
+	k->newest = s;
+}
+
+static void name_of(const struct stmt *s, char out[16]) { snprintf(out, 16, "d%u", s->number); }
+
+static void drop_stmt(struct stmt_cache *k, struct stmt *s)
+{
+	unlink_stmt(k, s);
+	map_del(k->by_shape, s->key, s->nkey);
+	free(s->key);
+	free(s);
+}
+
+/* The server is told too. A statement that it has already begun to run is not harmed: they are worked off in order. */
+static void give_up(struct target *t, struct stmt *s)
+{
+	char sql[40], name[16];
+	name_of(s, name);
+	snprintf(sql, sizeof sql, "DEALLOCATE %s", name);
+	if (t->in_pipeline && t->conn)
+		tx_sql(t, SENT_QUIET, NULL, sql, 0, NULL);
+	drop_stmt(t->statements, s);
+}
+
+void apply_forget(struct target *t, const struct target_table *tb)
+{
+	struct stmt *s = t->statements->newest;
+	while (s) {
+		struct stmt *older = s->older;
+		if (s->table == tb)
+			give_up(t, s);
+		s = older;
+	}
+}
+
+static struct stmt *find_stmt(struct target *t, const struct target_table *tb, const struct shape *sh)
+{
+	struct buf *key = &t->bind->key;
+	struct stmt_cache *k = t->statements;
+	buf_reset(key);
+	buf_append(key, &tb, sizeof tb);
+	buf_byte(key, (char)sh->op);
+	buf_append(key, t->bind->shape, 2u * tb->rel->ncolumns);
+	struct stmt *s = map_get(k->by_shape, key->data, key->len);
+	if (s && s != k->newest) {
+		unlink_stmt(k, s);
+		link_newest(k, s);
+	}
+	return s;
+}
+
+static struct stmt *add_stmt(struct target *t, struct target_table *tb, const struct shape *sh)
+{
+	struct bind *b = t->bind;
+	struct stmt_cache *k = t->statements;
+	char name[16];
+	struct stmt *s = mem_zalloc(sizeof *s);
+	buf_reset(&b->sql);
+	s->table = tb;
+	s->number = ++k->numbers;
+	s->nparams = sql_row_change(&b->sql, tb, sh, b->types);
+	s->nkey = b->key.len;
+	s->key = mem_alloc(s->nkey);
+	memcpy(s->key, b->key.data, s->nkey);
+	name_of(s, name);
+	tx_note(t, SENT_ROW, (enum change_op)sh->op, tb, 0);
+	pgconn_pipeline_prepare(t->conn, 0, name, buf_cstr(&b->sql), s->nparams, b->types);
+	map_put(k->by_shape, s->key, s->nkey, s);
+	link_newest(k, s);
+	if (map_size(k->by_shape) > STATEMENTS_MAX)
+		give_up(t, k->oldest);
+	return s;
+}
+
+/* ---- parameters ---- */
+
+static void reserve(struct bind *b, unsigned ncolumns)
+{
+	buf_reset(&b->converted);
+	b->n = 0;
+	b->bytes = 0;
+	if (b->cap >= ncolumns && b->cap)
+		return;
+	b->cap = ncolumns + 16;
+	size_t n = 2u * b->cap;
+	b->values = mem_realloc_array(b->values, n, sizeof *b->values);
+	b->lens = mem_realloc_array(b->lens, n, sizeof *b->lens);
+	b->formats = mem_realloc_array(b->formats, n, sizeof *b->formats);
+	b->offsets = mem_realloc_array(b->offsets, n, sizeof *b->offsets);
+	b->types = mem_realloc_array(b->types, n, sizeof *b->types);
+	b->shape = mem_realloc_array(b->shape, n, 1);
+	b->take = mem_realloc_array(b->take, n, sizeof *b->take);
+}
+
+/* The text of a binary form that the server would not know. Its place is noted: `converted` may still move. */
+static int convert(struct bind *b, const struct column *c, const struct value *v, struct err *e)
+{
+	size_t at = b->converted.len;
+	int rc = value_to_text(v, c->type, c->elem_type, &b->converted, e);
+	if (rc)
+		return rc;
+	buf_byte(&b->converted, 0);
+	b->offsets[b->n] = at + 1;
+	return 0;
+}
+
+static int add_value(struct bind *b, struct target_table *tb, unsigned i, const struct value *v, struct err *e)
+{
+	const struct column *c = &tb->rel->columns[i];
+	int rc = 0;
+	b->values[b->n] = v->data;
+	b->lens[b->n] = (int)v->len;
+	b->formats[b->n] = 0;
+	b->offsets[b->n] = 0;
+	if (v->kind == VALUE_BINARY && sql_binary_type(tb->rel, c)) {
+		b->formats[b->n] = 1;
+		tb->lately[i] = PARAM_BINARY;
+	} else if (v->kind != VALUE_NULL) {
+		tb->lately[i] = PARAM_TEXT;
+		if (v->kind == VALUE_BINARY)
+			rc = convert(b, c, v, e);
+	}
+	b->bytes += v->len;
+	b->n++;
+	return rc;
+}
+
+/* how[i] for each column whose value is taken. A NULL goes as the column's last value went, so that it makes no shape of its own. */
+static int add_values(struct bind *b, struct target_table *tb, const struct value *v, const bool *is_taken, uint8_t *how, struct err *e)
+{
+	for (unsigned i = 0; i < tb->rel->ncolumns; i++) {
+		how[i] = PARAM_NONE;
+		if (!is_taken[i])
+			continue;
+		int rc = add_value(b, tb, i, &v[i], e);
+		if (rc)
+			return rc;
+		how[i] = tb->lately[i];
+	}
+	return 0;
+}
+
+static void fix_converted(struct bind *b)
+{
+	for (int i = 0; i < b->n; i++)
+		if (b->offsets[i])
+			b->values[i] = b->converted.data + b->offsets[i] - 1;
+}
+
+/* ---- which columns ---- */
+
+/* The old values that find the row: those of the key, or all that came. */
+static int take_old(const struct target_table *tb, const struct value *old, bool is_key_only, bool *take)
+{
+	const struct relation *rel = tb->rel;
+	int n = 0;
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		take[i] = old[i].kind != VALUE_UNCHANGED && (is_key_only ? rel->columns[i].key_pos != 0 : tb->of[i] && !tb->of[i]->is_generated);
+		n += take[i];
+	}
+	return n;
+}
+
+static void take_new(const struct target_table *tb, const struct change *ch, bool *take)
+{
+	const struct relation *rel = tb->rel;
+	bool is_update = ch->op == OP_UPDATE;
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		const struct target_column *c = tb->of[i];
+		take[i] = ch->u.row.after[i].kind != VALUE_UNCHANGED && c && !c->is_generated;
+		/* Without old values the key is what it was. */
+		if (is_update && (c && c->is_identity_always))
+			take[i] = false;
+		if (is_update && !ch->u.row.before && rel->columns[i].key_pos)
+			take[i] = false;
+	}
+}
+
+static bool differs(const struct value *a, const struct value *b)
+{
+	return a->kind != b->kind || a->len != b->len || (a->len && memcmp(a->data, b->data, a->len));
+}
+
+/* The server lets nobody write such a column in an update; a value that moved there would be lost without a word. */
+static int check_identity(const struct target_table *tb, const struct change *ch, struct err *e)
+{
+	if (ch->op != OP_UPDATE || !ch->u.row.before)
+		return 0;
+	for (unsigned i = 0; i < tb->rel->ncolumns; i++) {
+		const struct value *old = &ch->u.row.before[i], *new = &ch->u.row.after[i];
+		if (!tb->of[i] || !tb->of[i]->is_identity_always || old->kind == VALUE_UNCHANGED || new->kind == VALUE_UNCHANGED)
+			continue;
+		if (!differs(old, new))
+			continue;
+		err_set(e, DMSR_EDATA, "target.identity", "%s: an update gave column %s, which is GENERATED ALWAYS AS IDENTITY, another value", tb->sql,
+			tb->rel->columns[i].name);
+		return err_hint(e, "ALTER TABLE %s ALTER COLUMN %s SET GENERATED BY DEFAULT", tb->sql, tb->rel->columns[i].name);
+	}
+	return 0;
+}
+
+static int no_key(const struct target_table *tb, struct err *e)
+{
+	err_set(e, DMSR_EDATA, "target.no-key", "%s: the change does not tell which row it means", tb->sql);
+	return err_hint(e, "give the table at the source a primary key, or ALTER TABLE %s REPLICA IDENTITY FULL", tb->sql);
+}
+
+/* Fills the bind and the shape of a change. */
+static int build(struct bind *b, struct target_table *tb, const struct change *ch, struct shape *sh, struct err *e)
+{
+	const struct relation *rel = tb->rel;
+	const struct value *old = ch->u.row.before ? ch->u.row.before : ch->u.row.after;
+	int rc = check_identity(tb, ch, e);
+	reserve(b, rel->ncolumns);
+	*sh = (struct shape){ .op = ch->op, .has_key_only = rel->key != KEY_FULL, .after = b->shape, .before = b->shape + rel->ncolumns };
+	memset(b->shape, PARAM_NONE, 2u * rel->ncolumns);
+	if (!rc && ch->op != OP_DELETE) {
+		take_new(tb, ch, b->take);
+		rc = add_values(b, tb, ch->u.row.after, b->take, b->shape, e);
+	}
+	if (!rc && (ch->op == OP_UPDATE || ch->op == OP_DELETE)) {
+		if (!old || !take_old(tb, old, sh->has_key_only, b->take))
+			return no_key(tb, e);
+		rc = add_values(b, tb, old, b->take, b->shape + rel->ncolumns, e);
+	}
+	if (!rc && b->n > PARAMS_MAX)
+		rc = err_set(e, DMSR_EFULL, "target.limit", "%s: a change of %d values is more than one statement takes", tb->sql, b->n);
+	fix_converted(b);
+	return rc;
+}
+
+/* ---- sending ---- */
+
+static void count(struct target_table *tb, const struct change *ch)
+{
+	uint64_t *n = ch->op == OP_UPDATE ? &tb->counts.updated : ch->op == OP_DELETE ? &tb->counts.deleted : &tb->counts.created;
+	(*n)++;
+	tb->has_counts = true;
+}
+
+static int send_row(struct target *t, struct target_table *tb, const struct change *ch, struct err *e)
+{
+	struct bind *b = t->bind;
+	struct shape sh;
+	char name[16];
+	int rc = build(b, tb, ch, &sh, e);
+	if (rc)
+		return rc;
+	bool finds = ch->op == OP_UPDATE || ch->op == OP_DELETE;
+	struct stmt *s = find_stmt(t, tb, &sh);
+	if (!s)
+		s = add_stmt(t, tb, &sh);
+	assert(s->nparams == b->n);
+	name_of(s, name);
+	tx_note(t, SENT_ROW, (enum change_op)ch->op, tb, finds);
+	pgconn_pipeline_send(t->conn, 0, name, b->n, b->values, b->lens, b->formats);
+	count(tb, ch);
+	t->tx.rows++;
+	t->tx.bytes += b->bytes;
+	t->tx.since_sync += b->bytes + 64;
+	return 0;
+}
+
+/* Is it in the target already? */
+static bool is_known(const struct target *t, const struct target_table *tb, const struct change *ch)
+{
+	return position_covers(&t->saved, ch->txn->lsn, ch->event) || ch->txn->lsn < tb->loaded_lsn;
+}
+
+static struct target_table *table_of(struct target *t, struct relation *rel)
+{
+	if (!t->last_table || t->last_table->rel != rel)
+		t->last_table = table_get(t, rel);
+	return t->last_table;
+}
+
+enum step apply_table(struct target *t, struct target_table *tb)
+{
+	struct err e = { 0 };
+	if (tb->is_described && tb->exists && tb->is_checked)
+		return STEP_DONE;
+	if (tx_describe(t, tb) == STEP_WAIT)
+		return STEP_WAIT;
+	if (!tb->exists) {
+		err_set(&e, DMSR_ENOTFOUND, "target.table-missing", "%s in %s: there is no such table", tb->sql, pgconn_describe(t->conn));
+		err_hint(&e, "create it, or load the table");
+		target_fail(t, &e);
+		return STEP_WAIT;
+	}
+	if (table_check(t, tb, &e)) {
+		target_fail(t, &e);
+		return STEP_WAIT;
+	}
+	tb->is_checked = true;
+	return STEP_DONE;
+}
+
+enum step apply_row(struct target *t, const struct change *ch)
+{
+	struct target_table *tb = table_of(t, ch->rel);
+	struct err e = { 0 };
+	if (is_known(t, tb, ch))
+		return STEP_DONE;
+	if (tx_begin(t) == STEP_WAIT || apply_table(t, tb) == STEP_WAIT || tx_room(t) == STEP_WAIT)
+		return STEP_WAIT;
+	if (send_row(t, tb, ch, &e)) {
+		target_fail(t, &e);
+		return STEP_WAIT;
+	}
+	return STEP_DONE;
+}
+
+/* ---- truncate ---- */
+
+enum step apply_truncate(struct target *t, const struct change *ch)
+{
+	struct target_table *tb = table_of(t, ch->rel);
+	struct buf *sql = &t->bind->sql;
+	if (!is_known(t, tb, ch)) {
+		if (tx_begin(t) == STEP_WAIT || apply_table(t, tb) == STEP_WAIT || tx_room(t) == STEP_WAIT)
+			return STEP_WAIT;
+		t->truncates = mem_realloc_array(t->truncates, t->ntruncates + 1, sizeof *t->truncates);
+		t->truncates[t->ntruncates++] = tb;
+	}
+	if ((ch->flags & CHANGE_GROUP_MORE) || !t->ntruncates)
+		return STEP_DONE;
+	buf_reset(sql);
+	sql_truncate(sql, t->truncates, t->ntruncates, ch->flags);
+	tx_note(t, SENT_ROW, OP_TRUNCATE, tb, 0);
+	pgconn_pipeline_sql(t->conn, 0, buf_cstr(sql), 0, NULL, NULL, NULL, NULL);
+	for (size_t i = 0; i < t->ntruncates; i++) {
+		t->truncates[i]->counts.truncated++;
+		t->truncates[i]->has_counts = true;
+	}
+	t->ntruncates = 0;
+	t->tx.rows++;
+	return STEP_DONE;
+}
+
+/* ---- life ---- */
+
+void apply_init(struct target *t)
+{
+	t->statements = mem_zalloc(sizeof *t->statements);
+	t->statements->by_shape = map_new();
+	t->bind = mem_zalloc(sizeof *t->bind);
+	buf_init(&t->bind->converted, CONVERTED_MAX);
+	buf_init(&t->bind->sql, 16 << 20);
+	buf_init(&t->bind->key, 16 << 10);
+}
+
+void apply_fini(struct target *t)
+{
+	struct bind *b = t->bind;
+	while (t->statements->newest)
+		drop_stmt(t->statements, t->statements->newest);
+	map_free(t->statements->by_shape);
+	free(t->statements);
+	free(b->values);
+	free(b->lens);
+	free(b->formats);
+	free(b->offsets);
+	free(b->types);
+	free(b->shape);
+	free(b->take);
+	buf_fini(&b->converted);
+	buf_fini(&b->sql);
+	buf_fini(&b->key);
+	free(b);
+	free(t->truncates);
+}

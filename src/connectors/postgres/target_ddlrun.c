@@ -1,0 +1,205 @@
+/* target_ddlrun: the source's own statements (relation->ddl), run one after another, those of one phase of one or of all tables. Each may be met again
+ * after a crash, or be there because somebody made it: "it exists" is an answer like "done". */
+#include "target_int.h"
+#include <stdlib.h>
+
+struct ddl_run {
+	struct target_table **tables;
+	size_t ntables, table;
+	uint32_t item;
+	enum ddl_phase phase;
+	bool (*is_meant)(const struct target *t, const struct target_table *tb, const struct ddl *d);
+	bool is_inside;                 /* of a transaction: each statement in a savepoint */
+	void (*then)(struct target *t);
+};
+
+static void run_next(struct target *t);
+
+static const struct ddl *current(const struct target *t)
+{
+	const struct ddl_run *r = t->run;
+	return &r->tables[r->table]->rel->ddl[r->item];
+}
+
+static bool is_one_of(const char *s, const char *const *list)
+{
+	for (; *list; list++)
+		if (!strcmp(s, *list))
+			return true;
+	return false;
+}
+
+/* Does the error say that the thing is there? The same SQLSTATE means other things for other kinds. */
+static bool is_there(const struct target *t, const struct ddl *d)
+{
+	static const char *const always[] = { "42P06", "42P07", "42701", "42710", "42723", NULL };
+	if (is_one_of(t->sqlstate, always))
+		return true;
+	if (!strcmp(t->sqlstate, "42P16"))
+		return !strcmp(d->kind, "primary-key");
+	if (!strcmp(t->sqlstate, "55000"))
+		return !strcmp(d->kind, "identity");
+	/* Two sessions made it at the same moment. */
+	return !strcmp(t->sqlstate, "23505") && d->phase == DDL_BEFORE_TABLE;
+}
+
+/* Words about a thing, which no row depends on. */
+static bool may_be_missed(const struct target *t, const struct ddl *d)
+{
+	if (!strcmp(d->kind, "comment"))
+		return true;
+	return !strcmp(d->kind, "setval") && t->prepare != PREPARE_CREATE && t->prepare != PREPARE_DROP && !strcmp(t->sqlstate, "42P01");
+}
+
+static void hint(struct err *e, const struct ddl *d)
+{
+	if (!strcmp(e->id, "target.constraint"))
+		err_hint(e, "the rows at the target do not satisfy it: is the source's own constraint NOT VALID, or is a table that it refers to not part of "
+			"the job? Mend the rows or include the table, and start the job again");
+	else if (!strcmp(d->kind, "extension"))
+		err_hint(e, "the target's server must offer the extension and the role may need to be a superuser: install it, then CREATE EXTENSION %s",
+			d->name);
+	else if (!e->hint[0])
+		err_hint(e, "run it by hand or change the target, then start the job again");
+}
+
+static void fail(struct target *t, const struct ddl *d)
+{
+	struct err e = t->answer_error;
+	hint(&e, d);
+	err_prefix(&e, "%s %s", d->kind, d->name);
+	target_fail(t, &e);
+}
+
+static void on_released(struct target *t)
+{
+	t->run->item++;
+	run_next(t);
+}
+
+static void on_run(struct target *t)
+{
+	const struct ddl *d = current(t);
+	bool is_done = t->answer != NULL;
+	if (!is_done && !is_there(t, d) && !may_be_missed(t, d)) {
+		fail(t, d);
+		return;
+	}
+	if (!is_done)
+		log_debug("target", t->host.env.job, "%s: %s %s: %s", t->host.env.name, d->kind, d->name, t->answer_error.message);
+	if (t->run->is_inside)
+		target_ask(t, is_done ? "RELEASE SAVEPOINT dmsr_ddl" : "ROLLBACK TO SAVEPOINT dmsr_ddl", 0, NULL, on_released);
+	else
+		on_released(t);
+}
+
+static void on_savepoint(struct target *t) { target_try(t, current(t)->sql, 0, NULL, on_run); }
+
+static void run_next(struct target *t)
+{
+	struct ddl_run *r = t->run;
+	for (; r->table < r->ntables; r->table++, r->item = 0) {
+		struct target_table *tb = r->tables[r->table];
+		for (; r->item < tb->rel->nddl; r->item++) {
+			const struct ddl *d = current(t);
+			if (d->phase != (uint8_t)r->phase || !r->is_meant(t, tb, d))
+				continue;
+			failpoint("target_ddl");
+			if (r->is_inside)
+				target_ask(t, "SAVEPOINT dmsr_ddl", 0, NULL, on_savepoint);
+			else
+				on_savepoint(t);
+			return;
+		}
+	}
+	void (*then)(struct target *) = r->then;
+	ddlrun_fini(t);
+	then(t);
+}
+
+/* ---- which ---- */
+
+bool ddlrun_is_ours(const struct target *t, const struct target_table *tb)
+{
+	return t->prepare == PREPARE_CREATE || t->prepare == PREPARE_DROP || tb->is_made;
+}
+
+static bool is_key(const struct ddl *d) { return !strcmp(d->kind, "primary-key"); }
+
+static bool any(const struct target *t, const struct target_table *tb, const struct ddl *d)
+{
+	(void)t;
+	(void)tb;
+	(void)d;
+	return true;
+}
+
+static bool keys(const struct target *t, const struct target_table *tb, const struct ddl *d)
+{
+	(void)t;
+	(void)tb;
+	return is_key(d);
+}
+
+/* A table that was there stays as it is; but its sequences go on where the source's are. */
+static bool ours(const struct target *t, const struct target_table *tb, const struct ddl *d)
+{
+	if (is_key(d) && tb->has_made_key)
+		return false;
+	return ddlrun_is_ours(t, tb) || !strcmp(d->kind, "setval");
+}
+
+/* ---- verbs ---- */
+
+static struct ddl_run *begin(struct target *t, enum ddl_phase phase, void (*then)(struct target *t))
+{
+	struct ddl_run *r = mem_zalloc(sizeof *r);
+	r->phase = phase;
+	r->then = then;
+	r->is_meant = any;
+	t->run = r;
+	return r;
+}
+
+static void add_table(void *arg, const void *key, size_t n, void *value)
+{
+	struct ddl_run *r = arg;
+	(void)key;
+	(void)n;
+	r->tables[r->ntables++] = value;
+}
+
+void ddlrun_before(struct target *t, struct target_table *tb, void (*then)(struct target *t))
+{
+	struct ddl_run *r = begin(t, DDL_BEFORE_TABLE, then);
+	r->tables = mem_alloc(sizeof *r->tables);
+	r->tables[r->ntables++] = tb;
+	run_next(t);
+}
+
+void ddlrun_key(struct target *t, struct target_table *tb, void (*then)(struct target *t))
+{
+	struct ddl_run *r = begin(t, DDL_AFTER_LOAD, then);
+	r->tables = mem_alloc(sizeof *r->tables);
+	r->tables[r->ntables++] = tb;
+	r->is_meant = keys;
+	r->is_inside = true;
+	run_next(t);
+}
+
+void ddlrun_all(struct target *t, enum ddl_phase phase, void (*then)(struct target *t))
+{
+	struct ddl_run *r = begin(t, phase, then);
+	r->tables = mem_alloc((map_size(t->tables) + 1) * sizeof *r->tables);
+	map_each(t->tables, add_table, r);
+	r->is_meant = ours;
+	run_next(t);
+}
+
+void ddlrun_fini(struct target *t)
+{
+	if (t->run)
+		free(t->run->tables);
+	free(t->run);
+	t->run = NULL;
+}

@@ -1,0 +1,218 @@
+/* target_int: what the parts of the target share: target.c (life, queue, one change after another), target_setup.c (connected -> ready), target_load.c,
+ * target_prepare.c (tables before and after their load), target_tx.c (target transactions, pipeline), target_apply.c (row changes), target_table.c (what the
+ * server has), target_ddl.c (changed columns). Nobody else includes it.
+ *
+ * Everything happens in one loop_task: callbacks of the connection only note what came and post it. A part that must wait says so (target_ask,
+ * STEP_WAIT); when the answer is there the same change is offered to it again, and it goes on from what it noted. */
+#ifndef DMSR_POSTGRES_TARGET_INT_H
+#define DMSR_POSTGRES_TARGET_INT_H
+#include "conn.h"
+#include "target_sql.h"
+
+enum target_state {
+	TARGET_NEW,             /* opened */
+	TARGET_CONNECTING,      /* socket, login */
+	TARGET_SETUP,           /* the lock of the job, dmsr.*, its own memory */
+	TARGET_WORKING,         /* takes batches */
+	TARGET_STOPPING,        /* asked to stop: finishes what it may commit */
+	TARGET_STOPPED,         /* disconnected; stopped() was or will be told */
+	TARGET_DEAD,            /* failed() was or will be told */
+	TARGET_STATES
+};
+
+enum step { STEP_DONE, STEP_WAIT };
+enum prepare { PREPARE_NONE, PREPARE_CREATE, PREPARE_TRUNCATE, PREPARE_DROP };
+enum policy { POLICY_STOP, POLICY_RETRY, POLICY_DEAD_LETTER, POLICY_IGNORE, POLICY_APPLY };
+
+/* A batch that was taken and not yet told applied. */
+struct item {
+	struct item *next;
+	const struct batch *batch;      /* NULL: given back (consumed) */
+	uint64_t token;
+	size_t bytes;
+	bool is_load;
+	bool is_read;                   /* all of its changes were dealt with */
+};
+
+/* The load: one table at a time, in one transaction. */
+enum load_state {
+	LOAD_NONE,
+	LOAD_PREPARING,         /* types, table, truncate */
+	LOAD_OPEN,              /* in its transaction; rows may come */
+	LOAD_ENDING,            /* COPY ended, key, dmsr.loads, COMMIT */
+	LOAD_FINISHING,         /* OP_LOAD_DONE: indexes, constraints, values of sequences */
+};
+enum how { HOW_KEEP, HOW_EMPTY, HOW_MAKE, HOW_DROP };
+enum copy_state { COPY_NONE, COPY_OPENING, COPY_OPEN, COPY_ENDING };
+struct load {
+	enum load_state state;
+	struct target_table *table;
+	uint64_t lsn, server;
+	uint64_t rows;
+	enum copy_state copy;
+	bool is_binary;
+	bool is_ours;                   /* dmsr.loads has it, at another snapshot */
+	bool is_fresh;                  /* made or truncated in this transaction */
+	enum how how;
+	const struct change *word;      /* the begin or end at hand */
+};
+
+/* The target transaction that changes of the stream are written in. */
+enum tx_state {
+	TX_NONE,
+	TX_OPEN,                /* BEGIN was sent */
+	TX_CHECKING,            /* position and sync were sent: waiting until all is known to be right */
+	TX_COMMITTING,          /* COMMIT was sent */
+};
+struct tx {
+	enum tx_state state;
+	bool in_source;                 /* between a source transaction's begin and commit */
+	bool is_wanted;                 /* commit at the next boundary */
+	uint64_t rows, bytes;
+	uint64_t since_sync;            /* bytes since the last sync */
+	unsigned unsynced;              /* statements since then */
+	uint64_t began_us, ended_us;
+	struct position committing;     /* what was sent as the position */
+	struct position whole;          /* behind the last whole source transaction that was dealt with */
+	int64_t commit_us;              /* its commit time at the source */
+	unsigned syncs;                 /* not answered */
+	struct err error;               /* the first of this transaction */
+	struct sent *sent;              /* ring: what was sent */
+	size_t sent_first, sent_count, sent_cap;
+};
+
+struct target {
+	struct dmsr_target_host host;
+	struct loop *loop;
+	const struct settings *settings;
+
+	enum prepare prepare;
+	enum policy on_ddl, on_constraint_error, on_data_error, on_missing_row;
+	uint64_t commit_rows, commit_bytes, commit_interval_us;
+	bool synchronous_commit;
+	const char *replication_role;   /* auto on off */
+
+	enum target_state state;
+	struct err error;               /* why it is dead */
+	bool told;                      /* failed() or stopped() was called */
+	bool in_task, is_closed;        /* closed inside a callback of the host: freed when the task is left */
+	bool is_replica;                /* session_replication_role is replica */
+
+	struct pgconn *conn;
+	bool in_pipeline;
+	struct loop_task *task;
+	struct loop_timer *timer;       /* of commits; during set-up: of the lock */
+	uint64_t lock_asked_us;
+	unsigned make_tries;
+
+	/* a question outside of the pipeline */
+	bool is_asking, may_fail;
+	void (*then)(struct target *t);
+	PGresult *answer;
+	struct err answer_error;
+	char sqlstate[6];
+
+	struct item *head, *tail;       /* oldest not applied; newest */
+	struct item *cur;               /* being read; NULL: all are */
+	const struct change *at;        /* next change of cur */
+	size_t queued_bytes;            /* of what was not read yet */
+	bool said_again;
+	bool is_flushing;               /* flush() was called and nothing came since */
+
+	struct map *tables;             /* "schema\0name" -> struct target_table */
+	struct position saved;          /* what dmsr.positions says */
+	bool load_done;
+	struct load load;
+	struct ddl_run *run;
+	struct tx tx;
+	struct target_table *last_table;        /* of the last row change */
+	struct stmt_cache *statements;
+	struct bind *bind;
+	struct target_table **truncates;
+	size_t ntruncates;
+	struct ddl_change *ddl;
+	struct dmsr_loaded *loaded;
+	bool *made;                     /* we made that table */
+	char **loaded_names;            /* its strings: schema, a NUL, name */
+	size_t nloaded;                 /* what dmsr.loads has of this job */
+	struct dmsr_target_stat stat;
+};
+
+/* ---- target.c ---- */
+/* The instance is dead: everything is rolled back by the server. failed() comes from the task. */
+void target_fail(struct target *t, const struct err *e);
+/* What was waited for has come: the change at hand is offered again. Safe from any callback of the connection. */
+void target_wake(struct target *t);
+/* One question outside of the pipeline; `then` runs in the task and finds t->answer. target_ask: an error is the end of the instance. target_try: `then` looks
+ * at t->answer (NULL: failed), t->answer_error and t->sqlstate. */
+void target_ask(struct target *t, const char *sql, int n, const char *const *values, void (*then)(struct target *t));
+void target_try(struct target *t, const char *sql, int n, const char *const *values, void (*then)(struct target *t));
+static inline bool target_is_alive(const struct target *t) { return t->state == TARGET_WORKING || t->state == TARGET_STOPPING; }
+
+void target_work(struct target *t);             /* set up: says ready() */
+
+/* ---- target_setup.c ---- */
+void target_setup(struct target *t);    /* ends in target_work or target_fail */
+void target_setup_again(struct target *t); /* the timer, in TARGET_SETUP */
+
+/* ---- target_table.c ---- */
+struct target_table *table_get(struct target *t, struct relation *rel);   /* found or made; rel is in force from now on */
+void table_forget_all(struct target *t);
+void table_set_relation(struct target *t, struct target_table *tb, struct relation *rel);
+/* The question about a table and the reading of its answer (in either mode of the connection). Parameters: schema, name, key columns as an array. */
+extern const char table_describe_sql[];
+const char *table_describe_key(const struct target_table *tb, struct buf *out);
+void table_described(struct target_table *tb, const PGresult *res);
+void table_reset(struct target *t, struct target_table *tb);                    /* not described any more; its statements are given up */
+/* Does the server's table take our rows? Names the first differences otherwise. */
+int table_check(const struct target *t, const struct target_table *tb, struct err *e);
+struct target_column *table_column(const struct target_table *tb, const char *name);
+
+/* ---- target_tx.c ---- */
+enum sent_what { SENT_QUIET, SENT_ROW, SENT_POSITION, SENT_COMMIT, SENT_DESCRIBE, SENT_DDL };
+struct sent {
+	uint8_t what;                   /* enum sent_what */
+	uint8_t op;                     /* enum change_op */
+	uint32_t must_hit;              /* so many rows; 0: any number */
+	struct target_table *table;
+};
+enum step tx_begin(struct target *t);           /* DONE: a transaction is open in the pipeline */
+enum step tx_leave(struct target *t);           /* DONE: nothing is open, the pipeline is left */
+enum step tx_commit(struct target *t);          /* DONE: what was open is committed, and told */
+enum step tx_sync(struct target *t);            /* DONE: all that was sent is answered */
+bool tx_should_commit(struct target *t);
+uint64_t tx_commit_due(struct target *t);       /* microseconds until tx_should_commit becomes true by itself; 0: it will not */
+void tx_reached(struct target *t, const struct position *p); /* all up to here was dealt with, and is a boundary */
+/* ch begins a source transaction whose end is not here yet: what is open should not have to wait for that. */
+bool tx_should_end_before(const struct target *t, const struct batch *b, const struct change *ch);
+void tx_note(struct target *t, enum sent_what what, enum change_op op, struct target_table *tb, unsigned must_hit); /* before each pgconn_pipeline_* */
+int tx_sql(struct target *t, enum sent_what what, struct target_table *tb, const char *sql, int n, const char *const *values);
+enum step tx_describe(struct target *t, struct target_table *tb);
+/* DONE: there is room for more in the connection's buffer. Sends a sync once in a while. */
+enum step tx_room(struct target *t);
+void tx_fini(struct target *t);
+
+/* ---- target_load.c, target_prepare.c ---- */
+enum step load_step(struct target *t, const struct batch *b, const struct change *ch);
+void load_prepare(struct target *t);            /* from LOAD_PREPARING to LOAD_OPEN */
+
+/* ---- target_ddlrun.c: each ends in `then`, or target_fail ---- */
+bool ddlrun_is_ours(const struct target *t, const struct target_table *tb);     /* are its keys, indexes and the like ours to make? */
+void ddlrun_before(struct target *t, struct target_table *tb, void (*then)(struct target *t));
+void ddlrun_key(struct target *t, struct target_table *tb, void (*then)(struct target *t)); /* the primary key, in the load's transaction */
+void ddlrun_all(struct target *t, enum ddl_phase phase, void (*then)(struct target *t));    /* of all tables that we know */
+void ddlrun_fini(struct target *t);
+
+/* ---- target_apply.c ---- */
+enum step apply_table(struct target *t, struct target_table *tb);        /* DONE: described, there, and fit for our rows */
+enum step apply_row(struct target *t, const struct change *ch);
+enum step apply_truncate(struct target *t, const struct change *ch);
+void apply_init(struct target *t);
+void apply_fini(struct target *t);
+void apply_forget(struct target *t, const struct target_table *tb); /* its prepared statements */
+
+/* ---- target_ddl.c ---- */
+enum step ddl_step(struct target *t, const struct change *ch);
+void ddl_fini(struct target *t);
+
+#endif

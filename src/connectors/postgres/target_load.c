@@ -1,0 +1,309 @@
+/* target_load: the rows of a table, in one transaction with the word that they are there (dmsr.loads).
+ *
+ *   NONE -> PREPARING -> OPEN -> ENDING -> NONE           after the last table: NONE -> FINISHING -> NONE
+ *
+ * In come OP_LOAD_BEGIN, rows, OP_LOAD_END of one table after another. Opaque rows go to COPY as they are, when both sides have the same types; other rows
+ * are written in COPY's text form. Nothing is durable, and nothing is told as applied, before the table's COMMIT. */
+#include "target_int.h"
+#include <stdlib.h>
+
+enum {
+	PENDING_BYTES = 4 << 20,        /* not taken by the kernel: beyond, wait */
+	ROW_BYTES_MAX = 1 << 30,
+};
+
+static const char copy_header[19] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0";
+static const char copy_trailer[2] = "\377\377";
+
+static void broken(struct target *t, const struct change *ch, const char *why)
+{
+	struct err e = { 0 };
+	err_set(&e, DMSR_EPROTO, "target.load-order", "%s%s%s: %s", ch->rel ? ch->rel->schema : "load", ch->rel ? "." : "",
+		ch->rel ? ch->rel->name : "", why);
+	target_fail(t, &e);
+}
+
+/* ---- COPY ---- */
+
+static void fail_copy(struct target *t, const struct err *why)
+{
+	struct err e = *why;
+	err_prefix(&e, "loading %s", t->load.table->sql);
+	if (!strcmp(e.id, "target.constraint") && t->on_constraint_error == POLICY_RETRY)
+		e.retriable = true;
+	if (!strcmp(e.id, "target.data") && t->on_data_error == POLICY_RETRY)
+		e.retriable = true;
+	target_fail(t, &e);
+}
+
+static void on_copy_opened(void *arg, const PGresult *res, const struct err *e)
+{
+	struct target *t = arg;
+	(void)res;
+	(void)e;
+	t->load.copy = COPY_OPEN;
+	if (t->load.is_binary)
+		pgconn_copy_put(t->conn, copy_header, sizeof copy_header);
+	target_wake(t);
+}
+
+static void on_copy_done(void *arg, const PGresult *res, const struct err *e)
+{
+	struct target *t = arg;
+	(void)res;
+	t->load.copy = COPY_NONE;
+	if (e)
+		fail_copy(t, e);
+	target_wake(t);
+}
+
+static void on_copy_drain(void *arg) { target_wake(arg); }
+
+static void open_copy(struct target *t, bool is_binary)
+{
+	struct buf sql;
+	t->load.copy = COPY_OPENING;
+	t->load.is_binary = is_binary;
+	buf_init(&sql, 1 << 20);
+	sql_copy(&sql, t->load.table->rel, is_binary, t->load.is_fresh);
+	pgconn_copy_in(t->conn, buf_cstr(&sql), on_copy_opened, on_copy_drain, on_copy_done, t);
+	buf_fini(&sql);
+}
+
+static void end_copy(struct target *t)
+{
+	t->load.copy = COPY_ENDING;
+	if (t->load.is_binary)
+		pgconn_copy_put(t->conn, copy_trailer, sizeof copy_trailer);
+	pgconn_copy_end(t->conn, NULL);
+}
+
+/* DONE: no COPY is going on. */
+static enum step close_copy(struct target *t)
+{
+	if (t->load.copy == COPY_OPEN)
+		end_copy(t);
+	return t->load.copy == COPY_NONE ? STEP_DONE : STEP_WAIT;
+}
+
+/* DONE: a COPY of this form is open and there is room. */
+static enum step have_copy(struct target *t, bool is_binary)
+{
+	struct load *l = &t->load;
+	if (l->copy == COPY_OPEN && l->is_binary == is_binary)
+		return pgconn_pending(t->conn) > PENDING_BYTES ? STEP_WAIT : STEP_DONE;
+	if (l->copy == COPY_OPENING || close_copy(t) == STEP_WAIT)
+		return STEP_WAIT;
+	open_copy(t, is_binary);
+	return STEP_WAIT;
+}
+
+/* ---- rows ---- */
+
+/* Would the server read the source's binary form as what it is? */
+static bool has_same_types(const struct target *t, const struct target_table *tb)
+{
+	const struct relation *rel = tb->rel;
+	if (t->load.table->is_made && (t->load.how == HOW_MAKE || t->load.how == HOW_DROP))
+		return true;
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		const struct column *c = &rel->columns[i];
+		const struct target_column *own = tb->of[i];
+		if (!sql_is_written(rel, c))
+			continue;
+		uint32_t type = sql_binary_type(rel, c);
+		if (type ? type != own->type : strcmp(c->native_type, own->type_sql) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* A chunk may hold generated columns too, which COPY does not take: the first row tells. */
+static bool has_all_columns(const struct change *ch)
+{
+	const char *p = ch->u.rows.data, *end = p + ch->u.rows.len;
+	unsigned written = 0, fields = 1;
+	for (unsigned i = 0; i < ch->rel->ncolumns; i++)
+		written += sql_is_written(ch->rel, &ch->rel->columns[i]);
+	if (written == ch->rel->ncolumns)
+		return false;
+	if (ch->u.rows.format == ROWS_COPY_BINARY)
+		return ch->u.rows.len >= 2 && (unsigned)((unsigned char)p[0] << 8 | (unsigned char)p[1]) != written;
+	for (; p < end && *p != '\n'; p++)
+		fields += *p == '\t';
+	return fields > written && written > 0;
+}
+
+struct lines {
+	struct target *t;
+	struct buf text;
+	struct err *e;
+};
+
+static int add_line(void *arg, const struct change *row)
+{
+	struct lines *l = arg;
+	return sql_copy_row(&l->text, row->rel, row->u.row.after, l->e);
+}
+
+static enum step put_lines(struct target *t, const struct change *ch)
+{
+	struct err e = { 0 };
+	struct lines l = { .t = t, .e = &e };
+	buf_init(&l.text, ROW_BYTES_MAX);
+	int rc = ch->op == OP_READ ? add_line(&l, ch) : change_each_row(ch, add_line, &l, &e);
+	if (!rc && !buf_ok(&l.text))
+		rc = err_set(&e, DMSR_EFULL, "target.limit", "rows of more than 1 GiB");
+	if (rc) {
+		err_prefix(&e, "loading %s", t->load.table->sql);
+		target_fail(t, &e);
+	} else {
+		pgconn_copy_put(t->conn, l.text.data, l.text.len);
+	}
+	buf_fini(&l.text);
+	return rc ? STEP_WAIT : STEP_DONE;
+}
+
+static enum step put_rows(struct target *t, const struct change *ch)
+{
+	bool is_opaque = ch->op == OP_ROWS && !has_all_columns(ch);
+	bool is_binary = is_opaque && ch->u.rows.format == ROWS_COPY_BINARY && has_same_types(t, t->load.table);
+	if (is_opaque && ch->u.rows.format == ROWS_COPY_BINARY && !is_binary)
+		is_opaque = false;
+	if (have_copy(t, is_binary) == STEP_WAIT)
+		return STEP_WAIT;
+	failpoint("target_load_rows");
+	if (is_opaque)
+		pgconn_copy_put(t->conn, ch->u.rows.data, ch->u.rows.len);
+	else if (put_lines(t, ch) == STEP_WAIT)
+		return STEP_WAIT;
+	t->load.rows += ch->op == OP_ROWS ? ch->u.rows.rows : 1;
+	return STEP_DONE;
+}
+
+/* ---- the end of a table ---- */
+
+static void on_table_committed(struct target *t)
+{
+	struct target_table *tb = t->load.table;
+	failpoint("target_load_committed");
+	tb->counts.loaded += t->load.rows;
+	tb->has_counts = true;
+	tb->loaded_lsn = t->load.lsn;
+	t->stat.rows_applied += t->load.rows;
+	t->stat.transactions++;
+	t->load.state = LOAD_NONE;
+	table_reset(t, tb);
+}
+
+static void on_noted(struct target *t)
+{
+	failpoint("target_load_before_commit");
+	target_ask(t, "COMMIT", 0, NULL, on_table_committed);
+}
+
+static void note_load(struct target *t)
+{
+	const struct target_table *tb = t->load.table;
+	char position[POSITION_TEXT_MAX], rows[24];
+	const struct position at = { .kind = POSITION_LSN, .server = t->load.server, .lsn = t->load.lsn };
+	snprintf(rows, sizeof rows, "%llu", (unsigned long long)t->load.rows);
+	const char *values[] = { t->host.env.uid, tb->schema, tb->name, position_format(&at, position), rows, tb->is_made ? "t" : "f" };
+	target_ask(t, "INSERT INTO dmsr.loads AS l (job_uid, schema_name, table_name, position, rows, made) "
+		"VALUES ($1, $2, $3, $4, $5::bigint, $6::boolean) ON CONFLICT (job_uid, schema_name, table_name) DO UPDATE SET "
+		"position = EXCLUDED.position, rows = EXCLUDED.rows, made = l.made OR EXCLUDED.made, loaded_at = pg_catalog.now()", 6, values, on_noted);
+}
+
+static void on_key(struct target *t)
+{
+	t->load.table->has_made_key = true;
+	note_load(t);
+}
+
+static enum step end_table(struct target *t)
+{
+	if (close_copy(t) == STEP_WAIT)
+		return STEP_WAIT;
+	t->load.state = LOAD_ENDING;
+	t->load.word = t->at;
+	if (ddlrun_is_ours(t, t->load.table))
+		ddlrun_key(t, t->load.table, on_key);
+	else
+		note_load(t);
+	return STEP_WAIT;
+}
+
+/* ---- after the last table ---- */
+
+static void on_load_done(struct target *t)
+{
+	failpoint("target_load_done");
+	t->load_done = true;
+	t->load.state = LOAD_NONE;
+	t->stat.phase = "idle";
+}
+
+static void on_all(struct target *t)
+{
+	const char *values[] = { t->host.env.uid };
+	target_ask(t, "UPDATE dmsr.positions SET load_done = true, updated_at = pg_catalog.now() WHERE job_uid = $1", 1, values, on_load_done);
+}
+
+static void on_after_load(struct target *t) { ddlrun_all(t, DDL_AFTER_ALL, on_all); }
+
+static void finish_load(struct target *t)
+{
+	t->load.state = LOAD_FINISHING;
+	t->load.word = t->at;
+	t->stat.phase = "indexing";
+	ddlrun_all(t, DDL_AFTER_LOAD, on_after_load);
+}
+
+/* ---- one change ---- */
+
+static enum step begin_table(struct target *t, const struct batch *b, const struct change *ch)
+{
+	struct load *l = &t->load;
+	if (l->state == LOAD_OPEN && l->word == ch)
+		return STEP_DONE;
+	if (l->state == LOAD_OPEN) {
+		broken(t, ch, "its load begins while another table's goes on");
+		return STEP_WAIT;
+	}
+	if (l->state != LOAD_NONE || tx_leave(t) == STEP_WAIT)
+		return STEP_WAIT;
+	*l = (struct load){ .state = LOAD_PREPARING, .table = table_get(t, ch->rel), .lsn = ch->txn->lsn, .server = b->end.server, .word = ch };
+	l->is_ours = l->table->loaded_lsn != 0;
+	load_prepare(t);
+	return STEP_WAIT;
+}
+
+enum step load_step(struct target *t, const struct batch *b, const struct change *ch)
+{
+	struct load *l = &t->load;
+	bool is_word_done = l->state == LOAD_NONE && l->word == ch;
+	if (ch->op == OP_SCHEMA) {
+		table_get(t, ch->rel);
+		return STEP_DONE;
+	}
+	if (ch->op == OP_LOAD_BEGIN)
+		return begin_table(t, b, ch);
+	if (is_word_done) {
+		l->word = NULL;
+		return STEP_DONE;
+	}
+	if (ch->op == OP_LOAD_DONE) {
+		if (l->state == LOAD_NONE && tx_leave(t) == STEP_DONE)
+			finish_load(t);
+		return STEP_WAIT;
+	}
+	if (ch->op == OP_MESSAGE || ch->op == OP_HEARTBEAT)
+		return STEP_DONE;
+	if ((l->state != LOAD_OPEN && l->state != LOAD_ENDING) || l->table->rel != ch->rel) {
+		broken(t, ch, "rows without a load of their table");
+		return STEP_WAIT;
+	}
+	if (l->state == LOAD_ENDING)
+		return STEP_WAIT;
+	return ch->op == OP_LOAD_END ? end_table(t) : put_rows(t, ch);
+}

@@ -1,0 +1,163 @@
+/* target_prepare: a table, before its rows come: from LOAD_PREPARING to LOAD_OPEN.
+ *
+ *   describe -> (is it empty?) -> decide -> (types, schema, extension) -> BEGIN -> make, empty or drop it -> open
+ *
+ * What is made before BEGIN is made for good and may be met again; the table itself, and that its old rows go, belongs to the transaction of its load. */
+#include "target_int.h"
+#include "catalog.h"
+#include <stdlib.h>
+
+static void begin(struct target *t);
+
+static void fail(struct target *t, const char *id, const char *why, const char *fix)
+{
+	struct err e = { 0 };
+	err_set(&e, DMSR_ESTATE, id, "%s in %s: %s", t->load.table->sql, pgconn_describe(t->conn), why);
+	err_hint(&e, "%s", fix);
+	target_fail(t, &e);
+}
+
+/* ---- inside the transaction ---- */
+
+static void open_load(struct target *t)
+{
+	t->load.state = LOAD_OPEN;
+	t->stat.phase = "loading";
+}
+
+static void on_made(struct target *t)
+{
+	t->load.table->is_made = true;
+	t->load.is_fresh = true;
+	open_load(t);
+}
+
+static void make_table(struct target *t)
+{
+	struct buf sql;
+	buf_init(&sql, 16 << 20);
+	sql_create_table(&sql, t->load.table->rel);
+	target_ask(t, buf_cstr(&sql), 0, NULL, on_made);
+	buf_fini(&sql);
+}
+
+static void on_dropped(struct target *t) { make_table(t); }
+
+/* A table that others depend on by more than foreign keys is not dropped with them: that would take somebody's views away. */
+static void on_references(struct target *t)
+{
+	struct buf sql;
+	buf_init(&sql, 16 << 20);
+	buf_printf(&sql, "%s DROP TABLE %s", PQgetvalue(t->answer, 0, 0), t->load.table->sql);
+	target_ask(t, buf_cstr(&sql), 0, NULL, on_dropped);
+	buf_fini(&sql);
+}
+
+static void drop_table(struct target *t)
+{
+	const char *values[] = { t->load.table->sql };
+	target_ask(t, "SELECT COALESCE(pg_catalog.string_agg(pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I;', k.conrelid::regclass, "
+		"k.conname), ' '), '') "
+		"FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confrelid = $1::regclass AND k.conrelid <> k.confrelid",
+		1, values, on_references);
+}
+
+static void on_emptied(struct target *t)
+{
+	t->load.is_fresh = !t->load.table->has_references;
+	open_load(t);
+}
+
+/* TRUNCATE is refused for a table that a foreign key refers to. */
+static void empty_table(struct target *t)
+{
+	char *sql = mem_printf(t->load.table->has_references ? "DELETE FROM %s" : "TRUNCATE %s", t->load.table->sql);
+	target_ask(t, sql, 0, NULL, on_emptied);
+	free(sql);
+}
+
+static void on_begun(struct target *t)
+{
+	switch (t->load.how) {
+	case HOW_KEEP: open_load(t); return;
+	case HOW_EMPTY: empty_table(t); return;
+	case HOW_MAKE: make_table(t); return;
+	case HOW_DROP: drop_table(t); return;
+	}
+}
+
+static void begin(struct target *t) { target_ask(t, "BEGIN", 0, NULL, on_begun); }
+
+/* ---- decide ---- */
+
+static void go(struct target *t, enum how how)
+{
+	t->load.how = how;
+	/* What the table is made of; and what statements after the load refer to. */
+	if (how == HOW_MAKE || how == HOW_DROP || ddlrun_is_ours(t, t->load.table))
+		ddlrun_before(t, t->load.table, begin);
+	else
+		begin(t);
+}
+
+/* A table that is there and stays: its columns must take the rows. */
+static bool fits(struct target *t)
+{
+	struct err e = { 0 };
+	if (!table_check(t, t->load.table, &e))
+		return true;
+	target_fail(t, &e);
+	return false;
+}
+
+static void on_rows(struct target *t)
+{
+	bool has_rows = PQgetvalue(t->answer, 0, 0)[0] == 't';
+	if (has_rows)
+		fail(t, "target.table-not-empty", "the table has rows, which are not of this job",
+			"empty or drop it, or set prepare to truncate or drop-and-create; prepare none adds the rows to those that are there");
+	else
+		go(t, HOW_KEEP);
+}
+
+static void decide(struct target *t)
+{
+	struct target_table *tb = t->load.table;
+	if (tb->exists && t->prepare == PREPARE_DROP) {
+		go(t, HOW_DROP);
+	} else if (!tb->exists && t->prepare == PREPARE_NONE) {
+		fail(t, "target.table-missing", "there is no such table, and prepare is none", "create it, or set prepare to create");
+	} else if (!tb->exists) {
+		go(t, HOW_MAKE);
+	} else if (!fits(t)) {
+		return;
+	} else if (t->prepare == PREPARE_NONE && t->load.is_ours) {
+		fail(t, "target.table-loaded", "its rows were loaded before, from another snapshot, and prepare none does not remove any",
+			"remove the rows that were loaded, and the table's row in dmsr.loads");
+	} else if (t->prepare == PREPARE_TRUNCATE || t->load.is_ours) {
+		go(t, HOW_EMPTY);
+	} else if (t->prepare == PREPARE_NONE) {
+		go(t, HOW_KEEP);
+	} else {
+		char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s)", tb->sql);
+		target_ask(t, sql, 0, NULL, on_rows);
+		free(sql);
+	}
+}
+
+static void on_described(struct target *t)
+{
+	table_described(t->load.table, t->answer);
+	decide(t);
+}
+
+void load_prepare(struct target *t)
+{
+	struct target_table *tb = t->load.table;
+	struct buf key;
+	t->stat.phase = "preparing";
+	buf_init(&key, 1 << 20);
+	const char *values[] = { tb->schema, tb->name, table_describe_key(tb, &key) };
+	target_ask(t, table_describe_sql, 3, values, on_described);
+	buf_fini(&key);
+}

@@ -1,0 +1,218 @@
+/* target_setup: from a session that is connected to one that takes batches.
+ *
+ *   look -> (make dmsr.*) -> lock -> role -> position -> loads -> ready
+ *
+ * The lock is an advisory one, of the job's uid, held by the session. It is what makes "read the position, then write" safe: a session of a dead dmsrd
+ * whose last COMMIT is still on its way holds the lock until the server is through with it. A holder that does not go away (a cut line, half open) is
+ * terminated: what it had not committed is rolled back, what it had is in the position that is read next. */
+#include "target_int.h"
+#include <stdlib.h>
+
+enum {
+	LOCK_LOOK_MS = 100,
+	LOCK_TERMINATE_MS = 3000,       /* the holder had this long to go */
+	LOCK_GIVE_UP_MS = 30000,
+	MAKE_TRIES = 10,
+};
+
+static const char look_sql[] =
+	"SELECT pg_catalog.set_config('row_security','off',false), pg_catalog.set_config('jit','off',false), "
+	"pg_catalog.set_config('plan_cache_mode','force_generic_plan',false), "
+	"pg_catalog.set_config('default_transaction_isolation','read committed',false), "
+	"pg_catalog.set_config('default_transaction_read_only','off',false), "
+	"pg_catalog.set_config('default_transaction_deferrable','off',false), "
+	"pg_catalog.set_config('check_function_bodies','off',false), "
+	"pg_catalog.set_config('synchronous_commit',CASE WHEN $1 = 't' THEN pg_catalog.current_setting('synchronous_commit') "
+	"ELSE 'off' END,false), pg_catalog.pg_is_in_recovery(), "
+	"pg_catalog.to_regclass('dmsr.positions') IS NOT NULL AND pg_catalog.to_regclass('dmsr.loads') IS NOT NULL";
+enum { LOOK_RECOVERY = 8, LOOK_HAS_TABLES = 9 };
+
+static const char make_sql[] =
+	"CREATE SCHEMA IF NOT EXISTS dmsr; "
+	"CREATE TABLE IF NOT EXISTS dmsr.positions (job_uid text PRIMARY KEY, job text NOT NULL, position text NOT NULL, "
+	"load_done boolean NOT NULL DEFAULT false, updated_at timestamptz NOT NULL DEFAULT pg_catalog.now()) WITH (fillfactor = 50); "
+	"CREATE TABLE IF NOT EXISTS dmsr.loads (job_uid text, schema_name text, table_name text, position text NOT NULL, "
+	"rows bigint NOT NULL, made boolean NOT NULL DEFAULT false, "
+	"loaded_at timestamptz NOT NULL DEFAULT pg_catalog.now(), PRIMARY KEY (job_uid, schema_name, table_name))";
+
+static const char position_sql[] =
+	"INSERT INTO dmsr.positions AS p (job_uid, job, position) VALUES ($1, $2, 'none') "
+	"ON CONFLICT (job_uid) DO UPDATE SET job = EXCLUDED.job RETURNING p.position, p.load_done";
+
+static const char terminate_sql[] =
+	"SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
+	"AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) "
+	"AND ((classid::bigint << 32) | objid::bigint) = $1::bigint AND pid <> pg_catalog.pg_backend_pid()";
+
+static bool is_true(const struct target *t, int column) { return PQgetvalue(t->answer, 0, column)[0] == 't'; }
+
+/* ---- what is loaded ---- */
+
+static void on_loads(struct target *t)
+{
+	int n = PQntuples(t->answer);
+	t->loaded = mem_zalloc(((size_t)n + 1) * sizeof *t->loaded);
+	t->made = mem_zalloc((size_t)n + 1);
+	t->loaded_names = mem_zalloc(((size_t)n + 1) * sizeof *t->loaded_names);
+	for (int i = 0; i < n; i++) {
+		struct dmsr_loaded *l = &t->loaded[i];
+		struct err e = { 0 };
+		if (position_parse(PQgetvalue(t->answer, i, 2), &l->at, &e)) {
+			err_prefix(&e, "dmsr.loads in %s", pgconn_describe(t->conn));
+			target_fail(t, &e);
+			return;
+		}
+		const char *schema = PQgetvalue(t->answer, i, 0), *name = PQgetvalue(t->answer, i, 1);
+		char *names = mem_printf("%s%c%s", schema, 0, name);
+		l->schema = names;
+		l->name = names + strlen(schema) + 1;
+		t->made[t->nloaded] = PQgetvalue(t->answer, i, 3)[0] == 't';
+		t->loaded_names[t->nloaded++] = names;
+	}
+	target_work(t);
+}
+
+static void on_position(struct target *t)
+{
+	struct err e = { 0 };
+	if (position_parse(PQgetvalue(t->answer, 0, 0), &t->saved, &e)) {
+		err_prefix(&e, "dmsr.positions in %s", pgconn_describe(t->conn));
+		target_fail(t, &e);
+		return;
+	}
+	t->load_done = is_true(t, 1);
+	const char *values[] = { t->host.env.uid };
+	target_ask(t, "SELECT schema_name, table_name, position, made FROM dmsr.loads WHERE job_uid = $1 ORDER BY 1, 2", 1, values, on_loads);
+}
+
+static void ask_position(struct target *t)
+{
+	const char *values[] = { t->host.env.uid, t->host.env.job };
+	target_ask(t, position_sql, 2, values, on_position);
+}
+
+/* ---- triggers and foreign keys of the target ---- */
+
+static void on_role(struct target *t)
+{
+	t->is_replica = t->answer != NULL;
+	if (!t->is_replica && !strcmp(t->replication_role, "on")) {
+		struct err e = t->answer_error;
+		err_prefix(&e, "session_replication_role");
+		err_hint(&e, "a superuser may set it; from PostgreSQL 15 on also: GRANT SET ON PARAMETER session_replication_role TO the role");
+		target_fail(t, &e);
+		return;
+	}
+	if (!t->is_replica)
+		log_info("target", t->host.env.job, "%s: session_replication_role may not be set: triggers and foreign keys work while changes "
+			"are applied", t->host.env.name);
+	ask_position(t);
+}
+
+static void ask_role(struct target *t)
+{
+	if (!strcmp(t->replication_role, "off"))
+		ask_position(t);
+	else
+		target_try(t, "SET session_replication_role = replica", 0, NULL, on_role);
+}
+
+/* ---- the lock ---- */
+
+static void lock_key(const struct target *t, char out[24])
+{
+	snprintf(out, 24, "%lld", (long long)hash_stable(t->host.env.uid, strlen(t->host.env.uid), 0x646d7372));
+}
+
+static void on_lock(struct target *t);
+
+static void ask_lock(struct target *t)
+{
+	char key[24];
+	const char *values[] = { key };
+	lock_key(t, key);
+	target_ask(t, "SELECT pg_catalog.pg_try_advisory_lock($1::bigint)", 1, values, on_lock);
+}
+
+static void on_terminated(struct target *t)
+{
+	loop_timer_start(t->timer, LOCK_LOOK_MS);
+}
+
+static void on_lock(struct target *t)
+{
+	uint64_t waited_ms = (loop_now_us(t->loop) - t->lock_asked_us) / 1000;
+	char key[24];
+	const char *values[] = { key };
+	if (is_true(t, 0)) {
+		ask_role(t);
+		return;
+	}
+	if (waited_ms > LOCK_GIVE_UP_MS) {
+		struct err e = { 0 };
+		err_retry(&e, DMSR_ESTATE, "target.in-use", "%s: another session writes for this job and does not end", pgconn_describe(t->conn));
+		err_hint(&e, "see pg_stat_activity for application_name dmsr:%s:...; is a second dmsrd running with a copy of the state directory?",
+			t->host.env.job);
+		target_fail(t, &e);
+		return;
+	}
+	if (waited_ms > LOCK_TERMINATE_MS) {
+		lock_key(t, key);
+		target_try(t, terminate_sql, 1, values, on_terminated);
+		return;
+	}
+	loop_timer_start(t->timer, LOCK_LOOK_MS);
+}
+
+void target_setup_again(struct target *t)
+{
+	if (!t->is_asking)
+		ask_lock(t);
+}
+
+/* ---- dmsr.* ---- */
+
+static void on_look(struct target *t);
+
+static void look(struct target *t)
+{
+	const char *values[] = { t->synchronous_commit ? "t" : "f" };
+	target_ask(t, look_sql, 1, values, on_look);
+}
+
+/* Another daemon may make them at this moment: IF NOT EXISTS then ends in a duplicate key. */
+static void on_made(struct target *t)
+{
+	static const char *const races[] = { "23505", "42P06", "42P07", "42710", "XX000" };
+	if (t->answer) {
+		look(t);
+		return;
+	}
+	for (size_t i = 0; i < sizeof races / sizeof *races; i++) {
+		if (!strcmp(t->sqlstate, races[i]) && t->make_tries++ < MAKE_TRIES) {
+			look(t);
+			return;
+		}
+	}
+	struct err e = t->answer_error;
+	err_prefix(&e, "the schema dmsr, where positions are kept");
+	err_hint(&e, "GRANT CREATE ON DATABASE ... TO the role, or make it by hand: %s", make_sql);
+	target_fail(t, &e);
+}
+
+static void on_look(struct target *t)
+{
+	if (is_true(t, LOOK_RECOVERY)) {
+		struct err e = { 0 };
+		err_retry(&e, DMSR_ESTATE, "target.read-only", "%s is a standby: it takes no writes", pgconn_describe(t->conn));
+		err_hint(&e, "connect to the primary");
+		target_fail(t, &e);
+	} else if (!is_true(t, LOOK_HAS_TABLES)) {
+		target_try(t, make_sql, 0, NULL, on_made);
+	} else {
+		t->lock_asked_us = loop_now_us(t->loop);
+		ask_lock(t);
+	}
+}
+
+void target_setup(struct target *t) { look(t); }

@@ -1,0 +1,314 @@
+/* target_sql: statements of the target as text. In come relations, the server's own description of the table, and shapes; out goes SQL with every name
+ * quoted. Values never stand in it. Nothing here is owned, nothing asks the server. */
+#include "target_sql.h"
+#include "catalog.h"
+
+enum { FIRST_USER_OID = 16384 };
+
+static bool is_own_engine(const struct relation *rel) { return !strcmp(rel->engine, "postgres"); }
+
+bool sql_is_written(const struct relation *rel, const struct column *c)
+{
+	return !(c->flags & COLUMN_GENERATED) || !is_own_engine(rel);
+}
+
+/* ---- types ---- */
+
+/* Neutral binary forms and what a column of another engine becomes. */
+static const struct { uint32_t oid; const char *sql; } neutral[TYPE_COUNT] = {
+	[TYPE_BOOL] = { 16, "boolean" }, [TYPE_INT16] = { 21, "smallint" }, [TYPE_INT32] = { 23, "integer" },
+	[TYPE_INT64] = { 20, "bigint" }, [TYPE_UINT64] = { 0, "numeric(20,0)" }, [TYPE_FLOAT32] = { 700, "real" },
+	[TYPE_FLOAT64] = { 701, "double precision" }, [TYPE_NUMERIC] = { 1700, "numeric" }, [TYPE_MONEY] = { 0, "numeric" },
+	[TYPE_TEXT] = { 25, "text" }, [TYPE_CHAR] = { 0, "text" }, [TYPE_BYTES] = { 17, "bytea" }, [TYPE_UUID] = { 2950, "uuid" },
+	[TYPE_JSON] = { 114, "json" }, [TYPE_JSONB] = { 3802, "jsonb" }, [TYPE_XML] = { 0, "xml" },
+	[TYPE_DATE] = { 1082, "date" }, [TYPE_TIME] = { 1083, "time" }, [TYPE_TIMETZ] = { 1266, "timetz" },
+	[TYPE_TIMESTAMP] = { 1114, "timestamp" }, [TYPE_TIMESTAMPTZ] = { 1184, "timestamptz" }, [TYPE_INTERVAL] = { 1186, "interval" },
+	[TYPE_BIT] = { 1560, "bit varying" }, [TYPE_VARBIT] = { 1562, "bit varying" },
+};
+
+uint32_t sql_binary_type(const struct relation *rel, const struct column *c)
+{
+	if (is_own_engine(rel))
+		return c->type_id < FIRST_USER_OID ? c->type_id : 0;
+	return c->type < TYPE_COUNT ? neutral[c->type].oid : 0;
+}
+
+void sql_type(struct buf *out, const struct relation *rel, const struct column *c)
+{
+	if (is_own_engine(rel))
+		buf_str(out, c->native_type);
+	else
+		buf_str(out, c->type < TYPE_COUNT && neutral[c->type].sql ? neutral[c->type].sql : "text");
+}
+
+/* ---- changes ---- */
+
+struct params {
+	struct buf *out;
+	uint32_t *types;
+	int n;
+};
+
+static void add_param(struct params *p, const struct relation *rel, unsigned column, uint8_t how)
+{
+	p->types[p->n++] = how == PARAM_BINARY ? sql_binary_type(rel, &rel->columns[column]) : 0;
+	buf_printf(p->out, "$%d", p->n);
+}
+
+/* "a", "b", ...: the columns that come */
+static unsigned add_names(struct buf *out, const struct relation *rel, const uint8_t *how)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		if (how[i] == PARAM_NONE)
+			continue;
+		buf_str(out, n++ ? ", " : "");
+		sql_ident(out, rel->columns[i].name);
+	}
+	return n;
+}
+
+static void insert(struct params *p, const struct target_table *tb, const struct shape *sh)
+{
+	const struct relation *rel = tb->rel;
+	size_t before = p->out->len;
+	buf_printf(p->out, "INSERT INTO %s (", tb->sql);
+	if (!add_names(p->out, rel, sh->after)) {
+		p->out->len = before;
+		buf_printf(p->out, "INSERT INTO %s DEFAULT VALUES", tb->sql);
+		return;
+	}
+	buf_str(p->out, ") OVERRIDING SYSTEM VALUE VALUES (");
+	for (unsigned i = 0, n = 0; i < rel->ncolumns; i++) {
+		if (sh->after[i] == PARAM_NONE)
+			continue;
+		buf_str(p->out, n++ ? "," : "");
+		add_param(p, rel, i, sh->after[i]);
+	}
+	buf_byte(p->out, ')');
+}
+
+static void where_key(struct params *p, const struct target_table *tb, const struct shape *sh)
+{
+	const struct relation *rel = tb->rel;
+	const char *word = " WHERE ";
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		if (sh->before[i] == PARAM_NONE)
+			continue;
+		buf_str(p->out, word);
+		sql_ident(p->out, rel->columns[i].name);
+		buf_printf(p->out, " %s ", tb->of[i] && tb->of[i]->equals ? tb->of[i]->equals : "=");
+		add_param(p, rel, i, sh->before[i]);
+		word = " AND ";
+	}
+}
+
+/* Both sides of a comparison of whole rows; each value is cast to its column's very type. */
+static void compare_images(struct params *p, const struct target_table *tb, const struct shape *sh)
+{
+	const struct relation *rel = tb->rel;
+	const char *comma = "";
+	buf_str(p->out, "(ROW(");
+	add_names(p->out, rel, sh->before);
+	buf_str(p->out, ")::record) OPERATOR(pg_catalog.*=) (ROW(");
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		if (sh->before[i] == PARAM_NONE)
+			continue;
+		buf_str(p->out, comma);
+		add_param(p, rel, i, sh->before[i]);
+		buf_printf(p->out, "::%s", tb->of[i]->type_sql);
+		comma = ",";
+	}
+	buf_str(p->out, ")::record)");
+}
+
+static void compare_texts(struct params *p, const struct target_table *tb, const struct shape *sh, int first)
+{
+	const struct relation *rel = tb->rel;
+	const char *word = "";
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		if (sh->before[i] == PARAM_NONE)
+			continue;
+		buf_str(p->out, word);
+		sql_ident(p->out, rel->columns[i].name);
+		buf_printf(p->out, "::text IS NOT DISTINCT FROM $%d::%s::text", ++first, tb->of[i]->type_sql);
+		word = " AND ";
+	}
+}
+
+/* One row, by all of its columns. The image (bytes) of a row is compared first: that needs no equality of the types, takes NULL for NULL, and tells
+ * 1.0 from 1.00. Should a type have two images for the same value, the texts decide; that half runs only when the first found nothing. */
+static void where_row(struct params *p, const struct target_table *tb, const struct shape *sh)
+{
+	int first = p->n;
+	buf_printf(p->out, "((SELECT ctid, tableoid FROM %s WHERE ", tb->sql);
+	compare_images(p, tb, sh);
+	buf_printf(p->out, " LIMIT 1) UNION ALL (SELECT ctid, tableoid FROM %s WHERE ", tb->sql);
+	compare_texts(p, tb, sh, first);
+	buf_str(p->out, " LIMIT 1) LIMIT 1) AS dmsr_row(c, o) WHERE ");
+	buf_printf(p->out, "%s.ctid = dmsr_row.c AND %s.tableoid = dmsr_row.o", tb->sql, tb->sql);
+}
+
+static bool has_params(const uint8_t *how, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (how[i] != PARAM_NONE)
+			return true;
+	return false;
+}
+
+static void update(struct params *p, const struct target_table *tb, const struct shape *sh)
+{
+	const struct relation *rel = tb->rel;
+	const char *comma = " SET ";
+	/* A row of which nothing but the key came is only looked for. */
+	bool is_empty = !has_params(sh->after, rel->ncolumns);
+	buf_printf(p->out, is_empty ? "SELECT FROM %s" : "UPDATE %s", tb->sql);
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		if (sh->after[i] == PARAM_NONE)
+			continue;
+		buf_str(p->out, comma);
+		sql_ident(p->out, rel->columns[i].name);
+		buf_byte(p->out, '=');
+		add_param(p, rel, i, sh->after[i]);
+		comma = ", ";
+	}
+	if (sh->has_key_only) {
+		where_key(p, tb, sh);
+		return;
+	}
+	buf_str(p->out, is_empty ? ", " : " FROM ");
+	where_row(p, tb, sh);
+}
+
+static void delete (struct params *p, const struct target_table *tb, const struct shape *sh)
+{
+	buf_printf(p->out, "DELETE FROM %s", tb->sql);
+	if (sh->has_key_only) {
+		where_key(p, tb, sh);
+		return;
+	}
+	buf_str(p->out, " USING ");
+	where_row(p, tb, sh);
+}
+
+int sql_row_change(struct buf *out, const struct target_table *tb, const struct shape *sh, uint32_t *types)
+{
+	struct params p = { out, types, 0 };
+	if (sh->op == OP_UPDATE)
+		update(&p, tb, sh);
+	else if (sh->op == OP_DELETE)
+		delete (&p, tb, sh);
+	else
+		insert(&p, tb, sh);
+	return p.n;
+}
+
+void sql_truncate(struct buf *out, struct target_table *const *tables, size_t n, unsigned flags)
+{
+	for (size_t i = 0; i < n; i++)
+		buf_printf(out, "%s%s", i ? ", " : "TRUNCATE ", tables[i]->sql);
+	if (flags & CHANGE_RESTART_IDENTITY)
+		buf_str(out, " RESTART IDENTITY");
+	if (flags & CHANGE_CASCADE)
+		buf_str(out, " CASCADE");
+}
+
+/* ---- tables ---- */
+
+void sql_column(struct buf *out, const struct relation *rel, const struct column *c, bool with_not_null)
+{
+	sql_ident(out, c->name);
+	buf_byte(out, ' ');
+	sql_type(out, rel, c);
+	if (is_own_engine(rel)) {
+		if (c->collation)
+			buf_printf(out, " COLLATE %s", c->collation);
+		if ((c->flags & COLUMN_GENERATED) && c->dflt)
+			buf_printf(out, " GENERATED ALWAYS AS (%s) STORED", c->dflt);
+	}
+	if (with_not_null && !(c->flags & COLUMN_NULLABLE))
+		buf_str(out, " NOT NULL");
+}
+
+void sql_create_table(struct buf *out, const struct relation *rel)
+{
+	buf_str(out, "CREATE TABLE ");
+	sql_qualified(out, rel->schema, rel->name);
+	buf_str(out, " (");
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		buf_str(out, i ? ",\n\t" : "\n\t");
+		sql_column(out, rel, &rel->columns[i], true);
+	}
+	buf_byte(out, ')');
+}
+
+/* ---- COPY ---- */
+
+void sql_copy(struct buf *out, const struct relation *rel, bool is_binary, bool is_frozen)
+{
+	const char *word = " (";
+	buf_str(out, "COPY ");
+	sql_qualified(out, rel->schema, rel->name);
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		if (!sql_is_written(rel, &rel->columns[i]))
+			continue;
+		buf_str(out, word);
+		sql_ident(out, rel->columns[i].name);
+		word = ", ";
+	}
+	buf_printf(out, "%s FROM STDIN WITH (FORMAT %s%s)", word[0] == ',' ? ")" : "", is_binary ? "binary" : "text",
+		is_frozen ? ", FREEZE true" : "");
+}
+
+static void add_escaped(struct buf *out, const char *s, size_t len)
+{
+	static const char letters[] = { ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\v'] = 'v', ['\f'] = 'f', ['\r'] = 'r', ['\\'] = '\\' };
+	size_t done = 0;
+	for (size_t i = 0; i < len; i++) {
+		unsigned char ch = (unsigned char)s[i];
+		if (ch >= sizeof letters || !letters[ch])
+			continue;
+		buf_append(out, s + done, i - done);
+		buf_byte(out, '\\');
+		buf_byte(out, letters[ch]);
+		done = i + 1;
+	}
+	buf_append(out, s + done, len - done);
+}
+
+static int add_field(struct buf *out, const struct column *c, const struct value *v, struct buf *text, struct err *e)
+{
+	if (v->kind == VALUE_NULL || v->kind == VALUE_UNCHANGED) {
+		buf_str(out, "\\N");
+		return 0;
+	}
+	if (v->kind == VALUE_TEXT) {
+		add_escaped(out, v->data, v->len);
+		return 0;
+	}
+	buf_reset(text);
+	int rc = value_to_text(v, c->type, c->elem_type, text, e);
+	if (rc)
+		return rc;
+	add_escaped(out, text->data, text->len);
+	return 0;
+}
+
+int sql_copy_row(struct buf *out, const struct relation *rel, const struct value *row, struct err *e)
+{
+	const char *tab = "";
+	struct buf text;
+	int rc = 0;
+	buf_init(&text, (size_t)1 << 30);
+	for (unsigned i = 0; i < rel->ncolumns && !rc; i++) {
+		if (!sql_is_written(rel, &rel->columns[i]))
+			continue;
+		buf_str(out, tab);
+		rc = add_field(out, &rel->columns[i], &row[i], &text, e);
+		tab = "\t";
+	}
+	buf_byte(out, '\n');
+	buf_fini(&text);
+	return rc;
+}

@@ -1,0 +1,70 @@
+/* target_sql: the text of the target's statements. Pure: a table as the server has it and the shape of a change in, SQL out.
+ *
+ * A shape says for each column of the source's relation how its value comes: not at all, as text (its type is left to the server, which takes the
+ * column's), or in binary form of a type that is named. Changes of one shape share one prepared statement. Parameters stand in this order:
+ * the new values by column number, then the old ones by column number. */
+#ifndef DMSR_POSTGRES_TARGET_SQL_H
+#define DMSR_POSTGRES_TARGET_SQL_H
+#include "dmsr.h"
+
+/* A column that the target's table has. */
+struct target_column {
+	char *name;
+	uint32_t type;                  /* oid */
+	char *type_sql;                 /* "pg_catalog" names plain, others qualified; without modifiers */
+	char *equals;                   /* OPERATOR(schema.=) of its type */
+	bool is_generated, is_identity_always, is_not_null, has_default;
+};
+
+struct target_table {
+	char *schema, *name;
+	char *sql;                      /* "schema"."name" */
+	struct relation *rel;           /* in force now; held */
+	bool is_asked, is_described;    /* described: what follows is known */
+	bool exists;
+	bool is_made;                   /* by us */
+	bool has_made_key;              /* in this session */
+	bool is_checked;                /* its columns take our rows */
+	bool is_partitioned;
+	bool has_key;                   /* a unique index on exactly the key's columns */
+	bool has_other_unique;          /* unique or exclusion constraints beside it */
+	bool has_triggers;              /* that fire when we write */
+	bool has_references;            /* foreign keys from or to it */
+	bool has_cascade;               /* its rows may be changed by a foreign key's action */
+	struct target_column *columns;
+	unsigned ncolumns;
+	struct target_column **of;      /* for each column of rel: the target's, or NULL */
+	uint8_t *lately;                /* for each column of rel: how its last value came (enum param) */
+	uint64_t loaded_lsn;            /* changes of transactions before it are in the loaded rows; 0: none are */
+	struct dmsr_table_counts counts;  /* not told yet; its names are unused */
+	bool has_counts;
+};
+
+enum param { PARAM_NONE = 0, PARAM_TEXT, PARAM_BINARY };
+struct shape {
+	uint8_t op;                     /* OP_CREATE, OP_UPDATE, OP_DELETE */
+	uint8_t has_key_only;           /* the old values are the key; else the whole row is looked for */
+	const uint8_t *after, *before;  /* enum param for each column of rel; NULL: no such values */
+};
+
+/* The statement of a row change. Its parameters' types: 0 or the oid of the binary form, into types (2 x rel->ncolumns); returns their number. */
+int sql_row_change(struct buf *out, const struct target_table *tb, const struct shape *sh, uint32_t *types);
+/* The oid whose send and receive functions the binary form of this column's values belongs to; 0: text must be made of them. */
+uint32_t sql_binary_type(const struct relation *rel, const struct column *c);
+
+/* TRUNCATE of several tables; flags: enum change_flags. */
+void sql_truncate(struct buf *out, struct target_table *const *tables, size_t n, unsigned flags);
+/* CREATE TABLE as the source has it, without keys, defaults and identity. */
+void sql_create_table(struct buf *out, const struct relation *rel);
+/* "name" type COLLATE ... [NOT NULL], as in CREATE TABLE */
+void sql_column(struct buf *out, const struct relation *rel, const struct column *c, bool with_not_null);
+/* Its type as the target is to have it: the source's own words, or what comes closest when it is another engine's. */
+void sql_type(struct buf *out, const struct relation *rel, const struct column *c);
+/* COPY ... FROM STDIN of the columns that are written. is_frozen: the table was made or truncated in this transaction; its rows are written as old ones. */
+void sql_copy(struct buf *out, const struct relation *rel, bool is_binary, bool is_frozen);
+/* One row in COPY's text form. */
+int sql_copy_row(struct buf *out, const struct relation *rel, const struct value *row, struct err *e);
+/* Is it a column that we write? One that the source's server computes is computed again by ours, if that is of the same kind. */
+bool sql_is_written(const struct relation *rel, const struct column *c);
+
+#endif

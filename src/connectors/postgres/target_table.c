@@ -1,0 +1,257 @@
+/* target_table: what the server has under a table's name, and how the source's columns lie to it. In comes the answer to one question to the catalogs; kept
+ * until something may have changed it (our own DDL). */
+#include "target_int.h"
+#include "catalog.h"
+#include <stdlib.h>
+
+/* The operator is the one of the type's default btree class: a type that an extension brought has it in a schema that is not searched. */
+const char table_describe_sql[] =
+	"WITH x AS (SELECT i.indrelid, COALESCE(i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL "
+	"AND (SELECT pg_catalog.array_agg(k.attname::text ORDER BY k.attname::text COLLATE \"C\") FROM pg_catalog.pg_attribute k "
+	"WHERE k.attrelid = i.indrelid AND k.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) "
+	"= ARRAY(SELECT u FROM pg_catalog.unnest($3::text[]) u ORDER BY u COLLATE \"C\"), false) AS is_key FROM pg_catalog.pg_index i "
+	"WHERE (i.indisunique OR i.indisexclusion) AND i.indrelid = (SELECT c.oid FROM pg_catalog.pg_class c "
+	"JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace WHERE s.nspname = $1 AND c.relname = $2)) "
+	"SELECT a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, -1), a.attgenerated <> '', a.attidentity = 'a', a.attnotnull, "
+	"a.atthasdef OR a.attidentity <> '', "
+	"(SELECT 'OPERATOR(' || pg_catalog.quote_ident(n.nspname) || '.' || op.oprname || ')' FROM pg_catalog.pg_opclass oc "
+	"JOIN pg_catalog.pg_amop am ON am.amopfamily = oc.opcfamily AND am.amopstrategy = 3 AND am.amoplefttype = oc.opcintype "
+	"AND am.amoprighttype = oc.opcintype JOIN pg_catalog.pg_operator op ON op.oid = am.amopopr "
+	"JOIN pg_catalog.pg_namespace n ON n.oid = op.oprnamespace WHERE oc.opcmethod = 403 AND oc.opcdefault AND n.nspname <> 'pg_catalog' "
+	"AND oc.opcintype = CASE WHEN ty.typtype = 'd' THEN ty.typbasetype ELSE ty.oid END LIMIT 1), "
+	"f.* FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace "
+	"CROSS JOIN LATERAL (SELECT c.relkind = 'p' OR c.relhassubclass, "
+	"COALESCE((SELECT pg_catalog.bool_or(x.is_key) FROM x WHERE x.indrelid = c.oid), false), "
+	"EXISTS (SELECT FROM x WHERE x.indrelid = c.oid AND NOT x.is_key), "
+	"c.relhasrules OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND (g.tgenabled = 'A' "
+	"OR g.tgenabled = CASE pg_catalog.current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END)), "
+	"EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND c.oid IN (k.conrelid, k.confrelid)), "
+	"EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND c.oid = k.conrelid "
+	"AND (k.confdeltype IN ('c','n','d') OR k.confupdtype IN ('c','n','d')))) f "
+	"LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+	"LEFT JOIN pg_catalog.pg_type ty ON ty.oid = a.atttypid "
+	"WHERE s.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'f') ORDER BY a.attnum";
+enum { COL_NAME, COL_TYPE, COL_TYPE_SQL, COL_GENERATED, COL_IDENTITY_ALWAYS, COL_NOT_NULL, COL_DEFAULT, COL_EQUALS, TABLE_PARTITIONED,
+	TABLE_KEY, TABLE_OTHER_UNIQUE, TABLE_TRIGGERS, TABLE_REFERENCES, TABLE_CASCADE };
+
+/* ---- life ---- */
+
+static void forget_columns(struct target_table *tb)
+{
+	for (unsigned i = 0; i < tb->ncolumns; i++) {
+		free(tb->columns[i].name);
+		free(tb->columns[i].type_sql);
+		free(tb->columns[i].equals);
+	}
+	free(tb->columns);
+	tb->columns = NULL;
+	tb->ncolumns = 0;
+	tb->is_described = tb->is_asked = tb->is_checked = false;
+}
+
+static void table_free(void *arg, const void *key, size_t n, void *value)
+{
+	struct target_table *tb = value;
+	(void)arg;
+	(void)key;
+	(void)n;
+	forget_columns(tb);
+	relation_unref(tb->rel);
+	free(tb->of);
+	free(tb->lately);
+	free(tb->schema);
+	free(tb->name);
+	free(tb->sql);
+	free(tb);
+}
+
+void table_forget_all(struct target *t)
+{
+	map_each(t->tables, table_free, NULL);
+	map_free(t->tables);
+	for (size_t i = 0; i < t->nloaded; i++)
+		free(t->loaded_names[i]);
+	free(t->loaded_names);
+	free(t->made);
+}
+
+/* ---- the source's columns and ours ---- */
+
+struct target_column *table_column(const struct target_table *tb, const char *name)
+{
+	for (unsigned i = 0; i < tb->ncolumns; i++)
+		if (!strcmp(tb->columns[i].name, name))
+			return &tb->columns[i];
+	return NULL;
+}
+
+static void lay_out(struct target_table *tb)
+{
+	tb->of = mem_realloc_array(tb->of, tb->rel->ncolumns + 1u, sizeof *tb->of);
+	for (unsigned i = 0; i < tb->rel->ncolumns; i++)
+		tb->of[i] = table_column(tb, tb->rel->columns[i].name);
+}
+
+void table_set_relation(struct target *t, struct target_table *tb, struct relation *rel)
+{
+	if (tb->rel == rel)
+		return;
+	bool is_same = tb->rel && relation_is_same(tb->rel, rel);
+	relation_unref(tb->rel);
+	tb->rel = relation_ref(rel);
+	if (is_same)
+		return;
+	apply_forget(t, tb);
+	free(tb->lately);
+	tb->lately = mem_alloc(rel->ncolumns + 1u);
+	memset(tb->lately, PARAM_TEXT, rel->ncolumns + 1u);
+	/* The key may be another one now: whether an index serves it must be asked again. */
+	forget_columns(tb);
+	lay_out(tb);
+}
+
+/* What dmsr.loads said of it. */
+static void recall(const struct target *t, struct target_table *tb)
+{
+	for (size_t i = 0; i < t->nloaded; i++) {
+		if (strcmp(t->loaded[i].schema, tb->schema) || strcmp(t->loaded[i].name, tb->name))
+			continue;
+		tb->loaded_lsn = t->loaded[i].at.lsn;
+		tb->is_made = t->made[i];
+	}
+}
+
+struct target_table *table_get(struct target *t, struct relation *rel)
+{
+	struct buf key;
+	buf_init(&key, 64 * 1024);
+	buf_append(&key, rel->schema, strlen(rel->schema) + 1);
+	buf_str(&key, rel->name);
+	struct target_table *tb = map_get(t->tables, key.data, key.len);
+	if (!tb) {
+		struct buf sql;
+		tb = mem_zalloc(sizeof *tb);
+		tb->schema = mem_strdup(rel->schema);
+		tb->name = mem_strdup(rel->name);
+		buf_init(&sql, 64 * 1024);
+		sql_qualified(&sql, rel->schema, rel->name);
+		tb->sql = mem_strdup(buf_cstr(&sql));
+		buf_fini(&sql);
+		recall(t, tb);
+		map_put(t->tables, key.data, key.len, tb);
+	}
+	buf_fini(&key);
+	table_set_relation(t, tb, rel);
+	return tb;
+}
+
+void table_reset(struct target *t, struct target_table *tb)
+{
+	apply_forget(t, tb);
+	forget_columns(tb);
+	lay_out(tb);
+}
+
+/* ---- asking ---- */
+
+static void add_element(struct buf *out, const char *s)
+{
+	buf_byte(out, '"');
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			buf_byte(out, '\\');
+		buf_byte(out, *s);
+	}
+	buf_byte(out, '"');
+}
+
+const char *table_describe_key(const struct target_table *tb, struct buf *out)
+{
+	const struct relation *rel = tb->rel;
+	bool is_key = rel->key == KEY_PRIMARY || rel->key == KEY_UNIQUE;
+	buf_byte(out, '{');
+	for (unsigned i = 0; is_key && i < rel->nkeys; i++) {
+		buf_str(out, i ? "," : "");
+		add_element(out, rel->columns[rel->keys[i]].name);
+	}
+	buf_byte(out, '}');
+	return buf_cstr(out);
+}
+
+static bool flag(const PGresult *res, int row, int column) { return PQgetvalue(res, row, column)[0] == 't'; }
+
+static void read_column(struct target_column *c, const PGresult *res, int row)
+{
+	c->name = mem_strdup(PQgetvalue(res, row, COL_NAME));
+	c->type = (uint32_t)strtoul(PQgetvalue(res, row, COL_TYPE), NULL, 10);
+	c->type_sql = mem_strdup(PQgetvalue(res, row, COL_TYPE_SQL));
+	c->is_generated = flag(res, row, COL_GENERATED);
+	c->is_identity_always = flag(res, row, COL_IDENTITY_ALWAYS);
+	c->is_not_null = flag(res, row, COL_NOT_NULL);
+	c->has_default = flag(res, row, COL_DEFAULT);
+	if (!PQgetisnull(res, row, COL_EQUALS))
+		c->equals = mem_strdup(PQgetvalue(res, row, COL_EQUALS));
+}
+
+void table_described(struct target_table *tb, const PGresult *res)
+{
+	int n = PQntuples(res);
+	forget_columns(tb);
+	tb->is_described = true;
+	tb->exists = n > 0;
+	if (n) {
+		tb->is_partitioned = flag(res, 0, TABLE_PARTITIONED);
+		tb->has_key = flag(res, 0, TABLE_KEY);
+		tb->has_other_unique = flag(res, 0, TABLE_OTHER_UNIQUE);
+		tb->has_triggers = flag(res, 0, TABLE_TRIGGERS);
+		tb->has_references = flag(res, 0, TABLE_REFERENCES);
+		tb->has_cascade = flag(res, 0, TABLE_CASCADE);
+	}
+	tb->columns = mem_zalloc(((size_t)n + 1) * sizeof *tb->columns);
+	for (int i = 0; i < n; i++)
+		if (!PQgetisnull(res, i, COL_NAME))
+			read_column(&tb->columns[tb->ncolumns++], res, i);
+	lay_out(tb);
+}
+
+/* ---- does it take our rows ---- */
+
+static void add_difference(struct buf *out, const char *column, const char *what)
+{
+	buf_printf(out, "%scolumn %s %s", out->len ? "; " : "", column, what);
+}
+
+static void find_differences(const struct target_table *tb, struct buf *out)
+{
+	const struct relation *rel = tb->rel;
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		const struct column *c = &rel->columns[i];
+		bool is_written = sql_is_written(rel, c);
+		if (!tb->of[i])
+			add_difference(out, c->name, "is missing");
+		else if (is_written && tb->of[i]->is_generated)
+			add_difference(out, c->name, "is generated here, but not at the source");
+		else if (!is_written && !tb->of[i]->is_generated)
+			add_difference(out, c->name, "is generated at the source, which sends no values of it, but not here");
+	}
+	for (unsigned i = 0; i < tb->ncolumns; i++) {
+		const struct target_column *c = &tb->columns[i];
+		if (c->is_not_null && !c->has_default && !c->is_generated && relation_find_column(rel, c->name) < 0)
+			add_difference(out, c->name, "is NOT NULL here, without a default, and the source does not have it");
+	}
+}
+
+int table_check(const struct target *t, const struct target_table *tb, struct err *e)
+{
+	struct buf text;
+	int rc = 0;
+	buf_init(&text, 400);
+	find_differences(tb, &text);
+	if (text.len || !buf_ok(&text)) {
+		rc = err_set(e, DMSR_ESTATE, "target.table-mismatch", "%s in %s: %s", tb->sql, pgconn_describe(t->conn),
+			buf_ok(&text) ? buf_cstr(&text) : "many columns differ");
+		err_hint(e, "alter the table so that it has the source's columns, or let prepare drop and create it, or rename one of them away");
+	}
+	buf_fini(&text);
+	return rc;
+}
