@@ -32,7 +32,8 @@ static inline void *arena_zalloc(struct arena *a, size_t n) { return memset(aren
 static inline void *arena_dup(struct arena *a, const void *p, size_t n)
 {
 	char *d = arena_alloc(a, n + 1);
-	memcpy(d, p, n);
+	if (n)
+		memcpy(d, p, n);
 	d[n] = 0; /* so that a text may also be used as a C string */
 	return d;
 }

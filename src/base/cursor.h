@@ -15,7 +15,7 @@ struct cursor {
 
 static inline void cursor_init(struct cursor *c, const void *p, size_t n)
 {
-	c->at = p;
+	c->at = n ? p : (const void *)""; /* of no bytes p may be NULL */
 	c->end = c->at + n;
 	c->bad = false;
 }

@@ -74,6 +74,7 @@ static void is_usable_again(void **state)
 		assert_memory_equal(text, "ab\0cd", 6);
 		assert_string_equal(arena_strdup(&a, "hello"), "hello");
 		assert_null(arena_strdup(&a, NULL));
+		assert_string_equal(arena_dup(&a, NULL, 0), "");
 		assert_memory_equal(arena_zalloc(&a, 40), (char[40]){ 0 }, 40);
 		arena_fini(&a);
 	}

@@ -70,6 +70,9 @@ static void nothing_is_done_at_once(void **state)
 {
 	struct cursor c;
 	(void)state;
+	cursor_init(&c, NULL, 0);
+	assert_true(cursor_done(&c));
+	assert_non_null(cursor_bytes(&c, 0));
 	cursor_init(&c, "", 0);
 	assert_true(cursor_done(&c));
 	assert_non_null(cursor_bytes(&c, 0));
