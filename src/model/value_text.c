@@ -118,7 +118,7 @@ static bool text_bit(struct cursor *c, struct buf *out)
 
 	if (!p)
 		return false;
-	if (buf_reserve(out, n))
+	if (!n || buf_reserve(out, n))
 		return true;
 	char *to = out->data + out->len;
 	for (uint32_t i = 0; i < n; i++)
