@@ -4,12 +4,22 @@
 #define DMSR_POSTGRES_CATALOG_H
 #include "conn.h"
 
-/* Runs its queries on c (READY; inside the caller's transaction, so a snapshot is honoured) and gives the relations of the tables that match, with ddl if wanted.
- * Partitioned tables: the root, as one relation, unless `leaves`. done(rels moved: the caller unrefs and frees the array). */
+/* Runs its queries on c (READY; inside the caller's transaction, so a snapshot is honoured) and gives the relations of the permanent tables that match,
+ * with ddl if wanted. Partitioned tables: the root, as one relation, unless `leaves`: then the leaves, each of which matches by its own name or its root's.
+ * An empty include leaves out the tables that belong to an extension. done(rels moved: the caller unrefs and frees the array; NULL with e), once.
+ *
+ * The ddl's kinds, in the order in which they come; `name` is unquoted, its parts joined by dots:
+ *   DDL_BEFORE_TABLE  schema (schema), extension (name), enum composite domain range (schema.type), sequence (schema.sequence)
+ *   DDL_AFTER_LOAD    default (schema.table.column), primary-key unique exclude check (schema.table.constraint), index (schema.index),
+ *                     sequence-owner (schema.sequence), identity (schema.table.column), setval (schema.sequence), comment (schema.table[.column])
+ *   DDL_AFTER_ALL     foreign-key (schema.table.constraint), of tables that match alone
+ * schema, extension, sequence, default, sequence-owner, setval and comment may be run again as they are. A sequence's value is that of the moment.
+ * Not told of: triggers, rules, row security, grants, statistics objects, inheritance and partitioning, replica identity. */
 struct catalog;
 struct catalog *catalog_read(struct pgconn *c, const struct dmsr_tables *tables, bool with_ddl, bool leaves,
 	void (*done)(void *arg, struct relation **rels, size_t n, const struct err *e), void *arg);
-void catalog_cancel(struct catalog *k);         /* before done only; NULL is fine */
+/* Before done only, also after the connection failed; NULL is fine. The connection is then good for pgconn_free alone: a query is under way on it. */
+void catalog_cancel(struct catalog *k);
 
 /* "schema"."table", quoted for SQL; appended to out. Identifiers are quoted by libpq's own rule (doubling the quote). */
 void sql_ident(struct buf *out, const char *name);
