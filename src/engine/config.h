@@ -16,8 +16,15 @@ const json_t *config_json(const struct config *c, const char *path);    /* objec
 json_t *config_print(const struct config *c);   /* every value, redacted, with its origin: {"http.listen":{"value":..,"origin":"/etc/dmsr/dmsrd.json"}} */
 json_t *config_schema(void);                    /* JSON Schema 2020-12 of the file */
 /* The table, for the man page's check: path, type, default, help. */
-struct config_entry { const char *path; uint8_t type; uint8_t flags; const char *dflt, *values; int64_t min, max; const char *help; };
-extern const struct config_entry config_table[];  /* ends with path NULL */
+struct config_entry {
+	const char *path;
+	uint8_t type;
+	uint8_t flags;
+	const char *dflt, *values;
+	int64_t min, max;
+	const char *help;
+};
+extern const struct config_entry config_table[]; /* ends with path NULL */
 /* Declared paths (at least): state_dir plugin_dir jobs_dir log.format log.level log.levels secrets
  * http.listen (host:port) http.socket (path) http.tokens http.tls_cert http.tls_key http.allowed_hosts http.allowed_origins http.body_max http.connections_max http.connections_per_ip_max http.timeout
  * jobs.retry_initial jobs.retry_max jobs.retry_forever drain_timeout metrics.per_table embedded.* are job options, not here */

@@ -36,9 +36,9 @@ void engine_patch(struct engine *g, const char *name, const json_t *merge_patch,
 /* Drops slot and publication unless keep_source; result {"left":[statements a person may run]}. Retried in the background while the server is away: result {"pending":true}. */
 void engine_delete(struct engine *g, const char *name, bool keep_source, bool force, const struct engine_call *call);
 void engine_command(struct engine *g, const char *name, enum engine_verb verb, bool force, const struct engine_call *call); /* result {"state","desired_state"}; job.invalid-transition with allowed[] in errors */
-void engine_validate(struct engine *g, const json_t *spec, const struct engine_call *call);      /* {"valid","errors":[],"checks":[]} */
-void engine_check(struct engine *g, const json_t *connection, const struct engine_call *call);   /* {"connector","role":"source"|"target",...options} -> {"ok","checks":[]} */
-void engine_discover(struct engine *g, const json_t *connection, const struct engine_call *call);/* {"tables":[...]} */
+void engine_validate(struct engine *g, const json_t *spec, const struct engine_call *call); /* {"valid","errors":[],"checks":[]} */
+void engine_check(struct engine *g, const json_t *connection, const struct engine_call *call); /* {"connector","role":"source"|"target",...options} -> {"ok","checks":[]} */
+void engine_discover(struct engine *g, const json_t *connection, const struct engine_call *call); /* {"tables":[...]} */
 void engine_positions_set(struct engine *g, const char *name, const json_t *body /* NULL: forget */, const struct engine_call *call); /* stopped jobs only */
 void engine_errors(struct engine *g, const char *name, int64_t after, int limit, const struct engine_call *call);   /* {"items":[],"next"} dead letters */
 void engine_errors_delete(struct engine *g, const char *name, int64_t id, const struct engine_call *call);

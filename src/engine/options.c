@@ -493,7 +493,8 @@ static void check_keys(struct parse *p, const struct dmsr_option *table, const s
 	const char *key;
 	json_t *v;
 	char at[POINTER_MAX];
-	json_object_foreach((json_t *)(uintptr_t)obj, key, v) {
+	json_object_foreach((json_t *)(uintptr_t)obj, key, v)
+	{
 		if (is_comment(key) || is_listed(also, key) || find_both(table, extra, key))
 			continue;
 		const char *near = options_nearest(key, table, extra, also);
@@ -624,7 +625,8 @@ json_t *options_redact(const struct dmsr_option *table, const struct dmsr_option
 	json_t *copy = json_deep_copy(obj), *v;
 	const char *key;
 	void *next;
-	json_object_foreach_safe(copy, next, key, v) {
+	json_object_foreach_safe(copy, next, key, v)
+	{
 		const struct dmsr_option *o = find_both(table, extra, key);
 		if (o && (o->flags & DMSR_OPT_SECRET) && !is_secret_reference(v))
 			json_object_set_new(copy, key, json_string("***"));

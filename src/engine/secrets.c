@@ -49,7 +49,8 @@ struct secrets *secrets_new(const json_t *config_secrets, problems *p)
 	s->all = json_object();
 	if (config_secrets && !json_is_object(config_secrets))
 		problem_add(p, "type", NULL, "/secrets", "must be an object: name -> where its value is");
-	json_object_foreach((json_t *)(uintptr_t)config_secrets, key, v) {
+	json_object_foreach((json_t *)(uintptr_t)config_secrets, key, v)
+	{
 		if (key[0] == '/' && key[1] == '/')
 			continue;
 		check_secret(key, v, p);

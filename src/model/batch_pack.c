@@ -244,7 +244,7 @@ static const struct value *unpack_values(struct unpacker *u, unsigned n)
 		return NULL;
 	struct value *v = batch_values(u->b, n);
 	for (unsigned i = 0; i < n; i++) {
-		v[i] = (struct value){.kind = cursor_u8(&u->c)};
+		v[i] = (struct value){ .kind = cursor_u8(&u->c) };
 		if (v[i].kind > VALUE_BINARY)
 			cursor_fail(&u->c);
 		else if (v[i].kind >= VALUE_TEXT)

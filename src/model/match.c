@@ -17,17 +17,17 @@ static struct atom atom_next(struct scan *s)
 	while (s->at < s->end && *s->at == '"') {
 		if (s->quoted && s->end - s->at > 1 && s->at[1] == '"') {
 			s->at += 2;
-			return (struct atom){ATOM_LITERAL, '"'};
+			return (struct atom){ ATOM_LITERAL, '"' };
 		}
 		s->quoted = !s->quoted;
 		s->at++;
 	}
 	if (s->at == s->end)
-		return (struct atom){ATOM_END, 0};
+		return (struct atom){ ATOM_END, 0 };
 	char c = *s->at++;
 	if (s->quoted || (c != '*' && c != '?'))
-		return (struct atom){ATOM_LITERAL, c};
-	return (struct atom){c == '*' ? ATOM_RUN : ATOM_ANY, 0};
+		return (struct atom){ ATOM_LITERAL, c };
+	return (struct atom){ c == '*' ? ATOM_RUN : ATOM_ANY, 0 };
 }
 
 /* The first character behind the UTF-8 character at p. */
@@ -89,7 +89,7 @@ static bool pattern_matches(const char *pattern, const char *schema, const char 
 
 	if (!dot)
 		return strcmp(schema, "public") == 0 && part_matches(t, name);
-	return part_matches((struct scan){pattern, dot, false}, schema) && part_matches(t, name);
+	return part_matches((struct scan){ pattern, dot, false }, schema) && part_matches(t, name);
 }
 
 bool dmsr_table_matches(const struct dmsr_tables *t, const char *schema, const char *name)

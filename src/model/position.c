@@ -12,7 +12,7 @@ void position_copy(struct position *dst, const struct position *src)
 
 void position_fini(struct position *p)
 {
-	*p = (struct position){0};
+	*p = (struct position){ 0 };
 }
 
 bool position_is_comparable(const struct position *a, const struct position *b)

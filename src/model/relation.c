@@ -71,7 +71,7 @@ void relation_build_ddl(struct relation_builder *b, enum ddl_phase phase, const 
 		b->capddl = b->capddl ? 2 * b->capddl : 8;
 		b->ddl = mem_realloc_array(b->ddl, b->capddl, sizeof *b->ddl);
 	}
-	b->ddl[b->nddl++] = (struct ddl){(uint8_t)phase, keep(b, kind), keep(b, name), keep(b, sql)};
+	b->ddl[b->nddl++] = (struct ddl){ (uint8_t)phase, keep(b, kind), keep(b, name), keep(b, sql) };
 }
 
 void relation_build_estimate(struct relation_builder *b, int64_t rows, int64_t bytes)

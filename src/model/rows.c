@@ -20,7 +20,7 @@ static void reader_init(struct reader *r, const struct change *ch, struct err *e
 {
 	const struct relation *rel = ch->rel;
 
-	*r = (struct reader){.ch = ch, .e = e};
+	*r = (struct reader){ .ch = ch, .e = e };
 	cursor_init(&r->c, ch->u.rows.data, ch->u.rows.len);
 	for (unsigned i = 0; i < rel->ncolumns; i++)
 		r->nwritable += !(rel->columns[i].flags & COLUMN_GENERATED);
@@ -42,7 +42,7 @@ static int place(const struct reader *r, struct value *v, unsigned n)
 	if (n != r->nwritable)
 		return bad_row(r, "the number of columns is not the table's");
 	for (unsigned i = rel->ncolumns; i-- > 0;)
-		v[i] = rel->columns[i].flags & COLUMN_GENERATED ? (struct value){.kind = VALUE_UNCHANGED} : v[--n];
+		v[i] = rel->columns[i].flags & COLUMN_GENERATED ? (struct value){ .kind = VALUE_UNCHANGED } : v[--n];
 	return 0;
 }
 
@@ -93,7 +93,7 @@ static char unescape(const unsigned char **at, const unsigned char *end)
 static char *text_field(const unsigned char *p, const unsigned char *end, char *dst, struct value *v)
 {
 	if (end - p == 2 && p[0] == '\\' && p[1] == 'N') {
-		*v = (struct value){0};
+		*v = (struct value){ 0 };
 		return dst;
 	}
 	char *to = dst;
@@ -153,9 +153,9 @@ static int binary_row(struct reader *r, struct value *v)
 	for (unsigned i = 0; i < n; i++) {
 		uint32_t len = cursor_be32(&r->c);
 		if (len == UINT32_MAX && !r->c.bad)
-			v[i] = (struct value){0};
+			v[i] = (struct value){ 0 };
 		else
-			v[i] = (struct value){cursor_bytes(&r->c, len), len, VALUE_BINARY};
+			v[i] = (struct value){ cursor_bytes(&r->c, len), len, VALUE_BINARY };
 	}
 	return r->c.bad ? bad_row(r, "it ends too early") : place(r, v, n);
 }

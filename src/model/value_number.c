@@ -38,13 +38,13 @@ static struct decimal choose(uint64_t below, uint64_t v, uint64_t above, int k)
 		uint64_t ten = s / 10;
 		bool down = lower <= 40 * ten, up = 40 * ten + 40 <= upper;
 		if (down != up)
-			return (struct decimal){ten + up, k + 1};
+			return (struct decimal){ ten + up, k + 1 };
 	}
 	bool down = lower <= 4 * s, up = 4 * s + 4 <= upper;
 	if (down != up)
-		return (struct decimal){s + up, k};
+		return (struct decimal){ s + up, k };
 	uint64_t mid = 4 * s + 2;
-	return (struct decimal){s + (v > mid || (v == mid && (s & 1))), k};
+	return (struct decimal){ s + (v > mid || (v == mid && (s & 1))), k };
 }
 
 /* c * 2^q, both not zero; lopsided: the neighbour below is nearer than the one above. */

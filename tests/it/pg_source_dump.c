@@ -298,7 +298,12 @@ int main(int argc, char **argv)
 	char scratch[] = "/tmp/pg_source_dump.XXXXXX";
 	const struct dmsr_source_host host = {
 		.env = { .loop = loop, .job = "dump", .uid = "01aaaaaaaaaaaaaaaa12345678", .name = "source", .scratch = mkdtemp(scratch), .data = "/tmp" },
-		.emit = emit, .progress = progress, .note_put = note_put, .note_get = note_get, .finished = on_finished, .failed = on_failed,
+		.emit = emit,
+		.progress = progress,
+		.note_put = note_put,
+		.note_get = note_get,
+		.finished = on_finished,
+		.failed = on_failed,
 		.stopped = on_stopped,
 	};
 	answer = loop_task_new(loop, "dump", on_answer, NULL);

@@ -280,8 +280,7 @@ static void messages_outside_of_transactions_have_their_own_position(void **stat
 /* ---- relations -------------------------------------------------------------------------------------------------- */
 static void column(struct relation_builder *b, const char *name, const char *native, uint32_t oid, enum logical_type type, int flags, int key)
 {
-	relation_build_column(b, &(struct column){ .name = name, .native_type = native, .type_id = oid, .typmod = -1, .type = (uint8_t)type,
-		.flags = (uint8_t)flags, .key_pos = (uint16_t)key });
+	relation_build_column(b, &(struct column){ .name = name, .native_type = native, .type_id = oid, .typmod = -1, .type = (uint8_t)type, .flags = (uint8_t)flags, .key_pos = (uint16_t)key });
 }
 
 static struct relation *described_t(void)
@@ -291,8 +290,7 @@ static struct relation *described_t(void)
 	column(b, "g0", "integer", 23, TYPE_INT32, COLUMN_GENERATED | COLUMN_NULLABLE, 0);
 	column(b, "id", "integer", 23, TYPE_INT32, 0, 1);
 	column(b, "g1", "integer", 23, TYPE_INT32, COLUMN_GENERATED | COLUMN_NULLABLE, 0);
-	relation_build_column(b, &(struct column){ .name = "v", .native_type = "public.mood", .type_id = 20001, .typmod = -1, .type = TYPE_ENUM,
-		.dflt = "'ok'::public.mood", .flags = COLUMN_NULLABLE });
+	relation_build_column(b, &(struct column){ .name = "v", .native_type = "public.mood", .type_id = 20001, .typmod = -1, .type = TYPE_ENUM, .dflt = "'ok'::public.mood", .flags = COLUMN_NULLABLE });
 	column(b, "g2", "text", 25, TYPE_TEXT, COLUMN_GENERATED | COLUMN_NULLABLE, 0);
 	relation_build_ddl(b, DDL_BEFORE_TABLE, "enum", "public.mood", "create type public.mood as enum ('ok')");
 	relation_build_ddl(b, DDL_AFTER_LOAD, "index", "public.t_v", "create index t_v on public.t (v)");
@@ -392,7 +390,8 @@ static void takes_the_key_from_the_identity(void **state)
 		kit_open(&k, NULL, 1, NULL);
 		kit_begin(&k, 0x100);
 		assert_int_equal(kit_send(&k, "cwsschbswwbswwbsww", 'R', 5u, "public", "t", cases[i].identity, 3, bits[0], "b", 23u, ~0u,
-			bits[1], "a", 23u, ~0u, bits[2], "v", 25u, ~0u), 0);
+					 bits[1], "a", 23u, ~0u, bits[2], "v", 25u, ~0u),
+			0);
 		kit_send(&k, "cwchttt", 'I', 5u, 'N', 3, "1", "2", "3");
 		if (!strstr(text_of(&k), cases[i].expect))
 			assert_string_equal(buf_cstr(&k.text), cases[i].expect);

@@ -183,9 +183,13 @@ static void columns_read(struct catalog *k, const PGresult *res)
 		if (!t)
 			continue;
 		struct column c = {
-			.name = PQgetvalue(res, i, C_NAME), .native_type = catalog_cell(res, i, C_NATIVE), .dflt = catalog_cell(res, i, C_DEFAULT),
-			.collation = catalog_cell(res, i, C_COLLATION), .type_id = catalog_oid(res, i, C_TYPE),
-			.typmod = (int32_t)strtol(PQgetvalue(res, i, C_TYPMOD), NULL, 10), .flags = column_flags(res, i),
+			.name = PQgetvalue(res, i, C_NAME),
+			.native_type = catalog_cell(res, i, C_NATIVE),
+			.dflt = catalog_cell(res, i, C_DEFAULT),
+			.collation = catalog_cell(res, i, C_COLLATION),
+			.type_id = catalog_oid(res, i, C_TYPE),
+			.typmod = (int32_t)strtol(PQgetvalue(res, i, C_TYPMOD), NULL, 10),
+			.flags = column_flags(res, i),
 			.key_pos = (uint16_t)(pos ? strtoul(pos, NULL, 10) : 0),
 		};
 		t->has_key |= c.key_pos != 0;

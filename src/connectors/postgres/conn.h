@@ -14,13 +14,15 @@
  * connect_timeout application_name ...): put PGCONN_OPTIONS into the option table of each. A host that begins with '/' is a socket directory. */
 #define PGCONN_OPTIONS \
 	{ "host", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0, "Host name, address, or the directory of the server's unix socket." }, \
-	{ "port", DMSR_OPT_INT, 0, "5432", NULL, 1, 65535, "TCP port." }, \
-	{ "database", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0, "Database name." }, \
-	{ "user", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0, "Role to connect as." }, \
-	{ "password", DMSR_OPT_STRING, DMSR_OPT_SECRET, NULL, NULL, 0, 0, "Its password." }, \
-	{ "sslmode", DMSR_OPT_ENUM, 0, "prefer", "disable|allow|prefer|require|verify-ca|verify-full", 0, 0, "TLS; verify-full is the one to use off the local machine." }, \
-	{ "sslrootcert", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "File with the certificates to trust, for verify-ca and verify-full." }, \
-	{ "connect_timeout", DMSR_OPT_DURATION, 0, "10s", NULL, 100, 600000, "Limit for name, connection, TLS and login together." }
+		{ "port", DMSR_OPT_INT, 0, "5432", NULL, 1, 65535, "TCP port." }, \
+		{ "database", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0, "Database name." }, \
+		{ "user", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0, "Role to connect as." }, \
+		{ "password", DMSR_OPT_STRING, DMSR_OPT_SECRET, NULL, NULL, 0, 0, "Its password." }, \
+		{ "sslmode", DMSR_OPT_ENUM, 0, "prefer", "disable|allow|prefer|require|verify-ca|verify-full", 0, 0, "TLS; verify-full is the one to use off the local machine." }, \
+		{ "sslrootcert", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "File with the certificates to trust, for verify-ca and verify-full." }, \
+	{ \
+		"connect_timeout", DMSR_OPT_DURATION, 0, "10s", NULL, 100, 600000, "Limit for name, connection, TLS and login together." \
+	}
 
 struct pgconn;
 struct pgconn_owner {

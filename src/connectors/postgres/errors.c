@@ -5,9 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-struct class {
-	const char *state;      /* the first 2 or all 5 characters of an SQLSTATE */
-	int code;               /* enum dmsr_error */
+struct class
+{
+	const char *state; /* the first 2 or all 5 characters of an SQLSTATE */
+	int code; /* enum dmsr_error */
 	bool retriable;
 	const char *id;         /* behind "<role>." */
 };

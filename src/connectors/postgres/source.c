@@ -171,7 +171,7 @@ static void on_note(void *arg, const struct err *e)
 {
 	struct source_note *n = arg;
 	struct source *s = n->source;
-	void (*then)(struct source *s) = n->then;
+	void (*then)(struct source * s) = n->then;
 	if (s) {
 		struct source_note **at = &s->notes;
 		while (*at != n)
@@ -316,7 +316,8 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	s->loaded = mem_alloc((s->nloaded + 1) * sizeof *s->loaded);
 	for (size_t n = 0; n < s->nloaded; n++)
 		s->loaded[n] = (struct source_loaded){ .schema = mem_strdup(start->loaded[n].schema),
-			.name = mem_strdup(start->loaded[n].name), .lsn = start->loaded[n].at.lsn };
+			.name = mem_strdup(start->loaded[n].name),
+			.lsn = start->loaded[n].at.lsn };
 	source_enter(s, SOURCE_CONNECTING, "start");
 	source_prepare(s);
 }
@@ -395,6 +396,12 @@ static void source_close(struct dmsr_instance *i)
 }
 
 const struct dmsr_source pgsource = {
-	.open = source_open, .start = source_start, .pause = source_pause, .resume = source_resume, .confirm = source_confirm,
-	.stat = source_stat, .stop = source_stop, .close = source_close,
+	.open = source_open,
+	.start = source_start,
+	.pause = source_pause,
+	.resume = source_resume,
+	.confirm = source_confirm,
+	.stat = source_stat,
+	.stop = source_stop,
+	.close = source_close,
 };

@@ -40,8 +40,7 @@ static struct batch *load_batch(const struct load *l)
 static void report(struct source *s, bool done)
 {
 	struct load *l = s->load;
-	const struct dmsr_load_progress p = { .schema = l->rel->schema, .name = l->rel->name, .rows = l->nrows, .bytes = l->nbytes,
-		.rows_total = l->rel->rows_estimate, .bytes_total = l->rel->bytes_estimate, .done = done };
+	const struct dmsr_load_progress p = { .schema = l->rel->schema, .name = l->rel->name, .rows = l->nrows, .bytes = l->nbytes, .rows_total = l->rel->rows_estimate, .bytes_total = l->rel->bytes_estimate, .done = done };
 	s->host.progress(s->host.ctx, &p);
 }
 

@@ -98,12 +98,11 @@ static void on_published_tables(void *arg, const PGresult *res, const struct err
 static void ask_published_tables(struct source *s)
 {
 	const char *values[] = { s->publication };
-	const char *sql = s->version >= 150000
-		? "SELECT t.schemaname, t.tablename, CASE WHEN t.rowfilter IS NOT NULL OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r, pg_catalog.pg_publication p"
-		  " WHERE p.pubname = t.pubname AND r.prpubid = p.oid AND r.prattrs IS NOT NULL"
-		  " AND r.prrelid = pg_catalog.format('%I.%I', t.schemaname, t.tablename)::pg_catalog.regclass) THEN 1 END"
-		  " FROM pg_catalog.pg_publication_tables t WHERE t.pubname = $1"
-		: "SELECT schemaname, tablename, NULL FROM pg_catalog.pg_publication_tables WHERE pubname = $1";
+	const char *sql = s->version >= 150000 ? "SELECT t.schemaname, t.tablename, CASE WHEN t.rowfilter IS NOT NULL OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r, pg_catalog.pg_publication p"
+						 " WHERE p.pubname = t.pubname AND r.prpubid = p.oid AND r.prattrs IS NOT NULL"
+						 " AND r.prrelid = pg_catalog.format('%I.%I', t.schemaname, t.tablename)::pg_catalog.regclass) THEN 1 END"
+						 " FROM pg_catalog.pg_publication_tables t WHERE t.pubname = $1" :
+						 "SELECT schemaname, tablename, NULL FROM pg_catalog.pg_publication_tables WHERE pubname = $1";
 	pgconn_query_params(s->sql, sql, 1, values, on_published_tables, s);
 }
 
@@ -329,9 +328,7 @@ static void refuse_timeline(struct source *s, uint32_t was, uint64_t end)
 {
 	char at[24];
 	source_fail_because(s, DMSR_EFATAL, "server.timeline",
-		s->opt.follow_failover
-			? "what was read past that point is not on this server: delete the job, and make it anew so that the tables are loaded again"
-			: "if this is the promoted standby of the same data and no write was lost, set follow_failover on the source; else delete the job and make it anew",
+		s->opt.follow_failover ? "what was read past that point is not on this server: delete the job, and make it anew so that the tables are loaded again" : "if this is the promoted standby of the same data and no write was lost, set follow_failover on the source; else delete the job and make it anew",
 		"%s has gone from timeline %u to %u%s%s", pgconn_describe(s->sql), was, s->timeline, end ? ", branching off at " : "",
 		end ? lsn_format(end, at) : "");
 }

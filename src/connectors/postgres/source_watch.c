@@ -48,8 +48,7 @@ static void ask(struct source *s)
 	const char *values[] = { s->slot };
 #define WATCH_COLUMNS "SELECT pg_catalog.pg_current_wal_lsn(), pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)::pg_catalog.int8, "
 #define WATCH_FROM " FROM pg_catalog.pg_replication_slots WHERE slot_name = $1"
-	pgconn_query_params(s->sql, s->version >= 130000 ? WATCH_COLUMNS "safe_wal_size, coalesce(wal_status, 'lost')" WATCH_FROM
-			: WATCH_COLUMNS "NULL::pg_catalog.int8, CASE WHEN active THEN 'active' ELSE 'inactive' END" WATCH_FROM, 1, values, on_slot, s);
+	pgconn_query_params(s->sql, s->version >= 130000 ? WATCH_COLUMNS "safe_wal_size, coalesce(wal_status, 'lost')" WATCH_FROM : WATCH_COLUMNS "NULL::pg_catalog.int8, CASE WHEN active THEN 'active' ELSE 'inactive' END" WATCH_FROM, 1, values, on_slot, s);
 }
 
 static void on_ready(void *ctx)
