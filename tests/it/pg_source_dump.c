@@ -1,10 +1,11 @@
-/* pg_source_dump: runs the PostgreSQL source against a real server without the engine, and prints what it emits, a line a change. A small host stands in for the
- * engine: it takes each batch, calls it durable at once, and keeps notes, loads and position in a file, so that a second run goes on where the first
+/* pg_source_dump: runs the PostgreSQL source against a real server without the engine, and prints what it emits, a line a change. A small host stands in
+ * for the engine: it takes each batch, calls it durable at once, and keeps notes, loads and position in a file, so that a second run goes on where the first
  * was killed.
  *
  * usage: pg_source_dump STATE [option=value ...] [table=PATTERN ...] [mode=full-load|cdc|full-load-and-cdc] [seconds=N] [rows=N] [quiet=1] [slow_ms=N]
  * It ends by itself after `seconds` without a change, or when the source says finished or failed (exit 1). */
 #include "dmsr.h"
+#include "engine/options.h"
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,8 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
-extern const struct dmsr_source pgsource;
-extern const struct dmsr_option pgsource_options[];
+extern const struct dmsr_plugin dmsr_plugin_postgres;
+static const struct dmsr_plugin *const plugin = &dmsr_plugin_postgres;
 
 struct note { char *key, *value; };
 struct put { void (*done)(void *arg, const struct err *e); void *arg; };
@@ -139,7 +140,7 @@ static enum dmsr_verdict emit(void *ctx, struct batch *b)
 	fflush(stdout);
 	save();
 	if (b->end.kind)
-		pgsource.confirm(source, &position);
+		plugin->source->confirm(source, &position);
 	if (b->nrows)
 		loop_timer_start(idle, (uint64_t)seconds * 1000);
 	batch_free(b);
@@ -154,7 +155,7 @@ static void on_slow(void *arg)
 {
 	(void)arg;
 	full = false;
-	pgsource.resume(source);
+	plugin->source->resume(source);
 }
 
 static void progress(void *ctx, const struct dmsr_load_progress *p)
@@ -221,38 +222,44 @@ static void on_stopped(void *ctx)
 static void on_idle(void *arg)
 {
 	(void)arg;
-	pgsource.stop(source);
+	plugin->source->stop(source);
 }
 
 static void on_signal(void *arg, int signo)
 {
 	(void)arg;
 	(void)signo;
-	pgsource.stop(source);
+	plugin->source->stop(source);
 }
 
 static void on_stat(void *arg)
 {
 	struct dmsr_source_stat st;
 	(void)arg;
-	pgsource.stat(source, &st);
-	fprintf(stderr, "%s%s lag %" PRId64 " retained %" PRId64 " safe %" PRId64 " slot %s %s spool %" PRIu64 "\n", st.phase, st.paused ? " paused" : "", st.lag_bytes,
+	plugin->source->stat(source, &st);
+	fprintf(stderr, "%s%s lag %" PRId64 " retained %" PRId64 " safe %" PRId64 " slot %s %s spool %" PRIu64 "\n",
+		st.phase, st.paused ? " paused" : "", st.lag_bytes,
 		st.retained_bytes, st.safe_bytes, st.slot ? st.slot : "-", st.slot_status ? st.slot_status : "-", st.spool_bytes);
 	loop_timer_start(stat_timer, 1000);
 }
 
-static void put_default(struct settings *s, const struct dmsr_option *o, const char *v)
+/* An option's text as the JSON that a job would have. */
+static json_t *to_json(const struct dmsr_option *o, const char *v)
 {
-	char *end = NULL;
-	if (o->type == DMSR_OPT_BOOL) {
-		settings_put_bool(s, o->name, v && !strcmp(v, "true"));
-	} else if (o->type == DMSR_OPT_STRING || o->type == DMSR_OPT_ENUM) {
-		settings_put_str(s, o->name, v);
-	} else {
-		int64_t n = v ? strtoll(v, &end, 10) : 0;
-		int64_t unit = end && !strcmp(end, "KiB") ? 1024 : end && !strcmp(end, "MiB") ? 1024 * 1024 : end && !strcmp(end, "s") ? 1000 : 1;
-		settings_put_int(s, o->name, n * unit);
-	}
+	if (o->type == DMSR_OPT_BOOL)
+		return json_boolean(!strcmp(v, "true"));
+	return o->type == DMSR_OPT_INT ? json_integer(strtoll(v, NULL, 10)) : json_string(v);
+}
+
+static struct settings *settings_of(json_t *given)
+{
+	problems *p = json_array();
+	struct settings *s = options_parse(plugin->source_options, NULL, given, NULL, "", NULL, p);
+	if (!s)
+		fprintf(stderr, "%s\n", json_dumps(p, 0));
+	json_decref(p);
+	json_decref(given);
+	return s;
 }
 
 int main(int argc, char **argv)
@@ -260,16 +267,15 @@ int main(int argc, char **argv)
 	static const char *patterns[64];
 	struct dmsr_tables tables = { .include = patterns };
 	enum dmsr_mode mode = DMSR_FULL_LOAD_AND_CDC;
-	struct settings *s = settings_new();
+	json_t *given = json_object();
 	struct err e = { 0 };
 	bool stats = false;
 	if (argc < 2)
 		return 2;
 	failpoint_init();
 	state_path = argv[1];
-	for (const struct dmsr_option *o = pgsource_options; o->name; o++)
-		put_default(s, o, o->dflt);
 	for (int i = 2; i < argc; i++) {
+		const struct dmsr_option *o;
 		char *v = strchr(argv[i], '=');
 		if (!v)
 			return 2;
@@ -279,20 +285,23 @@ int main(int argc, char **argv)
 		else if (!strcmp(argv[i], "mode"))
 			mode = !strcmp(v, "cdc") ? DMSR_CDC : !strcmp(v, "full-load") ? DMSR_FULL_LOAD : DMSR_FULL_LOAD_AND_CDC;
 		else if (!strcmp(argv[i], "seconds"))
-			seconds = atoll(v);
+			seconds = strtoll(v, NULL, 10);
 		else if (!strcmp(argv[i], "quiet"))
 			quiet = true;
 		else if (!strcmp(argv[i], "stats"))
 			stats = true;
 		else if (!strcmp(argv[i], "slow_ms"))
-			slow_ms = atoll(v);
+			slow_ms = strtoll(v, NULL, 10);
 		else if (!strcmp(argv[i], "debug"))
 			log_set_level(NULL, LOG_LEVEL_DEBUG);
+		else if ((o = options_find(plugin->source_options, argv[i])))
+			json_object_set_new(given, o->name, to_json(o, v));
 		else
-			for (const struct dmsr_option *o = pgsource_options; o->name; o++)
-				if (!strcmp(o->name, argv[i]))
-					put_default(s, o, v);
+			return 2;
 	}
+	struct settings *s = settings_of(given);
+	if (!s)
+		return 2;
 	load_state();
 	loop = loop_new();
 	char scratch[] = "/tmp/pg_source_dump.XXXXXX";
@@ -311,18 +320,18 @@ int main(int argc, char **argv)
 	slow = loop_timer_new(loop, "dump", on_slow, NULL);
 	stat_timer = loop_timer_new(loop, "dump", on_stat, NULL);
 	struct loop_signal *sig = loop_signal_new(loop, SIGTERM, on_signal, NULL);
-	if (pgsource.open(s, &tables, &host, &source, &e)) {
+	if (plugin->source->open(s, &tables, &host, &source, &e)) {
 		fprintf(stderr, "%s: %s\n", e.id, e.message);
 		return 2;
 	}
 	settings_free(s);
 	const struct dmsr_source_start start = { .mode = mode, .from = position, .loaded = loaded, .nloaded = nloaded, .load_done = load_done };
-	pgsource.start(source, &start);
+	plugin->source->start(source, &start);
 	loop_timer_start(idle, (uint64_t)seconds * 1000);
 	if (stats)
 		loop_timer_start(stat_timer, 1000);
 	loop_run(loop);
-	pgsource.close(source);
+	plugin->source->close(source);
 	struct loop_slices sl;
 	loop_slices(loop, &sl);
 	fprintf(stderr, "longest slice %" PRIu64 " us in %s, %" PRIu64 " slices\n", sl.max_us, sl.max_room ? sl.max_room : "-", sl.n);

@@ -76,7 +76,7 @@ int main(int argc, char **argv)
 	tables.include = (const char *const *)&argv[5 + leaves];
 	tables.ninclude = (size_t)(argc - 5 - leaves);
 	settings_put_str(s, "host", argv[1]);
-	settings_put_int(s, "port", atol(argv[2]));
+	settings_put_int(s, "port", strtol(argv[2], NULL, 10));
 	settings_put_str(s, "database", argv[3]);
 	settings_put_str(s, "user", "postgres");
 	settings_put_str(s, "password", NULL);

@@ -41,11 +41,13 @@ static void spells_as_the_server_does(void **state)
 	} cases[] = {
 		{ 16, -1, "boolean" }, { 18, -1, "\"char\"" }, { 1042, 14, "character(10)" }, { 1042, -1, "bpchar" }, { 1043, 24, "character varying(20)" },
 		{ 1015, 24, "character varying(20)[]" }, { 1015, -1, "character varying[]" }, { 1700, ((12 << 16) | 2) + 4, "numeric(12,2)" },
-		{ 1700, ((3 << 16) | 0x7fe) + 4, "numeric(3,-2)" }, { 1231, ((2 << 16) | 5) + 4, "numeric(2,5)[]" }, { 1700, ((1000 << 16) | 1000) + 4, "numeric(1000,1000)" },
+		{ 1700, ((3 << 16) | 0x7fe) + 4, "numeric(3,-2)" }, { 1231, ((2 << 16) | 5) + 4, "numeric(2,5)[]" },
+		{ 1700, ((1000 << 16) | 1000) + 4, "numeric(1000,1000)" },
 		{ 1560, -1, "\"bit\"" }, { 1560, 3, "bit(3)" }, { 1562, 8, "bit varying(8)" }, { 1083, 0, "time(0) without time zone" },
 		{ 1266, 3, "time(3) with time zone" }, { 1114, 6, "timestamp(6) without time zone" }, { 1184, -1, "timestamp with time zone" },
 		{ 1185, 3, "timestamp(3) with time zone[]" }, { 1186, -1, "interval" }, { 1186, 0x7fff0003, "interval(3)" },
-		{ 1186, (4 << 16) | 0xffff, "interval year" }, { 1186, (6 << 16) | 0xffff, "interval year to month" }, { 1186, (7176 << 16) | 3, "interval day to second(3)" },
+		{ 1186, (4 << 16) | 0xffff, "interval year" }, { 1186, (6 << 16) | 0xffff, "interval year to month" },
+		{ 1186, (7176 << 16) | 3, "interval day to second(3)" },
 		{ 3904, -1, "int4range" }, { 3905, -1, "int4range[]" }, { 30, -1, "oidvector" },
 	};
 	char text[64];

@@ -32,9 +32,11 @@ void catalog_extensions_sql(const struct catalog *k, struct buf *out)
 {
 	(void)k;
 	buf_str(out, "SELECT DISTINCT x.rel, e.extname, n.nspname FROM ("
-		"SELECT i.indrelid AS rel, d.refclassid, d.refobjid FROM pg_index i JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid"
+		"SELECT i.indrelid AS rel, d.refclassid, d.refobjid FROM pg_index i"
+		" JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid"
 		" WHERE i.indrelid = ANY($1::oid[])"
-		" UNION ALL SELECT a.adrelid, d.refclassid, d.refobjid FROM pg_attrdef a JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = a.oid"
+		" UNION ALL SELECT a.adrelid, d.refclassid, d.refobjid FROM pg_attrdef a"
+		" JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = a.oid"
 		" WHERE a.adrelid = ANY($1::oid[])"
 		" UNION ALL SELECT c.conrelid, d.refclassid, d.refobjid FROM pg_constraint c JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass"
 		" AND d.objid = c.oid WHERE c.conrelid = ANY($1::oid[])) x"
@@ -134,7 +136,8 @@ void catalog_sequences_sql(const struct catalog *k, struct buf *out)
 		" CASE WHEN q.seqcycle THEN 'CYCLE' ELSE 'NO CYCLE' END), format_type(q.seqtypid, -1),"
 		" EXISTS (SELECT 1 FROM pg_depend o WHERE o.classid = 'pg_class'::regclass AND o.objid = s.oid AND o.refclassid = 'pg_class'::regclass"
 		" AND o.refobjid = x.rel AND o.refobjsubid = x.col AND o.deptype = 'a'), has_sequence_privilege(s.oid, 'SELECT')"
-		" FROM (SELECT f.adrelid AS rel, f.adnum::int4 AS col, d.refobjid AS seq FROM pg_attrdef f JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass"
+		" FROM (SELECT f.adrelid AS rel, f.adnum::int4 AS col, d.refobjid AS seq FROM pg_attrdef f"
+		" JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass"
 		" AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass WHERE f.adrelid = ANY($1::oid[])"
 		" UNION SELECT d.refobjid, d.refobjsubid, d.objid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass"
 		" AND d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY($1::oid[]) AND d.refobjsubid > 0 AND d.deptype = 'i') x"
@@ -276,7 +279,8 @@ void catalog_sequences_free(struct catalog *k)
 void catalog_comments_sql(const struct catalog *k, struct buf *out)
 {
 	(void)k;
-	buf_str(out, "SELECT d.objoid, a.attname, d.description FROM pg_description d LEFT JOIN pg_attribute a ON a.attrelid = d.objoid AND a.attnum = d.objsubid"
+	buf_str(out, "SELECT d.objoid, a.attname, d.description FROM pg_description d"
+		" LEFT JOIN pg_attribute a ON a.attrelid = d.objoid AND a.attnum = d.objsubid"
 		" AND d.objsubid <> 0 WHERE d.classoid = 'pg_class'::regclass AND d.objoid = ANY($1::oid[]) AND (d.objsubid = 0 OR NOT a.attisdropped)"
 		" ORDER BY d.objoid, d.objsubid");
 }

@@ -47,23 +47,30 @@ void catalog_types_sql(const struct catalog *k, struct buf *out)
 	if (has_multirange)
 		buf_str(out, " WHEN 'm' THEN (SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid)");
 	buf_str(out, " END, array_to_string(ARRAY(SELECT p.oid FROM used p WHERE p.of = t.oid), ','), e.extname, en.nspname, CASE t.typtype"
-		     " WHEN 'e' THEN (SELECT 'AS ENUM (' || COALESCE(string_agg(quote_literal(l.enumlabel), ', ' ORDER BY l.enumsortorder), '') || ')'"
-		     " FROM pg_enum l WHERE l.enumtypid = t.oid)"
-		     " WHEN 'c' THEN (SELECT 'AS (' || COALESCE((SELECT string_agg(quote_ident(ca.attname) || ' ' || format_type(ca.atttypid, ca.atttypmod) || " COLLATE("ca.attcollation", "ct.typcollation") ", ', ' ORDER BY ca.attnum) FROM pg_attribute ca JOIN pg_type ct ON ct.oid = ca.atttypid"
-																									       " WHERE ca.attrelid = cc.oid AND ca.attnum > 0 AND NOT ca.attisdropped), '') || ')' FROM pg_class cc WHERE cc.oid = t.typrelid AND cc.relkind = 'c')"
-																									       " WHEN 'd' THEN 'AS ' || format_type(t.typbasetype, t.typtypmod) || " COLLATE("t.typcollation", "(SELECT bt.typcollation FROM pg_type bt WHERE bt.oid = t.typbasetype)") " || COALESCE(' DEFAULT ' || pg_get_expr(t.typdefaultbin, 0), '') || CASE WHEN t.typnotnull THEN ' NOT NULL' ELSE '' END"
-																																															" || COALESCE((SELECT string_agg(' CONSTRAINT ' || quote_ident(k.conname) || ' ' || pg_get_constraintdef(k.oid), '' ORDER BY k.conname)"
-																																															" FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c' AND k.convalidated), '')"
-																																															" WHEN 'r' THEN (SELECT 'AS RANGE (SUBTYPE = ' || format_type(r.rngsubtype, -1)"
-																																															" || CASE WHEN o.opcdefault THEN '' ELSE ', SUBTYPE_OPCLASS = ' || quote_ident(opn.nspname) || '.' || quote_ident(o.opcname) END"
-																																															" || COALESCE((SELECT ', COLLATION = ' || quote_ident(cn.nspname) || '.' || quote_ident(co.collname) FROM pg_collation co"
-																																															" JOIN pg_namespace cn ON cn.oid = co.collnamespace JOIN pg_type st ON st.oid = r.rngsubtype"
-																																															" WHERE co.oid = r.rngcollation AND co.oid <> st.typcollation), '')"
-																																															" || COALESCE((SELECT ', SUBTYPE_DIFF = pg_catalog.' || f.proname FROM pg_proc f WHERE f.oid = r.rngsubdiff"
-																																															" AND f.pronamespace = 'pg_catalog'::regnamespace), '')");
+		" WHEN 'e' THEN (SELECT 'AS ENUM (' || COALESCE(string_agg(quote_literal(l.enumlabel), ', ' ORDER BY l.enumsortorder), '') || ')'"
+		" FROM pg_enum l WHERE l.enumtypid = t.oid)"
+		" WHEN 'c' THEN (SELECT 'AS (' || COALESCE((SELECT string_agg(quote_ident(ca.attname) || ' '"
+		" || format_type(ca.atttypid, ca.atttypmod) || ");
+	buf_str(out, COLLATE("ca.attcollation", "ct.typcollation"));
+	buf_str(out, ", ', ' ORDER BY ca.attnum) FROM pg_attribute ca JOIN pg_type ct ON ct.oid = ca.atttypid"
+		" WHERE ca.attrelid = cc.oid AND ca.attnum > 0 AND NOT ca.attisdropped), '') || ')'"
+		" FROM pg_class cc WHERE cc.oid = t.typrelid AND cc.relkind = 'c')"
+		" WHEN 'd' THEN 'AS ' || format_type(t.typbasetype, t.typtypmod) || ");
+	buf_str(out, COLLATE("t.typcollation", "(SELECT bt.typcollation FROM pg_type bt WHERE bt.oid = t.typbasetype)"));
+	buf_str(out, " || COALESCE(' DEFAULT ' || pg_get_expr(t.typdefaultbin, 0), '') || CASE WHEN t.typnotnull THEN ' NOT NULL' ELSE '' END"
+		" || COALESCE((SELECT string_agg(' CONSTRAINT ' || quote_ident(k.conname) || ' ' || pg_get_constraintdef(k.oid), '' ORDER BY k.conname)"
+		" FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c' AND k.convalidated), '')"
+		" WHEN 'r' THEN (SELECT 'AS RANGE (SUBTYPE = ' || format_type(r.rngsubtype, -1)"
+		" || CASE WHEN o.opcdefault THEN '' ELSE ', SUBTYPE_OPCLASS = ' || quote_ident(opn.nspname) || '.' || quote_ident(o.opcname) END"
+		" || COALESCE((SELECT ', COLLATION = ' || quote_ident(cn.nspname) || '.' || quote_ident(co.collname) FROM pg_collation co"
+		" JOIN pg_namespace cn ON cn.oid = co.collnamespace JOIN pg_type st ON st.oid = r.rngsubtype"
+		" WHERE co.oid = r.rngcollation AND co.oid <> st.typcollation), '')"
+		" || COALESCE((SELECT ', SUBTYPE_DIFF = pg_catalog.' || f.proname FROM pg_proc f WHERE f.oid = r.rngsubdiff"
+		" AND f.pronamespace = 'pg_catalog'::regnamespace), '')");
 	if (has_multirange)
 		buf_str(out, MULTIRANGE);
-	buf_str(out, " || ')' FROM pg_range r JOIN pg_opclass o ON o.oid = r.rngsubopc JOIN pg_namespace opn ON opn.oid = o.opcnamespace WHERE r.rngtypid = t.oid)"
+	buf_str(out, " || ')' FROM pg_range r JOIN pg_opclass o ON o.oid = r.rngsubopc JOIN pg_namespace opn ON opn.oid = o.opcnamespace"
+		" WHERE r.rngtypid = t.oid)"
 		" END FROM (SELECT DISTINCT u.oid FROM used u) u JOIN pg_type t ON t.oid = u.oid JOIN pg_namespace n ON n.oid = t.typnamespace"
 		" LEFT JOIN pg_depend d ON d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'"
 		" LEFT JOIN pg_extension e ON e.oid = d.refobjid LEFT JOIN pg_namespace en ON en.oid = e.extnamespace WHERE n.nspname <> 'pg_catalog'");

@@ -18,7 +18,8 @@
 		{ "database", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0, "Database name." }, \
 		{ "user", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0, "Role to connect as." }, \
 		{ "password", DMSR_OPT_STRING, DMSR_OPT_SECRET, NULL, NULL, 0, 0, "Its password." }, \
-		{ "sslmode", DMSR_OPT_ENUM, 0, "prefer", "disable|allow|prefer|require|verify-ca|verify-full", 0, 0, "TLS; verify-full is the one to use off the local machine." }, \
+		{ "sslmode", DMSR_OPT_ENUM, 0, "prefer", "disable|allow|prefer|require|verify-ca|verify-full", 0, 0, \
+			"TLS; verify-full is the one to use off the local machine." }, \
 		{ "sslrootcert", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "File with the certificates to trust, for verify-ca and verify-full." }, \
 	{ \
 		"connect_timeout", DMSR_OPT_DURATION, 0, "10s", NULL, 100, 600000, "Limit for name, connection, TLS and login together." \
@@ -81,14 +82,16 @@ struct pgconn_pipeline {
 int pgconn_pipeline_enter(struct pgconn *c, const struct pgconn_pipeline *p);
 int pgconn_pipeline_prepare(struct pgconn *c, uint64_t tag, const char *name, const char *sql, int ntypes, const Oid *types);
 int pgconn_pipeline_send(struct pgconn *c, uint64_t tag, const char *name, int nparams, const char *const *values, const int *lens, const int *formats);
-int pgconn_pipeline_sql(struct pgconn *c, uint64_t tag, const char *sql, int nparams, const Oid *types, const char *const *values, const int *lens, const int *formats);
+int pgconn_pipeline_sql(struct pgconn *c, uint64_t tag, const char *sql, int nparams, const Oid *types,
+	const char *const *values, const int *lens, const int *formats);
 int pgconn_pipeline_sync(struct pgconn *c, uint64_t tag);
 int pgconn_pipeline_flush(struct pgconn *c);            /* offers the kernel what was collected; asks the server for nothing */
 size_t pgconn_pipeline_waiting(const struct pgconn *c); /* statements and syncs that are not answered */
 int pgconn_pipeline_leave(struct pgconn *c);            /* when nothing is outstanding: READY again */
 
 /* errors.c: SQLSTATE and libpq messages -> err. Never holds a password. role: "source" or "target" (ids are "source.auth", "target.constraint" ...). Classes:
- * 08*, 57P01-3, 53300, 55006 (slot in use), 40001, 40P01: retriable; 28*: auth; 23*: <role>.constraint; 22*, 42804: <role>.data; 42501: <role>.privilege; 53100: <role>.disk-full ... */
+ * 08*, 57P01-3, 53300, 55006 (slot in use), 40001, 40P01: retriable; 28*: auth; 23*: <role>.constraint; 22*, 42804: <role>.data;
+ * 42501: <role>.privilege; 53100: <role>.disk-full ... */
 int pgerr_from_result(struct err *e, const struct pgconn *c, const PGresult *res);
 int pgerr_from_conn(struct err *e, const struct pgconn *c, const char *doing);
 

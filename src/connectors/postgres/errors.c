@@ -136,7 +136,8 @@ static void hint_for(struct err *e, const struct class *k, const char *state)
 {
 	if (!strcmp(k->id, "auth"))
 		err_hint(e, "check user and password, and the server's pg_hba.conf%s",
-			state && !strncmp(state, "28000", 5) ? " (it needs a line for this user, database and address; replication connections match the database's own name)" : "");
+			state && !strncmp(state, "28000", 5) ?
+				" (it needs a line for this user, database and address; replication connections match the database's own name)" : "");
 	else if (!strcmp(k->id, "tls"))
 		err_hint(e, "check sslmode and sslrootcert, and that host is the name in the server's certificate");
 	else if (!strcmp(k->id, "unreachable"))

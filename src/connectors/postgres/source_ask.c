@@ -1,5 +1,6 @@
-/* source_ask: the stream speaks of a table, or of a column, that our reading of the catalog does not know: it came later. In comes the table's oid; out goes, in
- * source.rels, what the catalog says of it now (types' names, defaults, ddl), and the decoder goes on. No answer is no harm: the wire tells the rest.
+/* source_ask: the stream speaks of a table, or of a column, that our reading of the catalog does not know: it came later. In comes the table's oid;
+ * out goes, in source.rels, what the catalog says of it now (types' names, defaults, ddl), and the decoder goes on. No answer is no harm: the wire
+ * tells the rest.
  *
  * The SQL connection is shared with source_watch: whoever finds it busy is called when it is free. */
 #include "source_int.h"
@@ -62,7 +63,8 @@ void source_ask_on(struct source *s)
 	if (!s->asked || s->asked_is_sent || !s->sql || !pgconn_is_ready(s->sql))
 		return;
 	s->asked_is_sent = true;
-	snprintf(sql, sizeof sql, "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c, pg_catalog.pg_namespace n WHERE c.oid = %u AND n.oid = c.relnamespace",
+	snprintf(sql, sizeof sql, "SELECT n.nspname, c.relname"
+		" FROM pg_catalog.pg_class c, pg_catalog.pg_namespace n WHERE c.oid = %u AND n.oid = c.relnamespace",
 		s->asked);
 	pgconn_query(s->sql, sql, on_name, s);
 }

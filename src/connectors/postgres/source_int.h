@@ -9,6 +9,7 @@
 #include "catalog.h"
 #include "conn.h"
 #include "pgoutput.h"
+#include "source.h"
 
 enum source_phase {
 	SOURCE_IDLE,            /* opened */
@@ -99,10 +100,6 @@ struct source {
 	struct err failure;
 	bool tell_failed, tell_finished, tell_stopped;
 };
-
-extern const struct dmsr_option pgsource_options[];
-extern const struct dmsr_source pgsource;
-extern const struct dmsr_probe pgsource_probe;
 
 /* ---- source.c ---- */
 /* The one setter. */

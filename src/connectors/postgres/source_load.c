@@ -1,5 +1,5 @@
-/* source_load: the rows that are there already. In comes a snapshot (or none: a full load alone takes its own); out go, a table at a time and the largest first,
- * OP_LOAD_BEGIN, batches of OP_ROWS as COPY gave them, OP_LOAD_END; after the last table OP_LOAD_DONE; then source_stream, or the end.
+/* source_load: the rows that are there already. In comes a snapshot (or none: a full load alone takes its own); out go, a table at a time and the
+ * largest first, OP_LOAD_BEGIN, batches of OP_ROWS as COPY gave them, OP_LOAD_END; after the last table OP_LOAD_DONE; then source_stream, or the end.
  *
  * One connection, one REPEATABLE READ transaction. When the host is full COPY is not read; a table is begun only when the host takes what was there before. */
 #include "source_int.h"
@@ -40,7 +40,15 @@ static struct batch *load_batch(const struct load *l)
 static void report(struct source *s, bool done)
 {
 	struct load *l = s->load;
-	const struct dmsr_load_progress p = { .schema = l->rel->schema, .name = l->rel->name, .rows = l->nrows, .bytes = l->nbytes, .rows_total = l->rel->rows_estimate, .bytes_total = l->rel->bytes_estimate, .done = done };
+	const struct dmsr_load_progress p = {
+		.schema = l->rel->schema,
+		.name = l->rel->name,
+		.rows = l->nrows,
+		.bytes = l->nbytes,
+		.rows_total = l->rel->rows_estimate,
+		.bytes_total = l->rel->bytes_estimate,
+		.done = done,
+	};
 	s->host.progress(s->host.ctx, &p);
 }
 
@@ -314,7 +322,8 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 	}
 	take_tables(s, rels, n);
 	if (!s->nrels) {
-		source_fail_because(s, DMSR_ENOTFOUND, "source.no-tables", "check tables.include and tables.exclude, and that the role may see the tables' schemas",
+		source_fail_because(s, DMSR_ENOTFOUND, "source.no-tables",
+			"check tables.include and tables.exclude, and that the role may see the tables' schemas",
 			"no table of %s matches the job's patterns", pgconn_describe(s->loader));
 		return;
 	}
@@ -346,7 +355,8 @@ static void on_begun(void *arg, const PGresult *res, const struct err *e)
 		source_fail(s, e);
 		return;
 	}
-	pgconn_query(s->loader, "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END", on_label, s);
+	pgconn_query(s->loader, "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
+		" ELSE pg_catalog.pg_current_wal_lsn() END", on_label, s);
 }
 
 static void on_loader_ready(void *ctx)

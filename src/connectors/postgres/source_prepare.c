@@ -75,7 +75,8 @@ static void on_published_tables(void *arg, const PGresult *res, const struct err
 	}
 	for (int i = 0; i < PQntuples(res); i++)
 		if (!PQgetisnull(res, i, 2)) {
-			source_fail_because(s, DMSR_EINVAL, "publication.filtered", "use a publication without row filters and column lists; the job's own filters do the same",
+			source_fail_because(s, DMSR_EINVAL, "publication.filtered",
+				"use a publication without row filters and column lists; the job's own filters do the same",
 				"publication \"%s\" publishes only a part of table %s.%s", s->publication, PQgetvalue(res, i, 0),
 				PQgetvalue(res, i, 1));
 			return;
@@ -90,20 +91,22 @@ static void on_published_tables(void *arg, const PGresult *res, const struct err
 	else if (own && !strncmp(own, "own ", 4))
 		pgconn_query(s->sql, buf_cstr(&sql), on_publication_changed, s);
 	else
-		source_fail_because(s, DMSR_EINVAL, "publication.incomplete", sql.len < 500 ? buf_cstr(&sql) : "add the tables with ALTER PUBLICATION ... ADD TABLE",
+		source_fail_because(s, DMSR_EINVAL, "publication.incomplete",
+			sql.len < 500 ? buf_cstr(&sql) : "add the tables with ALTER PUBLICATION ... ADD TABLE",
 			"publication \"%s\" does not hold all of the job's tables: %zu are missing", s->publication, n);
 	buf_fini(&sql);
 }
 
 static void ask_published_tables(struct source *s)
 {
+	static const char whole[] = "SELECT schemaname, tablename, NULL FROM pg_catalog.pg_publication_tables WHERE pubname = $1";
+	static const char parts[] = "SELECT t.schemaname, t.tablename, CASE WHEN t.rowfilter IS NOT NULL OR EXISTS ("
+		"SELECT 1 FROM pg_catalog.pg_publication_rel r, pg_catalog.pg_publication p"
+		" WHERE p.pubname = t.pubname AND r.prpubid = p.oid AND r.prattrs IS NOT NULL"
+		" AND r.prrelid = pg_catalog.format('%I.%I', t.schemaname, t.tablename)::pg_catalog.regclass) THEN 1 END"
+		" FROM pg_catalog.pg_publication_tables t WHERE t.pubname = $1";
 	const char *values[] = { s->publication };
-	const char *sql = s->version >= 150000 ? "SELECT t.schemaname, t.tablename, CASE WHEN t.rowfilter IS NOT NULL OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r, pg_catalog.pg_publication p"
-						 " WHERE p.pubname = t.pubname AND r.prpubid = p.oid AND r.prattrs IS NOT NULL"
-						 " AND r.prrelid = pg_catalog.format('%I.%I', t.schemaname, t.tablename)::pg_catalog.regclass) THEN 1 END"
-						 " FROM pg_catalog.pg_publication_tables t WHERE t.pubname = $1" :
-						 "SELECT schemaname, tablename, NULL FROM pg_catalog.pg_publication_tables WHERE pubname = $1";
-	pgconn_query_params(s->sql, sql, 1, values, on_published_tables, s);
+	pgconn_query_params(s->sql, s->version >= 150000 ? parts : whole, 1, values, on_published_tables, s);
 }
 
 static void publication_noted(struct source *s)
@@ -133,7 +136,8 @@ static void adopt_publication(struct source *s)
 
 static void publication_gone(struct source *s)
 {
-	source_fail_because(s, DMSR_EFATAL, "publication.lost", "changes since then cannot be read: delete the job, and make it anew so that the tables are loaded again",
+	source_fail_because(s, DMSR_EFATAL, "publication.lost",
+		"changes since then cannot be read: delete the job, and make it anew so that the tables are loaded again",
 		"publication \"%s\" was dropped", s->publication);
 }
 
@@ -166,8 +170,8 @@ static void on_publication(void *arg, const PGresult *res, const struct err *e)
 static void look_at_publication(struct source *s)
 {
 	const char *values[] = { s->publication };
-	pgconn_query_params(s->sql, "SELECT pg_catalog.concat(pubinsert, pubupdate, pubdelete, pubtruncate) FROM pg_catalog.pg_publication WHERE pubname = $1", 1, values,
-		on_publication, s);
+	pgconn_query_params(s->sql, "SELECT pg_catalog.concat(pubinsert, pubupdate, pubdelete, pubtruncate)"
+		" FROM pg_catalog.pg_publication WHERE pubname = $1", 1, values, on_publication, s);
 }
 
 /* ---- the tables ---- */
@@ -213,7 +217,8 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 	s->rels = rels;
 	s->nrels = n;
 	if (!n) {
-		source_fail_because(s, DMSR_ENOTFOUND, "source.no-tables", "check tables.include and tables.exclude, and that the role may see the tables' schemas",
+		source_fail_because(s, DMSR_ENOTFOUND, "source.no-tables",
+			"check tables.include and tables.exclude, and that the role may see the tables' schemas",
 			"no table of %s matches the job's patterns", pgconn_describe(s->sql));
 		return;
 	}
@@ -291,7 +296,8 @@ static void on_facts(void *arg, const PGresult *res, const struct err *e)
 		source_fail_because(s, DMSR_EINVAL, "source.wal-level", "ALTER SYSTEM SET wal_level = 'logical'; then restart the server",
 			"%s: wal_level is %s, and changes can only be read at logical", pgconn_describe(s->sql), PQgetvalue(res, 0, 0));
 	} else if (PQgetvalue(res, 0, 1)[0] == 't') {
-		source_fail_because(s, DMSR_EINVAL, "source.standby", "name the primary as the source's host", "%s is a standby: publication and slot cannot be made there",
+		source_fail_because(s, DMSR_EINVAL, "source.standby", "name the primary as the source's host",
+			"%s is a standby: publication and slot cannot be made there",
 			pgconn_describe(s->sql));
 	} else {
 		s->repl = source_connect(s, PGCONN_REPLICATION, on_repl_ready);
@@ -326,11 +332,13 @@ static uint64_t switch_point(const char *history, uint32_t since)
 
 static void refuse_timeline(struct source *s, uint32_t was, uint64_t end)
 {
+	static const char is_past[] = "what was read past that point is not on this server: delete the job, and make it anew "
+		"so that the tables are loaded again";
+	static const char may_follow[] = "if this is the promoted standby of the same data and no write was lost, set follow_failover on the source; "
+		"else delete the job and make it anew";
 	char at[24];
-	source_fail_because(s, DMSR_EFATAL, "server.timeline",
-		s->opt.follow_failover ? "what was read past that point is not on this server: delete the job, and make it anew so that the tables are loaded again" : "if this is the promoted standby of the same data and no write was lost, set follow_failover on the source; else delete the job and make it anew",
-		"%s has gone from timeline %u to %u%s%s", pgconn_describe(s->sql), was, s->timeline, end ? ", branching off at " : "",
-		end ? lsn_format(end, at) : "");
+	source_fail_because(s, DMSR_EFATAL, "server.timeline", s->opt.follow_failover ? is_past : may_follow, "%s has gone from timeline %u to %u%s%s",
+		pgconn_describe(s->sql), was, s->timeline, end ? ", branching off at " : "", end ? lsn_format(end, at) : "");
 }
 
 static void on_history(void *arg, const PGresult *res, const struct err *e)
@@ -369,7 +377,8 @@ static void on_identity(void *arg, const PGresult *res, const struct err *e)
 	if (slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &note)) {
 		source_fail_because(s, DMSR_EFATAL, "position.unknown", "delete the job and make it anew", "the record of the job's slot cannot be read");
 	} else if ((note.is_made && note.system != s->system) || (s->from.kind && s->from.server != s->system)) {
-		source_fail_because(s, DMSR_EFATAL, "server.changed", "point the source at the server that the job began with, or delete the job and make it anew",
+		source_fail_because(s, DMSR_EFATAL, "server.changed",
+			"point the source at the server that the job began with, or delete the job and make it anew",
 			"%s is another server (system identifier %llu) than the one the job began with (%llu)", pgconn_describe(s->sql),
 			(unsigned long long)s->system, (unsigned long long)(note.is_made ? note.system : s->from.server));
 	} else if (note.is_made && note.timeline != s->timeline) {

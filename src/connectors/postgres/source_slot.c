@@ -156,7 +156,8 @@ static void fail_to_make(struct source *s, const struct err *e)
 {
 	struct err out = *e;
 	if (!strcmp(e->id, "source.limit"))
-		err_hint(&out, "drop unused slots (SELECT slot_name FROM pg_replication_slots WHERE NOT active), or raise max_replication_slots and restart the server; "
+		err_hint(&out, "drop unused slots (SELECT slot_name FROM pg_replication_slots WHERE NOT active), or "
+			"raise max_replication_slots and restart the server; "
 			"while tables are loaded one more slot may be needed");
 	source_fail(s, &out);
 }
@@ -260,7 +261,8 @@ static void on_first_look(void *arg, const PGresult *res, const struct err *e)
 	else if (!PQntuples(res))
 		note_intent(s);
 	else if (!begun)
-		source_fail_because(s, DMSR_EEXIST, "slot.exists", "drop it if nobody needs it (SELECT pg_drop_replication_slot('...')), or set the option slot to another name",
+		source_fail_because(s, DMSR_EEXIST, "slot.exists",
+			"drop it if nobody needs it (SELECT pg_drop_replication_slot('...')), or set the option slot to another name",
 			"a replication slot \"%s\" is there already and was not made by this job", s->slot);
 	else if (column(res, SLOT_PID))
 		slot_in_use(s, column(res, SLOT_PID));

@@ -38,17 +38,22 @@ static void on_slot(void *arg, const PGresult *res, const struct err *e)
 	if (!is_lost)
 		source_ask_on(s);
 	else if (s->phase == SOURCE_LOADING || s->phase == SOURCE_STREAMING)
-		source_fail_because(s, DMSR_EFATAL, "slot.lost", "raise max_slot_wal_keep_size, delete the job, and make it anew so that the tables are loaded again",
+		source_fail_because(s, DMSR_EFATAL, "slot.lost",
+			"raise max_slot_wal_keep_size, delete the job, and make it anew so that the tables are loaded again",
 			"replication slot \"%s\" of %s was invalidated by the server: it had to keep more WAL than max_slot_wal_keep_size allows", s->slot,
 			pgconn_describe(s->sql));
 }
 
 static void ask(struct source *s)
 {
+#define WATCH(safe, status) "SELECT pg_catalog.pg_current_wal_lsn()," \
+	" pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)::pg_catalog.int8, " safe ", " status \
+	" FROM pg_catalog.pg_replication_slots WHERE slot_name = $1"
+	static const char since_13[] = WATCH("safe_wal_size", "coalesce(wal_status, 'lost')");
+	static const char before[] = WATCH("NULL::pg_catalog.int8", "CASE WHEN active THEN 'active' ELSE 'inactive' END");
+#undef WATCH
 	const char *values[] = { s->slot };
-#define WATCH_COLUMNS "SELECT pg_catalog.pg_current_wal_lsn(), pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)::pg_catalog.int8, "
-#define WATCH_FROM " FROM pg_catalog.pg_replication_slots WHERE slot_name = $1"
-	pgconn_query_params(s->sql, s->version >= 130000 ? WATCH_COLUMNS "safe_wal_size, coalesce(wal_status, 'lost')" WATCH_FROM : WATCH_COLUMNS "NULL::pg_catalog.int8, CASE WHEN active THEN 'active' ELSE 'inactive' END" WATCH_FROM, 1, values, on_slot, s);
+	pgconn_query_params(s->sql, s->version >= 130000 ? since_13 : before, 1, values, on_slot, s);
 }
 
 static void on_ready(void *ctx)
