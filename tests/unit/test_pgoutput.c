@@ -280,7 +280,12 @@ static void messages_outside_of_transactions_have_their_own_position(void **stat
 /* ---- relations -------------------------------------------------------------------------------------------------- */
 static void column(struct relation_builder *b, const char *name, const char *native, uint32_t oid, enum logical_type type, int flags, int key)
 {
-	relation_build_column(b, &(struct column){ .name = name, .native_type = native, .type_id = oid, .typmod = -1, .type = (uint8_t)type, .flags = (uint8_t)flags, .key_pos = (uint16_t)key });
+	struct column c = { .name = name, .native_type = native, .type_id = oid, .typmod = -1 };
+	c.type = (uint8_t)type;
+	c.flags = (uint8_t)flags;
+	c.key_pos = (uint16_t)key;
+	c.dflt = type == TYPE_ENUM ? "'ok'::public.mood" : NULL;
+	relation_build_column(b, &c);
 }
 
 static struct relation *described_t(void)
@@ -290,7 +295,7 @@ static struct relation *described_t(void)
 	column(b, "g0", "integer", 23, TYPE_INT32, COLUMN_GENERATED | COLUMN_NULLABLE, 0);
 	column(b, "id", "integer", 23, TYPE_INT32, 0, 1);
 	column(b, "g1", "integer", 23, TYPE_INT32, COLUMN_GENERATED | COLUMN_NULLABLE, 0);
-	relation_build_column(b, &(struct column){ .name = "v", .native_type = "public.mood", .type_id = 20001, .typmod = -1, .type = TYPE_ENUM, .dflt = "'ok'::public.mood", .flags = COLUMN_NULLABLE });
+	column(b, "v", "public.mood", 20001, TYPE_ENUM, COLUMN_NULLABLE, 0);
 	column(b, "g2", "text", 25, TYPE_TEXT, COLUMN_GENERATED | COLUMN_NULLABLE, 0);
 	relation_build_ddl(b, DDL_BEFORE_TABLE, "enum", "public.mood", "create type public.mood as enum ('ok')");
 	relation_build_ddl(b, DDL_AFTER_LOAD, "index", "public.t_v", "create index t_v on public.t (v)");
