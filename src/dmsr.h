@@ -224,7 +224,8 @@ struct dmsr_streamer_host {
 	struct dmsr_env env;
 	const struct dmsr_log *log;             /* NULL: none offered */
 	void (*ready)(void *ctx);               /* after start() */
-	/* Exactly once a produced token, in any order: the batch no longer depends on the source. e: it will not be; the job must start over from the ledger. */
+	/* Exactly once a produced token, in any order: the batch no longer depends on the source. e: it will not be; the job must start
+	 * over from the ledger. */
 	void (*delivered)(void *ctx, uint64_t token, const struct err *e);
 	void (*resume)(void *ctx);              /* produce said AGAIN; there is room now */
 	void (*failed)(void *ctx, const struct err *e);
@@ -286,7 +287,8 @@ struct dmsr_plugin {
 	uint32_t size;                          /* sizeof(struct dmsr_plugin) */
 	const char *name;                       /* [a-z][a-z0-9-]{0,30} */
 	const char *summary;                    /* one line */
-	const struct dmsr_option *source_options, *target_options, *streamer_options, *transform_options, *codec_options; /* each ends with name NULL; NULL: none */
+	/* each ends with name NULL; NULL: none */
+	const struct dmsr_option *source_options, *target_options, *streamer_options, *transform_options, *codec_options;
 	const struct dmsr_source *source;
 	const struct dmsr_target *target;
 	const struct dmsr_streamer *streamer;

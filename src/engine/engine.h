@@ -31,13 +31,17 @@ enum engine_verb { ENGINE_START, ENGINE_PAUSE, ENGINE_RESUME, ENGINE_STOP, ENGIN
 
 /* spec: borrowed. Durable before done. result: the job (as engine_job) or, dry run, {"valid","checks":[...],"plan":...}. */
 void engine_create(struct engine *g, const json_t *spec, bool dry_run, const struct engine_call *call);
-void engine_replace(struct engine *g, const char *name, const json_t *spec, const struct engine_call *call);  /* PUT: creates when absent (result has "created":true beside the job) */
+/* PUT: creates when absent (result has "created":true beside the job) */
+void engine_replace(struct engine *g, const char *name, const json_t *spec, const struct engine_call *call);
 void engine_patch(struct engine *g, const char *name, const json_t *merge_patch, const struct engine_call *call);
-/* Drops slot and publication unless keep_source; result {"left":[statements a person may run]}. Retried in the background while the server is away: result {"pending":true}. */
+/* Drops slot and publication unless keep_source; result {"left":[statements a person may run]}. Retried in the background while the server is
+ * away: result {"pending":true}. */
 void engine_delete(struct engine *g, const char *name, bool keep_source, bool force, const struct engine_call *call);
-void engine_command(struct engine *g, const char *name, enum engine_verb verb, bool force, const struct engine_call *call); /* result {"state","desired_state"}; job.invalid-transition with allowed[] in errors */
+/* result {"state","desired_state"}; job.invalid-transition with allowed[] in errors */
+void engine_command(struct engine *g, const char *name, enum engine_verb verb, bool force, const struct engine_call *call);
 void engine_validate(struct engine *g, const json_t *spec, const struct engine_call *call); /* {"valid","errors":[],"checks":[]} */
-void engine_check(struct engine *g, const json_t *connection, const struct engine_call *call); /* {"connector","role":"source"|"target",...options} -> {"ok","checks":[]} */
+/* {"connector","role":"source"|"target",...options} -> {"ok","checks":[]} */
+void engine_check(struct engine *g, const json_t *connection, const struct engine_call *call);
 void engine_discover(struct engine *g, const json_t *connection, const struct engine_call *call); /* {"tables":[...]} */
 void engine_positions_set(struct engine *g, const char *name, const json_t *body /* NULL: forget */, const struct engine_call *call); /* stopped jobs only */
 void engine_errors(struct engine *g, const char *name, int64_t after, int limit, const struct engine_call *call);   /* {"items":[],"next"} dead letters */
@@ -46,7 +50,8 @@ void engine_events(struct engine *g, const char *name /* NULL: the daemon's */, 
 
 /* Views, at once. NULL: no such job. */
 json_t *engine_jobs(struct engine *g, const char *after, int limit, const char *state, bool status, char **next /* heap, or NULL */);
-json_t *engine_job(struct engine *g, const char *name_or_uid, int64_t *generation);     /* what PUT takes back, + uid, state, desired_state, stop_reason, error, generation, created_at, updated_at, managed_by */
+/* what PUT takes back, + uid, state, desired_state, stop_reason, error, generation, created_at, updated_at, managed_by */
+json_t *engine_job(struct engine *g, const char *name_or_uid, int64_t *generation);
 json_t *engine_job_status(struct engine *g, const char *name);
 json_t *engine_job_tables(struct engine *g, const char *name);
 json_t *engine_job_positions(struct engine *g, const char *name);

@@ -88,7 +88,8 @@ int ledger_received(struct ledger *l, const struct position *end, size_t bytes, 
 		return err_hint(e, "the source's server was replaced: delete the job and make it anew, so that the tables are loaded again");
 	}
 	if (!position_is_none(end) && position_compare(end, have) < 0)
-		return err_set(e, DMSR_EFATAL, "position.backwards", "the source went back from %s to %s", position_format(have, was), position_format(end, is));
+		return err_set(e, DMSR_EFATAL, "position.backwards", "the source went back from %s to %s", position_format(have, was),
+			position_format(end, is));
 	if (l->received.token - l->delivered.token == l->cap)
 		grow(l);
 	*token = l->received.token + 1;

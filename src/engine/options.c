@@ -244,7 +244,8 @@ static void parse_secret(struct parse *p, const struct dmsr_option *o, const jso
 	} else if (json_is_string(v)) {
 		const char *s = text_of(p, v);
 		if (s && !strcmp(s, "***"))
-			problem_add(p->problems, "secret", NULL, p->pointer, "\"***\" stands for a value that was hidden: give the value or {\"$secret\": \"name\"}");
+			problem_add(p->problems, "secret", NULL, p->pointer,
+				"\"***\" stands for a value that was hidden: give the value or {\"$secret\": \"name\"}");
 		else if (s)
 			settings_put_str(p->out, o->name, s);
 	} else {

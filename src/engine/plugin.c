@@ -32,7 +32,8 @@ static int check_kind(const struct dmsr_plugin *p, struct err *e)
 {
 	if (!p->source && !p->target && !p->streamer && !p->transform && !p->codec)
 		return err_set(e, DMSR_EINVAL, "plugin.kind", "plugin %s is nothing: no source, target, streamer, transform or codec", p->name);
-	if ((p->source && !p->source_options) || (p->target && !p->target_options) || (p->streamer && !p->streamer_options) || (p->transform && !p->transform_options) || (p->codec && !p->codec_options))
+	if ((p->source && !p->source_options) || (p->target && !p->target_options) || (p->streamer && !p->streamer_options) ||
+		(p->transform && !p->transform_options) || (p->codec && !p->codec_options))
 		return err_set(e, DMSR_EINVAL, "plugin.kind", "plugin %s has a role without a table of options", p->name);
 	return 0;
 }
@@ -49,7 +50,8 @@ static int check(const struct plugins *ps, const struct dmsr_plugin *p, struct e
 		return e ? e->code : DMSR_EINVAL;
 	for (size_t i = 0; i < ps->n; i++)
 		if (!strcmp(ps->entries[i].plugin->name, p->name))
-			return err_set(e, DMSR_EEXIST, "plugin.duplicate", "there is a plugin %s already (%s)", p->name, plugins_origin(ps, ps->entries[i].plugin));
+			return err_set(e, DMSR_EEXIST, "plugin.duplicate", "there is a plugin %s already (%s)", p->name,
+				plugins_origin(ps, ps->entries[i].plugin));
 	return check_kind(p, e);
 }
 

@@ -6,8 +6,8 @@
 struct plugins;
 struct plugins *plugins_new(void);              /* the built-in ones */
 void plugins_free(struct plugins *p);           /* dlclose; no instance may live */
-/* Loads every *.so of dir (regular files, by name). Each failure is its own err through on_error ("plugin.abi", "plugin.size", "plugin.symbol", "plugin.name", "plugin.duplicate",
- * "plugin.kind", "plugin.load"), the others go on. A missing dir is no error. Returns how many were loaded. */
+/* Loads every *.so of dir (regular files, by name). Each failure is its own err through on_error ("plugin.abi", "plugin.size", "plugin.symbol",
+ * "plugin.name", "plugin.duplicate", "plugin.kind", "plugin.load"), the others go on. A missing dir is no error. Returns how many were loaded. */
 int plugins_load_dir(struct plugins *p, const char *dir, void (*on_error)(void *arg, const char *path, const struct err *e), void *arg);
 int plugins_add(struct plugins *p, const struct dmsr_plugin *plugin, struct err *e); /* checked like a loaded one; for tests */
 enum plugin_role { PLUGIN_SOURCE,

@@ -37,7 +37,8 @@ static void check_secret(const char *name, const json_t *source, problems *p)
 		return;
 	}
 	if (!is_good_source(kind, json_object_get(source, kind)))
-		problem_add(p, "pattern", NULL, at, "must be {\"file\": an absolute path}, {\"env\": a variable's name} or {\"credential\": a file name without a slash}");
+		problem_add(p, "pattern", NULL, at,
+			"must be {\"file\": an absolute path}, {\"env\": a variable's name} or {\"credential\": a file name without a slash}");
 }
 
 struct secrets *secrets_new(const json_t *config_secrets, problems *p)

@@ -30,9 +30,11 @@ void store_job_put(struct store *s, const struct store_job *j, store_done *done,
 void store_job_delete(struct store *s, const char *uid, store_done *done, void *arg); /* and all that belongs to it */
 int store_each_job(struct store *s, int (*fn)(void *arg, const struct store_job *j), void *arg, struct err *e); /* blocks; at start */
 
-/* Small texts of a job by (kind, key): "position"/"delivered", "position"/<target>, "note"/<key>, "load"/<schema.table quoted>, "flag"/<name>, "count"/<table> ... value NULL deletes. */
+/* Small texts of a job by (kind, key): "position"/"delivered", "position"/<target>, "note"/<key>, "load"/<schema.table quoted>,
+ * "flag"/<name>, "count"/<table> ... value NULL deletes. */
 void store_put(struct store *s, const char *uid, const char *kind, const char *key, const char *value, store_done *done, void *arg);
-int store_each(struct store *s, const char *uid, const char *kind, int (*fn)(void *arg, const char *key, const char *value), void *arg, struct err *e); /* blocks; at start of the daemon only */
+/* blocks; at start of the daemon only */
+int store_each(struct store *s, const char *uid, const char *kind, int (*fn)(void *arg, const char *key, const char *value), void *arg, struct err *e);
 /* The same, answered on the loop: for a job started while others run. rows borrowed. */
 struct store_kv { const char *kind, *key, *value; };
 void store_load(struct store *s, const char *uid, void (*done)(void *arg, const struct store_kv *rows, size_t n, const struct err *e), void *arg);
@@ -54,7 +56,8 @@ void store_events(struct store *s, const char *uid, int64_t after_id, int limit,
 	void (*done)(void *arg, const struct store_event *rows, size_t n, const struct err *e), void *arg);
 
 /* Idempotency keys: kept 24 h. get answers on the loop: hash/reply NULL when unknown. */
-void store_idem_get(struct store *s, const char *key, void (*done)(void *arg, const char *request_hash, int status, const char *reply, const struct err *e), void *arg);
+void store_idem_get(struct store *s, const char *key,
+	void (*done)(void *arg, const char *request_hash, int status, const char *reply, const struct err *e), void *arg);
 void store_idem_put(struct store *s, const char *key, const char *request_hash, int status, const char *reply, store_done *done, void *arg);
 
 /* A job's log for the embedded streamer. Its first/last are read before done. Freed by store_log_close, after which no callback comes. */

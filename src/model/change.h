@@ -26,7 +26,10 @@ enum change_flags {
 	CHANGE_TRANSACTIONAL = 16,         /* message: part of the transaction */
 };
 
-enum rows_format { ROWS_COPY_TEXT = 1 /* PostgreSQL's COPY text: tab, \N, backslash escapes, one line a row */, ROWS_COPY_BINARY /* its COPY binary, tuples only: no header, no trailer */ };
+enum rows_format {
+	ROWS_COPY_TEXT = 1, /* PostgreSQL's COPY text: tab, \N, backslash escapes, one line a row */
+	ROWS_COPY_BINARY,   /* its COPY binary, tuples only: no header, no trailer */
+};
 /* Rows hold every column of the relation in its order, or every column that is not COLUMN_GENERATED (COPY leaves those out): then those are UNCHANGED. */
 
 /* What all changes of one transaction share. For the load: xid 0, lsn the snapshot's position. */

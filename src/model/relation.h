@@ -40,7 +40,9 @@ struct column {
 enum ddl_phase { DDL_BEFORE_TABLE = 0, DDL_AFTER_LOAD, DDL_AFTER_ALL /* foreign keys: when every table is loaded */ };
 struct ddl {
 	uint8_t phase;                 /* enum ddl_phase */
-	const char *kind;              /* "schema" "extension" "enum" "domain" "composite" "range" "sequence" "primary-key" "unique" "check" "exclude" "index" "foreign-key" "default" "identity" "setval" "comment" ... */
+	/* "schema" "extension" "enum" "domain" "composite" "range" "sequence" "primary-key" "unique" "check" "exclude" "index" "foreign-key"
+	 * "default" "identity" "setval" "comment" ... */
+	const char *kind;
 	const char *name;              /* of the object, for messages and for "is it there": qualified, unquoted */
 	const char *sql;               /* one statement, without a semicolon at the end */
 };

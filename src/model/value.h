@@ -8,11 +8,14 @@
  *   bool t f | integers and numeric: plain decimal, NaN Infinity -Infinity | floats: shortest exact | date 2026-01-31, with " BC" behind, infinity -infinity
  *   time 10:00:00.123456 (24:00:00 is valid) | timetz 10:00:00+02 | timestamp 2026-01-31 10:00:00.123456 | timestamptz the same with +00 (offset hh[:mm[:ss]])
  *   interval "1 year 2 mons 3 days 04:05:06.7" | bytes \x0a1b | uuid, json, xml, inet ...: their text | bit 0101 | array {1,NULL,"a b"} with optional bounds
- *   [0:1]={..} (element delimiter: comma; box: semicolon) | composite (1,"a b",) | range [1,5) empty | multirange {[1,3),[5,7)} | everything else: the server's own text
+ *   [0:1]={..} (element delimiter: comma; box: semicolon) | composite (1,"a b",) | range [1,5) empty | multirange {[1,3),[5,7)} |
+ *   everything else: the server's own text
  * BINARY, the neutral binary form (PostgreSQL's send functions), network byte order:
  *   bool 1 byte | int16/32/64 | float32/64 IEEE 754 | numeric: ndigits weight sign dscale (4 x int16), base-10000 digits | date int32 days since 2000-01-01 |
- *   time int64 us | timetz int64 us, int32 seconds west | timestamp, timestamptz int64 us since 2000-01-01 (UTC) | interval int64 us, int32 days, int32 months |
- *   bytes raw | uuid 16 bytes | text, json, xml, enum: the text | jsonb: version byte 1, text | bit: int32 bit length, bytes | arrays: ndim flags elemtype, dims, elements
+ *   time int64 us | timetz int64 us, int32 seconds west | timestamp, timestamptz int64 us since 2000-01-01 (UTC) |
+ *   interval int64 us, int32 days, int32 months | bytes raw | uuid 16 bytes |
+ *   text, json, xml, enum: the text | jsonb: version byte 1, text | bit: int32 bit length, bytes |
+ *   arrays: ndim flags elemtype, dims, elements
  * The bytes lie in the arena of the batch and live as long as it. TEXT values are followed by a NUL that len does not count. */
 #ifndef DMSR_MODEL_VALUE_H
 #define DMSR_MODEL_VALUE_H

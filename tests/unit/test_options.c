@@ -145,16 +145,17 @@ static void every_finding_is_told_at_once(void **state)
 static void long_and_odd_words_are_safe(void **state)
 {
 	(void)state;
-	char *text = malloc(40000);
+	struct buf text;
 	problems *p = json_array();
-	strcpy(text, "{\"host\":\"a\",\"");
+	buf_init(&text, 40000);
+	buf_str(&text, "{\"host\":\"a\",\"");
 	for (size_t i = 0; i < 9000; i++)
-		strcat(text + i * 3, "\xE2\x82\xAC");
-	strcat(text, "\":1}");
-	assert_null(parse(text, NULL, p));
+		buf_str(&text, "\xE2\x82\xAC");
+	buf_str(&text, "\":1}");
+	assert_null(parse(buf_cstr(&text), NULL, p));
 	assert_int_equal(json_array_size(p), 1);
 	assert_non_null(json_object_get(json_array_get(p, 0), "pointer"));
-	free(text);
+	buf_fini(&text);
 	json_decref(p);
 }
 

@@ -59,7 +59,8 @@ static int check_line(void *arg, const struct change *row)
 	buf_init(&out, 1 << 20);
 	char *bin = mem_alloc(v[2].len / 2 + 1);
 	struct value in = { bin, from_hex(&v[2], bin), VALUE_BINARY };
-	if (value_to_text(&in, (enum logical_type)type, (enum logical_type)elem, &out, &e) || out.len != v[3].len || memcmp(buf_cstr(&out), v[3].data, out.len) != 0) {
+	if (value_to_text(&in, (enum logical_type)type, (enum logical_type)elem, &out, &e) || out.len != v[3].len ||
+		memcmp(buf_cstr(&out), v[3].data, out.len) != 0) {
 		print_error("%s %s %s: server \"%s\", we \"%s\"\n", v[0].data, v[1].data, v[2].data, v[3].data, buf_cstr(&out));
 		t->wrong++;
 	}
