@@ -5,7 +5,12 @@
 #include "options.h"
 
 struct config;
-struct config_source { const char *file; /* NULL: the default, which may be missing */ const char *const *overrides; /* "key.path=value" */ size_t noverrides; char *const *environ; };
+struct config_source {
+	const char *file;                /* NULL: the default, which may be missing */
+	const char *const *overrides;    /* "key.path=value" */
+	size_t noverrides;
+	char *const *environ;            /* NULL: none */
+};
 /* All layers. NULL with problems filled (pointer = key path, detail names the layer: file:line where jansson tells). */
 struct config *config_load(const struct config_source *src, problems *p, struct err *e);
 void config_free(struct config *c);
@@ -25,8 +30,19 @@ struct config_entry {
 	const char *help;
 };
 extern const struct config_entry config_table[]; /* ends with path NULL */
+/* Beside enum dmsr_option_type: an object of named things, merged name by name over the layers. The pages say what may be in each:
+ *   log.levels   room -> level
+ *   secrets      name -> {"file": absolute path} | {"env": "NAME"} | {"credential": "name"}        (secrets_new takes it)
+ *   http.tokens  name -> {"$secret": "name of a secret"} | "the token itself"                      (flag DMSR_OPT_SECRET: never printed) */
+enum { CONFIG_OPT_OBJECT = 64 };
+/* The first path that differs and takes effect only at a start (no DMSR_OPT_LIVE), or NULL. */
+const char *config_needs_restart(const struct config *old, const struct config *now);
+/* "127.0.0.1:8080", "[::1]:8080", "localhost:8080" -> numeric host and port. False: neither. */
+bool config_split_listen(const char *listen, char *host, size_t size, uint16_t *port);
+bool config_is_loopback(const char *host);      /* a numeric host as above */
 /* Declared paths (at least): state_dir plugin_dir jobs_dir log.format log.level log.levels secrets
- * http.listen (host:port) http.socket (path) http.tokens http.tls_cert http.tls_key http.allowed_hosts http.allowed_origins http.body_max http.connections_max http.connections_per_ip_max http.timeout
+ * http.listen (host:port) http.socket (path) http.tokens http.tls_cert http.tls_key http.allowed_hosts http.allowed_origins
+ * http.body_max http.connections_max http.connections_per_ip_max http.timeout
  * jobs.retry_initial jobs.retry_max jobs.retry_forever drain_timeout metrics.per_table embedded.* are job options, not here */
 
 #endif
