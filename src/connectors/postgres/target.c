@@ -307,7 +307,6 @@ static void release(struct target *t)
 		t->head = it->next;
 		free(it);
 	}
-	ddl_fini(t);
 	ddlrun_fini(t);
 	apply_fini(t);
 	tx_fini(t);

@@ -317,8 +317,7 @@ static int send_row(struct target *t, struct target_table *tb, const struct chan
 	return 0;
 }
 
-/* Is it in the target already? */
-static bool is_known(const struct target *t, const struct target_table *tb, const struct change *ch)
+bool apply_is_known(const struct target *t, const struct target_table *tb, const struct change *ch)
 {
 	return position_covers(&t->saved, ch->txn->lsn, ch->event) || ch->txn->lsn < tb->loaded_lsn;
 }
@@ -343,6 +342,8 @@ enum step apply_table(struct target *t, struct target_table *tb)
 		target_fail(t, &e);
 		return STEP_WAIT;
 	}
+	if (ddl_adopt(t, tb) == STEP_WAIT)
+		return STEP_WAIT;
 	if (table_check(t, tb, &e)) {
 		target_fail(t, &e);
 		return STEP_WAIT;
@@ -355,7 +356,7 @@ enum step apply_row(struct target *t, const struct change *ch)
 {
 	struct target_table *tb = table_of(t, ch->rel);
 	struct err e = { 0 };
-	if (is_known(t, tb, ch))
+	if (apply_is_known(t, tb, ch))
 		return STEP_DONE;
 	if (tx_begin(t) == STEP_WAIT || apply_table(t, tb) == STEP_WAIT || tx_room(t) == STEP_WAIT)
 		return STEP_WAIT;
@@ -372,7 +373,7 @@ enum step apply_truncate(struct target *t, const struct change *ch)
 {
 	struct target_table *tb = table_of(t, ch->rel);
 	struct buf *sql = &t->bind->sql;
-	if (!is_known(t, tb, ch)) {
+	if (!apply_is_known(t, tb, ch)) {
 		if (tx_begin(t) == STEP_WAIT || apply_table(t, tb) == STEP_WAIT || tx_room(t) == STEP_WAIT)
 			return STEP_WAIT;
 		t->truncates = mem_realloc_array(t->truncates, t->ntruncates + 1, sizeof *t->truncates);

@@ -1,17 +1,120 @@
-/* target_ddl: columns that changed at the source, in the middle of its stream. */
+/* target_ddl: columns that changed at the source, in the middle of its stream.
+ *
+ * In comes a table with a relation that is not the one that it was last made fit for (target_shape.c); out go the statements that make it so
+ * (target_diff.c), in the transaction and in the order of the rows around them, with the new shape: a crash leaves all of it or nothing. The policy may be to
+ * stop instead; then somebody else alters the table, there is nothing left to do at the next start, and the new shape is taken. */
 #include "target_int.h"
+#include "target_diff.h"
+#include <stdlib.h>
+
+static void stop(struct target *t, const struct target_table *tb, const struct diff *d)
+{
+	struct err e = { 0 };
+	struct buf all;
+	buf_init(&all, 1 << 20);
+	for (size_t i = 0; i < d->n; i++)
+		buf_printf(&all, "%s%s", i ? "; " : "", d->sql[i]);
+	err_set(&e, DMSR_ESTATE, "target.schema-changed", "%s: its columns changed at the source", tb->sql);
+	err_hint(&e, "run this at the target, or what was done at the source, then start the job again: %s", buf_cstr(&all));
+	buf_fini(&all);
+	target_fail(t, &e);
+}
+
+static void warn(const struct target *t, const struct target_table *tb, const struct diff *d)
+{
+	const char *job = t->host.env.job, *name = t->host.env.name;
+	if (d->own_value)
+		log_warn("target", job, "%s: %s: rows that were there got the target's own values in the new column %s, since its default is not a "
+			"constant: load the table again to have the source's", name, tb->sql, d->own_value);
+	if (d->cast)
+		log_warn("target", job, "%s: %s: column %s was cast to its new type; if the source converted it by another expression, load the table again",
+			name, tb->sql, d->cast);
+	if (d->key)
+		log_warn("target", job, "%s: %s: %s", name, tb->sql, d->key);
+}
+
+/* What new columns are made of. */
+static bool make_types(struct target *t, struct target_table *tb)
+{
+	struct buf sql;
+	bool ok = true;
+	buf_init(&sql, 32 << 20);
+	for (uint32_t i = 0; i < tb->rel->nddl && ok; i++) {
+		const struct ddl *d = &tb->rel->ddl[i];
+		if (d->phase != DDL_BEFORE_TABLE)
+			continue;
+		buf_reset(&sql);
+		ok = sql_make_once(&sql, d) && buf_ok(&sql);
+		if (ok)
+			tx_sql(t, SENT_DDL, tb, buf_cstr(&sql), 0, NULL);
+	}
+	buf_fini(&sql);
+	return ok;
+}
+
+static void run(struct target *t, struct target_table *tb, const struct diff *d)
+{
+	struct err e = { 0 };
+	/* Checks that wait for the commit hold the table. */
+	if (!t->is_replica)
+		tx_sql(t, SENT_QUIET, NULL, "SET CONSTRAINTS ALL IMMEDIATE", 0, NULL);
+	if (d->makes_types && !make_types(t, tb)) {
+		err_set(&e, DMSR_ESTATE, "target.schema-changed", "%s: what its new columns are made of cannot be made here", tb->sql);
+		target_fail(t, &e);
+		return;
+	}
+	for (size_t i = 0; i < d->n; i++) {
+		log_info("target", t->host.env.job, "%s: %s", t->host.env.name, d->sql[i]);
+		tx_sql(t, SENT_DDL, tb, d->sql[i], 0, NULL);
+	}
+	failpoint("target_altered");
+	t->tx.has_ddl = true;
+	tb->counts.ddl += d->n;
+	tb->has_counts = true;
+}
+
+/* True: nothing is left to do about the columns. */
+static bool follow(struct target *t, struct target_table *tb, const struct diff *d)
+{
+	if (d->n && t->on_ddl == POLICY_STOP) {
+		stop(t, tb, d);
+		return false;
+	}
+	bool has_run = d->n && t->on_ddl == POLICY_APPLY;
+	if (has_run) {
+		run(t, tb, d);
+		warn(t, tb, d);
+	}
+	if (!target_is_alive(t))
+		return false;
+	shape_write(t, tb);
+	if (has_run)
+		table_reset(t, tb);
+	return !has_run;
+}
+
+/* A table whose shape is not known was there before the job: what it lacks may be added, but nothing is taken away. */
+enum step ddl_adopt(struct target *t, struct target_table *tb)
+{
+	struct diff d;
+	struct err e = { 0 };
+	if (tb->shape && relation_is_same(tb->shape, tb->rel))
+		return STEP_DONE;
+	if (diff_table(&d, tb->shape, tb, ddlrun_is_ours(t, tb), &e)) {
+		target_fail(t, &e);
+		return STEP_WAIT;
+	}
+	bool is_done = follow(t, tb, &d);
+	diff_fini(&d);
+	if (!is_done)
+		target_wake(t);
+	return is_done ? STEP_DONE : STEP_WAIT;
+}
 
 enum step ddl_step(struct target *t, const struct change *ch)
 {
-	struct err e = { 0 };
-	if (!ch->u.schema.old || relation_is_same(ch->u.schema.old, ch->rel) || position_covers(&t->saved, ch->txn->lsn, ch->event)) {
-		table_get(t, ch->rel);
+	struct target_table *tb = table_get(t, ch->rel);
+	if (apply_is_known(t, tb, ch))
 		return STEP_DONE;
-	}
-	err_set(&e, DMSR_ESTATE, "target.schema-changed", "%s.%s: its columns changed at the source", ch->rel->schema, ch->rel->name);
-	err_hint(&e, "change the table at the target in the same way, then start the job again");
-	target_fail(t, &e);
-	return STEP_WAIT;
+	return tx_begin(t) == STEP_WAIT ? STEP_WAIT : apply_table(t, tb);
 }
-
-void ddl_fini(struct target *t) { (void)t; }

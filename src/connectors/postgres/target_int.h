@@ -1,6 +1,6 @@
 /* target_int: what the parts of the target share: target.c (life, queue, one change after another), target_setup.c (connected -> ready), target_load.c,
  * target_prepare.c (tables before and after their load), target_tx.c (target transactions, pipeline), target_apply.c (row changes), target_table.c (what the
- * server has), target_ddl.c (changed columns). Nobody else includes it.
+ * server has), target_ddl.c (changed columns), target_shape.c (what they were). Nobody else includes it.
  *
  * Everything happens in one loop_task: callbacks of the connection only note what came and post it. A part that must wait says so (target_ask,
  * STEP_WAIT); when the answer is there the same change is offered to it again, and it goes on from what it noted. */
@@ -76,6 +76,7 @@ struct tx {
 	struct position whole;          /* behind the last whole source transaction that was dealt with */
 	int64_t commit_us;              /* its commit time at the source */
 	unsigned syncs;                 /* not answered */
+	bool has_ddl;                   /* tables were altered in it */
 	struct err error;               /* the first of this transaction */
 	struct sent *sent;              /* ring: what was sent */
 	size_t sent_first, sent_count, sent_cap;
@@ -130,7 +131,6 @@ struct target {
 	struct bind *bind;
 	struct target_table **truncates;
 	size_t ntruncates;
-	struct ddl_change *ddl;
 	struct dmsr_loaded *loaded;
 	bool *made;                     /* we made that table */
 	char **loaded_names;            /* its strings: schema, a NUL, name */
@@ -169,7 +169,7 @@ int table_check(const struct target *t, const struct target_table *tb, struct er
 struct target_column *table_column(const struct target_table *tb, const char *name);
 
 /* ---- target_tx.c ---- */
-enum sent_what { SENT_QUIET, SENT_ROW, SENT_POSITION, SENT_COMMIT, SENT_DESCRIBE, SENT_DDL };
+enum sent_what { SENT_QUIET, SENT_ROW, SENT_POSITION, SENT_COMMIT, SENT_DESCRIBE, SENT_SHAPE, SENT_DDL };
 struct sent {
 	uint8_t what;                   /* enum sent_what */
 	uint8_t op;                     /* enum change_op */
@@ -207,12 +207,22 @@ void ddlrun_fini(struct target *t);
 enum step apply_table(struct target *t, struct target_table *tb);        /* DONE: described, there, and fit for our rows */
 enum step apply_row(struct target *t, const struct change *ch);
 enum step apply_truncate(struct target *t, const struct change *ch);
+bool apply_is_known(const struct target *t, const struct target_table *tb, const struct change *ch); /* is it in the target already? */
 void apply_init(struct target *t);
 void apply_fini(struct target *t);
 void apply_forget(struct target *t, const struct target_table *tb); /* its prepared statements */
 
 /* ---- target_ddl.c ---- */
 enum step ddl_step(struct target *t, const struct change *ch);
-void ddl_fini(struct target *t);
+/* DONE: the table, which is described, has been made fit for its relation as the policy has it. Else it was altered, or is not to be. */
+enum step ddl_adopt(struct target *t, struct target_table *tb);
+
+/* ---- target_shape.c ---- */
+void shape_ask(struct target *t, struct target_table *tb);              /* in the pipeline */
+void shape_told(struct target *t, struct target_table *tb, const PGresult *res);
+void shape_forget(struct target_table *tb);                             /* to be asked again */
+/* The relation in force is the table's shape from now on. In the pipeline; or, in the load's transaction, as a question. */
+void shape_write(struct target *t, struct target_table *tb);
+void shape_note(struct target *t, struct target_table *tb, void (*then)(struct target *t));
 
 #endif

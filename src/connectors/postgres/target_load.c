@@ -196,11 +196,13 @@ static void on_table_committed(struct target *t)
 	table_reset(t, tb);
 }
 
-static void on_noted(struct target *t)
+static void on_shape(struct target *t)
 {
 	failpoint("target_load_before_commit");
 	target_ask(t, "COMMIT", 0, NULL, on_table_committed);
 }
+
+static void on_noted(struct target *t) { shape_note(t, t->load.table, on_shape); }
 
 static void note_load(struct target *t)
 {

@@ -243,6 +243,23 @@ void sql_create_table(struct buf *out, const struct relation *rel)
 	buf_byte(out, ')');
 }
 
+/* A schema is looked for first: to make it needs a right, even if it is there. */
+bool sql_make_once(struct buf *out, const struct ddl *d)
+{
+	if (strstr(d->sql, "$dmsr_once$"))
+		return false;
+	buf_str(out, "DO $dmsr_once$ BEGIN ");
+	if (!strcmp(d->kind, "schema")) {
+		buf_str(out, "IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = ");
+		sql_literal(out, d->name);
+		buf_printf(out, ") THEN %s; END IF;", d->sql);
+	} else {
+		buf_printf(out, "%s;", d->sql);
+	}
+	buf_str(out, " EXCEPTION WHEN duplicate_schema OR duplicate_object OR duplicate_table THEN NULL; END $dmsr_once$");
+	return true;
+}
+
 /* ---- COPY ---- */
 
 void sql_copy(struct buf *out, const struct relation *rel, bool is_binary, bool is_frozen)

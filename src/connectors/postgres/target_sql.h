@@ -12,14 +12,20 @@ struct target_column {
 	char *name;
 	uint32_t type;                  /* oid */
 	char *type_sql;                 /* "pg_catalog" names plain, others qualified; without modifiers */
+	char *type_full;                /* the same with them */
 	char *equals;                   /* OPERATOR(schema.=) of its type */
-	bool is_generated, is_identity_always, is_not_null, has_default;
+	bool is_generated, is_identity, is_identity_always, is_not_null, has_default;
+	bool is_by_text;                /* an array of it is not taken apart into its values, or not written with commas */
+	bool is_enum;
+	bool is_in_primary_key;
 };
 
 struct target_table {
 	char *schema, *name;
 	char *sql;                      /* "schema"."name" */
 	struct relation *rel;           /* in force now; held */
+	struct relation *shape;         /* what the target was last made fit for, by dmsr.tables; held; NULL: not known */
+	bool has_shape;                 /* dmsr.tables was asked */
 	bool is_asked, is_described;    /* described: what follows is known */
 	bool exists;
 	bool is_made;                   /* by us */
@@ -31,6 +37,7 @@ struct target_table {
 	bool has_triggers;              /* that fire when we write */
 	bool has_references;            /* foreign keys from or to it */
 	bool has_cascade;               /* its rows may be changed by a foreign key's action */
+	char *primary_key;              /* the constraint's name; NULL: none */
 	struct target_column *columns;
 	unsigned ncolumns;
 	struct target_column **of;      /* for each column of rel: the target's, or NULL */
@@ -58,6 +65,8 @@ void sql_truncate(struct buf *out, struct target_table *const *tables, size_t n,
 void sql_create_table(struct buf *out, const struct relation *rel);
 /* "name" type COLLATE ... [NOT NULL], as in CREATE TABLE */
 void sql_column(struct buf *out, const struct relation *rel, const struct column *c, bool with_not_null);
+/* A statement that makes something, so that it is no error when that is there. False: it cannot be wrapped. */
+bool sql_make_once(struct buf *out, const struct ddl *d);
 /* Its type as the target is to have it: the source's own words, or what comes closest when it is another engine's. */
 void sql_type(struct buf *out, const struct relation *rel, const struct column *c);
 /* COPY ... FROM STDIN of the columns that are written. is_frozen: the table was made or truncated in this transaction; its rows are written as old ones. */

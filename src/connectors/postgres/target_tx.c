@@ -62,7 +62,7 @@ static void prefix(struct target *t, const struct sent *s, struct err *e)
 {
 	if (s->what == SENT_ROW)
 		err_prefix(e, "%s on %s", change_op_name((enum change_op)s->op), s->table->sql);
-	else if (s->what == SENT_DDL || s->what == SENT_DESCRIBE)
+	else if (s->what == SENT_DDL || s->what == SENT_DESCRIBE || s->what == SENT_SHAPE)
 		err_prefix(e, "columns of %s", s->table->sql);
 	else if (s->what == SENT_POSITION || s->what == SENT_COMMIT)
 		err_prefix(e, "commit for job %s", t->host.env.job);
@@ -118,6 +118,9 @@ static void check(struct target *t, const struct sent *s, const PGresult *res)
 		return;
 	case SENT_DESCRIBE:
 		table_described(s->table, res);
+		return;
+	case SENT_SHAPE:
+		shape_told(t, s->table, res);
 		return;
 	}
 }
@@ -189,6 +192,8 @@ enum step tx_describe(struct target *t, struct target_table *tb)
 		return STEP_DONE;
 	if (!tb->is_asked) {
 		tb->is_asked = true;
+		if (!tb->has_shape)
+			shape_ask(t, tb);
 		buf_init(&key, 1 << 20);
 		const char *values[] = { tb->schema, tb->name, table_describe_key(tb, &key) };
 		tx_sql(t, SENT_DESCRIBE, tb, table_describe_sql, 3, values);
@@ -215,6 +220,7 @@ enum step tx_begin(struct target *t)
 	}
 	t->tx.state = TX_OPEN;
 	t->tx.rows = t->tx.bytes = 0;
+	t->tx.has_ddl = false;
 	t->tx.began_us = loop_now_us(t->loop);
 	tx_sql(t, SENT_QUIET, NULL, "BEGIN", 0, NULL);
 	return STEP_DONE;
