@@ -23,15 +23,15 @@ const struct config_entry config_table[] = {
 	{ "http.listen", DMSR_OPT_STRING, 0, "127.0.0.1:8080", NULL, 0, 0, "ADDRESS:PORT of the API; off loopback only with TLS and tokens; empty: none" },
 	{ "http.socket", DMSR_OPT_STRING, 0, "/run/dmsr/api.sock", NULL, 0, 0, "Unix socket of the API; empty: none" },
 	{ "http.tokens", CONFIG_OPT_OBJECT, LIVE | DMSR_OPT_SECRET, NULL, NULL, 0, 0,
-		"name -> bearer token; when there is one, each request over TCP needs one" },
+		"name -> where the bearer token is; when there is one, each request over TCP needs one" },
 	{ "http.tls_cert", DMSR_OPT_STRING, LIVE, "", NULL, 0, 0, "certificate chain of the API, PEM" },
 	{ "http.tls_key", DMSR_OPT_STRING, LIVE, "", NULL, 0, 0, "private key of the certificate, PEM" },
 	{ "http.allowed_hosts", DMSR_OPT_LIST, LIVE, NULL, NULL, 0, 0, "names by which the API may be called, beside localhost and its own address" },
 	{ "http.allowed_origins", DMSR_OPT_LIST, LIVE, NULL, NULL, 0, 0, "origins of web pages that may call the API, beside its own" },
 	{ "http.body_max", DMSR_OPT_BYTES, LIVE, "1MiB", NULL, 1024, 64 << 20, "the longest body of a request" },
-	{ "http.connections_max", DMSR_OPT_INT, 0, "256", NULL, 1, 10000, "open connections to the API" },
-	{ "http.connections_per_ip_max", DMSR_OPT_INT, 0, "64", NULL, 1, 10000, "open connections to the API from one address" },
-	{ "http.timeout", DMSR_OPT_DURATION, 0, "30s", NULL, 1000, 3600000, "when a connection that says nothing is closed" },
+	{ "http.connections_max", DMSR_OPT_INT, LIVE, "256", NULL, 1, 10000, "open connections to the API" },
+	{ "http.connections_per_ip_max", DMSR_OPT_INT, LIVE, "64", NULL, 1, 10000, "open connections to the API from one address" },
+	{ "http.timeout", DMSR_OPT_DURATION, LIVE, "30s", NULL, 1000, 3600000, "how long a request may take to arrive, to be answered and to be sent, each" },
 	{ "jobs.retry_initial", DMSR_OPT_DURATION, LIVE, "1s", NULL, 10, 3600000, "the pause before a job's first new attempt; it doubles" },
 	{ "jobs.retry_max", DMSR_OPT_DURATION, LIVE, "1m", NULL, 10, 86400000, "the longest pause between two attempts of a job" },
 	{ "jobs.retry_forever", DMSR_OPT_BOOL, LIVE, "true", NULL, 0, 0,
@@ -127,7 +127,6 @@ struct layer {
 	const char *origin; /* a file's path, "environment DMSR_X", "-o x" */
 	const char *text;   /* NULL: not JSON text, then there are no lines */
 	size_t len;
-	bool is_public;     /* others can read it: no place for a secret */
 };
 
 /* Puts the place before the details of the findings from n on. */
@@ -162,18 +161,6 @@ static void put_value(struct config *c, const struct config_entry *t, const json
 	}
 }
 
-static bool holds_literal(const json_t *v)
-{
-	const char *key;
-	json_t *one;
-	json_object_foreach((json_t *)(uintptr_t)v, key, one)
-	{
-		if (json_is_string(one))
-			return true;
-	}
-	return false;
-}
-
 /* v is what this layer says about t; parent: the pointer of what it is in. */
 static void take_value(struct layer *l, const struct config_entry *t, const char *parent, const json_t *v)
 {
@@ -182,8 +169,6 @@ static void take_value(struct layer *l, const struct config_entry *t, const char
 	pointer_join(pointer, sizeof pointer, parent, leaf(t->path));
 	if (t->type == CONFIG_OPT_OBJECT) {
 		config_check_object(t, v, pointer, l->p);
-		if (l->is_public && (t->flags & DMSR_OPT_SECRET) && holds_literal(v))
-			problem_add(l->p, "secret", NULL, pointer, "everybody on this machine can read a command line: use a file or the environment");
 	} else {
 		struct dmsr_option one[2] = { as_option(t, leaf(t->path)) };
 		json_t *obj = json_object();
@@ -413,7 +398,7 @@ static void take_overrides(struct config *c, const char *const *overrides, size_
 			continue;
 		}
 		char *path = mem_strndup(overrides[i], (size_t)(equals - overrides[i])), *origin = mem_printf("-o %s", path);
-		struct layer l = { .c = c, .p = p, .origin = origin, .is_public = true };
+		struct layer l = { .c = c, .p = p, .origin = origin };
 		take_text(&l, path, equals + 1);
 		free(origin);
 		free(path);
@@ -533,12 +518,11 @@ json_t *config_print(const struct config *c)
 	for (const struct config_entry *t = config_table; t->path; t++) {
 		json_t *v = json_deep_copy(json_object_get(c->values, t->path)), *one;
 		const char *key;
-		void *next;
 		if (t->flags & DMSR_OPT_SECRET) {
-			json_object_foreach_safe(v, next, key, one)
+			json_object_foreach(v, key, one)
 			{
-				if (json_is_string(one))
-					json_object_set_new(v, key, json_string("***"));
+				if (json_object_get(one, "sha256"))
+					json_object_set_new(one, "sha256", json_string("***"));
 			}
 		}
 		json_object_set_new(all, t->path, json_pack("{s:o, s:s}", "value", v, "origin", config_origin(c, t->path)));

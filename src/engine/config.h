@@ -33,11 +33,11 @@ extern const struct config_entry config_table[]; /* ends with path NULL */
 /* Beside enum dmsr_option_type: an object of named things, merged name by name over the layers. The pages say what may be in each:
  *   log.levels   room -> level
  *   secrets      name -> {"file": absolute path} | {"env": "NAME"} | {"credential": "name"}        (secrets_new takes it)
- *   http.tokens  name -> {"$secret": "name of a secret"} | "the token itself"                      (flag DMSR_OPT_SECRET: never printed) */
+ *   http.tokens  name -> the same, or {"sha256": 64 hexadecimal digits}; never the token itself     (flag DMSR_OPT_SECRET: the digits are not printed) */
 enum { CONFIG_OPT_OBJECT = 64 };
 /* The first path that differs and takes effect only at a start (no DMSR_OPT_LIVE), or NULL. */
 const char *config_needs_restart(const struct config *old, const struct config *now);
-/* "127.0.0.1:8080", "[::1]:8080", "localhost:8080" -> numeric host and port. False: neither. */
+/* "127.0.0.1:8080", "[::1]:8080", "localhost:8080" -> numeric host and port (0: any that is free). False: neither. */
 bool config_split_listen(const char *listen, char *host, size_t size, uint16_t *port);
 bool config_is_loopback(const char *host);      /* a numeric host as above */
 /* Declared paths (at least): state_dir plugin_dir jobs_dir log.format log.level log.levels secrets

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/un.h>
 
-enum { TOKEN_MIN_LENGTH = 16, NAME_MAX_LENGTH = 64 };
+enum { SHA256_DIGITS = 64, NAME_MAX_LENGTH = 64 };
 
 /* ---- objects ---- */
 
@@ -30,16 +30,27 @@ static void check_level(const char *name, const json_t *v, const char *at, probl
 		problem_add(p, "enum", options_nearest(s, NULL, NULL, levels), at, "must be one of: error, warn, info, debug");
 }
 
+/* A token is as secret as a password, so it is where secrets are; or only its hash is here. */
 static void check_token(const char *name, const json_t *v, const char *at, problems *p)
 {
-	const json_t *secret = json_object_get(v, "$secret");
-	const char *s = json_string_value(v);
-	if (!is_name(name))
+	const char *sum = json_string_value(json_object_get(v, "sha256"));
+	if (!is_name(name)) {
 		problem_add(p, "pattern", NULL, at, "a token's name has 1 to %d letters, digits, '.', '_', '-'", NAME_MAX_LENGTH);
-	else if (json_is_object(v) ? json_object_size(v) != 1 || !json_is_string(secret) : !s)
-		problem_add(p, "type", NULL, at, "must be {\"$secret\": \"name\"} or a string");
-	else if (s && strlen(s) < TOKEN_MIN_LENGTH)
-		problem_add(p, "range", NULL, at, "must have at least %d characters: make one by `openssl rand -hex 32`", TOKEN_MIN_LENGTH);
+	} else if (sum) {
+		if (json_object_size(v) != 1 || strlen(sum) != SHA256_DIGITS || strspn(sum, "0123456789abcdefABCDEF") != SHA256_DIGITS)
+			problem_add(p, "pattern", NULL, at, "must be {\"sha256\": %d hexadecimal digits} and nothing else", SHA256_DIGITS);
+	} else if (!json_is_object(v)) {
+		problem_add(p, "type", NULL, at, "must be {\"file\": ...}, {\"env\": ...}, {\"credential\": ...} or {\"sha256\": ...}, never the token itself");
+	} else {
+		json_t *one = json_object();
+		problems *found = json_array();
+		json_object_set(one, name, (json_t *)(uintptr_t)v);
+		secrets_free(secrets_new(one, found));
+		if (json_array_size(found))
+			problem_add(p, "type", NULL, at, "%s, or be {\"sha256\": ...}", json_string_value(json_object_get(json_array_get(found, 0), "detail")));
+		json_decref(found);
+		json_decref(one);
+	}
 }
 
 static void each_name(const json_t *v, const char *pointer, void (*check)(const char *name, const json_t *v, const char *at, problems *p), problems *p)
@@ -69,16 +80,21 @@ void config_check_object(const struct config_entry *t, const json_t *v, const ch
 		assert(!"an object of the configuration that nobody checks");
 }
 
+/* {"file": path} | {"env": name} | {"credential": name} [| {"sha256": digits}] */
+static json_t *place_schema(bool with_sum)
+{
+	json_t *s = json_pack("{s:s, s:i, s:i, s:{s:{s:s, s:s}, s:{s:s}, s:{s:s}}, s:b}", "type", "object", "minProperties", 1, "maxProperties", 1,
+		"properties", "file", "type", "string", "pattern", "^/", "env", "type", "string", "credential", "type", "string", "additionalProperties", 0);
+	if (with_sum)
+		json_object_set_new(json_object_get(s, "properties"), "sha256", json_pack("{s:s, s:s}", "type", "string", "pattern", "^[0-9a-fA-F]{64}$"));
+	return s;
+}
+
 json_t *config_object_schema(const struct config_entry *t)
 {
 	json_t *of = NULL;
-	if (!strcmp(t->path, "secrets"))
-		of = json_pack("{s:s, s:i, s:i, s:{s:{s:s, s:s}, s:{s:s}, s:{s:s}}, s:b}", "type", "object", "minProperties", 1,
-			"maxProperties", 1, "properties", "file", "type", "string", "pattern", "^/",
-			"env", "type", "string", "credential", "type", "string", "additionalProperties", 0);
-	else if (!strcmp(t->path, "http.tokens"))
-		of = json_pack("{s:[{s:s, s:i}, {s:s, s:{s:{s:s}}, s:[s], s:b}], s:b}", "anyOf", "type", "string", "minLength", TOKEN_MIN_LENGTH,
-			"type", "object", "properties", "$secret", "type", "string", "required", "$secret", "additionalProperties", 0, "writeOnly", 1);
+	if (!strcmp(t->path, "secrets") || !strcmp(t->path, "http.tokens"))
+		of = place_schema(t->flags & DMSR_OPT_SECRET);
 	else if (!strcmp(t->path, "log.levels"))
 		of = json_pack("{s:s, s:[s,s,s,s]}", "type", "string", "enum", "error", "warn", "info", "debug");
 	assert(of && "an object of the configuration without a schema");
@@ -96,7 +112,7 @@ bool config_split_listen(const char *listen, char *host, size_t size, uint16_t *
 	if (!colon || !isdigit((unsigned char)colon[1]) || strlen(colon + 1) > 5)
 		return false;
 	unsigned long n = strtoul(colon + 1, &end, 10);
-	if (*end || n < 1 || n > UINT16_MAX)
+	if (*end || n > UINT16_MAX)
 		return false;
 	*port = (uint16_t)n;
 	bool six = listen[0] == '[' && colon > listen + 1 && colon[-1] == ']';
@@ -181,19 +197,6 @@ static void check_listen(const struct check *k)
 			!*cert && !tokens ? " and " : "", tokens ? "" : "http.tokens");
 }
 
-static void check_tokens(const struct check *k)
-{
-	const char *key;
-	json_t *v;
-	const json_t *secrets = config_json(k->c, "secrets");
-	json_object_foreach((json_t *)(uintptr_t)config_json(k->c, "http.tokens"), key, v)
-	{
-		const char *secret = json_string_value(json_object_get(v, "$secret"));
-		if (secret && !json_object_get(secrets, secret))
-			refuse(k, "secret", "http.tokens", "names the secret \"%.64s\", which \"secrets\" does not have", secret);
-	}
-}
-
 static void check_origins(const struct check *k)
 {
 	size_t i;
@@ -218,7 +221,6 @@ void config_check(const struct config *c, problems *p)
 	struct check k = { c, p };
 	check_paths(&k);
 	check_listen(&k);
-	check_tokens(&k);
 	check_origins(&k);
 	check_order(&k, "jobs.retry_initial", "jobs.retry_max");
 	check_order(&k, "http.connections_per_ip_max", "http.connections_max");

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define SUM "0123456789abcdef0123456789abcdef0123456789ABCDEF0123456789abcdef"
+
 static char dir[64];
 
 static int make_dir(void **state)
@@ -167,7 +169,7 @@ static void every_finding_has_its_place(void **state)
 	is_finding(p, 5, "enum", "/log/level", "-o log.level: must be one of", "info");
 	is_finding(p, 6, "syntax", "", "-o nonsense", NULL);
 	is_finding(p, 7, "unknown-key", "/http", "-o http: ", NULL);
-	is_finding(p, 8, "secret", "/http/tokens", "-o http.tokens: everybody", NULL);
+	is_finding(p, 8, "type", "/http/tokens/a", "-o http.tokens: must be", NULL);
 	json_decref(p);
 }
 
@@ -189,9 +191,10 @@ static void bad_texts_are_refused(void **state)
 	refuses("{\"log\": {\"levels\": {\"http\": \"loud\"}}}", "enum", "/log/levels/http", "error, warn, info, debug", NULL);
 	refuses("{\"log\": {\"levels\": [\"http\"]}}", "type", "/log/levels", "must be an object", NULL);
 	refuses("{\"secrets\": {\"a\":\n {\"file\": \"relative\"}}}", "pattern", "/secrets/a", "text:1: must be", NULL);
-	refuses("{\"http\": {\"tokens\": {\"a\": \"short\"}}}", "range", "/http/tokens/a", "16 characters", NULL);
-	refuses("{\"http\": {\"tokens\": {\"a b\": \"0123456789abcdef\"}}}", "pattern", "/http/tokens/a b", "letters", NULL);
-	refuses("{\"http\": {\"tokens\": {\"a\": {\"$secret\": 5}}}}", "type", "/http/tokens/a", "$secret", NULL);
+	refuses("{\"http\": {\"tokens\": {\"a\": \"0123456789abcdef0123456789abcdef\"}}}", "type", "/http/tokens/a", "never the token itself", NULL);
+	refuses("{\"http\": {\"tokens\": {\"a b\": {\"env\": \"A\"}}}}", "pattern", "/http/tokens/a b", "letters", NULL);
+	refuses("{\"http\": {\"tokens\": {\"a\": {\"file\": \"relative\"}}}}", "type", "/http/tokens/a", "sha256", NULL);
+	refuses("{\"http\": {\"tokens\": {\"a\": {\"sha256\": \"abc\"}}}}", "pattern", "/http/tokens/a", "64 hexadecimal digits", NULL);
 }
 
 static void values_must_fit_together(void **state)
@@ -203,7 +206,6 @@ static void values_must_fit_together(void **state)
 	refuses("{\"http\": {\"listen\": \"example.org:80\"}}", "pattern", "/http/listen", "ADDRESS:PORT", NULL);
 	refuses("{\"http\": {\"tls_key\": \"/k\"}}", "conflict", "/http/tls_key", "needs http.tls_cert", NULL);
 	refuses("{\"http\": {\"tls_cert\": \"/k\"}}", "conflict", "/http/tls_cert", "needs http.tls_key", NULL);
-	refuses("{\"http\": {\"tokens\": {\"a\": {\"$secret\": \"x\"}}}}", "secret", "/http/tokens", "\"x\"", NULL);
 	refuses("{\"http\": {\"allowed_origins\": [\"https://a/\"]}}", "pattern", "/http/allowed_origins", "origin", NULL);
 	refuses("{\"http\": {\"connections_max\": 3}}", "conflict", "/http/connections_per_ip_max", "http.connections_max", NULL);
 	refuses("{\"jobs\": {\"retry_max\": 500}}", "conflict", "/jobs/retry_initial", "jobs.retry_max", NULL);
@@ -216,12 +218,12 @@ static void off_loopback_needs_tls_and_a_token(void **state)
 		"so http.tls_cert, http.tls_key and http.tokens must be set", NULL);
 	refuses("{\"http\": {\"listen\": \"[::]:8080\", \"tls_cert\": \"/c\", \"tls_key\": \"/k\"}}", "conflict", "/http/listen",
 		"so http.tokens must be set", NULL);
-	refuses("{\"http\": {\"listen\": \"10.0.0.1:80\", \"tokens\": {\"a\": \"0123456789abcdef\"}}}", "conflict", "/http/listen",
+	refuses("{\"http\": {\"listen\": \"10.0.0.1:80\", \"tokens\": {\"a\": {\"env\": \"A\"}}}}", "conflict", "/http/listen",
 		"so http.tls_cert, http.tls_key must", NULL);
 	/* a comment is no token */
-	refuses("{\"http\": {\"listen\": \"10.0.0.1:80\", \"tls_cert\": \"/c\", \"tls_key\": \"/k\", \"tokens\": {\"//a\": \"0123456789abcdef\"}}}", "conflict",
+	refuses("{\"http\": {\"listen\": \"10.0.0.1:80\", \"tls_cert\": \"/c\", \"tls_key\": \"/k\", \"tokens\": {\"//a\": {\"env\": \"A\"}}}}", "conflict",
 		"/http/listen", "http.tokens", NULL);
-	takes("{\"http\": {\"listen\": \"10.0.0.1:80\", \"tls_cert\": \"/c\", \"tls_key\": \"/k\", \"tokens\": {\"a\": \"0123456789abcdef\"}}}");
+	takes("{\"http\": {\"listen\": \"10.0.0.1:80\", \"tls_cert\": \"/c\", \"tls_key\": \"/k\", \"tokens\": {\"a\": {\"env\": \"A\"}}}}");
 	takes("{\"http\": {\"listen\": \"127.1.2.3:80\"}}");
 	takes("{\"http\": {\"listen\": \"[::1]:80\"}}");
 	takes("{\"http\": {\"listen\": \"[::ffff:127.0.0.1]:80\"}}");
@@ -231,7 +233,7 @@ static void off_loopback_needs_tls_and_a_token(void **state)
 
 static void addresses_are_taken_apart(void **state)
 {
-	static const char *const bad[] = { "", ":", ":80", "1.2.3.4", "1.2.3.4:", "1.2.3.4:0", "1.2.3.4:65536", "1.2.3.4:+80", "1.2.3.4: 80",
+	static const char *const bad[] = { "", ":", ":80", "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "1.2.3.4:+80", "1.2.3.4: 80",
 		"::1:80", "[::1:80", "[1.2.3.4]:80",
 		"1.2.3:80", "[]:80", "a:80", "1.2.3.4:080000", NULL };
 	char host[64];
@@ -273,7 +275,7 @@ static void files_that_cannot_be_read(void **state)
 
 static void secrets_are_not_printed(void **state)
 {
-	static const char text[] = "{\"http\": {\"tokens\": {\"a\": \"0123456789abcdef\", \"b\": {\"$secret\": \"s\"}}},"
+	static const char text[] = "{\"http\": {\"tokens\": {\"a\": {\"sha256\": \"" SUM "\"}, \"b\": {\"file\": \"/t\"}}},"
 				   " \"secrets\": {\"s\": {\"env\": \"X\"}}, \"jobs\": {\"retry_max\": \"2m\"}}";
 	problems *p = json_array();
 	(void)state;
@@ -285,15 +287,15 @@ static void secrets_are_not_printed(void **state)
 	while (config_table[n].path)
 		n++;
 	assert_int_equal(json_object_size(all), n);
-	assert_null(strstr(printed, "0123456789abcdef"));
+	assert_null(strstr(printed, SUM));
 	json_t *tokens = json_object_get(json_object_get(all, "http.tokens"), "value");
-	assert_string_equal(json_string_value(json_object_get(tokens, "a")), "***");
-	assert_string_equal(json_string_value(json_object_get(json_object_get(tokens, "b"), "$secret")), "s");
+	assert_string_equal(json_string_value(json_object_get(json_object_get(tokens, "a"), "sha256")), "***");
+	assert_string_equal(json_string_value(json_object_get(json_object_get(tokens, "b"), "file")), "/t");
 	json_t *max = json_object_get(all, "jobs.retry_max");
 	assert_string_equal(json_string_value(json_object_get(max, "value")), "2m");
 	assert_string_equal(json_string_value(json_object_get(max, "origin")), "text");
 	/* printing leaves the value itself alone */
-	assert_string_equal(json_string_value(json_object_get(config_json(c, "http.tokens"), "a")), "0123456789abcdef");
+	assert_string_equal(json_string_value(json_object_get(json_object_get(config_json(c, "http.tokens"), "a"), "sha256")), SUM);
 	free(printed);
 	json_decref(all);
 	config_free(c);
@@ -303,7 +305,7 @@ static void secrets_are_not_printed(void **state)
 static void what_needs_a_restart(void **state)
 {
 	problems *p = json_array();
-	static const char live[] = "{\"log\": {\"level\": \"debug\"}, \"http\": {\"tokens\": {\"a\": \"0123456789abcdef\"}}}",
+	static const char live[] = "{\"log\": {\"level\": \"debug\"}, \"http\": {\"tokens\": {\"a\": {\"env\": \"A\"}}}}",
 			  cold[] = "{\"http\": {\"listen\": \"127.0.0.1:81\"}}";
 	(void)state;
 	struct config *a = config_load_text("{}", 2, p, NULL), *b = config_load_text(live, sizeof live - 1, p, NULL),
