@@ -4,16 +4,11 @@
  *
  * usage: pg_source_dump STATE [option=value ...] [table=PATTERN ...] [mode=full-load|cdc|full-load-and-cdc] [seconds=N] [rows=N] [quiet=1] [slow_ms=N]
  * It ends by itself after `seconds` without a change, or when the source says finished or failed (exit 1). */
-#include "dmsr.h"
-#include "engine/options.h"
+#include "pg_args.h"
 #include <inttypes.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-extern const struct dmsr_plugin dmsr_plugin_postgres;
 static const struct dmsr_plugin *const plugin = &dmsr_plugin_postgres;
 
 struct note { char *key, *value; };
@@ -243,25 +238,6 @@ static void on_stat(void *arg)
 	loop_timer_start(stat_timer, 1000);
 }
 
-/* An option's text as the JSON that a job would have. */
-static json_t *to_json(const struct dmsr_option *o, const char *v)
-{
-	if (o->type == DMSR_OPT_BOOL)
-		return json_boolean(!strcmp(v, "true"));
-	return o->type == DMSR_OPT_INT ? json_integer(strtoll(v, NULL, 10)) : json_string(v);
-}
-
-static struct settings *settings_of(json_t *given)
-{
-	problems *p = json_array();
-	struct settings *s = options_parse(plugin->source_options, NULL, given, NULL, "", NULL, p);
-	if (!s)
-		fprintf(stderr, "%s\n", json_dumps(p, 0));
-	json_decref(p);
-	json_decref(given);
-	return s;
-}
-
 int main(int argc, char **argv)
 {
 	static const char *patterns[64];
@@ -283,7 +259,7 @@ int main(int argc, char **argv)
 		if (!strcmp(argv[i], "table"))
 			patterns[tables.ninclude++] = v;
 		else if (!strcmp(argv[i], "mode"))
-			mode = !strcmp(v, "cdc") ? DMSR_CDC : !strcmp(v, "full-load") ? DMSR_FULL_LOAD : DMSR_FULL_LOAD_AND_CDC;
+			mode = pg_arg_mode(v);
 		else if (!strcmp(argv[i], "seconds"))
 			seconds = strtoll(v, NULL, 10);
 		else if (!strcmp(argv[i], "quiet"))
@@ -295,11 +271,11 @@ int main(int argc, char **argv)
 		else if (!strcmp(argv[i], "debug"))
 			log_set_level(NULL, LOG_LEVEL_DEBUG);
 		else if ((o = options_find(plugin->source_options, argv[i])))
-			json_object_set_new(given, o->name, to_json(o, v));
+			json_object_set_new(given, o->name, pg_arg_json(o, v));
 		else
 			return 2;
 	}
-	struct settings *s = settings_of(given);
+	struct settings *s = pg_arg_settings(plugin->source_options, given);
 	if (!s)
 		return 2;
 	load_state();

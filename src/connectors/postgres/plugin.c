@@ -1,4 +1,5 @@
 /* plugin: PostgreSQL in the registry, in both its roles. */
+#include "probe.h"
 #include "source.h"
 #include "target.h"
 
@@ -11,4 +12,6 @@ DMSR_PLUGIN(postgres) = {
 	.target_options = pgtarget_options,
 	.source = &pgsource,
 	.target = &pgtarget,
+	.source_probe = &pgsource_probe,
+	.target_probe = &pgtarget_probe,
 };

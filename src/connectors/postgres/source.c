@@ -10,7 +10,6 @@
  * At most three connections: SQL (catalogs, slot's state), replication (slot, stream), loader (COPY in the snapshot). */
 #include "source_int.h"
 #include <assert.h>
-#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -247,47 +246,16 @@ void source_drop_rels(struct source *s)
 	s->nrels = 0;
 }
 
-void source_name(const struct dmsr_env *env, char out[64])
-{
-	size_t n = strlen(env->uid), tail = n < 8 ? n : 8;
-	snprintf(out, 64, "dmsr_%.40s_%s", env->job, env->uid + n - tail);
-	for (char *p = out; *p; p++)
-		*p = isalnum((unsigned char)*p) ? (char)tolower((unsigned char)*p) : '_';
-}
-
 /* ---- the verbs ---- */
-
-/* The job's settings may go when open returns, and connections are made later. */
-static struct settings *copy_settings(const struct settings *from)
-{
-	struct settings *to = settings_new();
-	for (const struct dmsr_option *o = pgsource_options; o->name; o++) {
-		if (o->type == DMSR_OPT_STRING || o->type == DMSR_OPT_ENUM)
-			settings_put_str(to, o->name, settings_str(from, o->name));
-		else if (o->type == DMSR_OPT_BOOL)
-			settings_put_bool(to, o->name, settings_bool(from, o->name));
-		else
-			settings_put_int(to, o->name, settings_int(from, o->name));
-	}
-	return to;
-}
-
-static int check_slot_name(const char *name, struct err *e)
-{
-	size_t n = name ? strlen(name) : 1;
-	if (!n || n > 63 || (name && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != n))
-		return err_set(e, DMSR_EINVAL, "source.slot-name", "the slot's name \"%s\" is not 1 to 63 of a-z, 0-9 and _", name ? name : "");
-	return 0;
-}
 
 static int source_open(const struct settings *set, const struct dmsr_tables *tables, const struct dmsr_source_host *host,
 	struct dmsr_instance **out, struct err *e)
 {
-	if (check_slot_name(settings_str(set, "slot"), e))
+	if (slot_name_check(settings_str(set, "slot"), e))
 		return e->code;
 	struct source *s = mem_zalloc(sizeof *s);
 	s->host = *host;
-	s->settings = copy_settings(set);
+	s->settings = pg_settings_copy(set, pgsource_options);
 	s->tables = tables;
 	s->doing = phases[SOURCE_IDLE].name;
 	set = s->settings;

@@ -10,6 +10,7 @@
 #include "conn.h"
 #include "pgoutput.h"
 #include "source.h"
+#include "source_sql.h"
 
 enum source_phase {
 	SOURCE_IDLE,            /* opened */
@@ -115,8 +116,6 @@ void source_put_note(struct source *s, const char *key, const char *value, void 
 struct pgconn *source_connect(struct source *s, enum pgconn_kind kind, void (*on_ready)(void *ctx));
 struct source_loaded *source_find_loaded(struct source *s, const struct relation *rel);
 void source_drop_rels(struct source *s);
-/* Default name of slot and publication: dmsr_<job>_<end of the uid>. out: 64 bytes. */
-void source_name(const struct dmsr_env *env, char out[64]);
 
 /* ---- source_prepare.c: on the SQL connection: facts, identity, tables, publication ---- */
 void source_prepare(struct source *s);
@@ -124,13 +123,6 @@ void source_prepare(struct source *s);
 void source_identify(struct source *s, void (*next)(struct source *s));
 
 /* ---- source_slot.c: the slot is made or looked at, a snapshot taken if tables need one ---- */
-struct slot_note {              /* the note "slot": "creating NAME", "made NAME LSN SYSTEM TIMELINE" */
-	bool is_made, is_there;
-	char name[64];
-	uint64_t lsn, system;
-	uint32_t timeline;
-};
-int slot_note_parse(const char *text, struct slot_note *out);  /* NULL: not there; 0 or -1 */
 /* Records the slot as made at lsn on the server as it is now; then next. */
 void source_slot_note(struct source *s, uint64_t lsn, void (*next)(struct source *s));
 void source_slot(struct source *s);

@@ -10,32 +10,15 @@ static bool follows(const struct source *s) { return s->mode & DMSR_CDC; }
 
 /* ---- the publication ---- */
 
-/* Row by row: is this table among the publication's? */
-static bool is_published(const PGresult *res, const struct relation *rel)
-{
-	for (int i = 0; i < PQntuples(res); i++)
-		if (!strcmp(PQgetvalue(res, i, 1), rel->name) && !strcmp(PQgetvalue(res, i, 0), rel->schema))
-			return true;
-	return false;
-}
-
-static void add_tables(struct source *s, struct buf *sql, const PGresult *published, size_t *n)
-{
-	*n = 0;
-	for (size_t i = 0; i < s->nrels; i++) {
-		if (published && is_published(published, s->rels[i]))
-			continue;
-		buf_str(sql, (*n)++ ? ", ONLY " : "ONLY ");
-		sql_qualified(sql, s->rels[i]->schema, s->rels[i]->name);
-	}
-}
-
 static void on_publication_changed(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
 	(void)res;
 	if (e) {
 		struct err out = *e;
+		/* Somebody's own, made a moment ago: it must not pass for ours at the next start. */
+		if (s->publication_is_new && !strcmp(e->id, "source.exists"))
+			source_put_note(s, "publication", "", NULL);
 		if (!strcmp(e->id, "source.privilege"))
 			err_hint(&out, "let the owner of the tables make the publication, and give its name as the option publication");
 		source_fail(s, &out);
@@ -48,16 +31,10 @@ static void on_publication_changed(void *arg, const PGresult *res, const struct 
 static void make_publication(struct source *s)
 {
 	struct buf sql;
-	size_t n;
 	buf_init(&sql, 16 * 1024 * 1024);
-	buf_str(&sql, "CREATE PUBLICATION ");
-	sql_ident(&sql, s->publication);
-	buf_str(&sql, " FOR TABLE ");
-	add_tables(s, &sql, NULL, &n);
-	if (s->version >= 130000)
-		buf_str(&sql, " WITH (publish_via_partition_root = true)");
+	publication_create_sql(&sql, s->publication, s->rels, s->nrels, s->version);
 	s->doing = "creating the publication";
-	log_info("postgres", s->host.env.job, "creating publication %s of %zu tables", s->publication, n);
+	log_info("postgres", s->host.env.job, "creating publication %s of %zu tables", s->publication, s->nrels);
 	pgconn_query(s->sql, buf_cstr(&sql), on_publication_changed, s);
 	buf_fini(&sql);
 }
@@ -67,25 +44,21 @@ static void on_published_tables(void *arg, const PGresult *res, const struct err
 {
 	struct source *s = arg;
 	struct buf sql;
-	size_t n;
 	const char *own = s->host.note_get(s->host.ctx, "publication");
 	if (e) {
 		source_fail(s, e);
 		return;
 	}
 	for (int i = 0; i < PQntuples(res); i++)
-		if (!PQgetisnull(res, i, 2)) {
+		if (!PQgetisnull(res, i, PUBTAB_FILTER)) {
 			source_fail_because(s, DMSR_EINVAL, "publication.filtered",
 				"use a publication without row filters and column lists; the job's own filters do the same",
-				"publication \"%s\" publishes only a part of table %s.%s", s->publication, PQgetvalue(res, i, 0),
-				PQgetvalue(res, i, 1));
+				"publication \"%s\" publishes only a part of table %s.%s", s->publication, PQgetvalue(res, i, PUBTAB_SCHEMA),
+				PQgetvalue(res, i, PUBTAB_NAME));
 			return;
 		}
 	buf_init(&sql, 16 * 1024 * 1024);
-	buf_str(&sql, "ALTER PUBLICATION ");
-	sql_ident(&sql, s->publication);
-	buf_str(&sql, " ADD TABLE ");
-	add_tables(s, &sql, res, &n);
+	size_t n = publication_add_sql(&sql, s->publication, s->rels, s->nrels, res);
 	if (!n)
 		source_slot(s);
 	else if (own && !strncmp(own, "own ", 4))
@@ -99,14 +72,8 @@ static void on_published_tables(void *arg, const PGresult *res, const struct err
 
 static void ask_published_tables(struct source *s)
 {
-	static const char whole[] = "SELECT schemaname, tablename, NULL FROM pg_catalog.pg_publication_tables WHERE pubname = $1";
-	static const char parts[] = "SELECT t.schemaname, t.tablename, CASE WHEN t.rowfilter IS NOT NULL OR EXISTS ("
-		"SELECT 1 FROM pg_catalog.pg_publication_rel r, pg_catalog.pg_publication p"
-		" WHERE p.pubname = t.pubname AND r.prpubid = p.oid AND r.prattrs IS NOT NULL"
-		" AND r.prrelid = pg_catalog.format('%I.%I', t.schemaname, t.tablename)::pg_catalog.regclass) THEN 1 END"
-		" FROM pg_catalog.pg_publication_tables t WHERE t.pubname = $1";
 	const char *values[] = { s->publication };
-	pgconn_query_params(s->sql, s->version >= 150000 ? parts : whole, 1, values, on_published_tables, s);
+	pgconn_query_params(s->sql, publication_tables_sql(s->version), 1, values, on_published_tables, s);
 }
 
 static void publication_noted(struct source *s)
@@ -150,7 +117,7 @@ static void on_publication(void *arg, const PGresult *res, const struct err *e)
 		return;
 	}
 	const char *note = s->host.note_get(s->host.ctx, "publication");
-	bool is_there = PQntuples(res) > 0;
+	bool is_there = PQntuples(res) > 0, is_noted = note && note[0];
 	if (slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &slot))
 		slot.is_made = true; /* source_slot will say what is wrong with it */
 	s->publication_is_new = !is_there;
@@ -158,10 +125,10 @@ static void on_publication(void *arg, const PGresult *res, const struct err *e)
 		publication_gone(s);
 	else if (!is_there)
 		note_publication(s, "own");
-	else if (strchr(PQgetvalue(res, 0, 0), 'f'))
+	else if (strchr(PQgetvalue(res, 0, PUB_OPERATIONS), 'f'))
 		source_fail_because(s, DMSR_EINVAL, "publication.incomplete", "ALTER PUBLICATION ... SET (publish = 'insert, update, delete, truncate')",
 			"publication \"%s\" does not publish all of insert, update, delete and truncate", s->publication);
-	else if (note)
+	else if (is_noted)
 		ask_published_tables(s);
 	else
 		adopt_publication(s);
@@ -170,39 +137,47 @@ static void on_publication(void *arg, const PGresult *res, const struct err *e)
 static void look_at_publication(struct source *s)
 {
 	const char *values[] = { s->publication };
-	pgconn_query_params(s->sql, "SELECT pg_catalog.concat(pubinsert, pubupdate, pubdelete, pubtruncate)"
-		" FROM pg_catalog.pg_publication WHERE pubname = $1", 1, values, on_publication, s);
+	pgconn_query_params(s->sql, publication_sql(s->version), 1, values, on_publication, s);
 }
 
 /* ---- the tables ---- */
 
-static bool refuse_keyless(struct source *s)
+static void refuse_keyless(struct source *s, const PGresult *res)
 {
-	struct buf names;
-	size_t n = 0;
+	struct buf names, fix;
+	int n = PQntuples(res);
 	buf_init(&names, 300);
-	const struct relation *first = NULL;
-	for (size_t i = 0; i < s->nrels; i++) {
-		const struct relation *rel = s->rels[i];
-		if (rel->key != KEY_NONE)
-			continue;
-		first = first ? first : rel;
-		n++;
-		buf_printf(&names, "%s%s.%s", names.len ? ", " : "", rel->schema, rel->name);
-	}
-	if (n && !s->opt.keyless) {
-		struct buf fix;
-		buf_init(&fix, 400);
-		buf_str(&fix, "ALTER TABLE ");
-		sql_qualified(&fix, first->schema, first->name);
-		buf_str(&fix, " REPLICA IDENTITY FULL");
-		source_fail_because(s, DMSR_EINVAL, "source.no-key", buf_ok(&fix) ? buf_cstr(&fix) : "ALTER TABLE ... REPLICA IDENTITY FULL",
-			"%zu tables have no replica identity, so once they are published the server will refuse to update or delete their rows: %s", n,
-			names.full ? first->name : buf_cstr(&names));
-		buf_fini(&fix);
-	}
+	buf_init(&fix, 400);
+	for (int i = 0; i < n; i++)
+		buf_printf(&names, "%s%s.%s (%s)", names.len ? ", " : "", PQgetvalue(res, i, IDENTITY_SCHEMA), PQgetvalue(res, i, IDENTITY_NAME),
+			identity_problem(res, i));
+	identity_fix(res, 0, &fix);
+	source_fail_because(s, DMSR_EINVAL, "source.no-key", buf_ok(&fix) ? buf_cstr(&fix) : "ALTER TABLE ... REPLICA IDENTITY FULL",
+		"once they are published, the server will refuse to update or delete rows of %d tables, or not tell which rows: %s", n,
+		names.full ? PQgetvalue(res, 0, IDENTITY_NAME) : buf_cstr(&names));
 	buf_fini(&names);
-	return n && !s->opt.keyless;
+	buf_fini(&fix);
+}
+
+static void on_identities(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	if (e)
+		source_fail(s, e);
+	else if (PQntuples(res) && !s->opt.keyless)
+		refuse_keyless(s, res);
+	else
+		look_at_publication(s);
+}
+
+static void ask_identities(struct source *s)
+{
+	struct buf oids;
+	buf_init(&oids, SIZE_MAX);
+	relations_oids(&oids, s->rels, s->nrels);
+	const char *values[] = { buf_cstr(&oids) };
+	pgconn_query_params(s->sql, identity_sql, 1, values, on_identities, s);
+	buf_fini(&oids);
 }
 
 static void on_catalog(void *arg, struct relation **rels, size_t n, const struct err *e)
@@ -222,9 +197,7 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 			"no table of %s matches the job's patterns", pgconn_describe(s->sql));
 		return;
 	}
-	if (refuse_keyless(s))
-		return;
-	look_at_publication(s);
+	ask_identities(s);
 }
 
 static void read_catalog(struct source *s)
@@ -241,7 +214,7 @@ static void on_root_option(void *arg, const PGresult *res, const struct err *e)
 		source_fail(s, e);
 		return;
 	}
-	s->leaves = PQntuples(res) && PQgetvalue(res, 0, 0)[0] == 'f';
+	s->leaves = PQntuples(res) && PQgetvalue(res, 0, PUB_VIA_ROOT)[0] == 'f';
 	read_catalog(s);
 }
 
@@ -250,7 +223,7 @@ static void decide_leaves(struct source *s)
 	const char *note = s->host.note_get(s->host.ctx, "publication");
 	char own[64];
 	source_name(&s->host.env, own);
-	const char *noted = note ? strchr(note, ' ') : NULL;
+	const char *noted = note ? strchr(note, ' ') : NULL; /* "own NAME", "given NAME" */
 	free(s->publication);
 	s->publication = mem_strdup(noted ? noted + 1 : s->opt.publication ? s->opt.publication : own);
 	const char *values[] = { s->publication };
@@ -258,7 +231,7 @@ static void decide_leaves(struct source *s)
 		s->leaves = true;
 		read_catalog(s);
 	} else {
-		pgconn_query_params(s->sql, "SELECT pubviaroot FROM pg_catalog.pg_publication WHERE pubname = $1", 1, values, on_root_option, s);
+		pgconn_query_params(s->sql, publication_sql(s->version), 1, values, on_root_option, s);
 	}
 }
 

@@ -13,21 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int slot_note_parse(const char *text, struct slot_note *out)
-{
-	char lsn[24];
-	*out = (struct slot_note){ 0 };
-	if (!text || !text[0])
-		return 0;
-	out->is_there = true;
-	if (sscanf(text, "creating %63s", out->name) == 1)
-		return 0;
-	if (sscanf(text, "made %63s %23s %" SCNu64 " %" SCNu32, out->name, lsn, &out->system, &out->timeline) != 4 || lsn_parse(lsn, &out->lsn))
-		return -1;
-	out->is_made = true;
-	return 0;
-}
-
 void source_slot_note(struct source *s, uint64_t lsn, void (*next)(struct source *s))
 {
 	char at[24];
@@ -47,25 +32,6 @@ bool source_needs_load(struct source *s)
 }
 
 /* ---- looking at it ---- */
-
-enum { SLOT_TYPE, SLOT_PLUGIN, SLOT_DATABASE, SLOT_PID, SLOT_CONFIRMED, SLOT_LOST };
-
-static void slot_query(const struct source *s, struct buf *sql)
-{
-	static const struct { int since; const char *lost; } by_version[] = {
-		{ 170000, "CASE WHEN wal_status = 'lost' OR invalidation_reason IS NOT NULL THEN coalesce(invalidation_reason, 'wal_removed') END" },
-		{ 160000, "CASE WHEN conflicting THEN 'conflicting' WHEN wal_status = 'lost' THEN 'wal_removed' END" },
-		{ 130000, "CASE WHEN wal_status = 'lost' THEN 'wal_removed' END" },
-		{ 0, "NULL" },
-	};
-	size_t i = 0;
-	while (s->version < by_version[i].since)
-		i++;
-	buf_init(sql, 2048);
-	/* Without parameters, so that a replication connection can ask it. */
-	buf_printf(sql, "SELECT slot_type, plugin, database = pg_catalog.current_database(), active_pid, confirmed_flush_lsn, %s"
-		" FROM pg_catalog.pg_replication_slots WHERE slot_name = '%s'", by_version[i].lost, s->slot);
-}
 
 static const char *column(const PGresult *res, int n) { return PQgetisnull(res, 0, n) ? NULL : PQgetvalue(res, 0, n); }
 
@@ -123,7 +89,8 @@ void source_slot_verify(struct source *s, void (*next)(struct source *s))
 {
 	struct buf sql;
 	s->verified = next;
-	slot_query(s, &sql);
+	buf_init(&sql, 4096);
+	slot_sql(&sql, s->version, s->slot);
 	pgconn_query(s->repl, buf_cstr(&sql), on_verify, s);
 	buf_fini(&sql);
 }
@@ -287,7 +254,8 @@ void source_slot(struct source *s)
 		return;
 	}
 	struct buf sql;
-	slot_query(s, &sql);
+	buf_init(&sql, 4096);
+	slot_sql(&sql, s->version, s->slot);
 	pgconn_query(s->repl, buf_cstr(&sql), on_first_look, s);
 	buf_fini(&sql);
 }

@@ -1,0 +1,559 @@
+/* probe_source: can this server be the source of such a job? Each finding has a stable id and, where there is one, the statement that mends it; who reads them
+ * should need no manual. Nothing is changed at the server: the replication connection is opened, because only that proves that it may be. */
+#include "probe_int.h"
+#include "source.h"
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RESTART "; -- then restart the server"
+
+static int64_t number(const PGresult *res, int row, int column) { return strtoll(PQgetvalue(res, row, column), NULL, 10); }
+static bool follows(const struct probe *p) { return p->mode & DMSR_CDC; }
+static const char *user(const struct probe *p) { return settings_str(p->settings, "user"); }
+
+static void prefer_ours(struct probe *p)
+{
+	const char *publication = settings_str(p->settings, "publication"), *slot = settings_str(p->settings, "slot");
+	char own[64];
+	source_name(&p->host.env, own);
+	snprintf(p->publication, sizeof p->publication, "%s", publication ? publication : own);
+	snprintf(p->slot, sizeof p->slot, "%s", slot ? slot : own);
+}
+
+/* ---- the server's settings ---- */
+
+enum { F_WAL_LEVEL, F_SLOTS_MAX, F_SLOTS_USED, F_SENDERS_MAX, F_SENDERS_USED, F_KEEP, F_IDLE, F_CONNECTIONS };
+
+static void ask_facts(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	if (!p->mode)
+		return;
+	values[(*nvalues)++] = p->slot;
+	buf_str(&p->text, "dmsr:");
+	buf_str(&p->text, p->host.env.job);
+	buf_str(&p->text, ":source");
+	values[(*nvalues)++] = buf_cstr(&p->text);
+	buf_str(sql, "SELECT pg_catalog.current_setting('wal_level'), pg_catalog.current_setting('max_replication_slots'),"
+		" (SELECT count(*) FROM pg_catalog.pg_replication_slots WHERE slot_name <> $1),"
+		" pg_catalog.current_setting('max_wal_senders'),"
+		" (SELECT count(*) FROM pg_catalog.pg_stat_replication WHERE application_name IS DISTINCT FROM $2),"
+		" (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'max_slot_wal_keep_size'),"
+		" (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'idle_replication_slot_timeout'),"
+		" (SELECT rolconnlimit FROM pg_catalog.pg_roles WHERE rolname = current_user)");
+}
+
+static void check_room(struct probe *p, const char *id, const char *setting, int64_t max, int64_t used)
+{
+	char fix[128];
+	snprintf(fix, sizeof fix, "ALTER SYSTEM SET %s = %lld" RESTART, setting, (long long)(used + 4 > 10 ? used + 4 : 10));
+	if (used >= max)
+		probe_found(p, DMSR_CHECK_ERROR, id, setting, fix, "all %lld that %s allows are in use", (long long)max, setting);
+	else if (used + 1 == max && p->mode == DMSR_FULL_LOAD_AND_CDC)
+		probe_found(p, DMSR_CHECK_WARNING, id, setting, fix, "one of %lld is free: a load that is taken up again needs a second one for a while",
+			(long long)max);
+	else
+		probe_found(p, DMSR_CHECK_OK, id, setting, NULL, "%lld of %lld are free", (long long)(max - used), (long long)max);
+}
+
+/* In MB; -1 or nothing: no limit. */
+static void check_keep(struct probe *p, const PGresult *res)
+{
+	int64_t mb = PQgetisnull(res, 0, F_KEEP) ? -1 : number(res, 0, F_KEEP);
+	if (mb >= 0)
+		probe_found(p, DMSR_CHECK_WARNING, "postgres.max-slot-wal-keep-size", "max_slot_wal_keep_size",
+			"ALTER SYSTEM SET max_slot_wal_keep_size = -1; SELECT pg_reload_conf()",
+			"the server drops the slot when the job is more than %lld MB behind: then its tables must be loaded again", (long long)mb);
+	else
+		probe_found(p, DMSR_CHECK_OK, "postgres.max-slot-wal-keep-size", "max_slot_wal_keep_size", NULL,
+			"the server keeps its log without limit while the job is behind or paused: watch the room on its disk");
+	if (!PQgetisnull(res, 0, F_IDLE) && number(res, 0, F_IDLE) > 0)
+		probe_found(p, DMSR_CHECK_WARNING, "postgres.idle-slot-timeout", "idle_replication_slot_timeout",
+			"ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf()",
+			"the server drops the slot when the job is stopped for more than %lld s", (long long)number(res, 0, F_IDLE));
+}
+
+static void read_facts(struct probe *p, const PGresult *res, const struct err *e)
+{
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	int64_t limit = number(res, 0, F_CONNECTIONS);
+	if (limit >= 0 && limit < 3)
+		probe_found(p, DMSR_CHECK_ERROR, "postgres.connection-limit", user(p), NULL, "the role may have %lld connections, and 3 are needed",
+			(long long)limit);
+	if (!follows(p))
+		return;
+	if (strcmp(PQgetvalue(res, 0, F_WAL_LEVEL), "logical") != 0)
+		probe_found(p, DMSR_CHECK_ERROR, "postgres.wal-level", "wal_level", "ALTER SYSTEM SET wal_level = 'logical'" RESTART,
+			"wal_level is %s, and changes can only be read at logical", PQgetvalue(res, 0, F_WAL_LEVEL));
+	else
+		probe_found(p, DMSR_CHECK_OK, "postgres.wal-level", "wal_level", NULL, "wal_level is logical");
+	check_room(p, "postgres.slots-free", "max_replication_slots", number(res, 0, F_SLOTS_MAX), number(res, 0, F_SLOTS_USED));
+	check_room(p, "postgres.senders-free", "max_wal_senders", number(res, 0, F_SENDERS_MAX), number(res, 0, F_SENDERS_USED));
+	check_keep(p, res);
+}
+
+/* ---- the publication itself; how it publishes partitions decides what is a table ---- */
+
+static void ask_publication(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	p->leaves = p->version < 130000;
+	if (!follows(p))
+		return;
+	values[(*nvalues)++] = p->publication;
+	buf_str(sql, publication_sql(p->version));
+}
+
+static void read_publication(struct probe *p, const PGresult *res, const struct err *e)
+{
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	p->has_publication = PQntuples(res) > 0;
+	if (!p->has_publication)
+		return;
+	p->leaves = p->leaves || *PQgetvalue(res, 0, PUB_VIA_ROOT) == 'f';
+	if (!strchr(PQgetvalue(res, 0, PUB_OPERATIONS), 'f'))
+		return;
+	struct buf fix;
+	buf_init(&fix, 1024);
+	buf_str(&fix, "ALTER PUBLICATION ");
+	sql_ident(&fix, p->publication);
+	buf_str(&fix, " SET (publish = 'insert, update, delete, truncate')");
+	probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.publication", p->publication, &fix,
+		"publication \"%s\" does not publish all of insert, update, delete and truncate", p->publication);
+}
+
+/* ---- the tables ---- */
+
+static bool matches_any(const struct probe *p, const char *pattern)
+{
+	const struct dmsr_tables one = { .include = &pattern, .ninclude = 1 };
+	for (size_t i = 0; i < p->nrels; i++)
+		if (dmsr_table_matches(&one, p->rels[i]->schema, p->rels[i]->name))
+			return true;
+	return false;
+}
+
+static void check_patterns(struct probe *p)
+{
+	for (size_t i = 0; i < p->tables.ninclude && !p->leaves && p->nrels; i++)
+		if (!matches_any(p, p->tables.include[i]))
+			probe_found(p, DMSR_CHECK_WARNING, "postgres.tables", p->tables.include[i], NULL,
+				"the pattern %s means no table that there is now", p->tables.include[i]);
+	if (!p->nrels)
+		probe_found(p, DMSR_CHECK_ERROR, "postgres.tables", "tables", NULL, "no table matches the job's patterns; check tables.include and "
+			"tables.exclude, and that they are ordinary or partitioned tables of this database");
+	else
+		probe_found(p, DMSR_CHECK_OK, "postgres.tables", "tables", NULL, "%zu tables match", p->nrels);
+}
+
+struct folded {
+	char *text;
+	const struct relation *rel;
+};
+
+static int by_text(const void *a, const void *b) { return strcmp(((const struct folded *)a)->text, ((const struct folded *)b)->text); }
+
+/* Where a table is named by "schema.table" (files, the API), or where case does not count, two of them would be one. */
+static void check_clashes(struct probe *p)
+{
+	struct folded *names = mem_alloc((p->nrels + 1) * sizeof *names);
+	for (size_t i = 0; i < p->nrels; i++) {
+		names[i] = (struct folded){ mem_printf("%s.%s", p->rels[i]->schema, p->rels[i]->name), p->rels[i] };
+		for (char *c = names[i].text; *c; c++)
+			*c = (char)tolower((unsigned char)*c);
+	}
+	qsort(names, p->nrels, sizeof *names, by_text);
+	for (size_t i = 1; i < p->nrels; i++) {
+		const struct relation *a = names[i - 1].rel, *b = names[i].rel;
+		if (strcmp(names[i - 1].text, names[i].text) != 0)
+			continue;
+		probe_found(p, DMSR_CHECK_WARNING, "postgres.names-clash", probe_name(p, b->schema, b->name), NULL,
+			"\"%s\".\"%s\" and \"%s\".\"%s\" are one name where case does not count or a name is written with a dot (files)", a->schema, a->name,
+			b->schema, b->name);
+	}
+	for (size_t i = 0; i < p->nrels; i++)
+		free(names[i].text);
+	free(names);
+}
+
+static void on_catalog(void *arg, struct relation **rels, size_t n, const struct err *e)
+{
+	struct probe *p = arg;
+	p->catalog = NULL;
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	p->rels = rels;
+	p->nrels = n;
+	check_patterns(p);
+	check_clashes(p);
+	probe_next(p);
+}
+
+static void read_tables(struct probe *p)
+{
+	if (p->mode && p->version >= 120000)
+		p->catalog = catalog_read(p->sql, &p->tables, false, p->leaves, on_catalog, p);
+	else
+		probe_next(p);
+}
+
+static bool about_tables(struct probe *p, struct buf *sql, const char *text, const char **values, int *nvalues)
+{
+	if (!p->nrels)
+		return false;
+	relations_oids(&p->text, p->rels, p->nrels);
+	values[(*nvalues)++] = buf_cstr(&p->text);
+	buf_str(sql, text);
+	return true;
+}
+
+/* ---- rights ---- */
+
+enum { R_SCHEMA, R_NAME, R_USAGE, R_SELECT, R_POLICY, R_OWNS, R_CREATE };
+
+static void ask_rights(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	about_tables(p, sql, "SELECT n.nspname, c.relname, pg_catalog.has_schema_privilege(n.oid, 'USAGE'), pg_catalog.has_table_privilege(c.oid, 'SELECT'),"
+			     " pg_catalog.row_security_active(c.oid), pg_catalog.pg_has_role(c.relowner, 'USAGE'),"
+			     " pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')"
+			     " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+			     " WHERE c.oid = ANY ($1::pg_catalog.oid[]) ORDER BY 1, 2",
+		values, nvalues);
+}
+
+static void grant_to(struct buf *fix, const struct probe *p)
+{
+	buf_str(fix, " TO ");
+	sql_ident(fix, user(p));
+}
+
+static void check_right(struct probe *p, const PGresult *res, int row)
+{
+	const char *schema = PQgetvalue(res, row, R_SCHEMA), *name = PQgetvalue(res, row, R_NAME);
+	struct buf fix;
+	buf_init(&fix, 4096);
+	if (!probe_true(res, row, R_USAGE)) {
+		buf_str(&fix, "GRANT USAGE ON SCHEMA ");
+		sql_ident(&fix, schema);
+		grant_to(&fix, p);
+		buf_str(&fix, "; ");
+	}
+	if (!probe_true(res, row, R_USAGE) || !probe_true(res, row, R_SELECT)) {
+		buf_str(&fix, "GRANT SELECT ON ");
+		sql_qualified(&fix, schema, name);
+		grant_to(&fix, p);
+		probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.select-right", probe_name(p, schema, name), &fix, "role %s may not read %s.%s", user(p), schema,
+			name);
+		return;
+	}
+	if (probe_true(res, row, R_POLICY)) {
+		buf_str(&fix, "ALTER ROLE ");
+		sql_ident(&fix, user(p));
+		buf_str(&fix, " BYPASSRLS");
+		probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.row-security", probe_name(p, schema, name), &fix,
+			"row security may hide rows of %s.%s from role %s", schema, name, user(p));
+		return;
+	}
+	buf_fini(&fix);
+}
+
+static void read_rights(struct probe *p, const PGresult *res, const struct err *e)
+{
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	bool may_publish = true, may_create = PQntuples(res) && probe_true(res, 0, R_CREATE);
+	size_t before = p->nchecks;
+	for (int i = 0; i < PQntuples(res); i++) {
+		check_right(p, res, i);
+		may_publish = may_publish && probe_true(res, i, R_OWNS);
+	}
+	if (p->nchecks == before)
+		probe_found(p, DMSR_CHECK_OK, "postgres.select-right", user(p), NULL, "role %s may read all of them", user(p));
+	if (!follows(p) || p->has_publication)
+		return;
+	if (may_publish && may_create) {
+		probe_found(p, DMSR_CHECK_OK, "postgres.publication", p->publication, NULL, "the job will make publication \"%s\"", p->publication);
+		return;
+	}
+	struct buf fix;
+	buf_init(&fix, SIZE_MAX);
+	publication_create_sql(&fix, p->publication, p->rels, p->nrels, p->version);
+	probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.publication", p->publication, &fix,
+		"there is no publication \"%s\", and role %s may not make it: %s; let the owner make it, and name it in the option publication",
+		p->publication, user(p), may_publish ? "it may not create in this database" : "it does not own all of the tables");
+}
+
+/* ---- what the publication holds ---- */
+
+static void ask_published(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	if (!follows(p) || !p->has_publication)
+		return;
+	values[(*nvalues)++] = p->publication;
+	buf_str(sql, publication_tables_sql(p->version));
+}
+
+static bool is_ours(const struct probe *p, const char *schema, const char *name)
+{
+	for (size_t i = 0; i < p->nrels; i++)
+		if (!strcmp(p->rels[i]->name, name) && !strcmp(p->rels[i]->schema, schema))
+			return true;
+	return false;
+}
+
+static void read_published(struct probe *p, const PGresult *res, const struct err *e)
+{
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	bool is_partial = false;
+	for (int i = 0; i < PQntuples(res); i++) {
+		const char *schema = PQgetvalue(res, i, PUBTAB_SCHEMA), *name = PQgetvalue(res, i, PUBTAB_NAME);
+		if (PQgetisnull(res, i, PUBTAB_FILTER) || !is_ours(p, schema, name))
+			continue;
+		is_partial = true;
+		probe_found(p, DMSR_CHECK_ERROR, "postgres.publication-tables", probe_name(p, schema, name), NULL,
+			"publication \"%s\" has a row filter or a column list for %s.%s: use one without; the job's own filters do the same",
+			p->publication, schema, name);
+	}
+	struct buf fix;
+	buf_init(&fix, SIZE_MAX);
+	size_t missing = publication_add_sql(&fix, p->publication, p->rels, p->nrels, res);
+	if (missing) {
+		probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.publication-tables", p->publication, &fix,
+			"publication \"%s\" lacks %zu of the job's tables", p->publication, missing);
+		return;
+	}
+	buf_fini(&fix);
+	if (!is_partial)
+		probe_found(p, DMSR_CHECK_OK, "postgres.publication-tables", p->publication, NULL, "publication \"%s\" holds all of the job's tables",
+			p->publication);
+}
+
+/* ---- replica identity ---- */
+
+static void ask_identities(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	if (follows(p))
+		about_tables(p, sql, identity_sql, values, nvalues);
+}
+
+static void read_identities(struct probe *p, const PGresult *res, const struct err *e)
+{
+	bool is_allowed = !strcmp(settings_str(p->settings, "keyless_tables"), "allow");
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	for (int i = 0; i < PQntuples(res); i++) {
+		const char *schema = PQgetvalue(res, i, IDENTITY_SCHEMA), *name = PQgetvalue(res, i, IDENTITY_NAME);
+		struct buf fix;
+		buf_init(&fix, 4096);
+		identity_fix(res, i, &fix);
+		probe_found_fix(p, is_allowed ? DMSR_CHECK_WARNING : DMSR_CHECK_ERROR, "postgres.replica-identity", probe_name(p, schema, name), &fix,
+			"%s.%s: %s, so once it is published %s", schema, name, identity_problem(res, i),
+			probe_true(res, i, IDENTITY_IS_GOOD) ? "old rows will not be told right" : "the server will refuse to update or delete its rows");
+	}
+	if (!PQntuples(res))
+		probe_found(p, DMSR_CHECK_OK, "postgres.replica-identity", "tables", NULL, "every table tells which rows were updated and deleted");
+	for (size_t i = 0; i < p->nrels; i++)
+		if (p->rels[i]->key == KEY_FULL)
+			probe_found(p, DMSR_CHECK_WARNING, "postgres.keyless", probe_name(p, p->rels[i]->schema, p->rels[i]->name), NULL,
+				"%s.%s has no primary key: each update and delete is found by the whole row, which is slow for big tables",
+				p->rels[i]->schema, p->rels[i]->name);
+}
+
+/* ---- tables that leave no trace in the log ---- */
+
+static void ask_unlogged(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	(void)values;
+	(void)nvalues;
+	if (p->mode)
+		buf_str(sql, "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+			" WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'u' AND n.nspname !~ '^pg_' ORDER BY 1, 2");
+}
+
+static void read_unlogged(struct probe *p, const PGresult *res, const struct err *e)
+{
+	for (int i = 0; !e && i < PQntuples(res); i++) {
+		const char *schema = PQgetvalue(res, i, 0), *name = PQgetvalue(res, i, 1);
+		struct buf fix;
+		if (!dmsr_table_matches(&p->tables, schema, name))
+			continue;
+		buf_init(&fix, 4096);
+		buf_str(&fix, "ALTER TABLE ");
+		sql_qualified(&fix, schema, name);
+		buf_str(&fix, " SET LOGGED");
+		probe_found_fix(p, DMSR_CHECK_WARNING, "postgres.unlogged", probe_name(p, schema, name), &fix,
+			"%s.%s is unlogged: it is left out, as its changes cannot be read", schema, name);
+	}
+	if (e)
+		probe_fail(p, e);
+}
+
+/* ---- the slot ---- */
+
+static void ask_slot(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	(void)values;
+	(void)nvalues;
+	struct err e = { 0 };
+	if (!follows(p))
+		return;
+	if (slot_name_check(p->slot, &e))
+		probe_found(p, DMSR_CHECK_ERROR, "postgres.slot-name", p->slot, NULL, "%s", e.message);
+	else
+		slot_sql(sql, p->version, p->slot);
+}
+
+static void read_slot(struct probe *p, const PGresult *res, const struct err *e)
+{
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	if (!PQntuples(res)) {
+		probe_found(p, DMSR_CHECK_OK, "postgres.slot-exists", p->slot, NULL, "the name \"%s\" is free for the job's slot", p->slot);
+		return;
+	}
+	char *ours = mem_printf("dmsr:%s:source", p->host.env.job);
+	bool is_other = strcmp(PQgetvalue(res, 0, SLOT_PLUGIN), "pgoutput") != 0 || *PQgetvalue(res, 0, SLOT_DATABASE) != 't';
+	bool is_active = !PQgetisnull(res, 0, SLOT_PID), is_read_by_us = is_active && !strcmp(PQgetvalue(res, 0, SLOT_APPLICATION), ours);
+	free(ours);
+	struct buf fix;
+	buf_init(&fix, 1024);
+	buf_str(&fix, "SELECT pg_drop_replication_slot(");
+	sql_literal(&fix, p->slot);
+	buf_byte(&fix, ')');
+	if (is_read_by_us)
+		probe_found(p, DMSR_CHECK_OK, "postgres.slot-exists", p->slot, NULL, "this job reads slot \"%s\"", p->slot);
+	else if (is_other || is_active)
+		probe_found(p, DMSR_CHECK_ERROR, "postgres.slot-exists", p->slot, is_active ? NULL : buf_cstr(&fix),
+			"there is a slot \"%s\" of somebody else%s: give the job another name for its own (option slot)", p->slot,
+			is_active ? ", who reads it now" : "");
+	else if (!PQgetisnull(res, 0, SLOT_LOST))
+		probe_found(p, DMSR_CHECK_ERROR, "postgres.slot-exists", p->slot, buf_cstr(&fix), "there is a slot \"%s\", and the server has given it up (%s)",
+			p->slot, PQgetvalue(res, 0, SLOT_LOST));
+	else
+		probe_found(p, DMSR_CHECK_WARNING, "postgres.slot-exists", p->slot, buf_cstr(&fix),
+			"there is a slot \"%s\" already: if it is not this job's own, the job will not start", p->slot);
+	buf_fini(&fix);
+}
+
+/* ---- who would keep us waiting ---- */
+
+static void ask_waits(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	(void)values;
+	(void)nvalues;
+	if (follows(p))
+		buf_str(sql, "SELECT 'transaction of process ' || pid, 'SELECT pg_terminate_backend(' || pid || ')', EXTRACT(epoch FROM"
+			" pg_catalog.now() - xact_start)::pg_catalog.int8 FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL"
+			" AND xact_start < pg_catalog.now() - interval '60 s' AND pid <> pg_catalog.pg_backend_pid()"
+			" UNION ALL SELECT 'prepared transaction ' || gid, 'ROLLBACK PREPARED ' || pg_catalog.quote_literal(gid),"
+			" EXTRACT(epoch FROM pg_catalog.now() - prepared)::pg_catalog.int8 FROM pg_catalog.pg_prepared_xacts ORDER BY 3 DESC LIMIT 20");
+}
+
+static void read_waits(struct probe *p, const PGresult *res, const struct err *e)
+{
+	for (int i = 0; !e && i < PQntuples(res); i++)
+		probe_found(p, DMSR_CHECK_WARNING, "postgres.long-transaction", PQgetvalue(res, i, 0), PQgetvalue(res, i, 1),
+			"the %s is open for %s s: the slot can be made only when it has ended", PQgetvalue(res, i, 0), PQgetvalue(res, i, 2));
+	if (e)
+		probe_fail(p, e);
+}
+
+/* ---- replication ---- */
+
+static void on_repl_ready(void *ctx)
+{
+	struct probe *p = ctx;
+	probe_found(p, DMSR_CHECK_OK, "postgres.replication-right", user(p), NULL, "a replication connection was made");
+	probe_next(p);
+}
+
+static void on_repl_failed(void *ctx, const struct err *e)
+{
+	struct probe *p = ctx;
+	struct buf fix;
+	pgconn_free(p->repl);
+	p->repl = NULL;
+	if (!strcmp(e->id, "source.busy") || !strcmp(e->id, "source.limit")) {
+		probe_found(p, DMSR_CHECK_ERROR, "postgres.senders-free", "max_wal_senders", NULL, "no replication connection is free: %s", e->message);
+		probe_next(p);
+		return;
+	}
+	bool is_right = !strcmp(e->id, "source.privilege");
+	buf_init(&fix, 1024);
+	if (is_right) {
+		buf_str(&fix, "ALTER ROLE ");
+		sql_ident(&fix, user(p));
+		buf_str(&fix, " REPLICATION");
+	}
+	probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.replication-right", user(p), &fix, "role %s cannot make a replication connection: %s", user(p),
+		e->message);
+	probe_next(p);
+}
+
+static void try_replication(struct probe *p)
+{
+	const struct pgconn_owner o = { .ctx = p, .on_ready = on_repl_ready, .on_failed = on_repl_failed };
+	if (follows(p))
+		p->repl = pgconn_new(&p->host.env, p->settings, PGCONN_REPLICATION, &o);
+	else
+		probe_next(p);
+}
+
+/* ---- the verbs ---- */
+
+static const struct probe_step steps[] = {
+	{ .ask = probe_ask_session, .read = probe_read_session },
+	{ .ask = ask_facts, .read = read_facts },
+	{ .start = try_replication },
+	{ .ask = ask_publication, .read = read_publication },
+	{ .start = read_tables },
+	{ .ask = ask_rights, .read = read_rights },
+	{ .ask = ask_published, .read = read_published },
+	{ .ask = ask_identities, .read = read_identities },
+	{ .ask = ask_unlogged, .read = read_unlogged },
+	{ .ask = ask_slot, .read = read_slot },
+	{ .ask = ask_waits, .read = read_waits },
+	{ 0 },
+};
+
+static int source_check(const struct settings *s, const struct dmsr_tables *tables, enum dmsr_mode mode, const struct dmsr_probe_host *host,
+	struct dmsr_instance **out, struct err *e)
+{
+	(void)e;
+	struct probe *p = probe_new(s, pgsource_options, tables, mode, host);
+	prefer_ours(p);
+	probe_start(p, steps, probe_answer_checked);
+	*out = (struct dmsr_instance *)p;
+	return 0;
+}
+
+static int source_discover(const struct settings *s, const struct dmsr_tables *tables, const struct dmsr_probe_host *host,
+	struct dmsr_instance **out, struct err *e)
+{
+	(void)e;
+	return probe_discover(s, pgsource_options, tables, host, out);
+}
+
+const struct dmsr_probe pgsource_probe = {
+	.check = source_check,
+	.discover = source_discover,
+	.drop = pgsource_drop,
+	.close = probe_close,
+};

@@ -1,0 +1,432 @@
+/* probe_target: can this server be a target of such a job? And, when a job is deleted, its rows in dmsr.positions and dmsr.loads go. Nothing is changed by
+ * the preflight but a setting of its own session, since only that proves that it may be set. */
+#include "probe_int.h"
+#include "target.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROWS_MAX = 500 /* tables that are looked into */ };
+
+static const char *user(const struct probe *p) { return settings_str(p->settings, "user"); }
+static bool prepares(const struct probe *p, const char *how) { return !strcmp(settings_str(p->settings, "prepare"), how); }
+
+static void grant_to(struct buf *fix, const struct probe *p)
+{
+	buf_str(fix, " TO ");
+	sql_ident(fix, user(p));
+}
+
+/* ---- the schema dmsr, where positions are kept ---- */
+
+enum { D_SCHEMA, D_TABLES, D_RIGHTS, D_CREATE };
+
+static void ask_dmsr(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	(void)values;
+	(void)nvalues;
+	if (p->mode)
+		buf_str(sql, "SELECT n.oid IS NOT NULL, t.n = 2, t.n = 2 AND t.ok AND coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), false),"
+			" CASE WHEN n.oid IS NULL THEN pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')"
+			" ELSE pg_catalog.has_schema_privilege(n.oid, 'CREATE') END"
+			" FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'dmsr' CROSS JOIN LATERAL ("
+			"SELECT count(*) AS n, coalesce(bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT')"
+			" AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')), true) AS ok"
+			" FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid AND c.relname IN ('positions', 'loads')) t");
+}
+
+static void read_dmsr(struct probe *p, const PGresult *res, const struct err *e)
+{
+	struct buf fix;
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	bool has_schema = probe_true(res, 0, D_SCHEMA), has_tables = probe_true(res, 0, D_TABLES);
+	if (has_tables ? probe_true(res, 0, D_RIGHTS) : probe_true(res, 0, D_CREATE)) {
+		probe_found(p, DMSR_CHECK_OK, "postgres.positions", "dmsr", NULL, "the job's position can be kept in schema dmsr");
+		return;
+	}
+	const char *why = has_tables ? "may not write to dmsr.positions and dmsr.loads" : "may not make schema dmsr and its tables";
+	buf_init(&fix, 4096);
+	if (has_tables) {
+		buf_str(&fix, "GRANT USAGE ON SCHEMA dmsr");
+		grant_to(&fix, p);
+		buf_str(&fix, "; GRANT SELECT, INSERT, UPDATE, DELETE ON dmsr.positions, dmsr.loads");
+	} else if (has_schema) {
+		buf_str(&fix, "GRANT USAGE, CREATE ON SCHEMA dmsr");
+	} else {
+		buf_str(&fix, "GRANT CREATE ON DATABASE ");
+		sql_ident(&fix, settings_str(p->settings, "database"));
+	}
+	grant_to(&fix, p);
+	probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.positions", "dmsr", &fix,
+		"role %s cannot keep the job's position: it %s", user(p), why);
+}
+
+/* ---- triggers and foreign keys ---- */
+
+static void ask_role(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	(void)values;
+	(void)nvalues;
+	if (p->mode && strcmp(settings_str(p->settings, "session_replication_role"), "off") != 0)
+		buf_str(sql, "SET session_replication_role = replica");
+}
+
+static void read_role(struct probe *p, const PGresult *res, const struct err *e)
+{
+	bool is_demanded = !strcmp(settings_str(p->settings, "session_replication_role"), "on");
+	struct buf fix;
+	(void)res;
+	if (!e) {
+		probe_found(p, DMSR_CHECK_OK, "postgres.session-replication-role", "session_replication_role", NULL,
+			"the target's triggers and foreign keys will rest while changes are applied");
+		return;
+	}
+	if (strcmp(e->id, "target.privilege") != 0) {
+		probe_fail(p, e);
+		return;
+	}
+	buf_init(&fix, 1024);
+	if (p->version >= 150000) {
+		buf_str(&fix, "GRANT SET ON PARAMETER session_replication_role");
+		grant_to(&fix, p);
+	} else {
+		buf_str(&fix, "ALTER ROLE ");
+		sql_ident(&fix, user(p));
+		buf_str(&fix, " SUPERUSER");
+	}
+	probe_found_fix(p, is_demanded ? DMSR_CHECK_ERROR : DMSR_CHECK_WARNING, "postgres.session-replication-role", "session_replication_role", &fix,
+		"role %s may not set session_replication_role: the target's triggers and foreign keys work while changes are applied", user(p));
+}
+
+/* ---- schemas that the patterns name ---- */
+
+/* The part before the dot, unquoted; false when it has a wildcard. */
+static bool schema_of(const char *pattern, char *out, size_t size)
+{
+	bool is_quoted = false;
+	size_t n = 0;
+	const char *c = pattern;
+	for (; *c && (is_quoted || *c != '.'); c++) {
+		if (*c == '"') {
+			if (is_quoted && c[1] == '"')
+				c++;
+			else {
+				is_quoted = !is_quoted;
+				continue;
+			}
+		} else if (!is_quoted && (*c == '*' || *c == '?')) {
+			return false;
+		}
+		if (n + 1 < size)
+			out[n++] = *c;
+	}
+	out[n] = 0;
+	if (!*c)
+		snprintf(out, size, "public");
+	return true;
+}
+
+static bool is_literal(const char *pattern)
+{
+	bool is_quoted = false;
+	for (const char *c = pattern; *c; c++) {
+		is_quoted = is_quoted != (*c == '"');
+		if (!is_quoted && (*c == '*' || *c == '?'))
+			return false;
+	}
+	return true;
+}
+
+/* As an element of an array in text form. */
+static void array_element(struct buf *out, const char *text)
+{
+	buf_str(out, out->len ? ",\"" : "{\"");
+	for (const char *c = text; *c; c++) {
+		if (*c == '"' || *c == '\\')
+			buf_byte(out, '\\');
+		buf_byte(out, *c);
+	}
+	buf_byte(out, '"');
+}
+
+static void ask_schemas(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	char schema[256];
+	if (!p->mode || prepares(p, "none") || prepares(p, "truncate"))
+		return;
+	for (size_t i = 0; i < p->tables.ninclude; i++)
+		if (schema_of(p->tables.include[i], schema, sizeof schema))
+			array_element(&p->text, schema);
+	if (!p->text.len)
+		return;
+	buf_byte(&p->text, '}');
+	values[(*nvalues)++] = buf_cstr(&p->text);
+	buf_str(sql, "SELECT DISTINCT s, n.oid IS NOT NULL FROM pg_catalog.unnest($1::pg_catalog.text[]) s"
+		" LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = s WHERE NOT CASE WHEN n.oid IS NULL"
+		" THEN pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')"
+		" ELSE pg_catalog.has_schema_privilege(n.oid, 'CREATE') END ORDER BY 1");
+}
+
+static void read_schemas(struct probe *p, const PGresult *res, const struct err *e)
+{
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	for (int i = 0; i < PQntuples(res); i++) {
+		const char *schema = PQgetvalue(res, i, 0);
+		bool is_there = probe_true(res, i, 1);
+		struct buf fix;
+		buf_init(&fix, 4096);
+		buf_str(&fix, is_there ? "GRANT CREATE ON SCHEMA " : "GRANT CREATE ON DATABASE ");
+		sql_ident(&fix, is_there ? schema : settings_str(p->settings, "database"));
+		grant_to(&fix, p);
+		probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.create-right", schema, &fix, "role %s may not make %s %s", user(p),
+			is_there ? "tables in schema" : "schema", schema);
+	}
+	if (!PQntuples(res))
+		probe_found(p, DMSR_CHECK_OK, "postgres.create-right", user(p), NULL, "role %s may make the tables", user(p));
+}
+
+/* ---- tables that are there ---- */
+
+enum { T_SCHEMA, T_NAME, T_WRITE, T_OWNS, T_LOADED };
+
+static void ask_tables(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	(void)values;
+	(void)nvalues;
+	if (p->mode)
+		buf_str(sql, "SELECT n.nspname, c.relname, pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')"
+			" AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')"
+			" AND pg_catalog.has_table_privilege(c.oid, 'DELETE'), pg_catalog.pg_has_role(c.relowner, 'USAGE')"
+			" FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+			" WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^pg_'"
+			" AND n.nspname NOT IN ('information_schema', 'dmsr') ORDER BY 1, 2");
+}
+
+static void need_rights(struct probe *p, const char *schema, const char *name, bool may_write, bool owns)
+{
+	struct buf fix;
+	bool is_dropped = prepares(p, "drop-and-create");
+	if (is_dropped ? owns : may_write)
+		return;
+	buf_init(&fix, 4096);
+	if (is_dropped) {
+		buf_str(&fix, "ALTER TABLE ");
+		sql_qualified(&fix, schema, name);
+		buf_str(&fix, " OWNER TO ");
+		sql_ident(&fix, user(p));
+	} else {
+		buf_str(&fix, "GRANT USAGE ON SCHEMA ");
+		sql_ident(&fix, schema);
+		grant_to(&fix, p);
+		buf_str(&fix, prepares(p, "truncate") ? "; GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON " : "; GRANT SELECT, INSERT, UPDATE, DELETE ON ");
+		sql_qualified(&fix, schema, name);
+		grant_to(&fix, p);
+	}
+	probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.write-right", probe_name(p, schema, name), &fix, "role %s %s %s.%s", user(p),
+		is_dropped ? "does not own, so it may not drop," : "may not write to", schema, name);
+}
+
+/* Which of those that match have rows is the next question; it is put together here. */
+static void read_tables(struct probe *p, const PGresult *res, const struct err *e)
+{
+	size_t n = 0;
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	buf_reset(&p->kept);
+	for (int i = 0; i < PQntuples(res); i++) {
+		const char *schema = PQgetvalue(res, i, T_SCHEMA), *name = PQgetvalue(res, i, T_NAME);
+		if (!dmsr_table_matches(&p->tables, schema, name))
+			continue;
+		need_rights(p, schema, name, probe_true(res, i, T_WRITE), probe_true(res, i, T_OWNS));
+		if (!(p->mode & DMSR_FULL_LOAD) || !probe_true(res, i, T_WRITE) || n++ >= ROWS_MAX)
+			continue;
+		buf_str(&p->kept, p->kept.len ? " UNION ALL SELECT " : "SELECT ");
+		sql_literal(&p->kept, schema);
+		buf_str(&p->kept, ", ");
+		sql_literal(&p->kept, name);
+		buf_str(&p->kept, " WHERE EXISTS (SELECT FROM ");
+		sql_qualified(&p->kept, schema, name);
+		buf_byte(&p->kept, ')');
+	}
+}
+
+static void ask_rows(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	(void)values;
+	(void)nvalues;
+	buf_append(sql, p->kept.data, p->kept.len);
+}
+
+static bool is_named(const struct probe *p, const char *schema, const char *name)
+{
+	for (size_t i = 0; i < p->tables.ninclude; i++) {
+		const struct dmsr_tables one = { .include = &p->tables.include[i], .ninclude = 1 };
+		if (is_literal(p->tables.include[i]) && dmsr_table_matches(&one, schema, name))
+			return true;
+	}
+	return false;
+}
+
+static void has_rows(struct probe *p, const char *schema, const char *name)
+{
+	const char *object = probe_name(p, schema, name);
+	struct buf fix;
+	if (prepares(p, "truncate")) {
+		probe_found(p, DMSR_CHECK_WARNING, "postgres.target-rows", object, NULL, "%s has rows: they will be removed before the load", object);
+	} else if (prepares(p, "drop-and-create")) {
+		probe_found(p, DMSR_CHECK_WARNING, "postgres.target-rows", object, NULL, "%s has rows: it will be dropped and made anew", object);
+	} else if (prepares(p, "none")) {
+		probe_found(p, DMSR_CHECK_WARNING, "postgres.target-rows", object, NULL, "%s has rows: the source's are added to them", object);
+	} else {
+		buf_init(&fix, 4096);
+		buf_str(&fix, "TRUNCATE ");
+		sql_qualified(&fix, schema, name);
+		probe_found_fix(p, is_named(p, schema, name) ? DMSR_CHECK_ERROR : DMSR_CHECK_WARNING, "postgres.target-rows", object, &fix,
+			"%s has rows that are not this job's: if the source has such a table, its load will be refused (prepare is create)", object);
+	}
+}
+
+static void read_rows(struct probe *p, const PGresult *res, const struct err *e)
+{
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	/* Kept until it is known which of them this job loaded itself. */
+	p->found = mem_alloc((2 * (size_t)PQntuples(res) + 1) * sizeof *p->found);
+	for (int i = 0; i < PQntuples(res); i++) {
+		p->found[p->nfound++] = arena_strdup(&p->arena, PQgetvalue(res, i, 0));
+		p->found[p->nfound++] = arena_strdup(&p->arena, PQgetvalue(res, i, 1));
+	}
+}
+
+static void ask_loaded(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	if (!p->nfound)
+		return;
+	values[(*nvalues)++] = p->host.env.uid;
+	buf_str(sql, "SELECT schema_name, table_name FROM dmsr.loads WHERE job_uid = $1");
+}
+
+static void read_loaded(struct probe *p, const PGresult *res, const struct err *e)
+{
+	/* No such table, or no right to read it: then this job has loaded nothing here. */
+	for (size_t n = 0; n < p->nfound; n += 2) {
+		bool is_ours = false;
+		for (int i = 0; !e && i < PQntuples(res); i++)
+			is_ours = is_ours || (!strcmp(PQgetvalue(res, i, 0), p->found[n]) && !strcmp(PQgetvalue(res, i, 1), p->found[n + 1]));
+		if (!is_ours)
+			has_rows(p, p->found[n], p->found[n + 1]);
+	}
+}
+
+/* ---- the verbs ---- */
+
+static const struct probe_step check_steps[] = {
+	{ .ask = probe_ask_session, .read = probe_read_session },
+	{ .ask = ask_dmsr, .read = read_dmsr },
+	{ .ask = ask_role, .read = read_role },
+	{ .ask = ask_schemas, .read = read_schemas },
+	{ .ask = ask_tables, .read = read_tables },
+	{ .ask = ask_rows, .read = read_rows },
+	{ .ask = ask_loaded, .read = read_loaded },
+	{ 0 },
+};
+
+static int target_check(const struct settings *s, const struct dmsr_tables *tables, enum dmsr_mode mode, const struct dmsr_probe_host *host,
+	struct dmsr_instance **out, struct err *e)
+{
+	(void)e;
+	struct probe *p = probe_new(s, pgtarget_options, tables, mode, host);
+	p->is_target = true;
+	probe_start(p, check_steps, probe_answer_checked);
+	*out = (struct dmsr_instance *)p;
+	return 0;
+}
+
+static int target_discover(const struct settings *s, const struct dmsr_tables *tables, const struct dmsr_probe_host *host,
+	struct dmsr_instance **out, struct err *e)
+{
+	(void)e;
+	return probe_discover(s, pgtarget_options, tables, host, out);
+}
+
+/* ---- drop ---- */
+
+static void ask_memory(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	(void)p;
+	(void)values;
+	(void)nvalues;
+	buf_str(sql, "SELECT pg_catalog.to_regclass('dmsr.positions') IS NOT NULL, pg_catalog.to_regclass('dmsr.loads') IS NOT NULL");
+}
+
+static void read_memory(struct probe *p, const PGresult *res, const struct err *e)
+{
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	for (int i = 0; i < 2; i++) {
+		if (!probe_true(res, 0, i))
+			continue;
+		buf_printf(&p->kept, "%sDELETE FROM dmsr.%s WHERE job_uid = ", p->kept.len ? "; " : "", i ? "loads" : "positions");
+		sql_literal(&p->kept, p->host.env.uid);
+	}
+}
+
+static void read_deleted(struct probe *p, const PGresult *res, const struct err *e)
+{
+	(void)res;
+	if (e)
+		probe_fail(p, e);
+	else
+		buf_reset(&p->kept);
+}
+
+static const struct probe_step drop_steps[] = {
+	{ .ask = ask_memory, .read = read_memory },
+	{ .ask = ask_rows, .read = read_deleted },
+	{ 0 },
+};
+
+static void answer_dropped(struct probe *p)
+{
+	if (err_is_set(&p->failure)) {
+		static const char *const tables[] = { "positions", "loads" };
+		for (size_t i = 0; i < 2; i++) {
+			struct buf sql;
+			buf_init(&sql, 1024);
+			buf_printf(&sql, "DELETE FROM dmsr.%s WHERE job_uid = ", tables[i]);
+			sql_literal(&sql, p->host.env.uid);
+			probe_left(p, buf_cstr(&sql));
+			buf_fini(&sql);
+		}
+	}
+	probe_answer_dropped(p);
+}
+
+static int target_drop(const struct settings *s, const struct dmsr_probe_host *host, struct dmsr_instance **out, struct err *e)
+{
+	(void)e;
+	struct probe *p = probe_new(s, pgtarget_options, NULL, 0, host);
+	p->is_target = true;
+	probe_start(p, drop_steps, answer_dropped);
+	*out = (struct dmsr_instance *)p;
+	return 0;
+}
+
+const struct dmsr_probe pgtarget_probe = {
+	.check = target_check,
+	.discover = target_discover,
+	.drop = target_drop,
+	.close = probe_close,
+};

@@ -1,0 +1,192 @@
+/* source_sql: see source_sql.h. */
+#include "source_sql.h"
+#include "catalog.h"
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void source_name(const struct dmsr_env *env, char out[64])
+{
+	size_t n = strlen(env->uid), tail = n < 8 ? n : 8;
+	snprintf(out, 64, "dmsr_%.40s_%s", env->job, env->uid + n - tail);
+	for (char *p = out; *p; p++)
+		*p = isalnum((unsigned char)*p) ? (char)tolower((unsigned char)*p) : '_';
+}
+
+int slot_name_check(const char *name, struct err *e)
+{
+	size_t n = name ? strlen(name) : 1;
+	if (!n || n > 63 || (name && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != n))
+		return err_set(e, DMSR_EINVAL, "source.slot-name", "the slot's name \"%s\" is not 1 to 63 of a-z, 0-9 and _", name ? name : "");
+	return 0;
+}
+
+struct settings *pg_settings_copy(const struct settings *from, const struct dmsr_option *table)
+{
+	struct settings *to = settings_new();
+	for (const struct dmsr_option *o = table; o->name; o++) {
+		if (o->type == DMSR_OPT_STRING || o->type == DMSR_OPT_ENUM)
+			settings_put_str(to, o->name, settings_str(from, o->name));
+		else if (o->type == DMSR_OPT_BOOL)
+			settings_put_bool(to, o->name, settings_bool(from, o->name));
+		else
+			settings_put_int(to, o->name, settings_int(from, o->name));
+	}
+	return to;
+}
+
+/* ---- publication ---- */
+
+const char *publication_sql(int version)
+{
+#define PUBLICATION(root) "SELECT pg_catalog.concat(pubinsert, pubupdate, pubdelete, pubtruncate), " root \
+	" FROM pg_catalog.pg_publication WHERE pubname = $1"
+	return version >= 130000 ? PUBLICATION("pubviaroot") : PUBLICATION("NULL");
+#undef PUBLICATION
+}
+
+const char *publication_tables_sql(int version)
+{
+	static const char whole[] = "SELECT schemaname, tablename, NULL FROM pg_catalog.pg_publication_tables WHERE pubname = $1";
+	/* A column list may hold all columns: that of today. One that is published whole has none. */
+	static const char parts[] = "SELECT t.schemaname, t.tablename, CASE WHEN t.rowfilter IS NOT NULL OR EXISTS ("
+		"SELECT 1 FROM pg_catalog.pg_publication_rel r, pg_catalog.pg_publication p"
+		" WHERE p.pubname = t.pubname AND r.prpubid = p.oid AND r.prattrs IS NOT NULL"
+		" AND r.prrelid = pg_catalog.format('%I.%I', t.schemaname, t.tablename)::pg_catalog.regclass) THEN 1 END"
+		" FROM pg_catalog.pg_publication_tables t WHERE t.pubname = $1";
+	return version >= 150000 ? parts : whole;
+}
+
+bool publication_holds(const PGresult *tables, const struct relation *rel)
+{
+	for (int i = 0; i < PQntuples(tables); i++)
+		if (!strcmp(PQgetvalue(tables, i, PUBTAB_NAME), rel->name) && !strcmp(PQgetvalue(tables, i, PUBTAB_SCHEMA), rel->schema))
+			return true;
+	return false;
+}
+
+static size_t list_tables(struct buf *out, struct relation *const *rels, size_t n, const PGresult *but)
+{
+	size_t listed = 0;
+	for (size_t i = 0; i < n; i++) {
+		if (but && publication_holds(but, rels[i]))
+			continue;
+		buf_str(out, listed++ ? ", ONLY " : "ONLY ");
+		sql_qualified(out, rels[i]->schema, rels[i]->name);
+	}
+	return listed;
+}
+
+void publication_create_sql(struct buf *out, const char *name, struct relation *const *rels, size_t n, int version)
+{
+	buf_str(out, "CREATE PUBLICATION ");
+	sql_ident(out, name);
+	buf_str(out, " FOR TABLE ");
+	list_tables(out, rels, n, NULL);
+	if (version >= 130000)
+		buf_str(out, " WITH (publish_via_partition_root = true)");
+}
+
+size_t publication_add_sql(struct buf *out, const char *name, struct relation *const *rels, size_t n, const PGresult *tables)
+{
+	buf_str(out, "ALTER PUBLICATION ");
+	sql_ident(out, name);
+	buf_str(out, " ADD TABLE ");
+	return list_tables(out, rels, n, tables);
+}
+
+/* ---- slot ---- */
+
+void slot_sql(struct buf *out, int version, const char *slot)
+{
+	static const struct { int since; const char *lost; } by_version[] = {
+		{ 170000, "CASE WHEN wal_status = 'lost' OR invalidation_reason IS NOT NULL THEN coalesce(invalidation_reason, 'wal_removed') END" },
+		{ 160000, "CASE WHEN conflicting THEN 'conflicting' WHEN wal_status = 'lost' THEN 'wal_removed' END" },
+		{ 130000, "CASE WHEN wal_status = 'lost' THEN 'wal_removed' END" },
+		{ 0, "NULL" },
+	};
+	size_t i = 0;
+	while (version < by_version[i].since)
+		i++;
+	buf_printf(out, "SELECT slot_type, plugin, database = pg_catalog.current_database(), active_pid, confirmed_flush_lsn, %s,"
+		" (SELECT application_name FROM pg_catalog.pg_stat_activity WHERE pid = active_pid)"
+		" FROM pg_catalog.pg_replication_slots WHERE slot_name = ", by_version[i].lost);
+	sql_literal(out, slot);
+}
+
+int slot_note_parse(const char *text, struct slot_note *out)
+{
+	char lsn[24];
+	*out = (struct slot_note){ 0 };
+	if (!text || !text[0])
+		return 0;
+	out->is_there = true;
+	if (sscanf(text, "creating %63s", out->name) == 1)
+		return 0;
+	if (sscanf(text, "made %63s %23s %" SCNu64 " %" SCNu32, out->name, lsn, &out->system, &out->timeline) != 4 || lsn_parse(lsn, &out->lsn))
+		return -1;
+	out->is_made = true;
+	return 0;
+}
+
+/* ---- replica identity ---- */
+
+/* Of the index aliased i: could it be a replica identity? */
+#define USABLE "i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL"
+/* k.prim, k.own: does the table have a primary key that serves; the index that was named? */
+#define KEYS_OF(t) "(SELECT pg_catalog.bool_or(i.indisprimary), pg_catalog.bool_or(i.indisreplident) FROM pg_catalog.pg_index i" \
+	" WHERE i.indrelid = " t ".oid AND i.indisvalid AND i.indimmediate)"
+const char identity_sql[] =
+	"SELECT v.* FROM (SELECT n.nspname, l.relname, l.relreplident, CASE WHEN r.relreplident = 'f' THEN 'f'"
+	" WHEN r.relreplident = 'i' AND rk.own THEN 'i' WHEN rk.prim THEN 'd' WHEN r.relkind <> 'p' AND u.name IS NOT NULL THEN 'i' ELSE 'f' END,"
+	" l.relreplident = 'f' OR (l.relreplident = 'd' AND coalesce(lk.prim, false)) OR (l.relreplident = 'i' AND coalesce(lk.own, false)) AS good,"
+	" l.relreplident = r.relreplident AS same, u.name"
+	" FROM pg_catalog.pg_class r CROSS JOIN LATERAL (SELECT r.oid AS oid"
+	" UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(r.oid) p WHERE r.relkind = 'p' AND p.isleaf) x"
+	" JOIN pg_catalog.pg_class l ON l.oid = x.oid JOIN pg_catalog.pg_namespace n ON n.oid = l.relnamespace"
+	" CROSS JOIN LATERAL " KEYS_OF("l") " lk(prim, own) CROSS JOIN LATERAL " KEYS_OF("r") " rk(prim, own)"
+	" CROSS JOIN LATERAL (SELECT (SELECT ic.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid"
+	" WHERE i.indrelid = l.oid AND " USABLE
+	" AND NOT EXISTS (SELECT 1 FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY c(num, pos)"
+	" JOIN pg_catalog.pg_attribute a ON a.attrelid = l.oid AND a.attnum = c.num WHERE c.pos <= i.indnkeyatts AND NOT a.attnotnull)"
+	" ORDER BY i.indnkeyatts, ic.relname LIMIT 1) AS name) u"
+	" WHERE r.oid = ANY ($1::pg_catalog.oid[])) v WHERE NOT (v.good AND v.same) ORDER BY 1, 2";
+
+const char *identity_problem(const PGresult *res, int row)
+{
+	if (*PQgetvalue(res, row, IDENTITY_IS_GOOD) == 't')
+		return "its replica identity differs from that of the partitioned table that it belongs to";
+	switch (*PQgetvalue(res, row, IDENTITY_OWN)) {
+	case 'n':
+		return "its replica identity is NOTHING";
+	case 'i':
+		return "the index that was its replica identity is gone";
+	default:
+		return "it has no primary key, and no other replica identity";
+	}
+}
+
+void identity_fix(const PGresult *res, int row, struct buf *out)
+{
+	char want = *PQgetvalue(res, row, IDENTITY_WANT);
+	buf_str(out, "ALTER TABLE ");
+	sql_qualified(out, PQgetvalue(res, row, IDENTITY_SCHEMA), PQgetvalue(res, row, IDENTITY_NAME));
+	if (want == 'd') {
+		buf_str(out, " REPLICA IDENTITY DEFAULT");
+	} else if (want == 'f' || PQgetisnull(res, row, IDENTITY_INDEX)) {
+		buf_str(out, " REPLICA IDENTITY FULL");
+	} else {
+		buf_str(out, " REPLICA IDENTITY USING INDEX ");
+		sql_ident(out, PQgetvalue(res, row, IDENTITY_INDEX));
+	}
+}
+
+void relations_oids(struct buf *out, struct relation *const *rels, size_t n)
+{
+	buf_byte(out, '{');
+	for (size_t i = 0; i < n; i++)
+		buf_printf(out, "%s%u", i ? "," : "", (unsigned)rels[i]->id);
+	buf_byte(out, '}');
+}

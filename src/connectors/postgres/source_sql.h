@@ -1,0 +1,56 @@
+/* source_sql: questions and statements about publication, slot and replica identity, which the source and its probes share. Pure: text out, results
+ * read. All names in it are quoted here. */
+#ifndef DMSR_POSTGRES_SOURCE_SQL_H
+#define DMSR_POSTGRES_SOURCE_SQL_H
+#include "conn.h"
+
+/* Default name of slot and publication: dmsr_<job>_<end of the uid>. out: 64 bytes. */
+void source_name(const struct dmsr_env *env, char out[64]);
+/* 0, or DMSR_EINVAL ("source.slot-name"): no server takes it. NULL is fine. */
+int slot_name_check(const char *name, struct err *e);
+/* A copy that outlives the job's. table: the options that are in it. */
+struct settings *pg_settings_copy(const struct settings *from, const struct dmsr_option *table);
+
+/* ---- publication ---- */
+/* One row, or none when it is not there; $1: its name. */
+enum { PUB_OPERATIONS /* four of t and f: insert update delete truncate */, PUB_VIA_ROOT /* t or f; NULL before 13 */ };
+const char *publication_sql(int version);
+/* A row a table; $1: the publication's name. */
+enum { PUBTAB_SCHEMA, PUBTAB_NAME, PUBTAB_FILTER /* NULL: all rows and columns are published */ };
+const char *publication_tables_sql(int version);
+bool publication_holds(const PGresult *tables, const struct relation *rel);
+void publication_create_sql(struct buf *out, const char *name, struct relation *const *rels, size_t n, int version);
+/* ALTER PUBLICATION ... ADD TABLE what is not in `tables`. Returns how many; 0: out is no statement. */
+size_t publication_add_sql(struct buf *out, const char *name, struct relation *const *rels, size_t n, const PGresult *tables);
+
+/* ---- slot ---- */
+/* One row, or none. Without parameters, so that a replication connection can ask it. LOST: the server's reason, NULL: it is good. */
+enum { SLOT_TYPE, SLOT_PLUGIN, SLOT_DATABASE /* t: this one */, SLOT_PID /* NULL: nobody reads it */, SLOT_CONFIRMED, SLOT_LOST, SLOT_APPLICATION };
+void slot_sql(struct buf *out, int version, const char *slot);
+
+struct slot_note {              /* the note "slot": "creating NAME", "made NAME LSN SYSTEM TIMELINE" */
+	bool is_made, is_there;
+	char name[64];
+	uint64_t lsn, system;
+	uint32_t timeline;
+};
+int slot_note_parse(const char *text, struct slot_note *out);  /* NULL: not there; 0 or -1 */
+
+/* ---- replica identity ---- */
+/* What the server sends of an old row is ruled by the replica identity of the table that holds it: with partitions, each leaf's own; but how it says so is
+ * ruled by the root's. A row a table or leaf where that goes wrong, none when all is well. $1: array of oids. */
+enum {
+	IDENTITY_SCHEMA, IDENTITY_NAME,
+	IDENTITY_OWN, IDENTITY_WANT,    /* relreplident as it is, as it should be */
+	IDENTITY_IS_GOOD,               /* old rows are sent; else the server refuses updates and deletes once the table is published */
+	IDENTITY_IS_SAME,               /* as the root's */
+	IDENTITY_INDEX,                 /* one that would do; may be NULL */
+};
+extern const char identity_sql[];
+/* What is wrong, as a piece of a sentence, and the statement that mends it. */
+const char *identity_problem(const PGresult *res, int row);
+void identity_fix(const PGresult *res, int row, struct buf *out);
+/* "{1,2,3}" */
+void relations_oids(struct buf *out, struct relation *const *rels, size_t n);
+
+#endif

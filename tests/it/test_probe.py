@@ -1,0 +1,335 @@
+"""The plugin's one-shot questions, put to real servers: what a preflight finds, that its fixes mend it, and what is dropped with a job."""
+import contextlib
+import json
+import subprocess
+
+import psycopg2
+import pytest
+
+from conftest import BUILD, Postgres, wait_for
+
+TOOL = BUILD / "tests" / "it" / "pg_probe"
+UID = "01aaaaaaaaaaaaaaaa12345678"
+NAME = "dmsr_probe_12345678"
+
+
+def ask(db, role, verb, *words, user="dmsr", password="dmsr-secret"):
+    args = ["host=127.0.0.1", f"port={db.server.port}", f"database={db.name}", f"user={user}", f"password={password}", "connect_timeout=5s"]
+    out = subprocess.run([TOOL, role, verb, *args, *words], capture_output=True, text=True, timeout=60)
+    assert out.returncode == 0, out.stderr
+    return json.loads(out.stdout)
+
+
+def check(db, role, *words, **more):
+    answer = ask(db, role, "check", *words, **more)
+    assert "error" not in answer, answer
+    return answer["checks"]
+
+
+def bad(checks, level="error"):
+    return sorted({c["id"] for c in checks if c["level"] == level})
+
+
+def only(checks, id_, **fields):
+    found = [c for c in checks if c["id"] == id_ and all(c[k] == v for k, v in fields.items())]
+    assert len(found) == 1, (id_, found, checks)
+    return found[0]
+
+
+@pytest.fixture(scope="module", params=[None, 18], ids=["debian", "18"])
+def server(request):
+    s = Postgres(version=request.param)
+    with contextlib.closing(s.connect("postgres")) as c:
+        c.cursor().execute("CREATE ROLE weak LOGIN PASSWORD 'weak'")
+    yield s
+    s.close()
+
+
+@pytest.fixture(scope="module")
+def poor():
+    """A server on which nothing can be followed."""
+    s = Postgres(settings=("wal_level=replica", "max_replication_slots=0", "max_slot_wal_keep_size=64MB"))
+    yield s
+    s.close()
+
+
+def test_a_good_source_has_no_errors(server):
+    db = server.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)")
+    checks = check(db, "source", "table=public.*")
+    assert bad(checks) == [] and bad(checks, "warning") == [], checks
+    assert {c["id"] for c in checks} >= {"postgres.connection", "postgres.version", "postgres.wal-level", "postgres.slots-free", "postgres.senders-free",
+                                        "postgres.replication-right", "postgres.tables", "postgres.select-right", "postgres.publication",
+                                        "postgres.replica-identity", "postgres.slot-exists", "postgres.max-slot-wal-keep-size"}
+    assert db.one("SELECT count(*) FROM pg_publication") == 0
+    assert db.one(f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{NAME}'") == 0
+
+
+def test_a_poor_source_is_told_what_to_set(poor):
+    db = poor.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    checks = check(db, "source")
+    assert bad(checks) == ["postgres.slots-free", "postgres.wal-level"]
+    assert bad(checks, "warning") == ["postgres.max-slot-wal-keep-size"]
+    assert only(checks, "postgres.wal-level")["fix"].startswith("ALTER SYSTEM SET wal_level = 'logical'")
+    assert bad(check(db, "source", "mode=full-load")) == []
+
+
+def test_every_fix_of_a_weak_role_mends_what_it_names(server):
+    db = server.database()
+    db.sql("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY); CREATE TABLE s.p (id int PRIMARY KEY);"
+           "ALTER TABLE s.p ENABLE ROW LEVEL SECURITY")
+    weak = dict(user="weak", password="weak")
+    checks = check(db, "source", "table=s.*", **weak)
+    assert bad(checks) == ["postgres.publication", "postgres.replication-right", "postgres.select-right"]
+    seen = set()
+    for _ in range(6):
+        fixes = [c["fix"] for c in checks if c["level"] == "error"]
+        seen |= set(bad(checks))
+        if not fixes:
+            break
+        for fix in fixes:
+            db.sql(fix)
+        checks = check(db, "source", "table=s.*", f"publication={NAME}", **weak)
+    assert bad(checks) == [], checks
+    assert seen == {"postgres.publication", "postgres.replication-right", "postgres.select-right", "postgres.row-security"}
+    db.sql("ALTER ROLE weak NOREPLICATION NOBYPASSRLS")
+
+
+def test_replica_identities_and_their_fixes(server):
+    db = server.database()
+    db.sql("""
+        CREATE TABLE good (id int PRIMARY KEY);
+        CREATE TABLE keyless (a int, b text);
+        CREATE TABLE uniq (a int NOT NULL UNIQUE, b text);
+        CREATE TABLE nothing (id int PRIMARY KEY); ALTER TABLE nothing REPLICA IDENTITY NOTHING;
+        CREATE TABLE full_ (a int); ALTER TABLE full_ REPLICA IDENTITY FULL;
+        CREATE TABLE deferred (id int, PRIMARY KEY (id) DEFERRABLE);
+        CREATE TABLE lost (a int NOT NULL); CREATE UNIQUE INDEX lost_a ON lost (a);
+        ALTER TABLE lost REPLICA IDENTITY USING INDEX lost_a; DROP INDEX lost_a;
+        CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id);
+        CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
+        CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (10) TO (20); ALTER TABLE parts_2 REPLICA IDENTITY FULL;
+        CREATE TABLE heap (id int) PARTITION BY RANGE (id); ALTER TABLE heap REPLICA IDENTITY FULL;
+        CREATE TABLE heap_1 PARTITION OF heap FOR VALUES FROM (0) TO (10);
+    """)
+    checks = check(db, "source", "table=public.*")
+    found = {c["object"]: c["fix"] for c in checks if c["id"] == "postgres.replica-identity" and c["level"] == "error"}
+    assert found == {
+        "public.keyless": 'ALTER TABLE "public"."keyless" REPLICA IDENTITY FULL',
+        "public.uniq": 'ALTER TABLE "public"."uniq" REPLICA IDENTITY USING INDEX "uniq_a_key"',
+        "public.nothing": 'ALTER TABLE "public"."nothing" REPLICA IDENTITY DEFAULT',
+        "public.deferred": 'ALTER TABLE "public"."deferred" REPLICA IDENTITY FULL',
+        "public.lost": 'ALTER TABLE "public"."lost" REPLICA IDENTITY FULL',
+        "public.parts_2": 'ALTER TABLE "public"."parts_2" REPLICA IDENTITY DEFAULT',
+        "public.heap_1": 'ALTER TABLE "public"."heap_1" REPLICA IDENTITY FULL',
+    }
+    for fix in found.values():
+        db.sql(fix)
+    checks = check(db, "source", "table=public.*")
+    assert bad(checks) == []
+    assert bad(checks, "warning") == ["postgres.keyless"]
+    # What the server itself says: every row can be updated and deleted once it is published.
+    db.sql("INSERT INTO keyless VALUES (1); INSERT INTO uniq VALUES (1); INSERT INTO nothing VALUES (1); INSERT INTO deferred VALUES (1);"
+           "INSERT INTO lost VALUES (1); INSERT INTO parts VALUES (1), (11); INSERT INTO heap VALUES (1); CREATE PUBLICATION all_ FOR ALL TABLES")
+    for table in ("keyless", "uniq", "nothing", "deferred", "lost", "parts", "heap"):
+        db.sql(f"DELETE FROM {table}")
+
+
+def test_a_given_publication_is_looked_through(server):
+    db = server.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY, v int); CREATE PUBLICATION p FOR TABLE t WITH (publish = 'insert')")
+    checks = check(db, "source", "publication=p", "table=public.*")
+    assert bad(checks) == ["postgres.publication", "postgres.publication-tables"]
+    for c in checks:
+        if c["level"] == "error":
+            db.sql(c["fix"])
+    assert bad(check(db, "source", "publication=p", "table=public.*")) == []
+    db.sql("ALTER PUBLICATION p SET TABLE t, u WHERE (v > 1)")
+    assert only(check(db, "source", "publication=p", "table=public.*"), "postgres.publication-tables", level="error")["object"] == "public.u"
+
+
+def test_a_slot_of_that_name_is_seen(server):
+    db = server.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    db.sql("SELECT pg_create_logical_replication_slot('mine', 'test_decoding')")
+    c = only(check(db, "source", "slot=mine"), "postgres.slot-exists")
+    assert c["level"] == "error"
+    db.sql(c["fix"])
+    db.sql("SELECT pg_create_logical_replication_slot('mine', 'pgoutput')")
+    c = only(check(db, "source", "slot=mine"), "postgres.slot-exists")
+    assert c["level"] == "warning"
+    db.sql(c["fix"])
+    assert only(check(db, "source", "slot=mine"), "postgres.slot-exists")["level"] == "ok"
+
+
+def test_odd_tables_are_told(server):
+    db = server.database()
+    db.sql('CREATE UNLOGGED TABLE u (id int PRIMARY KEY); CREATE TABLE "T" (id int PRIMARY KEY); CREATE TABLE t (id int PRIMARY KEY)')
+    checks = check(db, "source", "table=public.*", "table=public.typo")
+    assert bad(checks, "warning") == ["postgres.names-clash", "postgres.tables", "postgres.unlogged"]
+    assert only(checks, "postgres.tables", level="warning")["object"] == "public.typo"
+    assert bad(check(db, "source", "table=none.*")) == ["postgres.tables"]
+
+
+def test_prepared_transactions_are_told(server):
+    db = server.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    with contextlib.closing(psycopg2.connect(host="127.0.0.1", port=server.port, user="postgres", dbname=db.name)) as c:
+        c.cursor().execute("INSERT INTO t VALUES (1)")
+        c.cursor().execute("PREPARE TRANSACTION 'it''s old'")
+    c = only(check(db, "source"), "postgres.long-transaction")
+    assert c["fix"] == "ROLLBACK PREPARED 'it''s old'"
+    db.sql(c["fix"])
+    assert bad(check(db, "source"), "warning") == []
+
+
+def test_a_question_that_cannot_be_put_is_an_error_of_its_own(server):
+    db = server.database()
+    answer = ask(db, "source", "check", password="wrong")
+    assert answer["error"]["id"] == "source.auth" and not answer["error"]["retriable"]
+    assert "wrong" not in json.dumps(answer)
+    db.server.port, port = 1, db.server.port
+    try:
+        assert ask(db, "target", "check")["error"]["id"] == "target.unreachable"
+    finally:
+        db.server.port = port
+    assert [c["id"] for c in check(db, "source", "mode=none")] == ["postgres.connection", "postgres.version", "postgres.clock"]
+
+
+def test_target_rights_and_rows(server):
+    db = server.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE TABLE e (id int PRIMARY KEY)")
+    assert bad(check(db, "target", "table=public.t")) == ["postgres.target-rows"]
+    assert bad(check(db, "target", "table=public.*"), "warning") == ["postgres.target-rows"]
+    assert bad(check(db, "target", "table=public.t", "prepare=truncate"), "warning") == ["postgres.target-rows"]
+    assert bad(check(db, "target", "table=public.e")) == []
+    db.sql("CREATE SCHEMA dmsr; CREATE TABLE dmsr.positions (job_uid text); CREATE TABLE dmsr.loads (job_uid text, schema_name text, table_name text);"
+           f"INSERT INTO dmsr.loads VALUES ('{UID}', 'public', 't')")
+    assert bad(check(db, "target", "table=public.t")) == []
+    weak = dict(user="weak", password="weak")
+    checks = check(db, "target", "table=public.e", "table=other.*", "session_replication_role=on", **weak)
+    errors = {"postgres.create-right", "postgres.positions", "postgres.session-replication-role", "postgres.write-right"}
+    assert set(bad(checks)) == errors
+    for c in checks:
+        if c["level"] == "error":
+            db.sql(c["fix"])
+    assert bad(check(db, "target", "table=public.e", "table=other.*", "session_replication_role=on", **weak)) == []
+    db.sql("ALTER ROLE weak NOSUPERUSER")
+
+
+def test_discover(server):
+    db = server.database()
+    db.sql("CREATE TABLE t (id int, v text, PRIMARY KEY (id)); CREATE TABLE u (a int)")
+    assert ask(db, "source", "discover", "table=public.t")["relations"] == [{"schema": "public", "name": "t", "columns": 2, "keys": 1}]
+    assert [r["name"] for r in ask(db, "target", "discover")["relations"]] == ["t", "u"]
+
+
+def system(db):
+    return db.one("SELECT system_identifier FROM pg_control_system()")
+
+
+def notes(db, slot=NAME, publication="own " + NAME):
+    return [f"note.slot=made {slot} 0/1 {system(db)} 1", f"note.publication={publication}"]
+
+
+def make(db):
+    db.sql(f"CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION {NAME} FOR TABLE t")
+    db.sql(f"SELECT pg_create_logical_replication_slot('{NAME}', 'pgoutput')")
+
+
+def what_is_there(db):
+    return (db.one("SELECT count(*) FROM pg_publication"), db.one(f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{NAME}'"))
+
+
+def test_drop_takes_what_the_job_made_and_may_be_asked_twice(server):
+    db = server.database()
+    make(db)
+    assert ask(db, "source", "drop") == {"left": []}
+    assert what_is_there(db) == (1, 1)
+    for _ in range(2):
+        assert ask(db, "source", "drop", *notes(db)) == {"left": []}
+        assert what_is_there(db) == (0, 0)
+    db.sql(f"CREATE PUBLICATION {NAME} FOR TABLE t")
+    assert ask(db, "source", "drop", *notes(db, publication="given " + NAME)) == {"left": []}
+    assert what_is_there(db) == (1, 0)
+
+
+def test_drop_does_not_touch_another_server(server):
+    db = server.database()
+    make(db)
+    answer = ask(db, "source", "drop", f"note.slot=made {NAME} 0/1 42 1", f"note.publication=own {NAME}")
+    assert answer["error"]["id"] == "server.changed" and len(answer["left"]) == 2
+    assert what_is_there(db) == (1, 1)
+    for statement in answer["left"]:
+        db.sql(statement)
+    assert what_is_there(db) == (0, 0)
+
+
+def test_drop_says_what_it_left(server):
+    db = server.database()
+    make(db)
+    db.sql("ALTER ROLE weak NOREPLICATION")
+    answer = ask(db, "source", "drop", *notes(db), user="weak", password="weak")
+    assert answer["error"]["id"] == "source.privilege" and not answer["error"]["retriable"]
+    assert what_is_there(db) == (1, 1)
+    for statement in answer["left"]:
+        db.sql(statement)
+    assert what_is_there(db) == (0, 0)
+    port, server.port = server.port, 1
+    answer = ask(db, "source", "drop", f"note.slot=made {NAME} 0/1 42 1")
+    server.port = port
+    assert answer["error"]["retriable"] and answer["left"] == [f"SELECT pg_catalog.pg_drop_replication_slot('{NAME}')"]
+
+
+def reader(db, name):
+    p = subprocess.Popen(["pg_recvlogical", "-h", "127.0.0.1", "-p", str(db.server.port), "-U", "postgres", "-d", f"dbname={db.name} application_name={name}",
+                          "--slot", NAME, "--start", "-n", "-o", "proto_version=1", "-o", f"publication_names={NAME}", "-f", "/dev/null"],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for("the slot is read", lambda: db.one(f"SELECT active FROM pg_replication_slots WHERE slot_name = '{NAME}'"))
+    return p
+
+
+@pytest.mark.parametrize("whose", ["ours", "another"])
+def test_drop_ends_its_own_reader_and_no_other(server, whose):
+    db = server.database()
+    make(db)
+    p = reader(db, "dmsr:probe:source" if whose == "ours" else "psql")
+    try:
+        answer = ask(db, "source", "drop", *notes(db))
+        if whose == "ours":
+            assert answer == {"left": []}
+            assert what_is_there(db) == (0, 0)
+        else:
+            assert answer["error"]["id"] == "slot.in-use" and answer["error"]["retriable"] and len(answer["left"]) == 2
+            assert what_is_there(db) == (1, 1)
+    finally:
+        p.kill()
+        p.wait()
+    if whose == "another":
+        wait_for("dropped", lambda: ask(db, "source", "drop", *notes(db)) == {"left": []})
+
+
+def test_target_drop_takes_the_jobs_rows_alone(server):
+    db = server.database()
+    assert ask(db, "target", "drop") == {"left": []}
+    db.sql("CREATE SCHEMA dmsr; CREATE TABLE dmsr.positions (job_uid text); CREATE TABLE dmsr.loads (job_uid text);"
+           f"INSERT INTO dmsr.positions VALUES ('{UID}'), ('other'); INSERT INTO dmsr.loads VALUES ('{UID}'), ('other')")
+    answer = ask(db, "target", "drop", user="weak", password="weak")
+    assert answer["error"]["id"] == "target.privilege" and len(answer["left"]) == 2
+    assert ask(db, "target", "drop") == {"left": []}
+    assert db.sql("SELECT * FROM dmsr.positions UNION ALL SELECT * FROM dmsr.loads") == [("other",), ("other",)]
+
+
+def test_closing_at_any_moment_leaves_nothing_behind(server):
+    db = server.database()
+    make(db)
+    answered = cancelled = 0
+    for us in [0, 500, 1000, 2000, 4000, 8000, 12000, 16000, 20000, 30000, 40000, 60000, 100000, 3000000]:
+        for words in (("source", "check"), ("target", "check"), ("source", "discover")):
+            answer = ask(db, *words, f"cancel_us={us}")
+            cancelled += "cancelled" in answer
+            answered += "cancelled" not in answer
+    assert answered >= 3 and cancelled >= 3
+    wait_for("no session is left", lambda: db.one("SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'dmsr:%'"))
+    ask(db, "source", "drop", *notes(db))
