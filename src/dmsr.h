@@ -216,8 +216,8 @@ struct dmsr_log {
 	void (*read)(void *ctx, uint64_t seq, size_t max_bytes,
 		void (*done)(void *arg, const struct dmsr_log_entry *entries, size_t n, const struct err *e), void *arg);
 	void (*trim)(void *ctx, uint64_t below);        /* entries with seq < below may go */
-	/* As of open: first and last seq there (last 0: empty). */
-	uint64_t first, last;
+	/* As of open: first and last seq there (last 0: empty), and the bytes of their data. */
+	uint64_t first, last, bytes;
 };
 struct dmsr_streamer_host {
 	void *ctx;
