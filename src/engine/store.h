@@ -4,7 +4,11 @@
  *
  * After a write error (ENOSPC, EIO, a torn file) nothing is retried and nothing is confirmed: the write's done gets the error ("state.full",
  * "state.io", "state.corrupt"), and on_failed fires once: the engine then stops all jobs loudly. A failed fsync is never tried again.
- * The directory is locked (flock on "lock"): a second daemon gets DMSR_ESTATE "state.locked" naming the holder's pid. */
+ * The directory is locked (flock on "lock"): a second daemon gets DMSR_ESTATE "state.locked" naming the holder's pid.
+ *
+ * All verbs are the loop's and never block (but those that say so); texts are copied; answers come in the order of the questions, never inside the
+ * call, and a reader sees what was written before it was asked. Requests are always taken: who sends them waits for their answers, and bounds
+ * itself by that. Only events, which nobody waits for, are dropped (and logged) when more than 64 MiB wait. */
 #ifndef DMSR_ENGINE_STORE_H
 #define DMSR_ENGINE_STORE_H
 #include "dmsr.h"
@@ -14,7 +18,8 @@ typedef void store_done(void *arg, const struct err *e);
 
 /* Makes or opens dir; checks integrity cheaply (quick_check), migrates the schema. Blocks: only before the loop runs. */
 int store_open(struct loop *l, const char *dir, void (*on_failed)(void *arg, const struct err *e), void *arg, struct store **out, struct err *e);
-void store_close(struct store *s);      /* writes what is queued, calls the last callbacks, ends the thread; NULL is fine */
+/* Writes what is queued, calls the last callbacks, ends the thread. Logs were closed before; not from a callback of the store's. NULL is fine. */
+void store_close(struct store *s);
 const char *store_dir(const struct store *s);
 
 /* Jobs. spec: the job's JSON text as accepted; secrets in it are there: the file is 0600. */
@@ -41,8 +46,11 @@ void store_load(struct store *s, const char *uid, void (*done)(void *arg, const 
 
 /* Relations by position: what shape a table had from there on. */
 void store_relation_put(struct store *s, const char *uid, const struct relation *rel, const struct position *from, store_done *done, void *arg);
+struct store_relation { struct relation *rel; struct position from; };
+/* All of a job, by table and position; borrowed (relation_ref keeps one). A shape that is put again where it is in force already is there once. */
+void store_relations(struct store *s, const char *uid, void (*done)(void *arg, const struct store_relation *rows, size_t n, const struct err *e), void *arg);
 
-/* Rows set aside. */
+/* Rows set aside. Pages of these and of events rise by id; n may be below limit when rows are big (16 MiB): only n 0 is the end. */
 struct store_dead_letter { int64_t id; int64_t ts_us; const char *target, *position, *schema, *table, *op, *code, *message, *change_json; };
 void store_dead_letter_put(struct store *s, const char *uid, const struct store_dead_letter *d, store_done *done, void *arg);
 void store_dead_letters(struct store *s, const char *uid, int64_t after_id, int limit,
@@ -60,7 +68,8 @@ void store_idem_get(struct store *s, const char *key,
 	void (*done)(void *arg, const char *request_hash, int status, const char *reply, const struct err *e), void *arg);
 void store_idem_put(struct store *s, const char *key, const char *request_hash, int status, const char *reply, store_done *done, void *arg);
 
-/* A job's log for the embedded streamer. Its first/last are read before done. Freed by store_log_close, after which no callback comes. */
+/* A job's log for the embedded streamer. Its first/last are read before done. Freed by store_log_close, after which no callback comes. An append
+ * must go on where the log ends; numbers may begin anew (at 1) when it was empty at opening. "state.corrupt" in open or read: this log alone is bad. */
 struct store_log;
 void store_log_open(struct store *s, const char *uid, void (*done)(void *arg, struct store_log *log, const struct err *e), void *arg);
 const struct dmsr_log *store_log_ops(struct store_log *log);
