@@ -1,0 +1,67 @@
+/* store_file: names of directories made durable, directories removed, and the words for what went wrong. */
+#include "store_file.h"
+#include "base/mem.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int store_file_err(struct err *e, const char *doing, const char *path)
+{
+	int error = errno;
+	if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
+		err_set(e, DMSR_EFULL, "state.full", "cannot %s %s: %s", doing, path, strerror(error));
+		return err_hint(e, "Make room there, then start dmsrd again: its jobs go on from where they are durable.");
+	}
+	err_set(e, DMSR_EIO, "state.io", "cannot %s %s: %s", doing, path, strerror(error));
+	if (error == EACCES || error == EPERM || error == EROFS)
+		return err_hint(e, "Give the user of dmsrd the right to write there, then start it again.");
+	return err_hint(e, "Look into the disk and the kernel's log, then start dmsrd again: its jobs go on from where they are durable.");
+}
+
+int store_file_corrupt(struct err *e, const char *path, const char *what, ...)
+{
+	char why[512];
+	va_list ap;
+	va_start(ap, what);
+	int n = vsnprintf(why, sizeof why, what, ap);
+	va_end(ap);
+	if (n < 0)
+		why[0] = 0;
+	err_set(e, DMSR_EPROTO, "state.corrupt", "%s is damaged: %s", path, why);
+	return err_hint(e, "Put the state directory back from a backup; or move it away and start dmsrd: the jobs are then made and loaded anew.");
+}
+
+int store_file_sync_dir(const char *dir, struct err *e)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return store_file_err(e, "open", dir);
+	int rc = fsync(fd) ? store_file_err(e, "sync", dir) : 0;
+	close(fd);
+	return rc;
+}
+
+int store_file_remove_dir(const char *dir, unsigned max, struct err *e)
+{
+	DIR *d = opendir(dir);
+	if (!d)
+		return errno == ENOENT ? 0 : store_file_err(e, "read", dir);
+	int rc = 0;
+	for (struct dirent *f; !rc && (errno = 0, f = readdir(d));) {
+		if (!strcmp(f->d_name, ".") || !strcmp(f->d_name, ".."))
+			continue;
+		if (!max--)
+			rc = 1;
+		else if (unlinkat(dirfd(d), f->d_name, 0) && errno != ENOENT)
+			rc = store_file_err(e, "remove a file in", dir);
+	}
+	closedir(d);
+	if (!rc && rmdir(dir) && errno != ENOENT)
+		rc = store_file_err(e, "remove", dir);
+	return rc;
+}
