@@ -45,6 +45,12 @@ struct dmsr_option {
 
 /* ---- what every instance is given ----------------------------------------------------------------------------- */
 struct dmsr_codec;
+struct dmsr_codec_source {                      /* where the changes come from: what a codec puts into "source" of an envelope */
+	const char *connector;                  /* the source's plugin; NULL: not known */
+	const char *name;                       /* the job's */
+	const char *database;                   /* NULL: not known */
+	uint64_t server;
+};
 struct dmsr_env {
 	struct loop *loop;
 	const char *job;     /* its name, for log lines */
@@ -52,6 +58,7 @@ struct dmsr_env {
 	const char *name;    /* "source", the target's name, "streamer" */
 	const char *scratch; /* a directory of the instance's own for files that may vanish with the process (spools); made, emptied at start by the job */
 	const char *data;    /* a directory of the job's own that lasts as long as the job */
+	const struct dmsr_codec_source *source; /* for targets and streamers that open a codec; NULL: not known */
 	const struct dmsr_codec *(*codec)(const char *name); /* a codec by name; NULL: no such. Open it with the instance's own settings (DMSR_OPT_CODEC) */
 };
 
@@ -270,13 +277,12 @@ struct dmsr_record {
 	const char *key, *value;                /* NULL: none (a tombstone has no value); into the encoder's buffer, valid until the next encode */
 	size_t key_len, value_len;
 };
-struct dmsr_codec_source {                      /* goes into "source" of an envelope */
-	const char *connector, *name, *database;
-	uint64_t server;
-};
+enum { DMSR_RECORDS_MAX = 4 };                  /* a change never becomes more */
 struct dmsr_codec {
 	int (*open)(const struct settings *s, const struct dmsr_codec_source *src, struct dmsr_instance **out, struct err *e);
-	/* records: up to max of them; returns how many (a key change is d + tombstone + c), or DMSR_E*. Begin, commit and words about the load give 0. */
+	/* records: room for max, at least DMSR_RECORDS_MAX; returns how many (a key change is d + tombstone + c), or DMSR_E*. Begin, commit and words about
+	 * the load give 0. So does OP_SCHEMA, but where a format has a head that stands before the rows of a table (CSV): then it is that, and whoever
+	 * starts a file asks for it with a change of that op. OP_ROWS is for change_each_row first (model/batch.h): encode refuses it. */
 	int (*encode)(struct dmsr_instance *i, const struct change *ch, struct dmsr_record *records, unsigned max, struct err *e);
 	void (*close)(struct dmsr_instance *i);
 };
