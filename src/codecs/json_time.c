@@ -1,0 +1,363 @@
+/* json_time: dates, times and intervals as ISO 8601 has them. Years beyond 9999 have a plus, years before 1 AD are counted through zero (1 BC is 0000),
+ * zones are hours and minutes (Z for none). What has no place in ISO 8601 stays a word: infinity, -infinity. Everything is exact. */
+#include "json_int.h"
+
+static const char not_a_date[] = "is no date or time in ISO form";
+
+/* ---- reading ---- */
+
+struct scan {
+	const char *p, *end;
+};
+
+static bool next_is(struct scan *s, char c)
+{
+	if (s->p == s->end || *s->p != c)
+		return false;
+	s->p++;
+	return true;
+}
+
+static bool number(struct scan *s, size_t min, size_t max, int64_t *out)
+{
+	const char *start = s->p;
+	int64_t v = 0;
+
+	while (s->p < s->end && *s->p >= '0' && *s->p <= '9' && (size_t)(s->p - start) < max)
+		v = v * 10 + (*s->p++ - '0');
+	*out = v;
+	return (size_t)(s->p - start) >= min;
+}
+
+static bool two(struct scan *s, unsigned low, unsigned high, unsigned *out)
+{
+	if (s->end - s->p < 2)
+		return false;
+	unsigned a = (unsigned char)s->p[0] - (unsigned)'0', b = (unsigned char)s->p[1] - (unsigned)'0';
+	s->p += 2;
+	*out = a * 10 + b;
+	return a <= 9 && b <= 9 && *out >= low && *out <= high;
+}
+
+/* .123 -> 123000 */
+static bool micros(struct scan *s, unsigned *out)
+{
+	unsigned v = 0, n = 0;
+
+	*out = 0;
+	if (!next_is(s, '.'))
+		return true;
+	for (; s->p < s->end && *s->p >= '0' && *s->p <= '9' && n < 6; n++)
+		v = v * 10 + (unsigned)(*s->p++ - '0');
+	for (unsigned i = n; i < 6; i++)
+		v *= 10;
+	*out = v;
+	return n > 0;
+}
+
+static bool clock_time(struct scan *s, struct json_when *w)
+{
+	return two(s, 0, 24, &w->hour) && next_is(s, ':') && two(s, 0, 59, &w->minute) && next_is(s, ':') && two(s, 0, 60, &w->second) && micros(s, &w->us);
+}
+
+static bool zone(struct scan *s, struct json_when *w)
+{
+	unsigned h, m = 0, sec = 0;
+	bool west = s->p < s->end && *s->p == '-';
+
+	if (!next_is(s, '-') && !next_is(s, '+'))
+		return false;
+	if (!two(s, 0, 99, &h) || (next_is(s, ':') && !two(s, 0, 59, &m)) || (next_is(s, ':') && !two(s, 0, 59, &sec)))
+		return false;
+	w->zone = (int)(h * 3600 + m * 60 + sec);
+	w->zone = west ? -w->zone : w->zone;
+	return true;
+}
+
+static int infinity_of(const char *p, size_t n)
+{
+	if (n == 8 && !memcmp(p, "infinity", 8))
+		return 1;
+	return n == 9 && !memcmp(p, "-infinity", 9) ? -1 : 0;
+}
+
+bool json_when_parse(const char *p, size_t n, unsigned parts, struct json_when *w)
+{
+	struct scan s = { p, p + n };
+
+	*w = (struct json_when){ .infinite = parts & WHEN_DATE ? infinity_of(p, n) : 0 };
+	if (w->infinite)
+		return true;
+	if (parts & WHEN_DATE &&
+		!(number(&s, 4, 7, &w->year) && next_is(&s, '-') && two(&s, 1, 12, &w->month) && next_is(&s, '-') && two(&s, 1, 31, &w->day)))
+		return false;
+	if ((parts & WHEN_DATE) && (parts & WHEN_TIME) && !next_is(&s, ' '))
+		return false;
+	if ((parts & WHEN_TIME && !clock_time(&s, w)) || (parts & WHEN_ZONE && !zone(&s, w)))
+		return false;
+	if (parts & WHEN_DATE && s.end - s.p == 3 && !memcmp(s.p, " BC", 3)) {
+		w->year = 1 - w->year;
+		s.p = s.end;
+	}
+	return s.p == s.end;
+}
+
+/* Gregorian, counted from 0000-03-01 in eras of 400 years. */
+int64_t json_when_days(const struct json_when *w)
+{
+	int64_t y = w->year - (w->month <= 2);
+	int64_t era = (y >= 0 ? y : y - 399) / 400;
+	int64_t yoe = y - era * 400, m = (int64_t)w->month + (w->month > 2 ? -3 : 9);
+	int64_t doy = (153 * m + 2) / 5 + w->day - 1, doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
+
+	return era * 146097 + doe - 719468;
+}
+
+void json_when_from_days(struct json_when *w, int64_t days)
+{
+	int64_t z = days + 719468, era = (z >= 0 ? z : z - 146096) / 146097;
+	int64_t doe = z - era * 146097, yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+	int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
+
+	w->day = (unsigned)(doy - (153 * mp + 2) / 5 + 1);
+	w->month = (unsigned)(mp < 10 ? mp + 3 : mp - 9);
+	w->year = yoe + era * 400 + (w->month <= 2);
+}
+
+/* ---- writing ---- */
+
+void json_put_digits(struct buf *out, uint64_t v, int width)
+{
+	char d[24];
+	int at = sizeof d;
+
+	do
+		d[--at] = (char)('0' + v % 10);
+	while ((v /= 10));
+	while ((int)sizeof d - at < width)
+		d[--at] = '0';
+	buf_append(out, d + at, sizeof d - (size_t)at);
+}
+
+static char *put_two(char *o, unsigned v)
+{
+	o[0] = (char)('0' + v / 10);
+	o[1] = (char)('0' + v % 10);
+	return o + 2;
+}
+
+void json_put_date(struct buf *out, const struct json_when *w)
+{
+	char rest[6], *o = rest;
+
+	if (w->year > 9999 || w->year < 0)
+		buf_byte(out, w->year < 0 ? '-' : '+');
+	json_put_digits(out, (uint64_t)(w->year < 0 ? -w->year : w->year), 4);
+	*o++ = '-';
+	o = put_two(o, w->month);
+	*o++ = '-';
+	put_two(o, w->day);
+	buf_append(out, rest, sizeof rest);
+}
+
+void json_put_hms(struct buf *out, const struct json_when *w)
+{
+	char text[8], *o = text;
+
+	o = put_two(o, w->hour);
+	*o++ = ':';
+	o = put_two(o, w->minute);
+	*o++ = ':';
+	put_two(o, w->second);
+	buf_append(out, text, sizeof text);
+}
+
+static void put_fraction(struct buf *out, unsigned us)
+{
+	int width = 6;
+
+	if (!us)
+		return;
+	for (; us % 10 == 0; us /= 10)
+		width--;
+	buf_byte(out, '.');
+	json_put_digits(out, us, width);
+}
+
+static void put_zone(struct buf *out, int east)
+{
+	unsigned s = (unsigned)(east < 0 ? -east : east);
+
+	if (!s) {
+		buf_byte(out, 'Z');
+		return;
+	}
+	buf_byte(out, east < 0 ? '-' : '+');
+	json_put_digits(out, s / 3600, 2);
+	buf_byte(out, ':');
+	json_put_digits(out, s / 60 % 60, 2);
+	if (s % 60) {
+		buf_byte(out, ':');
+		json_put_digits(out, s % 60, 2);
+	}
+}
+
+static const char *write_when(struct json *j, const char *p, size_t n, unsigned parts)
+{
+	struct json_when w;
+
+	if (!json_when_parse(p, n, parts, &w))
+		return not_a_date;
+	buf_byte(&j->out, '"');
+	if (w.infinite) {
+		json_put(j, p, n);
+	} else {
+		if (parts & WHEN_DATE)
+			json_put_date(&j->out, &w);
+		if ((parts & (WHEN_DATE | WHEN_TIME)) == (WHEN_DATE | WHEN_TIME))
+			buf_byte(&j->out, 'T');
+		if (parts & WHEN_TIME) {
+			json_put_hms(&j->out, &w);
+			put_fraction(&j->out, w.us);
+		}
+		if (parts & WHEN_ZONE)
+			put_zone(&j->out, w.zone);
+	}
+	buf_byte(&j->out, '"');
+	return NULL;
+}
+
+const char *json_write_date(struct json *j, const struct json_column *c, const char *p, size_t n)
+{
+	(void)c;
+	return write_when(j, p, n, WHEN_DATE);
+}
+
+const char *json_write_time(struct json *j, const struct json_column *c, const char *p, size_t n)
+{
+	(void)c;
+	return write_when(j, p, n, WHEN_TIME);
+}
+
+const char *json_write_timetz(struct json *j, const struct json_column *c, const char *p, size_t n)
+{
+	(void)c;
+	return write_when(j, p, n, WHEN_TIME | WHEN_ZONE);
+}
+
+const char *json_write_timestamp(struct json *j, const struct json_column *c, const char *p, size_t n)
+{
+	(void)c;
+	return write_when(j, p, n, WHEN_DATE | WHEN_TIME);
+}
+
+const char *json_write_timestamptz(struct json *j, const struct json_column *c, const char *p, size_t n)
+{
+	(void)c;
+	return write_when(j, p, n, WHEN_DATE | WHEN_TIME | WHEN_ZONE);
+}
+
+/* ---- intervals: "1 year 2 mons -3 days +04:05:06.7" ---- */
+
+static bool interval_unit(struct scan *s, int64_t v, struct json_interval *iv)
+{
+	static const struct {
+		const char *word;
+		size_t n;
+		int64_t months, days;
+	} units[] = { { "year", 4, 12, 0 }, { "mon", 3, 1, 0 }, { "day", 3, 0, 1 } };
+
+	for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+		if ((size_t)(s->end - s->p) < units[i].n || memcmp(s->p, units[i].word, units[i].n) != 0)
+			continue;
+		s->p += units[i].n;
+		next_is(s, 's');
+		iv->months += v * units[i].months;
+		iv->days += v * units[i].days;
+		return true;
+	}
+	return false;
+}
+
+/* hours is what stands before the colon. */
+static bool interval_time(struct scan *s, int64_t hours, bool minus, struct json_interval *iv)
+{
+	unsigned m, sec, us;
+	int64_t v, sign = minus ? -1 : 1;
+
+	if (!two(s, 0, 59, &m) || !next_is(s, ':') || !two(s, 0, 60, &sec) || !micros(s, &us))
+		return false;
+	if (__builtin_mul_overflow(hours, sign * 3600000000, &v))
+		return false;
+	return !__builtin_add_overflow(v, sign * ((int64_t)m * 60000000 + (int64_t)sec * 1000000 + us), &iv->us);
+}
+
+bool json_interval_parse(const char *p, size_t n, struct json_interval *iv)
+{
+	struct scan s = { p, p + n };
+
+	*iv = (struct json_interval){ .infinite = infinity_of(p, n) };
+	if (iv->infinite)
+		return true;
+	while (s.p < s.end) {
+		int64_t v;
+		bool minus = next_is(&s, '-');
+		if (!minus)
+			next_is(&s, '+');
+		if (!number(&s, 1, 12, &v))
+			return false;
+		if (next_is(&s, ':') ? !interval_time(&s, v, minus, iv) : !next_is(&s, ' ') || !interval_unit(&s, minus ? -v : v, iv))
+			return false;
+		if (s.p < s.end && !next_is(&s, ' '))
+			return false;
+	}
+	return n > 0;
+}
+
+static void put_part(struct buf *out, int64_t v, char unit)
+{
+	if (!v)
+		return;
+	buf_int(out, v);
+	buf_byte(out, unit);
+}
+
+static void put_duration(struct buf *out, const struct json_interval *iv)
+{
+	uint64_t us = iv->us < 0 ? -(uint64_t)iv->us : (uint64_t)iv->us;
+	int64_t sign = iv->us < 0 ? -1 : 1;
+
+	buf_byte(out, 'P');
+	put_part(out, iv->months / 12, 'Y');
+	put_part(out, iv->months % 12, 'M');
+	put_part(out, iv->days, 'D');
+	if (!us && (iv->months || iv->days))
+		return;
+	buf_byte(out, 'T');
+	put_part(out, sign * (int64_t)(us / 3600000000), 'H');
+	put_part(out, sign * (int64_t)(us / 60000000 % 60), 'M');
+	us %= 60000000;
+	if (!us && iv->us)
+		return;
+	if (us && sign < 0)
+		buf_byte(out, '-');
+	buf_uint(out, us / 1000000);
+	put_fraction(out, (unsigned)(us % 1000000));
+	buf_byte(out, 'S');
+}
+
+const char *json_write_interval(struct json *j, const struct json_column *c, const char *p, size_t n)
+{
+	struct json_interval iv;
+
+	(void)c;
+	if (!json_interval_parse(p, n, &iv))
+		return "is no interval in the style of postgres";
+	buf_byte(&j->out, '"');
+	if (iv.infinite)
+		json_put(j, p, n);
+	else
+		put_duration(&j->out, &iv);
+	buf_byte(&j->out, '"');
+	return NULL;
+}
