@@ -2,6 +2,7 @@
 """Checks what the compiler does not: who includes whom, what is not called, that nothing is forgotten.
 
 usage: lint.py SRCDIR          check the tree; exit 1 with the findings
+       lint.py --ids SRCDIR    every id of an error or a check that the code knows is in dmsr-api(7), and no other
        lint.py --self-test     break each rule in a tree made up for it, and see that it is found
 """
 import json
@@ -181,6 +182,51 @@ def check_listed(path, tree):
             yield 1, "is not in Makefile.am"
 
 
+# Where an id stands behind an error's code, or a check's level; and where texts that look like ids are none.
+WORD = r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*"
+ID = rf'"({WORD}\.{WORD})"'
+ID_GIVEN = re.compile(rf'\b(?:DMSR_E[A-Z]+|DMSR_CHECK_[A-Z]+)\b[^";{{}}]{{0,80}}?"({WORD}\.{WORD})"'
+                      rf'|"({WORD}\.{WORD})",\s*DMSR_CHECK_|\bDMSR_E[A-Z]+,\s*"({WORD})"')
+ID_STATUS = re.compile(rf'\{{ "({WORD}(?:\.{WORD})?)", [1-5]\d\d, "')
+ID_CLASS = re.compile(r'\{ "[0-9A-Z]*", DMSR_E[A-Z]+, (?:true|false), "([a-z-]+)"')
+NO_ID = re.compile(r'#\s*include[^\n]*|\b(?:failpoint|config_\w+|loop_\w+_new|loop_\w+_start|log_\w+)\s*\([^;{}]*?[;{]', re.S)
+PAGE = "man/dmsr-api.7"
+
+
+def ids(tree):
+    """id -> (path, line) of one place that sets it. A family that is known ("slot.") makes every text of its kind an id."""
+    found, texts = {}, {}
+    for path, text in sorted(tree.items()):
+        if not re.match(r"src/.*\.c$", path) or path.startswith(("src/connectors/fake/", "src/engine/config")):
+            continue
+        code = re.sub(r"/\*.*?\*/", lambda m: re.sub(r"[^\n]", " ", m.group(0)), text, flags=re.S)
+        for m in list(ID_GIVEN.finditer(code)) + list(ID_STATUS.finditer(code)):
+            name = next(filter(None, m.groups()))
+            found.setdefault(name, (path, code.count("\n", 0, m.end()) + 1))
+        for m in ID_CLASS.finditer(code):
+            found.pop(m.group(1), None)
+            for role in ("source", "target"):
+                found.setdefault(f"{role}.{m.group(1)}", (path, code.count("\n", 0, m.start()) + 1))
+        plain = NO_ID.sub(lambda m: re.sub(r"[^\n]", " ", m.group(0)), code)
+        for m in re.finditer(ID, plain):
+            texts.setdefault(m.group(1), (path, plain.count("\n", 0, m.start()) + 1))
+    families = {name.split(".")[0] for name in found if "." in name} - {"http"}
+    for name, where in texts.items():
+        if name.split(".")[0] in families:
+            found.setdefault(name, where)
+    if "src/engine/config.c" in tree:
+        found.setdefault("config.invalid", ("src/engine/config.c", 1))
+    return found
+
+
+def check_ids(tree):
+    manual = tree.get(PAGE, "").replace("\\-", "-").replace("\\&", "")
+    told = {m.group(1): manual.count("\n", 0, m.start()) + 1 for m in re.finditer(r"^\.It Sy (\S+)$", manual, re.M)}
+    known = ids(tree)
+    findings = [f"{path}:{n}: id {name} is not in {PAGE}" for name, (path, n) in sorted(known.items()) if name not in told]
+    return findings + [f"{PAGE}:{n}: no code knows the id {name}" for name, n in sorted(told.items()) if name not in known]
+
+
 RULES = [check_includes, check_calls, check_text, check_options]
 
 
@@ -272,6 +318,22 @@ BREAKS = [
 ]
 
 
+IDS_CLEAN = {
+    "src/engine/job.c": 'failpoint("job.begin");\n/* "job.none" */ t = loop_task_new(l, "job.turn", f, g);\n'
+                        'return err_set(e, DMSR_ESTATE, "job.gone", "%s", n);\nfail(j, "job.late");\nerr_set(e, rc ? DMSR_EIO : DMSR_EFULL,\n\t"draining", "x");\n',
+    "src/connectors/a/a.c": 'struct class k[] = {\n\t{ "08", DMSR_EIO, true, "away" },\n};\nfound(p, DMSR_CHECK_OK, "a.tls", "x.y");\nk = { "a.here", DMSR_CHECK_OK, "a" };\n',
+    "src/http/problem.c": 'k = {\n\t{ "busy", 503, "Busy" },\n};\n',
+    PAGE: ".It Sy job.gone\n.It Sy job.late\n.It Sy draining\n.It Sy source.away\n.It Sy target.away\n.It Sy a.tls\n.It Sy a.here\n.It Sy busy\n",
+}
+IDS_BREAKS = [
+    ("src/engine/job.c", 'err_retry(e, DMSR_EIO, "job.new", "x");\n', "src/engine/job.c:7: id job.new is not in"),
+    ("src/engine/job.c", 'snprintf(e->id, 9, "job.odd");\n', "id job.odd is not in"),
+    ("src/connectors/a/a.c", '{ "57P01", DMSR_EIO, true, "shut-down" },\n', "id target.shut-down is not in"),
+    ("src/connectors/a/a.c", 'found(p, DMSR_CHECK_ERROR, "a.old", o);\n', "id a.old is not in"),
+    (PAGE, ".It Sy job.old\n", "no code knows the id job.old"),
+]
+
+
 def self_test():
     failures = [f"finds in a clean tree: {f}" for f in check(CLEAN)]
     for path, text, want in BREAKS:
@@ -279,13 +341,20 @@ def self_test():
         tree[path] = tree.get(path, "") + text
         if not any(f.startswith(path + ":") and want in f for f in check(tree)):
             failures.append(f"does not find \"{want}\" in {path} with {text[:60]!r}")
+    failures += [f"finds in clean ids: {f}" for f in check_ids(IDS_CLEAN)]
+    for path, text, want in IDS_BREAKS:
+        if not any(want in f for f in check_ids({**IDS_CLEAN, path: IDS_CLEAN[path] + text})):
+            failures.append(f"does not find \"{want}\" in {path} with {text[:60]!r}")
     return failures
 
 
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) == 3 and sys.argv[1] == "--ids":
+        found = check_ids(read_tree(sys.argv[2]))
+    elif len(sys.argv) == 2:
+        found = self_test() if sys.argv[1] == "--self-test" else check(read_tree(sys.argv[1]))
+    else:
         sys.exit(__doc__)
-    found = self_test() if sys.argv[1] == "--self-test" else check(read_tree(sys.argv[1]))
     for f in found:
         print(f, file=sys.stderr)
     sys.exit(1 if found else 0)
