@@ -1,0 +1,73 @@
+/* memory: what is remembered of a job between its runs: notes of its source, how far it is durable downstream, which tables are loaded, where each
+ * target stands, and how many rows went through each table. Kept here for reading at once, and in the state store: every put is written there.
+ *
+ * kinds in the store: "position" (key "" = delivered, else a target), "note", "load" (key: quoted schema.table; value: position of the snapshot),
+ * "loaded:<target>" (the same, what that target has), "flag" (load_done, "load_done:<target>"), "count" (quoted schema.table; numbers). */
+#ifndef DMSR_ENGINE_MEMORY_H
+#define DMSR_ENGINE_MEMORY_H
+#include "store.h"
+
+/* A table's numbers, for /tables. */
+struct table_count {
+	char *schema, *name;
+	uint64_t captured[4];           /* create update delete truncate, as received */
+	uint64_t ddl;
+	uint64_t applied[4];            /* the same, summed over targets */
+	uint64_t rows_loaded;           /* applied by the slowest target; of the newest load */
+	uint64_t rows_read, bytes_read; /* of the newest load */
+	int64_t rows_total, bytes_total; /* estimates; -1 unknown */
+	uint64_t dead;
+	bool is_loading, is_loaded;     /* is_loaded: durable downstream */
+	bool is_dirty;                  /* differs from what the store has */
+};
+
+struct table_set {                      /* tables with the snapshot's position of their load */
+	struct dmsr_loaded *list;       /* strings are the set's own */
+	size_t n, cap;
+};
+const struct dmsr_loaded *table_set_find(const struct table_set *s, const char *schema, const char *name);
+void table_set_put(struct table_set *s, const char *schema, const char *name, const struct position *at);
+void table_set_clear(struct table_set *s);
+
+struct memory_target {
+	char *name;
+	struct position applied;
+	struct table_set loaded;
+	bool load_done;
+};
+
+struct memory;
+struct memory *memory_new(struct store *st, const char *uid);
+void memory_free(struct memory *m);                     /* NULL is fine */
+int memory_read(struct memory *m, struct err *e);       /* from the store; blocks: at the daemon's start only */
+
+const char *memory_note(const struct memory *m, const char *key);  /* newest put; NULL: none; borrowed until the next put of key */
+void memory_note_put(struct memory *m, const char *key, const char *value /* NULL: forget */, store_done *done, void *arg);
+
+const struct position *memory_delivered(const struct memory *m);
+const struct table_set *memory_loaded(const struct memory *m);
+bool memory_load_done(const struct memory *m);
+struct memory_target *memory_target(struct memory *m, const char *name);        /* found or made; borrowed */
+bool memory_knows_target(const struct memory *m, const char *name);             /* it has stood somewhere */
+
+/* Each of these is durable before a later memory_delivered_put's done. */
+void memory_load_put(struct memory *m, const char *schema, const char *name, const struct position *at);
+void memory_load_forget(struct memory *m, const char *schema, const char *name);
+void memory_load_done_put(struct memory *m);
+void memory_target_position_put(struct memory *m, struct memory_target *t, const struct position *p);
+void memory_target_load_put(struct memory *m, struct memory_target *t, const char *schema, const char *name, const struct position *at);
+void memory_target_load_done_put(struct memory *m, struct memory_target *t);
+/* A target says where it stands, and is right: what is remembered of it follows. */
+void memory_target_is(struct memory *m, struct memory_target *t, const struct position *p, const struct dmsr_loaded *loaded, size_t n, bool load_done);
+/* Everything up to p is durable downstream. Counts that changed go with it. */
+void memory_delivered_put(struct memory *m, const struct position *p, store_done *done, void *arg);
+
+struct table_count *memory_count(struct memory *m, const char *schema, const char *name);  /* found or made; borrowed */
+void memory_each_count(struct memory *m, void (*fn)(void *arg, struct table_count *c), void *arg);  /* by schema and name */
+void memory_counts_save(struct memory *m);
+
+/* Forgets positions, loads and notes, so that the job begins anew; or sets the position by hand (targets that the daemon remembers for follow). */
+void memory_forget(struct memory *m, store_done *done, void *arg);
+void memory_position_set(struct memory *m, const struct position *p, store_done *done, void *arg);
+
+#endif
