@@ -1,0 +1,607 @@
+/* pipeline: the phases of a run, and its ends. See pipeline.h for the drawing. */
+#include "pipeline_int.h"
+#include <assert.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const struct { const char *name; unsigned to; } phases[PHASES] = {
+#define TO(p) (1u << PHASE_##p)
+	[PHASE_OPENING] = { "opening", TO(TARGETS) | TO(STOPPING) | TO(ENDED) },
+	[PHASE_TARGETS] = { "connecting targets", TO(STREAMER) | TO(STOPPING) | TO(ENDED) },
+	[PHASE_STREAMER] = { "starting the streamer", TO(FLOWING) | TO(STOPPING) | TO(ENDED) },
+	[PHASE_FLOWING] = { "flowing", TO(DRAINING) | TO(STOPPING) | TO(ENDED) },
+	[PHASE_DRAINING] = { "draining", TO(STOPPING) | TO(ENDED) },
+	[PHASE_STOPPING] = { "stopping", TO(ENDED) },
+	[PHASE_ENDED] = { "ended", 0 },
+#undef TO
+};
+
+static void enter(struct pipeline *p, enum pipeline_phase phase, const char *why)
+{
+	assert(phases[p->phase].to & 1u << phase);
+	log_debug("pipeline", p->run.name, "%s -> %s: %s", phases[p->phase].name, phases[phase].name, why);
+	p->phase = phase;
+}
+
+/* ---- tickets ---- */
+
+struct ticket *ticket_new(struct pipeline *p, void *arg)
+{
+	struct ticket *t = mem_alloc(sizeof *t);
+	*t = (struct ticket){ .next = p->tickets, .at = &p->tickets, .p = p, .arg = arg };
+	if (t->next)
+		t->next->at = &t->next;
+	p->tickets = t;
+	return t;
+}
+
+struct pipeline *ticket_use(struct ticket *t, void **arg)
+{
+	struct pipeline *p = t->p;
+	if (p) {
+		*t->at = t->next;
+		if (t->next)
+			t->next->at = t->at;
+	}
+	if (arg)
+		*arg = t->arg;
+	free(t);
+	return p;
+}
+
+/* ---- directories ---- */
+
+/* A directory of files that may vanish: made, and emptied (a crash left what is there). */
+static char *make_scratch(const char *base, const char *name)
+{
+	char *path = mem_printf("%s/%s", base, name);
+	mkdir(path, 0700);
+	DIR *d = opendir(path);
+	for (const struct dirent *f; d && (f = readdir(d));)
+		if (strcmp(f->d_name, ".") != 0 && strcmp(f->d_name, "..") != 0)
+			unlinkat(dirfd(d), f->d_name, 0);
+	if (d)
+		closedir(d);
+	return path;
+}
+
+struct dmsr_env pipeline_env(struct pipeline *p, const char *name, const char *scratch, const char *data)
+{
+	return (struct dmsr_env){
+		.loop = p->run.loop,
+		.job = p->run.name,
+		.uid = p->run.uid,
+		.name = name,
+		.scratch = scratch,
+		.data = data,
+		.codec = p->run.codec,
+	};
+}
+
+/* ---- ends ---- */
+
+void pipeline_turn(struct pipeline *p) { loop_task_post(p->task); }
+
+void pipeline_fail(struct pipeline *p, const struct err *e, const char *stage)
+{
+	if (p->must_fail || p->must_end || p->phase == PHASE_ENDED)
+		return;
+	p->failure = *e;
+	snprintf(p->stage, sizeof p->stage, "%s", stage);
+	p->must_fail = true;
+	pipeline_turn(p);
+}
+
+static void close_all(struct pipeline *p)
+{
+	flow_release(p);
+	for (size_t i = 0; i < p->ntargets; i++)
+		target_release(&p->targets[i]);
+	if (p->streamer)
+		p->streamer_ops->close(p->streamer);
+	p->streamer = NULL;
+	if (p->log)
+		store_log_close(p->log);
+	p->log = NULL;
+	loop_timer_stop(p->checkpoint_timer);
+	loop_timer_stop(p->drain_timer);
+}
+
+static void end(struct pipeline *p, enum pipeline_end how, const char *why)
+{
+	enter(p, PHASE_ENDED, why);
+	flow_backpressure(p, false);
+	memory_counts_save(p->run.memory);
+	close_all(p);
+	p->run.host.ended(p->run.host.ctx, how, how == PIPELINE_FAILED ? &p->failure : NULL, how == PIPELINE_FAILED ? p->stage : NULL);
+}
+
+/* ---- stopping ---- */
+
+static void stop_instances(struct pipeline *p, const char *why)
+{
+	enter(p, PHASE_STOPPING, why);
+	loop_timer_start(p->drain_timer, 10000); /* nothing that hangs keeps the others from ending */
+	if (p->source && !p->source_finished)
+		p->source_ops->stop(p->source);
+	else
+		p->source_stopped = true;
+	if (p->streamer && p->streamer_is_ready)
+		p->streamer_ops->stop(p->streamer);
+	else
+		p->streamer_stopped = true;
+	for (size_t i = 0; i < p->ntargets; i++) {
+		struct ptarget *t = &p->targets[i];
+		if (t->i)
+			t->ops->stop(t->i);
+		else
+			t->is_stopped = true;
+	}
+	pipeline_turn(p);
+}
+
+static bool all_stopped(const struct pipeline *p)
+{
+	for (size_t i = 0; i < p->ntargets; i++)
+		if (!p->targets[i].is_stopped)
+			return false;
+	return p->source_stopped && p->streamer_stopped;
+}
+
+static bool is_stored(const struct pipeline *p)
+{
+	struct ledger_stat s;
+	ledger_stat(p->ledger, &s);
+	return !p->held && s.stored.token >= p->whole_token;
+}
+
+static bool targets_done(const struct pipeline *p)
+{
+	for (size_t i = 0; i < p->ntargets; i++)
+		if (!target_is_done(&p->targets[i]))
+			return false;
+	return true;
+}
+
+bool pipeline_is_quiet(const struct pipeline *p) { return p->is_paused && (!p->ledger || is_stored(p)); }
+
+bool pipeline_is_flowing(const struct pipeline *p) { return p->told_flowing; }
+
+void pipeline_stop(struct pipeline *p, uint64_t drain_ms)
+{
+	if (p->phase >= PHASE_DRAINING || p->must_fail)
+		return;
+	p->how = PIPELINE_STOPPED;
+	if (p->phase != PHASE_FLOWING) {
+		stop_instances(p, "asked before it flowed");
+		return;
+	}
+	enter(p, PHASE_DRAINING, "asked");
+	p->source_ops->pause(p->source);
+	for (size_t i = 0; i < p->ntargets; i++)
+		p->targets[i].ops->flush(p->targets[i].i);
+	loop_timer_start(p->drain_timer, drain_ms);
+	flow_checkpoint(p, true);
+	pipeline_turn(p);
+}
+
+static void on_drain_timeout(void *arg)
+{
+	struct pipeline *p = arg;
+	if (p->phase == PHASE_DRAINING) {
+		log_warn("pipeline", p->run.name, "not all that was read could be finished in time: it will be read again");
+		stop_instances(p, "time is up");
+	} else if (p->phase == PHASE_STOPPING) {
+		log_warn("pipeline", p->run.name, "something does not stop: it is closed");
+		p->must_end = true;
+		pipeline_turn(p);
+	}
+}
+
+static void on_source_stopped(void *ctx)
+{
+	struct pipeline *p = ctx;
+	p->source_stopped = true;
+	pipeline_turn(p);
+}
+
+static void on_streamer_stopped(void *ctx)
+{
+	struct pipeline *p = ctx;
+	p->streamer_stopped = true;
+	pipeline_turn(p);
+}
+
+/* ---- the streamer ---- */
+
+static void on_streamer_failed(void *ctx, const struct err *e) { pipeline_fail(ctx, e, "streamer"); }
+
+static void on_streamer_ready(void *ctx)
+{
+	struct pipeline *p = ctx;
+	p->streamer_is_ready = true;
+	pipeline_turn(p);
+}
+
+static int open_streamer(struct pipeline *p, struct err *e)
+{
+	const struct spec_part *s = &p->run.spec->streamer;
+	p->streamer_scratch = make_scratch(p->run.scratch, "streamer");
+	const struct dmsr_streamer_host host = {
+		.ctx = p,
+		.env = pipeline_env(p, "streamer", p->streamer_scratch, p->run.data),
+		.log = store_log_ops(p->log),
+		.ready = on_streamer_ready,
+		.delivered = flow_delivered,
+		.resume = flow_streamer_resume,
+		.failed = on_streamer_failed,
+		.stopped = on_streamer_stopped,
+	};
+	p->streamer_ops = s->plugin->streamer;
+	return p->streamer_ops->open(s->settings, &host, &p->streamer, e);
+}
+
+/* ---- the way up ---- */
+
+static void open_targets(struct pipeline *p)
+{
+	struct err e = { 0 };
+	enter(p, PHASE_TARGETS, "the log is open");
+	if (open_streamer(p, &e)) {
+		pipeline_fail(p, &e, "streamer");
+		return;
+	}
+	for (size_t i = 0; i < p->ntargets; i++)
+		if (target_open(p, i, &e)) {
+			pipeline_fail(p, &e, p->targets[i].name);
+			return;
+		}
+	pipeline_turn(p);
+}
+
+static void on_log(void *arg, struct store_log *log, const struct err *e)
+{
+	struct pipeline *p = ticket_use(arg, NULL);
+	if (!p) {
+		if (log)
+			store_log_close(log);
+		return;
+	}
+	p->log = log;
+	p->log_is_opening = false;
+	if (p->phase == PHASE_STOPPING)
+		pipeline_turn(p);
+	else if (e)
+		pipeline_fail(p, e, "state");
+	else
+		open_targets(p);
+}
+
+/* Every target has said where it stands. */
+static void start_streamer(struct pipeline *p)
+{
+	struct err e = { 0 };
+	for (size_t i = 0; i < p->ntargets; i++)
+		if (target_check_stand(&p->targets[i], &e)) {
+			pipeline_fail(p, &e, p->targets[i].name);
+			return;
+		}
+	enter(p, PHASE_STREAMER, "every target is ready");
+	for (size_t i = 0; i < p->ntargets; i++)
+		target_subscribe(&p->targets[i]);
+	p->streamer_ops->start(p->streamer);
+}
+
+static bool targets_ready(const struct pipeline *p)
+{
+	for (size_t i = 0; i < p->ntargets; i++)
+		if (!p->targets[i].is_ready)
+			return false;
+	return true;
+}
+
+/* Is table l there, by the same snapshot, at every target? */
+static bool all_have(const struct pipeline *p, const struct dmsr_loaded *l)
+{
+	for (size_t i = 0; i < p->ntargets; i++) {
+		const struct dmsr_loaded *has = table_set_find(&p->targets[i].memory->loaded, l->schema, l->name);
+		if (!has || has->at.lsn != l->at.lsn)
+			return false;
+	}
+	return p->ntargets > 0;
+}
+
+/* What need not be loaded again. What all targets agree on is true, whatever was remembered here: the last step before a crash may be missing. What is in
+ * the log is on its way to them. */
+static void agree_on_loads(struct pipeline *p)
+{
+	struct memory *m = p->run.memory;
+	const struct table_set *known = memory_loaded(m);
+	const struct dmsr_log *log = store_log_ops(p->log);
+	if (!p->ntargets)
+		return;
+	const struct table_set *first = &p->targets[0].memory->loaded;
+	for (size_t i = 0; i < first->n; i++) {
+		const struct dmsr_loaded *l = &first->list[i], *k = table_set_find(known, l->schema, l->name);
+		if ((!k || k->at.lsn != l->at.lsn) && all_have(p, l))
+			memory_load_put(m, l->schema, l->name, &l->at);
+	}
+	for (size_t i = known->n; i-- > 0 && !log->last;) {
+		const struct dmsr_loaded k = known->list[i];
+		if (all_have(p, &k))
+			continue;
+		log_warn("pipeline", p->run.name, "%s.%s is loaded again: not every target has it as it was loaded", k.schema, k.name);
+		char *schema = mem_strdup(k.schema), *name = mem_strdup(k.name);
+		memory_load_forget(m, schema, name);
+		free(schema);
+		free(name);
+	}
+}
+
+static void start_source(struct pipeline *p)
+{
+	struct err e = { 0 };
+	agree_on_loads(p);
+	if (flow_open(p, &e)) {
+		pipeline_fail(p, &e, "source");
+		return;
+	}
+	enter(p, PHASE_FLOWING, "the streamer is ready");
+	const struct table_set *loaded = memory_loaded(p->run.memory);
+	const struct dmsr_source_start start = {
+		.mode = p->run.spec->mode,
+		.from = *memory_delivered(p->run.memory),
+		.loaded = loaded->list,
+		.nloaded = loaded->n,
+		.load_done = memory_load_done(p->run.memory),
+	};
+	p->source_ops->start(p->source, &start);
+	if (p->is_paused)
+		p->source_ops->pause(p->source);
+}
+
+/* ---- states that the job is told ---- */
+
+static bool load_is_done(const struct pipeline *p)
+{
+	for (size_t i = 0; i < p->ntargets; i++)
+		if (!p->targets[i].memory->load_done)
+			return false;
+	return memory_load_done(p->run.memory);
+}
+
+static void tell(struct pipeline *p)
+{
+	bool wants_load = p->run.spec->mode & DMSR_FULL_LOAD, done = !wants_load || load_is_done(p);
+	struct dmsr_source_stat s;
+	if (!done && !p->told_loading) {
+		p->told_loading = true;
+		p->stat.load_began_us = wall_now_us();
+		p->run.host.loading(p->run.host.ctx);
+	}
+	if (!done || p->told_flowing || !(p->run.spec->mode & DMSR_CDC))
+		return;
+	p->source_ops->stat(p->source, &s);
+	if (!s.connected && !wants_load)
+		return;
+	p->told_flowing = true;
+	p->run.host.flowing(p->run.host.ctx);
+}
+
+static void on_task(void *arg)
+{
+	struct pipeline *p = arg;
+	if (p->phase == PHASE_ENDED)
+		return;
+	if (p->must_fail && p->phase != PHASE_STOPPING) {
+		end(p, PIPELINE_FAILED, p->failure.id);
+		return;
+	}
+	if (p->must_fail || p->must_end) { /* asked to stop, and something failed on the way: stopped is what was asked for */
+		end(p, p->how, "closed");
+		return;
+	}
+	switch (p->phase) {
+	case PHASE_OPENING:
+		break;
+	case PHASE_TARGETS:
+		if (targets_ready(p))
+			start_streamer(p);
+		break;
+	case PHASE_STREAMER:
+		if (p->streamer_is_ready)
+			start_source(p);
+		break;
+	case PHASE_FLOWING:
+		tell(p);
+		if (p->source_finished && ledger_is_idle(p->ledger) && !p->held && targets_done(p)) {
+			p->how = PIPELINE_COMPLETED;
+			stop_instances(p, "everything is loaded");
+		}
+		break;
+	case PHASE_DRAINING:
+		if (is_stored(p))
+			stop_instances(p, "all that was read is stored");
+		break;
+	case PHASE_STOPPING:
+		if (all_stopped(p) && !p->log_is_opening)
+			end(p, p->how, "all stopped");
+		break;
+	case PHASE_ENDED:
+	case PHASES:
+		break;
+	}
+}
+
+/* ---- verbs ---- */
+
+void pipeline_pause(struct pipeline *p)
+{
+	p->is_paused = true;
+	if (p->phase == PHASE_FLOWING)
+		p->source_ops->pause(p->source);
+	for (size_t i = 0; p->phase == PHASE_FLOWING && i < p->ntargets; i++)
+		p->targets[i].ops->flush(p->targets[i].i);
+}
+
+void pipeline_resume(struct pipeline *p)
+{
+	p->is_paused = false;
+	p->source_waits = true;
+	flow_wake_source(p);
+}
+
+static void on_checkpoint_timer(void *arg) { flow_checkpoint(arg, true); }
+
+static void on_source_finished(void *ctx)
+{
+	struct pipeline *p = ctx;
+	p->source_finished = true;
+	flow_checkpoint(p, true);
+	pipeline_turn(p);
+}
+
+static void on_source_failed(void *ctx, const struct err *e) { pipeline_fail(ctx, e, "source"); }
+
+static void on_source_progress(void *ctx, const struct dmsr_load_progress *g)
+{
+	struct pipeline *p = ctx;
+	struct table_count *c = memory_count(p->run.memory, g->schema, g->name);
+	c->rows_read = (uint64_t)(g->rows < 0 ? 0 : g->rows);
+	c->bytes_read = (uint64_t)(g->bytes < 0 ? 0 : g->bytes);
+	c->rows_total = g->rows_total;
+	c->bytes_total = g->bytes_total;
+	c->is_loading = !g->done;
+	c->is_dirty = true;
+	pipeline_turn(p);
+}
+
+static void on_note_put(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg)
+{
+	struct pipeline *p = ctx;
+	memory_note_put(p->run.memory, key, value, done, arg);
+}
+
+static const char *on_note_get(void *ctx, const char *key)
+{
+	struct pipeline *p = ctx;
+	return memory_note(p->run.memory, key);
+}
+
+int flow_open(struct pipeline *p, struct err *e)
+{
+	p->source_scratch = make_scratch(p->run.scratch, "source");
+	const struct dmsr_source_host host = {
+		.ctx = p,
+		.env = pipeline_env(p, "source", p->source_scratch, p->run.data),
+		.emit = flow_emit,
+		.progress = on_source_progress,
+		.note_put = on_note_put,
+		.note_get = on_note_get,
+		.finished = on_source_finished,
+		.failed = on_source_failed,
+		.stopped = on_source_stopped,
+	};
+	p->ledger = ledger_new(memory_delivered(p->run.memory));
+	p->source_ops = p->run.spec->source.plugin->source;
+	return p->source_ops->open(p->run.spec->source.settings, &p->run.spec->tables, &host, &p->source, e);
+}
+
+struct pipeline *pipeline_start(const struct pipeline_run *run)
+{
+	struct pipeline *p = mem_zalloc(sizeof *p);
+	p->run = *run;
+	p->run.scratch = mem_strdup(run->scratch);
+	p->run.data = mem_strdup(run->data);
+	p->run.uid = mem_strdup(run->uid);
+	p->run.name = mem_strdup(run->name);
+	p->task = loop_task_new(run->loop, "pipeline", on_task, p);
+	p->checkpoint_timer = loop_timer_new(run->loop, "pipeline", on_checkpoint_timer, p);
+	p->drain_timer = loop_timer_new(run->loop, "pipeline", on_drain_timeout, p);
+	p->shapes = map_new();
+	p->stat.began_us = wall_now_us();
+	p->ntargets = run->spec->ntargets;
+	p->targets = mem_zalloc((p->ntargets + 1) * sizeof *p->targets);
+	for (size_t i = 0; i < p->ntargets; i++) {
+		const struct spec_part *s = &run->spec->targets[i];
+		struct ptarget *t = &p->targets[i];
+		*t = (struct ptarget){ .p = p, .name = s->name, .plugin = s->plugin, .ops = s->plugin->target, .memory = memory_target(run->memory, s->name) };
+		t->scratch = make_scratch(run->scratch, s->name);
+		t->data = mem_printf("%s/%s", run->data, s->name);
+		mkdir(t->data, 0700);
+	}
+	p->log_is_opening = true;
+	store_log_open(run->store, p->run.uid, on_log, ticket_new(p, NULL));
+	return p;
+}
+
+void pipeline_free(struct pipeline *p)
+{
+	if (!p)
+		return;
+	if (p->phase != PHASE_ENDED)
+		close_all(p);
+	for (struct ticket *t = p->tickets; t; t = t->next)
+		t->p = NULL;
+	for (size_t i = 0; i < p->ntargets; i++) {
+		free(p->targets[i].scratch);
+		free(p->targets[i].data);
+	}
+	free(p->targets);
+	free(p->source_scratch);
+	free(p->streamer_scratch);
+	map_free(p->shapes);
+	loop_task_free(p->task);
+	loop_timer_free(p->checkpoint_timer);
+	loop_timer_free(p->drain_timer);
+	spec_free(p->run.spec);
+	free((void *)(uintptr_t)p->run.scratch);
+	free((void *)(uintptr_t)p->run.data);
+	free((void *)(uintptr_t)p->run.uid);
+	free((void *)(uintptr_t)p->run.name);
+	free(p);
+}
+
+/* ---- figures ---- */
+
+void pipeline_stat(struct pipeline *p, struct pipeline_stat *out)
+{
+	*out = p->stat;
+	out->source = (struct dmsr_source_stat){ .lag_bytes = -1, .retained_bytes = -1, .safe_bytes = -1 };
+	if (p->source)
+		p->source_ops->stat(p->source, &out->source);
+	if (p->streamer)
+		p->streamer_ops->stat(p->streamer, &out->streamer);
+	if (p->ledger)
+		ledger_stat(p->ledger, &out->ledger);
+	out->log_bytes = p->log ? store_log_bytes(p->log) : 0;
+	out->is_full = p->held != NULL;
+	if (p->backpressure_since_us)
+		out->backpressure_us += loop_now_us(p->run.loop) - p->backpressure_since_us;
+	out->phase = p->phase == PHASE_FLOWING && out->source.phase ? out->source.phase : phases[p->phase].name;
+}
+
+bool pipeline_target_stat(struct pipeline *p, size_t i, struct pipeline_target_stat *out)
+{
+	if (i >= p->ntargets)
+		return false;
+	struct ptarget *t = &p->targets[i];
+	*out = (struct pipeline_target_stat){
+		.name = t->name,
+		.connector = t->plugin->name,
+		.applied = t->applied,
+		.waiting_batches = t->count,
+		.last_commit_us = t->last_commit_us,
+		.rows_applied = t->rows_applied,
+		.is_caught_up = target_is_done(t),
+		.load_done = t->memory->load_done,
+	};
+	if (t->i)
+		t->ops->stat(t->i, &out->stat);
+	return true;
+}

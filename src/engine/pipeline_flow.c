@@ -1,0 +1,332 @@
+/* pipeline_flow: batches on their way down, acknowledgements on their way back, and the checkpoints between.
+ *
+ *   emit -> transforms -> ledger (token) -> produce        AGAIN: held here, the source waits
+ *   delivered -> ledger -> [words of the load, targets' positions, position] -> store -> stored -> confirm */
+#include "pipeline_int.h"
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHECKPOINT_EVERY_US = 100000 };
+
+/* ---- words of the load ---- */
+
+void load_words_add(struct load_words *w, const struct batch *b, uint64_t token)
+{
+	for (const struct change *ch = b->is_load ? b->first : NULL; ch; ch = ch->next) {
+		if (ch->op != OP_LOAD_END && ch->op != OP_LOAD_DONE)
+			continue;
+		if (w->n == w->cap) {
+			w->cap = w->cap ? 2 * w->cap : 16;
+			w->list = mem_realloc_array(w->list, w->cap, sizeof *w->list);
+		}
+		struct load_word *n = &w->list[w->n++];
+		*n = (struct load_word){ .token = token };
+		if (ch->op == OP_LOAD_DONE)
+			continue;
+		n->schema = mem_strdup(ch->rel->schema);
+		n->name = mem_strdup(ch->rel->name);
+		n->at = (struct position){ .kind = POSITION_LSN, .server = b->end.server, .lsn = ch->txn->lsn };
+	}
+}
+
+void load_words_take(struct load_words *w, uint64_t token, void (*fn)(void *arg, const struct load_word *word), void *arg)
+{
+	size_t n = 0;
+	for (; n < w->n && w->list[n].token <= token; n++) {
+		fn(arg, &w->list[n]);
+		free(w->list[n].schema);
+		free(w->list[n].name);
+	}
+	w->n -= n;
+	memmove(w->list, w->list + n, w->n * sizeof *w->list);
+}
+
+void load_words_fini(struct load_words *w)
+{
+	for (size_t i = 0; i < w->n; i++) {
+		free(w->list[i].schema);
+		free(w->list[i].name);
+	}
+	free(w->list);
+	*w = (struct load_words){ 0 };
+}
+
+/* ---- counting ---- */
+
+static struct table_count *count_of(struct pipeline *p, const struct relation *rel)
+{
+	if (p->last_rel != rel) {
+		p->last_rel = rel;
+		p->last_count = memory_count(p->run.memory, rel->schema, rel->name);
+	}
+	p->last_count->is_dirty = true;
+	return p->last_count;
+}
+
+/* A table's shape, the first time it is seen in this run and each time it changes. */
+static void note_shape(struct pipeline *p, const struct change *ch, const struct position *at)
+{
+	const struct relation *rel = ch->rel;
+	char key[512];
+	int n = snprintf(key, sizeof key, "%.200s%c%.200s", rel->schema, 0, rel->name);
+	size_t len = n > 0 && (size_t)n < sizeof key ? (size_t)n : sizeof key - 1;
+	uint64_t *seen = map_get(p->shapes, key, len);
+	if (seen && *seen == rel->fingerprint)
+		return;
+	if (!seen) {
+		seen = mem_alloc(sizeof *seen);
+		map_put(p->shapes, key, len, seen);
+	}
+	*seen = rel->fingerprint;
+	store_relation_put(p->run.store, p->run.uid, rel, at, NULL, NULL);
+	if (!ch->u.schema.old || relation_is_same(ch->u.schema.old, rel))
+		return;
+	p->stat.events[EVENT_DDL]++;
+	count_of(p, rel)->ddl++;
+	p->run.host.ddl(p->run.host.ctx, ch->u.schema.old, rel, at);
+}
+
+static void count_batch(struct pipeline *p, const struct batch *b)
+{
+	uint64_t *events = p->stat.events;
+	p->last_rel = NULL; /* the pointer may be another relation's by now */
+	for (const struct change *ch = b->first; ch; ch = ch->next) {
+		switch ((enum change_op)ch->op) {
+		case OP_CREATE:
+			events[EVENT_INSERT]++;
+			count_of(p, ch->rel)->captured[EVENT_INSERT]++;
+			break;
+		case OP_UPDATE:
+			events[EVENT_UPDATE]++;
+			count_of(p, ch->rel)->captured[EVENT_UPDATE]++;
+			break;
+		case OP_DELETE:
+			events[EVENT_DELETE]++;
+			count_of(p, ch->rel)->captured[EVENT_DELETE]++;
+			break;
+		case OP_TRUNCATE:
+			events[EVENT_TRUNCATE]++;
+			count_of(p, ch->rel)->captured[EVENT_TRUNCATE]++;
+			break;
+		case OP_READ: events[EVENT_READ]++; break;
+		case OP_ROWS: events[EVENT_READ] += ch->u.rows.rows; break;
+		case OP_COMMIT: p->stat.transactions++; break;
+		case OP_SCHEMA: note_shape(p, ch, &b->end); break;
+		case OP_LOAD_BEGIN: count_of(p, ch->rel)->rows_loaded = 0; break;
+		case OP_BEGIN:
+		case OP_MESSAGE:
+		case OP_HEARTBEAT:
+		case OP_LOAD_END:
+		case OP_LOAD_DONE: break;
+		}
+	}
+	p->stat.bytes += b->bytes;
+	p->stat.last_event_us = wall_now_us();
+}
+
+/* ---- down ---- */
+
+void flow_backpressure(struct pipeline *p, bool on)
+{
+	uint64_t now = loop_now_us(p->run.loop);
+	if (on && !p->backpressure_since_us)
+		p->backpressure_since_us = now;
+	if (on || !p->backpressure_since_us)
+		return;
+	p->stat.backpressure_us += now - p->backpressure_since_us;
+	p->backpressure_since_us = 0;
+}
+
+static int transform(struct pipeline *p, struct batch *b, struct err *e)
+{
+	for (size_t i = 0; i < p->run.spec->ntransforms; i++) {
+		const struct spec_part *t = &p->run.spec->transforms[i];
+		struct dmsr_env env = pipeline_env(p, t->plugin->name, NULL, NULL);
+		if (!p->transforms)
+			p->transforms = mem_zalloc(p->run.spec->ntransforms * sizeof(struct dmsr_instance *));
+		if (!p->transforms[i] && t->plugin->transform->open(t->settings, &env, &p->transforms[i], e))
+			return e->code;
+		if (t->plugin->transform->apply(p->transforms[i], b, e))
+			return e->code;
+	}
+	return 0;
+}
+
+/* Hands b to the streamer. False: it is held. */
+static bool produce(struct pipeline *p, struct batch *b)
+{
+	struct err e = { 0 };
+	uint64_t token = b->token;
+	switch (p->streamer_ops->produce(p->streamer, b)) {
+	case DMSR_OK:
+		p->held = NULL;
+		ledger_streamed(p->ledger, token);
+		flow_backpressure(p, false);
+		return true;
+	case DMSR_AGAIN:
+		p->held = b;
+		flow_backpressure(p, true);
+		return false;
+	case DMSR_ERR:
+		break;
+	}
+	p->held = b;
+	err_set(&e, DMSR_EPROTO, "streamer.refused", "the streamer %s refused a batch", p->run.spec->streamer.plugin->name);
+	pipeline_fail(p, &e, "streamer");
+	return false;
+}
+
+enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
+{
+	struct pipeline *p = ctx;
+	struct err e = { 0 };
+	if (p->held || p->is_paused || p->phase != PHASE_FLOWING || p->must_fail) {
+		p->source_waits = true;
+		return DMSR_AGAIN;
+	}
+	failpoint("pipeline.received");
+	if (transform(p, b, &e) || ledger_received(p->ledger, &b->end, b->bytes, &b->token, &e)) {
+		pipeline_fail(p, &e, "source");
+		p->source_waits = true;
+		return DMSR_AGAIN;
+	}
+	load_words_add(&p->words, b, b->token);
+	count_batch(p, b);
+	if (!b->more)
+		p->whole_token = b->token;
+	for (size_t i = 0; i < p->ntargets; i++)
+		p->targets[i].is_drained = false;
+	produce(p, b);
+	if (!p->told_flowing || p->source_finished)
+		pipeline_turn(p);
+	return DMSR_OK;
+}
+
+void flow_wake_source(struct pipeline *p)
+{
+	if (!p->source_waits || p->held || p->is_paused || p->phase != PHASE_FLOWING)
+		return;
+	p->source_waits = false;
+	p->source_ops->resume(p->source);
+}
+
+void flow_streamer_resume(void *ctx)
+{
+	struct pipeline *p = ctx;
+	if (p->phase > PHASE_DRAINING || p->must_fail)
+		return;
+	if (p->held && !produce(p, p->held))
+		return;
+	flow_wake_source(p);
+	pipeline_turn(p);
+}
+
+/* ---- back ---- */
+
+static void on_stored(void *arg, const struct err *e)
+{
+	struct pipeline *p = ticket_use(arg, NULL);
+	struct position at;
+	if (!p || !p->ledger)
+		return;
+	if (e) {
+		ledger_store_failed(p->ledger);
+		pipeline_fail(p, e, "state");
+		return;
+	}
+	failpoint("pipeline.stored");
+	ledger_stored(p->ledger);
+	p->stat.checkpoints++;
+	p->stat.last_checkpoint_us = wall_now_us();
+	if (ledger_confirm(p->ledger, &at) && p->source && !p->source_stopped)
+		p->source_ops->confirm(p->source, &at);
+	p->run.host.progress(p->run.host.ctx);
+	flow_checkpoint(p, false);
+	pipeline_turn(p);
+}
+
+static void store_word(void *arg, const struct load_word *w)
+{
+	struct pipeline *p = arg;
+	if (w->schema)
+		memory_load_put(p->run.memory, w->schema, w->name, &w->at);
+	else
+		memory_load_done_put(p->run.memory);
+}
+
+void flow_checkpoint(struct pipeline *p, bool now)
+{
+	struct position at = { 0 };
+	if (!p->ledger || p->must_fail || !ledger_wants_store(p->ledger))
+		return;
+	uint64_t t = loop_now_us(p->run.loop), due = p->checkpoint_at_us + CHECKPOINT_EVERY_US;
+	if (!now && p->phase == PHASE_FLOWING && t < due) {
+		if (!loop_timer_is_running(p->checkpoint_timer))
+			loop_timer_start_us(p->checkpoint_timer, due - t);
+		return;
+	}
+	loop_timer_stop(p->checkpoint_timer);
+	p->checkpoint_at_us = t;
+	uint64_t token = ledger_store_begin(p->ledger, &at);
+	/* what is durable first: each of these may be seen after a crash without the ones behind it, never the other way round */
+	for (size_t i = 0; i < p->ntargets; i++) {
+		struct ptarget *g = &p->targets[i];
+		if (g->position_moved)
+			memory_target_position_put(p->run.memory, g->memory, &g->applied);
+		g->position_moved = false;
+	}
+	load_words_take(&p->words, token, store_word, p);
+	failpoint("pipeline.before-store");
+	memory_delivered_put(p->run.memory, &at, on_stored, ticket_new(p, NULL));
+}
+
+void flow_delivered(void *ctx, uint64_t token, const struct err *e)
+{
+	struct pipeline *p = ctx;
+	struct err bad = { 0 };
+	if (p->must_fail || !p->ledger)
+		return;
+	if (e) {
+		pipeline_fail(p, e, "streamer");
+		return;
+	}
+	if (!ledger_delivered(p->ledger, token)) {
+		err_set(&bad, DMSR_EPROTO, "streamer.protocol", "the streamer %s acknowledged batch %" PRIu64 ", which is not under way",
+			p->run.spec->streamer.plugin->name, token);
+		pipeline_fail(p, &bad, "streamer");
+		return;
+	}
+	flow_checkpoint(p, false);
+}
+
+static void free_shape(void *arg, const void *key, size_t n, void *value)
+{
+	(void)arg, (void)key, (void)n;
+	free(value);
+}
+
+void flow_release(struct pipeline *p)
+{
+	if (p->source)
+		p->source_ops->close(p->source);
+	p->source = NULL;
+	for (size_t i = 0; p->transforms && i < p->run.spec->ntransforms; i++)
+		if (p->transforms[i])
+			p->run.spec->transforms[i].plugin->transform->close(p->transforms[i]);
+	free(p->transforms);
+	p->transforms = NULL;
+	if (p->dead_codec)
+		p->dead_codec_ops->close(p->dead_codec);
+	p->dead_codec = NULL;
+	batch_free(p->held);
+	p->held = NULL;
+	ledger_free(p->ledger);
+	p->ledger = NULL;
+	load_words_fini(&p->words);
+	map_each(p->shapes, free_shape, NULL);
+	map_free(p->shapes);
+	p->shapes = map_new();
+}

@@ -1,0 +1,127 @@
+/* pipeline_int: what the parts of a run share: pipeline.c (phases, ends), pipeline_flow.c (batches in, acknowledgements back, checkpoints),
+ * pipeline_target.c (one target's way). */
+#ifndef DMSR_ENGINE_PIPELINE_INT_H
+#define DMSR_ENGINE_PIPELINE_INT_H
+#include "pipeline.h"
+
+enum pipeline_phase { PHASE_OPENING, PHASE_TARGETS, PHASE_STREAMER, PHASE_FLOWING, PHASE_DRAINING, PHASE_STOPPING, PHASE_ENDED, PHASES };
+
+enum { EVENT_INSERT, EVENT_UPDATE, EVENT_DELETE, EVENT_TRUNCATE, EVENT_READ, EVENT_DDL };
+
+/* A word about the load, on its way: a table ended, or all of it. */
+struct load_word {
+	uint64_t token;
+	char *schema, *name;            /* NULL: all tables (OP_LOAD_DONE) */
+	struct position at;             /* of the snapshot */
+};
+struct load_words {
+	struct load_word *list;
+	size_t n, cap;
+};
+/* Appends the words of a batch of the load. */
+void load_words_add(struct load_words *w, const struct batch *b, uint64_t token);
+/* Calls fn for the words up to token, in order, and drops them. */
+void load_words_take(struct load_words *w, uint64_t token, void (*fn)(void *arg, const struct load_word *word), void *arg);
+void load_words_fini(struct load_words *w);
+
+/* A batch that a target has and has not applied. */
+struct flight {
+	uint64_t token;
+	struct position end;
+	int64_t commit_us;
+	uint32_t transactions;
+};
+
+struct ptarget {
+	struct pipeline *p;
+	const char *name;
+	const struct dmsr_plugin *plugin;
+	const struct dmsr_target *ops;
+	struct dmsr_instance *i;
+	char *scratch, *data;
+	struct memory_target *memory;
+	struct dmsr_subscription *sub;
+	bool is_ready, keeps, is_stopped;
+	bool is_drained;                /* the streamer has nothing more for it */
+	bool position_moved;
+	struct position applied;
+	int64_t last_commit_us;
+	struct flight *ring;            /* of what it has, at (first + k) & (cap - 1) */
+	size_t first, count, cap;
+	struct load_words words;
+	uint64_t rows_applied;
+};
+
+struct pipeline {
+	struct pipeline_run run;
+	enum pipeline_phase phase;
+	struct loop_task *task;
+	struct loop_timer *checkpoint_timer, *drain_timer;
+
+	const struct dmsr_source *source_ops;
+	struct dmsr_instance *source;
+	char *source_scratch;
+	const struct dmsr_streamer *streamer_ops;
+	struct dmsr_instance *streamer;
+	char *streamer_scratch;
+	struct store_log *log;
+	struct ptarget *targets;
+	size_t ntargets;
+	struct dmsr_instance **transforms;
+
+	struct ledger *ledger;
+	struct batch *held;             /* received, the streamer said AGAIN */
+	bool source_waits;              /* emit said AGAIN: resume is owed */
+	bool is_paused, source_stopped, streamer_stopped, streamer_is_ready, log_is_opening, source_finished, told_loading, told_flowing;
+	uint64_t whole_token;           /* newest batch that ends a transaction, or is of the load */
+	struct load_words words;        /* received, not stored */
+	struct map *shapes;             /* "schema\0name" -> fingerprint of the newest relation seen */
+
+	/* ends, told from the task */
+	struct err failure;
+	char stage[80];
+	bool must_fail, must_end;
+	enum pipeline_end how;
+
+	struct ticket *tickets;         /* store callbacks under way */
+	struct dmsr_instance *dead_codec;
+	const struct dmsr_codec *dead_codec_ops;
+
+	uint64_t backpressure_since_us, checkpoint_at_us;
+	struct table_count *last_count;
+	const struct relation *last_rel;
+	struct pipeline_stat stat;
+};
+
+/* A store callback that may come after the run was freed. */
+struct ticket {
+	struct ticket *next, **at;
+	struct pipeline *p;             /* NULL: freed meanwhile */
+	void *arg;
+};
+struct ticket *ticket_new(struct pipeline *p, void *arg);
+struct pipeline *ticket_use(struct ticket *t, void **arg);     /* frees it; NULL: the run is gone */
+
+/* pipeline.c */
+void pipeline_fail(struct pipeline *p, const struct err *e, const char *stage);        /* safe anywhere: the end comes from the task */
+void pipeline_turn(struct pipeline *p);         /* look again from the task whether something is to be done */
+struct dmsr_env pipeline_env(struct pipeline *p, const char *name, const char *scratch, const char *data);
+
+/* pipeline_flow.c */
+int flow_open(struct pipeline *p, struct err *e);       /* source and ledger */
+enum dmsr_verdict flow_emit(void *ctx, struct batch *b);
+void flow_delivered(void *ctx, uint64_t token, const struct err *e);
+void flow_streamer_resume(void *ctx);
+void flow_checkpoint(struct pipeline *p, bool now);
+void flow_wake_source(struct pipeline *p);
+void flow_release(struct pipeline *p);
+void flow_backpressure(struct pipeline *p, bool on);
+
+/* pipeline_target.c */
+int target_open(struct pipeline *p, size_t n, struct err *e);
+int target_check_stand(struct ptarget *t, struct err *e);
+void target_subscribe(struct ptarget *t);
+bool target_is_done(const struct ptarget *t);   /* has applied all that the streamer had for it */
+void target_release(struct ptarget *t);
+
+#endif

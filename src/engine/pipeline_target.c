@@ -1,0 +1,308 @@
+/* pipeline_target: one target's way: opened, asked where it stands, subscribed; batches handed to it, what it applied handed back; rows it refuses
+ * written down before it goes on. */
+#include "pipeline_int.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- batches to it ---- */
+
+static void push_flight(struct ptarget *t, const struct flight *f)
+{
+	if (t->count == t->cap) {
+		size_t cap = t->cap ? 2 * t->cap : 64;
+		struct flight *ring = mem_alloc(cap * sizeof *ring);
+		for (size_t i = 0; i < t->count; i++)
+			ring[i] = t->ring[(t->first + i) & (t->cap - 1)];
+		free(t->ring);
+		t->ring = ring;
+		t->cap = cap;
+		t->first = 0;
+	}
+	t->ring[(t->first + t->count++) & (t->cap - 1)] = *f;
+}
+
+static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t token)
+{
+	struct ptarget *t = ctx;
+	struct err e = { 0 };
+	const struct change *last = b->last;
+	struct flight f = { .token = token, .end = b->end, .commit_us = !b->is_load && !b->more && last && last->txn ? last->txn->commit_us : 0 };
+	if (t->p->must_fail)
+		return DMSR_AGAIN;
+	enum dmsr_verdict v = t->ops->apply(t->i, b, token);
+	if (v == DMSR_ERR) {
+		err_set(&e, DMSR_EPROTO, "target.refused", "target %s refused a batch", t->name);
+		pipeline_fail(t->p, &e, t->name);
+		return DMSR_AGAIN;
+	}
+	if (v != DMSR_OK)
+		return v;
+	load_words_add(&t->words, b, token);
+	push_flight(t, &f);
+	t->is_drained = false;
+	return DMSR_OK;
+}
+
+static void on_drained(void *ctx)
+{
+	struct ptarget *t = ctx;
+	t->is_drained = true;
+	if (t->i && !t->is_stopped && t->p->phase <= PHASE_DRAINING)
+		t->ops->flush(t->i);
+	pipeline_turn(t->p);
+}
+
+bool target_is_done(const struct ptarget *t) { return t->is_drained && !t->count; }
+
+/* ---- what comes back ---- */
+
+static void note_latency(struct loop_slices *l, int64_t commit_us)
+{
+	int64_t us = wall_now_us() - commit_us;
+	if (commit_us <= 0 || us < 0)
+		return;
+	size_t i = 0;
+	while (i < LOOP_SLICE_BOUNDS && (uint64_t)us >= loop_slice_bounds_us[i])
+		i++;
+	l->count[i]++;
+	l->n++;
+	l->total_us += (uint64_t)us;
+	if ((uint64_t)us > l->max_us)
+		l->max_us = (uint64_t)us;
+}
+
+static void count_applied(struct ptarget *t, const struct dmsr_table_counts *counts, size_t n)
+{
+	struct pipeline *p = t->p;
+	for (size_t i = 0; i < n; i++) {
+		const struct dmsr_table_counts *c = &counts[i];
+		struct table_count *to = memory_count(p->run.memory, c->schema, c->name);
+		const uint64_t by_op[4] = { c->created, c->updated, c->deleted, c->truncated };
+		for (size_t op = 0; op < 4; op++) {
+			to->applied[op] += by_op[op];
+			p->stat.applied[op] += by_op[op];
+			t->rows_applied += by_op[op];
+		}
+		if (t == p->targets)
+			to->rows_loaded += c->loaded;
+		to->dead += c->dead;
+		to->is_dirty = true;
+		p->stat.applied[EVENT_READ] += c->loaded;
+		p->stat.applied[EVENT_DDL] += c->ddl;
+		p->stat.dead_letters += c->dead;
+		t->rows_applied += c->loaded;
+	}
+}
+
+static void word_applied(void *arg, const struct load_word *w)
+{
+	struct ptarget *t = arg;
+	if (w->schema)
+		memory_target_load_put(t->p->run.memory, t->memory, w->schema, w->name, &w->at);
+	else
+		memory_target_load_done_put(t->p->run.memory, t->memory);
+}
+
+static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts *counts, size_t n)
+{
+	struct ptarget *t = ctx;
+	struct pipeline *p = t->p;
+	if (p->must_fail)
+		return;
+	failpoint("pipeline.applied");
+	while (t->count && t->ring[t->first].token <= token) {
+		const struct flight *f = &t->ring[t->first];
+		if (!position_is_none(&f->end)) {
+			position_copy(&t->applied, &f->end);
+			t->position_moved = true;
+		}
+		if (f->commit_us) {
+			t->last_commit_us = f->commit_us;
+			note_latency(&p->stat.latency, f->commit_us);
+		}
+		t->first = (t->first + 1) & (t->cap - 1);
+		t->count--;
+	}
+	count_applied(t, counts, n);
+	load_words_take(&t->words, token, word_applied, t);
+	p->streamer_ops->commit(t->sub, token);
+	pipeline_turn(p);
+}
+
+static void on_consumed(void *ctx, uint64_t token)
+{
+	struct ptarget *t = ctx;
+	if (!t->p->must_fail)
+		t->p->streamer_ops->consumed(t->sub, token);
+}
+
+static void on_resume(void *ctx)
+{
+	struct ptarget *t = ctx;
+	if (t->p->phase <= PHASE_DRAINING && !t->p->must_fail && t->sub)
+		t->p->streamer_ops->consumer_resume(t->sub);
+}
+
+static void on_failed(void *ctx, const struct err *e)
+{
+	struct ptarget *t = ctx;
+	pipeline_fail(t->p, e, t->name);
+}
+
+static void on_stopped(void *ctx)
+{
+	struct ptarget *t = ctx;
+	t->is_stopped = true;
+	pipeline_turn(t->p);
+}
+
+/* ---- rows that it refuses ---- */
+
+/* A dead letter being written: the target waits for done. */
+struct dead {
+	struct ptarget *t;
+	void (*done)(void *arg, const struct err *e);
+	void *arg;
+};
+
+static void on_dead_stored(void *arg, const struct err *e)
+{
+	void *d_;
+	struct pipeline *p = ticket_use(arg, &d_);
+	struct dead *d = d_;
+	if (p && e)
+		pipeline_fail(p, e, "state");
+	else if (p && d->t->i)
+		d->done(d->arg, NULL);
+	free(d);
+}
+
+/* The change as the json codec has it; heap. */
+static char *change_json(struct pipeline *p, const struct change *ch)
+{
+	const struct dmsr_plugin *json = plugins_find(p->run.plugins, PLUGIN_CODEC, "json");
+	struct dmsr_record r[4];
+	struct err e = { 0 };
+	if (json && !p->dead_codec) {
+		json_t *none = json_object();
+		problems *ps = json_array();
+		struct settings *s = options_parse(json->codec_options, NULL, none, NULL, "", NULL, ps);
+		const struct dmsr_codec_source src = { p->run.spec->source.plugin->name, p->run.name, "", 0 };
+		p->dead_codec_ops = json->codec;
+		if (!s || json->codec->open(s, &src, &p->dead_codec, &e))
+			p->dead_codec = NULL;
+		settings_free(s);
+		json_decref(ps);
+		json_decref(none);
+	}
+	if (p->dead_codec && p->dead_codec_ops->encode(p->dead_codec, ch, r, 4, &e) > 0 && r[0].value)
+		return mem_strndup(r[0].value, r[0].value_len);
+	return mem_strdup("{}");
+}
+
+static void on_dead_letter(void *ctx, const struct dmsr_dead_letter *l, void (*done)(void *arg, const struct err *e), void *arg)
+{
+	struct ptarget *t = ctx;
+	struct pipeline *p = t->p;
+	const struct change *ch = l->change;
+	const struct position at = { .kind = POSITION_LSN, .lsn = ch->txn ? ch->txn->lsn : 0, .event = ch->event };
+	char text[POSITION_TEXT_MAX], *json = change_json(p, ch);
+	struct dead *d = mem_alloc(sizeof *d);
+	*d = (struct dead){ .t = t, .done = done, .arg = arg };
+	const struct store_dead_letter row = {
+		.ts_us = wall_now_us(),
+		.target = t->name,
+		.position = position_format(&at, text),
+		.schema = ch->rel ? ch->rel->schema : "",
+		.table = ch->rel ? ch->rel->name : "",
+		.op = change_op_name(ch->op),
+		.code = l->error->id,
+		.message = l->error->message,
+		.change_json = json,
+	};
+	log_warn("pipeline", p->run.name, "target %s: a row of %s.%s is set aside: %s", t->name, row.schema, row.table, l->error->message);
+	store_dead_letter_put(p->run.store, p->run.uid, &row, on_dead_stored, ticket_new(p, d));
+	free(json);
+}
+
+/* ---- where it stands ---- */
+
+static void on_ready(void *ctx, const struct position *applied, bool keeps, const struct dmsr_loaded *loaded, size_t nloaded, bool load_done)
+{
+	struct ptarget *t = ctx;
+	struct pipeline *p = t->p;
+	const struct position known = t->memory->applied;
+	struct err e = { 0 };
+	char was[POSITION_TEXT_MAX], is[POSITION_TEXT_MAX];
+	t->keeps = keeps;
+	if (!keeps) {
+		position_copy(&t->applied, &t->memory->applied);
+	} else if (!position_is_none(&known) && (!position_is_comparable(&known, applied) || position_compare(applied, &known) < 0)) {
+		err_set(&e, DMSR_EFATAL, "target.behind",
+			"target %s stands at %s, but it was at %s: it was replaced or restored from an older copy, and what lies between is not held any more",
+			t->name, position_format(applied, is), position_format(&known, was));
+		err_hint(&e, "restore the newer state, or load the tables again: stop the job, DELETE /jobs/%s/positions, start it", p->run.name);
+		pipeline_fail(p, &e, t->name);
+		return;
+	} else {
+		position_copy(&t->applied, applied);
+		memory_target_is(p->run.memory, t->memory, applied, loaded, nloaded, load_done);
+	}
+	t->is_ready = true;
+	pipeline_turn(p);
+}
+
+/* A target that never stood anywhere, in a job whose changes have begun to flow and are held by nobody: it would miss what is past. */
+int target_check_stand(struct ptarget *t, struct err *e)
+{
+	const struct pipeline *p = t->p;
+	const struct position *delivered = memory_delivered(p->run.memory);
+	bool loads = p->run.spec->mode & DMSR_FULL_LOAD;
+	if (loads || position_is_none(delivered) || !position_is_none(&t->applied) || store_log_ops(p->log)->last)
+		return 0;
+	char at[POSITION_TEXT_MAX];
+	err_set(e, DMSR_EFATAL, "target.behind", "target %s has nothing of this job, which is at %s already", t->name, position_format(delivered, at));
+	return err_hint(e, "a job of mode cdc cannot give a new target what is past: make a new job with mode full-load-and-cdc");
+}
+
+void target_subscribe(struct ptarget *t)
+{
+	const struct dmsr_consumer c = { .ctx = t, .deliver = on_deliver, .drained = on_drained };
+	t->sub = t->p->streamer_ops->subscribe(t->p->streamer, t->name, &t->applied, &c);
+	t->is_drained = !store_log_ops(t->p->log)->last;
+}
+
+/* ---- life ---- */
+
+int target_open(struct pipeline *p, size_t n, struct err *e)
+{
+	struct ptarget *t = &p->targets[n];
+	const struct dmsr_target_host host = {
+		.ctx = t,
+		.env = pipeline_env(p, t->name, t->scratch, t->data),
+		.ready = on_ready,
+		.applied = on_applied,
+		.consumed = on_consumed,
+		.resume = on_resume,
+		.dead_letter = on_dead_letter,
+		.failed = on_failed,
+		.stopped = on_stopped,
+	};
+	if (t->ops->open(p->run.spec->targets[n].settings, &host, &t->i, e))
+		return e->code;
+	t->ops->start(t->i);
+	return 0;
+}
+
+void target_release(struct ptarget *t)
+{
+	if (t->i)
+		t->ops->close(t->i);
+	t->i = NULL;
+	t->sub = NULL;
+	free(t->ring);
+	t->ring = NULL;
+	t->count = t->cap = t->first = 0;
+	load_words_fini(&t->words);
+}
