@@ -1,0 +1,640 @@
+/* job: desires, states, retries. See job.h for the drawing. */
+#include "job.h"
+#include <assert.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TO(s) (1u << JOB_##s)
+#define ANY_END (TO(RETRYING) | TO(FAILED) | TO(STOPPING) | TO(STOPPED))
+static const struct { const char *name; unsigned to, verbs; } states[JOB_STATES] = {
+#define CAN(v) (1u << VERB_##v)
+	[JOB_CREATED] = { "created", TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(STOP) | CAN(RESTART) },
+	[JOB_STARTING] = { "starting", TO(LOADING) | TO(RUNNING) | TO(PAUSING) | TO(COMPLETED) | ANY_END, CAN(PAUSE) | CAN(STOP) | CAN(RESTART) },
+	[JOB_LOADING] = { "loading", TO(RUNNING) | TO(PAUSING) | TO(COMPLETED) | ANY_END, CAN(PAUSE) | CAN(STOP) | CAN(RESTART) },
+	[JOB_RUNNING] = { "running", TO(LOADING) | TO(PAUSING) | TO(COMPLETED) | ANY_END, CAN(PAUSE) | CAN(STOP) | CAN(RESTART) },
+	[JOB_RETRYING] = { "retrying", TO(STARTING) | TO(PAUSED) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(PAUSE) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
+	[JOB_PAUSING] = { "pausing", TO(PAUSED) | TO(STARTING) | TO(LOADING) | TO(RUNNING) | TO(COMPLETED) | ANY_END,
+		CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
+	[JOB_PAUSED] = { "paused", TO(STARTING) | TO(LOADING) | TO(RUNNING) | ANY_END, CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
+	[JOB_STOPPING] = { "stopping", TO(STOPPED) | TO(FAILED) | TO(STARTING), CAN(START) | CAN(RESUME) | CAN(RESTART) },
+	[JOB_STOPPED] = { "stopped", TO(STARTING) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(RESTART) },
+	[JOB_COMPLETED] = { "completed", TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(STOP) | CAN(RESTART) },
+	[JOB_FAILED] = { "failed", TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
+#undef CAN
+};
+static const char *const desires[DESIRES] = { "running", "paused", "stopped", "deleting" };
+const char *const job_verb_names[] = { "start", "pause", "resume", "stop", "restart" };
+
+const char *job_state_name(enum job_state s) { return states[s].name; }
+const char *job_desire_name(enum job_desire d) { return desires[d]; }
+
+int job_state_parse(const char *name)
+{
+	for (int i = 0; i < JOB_STATES; i++)
+		if (!strcmp(states[i].name, name))
+			return i;
+	return -1;
+}
+
+static void steer(struct job *job);
+
+/* ---- the one setter ---- */
+
+static void set_state(struct job *job, enum job_state state, const char *why)
+{
+	if (job->state == state)
+		return;
+	assert(states[job->state].to & 1u << state);
+	log_info("job", job->name, "%s -> %s: %s", states[job->state].name, states[state].name, why);
+	char *text = mem_printf("%s -> %s: %s", states[job->state].name, states[state].name, why);
+	job->state = state;
+	job->state_since_us = job->updated_us = wall_now_us();
+	job->house->event(job->house->ctx, job, "state", text);
+	free(text);
+	job_save(job, NULL, NULL);
+	job->house->changed(job->house->ctx, job, why);
+	if (job_is_settled(job))
+		job->house->settled(job->house->ctx, job);
+}
+
+bool job_is_settled(const struct job *job)
+{
+	return !job->pipeline && !loop_timer_is_running(job->retry_timer) && job->state != JOB_STARTING && job->state != JOB_STOPPING;
+}
+
+/* ---- errors ---- */
+
+static void clear_error(struct job *job)
+{
+	err_clear(&job->error);
+	job->error_stage[0] = 0;
+	job->error_since_us = 0;
+}
+
+static void set_error(struct job *job, const struct err *e, const char *stage)
+{
+	bool same = err_is_set(&job->error) && !strcmp(job->error.id, e->id) && !strcmp(job->error_stage, stage);
+	job->error = *e;
+	snprintf(job->error_stage, sizeof job->error_stage, "%s", stage);
+	if (!same)
+		job->error_since_us = wall_now_us();
+	log_write(e->retriable ? LOG_LEVEL_WARN : LOG_LEVEL_ERROR, "job", job->name, "%s: %s: %s%s%s", stage, e->id, e->message,
+		e->hint[0] ? "; " : "", e->hint);
+	job->house->event(job->house->ctx, job, "error", e->message);
+}
+
+static uint64_t backoff_ms(struct job *job)
+{
+	uint64_t ms = job->house->retry_initial_ms, jitter = 0;
+	for (unsigned i = 0; i < job->attempts && ms < job->house->retry_max_ms; i++)
+		ms *= 2;
+	if (ms > job->house->retry_max_ms)
+		ms = job->house->retry_max_ms;
+	if (getrandom(&jitter, sizeof jitter, GRND_NONBLOCK) < 0)
+		jitter = 0;
+	return ms - ms / 10 + jitter % (ms / 5 + 1);
+}
+
+/* A run failed: again, or the end. */
+static void decide(struct job *job, const struct err *e, const char *stage)
+{
+	char why[160];
+	enum { GIVE_UP = 10 };
+	set_error(job, e, stage);
+	if (!e->retriable || (!job->house->retry_forever && job->attempts >= GIVE_UP)) {
+		job->stop_reason = "error";
+		set_state(job, JOB_FAILED, e->id);
+		return;
+	}
+	uint64_t ms = backoff_ms(job);
+	job->attempts++;
+	job->retries++;
+	job->retry_at_us = wall_now_us() + (int64_t)ms * 1000;
+	loop_timer_start(job->retry_timer, ms);
+	snprintf(why, sizeof why, "%s, again in %llu ms", e->id, (unsigned long long)ms);
+	set_state(job, JOB_RETRYING, why);
+}
+
+/* ---- a run and what it tells ---- */
+
+static void add_past(struct job *job)
+{
+	struct pipeline_stat s;
+	pipeline_stat(job->pipeline, &s);
+	struct pipeline_stat *past = &job->past;
+	for (size_t i = 0; i < 6; i++) {
+		past->events[i] += s.events[i];
+		past->applied[i] += s.applied[i];
+	}
+	for (size_t i = 0; i <= LOOP_SLICE_BOUNDS; i++)
+		past->latency.count[i] += s.latency.count[i];
+	past->latency.n += s.latency.n;
+	past->latency.total_us += s.latency.total_us;
+	past->bytes += s.bytes;
+	past->transactions += s.transactions;
+	past->dead_letters += s.dead_letters;
+	past->checkpoints += s.checkpoints;
+	past->backpressure_us += s.backpressure_us;
+	past->last_event_us = s.last_event_us;
+	past->last_checkpoint_us = s.last_checkpoint_us;
+}
+
+static void on_loading(void *ctx)
+{
+	struct job *job = ctx;
+	if (job->state == JOB_STARTING)
+		set_state(job, JOB_LOADING, "connected");
+}
+
+static void on_flowing(void *ctx)
+{
+	struct job *job = ctx;
+	if (job->state == JOB_STARTING || job->state == JOB_LOADING)
+		set_state(job, JOB_RUNNING, job->state == JOB_LOADING ? "every table is loaded" : "connected");
+	clear_error(job);
+}
+
+static void on_progress(void *ctx)
+{
+	struct job *job = ctx;
+	job->attempts = 0;
+	if (job->state == JOB_RUNNING || job->state == JOB_LOADING)
+		clear_error(job);
+	if (job->state == JOB_PAUSING)
+		steer(job);
+}
+
+static void on_ddl(void *ctx, const struct relation *old, const struct relation *rel, const struct position *at)
+{
+	struct job *job = ctx;
+	char text[POSITION_TEXT_MAX];
+	char *line = mem_printf("%s.%s: from %u to %u columns at %s", rel->schema, rel->name, old->ncolumns, rel->ncolumns, position_format(at, text));
+	job->house->event(job->house->ctx, job, "ddl", line);
+	free(line);
+}
+
+static void on_ended(void *ctx, enum pipeline_end how, const struct err *e, const char *stage)
+{
+	struct job *job = ctx;
+	struct err error = e ? *e : (struct err){ 0 };
+	char where[80];
+	snprintf(where, sizeof where, "%s", stage ? stage : "");
+	add_past(job);
+	pipeline_free(job->pipeline);
+	job->pipeline = NULL;
+	if (job->state == JOB_STOPPING) {
+		set_state(job, JOB_STOPPED, how == PIPELINE_FAILED ? "asked; the run failed on the way" : "asked");
+		return;
+	}
+	switch (how) {
+	case PIPELINE_FAILED:
+		if (job->desire == DESIRE_PAUSED && error.retriable) { /* nobody waits for it now: resume opens a new run */
+			set_error(job, &error, where);
+			set_state(job, JOB_PAUSED, error.id);
+		} else {
+			decide(job, &error, where);
+		}
+		break;
+	case PIPELINE_COMPLETED:
+		job->stop_reason = "completed";
+		clear_error(job);
+		set_state(job, JOB_COMPLETED, "everything is loaded");
+		break;
+	case PIPELINE_STOPPED: /* only job_stop asks for it */
+		assert(!"a run stopped by itself");
+	}
+}
+
+/* ---- starting one ---- */
+
+static void make_dirs(struct job *job)
+{
+	char *jobs = mem_printf("%s/jobs", job->house->state_dir), *own = mem_printf("%s/%s", jobs, job->uid);
+	mkdir(jobs, 0700);
+	mkdir(own, 0700);
+	mkdir(job->scratch, 0700);
+	mkdir(job->data, 0700);
+	free(own);
+	free(jobs);
+}
+
+static void spec_failed(struct job *job, const problems *p)
+{
+	struct err e = { 0 };
+	const json_t *first = json_array_get(p, 0);
+	const char *code = json_string_value(json_object_get(first, "code"));
+	err_set(&e, DMSR_EINVAL, code && !strcmp(code, "secret") ? "secret.unresolved" : "job.validation", "%s: %s",
+		json_string_value(json_object_get(first, "pointer")),
+		json_string_value(json_object_get(first, "detail")));
+	err_hint(&e, "mend the job (PUT /jobs/%s) or the daemon's configuration, then start it", job->name);
+	decide(job, &e, "job");
+}
+
+static void start_run(struct job *job, const char *why)
+{
+	problems *p = json_array();
+	loop_timer_stop(job->retry_timer);
+	job->stop_reason = NULL;
+	set_state(job, JOB_STARTING, why);
+	struct spec *spec = spec_parse(job->spec, job->house->plugins, job->house->secrets, p);
+	if (!spec) {
+		spec_failed(job, p);
+		json_decref(p);
+		return;
+	}
+	json_decref(p);
+	make_dirs(job);
+	const struct pipeline_run run = {
+		.loop = job->house->loop,
+		.store = job->house->store,
+		.plugins = job->house->plugins,
+		.memory = job->memory,
+		.spec = spec,
+		.uid = job->uid,
+		.name = job->name,
+		.scratch = job->scratch,
+		.data = job->data,
+		.codec = job->house->codec,
+		.host = { .ctx = job, .loading = on_loading, .flowing = on_flowing, .progress = on_progress, .ddl = on_ddl, .ended = on_ended },
+	};
+	job->pipeline = pipeline_start(&run);
+}
+
+static void on_retry(void *arg)
+{
+	struct job *job = arg;
+	if (job->state == JOB_RETRYING)
+		start_run(job, "again");
+}
+
+/* ---- following the desire ---- */
+
+static void go_on(struct job *job)
+{
+	switch (job->state) {
+	case JOB_CREATED:
+	case JOB_STOPPED:
+	case JOB_COMPLETED:
+	case JOB_FAILED:
+	case JOB_RETRYING:
+		start_run(job, "asked");
+		break;
+	case JOB_PAUSED:
+	case JOB_PAUSING:
+		if (!job->pipeline) {
+			start_run(job, "asked");
+			break;
+		}
+		pipeline_resume(job->pipeline);
+		set_state(job, pipeline_is_flowing(job->pipeline) ? JOB_RUNNING : JOB_LOADING, "asked");
+		break;
+	case JOB_STARTING:
+	case JOB_LOADING:
+	case JOB_RUNNING:
+	case JOB_STOPPING: /* starts again when it has stopped */
+	case JOB_STATES:
+		break;
+	}
+}
+
+static void come_to_rest(struct job *job)
+{
+	switch (job->state) {
+	case JOB_STARTING:
+	case JOB_LOADING:
+	case JOB_RUNNING:
+		pipeline_pause(job->pipeline);
+		set_state(job, JOB_PAUSING, "asked");
+		steer(job);
+		break;
+	case JOB_PAUSING:
+		if (pipeline_is_quiet(job->pipeline)) {
+			job->stop_reason = "user";
+			set_state(job, JOB_PAUSED, "all that was read is applied");
+		}
+		break;
+	case JOB_RETRYING:
+		loop_timer_stop(job->retry_timer);
+		set_state(job, JOB_PAUSED, "asked");
+		break;
+	case JOB_CREATED:
+	case JOB_PAUSED:
+	case JOB_STOPPING:
+	case JOB_STOPPED:
+	case JOB_COMPLETED:
+	case JOB_FAILED:
+	case JOB_STATES:
+		break;
+	}
+}
+
+static void halt(struct job *job)
+{
+	if (job->pipeline && job->state != JOB_STOPPING) {
+		set_state(job, JOB_STOPPING, "asked");
+		pipeline_stop(job->pipeline, job->house->drain_ms);
+		return;
+	}
+	switch (job->state) {
+	case JOB_RETRYING:
+		loop_timer_stop(job->retry_timer);
+		set_state(job, JOB_STOPPED, "asked");
+		break;
+	case JOB_CREATED:
+	case JOB_PAUSED:
+	case JOB_FAILED:
+		set_state(job, JOB_STOPPED, "asked");
+		break;
+	case JOB_COMPLETED:
+	case JOB_STOPPED:
+	case JOB_STARTING:
+	case JOB_LOADING:
+	case JOB_RUNNING:
+	case JOB_PAUSING:
+	case JOB_STOPPING:
+	case JOB_STATES:
+		break;
+	}
+}
+
+static void steer(struct job *job)
+{
+	switch (job->desire) {
+	case DESIRE_RUNNING: go_on(job); break;
+	case DESIRE_PAUSED: come_to_rest(job); break;
+	case DESIRE_STOPPED:
+	case DESIRE_DELETING: halt(job); break;
+	case DESIRES: break;
+	}
+}
+
+/* ---- verbs ---- */
+
+unsigned job_allowed(const struct job *job)
+{
+	return job->desire == DESIRE_DELETING ? 0 : states[job->state].verbs;
+}
+
+int job_may(const struct job *job, enum job_verb verb, bool *is_there, struct err *e)
+{
+	bool runs = job->state == JOB_STARTING || job->state == JOB_LOADING || job->state == JOB_RUNNING;
+	switch (verb) {
+	case VERB_START:
+	case VERB_RESUME: *is_there = job->desire == DESIRE_RUNNING && runs; break;
+	case VERB_PAUSE: *is_there = job->desire == DESIRE_PAUSED && (job->state == JOB_PAUSED || job->state == JOB_PAUSING); break;
+	case VERB_STOP: *is_there = job->desire == DESIRE_STOPPED && (job->state == JOB_STOPPED || job->state == JOB_STOPPING); break;
+	case VERB_RESTART: *is_there = false; break;
+	}
+	if (*is_there || job_allowed(job) & 1u << verb)
+		return 0;
+	if (job->desire == DESIRE_DELETING)
+		err_set(e, DMSR_ESTATE, "job.invalid-transition", "job %s is being deleted", job->name);
+	else
+		err_set(e, DMSR_ESTATE, "job.invalid-transition", "job %s is %s: it cannot %s", job->name, states[job->state].name, job_verb_names[verb]);
+	return DMSR_ESTATE;
+}
+
+void job_do(struct job *job, enum job_verb verb)
+{
+	job->updated_us = wall_now_us();
+	job->restart_wanted = false;
+	switch (verb) {
+	case VERB_START:
+	case VERB_RESUME:
+		job->desire = DESIRE_RUNNING;
+		job->attempts = 0;
+		if (job->state == JOB_STOPPING)
+			job->restart_wanted = true;
+		break;
+	case VERB_PAUSE:
+		job->desire = DESIRE_PAUSED;
+		break;
+	case VERB_STOP:
+		job->desire = DESIRE_STOPPED;
+		job->stop_reason = "user";
+		break;
+	case VERB_RESTART:
+		job->desire = DESIRE_RUNNING;
+		job->attempts = 0;
+		job->restart_wanted = true;
+		if (job->pipeline || job->state == JOB_RETRYING)
+			halt(job);
+		break;
+	}
+	if (job->restart_wanted && !job_is_settled(job))
+		return; /* goes on in job_begin, when it has settled */
+	job->restart_wanted = false;
+	steer(job);
+}
+
+void job_delete(struct job *job)
+{
+	job->desire = DESIRE_DELETING;
+	job->restart_wanted = false;
+	job->updated_us = wall_now_us();
+	steer(job);
+}
+
+void job_shutdown(struct job *job)
+{
+	job->restart_wanted = false;
+	if (!job->pipeline && job->state != JOB_RETRYING)
+		return;
+	job->stop_reason = "shutdown";
+	halt(job);
+}
+
+void job_begin(struct job *job)
+{
+	job->restart_wanted = false;
+	if (job->house->is_draining)
+		return;
+	if (job->desire == DESIRE_RUNNING && job->state != JOB_FAILED && job->state != JOB_COMPLETED)
+		steer(job);
+	else if (job->desire != DESIRE_RUNNING)
+		steer(job);
+}
+
+void job_state_lost(struct job *job, const struct err *e)
+{
+	loop_timer_stop(job->retry_timer);
+	if (job->pipeline) {
+		add_past(job);
+		pipeline_free(job->pipeline);
+		job->pipeline = NULL;
+	} else if (job->state != JOB_RETRYING && job->state != JOB_STARTING) {
+		return;
+	}
+	set_error(job, e, "state");
+	job->stop_reason = "error";
+	set_state(job, JOB_FAILED, e->id);
+}
+
+/* ---- life ---- */
+
+static void make_uid(char out[27])
+{
+	static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+	unsigned char random[16];
+	uint64_t ms = (uint64_t)wall_now_us() / 1000;
+	for (size_t i = 9; i-- > 0; ms /= 36)
+		out[i] = digits[ms % 36];
+	if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+		abort();
+	for (size_t i = 9; i < 26; i++)
+		out[i] = digits[(random[(i - 9) % 16] ^ (i * 37)) % 36];
+	out[26] = 0;
+}
+
+static struct job *new_job(struct job_house *house, const char *name, const char *uid)
+{
+	struct job *job = mem_zalloc(sizeof *job);
+	job->house = house;
+	job->name = mem_strdup(name);
+	if (uid)
+		snprintf(job->uid, sizeof job->uid, "%s", uid);
+	else
+		make_uid(job->uid);
+	job->retry_timer = loop_timer_new(house->loop, "job", on_retry, job);
+	job->memory = memory_new(house->store, job->uid);
+	job->scratch = mem_printf("%s/jobs/%s/scratch", house->state_dir, job->uid);
+	job->data = mem_printf("%s/jobs/%s/data", house->state_dir, job->uid);
+	job->state_since_us = wall_now_us();
+	return job;
+}
+
+struct job *job_new(struct job_house *house, const json_t *spec)
+{
+	struct job *job = new_job(house, json_string_value(json_object_get(spec, "name")), NULL);
+	job->spec = spec_clean(spec);
+	job->generation = 1;
+	job->created_us = job->updated_us = wall_now_us();
+	return job;
+}
+
+static void restore_error(struct job *job, const char *text)
+{
+	json_t *j = text ? json_loads(text, 0, NULL) : NULL;
+	const char *id = json_string_value(json_object_get(j, "code")), *message = json_string_value(json_object_get(j, "message")),
+		   *hint = json_string_value(json_object_get(j, "suggestion")),
+		   *stage = json_string_value(json_object_get(j, "stage"));
+	if (id && message) {
+		err_set(&job->error, DMSR_ESTATE, id, "%s", message);
+		job->error.retriable = json_is_true(json_object_get(j, "retriable"));
+		if (hint)
+			err_hint(&job->error, "%s", hint);
+		snprintf(job->error_stage, sizeof job->error_stage, "%s", stage ? stage : "");
+		job->error_since_us = json_integer_value(json_object_get(j, "since_us"));
+	}
+	json_decref(j);
+}
+
+/* What was under way when the daemon ended is not under way now. */
+static enum job_state resting_state(int was)
+{
+	switch (was) {
+	case JOB_CREATED:
+	case JOB_PAUSED:
+	case JOB_COMPLETED:
+	case JOB_FAILED: return (enum job_state)was;
+	}
+	return JOB_STOPPED;
+}
+
+struct job *job_restore(struct job_house *house, const struct store_job *j, struct err *e)
+{
+	struct job *job = new_job(house, j->name, j->uid);
+	job->spec = json_loads(j->spec, JSON_REJECT_DUPLICATES, NULL);
+	job->generation = j->generation;
+	job->created_us = j->created_us;
+	job->updated_us = j->updated_us;
+	job->state = resting_state(job_state_parse(j->state));
+	for (int d = 0; d < DESIRES; d++)
+		if (!strcmp(desires[d], j->desired_state))
+			job->desire = (enum job_desire)d;
+	restore_error(job, j->error);
+	if (job->state == JOB_STOPPED && job->desire == DESIRE_RUNNING)
+		job->stop_reason = "shutdown";
+	if (!job->spec)
+		err_set(e, DMSR_EPROTO, "state.corrupt", "the specification of job %s in the state store is no JSON", j->name);
+	else if (!memory_read(job->memory, e))
+		return job;
+	job_free(job);
+	return NULL;
+}
+
+void job_free(struct job *job)
+{
+	if (!job)
+		return;
+	pipeline_free(job->pipeline);
+	loop_timer_free(job->retry_timer);
+	memory_free(job->memory);
+	json_decref(job->spec);
+	free(job->scratch);
+	free(job->data);
+	free(job->name);
+	free(job);
+}
+
+void job_save(struct job *job, store_done *done, void *arg)
+{
+	char *spec = json_dumps(job->spec, JSON_COMPACT), *error = NULL;
+	if (err_is_set(&job->error)) {
+		json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:b, s:I}", "code", job->error.id, "message", job->error.message, "suggestion",
+			job->error.hint, "stage", job->error_stage,
+			"retriable", job->error.retriable, "since_us", (json_int_t)job->error_since_us);
+		error = j ? json_dumps(j, JSON_COMPACT) : NULL;
+		json_decref(j);
+	}
+	const struct store_job row = {
+		.uid = job->uid,
+		.name = job->name,
+		.spec = spec,
+		.generation = job->generation,
+		.desired_state = desires[job->desire],
+		.state = states[job->state].name,
+		.error = error,
+		.created_us = job->created_us,
+		.updated_us = job->updated_us,
+	};
+	store_job_put(job->house->store, &row, done, arg);
+	free(spec);
+	free(error);
+}
+
+void job_set_spec(struct job *job, const json_t *spec)
+{
+	json_decref(job->spec);
+	job->spec = spec_clean(spec);
+	job->generation++;
+	job->updated_us = wall_now_us();
+}
+
+static void remove_tree(int at, const char *name)
+{
+	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	for (const struct dirent *f; d && (f = readdir(d));) {
+		if (!strcmp(f->d_name, ".") || !strcmp(f->d_name, ".."))
+			continue;
+		if (unlinkat(dirfd(d), f->d_name, 0))
+			remove_tree(dirfd(d), f->d_name);
+	}
+	if (d)
+		closedir(d);
+	unlinkat(at, name, AT_REMOVEDIR);
+}
+
+void job_remove_files(struct job *job)
+{
+	char *own = mem_printf("%s/jobs/%s", job->house->state_dir, job->uid);
+	remove_tree(AT_FDCWD, own);
+	free(own);
+}

@@ -1,0 +1,90 @@
+/* job: one job: what is wanted of it, in which state it is, its runs, and what happens when one of them fails. The only place that retries.
+ *
+ *   created -> starting -> loading -> running -+-> pausing -> paused        desired: running, paused, stopped, deleting
+ *                 ^  |        |          |     |
+ *                 |  +--------+----------+-----+-> retrying -> starting     the error may pass by itself
+ *                 |                            +-> failed                   somebody must decide
+ *                 +- stopped <- stopping <-----+-> completed                full load alone
+ *
+ * The state follows the desire: a verb changes the desire, makes it durable, and steers. */
+#ifndef DMSR_ENGINE_JOB_H
+#define DMSR_ENGINE_JOB_H
+#include "config.h"
+#include "pipeline.h"
+
+enum job_state {
+	JOB_CREATED, JOB_STARTING, JOB_LOADING, JOB_RUNNING, JOB_RETRYING,
+	JOB_PAUSING, JOB_PAUSED, JOB_STOPPING, JOB_STOPPED, JOB_COMPLETED, JOB_FAILED, JOB_STATES
+};
+enum job_desire { DESIRE_RUNNING, DESIRE_PAUSED, DESIRE_STOPPED, DESIRE_DELETING, DESIRES };
+enum job_verb { VERB_START, VERB_PAUSE, VERB_RESUME, VERB_STOP, VERB_RESTART };
+
+const char *job_state_name(enum job_state s);
+int job_state_parse(const char *name);          /* or -1 */
+const char *job_desire_name(enum job_desire d);
+
+struct job;
+/* What all jobs of a daemon share; the engine's. */
+struct job_house {
+	struct loop *loop;
+	struct store *store;
+	struct plugins *plugins;
+	const struct secrets *secrets;  /* may be replaced between runs */
+	const char *state_dir;
+	const struct dmsr_codec *(*codec)(const char *name);
+	uint64_t retry_initial_ms, retry_max_ms, drain_ms;
+	bool retry_forever;
+	bool is_draining;               /* the daemon ends: nothing is started any more */
+	void *ctx;
+	void (*changed)(void *ctx, struct job *job, const char *why);   /* its state or desire changed */
+	void (*settled)(void *ctx, struct job *job);                    /* it reached a state in which nothing runs */
+	void (*event)(void *ctx, struct job *job, const char *kind, const char *text);
+};
+
+struct job {
+	struct job_house *house;
+	char uid[27];
+	char *name;
+	json_t *spec;                   /* with its secrets */
+	int64_t generation, created_us, updated_us;
+	enum job_state state;
+	enum job_desire desire;
+	int64_t state_since_us;
+	const char *stop_reason;        /* "user" "error" "completed" "shutdown" "config"; NULL: none */
+	bool is_from_file;              /* of jobs_dir: read-only in the API */
+	struct err error;               /* code 0: none */
+	char error_stage[80];
+	int64_t error_since_us;
+	uint64_t retries;               /* in all */
+	unsigned attempts;              /* in a row, without progress */
+	int64_t retry_at_us;            /* wall clock */
+	struct loop_timer *retry_timer;
+	struct memory *memory;
+	struct pipeline *pipeline;      /* the run; NULL: none */
+	bool restart_wanted;
+	struct pipeline_stat past;      /* sums of earlier runs, for counters that must not fall */
+	char *scratch, *data;           /* directories */
+};
+
+/* Of a spec that was found right. */
+struct job *job_new(struct job_house *house, const json_t *spec);
+/* As the store has it; its memory is read too (blocks). */
+struct job *job_restore(struct job_house *house, const struct store_job *j, struct err *e);
+void job_free(struct job *job);                 /* at once; nothing is said to anybody */
+void job_save(struct job *job, store_done *done, void *arg);
+void job_set_spec(struct job *job, const json_t *spec);        /* generation rises; a run under way goes on with the old one */
+
+/* Is the verb allowed now? DMSR_ESTATE "job.invalid-transition". *is_there: it would change nothing. */
+int job_may(const struct job *job, enum job_verb verb, bool *is_there, struct err *e);
+extern const char *const job_verb_names[];
+unsigned job_allowed(const struct job *job);    /* bits 1 << VERB_* */
+void job_do(struct job *job, enum job_verb verb);       /* the desire moves; the caller saves */
+void job_delete(struct job *job);               /* desire deleting; settled when stopped */
+void job_shutdown(struct job *job);             /* stops the run, the desire stays */
+void job_begin(struct job *job);                /* at the daemon's start: goes where it is desired */
+/* The state store is lost: the run is dropped at once and the job says so, without writing anything. */
+void job_state_lost(struct job *job, const struct err *e);
+void job_remove_files(struct job *job);
+bool job_is_settled(const struct job *job);     /* nothing runs and nothing will by itself */
+
+#endif
