@@ -56,6 +56,7 @@ json_t *engine_job_status(struct engine *g, const char *name);
 json_t *engine_job_tables(struct engine *g, const char *name);
 json_t *engine_job_positions(struct engine *g, const char *name);
 json_t *engine_connectors(struct engine *g);
+json_t *engine_job_schema(struct engine *g);    /* JSON Schema of a job */
 json_t *engine_connector(struct engine *g, const char *type);
 
 /* Live events (state, progress, error), for SSE: fn is called with each; id rises. */

@@ -1,0 +1,654 @@
+/* engine_command: what is asked of the engine: jobs made, changed, told to do something, deleted; questions about connections, dead letters, events. A
+ * command is answered when it is durable. */
+#include "engine_int.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A command on its way through the store or a server. */
+struct command {
+	struct engine *g;
+	struct engine_call call;
+	struct job *job;                /* found by uid again where it may have gone */
+	char uid[27];
+	json_t *spec;
+	bool created, restarted;
+};
+
+static struct command *command_new(struct engine *g, const struct engine_call *call, struct job *job)
+{
+	struct command *c = mem_zalloc(sizeof *c);
+	c->g = g;
+	c->call = *call;
+	c->call.actor = NULL; /* borrowed: the audit was written before */
+	if (job)
+		memcpy(c->uid, job->uid, sizeof c->uid);
+	return c;
+}
+
+static void command_free(struct command *c)
+{
+	json_decref(c->spec);
+	free(c);
+}
+
+static int refuse(struct engine *g, const struct engine_call *call, const struct err *e, json_t *errors)
+{
+	engine_answer(g, call, NULL, e, errors);
+	return e->code;
+}
+
+static struct job *find_or_refuse(struct engine *g, const char *name, const struct engine_call *call)
+{
+	struct err e = { 0 };
+	struct job *job = engine_find(g, name);
+	if (!job) {
+		err_set(&e, DMSR_ENOTFOUND, "job.not-found", "there is no job \"%.63s\"", name);
+		refuse(g, call, &e, NULL);
+	}
+	return job;
+}
+
+/* The job, when it may be changed by this call; else the call is answered. */
+static struct job *find_to_change(struct engine *g, const char *name, const struct engine_call *call, bool spec_too)
+{
+	struct err e = { 0 };
+	if (engine_may_change(g, &e)) {
+		refuse(g, call, &e, NULL);
+		return NULL;
+	}
+	struct job *job = find_or_refuse(g, name, call);
+	if (!job)
+		return NULL;
+	if (call->if_generation >= 0 && call->if_generation != job->generation)
+		err_set(&e, DMSR_ESTATE, "precondition.failed", "job %s is at generation %lld, not %lld: somebody changed it; read it again",
+			job->name, (long long)job->generation,
+			(long long)call->if_generation);
+	else if (spec_too && job->is_from_file)
+		err_set(&e, DMSR_ESTATE, "job.managed-by-file", "job %s comes from a file in jobs_dir: change the file and send SIGHUP", job->name);
+	else if (spec_too && job->desire == DESIRE_DELETING)
+		err_set(&e, DMSR_ESTATE, "job.invalid-transition", "job %s is being deleted", job->name);
+	else
+		return job;
+	refuse(g, call, &e, NULL);
+	return NULL;
+}
+
+/* ---- making and changing ---- */
+
+static void invalid(struct engine *g, const struct engine_call *call, problems *p)
+{
+	struct err e = { 0 };
+	size_t n = json_array_size(p);
+	err_set(&e, DMSR_EINVAL, "job.validation", "the job's specification has %zu problem%s", n, n == 1 ? "" : "s");
+	refuse(g, call, &e, json_incref(p));
+}
+
+static void on_saved(void *arg, const struct err *e)
+{
+	struct command *c = arg;
+	struct job *job = engine_find(c->g, c->uid);
+	if (e || !job) {
+		if (e)
+			engine_answer(c->g, &c->call, NULL, e, NULL);
+		command_free(c);
+		return;
+	}
+	json_t *result = engine_job(c->g, c->uid, NULL);
+	if (c->created)
+		json_object_set_new(result, "created", json_true());
+	if (c->restarted)
+		json_object_set_new(result, "restarted", json_true());
+	engine_answer(c->g, &c->call, result, NULL, NULL);
+	command_free(c);
+}
+
+static void create(struct engine *g, const json_t *spec, const struct engine_call *call, bool is_put)
+{
+	const char *state = json_string_value(json_object_get(spec, "desired_state"));
+	struct job *job = job_new(&g->house, spec);
+	engine_insert(g, job);
+	engine_audit(g, job, call, "job %s created", job->name);
+	job->desire = state && !strcmp(state, "stopped") ? DESIRE_STOPPED : state && !strcmp(state, "paused") ? DESIRE_PAUSED : DESIRE_RUNNING;
+	struct command *c = command_new(g, call, job);
+	c->created = is_put;
+	job_save(job, on_saved, c);
+	/* The record is written before anything that a run writes: the store keeps the order. */
+	if (job->desire == DESIRE_RUNNING)
+		job_begin(job);
+}
+
+static void on_dry_checks(void *arg, json_t *checks, const struct err *e)
+{
+	struct command *c = arg;
+	(void)e;
+	engine_answer(c->g, &c->call, json_pack("{s:b, s:[], s:O}", "valid", checks_are_good(checks), "errors", "checks", checks), NULL, NULL);
+	command_free(c);
+}
+
+static void check_spec(struct engine *g, struct spec *spec, const struct engine_call *call)
+{
+	const struct job *job = engine_find(g, spec->name);
+	engine_probe_job(g, spec, job ? job->uid : "00000000000000000000000000", spec->name, on_dry_checks, command_new(g, call, NULL));
+}
+
+void engine_create(struct engine *g, const json_t *json, bool dry_run, const struct engine_call *call)
+{
+	struct err e = { 0 };
+	if (!dry_run && engine_may_change(g, &e)) {
+		refuse(g, call, &e, NULL);
+		return;
+	}
+	problems *p = json_array();
+	struct spec *spec = spec_parse(json, g->plugins, g->secrets, p);
+	const char *name = json_is_object(json) ? json_string_value(json_object_get(json, "name")) : NULL;
+	if (!spec) {
+		invalid(g, call, p);
+	} else if (engine_find(g, name)) {
+		err_set(&e, DMSR_EEXIST, "job.exists", "there is a job \"%s\" already", name);
+		err_hint(&e, "give the new one another name, or change it: PUT /jobs/%s", name);
+		refuse(g, call, &e, NULL);
+	} else if (dry_run) {
+		check_spec(g, spec, call);
+		spec = NULL;
+	} else {
+		create(g, json, call, false);
+	}
+	spec_free(spec);
+	json_decref(p);
+}
+
+void engine_validate(struct engine *g, const json_t *json, const struct engine_call *call)
+{
+	problems *p = json_array();
+	struct job *old = json_is_object(json) && json_string_value(json_object_get(json, "name")) ? engine_find(g,
+													     json_string_value(json_object_get(json, "name"))) :
+												     NULL;
+	json_t *whole = old ? spec_keep_secrets(json, old->spec, g->plugins) : json_incref((json_t *)(uintptr_t)json);
+	struct spec *spec = spec_parse(whole, g->plugins, g->secrets, p);
+	if (spec)
+		check_spec(g, spec, call);
+	else
+		engine_answer(g, call, json_pack("{s:b, s:O, s:[]}", "valid", 0, "errors", p, "checks"), NULL, NULL);
+	json_decref(whole);
+	json_decref(p);
+}
+
+/* What a running job may not be made into: its name, and what its position is a position in. */
+static void check_immutable(const struct job *job, const json_t *spec, problems *p)
+{
+	static const char *const fixed[] = { "connector", "database", "host", "port", "slot", "publication" };
+	const char *name = json_string_value(json_object_get(spec, "name"));
+	const json_t *was = json_object_get(job->spec, "source"), *is = json_object_get(spec, "source");
+	if (name && strcmp(name, job->name) != 0)
+		problem_add(p, "immutable", NULL, "/name", "a job keeps its name, \"%s\"", job->name);
+	if (position_is_none(memory_delivered(job->memory)) && !memory_loaded(job->memory)->n)
+		return;
+	for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
+		char at[64];
+		const json_t *a = json_object_get(was, fixed[i]), *b = json_object_get(is, fixed[i]);
+		bool moves = !strcmp(fixed[i], "host") || !strcmp(fixed[i], "port");
+		if (a == b || json_equal(a, b) || (moves && job_is_settled(job)))
+			continue;
+		snprintf(at, sizeof at, "/source/%s", fixed[i]);
+		if (moves)
+			problem_add(p, "immutable", NULL, at, "stop the job before the source's server gets another address");
+		else
+			problem_add(p, "immutable", NULL, at, "the job's position belongs to this source: make a new job for another one");
+	}
+}
+
+static void change(struct engine *g, struct job *job, const json_t *json, const struct engine_call *call)
+{
+	problems *p = json_array();
+	json_t *whole = spec_keep_secrets(json, job->spec, g->plugins), *clean = spec_clean(whole);
+	struct spec *spec = spec_parse(whole, g->plugins, g->secrets, p);
+	if (spec)
+		check_immutable(job, clean, p);
+	if (json_array_size(p)) {
+		invalid(g, call, p);
+	} else {
+		struct command *c = command_new(g, call, job);
+		bool same = json_equal(clean, job->spec);
+		if (!same) {
+			job_set_spec(job, clean);
+			engine_audit(g, job, call, "job %s changed, generation %lld", job->name, (long long)job->generation);
+			if (job->pipeline || job->state == JOB_RETRYING) {
+				c->restarted = true;
+				if (job->desire == DESIRE_RUNNING)
+					job_do(job, VERB_RESTART);
+			}
+		}
+		job_save(job, on_saved, c);
+	}
+	spec_free(spec);
+	json_decref(whole);
+	json_decref(clean);
+	json_decref(p);
+}
+
+void engine_replace(struct engine *g, const char *name, const json_t *json, const struct engine_call *call)
+{
+	struct err e = { 0 };
+	if (engine_find(g, name)) {
+		struct job *job = find_to_change(g, name, call, true);
+		if (job)
+			change(g, job, json, call);
+		return;
+	}
+	problems *p = json_array();
+	struct spec *spec = spec_parse(json, g->plugins, g->secrets, p);
+	if (spec && strcmp(spec->name, name) != 0)
+		problem_add(p, "conflict", NULL, "/name", "is \"%s\", but the path says \"%.63s\"", spec->name, name);
+	if (engine_may_change(g, &e)) {
+		refuse(g, call, &e, NULL);
+	} else if (call->if_generation >= 0) {
+		err_set(&e, DMSR_ESTATE, "precondition.failed", "there is no job \"%.63s\"", name);
+		refuse(g, call, &e, NULL);
+	} else if (json_array_size(p)) {
+		invalid(g, call, p);
+	} else {
+		create(g, json, call, true);
+	}
+	spec_free(spec);
+	json_decref(p);
+}
+
+/* RFC 7396 */
+static json_t *merge(const json_t *target, const json_t *patch)
+{
+	const char *key;
+	json_t *v;
+	if (!json_is_object(patch))
+		return json_deep_copy(patch);
+	json_t *out = json_is_object(target) ? json_copy((json_t *)(uintptr_t)target) : json_object();
+	json_object_foreach((json_t *)(uintptr_t)patch, key, v)
+	{
+		if (json_is_null(v))
+			json_object_del(out, key);
+		else
+			json_object_set_new(out, key, merge(json_object_get(target, key), v));
+	}
+	return out;
+}
+
+void engine_patch(struct engine *g, const char *name, const json_t *merge_patch, const struct engine_call *call)
+{
+	struct err e = { 0 };
+	struct job *job = find_to_change(g, name, call, true);
+	if (!job)
+		return;
+	if (!json_is_object(merge_patch)) {
+		err_set(&e, DMSR_EINVAL, "job.validation", "a merge patch of a job must be a JSON object");
+		refuse(g, call, &e, NULL);
+		return;
+	}
+	json_t *whole = merge(job->spec, merge_patch);
+	change(g, job, whole, call);
+	json_decref(whole);
+}
+
+/* ---- verbs ---- */
+
+static json_t *verb_json(const struct job *job, bool unchanged)
+{
+	json_t *j = json_pack("{s:s, s:s, s:s}", "name", job->name, "state", job_state_name(job->state), "desired_state", job_desire_name(job->desire));
+	if (unchanged)
+		json_object_set_new(j, "unchanged", json_true());
+	return j;
+}
+
+static void on_done(void *arg, const struct err *e)
+{
+	struct command *c = arg;
+	struct job *job = engine_find(c->g, c->uid);
+	if (e)
+		engine_answer(c->g, &c->call, NULL, e, NULL);
+	else if (job)
+		engine_answer(c->g, &c->call, verb_json(job, false), NULL, NULL);
+	else
+		engine_answer(c->g, &c->call, json_pack("{s:s}", "state", "deleted"), NULL, NULL);
+	command_free(c);
+}
+
+static json_t *allowed_json(const struct job *job)
+{
+	json_t *list = json_array();
+	unsigned allowed = job_allowed(job);
+	for (int v = VERB_START; v <= VERB_RESTART; v++)
+		if (allowed & 1u << v)
+			json_array_append_new(list, json_string(job_verb_names[v]));
+	return json_pack("[{s:s, s:s, s:s, s:o}]", "pointer", "", "code", "invalid-transition", "detail", job_state_name(job->state), "allowed", list);
+}
+
+void engine_command(struct engine *g, const char *name, enum engine_verb verb, bool force, const struct engine_call *call)
+{
+	static const enum job_verb verbs[] = { [ENGINE_START] = VERB_START, [ENGINE_PAUSE] = VERB_PAUSE, [ENGINE_RESUME] = VERB_RESUME,
+		[ENGINE_STOP] = VERB_STOP, [ENGINE_RESTART] = VERB_RESTART };
+	struct err e = { 0 };
+	bool is_there;
+	struct job *job = find_to_change(g, name, call, false);
+	(void)force;
+	if (!job)
+		return;
+	if (job_may(job, verbs[verb], &is_there, &e)) {
+		refuse(g, call, &e, allowed_json(job));
+		return;
+	}
+	if (is_there) {
+		engine_answer(g, call, verb_json(job, true), NULL, NULL);
+		return;
+	}
+	engine_audit(g, job, call, "job %s: %s", job->name, job_verb_names[verbs[verb]]);
+	job_do(job, verbs[verb]);
+	job_save(job, on_done, command_new(g, call, job));
+}
+
+/* ---- deleting ---- */
+
+/* A job on its way out: it stops, what it made at its servers is dropped, its record goes. */
+struct deletion {
+	struct deletion *next;
+	struct engine *g;
+	struct job *job;
+	struct engine_call call;        /* done NULL: answered */
+	bool keep_source, force, is_dropping;
+	unsigned attempts;
+	int64_t next_us;
+	json_t *left;
+};
+
+static void deletion_answer(struct deletion *d, json_t *result, const struct err *e)
+{
+	if (d->call.done)
+		engine_answer(d->g, &d->call, result, e, NULL);
+	else
+		json_decref(result);
+	d->call.done = NULL;
+}
+
+static void deletion_free(struct deletion *d)
+{
+	struct deletion **at = &d->g->deletions;
+	while (*at != d)
+		at = &(*at)->next;
+	*at = d->next;
+	json_decref(d->left);
+	free(d);
+}
+
+static void on_gone(void *arg, const struct err *e)
+{
+	struct deletion *d = arg;
+	if (e) {
+		deletion_answer(d, NULL, e);
+		deletion_free(d);
+		return;
+	}
+	json_t *data = json_pack("{s:s}", "name", d->job->name);
+	log_info("engine", d->job->name, "deleted");
+	engine_tell(d->g, "deleted", d->job->name, data);
+	json_decref(data);
+	job_remove_files(d->job);
+	engine_remove(d->g, d->job);
+	deletion_answer(d, json_pack("{s:O}", "left", d->left), NULL);
+	deletion_free(d);
+}
+
+static void on_drop(void *arg, json_t *left, const struct err *e)
+{
+	struct deletion *d = arg;
+	d->is_dropping = false;
+	json_decref(d->left);
+	d->left = json_incref(left);
+	if (e && !d->force) {
+		d->attempts++;
+		d->next_us = wall_now_us() + (d->attempts < 6 ? 1000000LL << d->attempts : 60000000LL);
+		d->job->error = *e;
+		snprintf(d->job->error_stage, sizeof d->job->error_stage, "delete");
+		log_warn("engine", d->job->name, "what it made cannot be dropped yet: %s: %s; %s", e->id, e->message, e->hint);
+		job_save(d->job, NULL, NULL);
+		deletion_answer(d, json_pack("{s:b, s:O, s:{s:s, s:s}}", "pending", 1, "left", d->left, "error", "code", e->id, "message", e->message), NULL);
+		return;
+	}
+	if (e)
+		json_array_append_new(d->left, json_pack("{s:s, s:s}", "part", "?", "statement", e->message));
+	store_job_delete(d->g->store, d->job->uid, on_gone, d);
+}
+
+void deletions_turn(struct engine *g)
+{
+	for (struct deletion *d = g->deletions, *next; d; d = next) {
+		next = d->next;
+		if (d->is_dropping || !job_is_settled(d->job) || wall_now_us() < d->next_us || g->store_failed)
+			continue;
+		d->is_dropping = true;
+		engine_probe_drop(g, d->job, d->keep_source, on_drop, d);
+	}
+	/* those that a restart of the daemon interrupted */
+	for (size_t i = 0; i < g->njobs; i++) {
+		struct job *job = g->jobs[i];
+		struct deletion *d = g->deletions;
+		while (d && d->job != job)
+			d = d->next;
+		if (job->desire != DESIRE_DELETING || d || !job_is_settled(job) || g->store_failed)
+			continue;
+		d = mem_zalloc(sizeof *d);
+		*d = (struct deletion){ .next = g->deletions, .g = g, .job = job, .left = json_array(), .is_dropping = true };
+		g->deletions = d;
+		engine_probe_drop(g, job, false, on_drop, d);
+	}
+}
+
+void deletions_free(struct engine *g)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_ESTATE, "draining", "the daemon is stopping; the job is deleted when it is there again");
+	while (g->deletions) {
+		deletion_answer(g->deletions, NULL, &e);
+		deletion_free(g->deletions);
+	}
+}
+
+void engine_delete(struct engine *g, const char *name, bool keep_source, bool force, const struct engine_call *call)
+{
+	struct err e = { 0 };
+	struct job *job = find_to_change(g, name, call, false);
+	if (!job)
+		return;
+	if (job->is_from_file) {
+		err_set(&e, DMSR_ESTATE, "job.managed-by-file",
+			"job %s comes from a file in jobs_dir: remove the file and send SIGHUP, then delete it", job->name);
+		refuse(g, call, &e, NULL);
+		return;
+	}
+	struct deletion *d = g->deletions;
+	while (d && d->job != job)
+		d = d->next;
+	if (!d) {
+		d = mem_zalloc(sizeof *d);
+		*d = (struct deletion){ .next = g->deletions, .g = g, .job = job, .left = json_array() };
+		g->deletions = d;
+	} else if (d->call.done) {
+		err_set(&e, DMSR_ESTATE, "job.invalid-transition", "job %s is being deleted", job->name);
+		refuse(g, call, &e, NULL);
+		return;
+	}
+	engine_audit(g, job, call, "job %s deleted%s%s", job->name, keep_source ? ", slot and publication kept" : "", force ? ", by force" : "");
+	d->call = *call;
+	d->call.actor = NULL;
+	d->keep_source = keep_source;
+	d->force = force;
+	d->next_us = 0;
+	job_delete(job);
+	job_save(job, NULL, NULL);
+	engine_turn(g);
+}
+
+/* ---- connections ---- */
+
+static struct spec_connection *connection_or_refuse(struct engine *g, const json_t *json, const struct engine_call *call)
+{
+	problems *p = json_array();
+	struct spec_connection *c = spec_connection_parse(json, g->plugins, g->secrets, p);
+	if (!c) {
+		struct err e = { 0 };
+		err_set(&e, DMSR_EINVAL, "connection.validation", "the connection has %zu problem%s", json_array_size(p), json_array_size(p) == 1 ? "" : "s");
+		refuse(g, call, &e, json_incref(p));
+	}
+	json_decref(p);
+	return c;
+}
+
+static void on_checks(void *arg, json_t *checks, const struct err *e)
+{
+	struct command *c = arg;
+	(void)e;
+	engine_answer(c->g, &c->call, json_pack("{s:b, s:O}", "ok", checks_are_good(checks), "checks", checks), NULL, NULL);
+	command_free(c);
+}
+
+void engine_check(struct engine *g, const json_t *connection, const struct engine_call *call)
+{
+	struct spec_connection *c = connection_or_refuse(g, connection, call);
+	if (c)
+		engine_probe_connection(g, c, on_checks, command_new(g, call, NULL));
+}
+
+static void on_discovered(void *arg, json_t *tables, const struct err *e)
+{
+	struct command *c = arg;
+	engine_answer(c->g, &c->call, e ? NULL : json_pack("{s:O}", "tables", tables), e, NULL);
+	command_free(c);
+}
+
+void engine_discover(struct engine *g, const json_t *connection, const struct engine_call *call)
+{
+	struct spec_connection *c = connection_or_refuse(g, connection, call);
+	if (c)
+		engine_probe_discover(g, c, on_discovered, command_new(g, call, NULL));
+}
+
+/* ---- positions by hand ---- */
+
+static void on_position(void *arg, const struct err *e)
+{
+	struct command *c = arg;
+	const struct job *job = engine_find(c->g, c->uid);
+	engine_answer(c->g, &c->call, e || !job ? NULL : engine_job_positions(c->g, job->name), e, NULL);
+	command_free(c);
+}
+
+static void on_forget(void *arg, json_t *left, const struct err *e)
+{
+	struct command *c = arg;
+	struct job *job = engine_find(c->g, c->uid);
+	(void)left;
+	if (e || !job) {
+		engine_answer(c->g, &c->call, NULL, e, NULL);
+		command_free(c);
+		return;
+	}
+	memory_forget(job->memory, on_position, c);
+}
+
+void engine_positions_set(struct engine *g, const char *name, const json_t *body, const struct engine_call *call)
+{
+	struct err e = { 0 };
+	struct position at = { 0 };
+	struct job *job = find_to_change(g, name, call, false);
+	if (!job)
+		return;
+	const json_t *v = json_object_get(body, "position");
+	if (!job_is_settled(job) || job->desire == DESIRE_DELETING || job->desire == DESIRE_RUNNING)
+		err_set(&e, DMSR_ESTATE, "job.not-stopped", "job %s is %s: positions change only while it is stopped", job->name, job_state_name(job->state));
+	else if (body && (!json_is_string(v) || json_object_size(body) != 1))
+		err_set(&e, DMSR_EINVAL, "position.malformed",
+			"the body must be {\"position\": \"pg:SERVER:LSN:EVENT:FLUSH\"}, as GET /jobs/%s/positions gives one", job->name);
+	else if (body && !position_parse(json_string_value(v), &at, &e) && position_is_none(&at))
+		err_set(&e, DMSR_EINVAL, "position.malformed", "\"none\" is no position to go on from: DELETE /jobs/%s/positions begins anew", job->name);
+	if (err_is_set(&e)) {
+		refuse(g, call, &e, NULL);
+		return;
+	}
+	struct command *c = command_new(g, call, job);
+	if (body) {
+		engine_audit(g, job, call, "job %s: position set to %s", job->name, json_string_value(v));
+		memory_position_set(job->memory, &at, on_position, c);
+	} else {
+		engine_audit(g, job, call, "job %s: positions forgotten", job->name);
+		/* slot, and what the targets remember, go first: else they would be trusted at the next start */
+		engine_probe_drop(g, job, false, on_forget, c);
+	}
+}
+
+/* ---- lists from the store ---- */
+
+static void on_letters(void *arg, const struct store_dead_letter *rows, size_t n, const struct err *e)
+{
+	struct command *c = arg;
+	json_t *items = json_array();
+	for (size_t i = 0; i < n; i++) {
+		const struct store_dead_letter *d = &rows[i];
+		json_t *change_ = d->change_json ? json_loads(d->change_json, JSON_DECODE_ANY, NULL) : NULL;
+		json_t *j = json_pack("{s:I, s:I, s:s, s:s*, s:s, s:s, s:s, s:s, s:s, s:o}", "id", (json_int_t)d->id,
+			"ts_us", (json_int_t)d->ts_us,
+			"target", d->target,
+			"position", d->position,
+			"schema", d->schema,
+			"table", d->table,
+			"op", d->op,
+			"code", d->code,
+			"message", d->message,
+			"change", change_ ? change_ : json_null());
+		json_array_append_new(items, j);
+	}
+	json_t *next = n ? json_integer(rows[n - 1].id) : json_null();
+	engine_answer(c->g, &c->call, json_pack("{s:o, s:o}", "items", items, "next", next), e, NULL);
+	command_free(c);
+}
+
+void engine_errors(struct engine *g, const char *name, int64_t after, int limit, const struct engine_call *call)
+{
+	struct job *job = find_or_refuse(g, name, call);
+	if (job)
+		store_dead_letters(g->store, job->uid, after, limit, on_letters, command_new(g, call, job));
+}
+
+void engine_errors_delete(struct engine *g, const char *name, int64_t id, const struct engine_call *call)
+{
+	struct job *job = find_to_change(g, name, call, false);
+	if (!job)
+		return;
+	if (id)
+		engine_audit(g, job, call, "job %s: dead letter %lld deleted", job->name, (long long)id);
+	else
+		engine_audit(g, job, call, "job %s: all dead letters deleted", job->name);
+	store_dead_letter_delete(g->store, job->uid, id, on_done, command_new(g, call, job));
+}
+
+static void on_events(void *arg, const struct store_event *rows, size_t n, const struct err *e)
+{
+	struct command *c = arg;
+	json_t *items = json_array();
+	for (size_t i = 0; i < n; i++) {
+		const struct store_event *ev = &rows[i];
+		json_t *j = json_pack("{s:I, s:I, s:s, s:s*, s:s*}", "id", (json_int_t)ev->id,
+			"ts_us", (json_int_t)ev->ts_us,
+			"kind", ev->kind,
+			"actor", ev->actor,
+			"text", ev->text);
+		json_array_append_new(items, j);
+	}
+	json_t *next = n ? json_integer(rows[n - 1].id) : json_null();
+	engine_answer(c->g, &c->call, json_pack("{s:o, s:o}", "items", items, "next", next), e, NULL);
+	command_free(c);
+}
+
+void engine_events(struct engine *g, const char *name, int64_t after, int limit, const struct engine_call *call)
+{
+	struct job *job = name ? find_or_refuse(g, name, call) : NULL;
+	if (!name || job)
+		store_events(g->store, job ? job->uid : NULL, after, limit, on_events, command_new(g, call, job));
+}

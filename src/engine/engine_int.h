@@ -1,0 +1,84 @@
+/* engine_int: what the parts of the engine share: engine.c (life, list of jobs), engine_command.c (what is asked of it), engine_probe.c (one-shot questions to
+ * servers), engine_view.c (JSON of what is), engine_files.c (jobs_dir). */
+#ifndef DMSR_ENGINE_ENGINE_INT_H
+#define DMSR_ENGINE_ENGINE_INT_H
+#include "engine.h"
+#include "job.h"
+
+struct engine_observer {
+	struct engine_observer *next;
+	struct engine *g;
+	void (*fn)(void *arg, uint64_t id, const char *type, const char *job, const json_t *data);
+	void *arg;
+};
+
+struct deletion;        /* engine_probe.c: what a deleted job made at its servers goes */
+struct probing;         /* engine_probe.c: questions under way */
+
+/* An answer that is due at the loop's next turn. */
+struct answer {
+	struct answer *next;
+	engine_done *done;
+	void *arg;
+	json_t *result, *errors;
+	struct err error;
+};
+
+struct engine {
+	struct loop *loop;
+	const struct config *config;
+	struct store *store;
+	struct plugins *plugins;
+	struct secrets *secrets;
+	struct job_house house;
+	struct job **jobs;              /* by name */
+	size_t njobs;
+	struct loop_task *task;
+	struct loop_timer *second;      /* progress events, retries of deletions */
+	struct answer *answers, **answers_end;
+	struct engine_observer *observers;
+	uint64_t event_id;
+	struct deletion *deletions;
+	struct probing *probings;
+	void (*drained)(void *arg);
+	void *drained_arg;
+	struct err store_error;
+	bool store_failed;
+};
+
+/* engine.c */
+struct job *engine_find(const struct engine *g, const char *name_or_uid);
+void engine_insert(struct engine *g, struct job *job);
+void engine_remove(struct engine *g, struct job *job); /* frees it */
+void engine_turn(struct engine *g);
+/* Answers at the next turn. result, errors: taken. e: copied; NULL: none. */
+void engine_answer(struct engine *g, const struct engine_call *call, json_t *result, const struct err *e, json_t *errors);
+void engine_tell(struct engine *g, const char *type, const char *job, const json_t *data);
+void engine_audit(struct engine *g, const struct job *job, const struct engine_call *call, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* DMSR_ESTATE "draining" or the store's error: nothing may be changed now. */
+int engine_may_change(struct engine *g, struct err *e);
+
+/* engine_probe.c */
+/* Runs the preflight of a spec or of one connection; done(arg, checks (new reference), e). */
+typedef void probe_done(void *arg, json_t *checks, const struct err *e);
+void engine_probe_job(struct engine *g, struct spec *spec /* taken */, const char *uid, const char *name, probe_done *done, void *arg);
+void engine_probe_connection(struct engine *g, struct spec_connection *c /* taken */, probe_done *done, void *arg);
+void engine_probe_discover(struct engine *g, struct spec_connection *c /* taken */, probe_done *done, void *arg);
+void engine_probes_cancel(struct engine *g);
+/* Drops what the job made at its servers. keep_source: not at the source. done may be called more than never: once an attempt. */
+typedef void drop_done(void *arg, json_t *left /* statements; new reference */, const struct err *e);
+void engine_probe_drop(struct engine *g, struct job *job, bool keep_source, drop_done *done, void *arg);
+bool checks_are_good(const json_t *checks);
+
+/* engine_command.c */
+void deletions_turn(struct engine *g);          /* settled jobs whose desire is deleting */
+void deletions_free(struct engine *g);
+
+/* engine_files.c */
+void engine_files_read(struct engine *g);       /* jobs_dir: jobs made, changed, let go */
+
+/* engine_view.c */
+json_t *view_error(const struct job *job);
+json_t *view_event(const struct job *job);
+
+#endif

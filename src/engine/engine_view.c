@@ -1,0 +1,463 @@
+/* engine_view: what is, as the JSON of the API (dmsr-api(7)). Reads jobs and their runs; changes nothing. */
+#include "engine_int.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* ---- small things ---- */
+
+static json_t *time_json(int64_t us)
+{
+	char text[48];
+	struct tm tm;
+	time_t s = (time_t)(us / 1000000);
+	if (us <= 0 || !gmtime_r(&s, &tm))
+		return json_null();
+	size_t n = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(text + n, sizeof text - n, ".%03dZ", (int)(us / 1000 % 1000));
+	return json_string(text);
+}
+
+static json_t *position_json(const struct position *p)
+{
+	char text[POSITION_TEXT_MAX];
+	return position_is_none(p) ? json_null() : json_string(position_format(p, text));
+}
+
+static json_t *known(int64_t v) { return v < 0 ? json_null() : json_integer(v); }
+static json_t *count(uint64_t v) { return json_integer((json_int_t)v); }
+static json_t *text_or_null(const char *s) { return s ? json_string(s) : json_null(); }
+
+json_t *view_error(const struct job *job)
+{
+	if (!err_is_set(&job->error))
+		return json_null();
+	return json_pack("{s:s, s:s, s:s, s:o, s:b, s:o}", "code", job->error.id, "message", job->error.message, "stage", job->error_stage, "suggestion",
+		text_or_null(job->error.hint[0] ? job->error.hint : NULL), "retriable", job->error.retriable, "since", time_json(job->error_since_us));
+}
+
+json_t *view_event(const struct job *job)
+{
+	return json_pack("{s:s, s:s, s:s, s:o, s:o}", "name", job->name, "state", job_state_name(job->state), "desired_state",
+		job_desire_name(job->desire), "stop_reason",
+		text_or_null(job->stop_reason), "error", view_error(job));
+}
+
+/* ---- a job ---- */
+
+json_t *engine_job(struct engine *g, const char *name_or_uid, int64_t *generation)
+{
+	const struct job *job = engine_find(g, name_or_uid);
+	if (!job)
+		return NULL;
+	if (generation)
+		*generation = job->generation;
+	json_t *j = spec_redact(job->spec, g->plugins), *links = json_object();
+	static const char *const parts[] = { "status", "tables", "positions", "errors", "events" };
+	char path[128];
+	snprintf(path, sizeof path, "/jobs/%s", job->name);
+	json_object_set_new(links, "self", json_string(path));
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+		snprintf(path, sizeof path, "/jobs/%s/%s", job->name, parts[i]);
+		json_object_set_new(links, parts[i], json_string(path));
+	}
+	json_object_set_new(j, "uid", json_string(job->uid));
+	json_object_set_new(j, "state", json_string(job_state_name(job->state)));
+	json_object_set_new(j, "desired_state", json_string(job_desire_name(job->desire)));
+	json_object_set_new(j, "stop_reason", text_or_null(job->stop_reason));
+	json_object_set_new(j, "error", view_error(job));
+	json_object_set_new(j, "generation", json_integer(job->generation));
+	json_object_set_new(j, "created_at", time_json(job->created_us));
+	json_object_set_new(j, "updated_at", time_json(job->updated_us));
+	json_object_set_new(j, "managed_by", json_string(job->is_from_file ? "file" : "api"));
+	json_object_set_new(j, "links", links);
+	return j;
+}
+
+json_t *engine_jobs(struct engine *g, const char *after, int limit, const char *state, bool status, char **next)
+{
+	json_t *items = json_array();
+	*next = NULL;
+	for (size_t i = 0; i < g->njobs; i++) {
+		const struct job *job = g->jobs[i];
+		if ((after && strcmp(job->name, after) <= 0) || (state && strcmp(job_state_name(job->state), state) != 0))
+			continue;
+		if ((int)json_array_size(items) == limit) {
+			const json_t *last = json_array_get(items, (size_t)limit - 1);
+			*next = mem_strdup(json_string_value(json_object_get(last, "name")));
+			break;
+		}
+		json_t *j = engine_job(g, job->name, NULL);
+		if (status)
+			json_object_set_new(j, "status", engine_job_status(g, job->name));
+		json_array_append_new(items, j);
+	}
+	return items;
+}
+
+/* ---- its load ---- */
+
+struct load_sum {
+	uint64_t tables, loaded, rows, bytes;
+	int64_t rows_total, bytes_total;
+	bool is_guess; /* a total is unknown */
+};
+
+static void add_load(void *arg, struct table_count *c)
+{
+	struct load_sum *s = arg;
+	bool of_load = c->is_loading || c->is_loaded || c->rows_read || c->rows_loaded || c->rows_total >= 0;
+	if (!of_load)
+		return;
+	uint64_t rows = c->is_loaded && c->rows_loaded > c->rows_read ? c->rows_loaded : c->rows_read;
+	s->tables++;
+	s->loaded += c->is_loaded;
+	s->rows += rows;
+	s->bytes += c->bytes_read;
+	/* an estimate is never below what was read, and what is loaded is what there was */
+	if (c->is_loaded)
+		s->rows_total += (int64_t)rows, s->bytes_total += (int64_t)c->bytes_read;
+	else if (c->rows_total < 0)
+		s->is_guess = true;
+	else
+		s->rows_total += c->rows_total > (int64_t)rows ? c->rows_total : (int64_t)rows,
+			s->bytes_total += c->bytes_total > (int64_t)c->bytes_read ? c->bytes_total : (int64_t)c->bytes_read;
+}
+
+static bool is_load_over(const struct job *job)
+{
+	return job->state == JOB_RUNNING || job->state == JOB_COMPLETED || memory_load_done(job->memory);
+}
+
+static double load_percent(const struct job *job, const struct load_sum *s)
+{
+	if (is_load_over(job))
+		return 100;
+	if (!s->tables || !s->rows_total)
+		return s->tables && s->loaded == s->tables ? 99 : 0;
+	double p = 100.0 * (double)s->rows / (double)s->rows_total;
+	return p > 99 ? 99 : floor(p * 10) / 10; /* keys and indexes are still to come */
+}
+
+static json_t *load_json(const struct job *job, const struct pipeline_stat *st)
+{
+	struct load_sum s = { 0 };
+	memory_each_count(job->memory, add_load, &s);
+	double percent = load_percent(job, &s);
+	double seconds = st->load_began_us ? (double)(wall_now_us() - st->load_began_us) / 1e6 : 0;
+	bool has_eta = job->pipeline && !is_load_over(job) && percent > 1 && seconds > 1;
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:b}", "tables", (json_int_t)s.tables, "tables_loaded", (json_int_t)s.loaded,
+		"rows", (json_int_t)s.rows, "rows_total",
+		(json_int_t)s.rows_total, "bytes", (json_int_t)s.bytes, "bytes_total", (json_int_t)s.bytes_total, "percent", percent, "eta_seconds",
+		has_eta ? json_real(floor(seconds * (100 - percent) / percent)) : json_null(), "done", memory_load_done(job->memory));
+}
+
+/* ---- lag and the slowest stage ---- */
+
+/* Seconds that what is applied is behind what was committed; -1 unknown. Everything applied and the source heard of lately: 0. */
+static double lag_seconds(const struct job *job, const struct pipeline_stat *st)
+{
+	enum { FRESH_US = 15000000 };
+	int64_t now = wall_now_us(), oldest = 0;
+	struct pipeline_target_stat t;
+	bool behind = false;
+	if (!job->pipeline || !st->source.last_event_us)
+		return -1;
+	for (size_t i = 0; pipeline_target_stat(job->pipeline, i, &t); i++) {
+		if (t.is_caught_up)
+			continue;
+		behind = true;
+		if (t.last_commit_us && (!oldest || t.last_commit_us < oldest))
+			oldest = t.last_commit_us;
+	}
+	if (!behind)
+		return now - st->source.last_event_us < FRESH_US ? 0 : (double)(now - st->source.last_event_us) / 1e6;
+	if (!oldest)
+		oldest = st->source.last_commit_us;
+	return oldest && now > oldest ? (double)(now - oldest) / 1e6 : 0;
+}
+
+static const char *slowest_stage(const struct job *job, const struct pipeline_stat *st)
+{
+	struct pipeline_target_stat t;
+	const char *slow = NULL;
+	uint64_t most = 1;
+	if (!job->pipeline)
+		return NULL;
+	for (size_t i = 0; pipeline_target_stat(job->pipeline, i, &t); i++) {
+		if (t.waiting_batches > most || (st->is_full && t.waiting_batches >= most)) {
+			most = t.waiting_batches;
+			slow = t.name;
+		}
+	}
+	if (st->is_full && !slow)
+		return "streamer";
+	return slow ? slow : st->source.lag_bytes > 1 << 20 ? "source" : NULL;
+}
+
+/* ---- status ---- */
+
+static json_t *source_json(const struct job *job, const struct pipeline_stat *st)
+{
+	const struct dmsr_source_stat *s = &st->source;
+	json_t *slot = json_null();
+	if (s->slot)
+		slot = json_pack("{s:s, s:o, s:o, s:o}", "name", s->slot,
+			"status", text_or_null(s->slot_status),
+			"retained_bytes", known(s->retained_bytes),
+			"safe_bytes", known(s->safe_bytes));
+	json_t *connector = json_object_get(json_object_get(job->spec, "source"), "connector");
+	return json_pack("{s:O?, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "connector", connector,
+		"connected", s->connected,
+		"paused", s->paused,
+		"phase", text_or_null(s->phase),
+		"received", position_json(&s->received),
+		"confirmed", position_json(&s->confirmed),
+		"lag_bytes", known(s->lag_bytes),
+		"last_event_at", time_json(s->last_event_us),
+		"last_commit_at", time_json(s->last_commit_us),
+		"spool_bytes", count(s->spool_bytes),
+		"slot", slot);
+}
+
+static json_t *targets_json(const struct job *job)
+{
+	json_t *list = json_array();
+	struct pipeline_target_stat t;
+	for (size_t i = 0; job->pipeline && pipeline_target_stat(job->pipeline, i, &t); i++) {
+		double lag = -1;
+		if (t.is_caught_up)
+			lag = 0;
+		else if (t.last_commit_us)
+			lag = (double)(wall_now_us() - t.last_commit_us) / 1e6;
+		json_t *j = json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}", "name", t.name,
+			"connector", t.connector,
+			"connected", t.stat.connected,
+			"phase", text_or_null(t.stat.phase),
+			"applied", position_json(&t.applied),
+			"rows_applied", count(t.rows_applied),
+			"transactions", count(t.stat.transactions),
+			"queued_bytes", count(t.stat.queued_bytes),
+			"waiting_batches", count(t.waiting_batches),
+			"last_applied_at", time_json(t.stat.last_applied_us),
+			"lag_seconds", lag < 0 ? json_null() : json_real(lag),
+			"caught_up", t.is_caught_up,
+			"load_done", t.load_done);
+		json_array_append_new(list, j);
+	}
+	return list;
+}
+
+static json_t *positions_json(const struct job *job, const struct pipeline_stat *st)
+{
+	const struct ledger_stat *l = &st->ledger;
+	bool runs = job->pipeline && l->received.position.kind;
+	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "received", runs ? position_json(&l->received.position) : json_null(), "streamed",
+		runs ? position_json(&l->streamed.position) : json_null(),
+		"delivered", runs ? position_json(&l->delivered.position) : json_null(), "stored", position_json(memory_delivered(job->memory)),
+			"confirmed", position_json(&st->source.confirmed));
+}
+
+json_t *engine_job_status(struct engine *g, const char *name)
+{
+	const struct job *job = engine_find(g, name);
+	struct pipeline_stat st = { .source = { .lag_bytes = -1, .retained_bytes = -1, .safe_bytes = -1 } };
+	if (!job)
+		return NULL;
+	if (job->pipeline)
+		pipeline_stat(job->pipeline, &st);
+	double lag = lag_seconds(job, &st);
+	json_t *s = view_event(job);
+	json_object_set_new(s, "uid", json_string(job->uid));
+	json_object_set_new(s, "since", time_json(job->state_since_us));
+	json_object_set_new(s, "stage", text_or_null(job->pipeline ? st.phase : NULL));
+	json_object_set_new(s, "load", load_json(job, &st));
+	json_object_set_new(s, "source", source_json(job, &st));
+	json_t *streamer = json_pack("{s:o, s:o, s:o, s:o, s:o, s:b}", "memory_bytes", count(st.streamer.memory_bytes),
+		"memory_limit_bytes", count(st.streamer.memory_limit_bytes),
+		"log_bytes", count(st.log_bytes),
+		"log_limit_bytes", count(st.streamer.log_limit_bytes),
+		"batches", count(st.streamer.batches),
+		"full", st.is_full);
+	json_object_set_new(s, "streamer", streamer);
+	json_object_set_new(s, "targets", targets_json(job));
+	json_object_set_new(s, "positions", positions_json(job, &st));
+	json_object_set_new(s, "lag", json_pack("{s:o, s:o}", "bytes", known(st.source.lag_bytes), "seconds", lag < 0 ? json_null() : json_real(lag)));
+	json_object_set_new(s, "slowest_stage", text_or_null(slowest_stage(job, &st)));
+	json_t *next = job->state == JOB_RETRYING ? time_json(job->retry_at_us) : json_null();
+	json_object_set_new(s, "retries", json_pack("{s:o, s:o, s:o}", "total", count(job->retries), "in_a_row", count(job->attempts), "next_at", next));
+	json_object_set_new(s, "last_checkpoint_at", time_json(st.last_checkpoint_us ? st.last_checkpoint_us : job->past.last_checkpoint_us));
+	return s;
+}
+
+/* ---- tables ---- */
+
+static json_t *ops_json(const uint64_t n[4])
+{
+	return json_pack("{s:o, s:o, s:o, s:o}", "insert", count(n[0]), "update", count(n[1]), "delete", count(n[2]), "truncate", count(n[3]));
+}
+
+static void add_table(void *arg, struct table_count *c)
+{
+	const char *state = c->is_loaded ? "loaded" : c->is_loading ? "loading" :
+								      "pending";
+	json_t *load = json_pack("{s:o, s:o, s:o, s:o, s:o}", "rows", count(c->rows_loaded),
+		"rows_read", count(c->rows_read),
+		"rows_total", known(c->is_loaded ? (int64_t)c->rows_read : c->rows_total),
+		"bytes_read", count(c->bytes_read),
+		"bytes_total", known(c->bytes_total));
+	json_t *j = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "schema", c->schema,
+		"name", c->name,
+		"state", state,
+		"load", load,
+		"captured", ops_json(c->captured),
+		"applied", ops_json(c->applied),
+		"ddl", count(c->ddl),
+		"dead_letters", count(c->dead));
+	json_array_append_new(arg, j);
+}
+
+json_t *engine_job_tables(struct engine *g, const char *name)
+{
+	const struct job *job = engine_find(g, name);
+	if (!job)
+		return NULL;
+	json_t *list = json_array();
+	memory_each_count(job->memory, add_table, list);
+	const char *mode = json_string_value(json_object_get(job->spec, "mode"));
+	for (size_t i = 0; mode && !strcmp(mode, "cdc") && i < json_array_size(list); i++)
+		json_object_set_new(json_array_get(list, i), "state", json_string("streaming"));
+	return json_pack("{s:o}", "items", list);
+}
+
+json_t *engine_job_positions(struct engine *g, const char *name)
+{
+	const struct job *job = engine_find(g, name);
+	struct pipeline_stat st = { 0 };
+	if (!job)
+		return NULL;
+	if (job->pipeline)
+		pipeline_stat(job->pipeline, &st);
+	json_t *j = positions_json(job, &st), *targets = json_object(), *loads = json_array();
+	const json_t *list = json_object_get(job->spec, "targets");
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *t = json_array_get(list, i);
+		const char *key = json_string_value(json_object_get(t, "name"));
+		if (!key)
+			key = json_string_value(json_object_get(t, "connector"));
+		if (key)
+			json_object_set_new(targets, key, position_json(&memory_target(job->memory, key)->applied));
+	}
+	const struct table_set *loaded = memory_loaded(job->memory);
+	for (size_t i = 0; i < loaded->n; i++) {
+		char lsn[24];
+		const struct dmsr_loaded *l = &loaded->list[i];
+		json_array_append_new(loads, json_pack("{s:s, s:s, s:s}", "schema", l->schema, "name", l->name, "snapshot_lsn", lsn_format(l->at.lsn, lsn)));
+	}
+	json_object_set_new(j, "position", position_json(memory_delivered(job->memory)));
+	json_object_set_new(j, "targets", targets);
+	json_object_set_new(j, "loaded", loads);
+	return j;
+}
+
+/* ---- connectors ---- */
+
+static void add_role(json_t *roles, json_t *schemas, const char *role, bool has, const struct dmsr_option *table)
+{
+	static const struct dmsr_option none[1];
+	if (!has)
+		return;
+	json_array_append_new(roles, json_string(role));
+	if (schemas)
+		json_object_set_new(schemas, role, options_schema(table ? table : none, NULL));
+}
+
+static json_t *connector_json(struct engine *g, const struct dmsr_plugin *pl, bool whole)
+{
+	json_t *roles = json_array(), *schemas = whole ? json_object() : NULL;
+	add_role(roles, schemas, "source", pl->source, pl->source_options);
+	add_role(roles, schemas, "target", pl->target, pl->target_options);
+	add_role(roles, schemas, "streamer", pl->streamer, pl->streamer_options);
+	add_role(roles, schemas, "transform", pl->transform, pl->transform_options);
+	add_role(roles, schemas, "codec", pl->codec, pl->codec_options);
+	json_t *j = json_pack("{s:s, s:s, s:o, s:s, s:i}", "name", pl->name, "summary", pl->summary ? pl->summary : "", "roles", roles, "origin",
+		plugins_origin(g->plugins, pl), "abi", (int)pl->abi);
+	if (schemas)
+		json_object_set_new(j, "options", schemas);
+	return j;
+}
+
+json_t *engine_connectors(struct engine *g)
+{
+	json_t *list = json_array();
+	const struct dmsr_plugin *pl;
+	for (size_t i = 0; (pl = plugins_at(g->plugins, i)); i++)
+		json_array_append_new(list, connector_json(g, pl, false));
+	return json_pack("{s:o}", "items", list);
+}
+
+json_t *engine_connector(struct engine *g, const char *type)
+{
+	const struct dmsr_plugin *pl;
+	for (size_t i = 0; (pl = plugins_at(g->plugins, i)); i++)
+		if (!strcmp(pl->name, type))
+			return connector_json(g, pl, true);
+	return NULL;
+}
+
+json_t *engine_job_schema(struct engine *g) { return spec_schema(g->plugins); }
+
+/* ---- metrics ---- */
+
+static void add_tables(void *arg, struct table_count *c)
+{
+	struct engine_job_metrics *m = arg;
+	m->tables_total++;
+	m->tables_loaded += c->is_loaded;
+	m->load_rows += c->rows_loaded;
+}
+
+void engine_each_job(struct engine *g, void (*fn)(void *arg, const struct engine_job_metrics *m), void *arg)
+{
+	for (size_t i = 0; i < g->njobs; i++) {
+		const struct job *job = g->jobs[i];
+		struct pipeline_stat st = { .source = { .lag_bytes = -1, .retained_bytes = -1, .safe_bytes = -1 } };
+		const struct pipeline_stat *past = &job->past;
+		if (job->pipeline)
+			pipeline_stat(job->pipeline, &st);
+		struct engine_job_metrics m = {
+			.name = job->name,
+			.state = job_state_name(job->state),
+			.error_code = err_is_set(&job->error) ? job->error.id : NULL,
+			.source_connected = st.source.connected,
+			.lag_bytes = st.source.lag_bytes,
+			.retained_bytes = st.source.retained_bytes,
+			.safe_bytes = st.source.safe_bytes,
+			.lag_seconds = lag_seconds(job, &st),
+			.bytes = st.bytes + past->bytes,
+			.transactions = st.transactions + past->transactions,
+			.retries = job->retries,
+			.dead_letters = st.dead_letters + past->dead_letters,
+			.checkpoints = st.checkpoints + past->checkpoints,
+			.last_event_us = st.last_event_us ? st.last_event_us : past->last_event_us,
+			.last_checkpoint_us = st.last_checkpoint_us ? st.last_checkpoint_us : past->last_checkpoint_us,
+			.queue_bytes = st.streamer.memory_bytes,
+			.queue_limit_bytes = st.streamer.memory_limit_bytes,
+			.log_bytes = st.log_bytes,
+			.backpressure_us = st.backpressure_us + past->backpressure_us,
+		};
+		for (size_t k = 0; k < 6; k++) {
+			m.events[k] = st.events[k] + past->events[k];
+			m.applied[k] = st.applied[k] + past->applied[k];
+		}
+		m.latency = st.latency;
+		for (size_t k = 0; k <= LOOP_SLICE_BOUNDS; k++)
+			m.latency.count[k] += past->latency.count[k];
+		m.latency.n += past->latency.n;
+		m.latency.total_us += past->latency.total_us;
+		memory_each_count(job->memory, add_tables, &m);
+		fn(arg, &m);
+	}
+}
