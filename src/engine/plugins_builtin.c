@@ -4,6 +4,7 @@
 
 /* Weak: a test program that links the library takes only the plugins that it names itself; the daemon takes them all. */
 #define BUILTIN(name) extern const struct dmsr_plugin dmsr_plugin_##name __attribute__((weak))
+BUILTIN(csv);
 BUILTIN(embedded);
 BUILTIN(file);
 BUILTIN(json);
@@ -11,6 +12,7 @@ BUILTIN(null);
 BUILTIN(postgres);
 
 static const struct dmsr_plugin *const table[] = {
+	&dmsr_plugin_csv,
 	&dmsr_plugin_json,
 #ifdef WITH_PLUGIN_EMBEDDED
 	&dmsr_plugin_embedded,
