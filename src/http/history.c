@@ -1,0 +1,50 @@
+/* history: /events and /jobs/{name}/events: what happened, as pages or live. Which one is the Accept header's to say. */
+#include "http/events.h"
+#include "http/resource.h"
+#include <string.h>
+
+static bool accepts(const struct request *r, const char *type)
+{
+	const char *accept = request_header(r, "Accept");
+	return accept && strcasestr(accept, type);
+}
+
+static void history(struct request *r, const char *name)
+{
+	int64_t after;
+	int limit;
+	if (uri_param(&r->uri, "types") || (!name && uri_param(&r->uri, "job")))
+		reply_error(&r->reply, DMSR_EINVAL, "query.invalid", "\"types\" and \"job\" go with Accept: text/event-stream");
+	else if (query_limit(r, &limit) && query_cursor_id(r, &after))
+		engine_events(r->http->engine, name, after, limit, call_new(r, finish_page, name, -1));
+}
+
+static void live(struct request *r, const char *job)
+{
+	const char *types = uri_param(&r->uri, "types");
+	if (uri_param(&r->uri, "cursor") || uri_param(&r->uri, "limit"))
+		reply_error(&r->reply, DMSR_EINVAL, "query.invalid", "\"cursor\" and \"limit\" go with Accept: application/json; a stream has Last-Event-ID");
+	else if (types && (!*types || types[strspn(types, "abcdefghijklmnopqrstuvwxyz-,")]))
+		reply_error(&r->reply, DMSR_EINVAL, "query.invalid", "the query parameter \"types\" must be as state,progress,error");
+	else
+		events_begin(r, job, types);
+}
+
+void events_job(struct request *r)
+{
+	const char *name;
+	json_t *job = resource_job(r, &name, NULL);
+	if (job && accepts(r, "text/event-stream"))
+		live(r, name);
+	else if (job)
+		history(r, name);
+	json_decref(job);
+}
+
+void events_all(struct request *r)
+{
+	if (accepts(r, "application/json") && !accepts(r, "text/event-stream"))
+		history(r, NULL);
+	else
+		live(r, uri_param(&r->uri, "job"));
+}

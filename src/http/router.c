@@ -1,0 +1,193 @@
+/* router: the table, and how a request finds its line in it. Literal lines stand before those with {..} that would take the same path. */
+#include "http/router.h"
+#include "engine/options.h"
+#include "http/http_int.h"
+#include "http/text.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LIMIT_MAX = 500, LIMIT_DEFAULT = 50 };
+
+#define VERB (METHOD_POST | METHOD_PUT) /* Kafka Connect's users say PUT */
+const struct route routes[] = {
+	{ METHOD_GET, "/", NULL, 0, index_get, "200", NULL, "Where everything is" },
+	{ METHOD_GET, "/jobs", "cursor expand limit state", 0, jobs_list, "200", "JobPage", "List jobs" },
+	{ METHOD_POST, "/jobs", "dry_run", ROUTE_BODY | ROUTE_CHANGES, jobs_create, "201 200", "Job",
+		"Create a job; with dry_run=1 only check and plan it" },
+	{ METHOD_POST, "/jobs/validate", NULL, ROUTE_BODY, jobs_validate, "200", "Validation", "Check a job's specification and its connections" },
+	{ METHOD_GET, "/jobs/{name}", NULL, 0, jobs_get, "200 304", "Job", "Get a job: what PUT takes back, and its state" },
+	{ METHOD_PUT, "/jobs/{name}", NULL, ROUTE_BODY | ROUTE_MATCH | ROUTE_CHANGES, jobs_replace, "200 201", "Job", "Create or replace a job" },
+	{ METHOD_PATCH, "/jobs/{name}", NULL, ROUTE_BODY | ROUTE_MATCH | ROUTE_CHANGES, jobs_patch, "200", "Job", "Change parts of a job (RFC 7396)" },
+	{ METHOD_DELETE, "/jobs/{name}", "force keep_source", ROUTE_CHANGES, jobs_delete, "204 200 202", "Deletion",
+		"Delete a job and, unless keep_source=1, its slot and publication" },
+	{ VERB, "/jobs/{name}/start", NULL, ROUTE_CHANGES, jobs_command, "202 200", "JobState", "Start a job" },
+	{ VERB, "/jobs/{name}/pause", NULL, ROUTE_CHANGES, jobs_command, "202 200", "JobState", "Pause a job: it keeps its place at the source" },
+	{ VERB, "/jobs/{name}/resume", NULL, ROUTE_CHANGES, jobs_command, "202 200", "JobState", "Resume a paused or failed job" },
+	{ VERB, "/jobs/{name}/stop", "force", ROUTE_CHANGES, jobs_command, "202 200", "JobState", "Stop a job" },
+	{ VERB, "/jobs/{name}/restart", NULL, ROUTE_CHANGES, jobs_command, "202", "JobState", "Stop and start a job" },
+	{ METHOD_GET, "/jobs/{name}/status", NULL, 0, jobs_status, "200", NULL, "Stages, positions, lag, load progress" },
+	{ METHOD_GET, "/jobs/{name}/tables", NULL, 0, jobs_tables, "200", NULL, "Per table: rows loaded, changes captured and applied" },
+	{ METHOD_GET, "/jobs/{name}/positions", NULL, 0, jobs_positions, "200", NULL, "Where the job stands" },
+	{ METHOD_PATCH, "/jobs/{name}/positions", NULL, ROUTE_BODY | ROUTE_CHANGES, jobs_positions_set, "200", NULL, "Move a stopped job" },
+	{ METHOD_DELETE, "/jobs/{name}/positions", NULL, ROUTE_CHANGES, jobs_positions_set, "200 204", NULL, "Let a stopped job begin anew" },
+	{ METHOD_GET, "/jobs/{name}/errors", "cursor limit", 0, jobs_errors, "200", "Page", "Rows that were set aside" },
+	{ METHOD_DELETE, "/jobs/{name}/errors", NULL, ROUTE_CHANGES, jobs_errors_delete, "204", NULL, "Forget all rows that were set aside" },
+	{ METHOD_DELETE, "/jobs/{name}/errors/{id}", NULL, ROUTE_CHANGES, jobs_errors_delete, "204", NULL, "Forget one of them" },
+	{ METHOD_GET, "/jobs/{name}/events", "cursor limit types", 0, events_job, "200", "Page", "The job's history; live with Accept: text/event-stream" },
+	{ METHOD_POST, "/connections/test", NULL, ROUTE_BODY, connections_test, "200", "Checks", "Connect, look, change nothing" },
+	{ METHOD_POST, "/connections/discover", NULL, ROUTE_BODY, connections_discover, "200", NULL, "The tables behind a connection" },
+	{ METHOD_GET, "/connectors", NULL, 0, connectors_list, "200", NULL, "Connectors, streamers and codecs with their options" },
+	{ METHOD_GET, "/connectors/{type}", NULL, 0, connectors_get, "200", NULL, "One of them, with the JSON Schema of its options" },
+	{ METHOD_GET, "/events", "cursor job limit types", 0, events_all, "200", NULL,
+		"Live events (SSE); with Accept: application/json the daemon's history" },
+	{ METHOD_GET, "/livez", NULL, ROUTE_PUBLIC, health_livez, "200", NULL, "Does the loop turn?" },
+	{ METHOD_GET, "/readyz", "verbose", ROUTE_PUBLIC, health_readyz, "200", NULL, "Does it take work? verbose=1 tells of each job" },
+	{ METHOD_GET, "/version", NULL, 0, health_version, "200", NULL, "Versions" },
+	{ METHOD_GET, "/metrics", NULL, ROUTE_TEXT, metrics_get, "200", NULL, "Prometheus metrics" },
+	{ METHOD_GET, "/loggers", NULL, 0, loggers_list, "200", NULL, "Log levels by room" },
+	{ METHOD_GET, "/loggers/{name}", NULL, 0, loggers_get, "200", NULL, "One room's log level; \"default\" is that of the others" },
+	{ METHOD_PUT, "/loggers/{name}", NULL, ROUTE_BODY, loggers_put, "200", NULL, "Set it: {\"level\":\"debug\"}, or null for the default" },
+	{ METHOD_GET, "/openapi.json", NULL, 0, openapi_get, "200", NULL, "This document" },
+	{ 0, NULL, NULL, 0, NULL, NULL, NULL, NULL },
+};
+
+static const struct { unsigned method; const char *name; } methods[] = {
+	{ METHOD_GET, "GET" },
+	{ METHOD_GET, "HEAD" },
+	{ METHOD_POST, "POST" },
+	{ METHOD_PUT, "PUT" },
+	{ METHOD_PATCH, "PATCH" },
+	{ METHOD_DELETE, "DELETE" },
+	{ METHOD_OPTIONS, "OPTIONS" },
+};
+enum { N_METHODS = sizeof methods / sizeof *methods };
+
+unsigned method_parse(const char *method)
+{
+	for (size_t i = 0; i < N_METHODS; i++)
+		if (!strcmp(methods[i].name, method))
+			return methods[i].method;
+	return 0;
+}
+
+const char *method_name(unsigned method)
+{
+	for (size_t i = 0; i < N_METHODS; i++)
+		if (methods[i].method == method)
+			return methods[i].name;
+	return "?";
+}
+
+const char *methods_text(unsigned set, char *out, size_t size)
+{
+	size_t n = 0;
+	*out = 0;
+	for (size_t i = 0; i < N_METHODS; i++)
+		if (methods[i].method & set && n < size)
+			n += (size_t)snprintf(out + n, size - n, "%s%s", n ? ", " : "", methods[i].name);
+	return out;
+}
+
+/* Does the pattern's next part, up to a slash, take the segment? */
+static bool takes(const char *pattern, size_t n, const char *segment)
+{
+	return pattern[0] == '{' ? *segment != 0 : strlen(segment) == n && !memcmp(pattern, segment, n);
+}
+
+static bool matches(const char *pattern, const struct uri *u, const char *args[ROUTE_ARGS_MAX])
+{
+	size_t segment = 0, arg = 0;
+	for (const char *p = pattern + 1; *p; segment++) {
+		size_t n = strcspn(p, "/");
+		if (segment == u->nsegments || !takes(p, n, u->segments[segment]))
+			return false;
+		if (p[0] == '{')
+			args[arg++] = u->segments[segment];
+		p += n + (p[n] == '/');
+	}
+	return segment == u->nsegments;
+}
+
+const struct route *route_find(unsigned method, const struct uri *u, const char *args[ROUTE_ARGS_MAX], unsigned *allow)
+{
+	*allow = 0;
+	for (const struct route *r = routes; r->pattern; r++) {
+		if (!matches(r->pattern, u, args))
+			continue;
+		if (r->methods & method)
+			return r;
+		*allow |= r->methods;
+	}
+	return NULL;
+}
+
+static bool is_known(const char *names, const char *name)
+{
+	size_t n = strlen(name);
+	for (const char *p = names; p && *p && n;) {
+		size_t len = strcspn(p, " ");
+		if (len == n && !memcmp(p, name, n))
+			return true;
+		p += len + (p[len] == ' ');
+	}
+	return false;
+}
+
+int route_check_query(const struct route *route, const struct uri *u, struct err *e)
+{
+	for (size_t i = 0; i < u->nparams; i++) {
+		const char *name = u->params[i].name;
+		if (!is_known(route->query, name)) {
+			err_set(e, DMSR_EINVAL, "query.unknown", "%s has no query parameter \"%.64s\"", route->pattern, name);
+			return route->query ? err_hint(e, "known are: %s", route->query) : e->code;
+		}
+		for (size_t j = 0; j < i; j++)
+			if (!strcmp(u->params[j].name, name))
+				return err_set(e, DMSR_EINVAL, "query.invalid", "the query parameter \"%s\" is given twice", name);
+	}
+	return 0;
+}
+
+static bool bad_query(struct request *r, const char *name, const char *want)
+{
+	reply_error(&r->reply, DMSR_EINVAL, "query.invalid", "the query parameter \"%s\" must be %s", name, want);
+	return false;
+}
+
+bool query_bool(struct request *r, const char *name, bool *out)
+{
+	const char *v = uri_param(&r->uri, name);
+	*out = v && (!*v || !strcmp(v, "1") || !strcmp(v, "true"));
+	return !v || *out || !strcmp(v, "0") || !strcmp(v, "false") || bad_query(r, name, "1 or 0");
+}
+
+bool query_limit(struct request *r, int *out)
+{
+	const char *v = uri_param(&r->uri, "limit");
+	char *end = NULL;
+	long n = v ? strtol(v, &end, 10) : LIMIT_DEFAULT;
+	*out = (int)n;
+	return !v || (v[0] >= '0' && v[0] <= '9' && !*end && n >= 1 && n <= LIMIT_MAX) || bad_query(r, "limit", "a number from 1 to 500");
+}
+
+bool query_cursor(struct request *r, char **out)
+{
+	const char *v = uri_param(&r->uri, "cursor");
+	*out = v ? cursor_decode(v) : NULL;
+	return !v || *out || bad_query(r, "cursor", "a next_cursor of an earlier answer");
+}
+
+bool query_cursor_id(struct request *r, int64_t *out)
+{
+	char *text, *end = NULL;
+	*out = 0;
+	if (!query_cursor(r, &text))
+		return false;
+	if (text)
+		*out = strtoll(text, &end, 10);
+	bool good = !text || (!*end && *out >= 0);
+	free(text);
+	return good || bad_query(r, "cursor", "a next_cursor of an earlier answer");
+}
