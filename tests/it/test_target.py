@@ -150,3 +150,131 @@ def test_ddl_key(any_pg):
     feed.ok(changed(v2, u("v2", ["1", "A", "1"]), d("v2", UNCHANGED, UNCHANGED, "2")).wait())
     assert rows(db) == [(1, "A", 1)]
     assert db.sql("SELECT contype, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'items'::regclass AND contype = 'p'") == [("p", "PRIMARY KEY (n)")]
+
+
+# ---- what is refused ----
+
+def table(db, sql, *changes, feed=None, rel="t", key="primary", columns=None, **options):
+    """A table that is there, and one transaction on it."""
+    db.sql(sql)
+    columns = columns or [column("id", "int4", key=1), column("a"), column("n", "int4")]
+    script = Script().rel(rel, "t", columns, key=key).tx(200, *changes).wait()
+    return (feed or Feed(db, prepare="none", **options)), script
+
+
+T = "CREATE TABLE t (id int PRIMARY KEY, a text, n int UNIQUE CHECK (n < 1000))"
+
+
+def many(n, bad=None):
+    """Rows, of which one or some are not like the others."""
+    return [c("t", str(i), f"row {i}", (bad or {}).get(i, str(i))) for i in range(n)]
+
+
+def test_refused_row_is_named(any_pg):
+    db = any_pg.database("target")
+    feed, script = table(db, T, *many(50, {17: "1000"}))
+    said = feed.run(script)
+    assert said.failed_id == "target.constraint" and 'create on "public"."t" (id=17), transaction 0/C8' in said.failed and "t_n_check" in said.failed
+    assert "retriable=0" in said.failed
+    assert db.one("SELECT count(*) FROM t") == 0 and db.one("SELECT position FROM dmsr.positions") == "none"
+    said = feed.run(script, on_constraint_error="retry")
+    assert "retriable=1" in said.failed
+    db.sql("ALTER TABLE t DROP CONSTRAINT t_n_check")
+    feed.ok(script)
+    assert db.one("SELECT count(*) FROM t") == 50
+
+
+def test_bad_value_is_named(pg):
+    db = pg.database("target")
+    feed, script = table(db, T, *many(50, {17: "many"}), u("t", ["3", "x", "77"]))
+    said = feed.run(script)
+    assert said.failed_id == "target.data" and "(id=17)" in said.failed
+    said = feed.ok(script, on_data_error="dead-letter")
+    assert said.all("dead") == ["dead create public.t target.data"]
+    assert db.sql("SELECT count(*), max(n) FROM t") == [(49, 77)]
+    assert said.counts("public.t") == {"c": 49, "u": 1, "dead": 1}
+
+
+def test_dead_letters_of_each_kind(any_pg):
+    db = any_pg.database("target")
+    # 5 and 9 are refused by the check, 11 has 7's number, 13 is no number; a row that is not there; what follows goes on.
+    changes = many(20, {5: "1001", 9: "1002", 11: "7", 13: "x"}) + [u("t", ["99", "nobody", "500"]), d("t", "98", UNCHANGED, UNCHANGED),
+                                                                    u("t", ["3", "three", "333"]), d("t", "4", UNCHANGED, UNCHANGED)]
+    feed, script = table(db, T, *changes, on_constraint_error="dead-letter", on_data_error="dead-letter", on_missing_row="dead-letter")
+    said = feed.ok(script)
+    assert sorted(said.all("dead")) == ["dead create public.t target.constraint"] * 3 + ["dead create public.t target.data"] + \
+        ["dead delete public.t target.row-missing", "dead update public.t target.row-missing"]
+    assert [r[0] for r in db.sql("SELECT id FROM t ORDER BY id")] == [i for i in range(20) if i not in (4, 5, 9, 11, 13)]
+    assert db.one("SELECT a FROM t WHERE id = 3") == "three"
+    assert said.counts("public.t") == {"c": 16, "u": 1, "d": 1, "dead": 6}
+    assert feed.ok(script).all("dead") == []
+
+
+def test_missing_row(pg):
+    db = pg.database("target")
+    feed, script = table(db, T + "; INSERT INTO t VALUES (1, 'a', 1), (2, 'b', 2)", u("t", ["1", "A", "1"]), u("t", ["2", "B", "2"]), u("t", ["3", "C", "3"]))
+    said = feed.run(script)
+    assert said.failed_id == "target.row-missing" and 'update on "public"."t" (id=3)' in said.failed
+    feed.ok(script, on_missing_row="ignore")
+    assert db.sql("SELECT a FROM t ORDER BY id") == [("A",), ("B",)]
+
+
+def test_numbers_that_are_swapped(any_pg):
+    """Right row by row, in the source's order; refused as a set."""
+    db = any_pg.database("target")
+    rows = "".join(f", ({i}, 'x', {i})" for i in range(2, 9))
+    feed, script = table(db, T + f"; INSERT INTO t VALUES (1, 'x', 1){rows}", u("t", ["1", "x", "99"]), u("t", ["2", "x", "1"]), u("t", ["1", "x", "2"]),
+                         u("t", ["3", "x", "100"]), u("t", ["4", "x", "3"]), u("t", ["3", "x", "4"]), u("t", ["5", "y", "5"]))
+    said = feed.ok(script)
+    assert "one by one" in said.err and said.counts("public.t") == {"u": 7}
+    assert [r[0] for r in db.sql("SELECT n FROM t ORDER BY id")] == [2, 1, 4, 3, 5, 6, 7, 8]
+
+
+def test_swap_in_one_statement(any_pg):
+    """Between its rows the source's own constraint does not hold."""
+    db = any_pg.database("target")
+    sql = "CREATE TABLE t (id int PRIMARY KEY, a text, n int UNIQUE DEFERRABLE); INSERT INTO t VALUES (1, 'x', 1), (2, 'x', 2)"
+    changes = [u("t", ["1", "x", "2"]), u("t", ["2", "x", "1"])]
+    feed, script = table(db, sql, *changes)
+    feed.ok(script)
+    assert db.sql("SELECT n FROM t ORDER BY id") == [(2,), (1,)]
+    db2 = any_pg.database("target")
+    feed, script = table(db2, sql, *changes, session_replication_role="off")
+    feed.ok(script)
+    assert db2.sql("SELECT n FROM t ORDER BY id") == [(2,), (1,)]
+
+
+def test_enum_that_got_a_label(any_pg):
+    db = any_pg.database("target")
+    columns = [column("id", "int4", key=1), column("m", "public.mood"), column("n", "int4")]
+    changes = [c("t", str(i), "new" if i > 5 else "old", "1") for i in range(10)] + [c("t", "77", "it's", "1")]
+    feed, script = table(db, "CREATE TYPE mood AS ENUM ('old'); CREATE TABLE t (id int PRIMARY KEY, m mood, n int)", *changes, columns=columns)
+    assert feed.run(script, ddl="stop").failed_id == "target.data"
+    assert feed.killed(script, "target_mended")
+    feed.ok(script)
+    assert db.sql("SELECT m::text, count(*) FROM t GROUP BY t.m ORDER BY t.m") == [("old", 6), ("new", 4), ("it's", 1)]
+    # Another value that is refused for the same reason is not mended for ever.
+    script = Script().rel("t", "t", columns).tx(210, c("t", "100", "old", "x")).wait()
+    assert feed.run(script).failed_id == "target.data"
+
+
+def test_column_that_may_be_null_now(pg):
+    db = pg.database("target")
+    feed = Feed(db)
+    columns = [ITEMS[0], {**ITEMS[1], "nullable": False}, ITEMS[2]]
+    loaded(db, feed, columns)
+    feed.ok(Script().rel("v1", "items", columns).tx(200, c("v1", "3", None, "1"), c("v1", "4", "x", "1")).wait())
+    assert rows(db)[2] == (3, None, 1)
+    # A table that is not ours is left as it is.
+    db = pg.database("target")
+    db.sql("CREATE TABLE items (id int PRIMARY KEY, name text NOT NULL, n bigint)")
+    said = Feed(db, prepare="none").run(Script().rel("v1", "items", ITEMS).tx(200, c("v1", "3", None, "1")).wait())
+    assert said.failed_id == "target.constraint"
+
+
+def test_row_with_an_image_that_makes_no_sense(pg):
+    db = pg.database("target")
+    changes = many(10) + [{"c": "t", "after": ["10", {"hex": "78"}, {"hex": "0102"}]}]
+    feed, script = table(db, T, *changes, on_data_error="dead-letter")
+    said = feed.ok(script)
+    assert len(said.all("dead")) == 1 and db.one("SELECT count(*) FROM t") == 10

@@ -127,11 +127,6 @@ static void take_room(struct target *t)
 	t->host.resume(t->host.ctx);
 }
 
-static bool sends_rows_aside(const struct target *t)
-{
-	return t->on_constraint_error == POLICY_DEAD_LETTER || t->on_data_error == POLICY_DEAD_LETTER;
-}
-
 /* All changes of the batch at hand were dealt with. */
 static void finish_item(struct target *t)
 {
@@ -143,37 +138,32 @@ static void finish_item(struct target *t)
 	t->queued_bytes -= it->bytes;
 	if (!b->more && !position_is_none(&b->end) && !it->is_load)
 		tx_reached(t, &b->end);
-	if (it->is_load || !sends_rows_aside(t)) {
+	if (it->is_load || t->tx.state == TX_NONE) {
 		it->batch = NULL;
 		t->host.consumed(t->host.ctx, it->token);
+	} else {
+		t->tx.held_bytes += it->bytes;
 	}
 	if (!t->is_closed)
 		take_room(t);
 }
 
-static void add_counts(struct dmsr_table_counts *out, size_t *n, struct target_table *tb)
+/* The counts that are to be told; their strings are the tables'. */
+static struct dmsr_table_counts *take_counts(struct target *t, size_t *n)
 {
-	if (!tb->has_counts)
-		return;
-	out[*n] = tb->counts;
-	out[*n].schema = tb->schema;
-	out[*n].name = tb->name;
-	(*n)++;
-	tb->counts = (struct dmsr_table_counts){ 0 };
-	tb->has_counts = false;
-}
-
-struct gather {
-	struct dmsr_table_counts *out;
-	size_t n;
-};
-
-static void on_table(void *arg, const void *key, size_t n, void *value)
-{
-	struct gather *g = arg;
-	(void)key;
-	(void)n;
-	add_counts(g->out, &g->n, value);
+	size_t cap = 0;
+	for (const struct target_table *tb = t->counted; tb; tb = tb->next_counted)
+		cap++;
+	struct dmsr_table_counts *out = mem_alloc((cap + 1) * sizeof *out);
+	for (*n = 0; t->counted; t->counted = t->counted->next_counted) {
+		struct target_table *tb = t->counted;
+		out[*n] = tb->counts;
+		out[*n].schema = tb->schema;
+		out[(*n)++].name = tb->name;
+		tb->counts = (struct dmsr_table_counts){ 0 };
+		tb->has_counts = false;
+	}
+	return out;
 }
 
 /* Nothing is open: what was read is durable. The counts of all tables go with the last token. */
@@ -183,8 +173,8 @@ static void settle(struct target *t)
 		return;
 	if (position_compare(&t->tx.whole, &t->saved) > 0)
 		return;
-	struct gather g = { mem_zalloc((map_size(t->tables) + 1) * sizeof *g.out), 0 };
-	map_each(t->tables, on_table, &g);
+	size_t n;
+	struct dmsr_table_counts *counts = take_counts(t, &n);
 	t->stat.last_applied_us = wall_now_us();
 	while (t->head && t->head->is_read && !t->is_closed) {
 		struct item *it = t->head;
@@ -192,10 +182,10 @@ static void settle(struct target *t)
 		t->head = it->next;
 		if (!t->head)
 			t->tail = NULL;
-		t->host.applied(t->host.ctx, it->token, g.out, is_last ? g.n : 0);
+		t->host.applied(t->host.ctx, it->token, counts, is_last ? n : 0);
 		free(it);
 	}
-	free(g.out);
+	free(counts);
 }
 
 /* ---- the order of work ---- */
@@ -279,8 +269,18 @@ static void advance(struct target *t)
 			stopped(t, "asked to");
 			return;
 		}
+		if (careful_is_due(t)) {
+			if (careful_recover(t) == STEP_WAIT)
+				return;
+			continue;
+		}
 		if (tx_should_commit(t)) {
 			if (tx_commit(t) == STEP_WAIT)
+				return;
+			continue;
+		}
+		if (tx_should_hold(t)) {
+			if (tx_hold(t) == STEP_WAIT)
 				return;
 			continue;
 		}
@@ -291,6 +291,8 @@ static void advance(struct target *t)
 		if (one_change(t) == STEP_WAIT)
 			return;
 		t->at = t->at->next;
+		t->seq++;
+		careful_pass(t);
 		if (!has_slice_left(t, began_us, &n))
 			return;
 	}
@@ -308,6 +310,10 @@ static void release(struct target *t)
 		free(it);
 	}
 	ddlrun_fini(t);
+	net_drop_all(t);
+	set_fini(t);
+	stmt_fini(t);
+	careful_fini(t);
 	apply_fini(t);
 	tx_fini(t);
 	table_forget_all(t);
@@ -408,7 +414,11 @@ static int target_open(const struct settings *s, const struct dmsr_target_host *
 	t->task = loop_task_new(t->loop, "target", on_task, t);
 	t->timer = loop_timer_new(t->loop, "target", on_timer, t);
 	t->stat.phase = "connecting";
+	t->seq = 1;
+	arena_init(&t->net_arena, 0);
 	apply_init(t);
+	stmt_init(t);
+	set_init(t);
 	*out = (struct dmsr_instance *)t;
 	return 0;
 }

@@ -1,29 +1,13 @@
-/* target_apply: row changes and truncates into statements of the pipeline, in the order of the source.
+/* target_apply: row changes and truncates into statements of the pipeline.
  *
- * In comes a change; out goes one prepared statement with its values as parameters, as they came: text is left to the server to read as the column's type,
- * binary forms name theirs. Statements are kept per table and shape, the least used one is given up beyond a limit. What the target has already (by its
- * position, or because the table was loaded from a later snapshot) is passed over. */
+ * In comes a change. Where that is right it is gathered with others (target_net.c); else out goes one prepared statement with its values as parameters, as
+ * they came: text is left to the server to read as the column's type, binary forms name theirs. What the target has already (by its position, or because
+ * the table was loaded from a later snapshot) is passed over. */
 #include "target_int.h"
 #include <assert.h>
 #include <stdlib.h>
 
-enum { STATEMENTS_MAX = 200, CONVERTED_MAX = 1 << 30, PARAMS_MAX = 65535 };
-
-struct stmt {
-	struct stmt *newer, *older;
-	const struct target_table *table;
-	unsigned number;
-	int nparams;
-	uint8_t *key;
-	size_t nkey;
-};
-
-/* All statements in the order of their last use. */
-struct stmt_cache {
-	struct map *by_shape;
-	struct stmt *newest, *oldest;
-	unsigned numbers;
-};
+enum { CONVERTED_MAX = 1 << 30, PARAMS_MAX = 65535 };
 
 /* The parameters of the change at hand. */
 struct bind {
@@ -32,101 +16,11 @@ struct bind {
 	size_t *offsets;                /* into `converted`, + 1; 0: not there */
 	uint8_t *shape;                 /* after, then before */
 	bool *take;                     /* the columns whose values are taken */
-	uint32_t *types;
 	unsigned cap;                   /* columns */
 	int n;
 	size_t bytes;
 	struct buf converted;           /* texts made of binary forms */
-	struct buf sql, key;
 };
-
-/* ---- the cache ---- */
-
-static void unlink_stmt(struct stmt_cache *k, struct stmt *s)
-{
-	*(s->newer ? &s->newer->older : &k->newest) = s->older;
-	*(s->older ? &s->older->newer : &k->oldest) = s->newer;
-	s->newer = s->older = NULL;
-}
-
-static void link_newest(struct stmt_cache *k, struct stmt *s)
-{
-	s->older = k->newest;
-	s->newer = NULL;
-	*(k->newest ? &k->newest->newer : &k->oldest) = s;
-	k->newest = s;
-}
-
-static void name_of(const struct stmt *s, char out[16]) { snprintf(out, 16, "d%u", s->number); }
-
-static void drop_stmt(struct stmt_cache *k, struct stmt *s)
-{
-	unlink_stmt(k, s);
-	map_del(k->by_shape, s->key, s->nkey);
-	free(s->key);
-	free(s);
-}
-
-/* The server is told too. A statement that it has already begun to run is not harmed: they are worked off in order. */
-static void give_up(struct target *t, struct stmt *s)
-{
-	char sql[40], name[16];
-	name_of(s, name);
-	snprintf(sql, sizeof sql, "DEALLOCATE %s", name);
-	if (t->in_pipeline && t->conn)
-		tx_sql(t, SENT_QUIET, NULL, sql, 0, NULL);
-	drop_stmt(t->statements, s);
-}
-
-void apply_forget(struct target *t, const struct target_table *tb)
-{
-	struct stmt *s = t->statements->newest;
-	while (s) {
-		struct stmt *older = s->older;
-		if (s->table == tb)
-			give_up(t, s);
-		s = older;
-	}
-}
-
-static struct stmt *find_stmt(struct target *t, const struct target_table *tb, const struct shape *sh)
-{
-	struct buf *key = &t->bind->key;
-	struct stmt_cache *k = t->statements;
-	buf_reset(key);
-	buf_append(key, &tb, sizeof tb);
-	buf_byte(key, (char)sh->op);
-	buf_append(key, t->bind->shape, 2u * tb->rel->ncolumns);
-	struct stmt *s = map_get(k->by_shape, key->data, key->len);
-	if (s && s != k->newest) {
-		unlink_stmt(k, s);
-		link_newest(k, s);
-	}
-	return s;
-}
-
-static struct stmt *add_stmt(struct target *t, struct target_table *tb, const struct shape *sh)
-{
-	struct bind *b = t->bind;
-	struct stmt_cache *k = t->statements;
-	char name[16];
-	struct stmt *s = mem_zalloc(sizeof *s);
-	buf_reset(&b->sql);
-	s->table = tb;
-	s->number = ++k->numbers;
-	s->nparams = sql_row_change(&b->sql, tb, sh, b->types);
-	s->nkey = b->key.len;
-	s->key = mem_alloc(s->nkey);
-	memcpy(s->key, b->key.data, s->nkey);
-	name_of(s, name);
-	tx_note(t, SENT_ROW, (enum change_op)sh->op, tb, 0);
-	pgconn_pipeline_prepare(t->conn, 0, name, buf_cstr(&b->sql), s->nparams, b->types);
-	map_put(k->by_shape, s->key, s->nkey, s);
-	link_newest(k, s);
-	if (map_size(k->by_shape) > STATEMENTS_MAX)
-		give_up(t, k->oldest);
-	return s;
-}
 
 /* ---- parameters ---- */
 
@@ -143,7 +37,6 @@ static void reserve(struct bind *b, unsigned ncolumns)
 	b->lens = mem_realloc_array(b->lens, n, sizeof *b->lens);
 	b->formats = mem_realloc_array(b->formats, n, sizeof *b->formats);
 	b->offsets = mem_realloc_array(b->offsets, n, sizeof *b->offsets);
-	b->types = mem_realloc_array(b->types, n, sizeof *b->types);
 	b->shape = mem_realloc_array(b->shape, n, 1);
 	b->take = mem_realloc_array(b->take, n, sizeof *b->take);
 }
@@ -220,14 +113,13 @@ static int take_old(const struct target_table *tb, const struct value *old, bool
 static void take_new(const struct target_table *tb, const struct change *ch, bool *take)
 {
 	const struct relation *rel = tb->rel;
-	bool is_update = ch->op == OP_UPDATE;
+	bool is_update = ch->op == OP_UPDATE, keeps_key = is_update && rel->key != KEY_FULL && !net_moves_key(ch);
 	for (unsigned i = 0; i < rel->ncolumns; i++) {
 		const struct target_column *c = tb->of[i];
 		take[i] = ch->u.row.after[i].kind != VALUE_UNCHANGED && c && !c->is_generated;
-		/* Without old values the key is what it was. */
-		if (is_update && (c && c->is_identity_always))
+		if (is_update && c && c->is_identity_always)
 			take[i] = false;
-		if (is_update && !ch->u.row.before && rel->columns[i].key_pos)
+		if (keeps_key && rel->columns[i].key_pos)
 			take[i] = false;
 	}
 }
@@ -238,7 +130,7 @@ static bool differs(const struct value *a, const struct value *b)
 }
 
 /* The server lets nobody write such a column in an update; a value that moved there would be lost without a word. */
-static int check_identity(const struct target_table *tb, const struct change *ch, struct err *e)
+int apply_check(const struct target_table *tb, const struct change *ch, struct err *e)
 {
 	if (ch->op != OP_UPDATE || !ch->u.row.before)
 		return 0;
@@ -266,7 +158,7 @@ static int build(struct bind *b, struct target_table *tb, const struct change *c
 {
 	const struct relation *rel = tb->rel;
 	const struct value *old = ch->u.row.before ? ch->u.row.before : ch->u.row.after;
-	int rc = check_identity(tb, ch, e);
+	int rc = apply_check(tb, ch, e);
 	reserve(b, rel->ncolumns);
 	*sh = (struct shape){ .op = ch->op, .has_key_only = rel->key != KEY_FULL, .after = b->shape, .before = b->shape + rel->ncolumns };
 	memset(b->shape, PARAM_NONE, 2u * rel->ncolumns);
@@ -287,34 +179,45 @@ static int build(struct bind *b, struct target_table *tb, const struct change *c
 
 /* ---- sending ---- */
 
-static void count(struct target_table *tb, const struct change *ch)
+void apply_shape(const struct target_table *tb, const struct change *ch, uint8_t *shape)
 {
-	uint64_t *n = ch->op == OP_UPDATE ? &tb->counts.updated : ch->op == OP_DELETE ? &tb->counts.deleted : &tb->counts.created;
-	(*n)++;
-	tb->has_counts = true;
+	unsigned n = tb->rel->ncolumns;
+	bool *take = mem_alloc(n + 1);
+	memset(shape, PARAM_NONE, 2u * n);
+	if (ch->op != OP_DELETE) {
+		take_new(tb, ch, take);
+		for (unsigned i = 0; i < n; i++)
+			shape[i] = take[i] ? PARAM_TEXT : PARAM_NONE;
+	}
+	for (unsigned i = 0; i < n && ch->op != OP_CREATE && ch->op != OP_READ; i++)
+		shape[n + i] = tb->rel->columns[i].key_pos ? PARAM_TEXT : PARAM_NONE;
+	free(take);
 }
 
-static int send_row(struct target *t, struct target_table *tb, const struct change *ch, struct err *e)
+int apply_send(struct target *t, struct target_table *tb, const struct change *ch, struct err *e)
 {
 	struct bind *b = t->bind;
 	struct shape sh;
-	char name[16];
+	char name[STMT_NAME_MAX];
 	int rc = build(b, tb, ch, &sh, e);
 	if (rc)
 		return rc;
 	bool finds = ch->op == OP_UPDATE || ch->op == OP_DELETE;
-	struct stmt *s = find_stmt(t, tb, &sh);
-	if (!s)
-		s = add_stmt(t, tb, &sh);
-	assert(s->nparams == b->n);
-	name_of(s, name);
+	stmt_get(t, tb, &sh, name);
 	tx_note(t, SENT_ROW, (enum change_op)ch->op, tb, finds);
 	pgconn_pipeline_send(t->conn, 0, name, b->n, b->values, b->lens, b->formats);
-	count(tb, ch);
-	t->tx.rows++;
-	t->tx.bytes += b->bytes;
 	t->tx.since_sync += b->bytes + 64;
 	return 0;
+}
+
+static void count(struct target *t, struct target_table *tb, const struct change *ch)
+{
+	struct dmsr_table_counts *c = table_counts(t, tb);
+	uint64_t *n = ch->op == OP_UPDATE ? &c->updated : ch->op == OP_DELETE ? &c->deleted : &c->created;
+	(*n)++;
+	t->tx.rows++;
+	for (unsigned i = 0; i < ch->rel->ncolumns; i++)
+		t->tx.bytes += (ch->u.row.after ? ch->u.row.after[i].len : 0) + (ch->u.row.before ? ch->u.row.before[i].len : 0);
 }
 
 bool apply_is_known(const struct target *t, const struct target_table *tb, const struct change *ch)
@@ -352,6 +255,16 @@ enum step apply_table(struct target *t, struct target_table *tb)
 	return STEP_DONE;
 }
 
+/* By itself: after all that must be before it. */
+static int send_alone(struct target *t, struct target_table *tb, const struct change *ch, struct err *e)
+{
+	if (net_is_free(t, tb))
+		net_flush(t, tb);
+	else
+		net_flush_all(t);
+	return apply_send(t, tb, ch, e);
+}
+
 enum step apply_row(struct target *t, const struct change *ch)
 {
 	struct target_table *tb = table_of(t, ch->rel);
@@ -360,10 +273,20 @@ enum step apply_row(struct target *t, const struct change *ch)
 		return STEP_DONE;
 	if (tx_begin(t) == STEP_WAIT || apply_table(t, tb) == STEP_WAIT || tx_room(t) == STEP_WAIT)
 		return STEP_WAIT;
-	if (send_row(t, tb, ch, &e)) {
-		target_fail(t, &e);
+	if (careful_wants(t, tb)) {
+		if (careful_row(t, tb, ch) == STEP_WAIT)
+			return STEP_WAIT;
+		if (t->careful.is_dead)
+			table_counts(t, tb)->dead++;
+		else
+			count(t, tb, ch);
+		return STEP_DONE;
+	}
+	if (!net_add(t, tb, ch) && send_alone(t, tb, ch, &e)) {
+		tx_refuse(t, tb, (enum change_op)ch->op, &e);
 		return STEP_WAIT;
 	}
+	count(t, tb, ch);
 	return STEP_DONE;
 }
 
@@ -372,7 +295,7 @@ enum step apply_row(struct target *t, const struct change *ch)
 enum step apply_truncate(struct target *t, const struct change *ch)
 {
 	struct target_table *tb = table_of(t, ch->rel);
-	struct buf *sql = &t->bind->sql;
+	struct buf sql;
 	if (!apply_is_known(t, tb, ch)) {
 		if (tx_begin(t) == STEP_WAIT || apply_table(t, tb) == STEP_WAIT || tx_room(t) == STEP_WAIT)
 			return STEP_WAIT;
@@ -381,14 +304,14 @@ enum step apply_truncate(struct target *t, const struct change *ch)
 	}
 	if ((ch->flags & CHANGE_GROUP_MORE) || !t->ntruncates)
 		return STEP_DONE;
-	buf_reset(sql);
-	sql_truncate(sql, t->truncates, t->ntruncates, ch->flags);
+	net_flush_all(t);
+	buf_init(&sql, 16 << 20);
+	sql_truncate(&sql, t->truncates, t->ntruncates, ch->flags);
 	tx_note(t, SENT_ROW, OP_TRUNCATE, tb, 0);
-	pgconn_pipeline_sql(t->conn, 0, buf_cstr(sql), 0, NULL, NULL, NULL, NULL);
-	for (size_t i = 0; i < t->ntruncates; i++) {
-		t->truncates[i]->counts.truncated++;
-		t->truncates[i]->has_counts = true;
-	}
+	pgconn_pipeline_sql(t->conn, 0, buf_cstr(&sql), 0, NULL, NULL, NULL, NULL);
+	buf_fini(&sql);
+	for (size_t i = 0; i < t->ntruncates; i++)
+		table_counts(t, t->truncates[i])->truncated++;
 	t->ntruncates = 0;
 	t->tx.rows++;
 	return STEP_DONE;
@@ -398,31 +321,20 @@ enum step apply_truncate(struct target *t, const struct change *ch)
 
 void apply_init(struct target *t)
 {
-	t->statements = mem_zalloc(sizeof *t->statements);
-	t->statements->by_shape = map_new();
 	t->bind = mem_zalloc(sizeof *t->bind);
 	buf_init(&t->bind->converted, CONVERTED_MAX);
-	buf_init(&t->bind->sql, 16 << 20);
-	buf_init(&t->bind->key, 16 << 10);
 }
 
 void apply_fini(struct target *t)
 {
 	struct bind *b = t->bind;
-	while (t->statements->newest)
-		drop_stmt(t->statements, t->statements->newest);
-	map_free(t->statements->by_shape);
-	free(t->statements);
 	free(b->values);
 	free(b->lens);
 	free(b->formats);
 	free(b->offsets);
-	free(b->types);
 	free(b->shape);
 	free(b->take);
 	buf_fini(&b->converted);
-	buf_fini(&b->sql);
-	buf_fini(&b->key);
 	free(b);
 	free(t->truncates);
 }

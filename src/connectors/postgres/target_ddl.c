@@ -55,6 +55,7 @@ static bool make_types(struct target *t, struct target_table *tb)
 static void run(struct target *t, struct target_table *tb, const struct diff *d)
 {
 	struct err e = { 0 };
+	net_flush_all(t);
 	/* Checks that wait for the commit hold the table. */
 	if (!t->is_replica)
 		tx_sql(t, SENT_QUIET, NULL, "SET CONSTRAINTS ALL IMMEDIATE", 0, NULL);
@@ -69,8 +70,7 @@ static void run(struct target *t, struct target_table *tb, const struct diff *d)
 	}
 	failpoint("target_altered");
 	t->tx.has_ddl = true;
-	tb->counts.ddl += d->n;
-	tb->has_counts = true;
+	table_counts(t, tb)->ddl += d->n;
 }
 
 /* True: nothing is left to do about the columns. */

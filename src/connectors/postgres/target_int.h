@@ -64,10 +64,31 @@ enum tx_state {
 	TX_CHECKING,            /* position and sync were sent: waiting until all is known to be right */
 	TX_COMMITTING,          /* COMMIT was sent */
 };
+
+enum sent_what { SENT_QUIET, SENT_ROW, SENT_POSITION, SENT_COMMIT, SENT_DESCRIBE, SENT_SHAPE, SENT_DDL };
+struct sent {
+	uint8_t what;                   /* enum sent_what */
+	uint8_t op;                     /* enum change_op */
+	uint32_t must_hit;              /* so many rows; 0: any number */
+	struct target_table *table;
+	uint64_t first_seq, last_seq;   /* rows: it was for changes of the table among these */
+};
+
+/* A place in the stream from where it may be read again. */
+struct mark {
+	struct item *item;              /* NULL: behind all that came */
+	const struct change *at;
+	uint64_t seq;
+	bool in_source;
+	struct position whole;
+	int64_t commit_us;
+	uint64_t rows, bytes;
+	size_t ntruncates;
+};
+
 struct tx {
 	enum tx_state state;
 	bool in_source;                 /* between a source transaction's begin and commit */
-	bool is_wanted;                 /* commit at the next boundary */
 	uint64_t rows, bytes;
 	uint64_t since_sync;            /* bytes since the last sync */
 	unsigned unsynced;              /* statements since then */
@@ -77,9 +98,48 @@ struct tx {
 	int64_t commit_us;              /* its commit time at the source */
 	unsigned syncs;                 /* not answered */
 	bool has_ddl;                   /* tables were altered in it */
-	struct err error;               /* the first of this transaction */
+	bool is_bound;                  /* the planner is told what to avoid */
+	struct mark begin, hold;        /* where it began; its last savepoint (dmsr_hold), or the same */
+	bool has_savepoint;
+	bool wants_hold, is_holding;    /* a savepoint at the next change; its way there */
+	bool gave_back;                 /* batches from the begin on were given back: it cannot be read again from there */
+	size_t held_bytes;              /* of batches that were read in it and not given back */
+	uint64_t first_seq, last_seq;   /* what the next statement is for; 0: the change at hand */
+	struct err error;               /* the first since the mark */
+	char sqlstate[6];               /* of it; "": it was not the server's */
+	struct sent refused;            /* what it was about */
 	struct sent *sent;              /* ring: what was sent */
 	size_t sent_first, sent_count, sent_cap;
+};
+
+/* What was refused is done again with care (target_careful.c). */
+enum careful_state {
+	CAREFUL_NONE,
+	CAREFUL_TRYING,         /* a row was sent, in a savepoint */
+	CAREFUL_UNDOING,        /* it was refused, and rolled back */
+	CAREFUL_TELLING,        /* it is becoming a dead letter */
+	CAREFUL_MENDING,        /* the table is altered so that it takes it */
+};
+enum { CAREFUL_RANGES = 16 };
+struct careful_range {
+	struct target_table *table;     /* NULL: of every table */
+	uint64_t first, last;           /* its changes among these go one by one */
+	bool had_error;
+};
+struct careful {
+	enum careful_state state;
+	struct careful_range ranges[CAREFUL_RANGES];
+	unsigned nranges;
+	bool is_rolling, is_whole;      /* ROLLBACK was sent; not only to the savepoint */
+	struct err error;               /* why the row at hand was refused */
+	char sqlstate[6];
+	struct dmsr_dead_letter letter;
+	bool is_told, is_dead;
+	uint64_t *dead;                 /* of this transaction */
+	size_t ndead;
+	unsigned conflicts;
+	char *mend;                     /* SQL */
+	uint64_t mended_seq;            /* the change it was for; 0: none */
 };
 
 struct target {
@@ -116,6 +176,7 @@ struct target {
 	struct item *head, *tail;       /* oldest not applied; newest */
 	struct item *cur;               /* being read; NULL: all are */
 	const struct change *at;        /* next change of cur */
+	uint64_t seq;                   /* its number, from 1 */
 	size_t queued_bytes;            /* of what was not read yet */
 	bool said_again;
 	bool is_flushing;               /* flush() was called and nothing came since */
@@ -126,6 +187,11 @@ struct target {
 	struct load load;
 	struct ddl_run *run;
 	struct tx tx;
+	struct careful careful;
+	struct target_table *nets;      /* that have gathered changes */
+	struct arena net_arena;
+	struct set *set;
+	struct target_table *counted;   /* that have counts to tell */
 	struct target_table *last_table;        /* of the last row change */
 	struct stmt_cache *statements;
 	struct bind *bind;
@@ -168,15 +234,13 @@ void table_reset(struct target *t, struct target_table *tb);                    
 int table_check(const struct target *t, const struct target_table *tb, struct err *e);
 struct target_column *table_column(const struct target_table *tb, const char *name);
 
+/* Counts of the transaction that is open. They count when it is durable, and not when it is rolled back. */
+struct dmsr_table_counts *table_counts(struct target *t, struct target_table *tb);
+void table_counts_settle(struct target *t, bool is_durable);
+
 /* ---- target_tx.c ---- */
-enum sent_what { SENT_QUIET, SENT_ROW, SENT_POSITION, SENT_COMMIT, SENT_DESCRIBE, SENT_SHAPE, SENT_DDL };
-struct sent {
-	uint8_t what;                   /* enum sent_what */
-	uint8_t op;                     /* enum change_op */
-	uint32_t must_hit;              /* so many rows; 0: any number */
-	struct target_table *table;
-};
 enum step tx_begin(struct target *t);           /* DONE: a transaction is open in the pipeline */
+enum step tx_out(struct target *t);             /* DONE: the pipeline, in which nothing is open, is left */
 enum step tx_leave(struct target *t);           /* DONE: nothing is open, the pipeline is left */
 enum step tx_commit(struct target *t);          /* DONE: what was open is committed, and told */
 enum step tx_sync(struct target *t);            /* DONE: all that was sent is answered */
@@ -185,12 +249,52 @@ uint64_t tx_commit_due(struct target *t);       /* microseconds until tx_should_
 void tx_reached(struct target *t, const struct position *p); /* all up to here was dealt with, and is a boundary */
 /* ch begins a source transaction whose end is not here yet: what is open should not have to wait for that. */
 bool tx_should_end_before(const struct target *t, const struct batch *b, const struct change *ch);
+/* A savepoint, from which the rest of a transaction may be read again when something is refused; batches before it are given back when they are many. */
+bool tx_should_hold(const struct target *t);
+enum step tx_hold(struct target *t);
+void tx_rewind(struct target *t, bool is_whole); /* it was rolled back, wholly or to the savepoint: the next change is the one behind that */
+void tx_fail(struct target *t, const struct err *e); /* by the policy for its class */
+/* A row that cannot be sent: as if the server had refused it. */
+void tx_refuse(struct target *t, struct target_table *tb, enum change_op op, const struct err *e);
 void tx_note(struct target *t, enum sent_what what, enum change_op op, struct target_table *tb, unsigned must_hit); /* before each pgconn_pipeline_* */
 int tx_sql(struct target *t, enum sent_what what, struct target_table *tb, const char *sql, int n, const char *const *values);
 enum step tx_describe(struct target *t, struct target_table *tb);
 /* DONE: there is room for more in the connection's buffer. Sends a sync once in a while. */
 enum step tx_room(struct target *t);
 void tx_fini(struct target *t);
+
+/* ---- target_careful.c, target_mend.c ---- */
+bool careful_is_due(const struct target *t);    /* something was refused: careful_recover comes next */
+enum step careful_recover(struct target *t);
+bool careful_wants(struct target *t, const struct target_table *tb);    /* is the change at hand to go by careful_row? */
+enum step careful_row(struct target *t, struct target_table *tb, const struct change *ch);      /* DONE: it is written, or dead (careful.is_dead) */
+void careful_pass(struct target *t);            /* the next change is at hand */
+void careful_committed(struct target *t);
+void careful_forget(struct target *t);          /* what is known of the server's tables */
+void careful_fini(struct target *t);
+bool mend_begin(struct target *t, const struct target_table *tb, const struct change *ch);      /* true: CAREFUL_MENDING */
+enum step mend_step(struct target *t);
+
+/* ---- target_net.c, target_set.c ---- */
+bool net_is_free(const struct target *t, const struct target_table *tb); /* may its changes be taken out of the order of other tables? */
+bool net_moves_key(const struct change *ch);
+bool net_add(struct target *t, struct target_table *tb, const struct change *ch); /* false: it must be sent alone */
+void net_flush(struct target *t, struct target_table *tb);
+void net_flush_all(struct target *t);
+void net_drop_all(struct target *t);
+void net_free(struct target_table *tb);
+void set_init(struct target *t);
+void set_fini(struct target *t);
+void set_send(struct target *t, struct target_table *tb, const struct change *rows, size_t n);
+
+/* ---- target_stmt.c ---- */
+enum { STMT_NAME_MAX = 16 };
+/* The prepared statement for this shape; prepared now if it is not there. */
+void stmt_get(struct target *t, struct target_table *tb, const struct shape *sh, char name[STMT_NAME_MAX]);
+void stmt_forget(struct target *t, const struct target_table *tb);
+void stmt_forget_all(struct target *t);
+void stmt_init(struct target *t);
+void stmt_fini(struct target *t);
 
 /* ---- target_load.c, target_prepare.c ---- */
 enum step load_step(struct target *t, const struct batch *b, const struct change *ch);
@@ -210,7 +314,10 @@ enum step apply_truncate(struct target *t, const struct change *ch);
 bool apply_is_known(const struct target *t, const struct target_table *tb, const struct change *ch); /* is it in the target already? */
 void apply_init(struct target *t);
 void apply_fini(struct target *t);
-void apply_forget(struct target *t, const struct target_table *tb); /* its prepared statements */
+/* Which values a change brings: after, then before; PARAM_TEXT or none. */
+void apply_shape(const struct target_table *tb, const struct change *ch, uint8_t *shape);
+int apply_check(const struct target_table *tb, const struct change *ch, struct err *e); /* can the server be told of it at all? */
+int apply_send(struct target *t, struct target_table *tb, const struct change *ch, struct err *e);
 
 /* ---- target_ddl.c ---- */
 enum step ddl_step(struct target *t, const struct change *ch);

@@ -187,8 +187,8 @@ static void on_table_committed(struct target *t)
 {
 	struct target_table *tb = t->load.table;
 	failpoint("target_load_committed");
-	tb->counts.loaded += t->load.rows;
-	tb->has_counts = true;
+	table_counts(t, tb)->loaded += t->load.rows;
+	table_counts_settle(t, true);
 	tb->loaded_lsn = t->load.lsn;
 	t->stat.rows_applied += t->load.rows;
 	t->stat.transactions++;

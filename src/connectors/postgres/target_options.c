@@ -12,7 +12,7 @@ const struct dmsr_option pgtarget_options[] = {
 		"What is done with a change that a constraint of the target refuses." },
 	{ "on_data_error", DMSR_OPT_ENUM, 0, "stop", "stop|retry|dead-letter", 0, 0,
 		"What is done with a change whose values the target's types refuse." },
-	{ "on_missing_row", DMSR_OPT_ENUM, 0, "stop", "stop|ignore", 0, 0,
+	{ "on_missing_row", DMSR_OPT_ENUM, 0, "stop", "stop|ignore|dead-letter", 0, 0,
 		"What is done when the row that an update or delete means is not there." },
 	{ "commit_rows", DMSR_OPT_INT, 0, "10000", NULL, 1, 1000000, "Row changes after which the target transaction is committed." },
 	{ "commit_bytes", DMSR_OPT_BYTES, 0, "8MiB", NULL, 1024, 1 << 30, "The same in bytes of values." },

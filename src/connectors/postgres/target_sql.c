@@ -204,6 +204,105 @@ int sql_row_change(struct buf *out, const struct target_table *tb, const struct 
 	return p.n;
 }
 
+/* ---- sets ---- */
+
+/* unnest($1::int4[], ...) AS dmsr_set (a0, ..., b0, ...): the values of a column of the source's relation are those of a or b and its number. Types whose
+ * arrays are not taken apart into their values come as texts. */
+static int from_arrays(struct buf *out, const struct target_table *tb, const struct shape *sh)
+{
+	const uint8_t *how[] = { sh->after, sh->before };
+	int n = 0;
+	buf_str(out, "unnest(");
+	for (unsigned side = 0; side < 2; side++)
+		for (unsigned i = 0; i < tb->rel->ncolumns; i++)
+			if (how[side][i] != PARAM_NONE) {
+				n++;
+				buf_printf(out, "%s$%d::%s[]", n > 1 ? "," : "", n, tb->of[i]->is_by_text ? "text" : tb->of[i]->type_sql);
+			}
+	buf_str(out, ") AS dmsr_set (");
+	const char *comma = "";
+	for (unsigned side = 0; side < 2; side++)
+		for (unsigned i = 0; i < tb->rel->ncolumns; i++)
+			if (how[side][i] != PARAM_NONE) {
+				buf_printf(out, "%s%c%u", comma, side ? 'b' : 'a', i);
+				comma = ",";
+			}
+	buf_byte(out, ')');
+	return n;
+}
+
+static void add_item(struct buf *out, const struct target_table *tb, char side, unsigned column)
+{
+	buf_printf(out, "dmsr_set.%c%u", side, column);
+	if (tb->of[column]->is_by_text)
+		buf_printf(out, "::%s", tb->of[column]->type_sql);
+}
+
+static int insert_set(struct buf *out, const struct target_table *tb, const struct shape *sh)
+{
+	const char *comma = "";
+	buf_printf(out, "INSERT INTO %s (", tb->sql);
+	add_names(out, tb->rel, sh->after);
+	buf_str(out, ") OVERRIDING SYSTEM VALUE SELECT ");
+	for (unsigned i = 0; i < tb->rel->ncolumns; i++) {
+		if (sh->after[i] == PARAM_NONE)
+			continue;
+		buf_str(out, comma);
+		add_item(out, tb, 'a', i);
+		comma = ",";
+	}
+	buf_str(out, " FROM ");
+	return from_arrays(out, tb, sh);
+}
+
+static void where_set(struct buf *out, const struct target_table *tb, const struct shape *sh)
+{
+	const char *word = " WHERE ";
+	for (unsigned i = 0; i < tb->rel->ncolumns; i++) {
+		if (sh->before[i] == PARAM_NONE)
+			continue;
+		buf_printf(out, "%sdmsr_row.", word);
+		sql_ident(out, tb->rel->columns[i].name);
+		buf_printf(out, " %s ", tb->of[i]->equals ? tb->of[i]->equals : "=");
+		add_item(out, tb, 'b', i);
+		word = " AND ";
+	}
+}
+
+static int update_set(struct buf *out, const struct target_table *tb, const struct shape *sh)
+{
+	const char *comma = " SET ";
+	buf_printf(out, "UPDATE %s AS dmsr_row", tb->sql);
+	for (unsigned i = 0; i < tb->rel->ncolumns; i++) {
+		if (sh->after[i] == PARAM_NONE)
+			continue;
+		buf_str(out, comma);
+		sql_ident(out, tb->rel->columns[i].name);
+		buf_byte(out, '=');
+		add_item(out, tb, 'a', i);
+		comma = ", ";
+	}
+	buf_str(out, " FROM ");
+	int n = from_arrays(out, tb, sh);
+	where_set(out, tb, sh);
+	return n;
+}
+
+static int delete_set(struct buf *out, const struct target_table *tb, const struct shape *sh)
+{
+	buf_printf(out, "DELETE FROM %s AS dmsr_row USING ", tb->sql);
+	int n = from_arrays(out, tb, sh);
+	where_set(out, tb, sh);
+	return n;
+}
+
+int sql_set_change(struct buf *out, const struct target_table *tb, const struct shape *sh, uint32_t *types)
+{
+	int n = sh->op == OP_UPDATE ? update_set(out, tb, sh) : sh->op == OP_DELETE ? delete_set(out, tb, sh) : insert_set(out, tb, sh);
+	memset(types, 0, (size_t)n * sizeof *types);
+	return n;
+}
+
 void sql_truncate(struct buf *out, struct target_table *const *tables, size_t n, unsigned flags)
 {
 	for (size_t i = 0; i < n; i++)

@@ -43,19 +43,25 @@ struct target_table {
 	struct target_column **of;      /* for each column of rel: the target's, or NULL */
 	uint8_t *lately;                /* for each column of rel: how its last value came (enum param) */
 	uint64_t loaded_lsn;            /* changes of transactions before it are in the loaded rows; 0: none are */
-	struct dmsr_table_counts counts;  /* not told yet; its names are unused */
+	unsigned by_row;                /* so many of its changes go one by one: a set was refused, but not its rows */
+	struct net *net;                /* changes that are gathered (target_net.c) */
+	struct dmsr_table_counts counts, open; /* not told yet: durable; in the open transaction. Their names are unused */
 	bool has_counts;
+	struct target_table *next_counted;
 };
 
 enum param { PARAM_NONE = 0, PARAM_TEXT, PARAM_BINARY };
 struct shape {
 	uint8_t op;                     /* OP_CREATE, OP_UPDATE, OP_DELETE */
+	bool is_set;                    /* many rows: parameters are arrays of texts, the old values are the key */
 	uint8_t has_key_only;           /* the old values are the key; else the whole row is looked for */
 	const uint8_t *after, *before;  /* enum param for each column of rel; NULL: no such values */
 };
 
 /* The statement of a row change. Its parameters' types: 0 or the oid of the binary form, into types (2 x rel->ncolumns); returns their number. */
 int sql_row_change(struct buf *out, const struct target_table *tb, const struct shape *sh, uint32_t *types);
+/* The same for a set of rows: after and before are PARAM_TEXT or none; each parameter is an array with a value a row. */
+int sql_set_change(struct buf *out, const struct target_table *tb, const struct shape *sh, uint32_t *types);
 /* The oid whose send and receive functions the binary form of this column's values belongs to; 0: text must be made of them. */
 uint32_t sql_binary_type(const struct relation *rel, const struct column *c);
 

@@ -65,6 +65,7 @@ static void table_free(void *arg, const void *key, size_t n, void *value)
 	forget_columns(tb);
 	relation_unref(tb->rel);
 	relation_unref(tb->shape);
+	net_free(tb);
 	free(tb->of);
 	free(tb->lately);
 	free(tb->schema);
@@ -104,12 +105,15 @@ void table_set_relation(struct target *t, struct target_table *tb, struct relati
 {
 	if (tb->rel == rel)
 		return;
+	/* What is gathered is of the old one. */
+	if (t->tx.state == TX_OPEN)
+		net_flush(t, tb);
 	bool is_same = tb->rel && relation_is_same(tb->rel, rel);
 	relation_unref(tb->rel);
 	tb->rel = relation_ref(rel);
 	if (is_same)
 		return;
-	apply_forget(t, tb);
+	stmt_forget(t, tb);
 	free(tb->lately);
 	tb->lately = mem_alloc(rel->ncolumns + 1u);
 	memset(tb->lately, PARAM_TEXT, rel->ncolumns + 1u);
@@ -155,9 +159,38 @@ struct target_table *table_get(struct target *t, struct relation *rel)
 
 void table_reset(struct target *t, struct target_table *tb)
 {
-	apply_forget(t, tb);
+	stmt_forget(t, tb);
 	forget_columns(tb);
 	lay_out(tb);
+}
+
+/* ---- counts ---- */
+
+struct dmsr_table_counts *table_counts(struct target *t, struct target_table *tb)
+{
+	if (!tb->has_counts) {
+		tb->has_counts = true;
+		tb->next_counted = t->counted;
+		t->counted = tb;
+	}
+	return &tb->open;
+}
+
+void table_counts_settle(struct target *t, bool is_durable)
+{
+	for (struct target_table *tb = t->counted; tb; tb = tb->next_counted) {
+		struct dmsr_table_counts *to = &tb->counts, *c = &tb->open;
+		if (is_durable) {
+			to->loaded += c->loaded;
+			to->created += c->created;
+			to->updated += c->updated;
+			to->deleted += c->deleted;
+			to->truncated += c->truncated;
+			to->ddl += c->ddl;
+			to->dead += c->dead;
+		}
+		*c = (struct dmsr_table_counts){ 0 };
+	}
 }
 
 /* ---- asking ---- */

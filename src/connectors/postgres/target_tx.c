@@ -14,6 +14,7 @@ enum {
 	PENDING_BYTES = 1 << 20,        /* not taken by the kernel: beyond, wait */
 	SYNCS_MAX = 16,                 /* groups the server has not answered: beyond, wait */
 	IDLE_SAVE_US = 1000000,         /* a position that moved without rows is written no more often */
+	HOLD_BYTES = 8 << 20,           /* of batches that are held so that they can be read again */
 };
 
 /* ---- what was sent ---- */
@@ -31,7 +32,10 @@ void tx_note(struct target *t, enum sent_what what, enum change_op op, struct ta
 		x->sent_cap = cap;
 		x->sent_first = 0;
 	}
-	x->sent[(x->sent_first + x->sent_count++) % x->sent_cap] = (struct sent){ .what = (uint8_t)what, .op = (uint8_t)op, .must_hit = must_hit, .table = tb };
+	struct sent s = { .what = (uint8_t)what, .op = (uint8_t)op, .must_hit = must_hit, .table = tb };
+	s.first_seq = x->first_seq ? x->first_seq : t->seq;
+	s.last_seq = x->first_seq ? x->last_seq : t->seq;
+	x->sent[(x->sent_first + x->sent_count++) % x->sent_cap] = s;
 	x->unsynced++;
 }
 
@@ -58,8 +62,9 @@ static PGresult *strip_result(const PGresult *res)
 	return u.out;
 }
 
-static void prefix(struct target *t, const struct sent *s, struct err *e)
+static void prefix(const struct target *t, struct err *e)
 {
+	const struct sent *s = &t->tx.refused;
 	if (s->what == SENT_ROW)
 		err_prefix(e, "%s on %s", change_op_name((enum change_op)s->op), s->table->sql);
 	else if (s->what == SENT_DDL || s->what == SENT_DESCRIBE || s->what == SENT_SHAPE)
@@ -68,13 +73,23 @@ static void prefix(struct target *t, const struct sent *s, struct err *e)
 		err_prefix(e, "commit for job %s", t->host.env.job);
 }
 
-static void note_error(struct target *t, const struct sent *s, const struct err *e)
+static void note_error(struct target *t, const struct sent *s, const struct err *e, const char *sqlstate)
 {
-	if (err_is_set(&t->tx.error))
+	struct tx *x = &t->tx;
+	if (err_is_set(&x->error))
 		return;
-	t->tx.error = *e;
-	prefix(t, s, &t->tx.error);
+	x->error = *e;
+	x->refused = *s;
+	snprintf(x->sqlstate, sizeof x->sqlstate, "%s", sqlstate ? sqlstate : "");
 	target_wake(t);
+}
+
+void tx_refuse(struct target *t, struct target_table *tb, enum change_op op, const struct err *e)
+{
+	struct sent s = { .what = SENT_ROW, .op = (uint8_t)op, .table = tb };
+	s.first_seq = t->tx.first_seq ? t->tx.first_seq : t->seq;
+	s.last_seq = t->tx.first_seq ? t->tx.last_seq : t->seq;
+	note_error(t, &s, e, NULL);
 }
 
 static void check_hits(struct target *t, const struct sent *s, const PGresult *res)
@@ -90,7 +105,7 @@ static void check_hits(struct target *t, const struct sent *s, const PGresult *r
 		"%lu of %u rows were found by their key in %s", n, s->must_hit, pgconn_describe(t->conn));
 	err_hint(&e, n < s->must_hit ? "the target differs from the source: something else writes to this table; mend the row, load the table again, "
 		"or set on_missing_row to ignore" : "the key columns of the source are not unique here: make them so, or load the table again");
-	note_error(t, s, &e);
+	note_error(t, s, &e, NULL);
 }
 
 static void check(struct target *t, const struct sent *s, const PGresult *res)
@@ -108,13 +123,13 @@ static void check(struct target *t, const struct sent *s, const PGresult *res)
 			return;
 		err_set(&e, DMSR_EFATAL, "target.position-lost", "the job's row in dmsr.positions is gone");
 		err_hint(&e, "somebody removed it: what is applied is not known any more; load the tables again");
-		note_error(t, s, &e);
+		note_error(t, s, &e, NULL);
 		return;
 	case SENT_COMMIT:
 		if (!strcmp(PQcmdStatus(strip_result(res)), "COMMIT"))
 			return;
 		err_retry(&e, DMSR_EIO, "target.rolled-back", "the server rolled the transaction back");
-		note_error(t, s, &e);
+		note_error(t, s, &e, NULL);
 		return;
 	case SENT_DESCRIBE:
 		table_described(s->table, res);
@@ -123,6 +138,14 @@ static void check(struct target *t, const struct sent *s, const PGresult *res)
 		shape_told(t, s->table, res);
 		return;
 	}
+}
+
+/* A value in binary form that is shorter than its type's is a "protocol violation" to the server; for us it is a bad value. */
+static void judge_image(const struct sent *s, const PGresult *res, struct err *e)
+{
+	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE), *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+	if (s->what == SENT_ROW && state && !strcmp(state, "08P01"))
+		err_set(e, DMSR_EDATA, "target.data", "a value in binary form is not of its type: %s", text ? text : "");
 }
 
 static void on_result(void *arg, uint64_t tag, const PGresult *res)
@@ -140,7 +163,8 @@ static void on_result(void *arg, uint64_t tag, const PGresult *res)
 		check(t, &s, res);
 	} else if (status != PGRES_PIPELINE_ABORTED) {
 		pgerr_from_result(&e, t->conn, res);
-		note_error(t, &s, &e);
+		judge_image(&s, res, &e);
+		note_error(t, &s, &e, PQresultErrorField(res, PG_DIAG_SQLSTATE));
 	}
 }
 
@@ -156,9 +180,9 @@ static void on_drain(void *arg) { target_wake(arg); }
 
 /* ---- errors ---- */
 
-static void fail(struct target *t)
+void tx_fail(struct target *t, const struct err *why)
 {
-	struct err e = t->tx.error;
+	struct err e = *why;
 	enum policy policy = POLICY_STOP;
 	if (!strcmp(e.id, "target.constraint"))
 		policy = t->on_constraint_error;
@@ -166,6 +190,7 @@ static void fail(struct target *t)
 		policy = t->on_data_error;
 	if (policy == POLICY_RETRY)
 		e.retriable = true;
+	prefix(t, &e);
 	target_fail(t, &e);
 }
 
@@ -205,6 +230,26 @@ enum step tx_describe(struct target *t, struct target_table *tb)
 
 /* ---- begin and end ---- */
 
+/* A plan that was made while a table was small must not read all of it when it has grown. Between the transactions of changes indexes are built and foreign
+ * keys checked: there the planner is free. */
+static void set_planner(struct target *t, const char *to)
+{
+	const char *values[] = { to };
+	tx_sql(t, SENT_QUIET, NULL, "SELECT pg_catalog.set_config(name, $1, false) FROM (VALUES ('enable_hashjoin'), ('enable_mergejoin'), "
+		"('enable_seqscan')) AS v (name)", 1, values);
+}
+
+static void set_mark(const struct target *t, struct mark *m)
+{
+	const struct tx *x = &t->tx;
+	*m = (struct mark){ .item = t->cur, .at = t->at, .seq = t->seq, .ntruncates = t->ntruncates };
+	m->in_source = x->in_source;
+	m->commit_us = x->commit_us;
+	m->rows = x->rows;
+	m->bytes = x->bytes;
+	position_copy(&m->whole, &x->whole);
+}
+
 enum step tx_begin(struct target *t)
 {
 	static const struct pgconn_pipeline pipeline = { .on_result = on_result, .on_sync = on_sync, .on_drain = on_drain };
@@ -217,13 +262,91 @@ enum step tx_begin(struct target *t)
 		if (pgconn_pipeline_enter(t->conn, &p))
 			return STEP_WAIT;
 		t->in_pipeline = true;
+		t->tx.is_bound = true;
+		set_planner(t, "off");
 	}
 	t->tx.state = TX_OPEN;
 	t->tx.rows = t->tx.bytes = 0;
-	t->tx.has_ddl = false;
+	t->tx.has_savepoint = t->tx.wants_hold = t->tx.is_holding = t->tx.gave_back = false;
+	t->tx.held_bytes = 0;
 	t->tx.began_us = loop_now_us(t->loop);
+	set_mark(t, &t->tx.begin);
+	t->tx.hold = t->tx.begin;
 	tx_sql(t, SENT_QUIET, NULL, "BEGIN", 0, NULL);
+	/* Constraints that the source checked at its commits need not hold in between. */
+	if (!t->is_replica)
+		tx_sql(t, SENT_QUIET, NULL, "SET CONSTRAINTS ALL DEFERRED", 0, NULL);
 	return STEP_DONE;
+}
+
+/* ---- marks ---- */
+
+bool tx_should_hold(const struct target *t)
+{
+	const struct tx *x = &t->tx;
+	return x->state == TX_OPEN && t->careful.state == CAREFUL_NONE && (x->wants_hold || x->held_bytes >= HOLD_BYTES);
+}
+
+/* Everything that was read is known to be right: it will not be asked for again. */
+static void give_back(struct target *t)
+{
+	for (struct item *it = t->head; it && it != t->cur && it->is_read; it = it->next) {
+		if (!it->batch)
+			continue;
+		it->batch = NULL;
+		t->host.consumed(t->host.ctx, it->token);
+	}
+	t->tx.held_bytes = 0;
+	t->tx.gave_back = true;
+}
+
+enum step tx_hold(struct target *t)
+{
+	struct tx *x = &t->tx;
+	if (!x->is_holding)
+		net_flush_all(t);
+	x->is_holding = true;
+	if (tx_sync(t) == STEP_WAIT)
+		return STEP_WAIT;
+	/* An error is looked at before we are asked again. */
+	if (err_is_set(&x->error))
+		return STEP_DONE;
+	if (x->has_savepoint)
+		tx_sql(t, SENT_QUIET, NULL, "RELEASE SAVEPOINT dmsr_hold", 0, NULL);
+	tx_sql(t, SENT_QUIET, NULL, "SAVEPOINT dmsr_hold", 0, NULL);
+	failpoint("target_hold");
+	x->has_savepoint = true;
+	x->is_holding = x->wants_hold = false;
+	set_mark(t, &x->hold);
+	table_counts_settle(t, true);
+	if (x->held_bytes >= HOLD_BYTES)
+		give_back(t);
+	return STEP_DONE;
+}
+
+void tx_rewind(struct target *t, bool is_whole)
+{
+	struct tx *x = &t->tx;
+	const struct mark *m = is_whole ? &x->begin : &x->hold;
+	for (struct item *it = m->item; it && it != t->cur; it = it->next) {
+		it->is_read = false;
+		t->queued_bytes += it->bytes;
+		x->held_bytes -= it->bytes;
+	}
+	if (m->item) {
+		t->cur = m->item;
+		t->at = m->at;
+	}
+	t->seq = m->seq;
+	t->ntruncates = m->ntruncates;
+	x->in_source = m->in_source;
+	x->commit_us = m->commit_us;
+	x->rows = m->rows;
+	x->bytes = m->bytes;
+	x->is_holding = x->wants_hold = false;
+	position_copy(&x->whole, &m->whole);
+	x->state = is_whole ? TX_NONE : TX_OPEN;
+	table_counts_settle(t, false);
 }
 
 static bool has_news(const struct target *t) { return position_compare(&t->tx.whole, &t->saved) > 0; }
@@ -241,7 +364,10 @@ static void committed(struct target *t)
 {
 	position_copy(&t->saved, &t->tx.committing);
 	t->tx.state = TX_NONE;
+	t->tx.held_bytes = 0;
 	t->tx.ended_us = loop_now_us(t->loop);
+	table_counts_settle(t, true);
+	careful_committed(t);
 	t->stat.rows_applied += t->tx.rows;
 	t->stat.transactions++;
 	if (t->tx.commit_us)
@@ -251,10 +377,6 @@ static void committed(struct target *t)
 enum step tx_commit(struct target *t)
 {
 	struct tx *x = &t->tx;
-	if (err_is_set(&x->error)) {
-		fail(t);
-		return STEP_WAIT;
-	}
 	if (x->state == TX_NONE && !has_news(t))
 		return STEP_DONE;
 	if (x->state == TX_NONE && tx_begin(t) == STEP_WAIT)
@@ -263,6 +385,7 @@ enum step tx_commit(struct target *t)
 	case TX_NONE:
 		return STEP_DONE;
 	case TX_OPEN:
+		net_flush_all(t);
 		failpoint("target_before_position");
 		send_position(t);
 		x->state = TX_CHECKING;
@@ -270,6 +393,8 @@ enum step tx_commit(struct target *t)
 	case TX_CHECKING:
 		if (x->syncs)
 			return STEP_WAIT;
+		if (err_is_set(&x->error))
+			return STEP_DONE;
 		failpoint("target_before_commit");
 		tx_sql(t, SENT_COMMIT, NULL, "COMMIT", 0, NULL);
 		send_sync(t);
@@ -279,6 +404,8 @@ enum step tx_commit(struct target *t)
 	case TX_COMMITTING:
 		if (x->syncs)
 			return STEP_WAIT;
+		if (err_is_set(&x->error))
+			return STEP_DONE;
 		failpoint("target_committed");
 		committed(t);
 		return STEP_DONE;
@@ -286,16 +413,23 @@ enum step tx_commit(struct target *t)
 	return STEP_WAIT;
 }
 
-enum step tx_leave(struct target *t)
+enum step tx_out(struct target *t)
 {
-	if (tx_commit(t) == STEP_WAIT)
-		return STEP_WAIT;
-	if (!t->in_pipeline)
-		return STEP_DONE;
+	if (t->tx.is_bound)
+		set_planner(t, "on");
+	t->tx.is_bound = false;
 	if (tx_sync(t) == STEP_WAIT || pgconn_pipeline_leave(t->conn))
 		return STEP_WAIT;
 	t->in_pipeline = false;
 	return STEP_DONE;
+}
+
+/* An error, which is looked at first, may have sent us back. */
+enum step tx_leave(struct target *t)
+{
+	if (tx_commit(t) == STEP_WAIT || t->tx.state != TX_NONE)
+		return STEP_WAIT;
+	return t->in_pipeline ? tx_out(t) : STEP_DONE;
 }
 
 /* ---- when ---- */
@@ -316,11 +450,13 @@ bool tx_should_commit(struct target *t)
 	struct tx *x = &t->tx;
 	if (t->load.state != LOAD_NONE)
 		return false;
-	if (err_is_set(&x->error) || x->state == TX_CHECKING || x->state == TX_COMMITTING)
+	if (t->careful.state != CAREFUL_NONE)
+		return false;
+	if (x->state == TX_CHECKING || x->state == TX_COMMITTING)
 		return true;
 	if (x->in_source || (x->state == TX_NONE && !has_news(t)))
 		return false;
-	if (t->state == TARGET_STOPPING || x->rows >= t->commit_rows || x->bytes >= t->commit_bytes)
+	if (t->state == TARGET_STOPPING || x->rows >= t->commit_rows || x->bytes >= t->commit_bytes || x->held_bytes >= HOLD_BYTES)
 		return true;
 	if (x->state == TX_OPEN && t->is_flushing && !t->cur)
 		return true;
