@@ -18,6 +18,7 @@
 #include "base/loop.h"
 #include "base/mem.h"
 #include "base/settings.h"
+#include "base/worker.h"
 #include "model/batch.h"
 #include "model/match.h"
 
