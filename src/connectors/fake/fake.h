@@ -21,5 +21,23 @@ void fake_add_rows(struct batch *b, struct relation *rel, int64_t first_id, uint
 int64_t fake_row_id(const struct change *ch);                   /* column id */
 /* Runs the loop until `until` is true or the time is over: false then. until NULL: for that time. */
 bool fake_run(struct loop *l, bool (*until)(void *arg), void *arg, unsigned limit_ms);
+void fake_settle(struct loop *l);       /* runs it until nothing moves but timers that are not due */
+
+/* ---- a disk ---- */
+/* A log that lasts (struct dmsr_log) and a place for positions, both written in one order, as the state store does it. What was not written yet when it is
+ * closed is lost, as by a power cut. */
+struct fake_disk;
+struct fake_disk *fake_disk_new(void);
+void fake_disk_free(struct fake_disk *d);
+const struct dmsr_log *fake_disk_open(struct fake_disk *d, struct loop *l);     /* the log as it is; valid until the close */
+void fake_disk_close(struct fake_disk *d);                      /* no callback comes any more */
+void fake_disk_hold(struct fake_disk *d, bool hold);            /* nothing is done while it is held */
+void fake_disk_slow(struct fake_disk *d, unsigned max_ops);     /* in each turn 0 to max_ops operations are done, by chance; 0: all */
+void fake_disk_fail(struct fake_disk *d, unsigned after);       /* after so many more an append fails, and all later ones; UINT_MAX: none */
+void fake_disk_damage(struct fake_disk *d, uint64_t seq);       /* changes a byte of the entry */
+/* *where becomes p when it is durable; then done (may be NULL). */
+void fake_disk_put(struct fake_disk *d, struct position *where, const struct position *p, void (*done)(void *arg), void *arg);
+struct fake_disk_stat { uint64_t appends, reads, entries, bytes, first, last; };
+void fake_disk_stat(const struct fake_disk *d, struct fake_disk_stat *out);
 
 #endif

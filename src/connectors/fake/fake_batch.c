@@ -102,3 +102,25 @@ bool fake_run(struct loop *l, bool (*until)(void *arg), void *arg, unsigned limi
 	loop_timer_free(r.limit);
 	return until ? r.is_true || until(arg) : true;
 }
+
+struct quiet {
+	struct loop *loop;
+	uint64_t slices;
+};
+
+/* Since the last look nothing ran but that look itself. */
+static bool is_quiet(void *arg)
+{
+	struct quiet *q = arg;
+	struct loop_slices now;
+	loop_slices(q->loop, &now);
+	bool is = now.n == q->slices + 1;
+	q->slices = now.n;
+	return is;
+}
+
+void fake_settle(struct loop *l)
+{
+	struct quiet q = { .loop = l };
+	fake_run(l, is_quiet, &q, 5000);
+}

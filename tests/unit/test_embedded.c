@@ -1,0 +1,615 @@
+/* test_embedded: each rule of streamers/embedded/embedded.h by itself. test_embedded_random puts them all together. */
+#include "embedded_kit.h"
+
+enum { KB = 1024, MB = 1024 * 1024 };
+
+static void ids_are(const struct taker *t, int64_t first, int64_t last)
+{
+	assert_int_equal(t->nids, last - first + 1);
+	for (size_t i = 0; i < t->nids; i++)
+		assert_int_equal(t->ids[i], first + (int64_t)i);
+}
+
+static void memory_is_delivered_when_all_have_committed(void **state)
+{
+	struct stage *st = stage_new(2, MB, MB);
+	(void)state;
+	struct batch *early = stage_txn(st, 1, 1, 10);
+	assert_int_equal(stage_produce(st, early), DMSR_AGAIN);
+	batch_free(early);
+	stage_turn(st);
+	assert_true(st->is_ready);
+	assert_int_equal(st->resumed, 1);
+	st->lsn = 0;
+	for (int i = 1; i <= 3; i++)
+		assert_int_equal(stage_produce(st, stage_txn(st, i, 1, 10)), DMSR_OK);
+	stage_turn(st);
+	ids_are(&st->takers[0], 1, 3);
+	ids_are(&st->takers[1], 1, 3);
+	assert_int_equal(st->takers[0].drained, 1);
+	taker_commit(&st->takers[0], 3);
+	stage_turn(st);
+	assert_int_equal(st->ndelivered, 0);
+	taker_commit(&st->takers[1], 2);
+	stage_turn(st);
+	assert_int_equal(st->ndelivered, 2);
+	taker_commit(&st->takers[1], 3);
+	stage_turn(st);
+	assert_int_equal(st->ndelivered, 3);
+	assert_int_equal(stage_stat(st).batches, 0);
+	assert_int_equal(stage_stat(st).memory_bytes, 0);
+	assert_int_equal(stage_entries(st), 0);
+	stage_end(st);
+}
+
+/* Fills the memory, and more, from row `first` on; what was taken at last. */
+static int64_t fill(struct stage *st, int64_t first, int64_t last)
+{
+	struct batch *b = NULL;
+	for (int64_t id = first; id <= last; id++) {
+		if (!b)
+			b = stage_txn(st, id, 1, 20 * KB);
+		for (int tries = 0; tries < 10 && stage_produce(st, b) != DMSR_OK; tries++)
+			stage_turn(st);
+		if (st->produced != (uint64_t)id) {
+			st->lsn -= FAKE_LSN_STEP;
+			batch_free(b);
+			return id - 1;
+		}
+		b = NULL;
+	}
+	return last;
+}
+
+static void a_slow_target_does_not_hold_the_source(void **state)
+{
+	struct stage *st = stage_new(2, 256 * KB, 100 * MB);
+	struct taker *slow = &st->takers[0], *fast = &st->takers[1];
+	(void)state;
+	slow->refuses = true;
+	stage_turn(st);
+	for (int64_t id = 1; id <= 200; id++) {
+		assert_int_equal(fill(st, id, id), id);
+		stage_turn(st);
+		taker_commit(fast, fast->last);
+		assert_true(stage_stat(st).memory_bytes <= 300 * KB);
+	}
+	stage_turn(st);
+	ids_are(fast, 1, 200);
+	assert_int_equal(slow->nids, 0);
+	assert_true(st->ndelivered >= 190); /* rule 3: durable, though one has seen nothing */
+	assert_int_equal(stage_entries(st), stage_stat(st).batches - (200 - st->ndelivered));
+	assert_true(stage_stat(st).log_bytes >= 190 * 20 * KB);
+	/* Now it comes, and gets all, in order, from the log. */
+	taker_resume(slow);
+	for (int i = 0; i < 400 && slow->nids < 200; i++) {
+		stage_turn(st);
+		taker_consumed(slow, slow->last);
+		if (i % 3 == 0)
+			taker_commit(slow, slow->last);
+		assert_true(stage_stat(st).memory_bytes <= 300 * KB);
+	}
+	taker_commit(slow, slow->last);
+	stage_turn(st);
+	ids_are(slow, 1, 200);
+	assert_int_equal(st->ndelivered, 200);
+	assert_int_equal(stage_entries(st), 0);
+	assert_int_equal(stage_stat(st).log_bytes, 0);
+	/* And memory alone serves again. */
+	assert_int_equal(fill(st, 201, 202), 202);
+	stage_turn(st);
+	assert_int_equal(stage_entries(st), 0);
+	assert_int_equal(st->ndelivered, 200);
+	stage_end(st);
+}
+
+static void nothing_is_delivered_before_it_is_durable(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	(void)state;
+	st->takers[0].refuses = true;
+	stage_turn(st);
+	fake_disk_hold(st->disk, true);
+	int64_t n = fill(st, 1, 100);
+	assert_in_range(n, 5, 20);
+	assert_int_equal(st->ndelivered, 0);
+	assert_true(stage_stat(st).memory_bytes >= 256 * KB);
+	fake_disk_hold(st->disk, false);
+	stage_turn(st);
+	assert_true(st->ndelivered > 0);
+	assert_int_equal(fill(st, n + 1, 100), 100);
+	stage_end(st);
+}
+
+static void a_full_log_makes_the_source_wait(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 1 * MB);
+	struct taker *t = &st->takers[0];
+	(void)state;
+	t->refuses = true;
+	stage_turn(st);
+	int64_t n = fill(st, 1, 200);
+	assert_in_range(n, 50, 80);
+	assert_in_range(stage_stat(st).log_bytes, MB, MB + 30 * KB);
+	unsigned resumed = st->resumed;
+	taker_resume(t);
+	for (int i = 0; i < 200 && t->nids < (size_t)n; i++) {
+		stage_turn(st);
+		taker_commit(t, t->last);
+	}
+	stage_turn(st);
+	assert_true(st->resumed > resumed);
+	ids_are(t, 1, n);
+	assert_int_equal(stage_entries(st), 0);
+	assert_int_equal(fill(st, n + 1, n + 3), n + 3);
+	stage_end(st);
+}
+
+static void without_a_log_memory_is_all(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 0);
+	(void)state;
+	st->takers[0].refuses = true;
+	stage_turn(st);
+	int64_t n = fill(st, 1, 100);
+	assert_in_range(n, 5, 20);
+	assert_int_equal(stage_entries(st), 0);
+	taker_resume(&st->takers[0]);
+	stage_turn(st);
+	taker_commit(&st->takers[0], (uint64_t)n);
+	stage_turn(st);
+	assert_int_equal(st->ndelivered, n);
+	assert_int_equal(fill(st, n + 1, n + 2), n + 2);
+	stage_end(st);
+}
+
+/* A transaction of `n` parts; the taker consumes or not, and commits at its end only. */
+static void big_transaction(struct stage *st, int64_t n, bool consumes, bool limited)
+{
+	struct taker *t = &st->takers[0];
+	stage_turn(st);
+	for (int64_t id = 1; id <= n; id++) {
+		struct batch *b = stage_part(st, (uint64_t)id, id, 20 * KB);
+		for (int tries = 0; stage_produce(st, b) != DMSR_OK; tries++) {
+			assert_true(tries < 10);
+			stage_turn(st);
+		}
+		stage_turn(st);
+		if (consumes)
+			taker_consumed(t, t->last);
+		if (limited)
+			assert_true(stage_stat(st).memory_bytes <= 300 * KB);
+	}
+	assert_int_equal(stage_produce(st, stage_commit_word(st)), DMSR_OK);
+	stage_turn(st);
+	ids_are(t, 1, n);
+	assert_int_equal(t->last, n + 1);
+	taker_commit(t, t->last);
+	stage_turn(st);
+	assert_int_equal(st->ndelivered, n + 1);
+	assert_int_equal(stage_stat(st).memory_bytes, 0);
+	assert_int_equal(stage_entries(st), 0);
+}
+
+static void a_transaction_bigger_than_memory_goes_through(void **state)
+{
+	static const int64_t disks[] = { 0, 1 * MB, 100 * MB };
+	(void)state;
+	for (int i = 0; i < 6; i++) {
+		struct stage *st = stage_new(1, 256 * KB, disks[i / 2]);
+		bool consumes = i % 2;
+		big_transaction(st, 100, consumes, consumes);
+		stage_end(st);
+	}
+}
+
+static struct batch *load_batch(struct stage *st, int word, unsigned rows)
+{
+	struct batch *b = batch_new();
+	b->is_load = true;
+	batch_txn(b, &(struct txn){ .lsn = 5 });
+	if (word)
+		batch_append(b, (enum change_op)word, word == OP_LOAD_DONE ? NULL : st->rel);
+	if (rows)
+		fake_add_rows(b, st->rel, 1, rows);
+	return b;
+}
+
+static void produce(struct stage *st, struct batch *b)
+{
+	for (int tries = 0; stage_produce(st, b) != DMSR_OK; tries++) {
+		assert_true(tries < 10);
+		stage_turn(st);
+	}
+}
+
+static void a_load_stays_out_of_the_log(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	struct taker *t = &st->takers[0];
+	(void)state;
+	stage_turn(st);
+	produce(st, load_batch(st, OP_LOAD_BEGIN, 0));
+	for (int i = 0; i < 100; i++) {
+		produce(st, load_batch(st, 0, 2000));
+		stage_turn(st);
+		taker_consumed(t, t->last);
+		assert_true(stage_stat(st).memory_bytes <= 300 * KB);
+	}
+	produce(st, load_batch(st, OP_LOAD_END, 0));
+	stage_turn(st);
+	assert_int_equal(t->rows_loaded, 200000);
+	assert_int_equal(st->ndelivered, 0);
+	assert_int_equal(stage_entries(st), 0);
+	/* The table is not committed; the target stalls: what comes behind cannot be logged, for the load is not delivered. */
+	t->refuses = true;
+	int64_t n = fill(st, 103, 200);
+	assert_in_range(n, 107, 120);
+	assert_int_equal(stage_entries(st), 0);
+	taker_commit(t, t->last);
+	stage_turn(st);
+	assert_int_equal(st->ndelivered, 102 + stage_entries(st));
+	assert_true(stage_entries(st) > 0);
+	stage_end(st);
+}
+
+/* Everybody takes and commits what there is. */
+static void take_all(struct stage *st)
+{
+	for (bool any = true; any;) {
+		any = false;
+		stage_turn(st);
+		for (unsigned i = 0; i < st->ntakers; i++) {
+			struct taker *t = &st->takers[i];
+			any |= t->committed != t->last;
+			if (t->last)
+				taker_commit(t, t->last);
+		}
+	}
+}
+
+static void a_target_that_builds_indexes_does_not_hold_the_source(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	struct taker *t = &st->takers[0];
+	(void)state;
+	stage_turn(st);
+	produce(st, load_batch(st, OP_LOAD_DONE, 0));
+	stage_turn(st);
+	assert_int_equal(t->words, 1);
+	t->refuses = true;
+	assert_int_equal(fill(st, 2, 100), 100);
+	stage_turn(st);
+	assert_true(st->delivered[1]);
+	assert_int_equal(st->ndelivered, 100);
+	/* Killed: the words come again, and then the rest. */
+	stage_kill(st);
+	t->refuses = false;
+	t->nids = 0;
+	stage_open(st, 1, 256 * KB, 100 * MB);
+	take_all(st);
+	assert_int_equal(t->words, 2);
+	ids_are(t, 2, 100);
+	stage_end(st);
+}
+
+/* Rows 1..100 are in the log, and nowhere else. */
+static int64_t logged(struct stage *st)
+{
+	st->takers[0].refuses = true;
+	stage_turn(st);
+	assert_int_equal(fill(st, 1, 100), 100);
+	stage_turn(st);
+	int64_t n = (int64_t)st->ndelivered;
+	assert_int_equal(n, 100);
+	stage_kill(st);
+	st->takers[0].refuses = false;
+	st->lsn = 0;
+	return n;
+}
+
+static void a_restart_takes_up_the_log(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	struct taker *t = &st->takers[0];
+	(void)state;
+	int64_t n = logged(st);
+	stage_open(st, 1, 256 * KB, 100 * MB);
+	stage_turn(st);
+	assert_true(st->is_ready);
+	take_all(st);
+	ids_are(t, 1, n);
+	assert_int_equal(stage_entries(st), 0);
+	assert_int_equal(stage_stat(st).log_bytes, 0);
+	/* The source had heard of rows up to 50: it sends the rest again, in batches of another cut. */
+	st->lsn = 50 * FAKE_LSN_STEP;
+	for (int64_t id = 51; id <= n; id++)
+		produce(st, stage_txn(st, id, 1, 10));
+	stage_turn(st);
+	assert_int_equal(st->ndelivered, n - 50);
+	ids_are(t, 1, n);
+	produce(st, stage_txn(st, n + 1, 1, 10));
+	stage_turn(st);
+	ids_are(t, 1, n + 1);
+	assert_int_equal(st->ndelivered, n - 50);
+	stage_end(st);
+}
+
+static void a_batch_known_in_part_is_cut(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	struct taker *t = &st->takers[0];
+	(void)state;
+	int64_t n = logged(st);
+	stage_open(st, 1, 256 * KB, 100 * MB);
+	stage_turn(st);
+	take_all(st);
+	/* One batch with the last three logged transactions and two new ones. */
+	struct batch *b = batch_new();
+	for (int64_t id = n - 2; id <= n + 2; id++) {
+		st->lsn = (uint64_t)id * FAKE_LSN_STEP;
+		batch_txn(b, &(struct txn){ .lsn = st->lsn });
+		batch_append(b, OP_BEGIN, NULL);
+		fake_add_row(b, OP_CREATE, st->rel, 1, id, 10);
+		batch_append(b, OP_COMMIT, NULL)->event = POSITION_WHOLE;
+	}
+	b->end = fake_position(st->lsn, POSITION_WHOLE);
+	produce(st, b);
+	stage_turn(st);
+	ids_are(t, 1, n + 2);
+	assert_int_equal(t->newest->nchanges, 6);
+	assert_int_equal(t->newest->nrows, 2);
+	assert_int_equal(t->newest->last->op, OP_COMMIT); /* lent still */
+	stage_end(st);
+}
+
+static void each_target_goes_on_where_it_was(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	(void)state;
+	int64_t n = logged(st);
+	static const int64_t has[] = { 0, 40, 90 };
+	for (int i = 0; i < 3; i++)
+		if (has[i])
+			st->takers[i].from = fake_position((uint64_t)has[i] * FAKE_LSN_STEP, POSITION_WHOLE);
+	stage_open(st, 3, 256 * KB, 100 * MB);
+	take_all(st);
+	for (int i = 0; i < 3; i++)
+		ids_are(&st->takers[i], has[i] + 1, n);
+	assert_int_equal(stage_entries(st), 0);
+	/* Rows 80 .. n again: none of them is for anybody. */
+	st->lsn = 79 * FAKE_LSN_STEP;
+	for (int64_t id = 80; id <= n + 1; id++)
+		produce(st, stage_txn(st, id, 1, 10));
+	stage_turn(st);
+	for (int i = 0; i < 3; i++)
+		ids_are(&st->takers[i], has[i] + 1, n + 1);
+	stage_end(st);
+}
+
+/* Nothing in the log, but a target that is ahead of what the source was told: a transaction of five of which it has three. */
+static void a_target_ahead_of_the_source_gets_the_rest(void **state)
+{
+	struct stage *st = calloc(1, sizeof *st);
+	struct taker *ahead = &st->takers[0], *behind = &st->takers[1];
+	(void)state;
+	ahead->from = fake_position(2 * FAKE_LSN_STEP, 3);
+	stage_open(st, 2, MB, MB);
+	stage_turn(st);
+	produce(st, stage_txn(st, 1, 2, 10));
+	struct batch *b = stage_txn(st, 3, 5, 10);
+	produce(st, b);
+	stage_turn(st);
+	ids_are(behind, 1, 7);
+	assert_ptr_equal(behind->newest, b);
+	ids_are(ahead, 6, 7);
+	assert_ptr_not_equal(ahead->newest, b);
+	assert_int_equal(ahead->newest->first->op, OP_CREATE);
+	assert_int_equal(ahead->newest->last->op, OP_COMMIT);
+	assert_int_equal(b->nrows, 5);
+	taker_commit(ahead, ahead->last);
+	taker_commit(behind, behind->last);
+	stage_turn(st);
+	assert_int_equal(st->ndelivered, 2);
+	assert_int_equal(stage_stat(st).memory_bytes, 0);
+	stage_end(st);
+}
+
+static void a_failed_append_is_the_end(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	(void)state;
+	st->takers[0].refuses = true;
+	fake_disk_fail(st->disk, 5);
+	stage_turn(st);
+	assert_in_range(fill(st, 1, 100), 5, 40);
+	assert_true(st->has_failed);
+	assert_string_equal(st->error.id, "state.full");
+	assert_true(st->ndelivered <= 5);
+	stage_end(st);
+}
+
+static void a_damaged_log_is_the_end(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	struct taker *t = &st->takers[0];
+	(void)state;
+	logged(st);
+	fake_disk_damage(st->disk, 30);
+	stage_open(st, 1, 256 * KB, 100 * MB);
+	for (int i = 0; i < 100 && !st->has_failed; i++) {
+		stage_turn(st);
+		taker_commit(t, t->last);
+	}
+	assert_true(st->has_failed);
+	assert_string_equal(st->error.id, "streamer.log-damaged");
+	assert_false(st->error.retriable);
+	ids_are(t, 1, 29);
+	stage_end(st);
+}
+
+/* What is being written is committed before it is durable; then memory fills again. */
+static void a_commit_may_overtake_an_append(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	struct taker *t = &st->takers[0];
+	(void)state;
+	stage_turn(st);
+	fake_disk_hold(st->disk, true);
+	int64_t n = fill(st, 1, 100);
+	stage_turn(st);
+	taker_commit(t, t->last);
+	stage_turn(st);
+	assert_int_equal(st->ndelivered, n);
+	assert_int_equal(stage_stat(st).log_bytes, 0);
+	t->refuses = true;
+	int64_t m = fill(st, n + 1, 100);
+	fake_disk_hold(st->disk, false);
+	stage_turn(st);
+	assert_true(stage_entries(st) > 0);
+	assert_int_equal(st->ndelivered, n + (int64_t)stage_entries(st));
+	taker_resume(t);
+	take_all(st);
+	ids_are(t, 1, m);
+	assert_int_equal(stage_entries(st), 0);
+	stage_end(st);
+}
+
+/* The end of the load may stand in a batch of the stream. A target that has all of its changes may still lack that word. */
+static void a_word_is_given_again(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	struct taker *t = &st->takers[0];
+	(void)state;
+	stage_turn(st);
+	t->refuses = true;
+	struct batch *b = stage_txn(st, 1, 1, 10);
+	batch_append(b, OP_LOAD_DONE, NULL);
+	produce(st, b);
+	assert_int_equal(fill(st, 2, 100), 100);
+	stage_turn(st);
+	assert_int_equal(st->ndelivered, 100);
+	stage_kill(st);
+	t->refuses = false;
+	t->from = fake_position(FAKE_LSN_STEP, POSITION_WHOLE);
+	stage_open(st, 1, 256 * KB, 100 * MB);
+	take_all(st);
+	assert_int_equal(t->words, 1);
+	ids_are(t, 2, 100);
+	/* Also when the source sends it again, with changes that nobody needs. */
+	st->lsn = 49 * FAKE_LSN_STEP;
+	b = stage_txn(st, 50, 1, 10);
+	batch_append(b, OP_LOAD_DONE, NULL);
+	produce(st, b);
+	stage_turn(st);
+	assert_int_equal(t->newest->end.lsn, 100 * FAKE_LSN_STEP);
+	take_all(st);
+	assert_int_equal(t->words, 2);
+	ids_are(t, 2, 100);
+	assert_int_equal(st->ndelivered, 1);
+	stage_end(st);
+}
+
+static void another_server_is_refused(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	struct batch *b;
+	(void)state;
+	logged(st);
+	stage_open(st, 1, 256 * KB, 100 * MB);
+	stage_turn(st);
+	b = stage_txn(st, 1, 1, 10);
+	b->end.server++;
+	assert_int_equal(stage_produce(st, b), DMSR_AGAIN);
+	stage_turn(st);
+	assert_true(st->has_failed);
+	assert_string_equal(st->error.id, "server.changed");
+	batch_free(b);
+	stage_kill(st);
+	/* and so is a target that stands there */
+	st->takers[0].from = fake_position(10, POSITION_WHOLE);
+	st->takers[0].from.server++;
+	stage_open(st, 1, 256 * KB, 100 * MB);
+	stage_turn(st);
+	assert_true(st->has_failed && !st->is_ready);
+	assert_string_equal(st->error.id, "server.changed");
+	stage_end(st);
+}
+
+static void a_stop_waits_for_what_is_being_written(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	(void)state;
+	st->takers[0].refuses = true;
+	stage_turn(st);
+	fake_disk_hold(st->disk, true);
+	int64_t n = fill(st, 1, 100);
+	streamer()->stop(st->streamer);
+	stage_turn(st);
+	assert_false(st->is_stopped);
+	struct batch *b = stage_txn(st, n + 1, 1, 1);
+	assert_int_equal(stage_produce(st, b), DMSR_AGAIN);
+	batch_free(b);
+	fake_disk_hold(st->disk, false);
+	stage_turn(st);
+	assert_true(st->is_stopped && !st->has_failed);
+	assert_int_equal(st->ndelivered, stage_entries(st));
+	assert_true(st->ndelivered > 0);
+	stage_end(st);
+}
+
+static void an_idle_one_stops_at_once(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	(void)state;
+	streamer()->stop(st->streamer);
+	stage_turn(st);
+	assert_true(st->is_stopped && !st->is_ready);
+	stage_end(st);
+}
+
+/* 8 MiB of one row: it is bigger than the memory, and goes through memory and log like another. */
+static void a_batch_bigger_than_memory(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	struct taker *t = &st->takers[0];
+	(void)state;
+	t->refuses = true;
+	stage_turn(st);
+	for (int64_t id = 1; id <= 3; id++) {
+		produce(st, stage_txn(st, id, 1, 8 * MB));
+		stage_turn(st);
+	}
+	stage_turn(st);
+	assert_int_equal(st->ndelivered, 3);
+	taker_resume(t);
+	for (int i = 0; i < 20 && t->nids < 3; i++) {
+		stage_turn(st);
+		assert_true(stage_stat(st).memory_bytes <= 17 * MB);
+		taker_commit(t, t->last);
+	}
+	ids_are(t, 1, 3);
+	stage_end(st);
+}
+
+RUN_TESTS(
+	cmocka_unit_test(memory_is_delivered_when_all_have_committed),
+	cmocka_unit_test(a_slow_target_does_not_hold_the_source),
+	cmocka_unit_test(nothing_is_delivered_before_it_is_durable),
+	cmocka_unit_test(a_full_log_makes_the_source_wait),
+	cmocka_unit_test(without_a_log_memory_is_all),
+	cmocka_unit_test(a_transaction_bigger_than_memory_goes_through),
+	cmocka_unit_test(a_load_stays_out_of_the_log),
+	cmocka_unit_test(a_target_that_builds_indexes_does_not_hold_the_source),
+	cmocka_unit_test(a_restart_takes_up_the_log),
+	cmocka_unit_test(a_batch_known_in_part_is_cut),
+	cmocka_unit_test(each_target_goes_on_where_it_was),
+	cmocka_unit_test(a_target_ahead_of_the_source_gets_the_rest),
+	cmocka_unit_test(a_failed_append_is_the_end),
+	cmocka_unit_test(a_damaged_log_is_the_end),
+	cmocka_unit_test(a_commit_may_overtake_an_append),
+	cmocka_unit_test(a_word_is_given_again),
+	cmocka_unit_test(another_server_is_refused),
+	cmocka_unit_test(a_stop_waits_for_what_is_being_written),
+	cmocka_unit_test(an_idle_one_stops_at_once),
+	cmocka_unit_test(a_batch_bigger_than_memory))
