@@ -1,23 +1,336 @@
-/* dmsrd: options. */
-#include "config.h"
+/* main: options, configuration, ordered set-up, loop, tear-down. What the daemon does is in engine/ and http/.
+ *
+ *   0 ended as it was asked to    1 went wrong while running    2 usage or configuration    3 environment: port taken, state directory locked */
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/sanitizer.h"
+#include "engine/config.h"
+#include "engine/engine.h"
+#include "engine/notify.h"
+#include "http/http.h"
+#include <config.h> /* configure's */
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { EXIT_OK = 0, EXIT_RUN_TIME = 1, EXIT_CONFIG = 2, EXIT_ENVIRONMENT = 3 };
+enum { STATUS_MS = 5000, DRAIN_GRACE_MS = 1000 };
+enum action { DO_SERVE, DO_CHECK, DO_PRINT, DO_SCHEMA, DO_VERSION, DO_HELP };
+
+extern char **environ;
+
+static const char usage[] =
+	"usage: dmsrd [-c FILE] [-o KEY.PATH=VALUE]... [ACTION]\n"
+	"\n"
+	"  -c, --config FILE       the configuration, instead of " DMSR_SYSCONF_DIR "/dmsrd.json\n"
+	"  -o KEY.PATH=VALUE       one option of the configuration, over all else; may be repeated\n"
+	"\n"
+	"without an action it serves; actions:\n"
+	"  -t, --check-config      say whether the configuration is good, and what is wrong with it\n"
+	"      --print-config      every value, without secrets, and where it comes from\n"
+	"      --dump-schema       JSON Schema of the configuration\n"
+	"  -V, --version\n"
+	"  -h, --help              this; more in dmsrd(8) and dmsrd.json(5)\n";
+
+struct daemon {
+	struct config_source source;
+	struct config *config;
+	struct loop *loop;
+	struct notify *notify;
+	struct engine *engine;
+	struct http *http;
+	struct loop_signal *signals[3]; /* SIGTERM SIGINT SIGHUP */
+	struct loop_timer *status, *limit;
+};
+
+/* ---- configuration ---- */
+
+/* To stderr while nobody has asked for a log, to the log afterwards. */
+static void show_problems(const problems *p, bool to_log)
+{
+	size_t i;
+	const json_t *one;
+	json_array_foreach(p, i, one)
+	{
+		const char *detail = json_string_value(json_object_get(one, "detail"));
+		if (to_log)
+			log_error("config", NULL, "%s", detail);
+		else
+			fprintf(stderr, "dmsrd: %s\n", detail);
+	}
+}
+
+static struct config *load_config(const struct config_source *source, bool to_log)
+{
+	problems *p = json_array();
+	struct config *c = config_load(source, p, NULL);
+	show_problems(p, to_log);
+	json_decref(p);
+	return c;
+}
+
+/* What old set and the new one does not mention goes back to the default. */
+static void apply_log(const struct config *c, const struct config *old)
+{
+	const char *room;
+	json_t *level;
+	json_object_foreach((json_t *)(uintptr_t)(old ? config_json(old, "log.levels") : NULL), room, level)
+	{
+		log_unset_level(room);
+	}
+	log_set_format(!strcmp(config_str(c, "log.format"), "json") ? LOG_FORMAT_JSON : LOG_FORMAT_LOGFMT);
+	log_set_level(NULL, (enum log_level)log_level_parse(config_str(c, "log.level")));
+	json_object_foreach((json_t *)(uintptr_t)config_json(c, "log.levels"), room, level)
+	{
+		if (log_set_level(room, (enum log_level)log_level_parse(json_string_value(level))) < 0)
+			log_warn("config", NULL, "log.levels: more rooms than can have a level of their own: %s is left out", room);
+	}
+}
+
+static int print_json(json_t *v)
+{
+	int bad = json_dumpf(v, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY) || fputc('\n', stdout) == EOF || fflush(stdout) == EOF;
+	json_decref(v);
+	return bad ? EXIT_RUN_TIME : EXIT_OK;
+}
+
+/* ---- while it runs ---- */
+
+struct tally {
+	unsigned all, running, failed, retrying;
+};
+
+static void count_job(void *arg, const struct engine_job_metrics *m)
+{
+	struct tally *t = arg;
+	t->all++;
+	t->running += !strcmp(m->state, "running") || !strcmp(m->state, "loading");
+	t->failed += !strcmp(m->state, "failed");
+	t->retrying += !strcmp(m->state, "retrying");
+}
+
+static void on_status(void *arg)
+{
+	struct daemon *d = arg;
+	struct tally t = { 0 };
+	engine_each_job(d->engine, count_job, &t);
+	notify_status(d->notify, "%s%u jobs: %u running, %u retrying, %u failed",
+		engine_is_draining(d->engine) ? "stopping; " : "", t.all, t.running, t.retrying, t.failed);
+	loop_timer_start(d->status, STATUS_MS);
+}
+
+static void reload(struct daemon *d)
+{
+	struct err e = { 0 };
+	struct config *now = load_config(&d->source, true);
+	if (!now || http_reload(d->http, now, &e)) {
+		if (now)
+			log_error("config", NULL, "%s: %s%s%s", e.id, e.message, *e.hint ? "; " : "", e.hint);
+		log_error("config", NULL, "not reloaded: all stays as it was");
+		config_free(now);
+		return;
+	}
+	const char *path = config_needs_restart(d->config, now);
+	if (path)
+		log_warn("config", NULL, "%s has changed: that takes effect at the next start", path);
+	apply_log(now, d->config);
+	engine_reload(d->engine, now);
+	config_free(d->config);
+	d->config = now;
+	log_info("config", NULL, "reloaded");
+}
+
+static void on_hangup(void *arg, int signo)
+{
+	struct daemon *d = arg;
+	(void)signo;
+	if (engine_is_draining(d->engine))
+		return;
+	notify_reloading(d->notify);
+	reload(d);
+	notify_ready(d->notify);
+}
+
+static void on_drained(void *arg)
+{
+	struct daemon *d = arg;
+	log_info("main", NULL, "drained");
+	loop_stop(d->loop);
+}
+
+static void on_limit(void *arg)
+{
+	struct daemon *d = arg;
+	log_warn("main", NULL, "not drained within drain_timeout: ending all the same; what is missing is read again at the next start");
+	loop_stop(d->loop);
+}
+
+/* Not by the loop: it may be what hangs. */
+static _Noreturn void on_second(int signo)
+{
+	static const char line[] = "dmsrd: a second signal: ending at once\n";
+	ssize_t n = write(STDERR_FILENO, line, sizeof line - 1);
+	(void)n;
+	_exit(128 + signo);
+}
+
+static void on_terminate(void *arg, int signo)
+{
+	struct daemon *d = arg;
+	if (engine_is_draining(d->engine))
+		on_second(signo); /* it was on its way when the first was dealt with */
+	log_info("main", NULL, "%s: draining; a second signal ends at once", signo == SIGTERM ? "SIGTERM" : "SIGINT");
+	sigaction(SIGTERM, &(struct sigaction){ .sa_handler = on_second }, NULL);
+	sigaction(SIGINT, &(struct sigaction){ .sa_handler = on_second }, NULL);
+	notify_stopping(d->notify);
+	loop_timer_start(d->limit, (uint64_t)config_int(d->config, "drain_timeout") + DRAIN_GRACE_MS);
+	engine_drain(d->engine, on_drained, d);
+	on_status(d);
+}
+
+/* ---- set-up ---- */
+
+/* A core and a debugger see passwords. Tests that kill us and sanitizers need both. */
+static void shut_in(void)
+{
+#if !defined DMSR_ASAN && !defined DMSR_TSAN
+	if (!failpoint_armed) {
+		setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+		prctl(PR_SET_DUMPABLE, 0);
+	}
+#endif
+	struct rlimit files;
+	umask(0077);
+	signal(SIGPIPE, SIG_IGN);
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+static int exit_code(const struct err *e)
+{
+	switch ((enum dmsr_error)e->code) {
+	case DMSR_EINVAL:
+		return EXIT_CONFIG;
+	case DMSR_ESTATE:
+	case DMSR_EIO:
+	case DMSR_EAUTH:
+	case DMSR_EFULL:
+	case DMSR_EEXIST:
+	case DMSR_ENOTFOUND:
+		return EXIT_ENVIRONMENT;
+	case DMSR_EPROTO:
+	case DMSR_EDATA:
+	case DMSR_EFATAL:
+		return EXIT_RUN_TIME;
+	}
+	return EXIT_RUN_TIME;
+}
+
+static int open_all(struct daemon *d, struct err *e)
+{
+	d->loop = loop_new();
+	d->notify = notify_new(d->loop);
+	d->status = loop_timer_new(d->loop, "main", on_status, d);
+	d->limit = loop_timer_new(d->loop, "main", on_limit, d);
+	d->signals[0] = loop_signal_new(d->loop, SIGTERM, on_terminate, d);
+	d->signals[1] = loop_signal_new(d->loop, SIGINT, on_terminate, d);
+	d->signals[2] = loop_signal_new(d->loop, SIGHUP, on_hangup, d);
+	int rc = engine_open(d->loop, d->config, &d->engine, e);
+	return rc ? rc : http_open(d->loop, d->config, d->engine, &d->http, e);
+}
+
+static void close_all(struct daemon *d)
+{
+	http_close(d->http);
+	engine_close(d->engine);
+	for (int i = 0; i < 3; i++)
+		loop_signal_free(d->signals[i]);
+	loop_timer_free(d->status);
+	loop_timer_free(d->limit);
+	notify_free(d->notify);
+	loop_free(d->loop);
+}
+
+static int serve(struct daemon *d)
+{
+	struct err e = { 0 };
+	int rc = EXIT_OK;
+	apply_log(d->config, NULL);
+	shut_in();
+	log_info("main", NULL, "dmsrd " PACKAGE_VERSION ", pid %ld, state in %s", (long)getpid(), config_str(d->config, "state_dir"));
+	if (open_all(d, &e)) {
+		log_error("main", NULL, "%s: %s%s%s", e.id, e.message, *e.hint ? "; " : "", e.hint);
+		rc = exit_code(&e);
+	} else {
+		on_status(d);
+		notify_ready(d->notify);
+		log_info("main", NULL, "ready");
+		loop_run(d->loop);
+	}
+	close_all(d);
+	log_info("main", NULL, "end");
+	return rc;
+}
+
+/* ---- options ---- */
+
+static int act(struct daemon *d, enum action action)
+{
+	int rc = EXIT_OK;
+	if (action == DO_HELP || action == DO_VERSION)
+		return fputs(action == DO_HELP ? usage : "dmsrd " PACKAGE_VERSION "\n", stdout) == EOF || fflush(stdout) == EOF ? EXIT_RUN_TIME : EXIT_OK;
+	if (action == DO_SCHEMA)
+		return print_json(config_schema());
+	if (!(d->config = load_config(&d->source, false)))
+		return EXIT_CONFIG;
+	if (action == DO_PRINT)
+		rc = print_json(config_print(d->config));
+	else if (action == DO_CHECK)
+		puts("the configuration is good");
+	else
+		rc = serve(d);
+	config_free(d->config);
+	return rc;
+}
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },
-		{ NULL, 0, NULL, 0 },
-	};
-	switch (getopt_long(argc, argv, "hV", options, NULL)) {
-	case 'h':
-		puts("usage: dmsrd [--help] [--version]");
-		return 0;
-	case 'V':
-		puts("dmsrd " PACKAGE_VERSION);
-		return 0;
-	}
-	fputs("usage: dmsrd [--help] [--version]\n", stderr);
-	return 2;
+	enum { OPT_PRINT = 256, OPT_SCHEMA };
+	static const struct option options[] = { { "config", required_argument, NULL, 'c' }, { "check-config", no_argument, NULL, 't' },
+		{ "print-config", no_argument, NULL, OPT_PRINT }, { "dump-schema", no_argument, NULL, OPT_SCHEMA }, { "version", no_argument, NULL, 'V' },
+		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
+	struct daemon d = { .source.environ = environ };
+	enum action action = DO_SERVE;
+	const char **overrides = mem_zalloc((size_t)argc * sizeof *overrides);
+	bool is_good = true;
+	int c;
+	failpoint_init();
+	while ((c = getopt_long(argc, argv, "c:o:tVh", options, NULL)) != -1)
+		switch (c) {
+		case 'c': d.source.file = optarg; break;
+		case 'o': overrides[d.source.noverrides++] = optarg; break;
+		case 't': action = DO_CHECK; break;
+		case OPT_PRINT: action = DO_PRINT; break;
+		case OPT_SCHEMA: action = DO_SCHEMA; break;
+		case 'V': action = DO_VERSION; break;
+		case 'h': action = DO_HELP; break;
+		default: is_good = false; break; /* getopt has said what is wrong */
+		}
+	d.source.overrides = overrides;
+	int rc = EXIT_CONFIG;
+	if (is_good && optind == argc)
+		rc = act(&d, action);
+	else
+		fputs(usage, stderr);
+	free(overrides);
+	return rc;
 }

@@ -1,20 +1,286 @@
-"""dmsrd as a program: options and exit codes."""
+"""dmsrd as a program: options, exit codes, signals, and what it tells the service manager."""
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
 import subprocess
+import time
 
-from conftest import BUILD
+import pytest
+
+from conftest import BUILD, TOP, Dmsrd, free_port, wait_for
 
 
-def run(*args):
-    return subprocess.run([BUILD / "dmsrd", *args], capture_output=True, text=True, timeout=20, check=False)
+def run(*args, env=None, timeout=20):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DMSR_")}
+    environment.update(env or {})
+    return subprocess.run([BUILD / "dmsrd", *map(str, args)], capture_output=True, text=True, timeout=timeout, check=False, env=environment)
 
+
+@pytest.fixture
+def config(tmp_path):
+    """A function that writes a configuration and gives its path."""
+    def write(value):
+        path = tmp_path / "dmsrd.json"
+        path.write_text(value if isinstance(value, str) else json.dumps(value))
+        return path
+    return write
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    """Like dmsrd of conftest, but not started."""
+    d = Dmsrd(tmp_path / "dmsrd")
+    yield d
+    d.kill()
+
+
+class Manager:
+    """The service manager's end of NOTIFY_SOCKET."""
+
+    def __init__(self, directory):
+        self.path = pathlib.Path(directory) / "notify"
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(self.path))
+        self.socket.setblocking(False)
+        self.messages = []
+
+    def read(self):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.messages += self.socket.recv(4096).decode().splitlines()
+        return self.messages
+
+    def count(self, message):
+        return self.read().count(message)
+
+
+@pytest.fixture
+def manager(tmp_path):
+    m = Manager(tmp_path)
+    yield m
+    m.socket.close()
+
+
+# ---- options ----
 
 def test_version_and_help():
     version = run("--version")
     assert version.returncode == 0 and version.stdout.startswith("dmsrd ")
     usage = run("--help")
-    assert usage.returncode == 0 and "--version" in usage.stdout
+    assert usage.returncode == 0 and "--check-config" in usage.stdout and not usage.stderr
 
 
-def test_unknown_option_is_usage():
-    r = run("--no-such-option")
-    assert r.returncode == 2 and "no-such-option" in r.stderr
+@pytest.mark.parametrize("args", [["--no-such-option"], ["stray"], ["-o"], ["--config"]])
+def test_wrong_usage(args):
+    r = run(*args)
+    assert r.returncode == 2 and "usage:" in r.stderr
+
+
+def test_check_config_good(config):
+    r = run("--check-config", "--config", config({"http": {"listen": "[::1]:8443"}}))
+    assert (r.returncode, r.stderr) == (0, "")
+
+
+def test_check_config_tells_all_that_is_wrong(config):
+    path = config('{\n "htp": 1,\n "drain_timeout": "5w",\n "log": { "level": 3 }\n}')
+    r = run("-t", "-c", path, "-o", "http.listen=0.0.0.0:80", env={"DMSR_JOBS__RETRY_MAX": "x"})
+    assert r.returncode == 2
+    lines = r.stderr.splitlines()
+    assert len(lines) == 4
+    assert f"{path}:2:" in lines[0] and '"http"' in lines[0]
+    assert f"{path}:3:" in lines[1]
+    assert f"{path}:4:" in lines[2]
+    assert "DMSR_JOBS__RETRY_MAX" in lines[3]
+    # what does not hold between values is told when each value is right
+    r = run("-t", "-c", config({}), "-o", "http.listen=0.0.0.0:80")
+    assert r.returncode == 2 and "-o http.listen" in r.stderr and "http.tokens" in r.stderr
+
+
+def test_shipped_configurations_are_good(tmp_path):
+    for path in [TOP / "etc/dmsrd.json", TOP / "contrib/k8s/base/dmsrd.json"]:
+        r = run("--check-config", "--config", path)
+        assert (r.returncode, r.stderr) == (0, ""), path
+    # each comment of the sample, taken as the option that it shows
+    sample = json.loads((TOP / "etc/dmsrd.json").read_text())
+    shown = {}
+
+    def walk(at, path):
+        for key, value in at.items():
+            name = key[2:].rsplit(".", 1)[-1] if key.startswith("//") else key
+            if key.startswith("//") and (not name or not name.replace("_", "").isalpha() or isinstance(value, str) and " " in value):
+                continue
+            if isinstance(value, dict) and not key.startswith("//"):
+                walk(value, path + [name])
+            elif name != "check":
+                at_shown = shown
+                for part in path:
+                    at_shown = at_shown.setdefault(part, {})
+                at_shown[name] = value
+    walk(sample, [])
+    assert shown["secrets"] and shown["http"]["tokens"] and shown["jobs"]["retry_max"]
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps(shown))
+    r = run("--check-config", "--config", path)
+    assert (r.returncode, r.stderr) == (0, "")
+
+
+def test_print_config_says_where_each_value_is_from_and_hides_secrets(config):
+    digits = "0123456789abcdef" * 4
+    path = config({"http": {"tokens": {"a": {"sha256": digits}}}, "secrets": {"x": {"env": "X"}}, "jobs": {"retry_max": "3m"}})
+    (path.parent / "conf.d").mkdir()
+    (path.parent / "conf.d/10.json").write_text('{"log": {"level": "warn"}}')
+    r = run("--print-config", "-c", path, "-o", "http.timeout=7s", env={"DMSR_DRAIN_TIMEOUT": "9s"})
+    assert r.returncode == 0 and digits not in r.stdout
+    seen = json.loads(r.stdout)
+    assert seen["http.tokens"] == {"value": {"a": {"sha256": "***"}}, "origin": str(path)}
+    assert seen["secrets"]["value"] == {"x": {"env": "X"}}
+    assert seen["jobs.retry_max"] == {"value": "3m", "origin": str(path)}
+    assert seen["log.level"] == {"value": "warn", "origin": str(path.parent / "conf.d/10.json")}
+    assert seen["drain_timeout"] == {"value": "9s", "origin": "environment DMSR_DRAIN_TIMEOUT"}
+    assert seen["http.timeout"] == {"value": "7s", "origin": "-o http.timeout"}
+    assert seen["http.body_max"] == {"value": "1MiB", "origin": "default"}
+
+
+def test_schema_is_one(config):
+    schema = json.loads(run("--dump-schema").stdout)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    listen = schema["properties"]["http"]["properties"]["listen"]
+    assert listen["type"] == "string" and listen["default"] == "127.0.0.1:8080"
+    # every path of --print-config is in it
+    for path in json.loads(run("--print-config", "-c", config({})).stdout):
+        at = schema
+        for part in path.split("."):
+            at = at["properties"][part]
+
+
+# ---- environment ----
+
+def test_port_taken(daemon):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", daemon.port))
+        s.listen()
+        daemon.start(wait=False)
+        assert daemon.process.wait(20) == 3
+    assert "http.port-taken" in daemon.log()
+
+
+def test_state_directory_of_another_daemon(dmsrd, tmp_path):
+    second = Dmsrd(tmp_path / "second", options=["-o", f"state_dir={dmsrd.state}"])
+    second.start(wait=False)
+    assert second.process.wait(20) == 3
+    assert "state.locked" in second.log() and str(dmsrd.process.pid) in second.log()
+    assert dmsrd.is_ready()
+
+
+def test_wrong_configuration_does_not_start(daemon):
+    daemon.config.write_text("{")
+    daemon.start(wait=False)
+    assert daemon.process.wait(20) == 2
+    assert f"{daemon.config}:1" in daemon.log()
+    assert not daemon.state.exists()
+
+
+# ---- signals ----
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_ends_when_asked(daemon, sig):
+    daemon.start()
+    assert daemon.kill(sig) == 0
+    # and leaves nothing behind that hinders the next
+    daemon.start()
+    assert daemon.kill(sig) == 0
+
+
+def test_second_signal_ends_at_once(daemon):
+    daemon.start()
+    # both are waiting when it wakes
+    for sig in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+        daemon.process.send_signal(sig)
+    assert daemon.process.wait(20) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    # which is as if it had crashed: the next one starts
+    daemon.start()
+    assert daemon.kill(signal.SIGTERM) == 0
+
+
+def test_broken_pipes_are_survived(daemon):
+    daemon.start()
+    daemon.process.send_signal(signal.SIGPIPE)
+    time.sleep(0.1)
+    assert daemon.is_ready()
+
+
+def test_reload(daemon):
+    daemon.options += ["-o", "http.allowed_hosts=[]"]
+    daemon.start()
+    value = json.loads(daemon.config.read_text())
+    assert "level=debug" not in daemon.log()
+    value["log"] = {"level": "debug"}
+    value["http"]["listen"] = f"127.0.0.1:{free_port()}"
+    daemon.config.write_text(json.dumps(value))
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_for("reloaded", lambda: "msg=reloaded" in daemon.log() or 'msg="reloaded"' in daemon.log(), 10)
+    # the old address is still the one
+    assert "http.listen has changed" in daemon.log()
+    assert daemon.is_ready()
+    assert daemon.api("GET", "/loggers")
+
+
+def test_reload_of_a_wrong_configuration_changes_nothing(daemon):
+    daemon.start()
+    good = daemon.config.read_text()
+    daemon.config.write_text(good.replace('"http"', '"htp"'))
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_for("refused", lambda: "not reloaded" in daemon.log(), 10)
+    assert f"{daemon.config}:1" in daemon.log() and "htp" in daemon.log()
+    assert daemon.is_ready()
+    daemon.config.write_text(good)
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_for("reloaded", lambda: "msg=reloaded" in daemon.log() or 'msg="reloaded"' in daemon.log(), 10)
+    assert daemon.kill(signal.SIGTERM) == 0
+
+
+# ---- the service manager ----
+
+def has_systemd():
+    return "HAVE_SYSTEMD 1" in (BUILD / "config.h").read_text()
+
+
+@pytest.mark.skipif(not has_systemd(), reason="built without libsystemd")
+def test_tells_the_service_manager(daemon, manager):
+    daemon.start(env={"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "200000"})
+    wait_for("READY=1", lambda: manager.count("READY=1") == 1, 10)
+    assert any(m.startswith("STATUS=0 jobs") for m in manager.read())
+    before = manager.count("WATCHDOG=1")
+    time.sleep(1.05)
+    assert 6 <= manager.count("WATCHDOG=1") - before <= 14
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_for("READY=1 again", lambda: manager.count("READY=1") == 2, 10)
+    at = manager.read()
+    assert at.index("RELOADING=1") < len(at) - 1 - at[::-1].index("READY=1")
+    assert any(m.startswith("MONOTONIC_USEC=") for m in at)
+    assert daemon.kill(signal.SIGTERM) == 0
+    assert manager.count("STOPPING=1") == 1 and manager.count("EXTEND_TIMEOUT_USEC=10000000") >= 1
+
+
+@pytest.mark.skipif(not has_systemd(), reason="built without libsystemd")
+def test_not_ready_when_it_cannot_start(daemon, manager):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", daemon.port))
+        s.listen()
+        daemon.start(env={"NOTIFY_SOCKET": str(manager.path)}, wait=False)
+        assert daemon.process.wait(20) == 3
+    assert manager.count("READY=1") == 0
+
+
+# ---- what others may see ----
+
+def test_memory_is_not_for_others(daemon):
+    daemon.start()
+    limits = pathlib.Path(f"/proc/{daemon.process.pid}/limits").read_text()
+    core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+    sanitized = b"__asan_init" in (BUILD / "dmsrd").read_bytes() or b"__tsan_init" in (BUILD / "dmsrd").read_bytes()
+    assert sanitized or core.split()[4] == "0"
+    assert daemon.state.stat().st_mode & 0o777 == 0o700
