@@ -117,8 +117,10 @@ int listen_unix(struct http *h, const char *path, struct err *e)
 	rc = h->local.fd < 0 ? -1 : bind(h->local.fd, (struct sockaddr *)&a, sizeof a);
 	int error = errno;
 	umask(before);
-	if (rc)
-		return err_set(e, DMSR_EIO, "http.socket", "%s: %s", path, strerror(error));
+	if (rc) {
+		err_set(e, DMSR_EIO, "http.socket", "%s: %s", path, strerror(error));
+		return err_hint(e, "its directory must be there and writable; \"http.socket\": \"\" does without");
+	}
 	h->local.path = mem_strdup(path);
 	if (listen(h->local.fd, BACKLOG))
 		return err_set(e, DMSR_EIO, "http.socket", "%s: %s", path, strerror(errno));
