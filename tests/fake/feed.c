@@ -7,7 +7,7 @@
  *   {"rel": NAME, "schema", "name", "id", "key": "primary|unique|full|none", "columns": [{"name", "oid", "typmod", "native", "key", "nullable", "generated",
  *      "identity": "a|d", "dflt", "collation"}], "ddl": [[phase, kind, name, sql]]}        makes a relation, known as NAME from then on
  *   {"begin": LSN, "us": N}  {"commit": true}
- *   {"c"|"u"|"d"|"r": NAME, "before": [...], "after": [...]}        a value: text, null, {"hex": binary}, {} for unchanged
+ *   {"c"|"u"|"d"|"r": NAME, "before": [...], "after": [...]}        a value: text, null, {"hex": binary}, {"fill": bytes}, {} for unchanged
  *   {"t": NAME, "cascade", "restart", "more"}  {"schema": NAME, "old": NAME}  {"heartbeat": true}
  *   {"load": NAME, "lsn": N}  {"rows": NAME, "text": ...|"hex": ..., "n": rows}  {"end": NAME}  {"done": true}
  *   {"emit": {"end": [lsn, event (-1: whole), flush], "more": bool}}        hands the changes since the last emit over as a batch
@@ -172,6 +172,13 @@ static struct value value_of(struct batch *b, const json_t *j)
 	if (json_is_string(j)) {
 		n = json_string_length(j);
 		return value_text(arena_dup(&b->arena, json_string_value(j), n), (uint32_t)n);
+	}
+	if (json_object_get(j, "fill")) {
+		n = (size_t)int_of(j, "fill");
+		char *text = arena_alloc(&b->arena, n + 1);
+		memset(text, 'b', n);
+		text[n] = 0;
+		return value_text(text, (uint32_t)n);
 	}
 	if (!text_of(j, "hex"))
 		return (struct value){ .kind = VALUE_UNCHANGED };

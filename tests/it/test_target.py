@@ -113,10 +113,10 @@ def test_ddl_is_all_or_nothing(pg):
     feed = Feed(db)
     loaded(db, feed)
     script = changed(ITEMS + [column("more")], c("v2", "3", "c", "30", "x"), u("v2", ["1", "A", "1", "y"])).wait()
-    for point in ("target_altered", "target_before_commit"):
+    for point in ("target.altered", "target.before-commit"):
         assert feed.killed(script, point)
         assert columns_of(db) == columns_of(db)[:3] and len(rows(db)) == 2
-    assert feed.killed(script, "target_committed")
+    assert feed.killed(script, "target.after-commit")
     feed.ok(script)
     assert rows(db) == [(1, "A", 1, "y"), (2, "b", 20, None), (3, "c", 30, "x")]
 
@@ -250,7 +250,7 @@ def test_enum_that_got_a_label(any_pg):
     changes = [c("t", str(i), "new" if i > 5 else "old", "1") for i in range(10)] + [c("t", "77", "it's", "1")]
     feed, script = table(db, "CREATE TYPE mood AS ENUM ('old'); CREATE TABLE t (id int PRIMARY KEY, m mood, n int)", *changes, columns=columns)
     assert feed.run(script, ddl="stop").failed_id == "target.data"
-    assert feed.killed(script, "target_mended")
+    assert feed.killed(script, "target.mended")
     feed.ok(script)
     assert db.sql("SELECT m::text, count(*) FROM t GROUP BY t.m ORDER BY t.m") == [("old", 6), ("new", 4), ("it's", 1)]
     # Another value that is refused for the same reason is not mended for ever.

@@ -58,6 +58,16 @@ void target_fail(struct target *t, const struct err *e)
 	loop_task_post(t->task);
 }
 
+bool target_failpoint(struct target *t, const char *name)
+{
+	struct err e = { 0 };
+	if (!failpoint(name))
+		return false;
+	err_retry(&e, DMSR_EIO, "target.failpoint", "failed at %s, as asked", name);
+	target_fail(t, &e);
+	return true;
+}
+
 void target_wake(struct target *t) { loop_task_post(t->task); }
 
 static void stopped(struct target *t, const char *why)

@@ -207,6 +207,8 @@ struct target {
 /* ---- target.c ---- */
 /* The instance is dead: everything is rolled back by the server. failed() comes from the task. */
 void target_fail(struct target *t, const struct err *e);
+/* A test's place to die at: true: the instance has failed. */
+bool target_failpoint(struct target *t, const char *name);
 /* What was waited for has come: the change at hand is offered again. Safe from any callback of the connection. */
 void target_wake(struct target *t);
 /* One question outside of the pipeline; `then` runs in the task and finds t->answer. target_ask: an error is the end of the instance. target_try: `then` looks

@@ -172,7 +172,8 @@ static enum step put_rows(struct target *t, const struct change *ch)
 		is_opaque = false;
 	if (have_copy(t, is_binary) == STEP_WAIT)
 		return STEP_WAIT;
-	failpoint("target_load_rows");
+	if (target_failpoint(t, "target.load-rows"))
+		return STEP_WAIT;
 	if (is_opaque)
 		pgconn_copy_put(t->conn, ch->u.rows.data, ch->u.rows.len);
 	else if (put_lines(t, ch) == STEP_WAIT)
@@ -186,7 +187,8 @@ static enum step put_rows(struct target *t, const struct change *ch)
 static void on_table_committed(struct target *t)
 {
 	struct target_table *tb = t->load.table;
-	failpoint("target_load_committed");
+	if (target_failpoint(t, "target.load-after-commit"))
+		return;
 	table_counts(t, tb)->loaded += t->load.rows;
 	table_counts_settle(t, true);
 	tb->loaded_lsn = t->load.lsn;
@@ -198,7 +200,8 @@ static void on_table_committed(struct target *t)
 
 static void on_shape(struct target *t)
 {
-	failpoint("target_load_before_commit");
+	if (target_failpoint(t, "target.load-before-commit"))
+		return;
 	target_ask(t, "COMMIT", 0, NULL, on_table_committed);
 }
 
@@ -239,7 +242,8 @@ static enum step end_table(struct target *t)
 
 static void on_load_done(struct target *t)
 {
-	failpoint("target_load_done");
+	if (target_failpoint(t, "target.load-done"))
+		return;
 	t->load_done = true;
 	t->load.state = LOAD_NONE;
 	t->stat.phase = "idle";

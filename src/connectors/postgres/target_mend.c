@@ -72,7 +72,8 @@ static void on_altered(struct target *t)
 		log_info("target", t->host.env.job, "%s: %s", t->host.env.name, k->mend);
 	else
 		log_warn("target", t->host.env.job, "%s: %s: %s", t->host.env.name, k->mend, t->answer_error.message);
-	failpoint("target_mended");
+	if (target_failpoint(t, "target.mended"))
+		return;
 	k->state = CAREFUL_NONE;
 	if (t->tx.gave_back) {
 		/* The batches are gone: the job begins again where we stand. */

@@ -314,7 +314,8 @@ enum step tx_hold(struct target *t)
 	if (x->has_savepoint)
 		tx_sql(t, SENT_QUIET, NULL, "RELEASE SAVEPOINT dmsr_hold", 0, NULL);
 	tx_sql(t, SENT_QUIET, NULL, "SAVEPOINT dmsr_hold", 0, NULL);
-	failpoint("target_hold");
+	if (target_failpoint(t, "target.hold"))
+		return STEP_WAIT;
 	x->has_savepoint = true;
 	x->is_holding = x->wants_hold = false;
 	set_mark(t, &x->hold);
@@ -386,7 +387,8 @@ enum step tx_commit(struct target *t)
 		return STEP_DONE;
 	case TX_OPEN:
 		net_flush_all(t);
-		failpoint("target_before_position");
+		if (target_failpoint(t, "target.before-position"))
+			return STEP_WAIT;
 		send_position(t);
 		x->state = TX_CHECKING;
 		return STEP_WAIT;
@@ -395,18 +397,20 @@ enum step tx_commit(struct target *t)
 			return STEP_WAIT;
 		if (err_is_set(&x->error))
 			return STEP_DONE;
-		failpoint("target_before_commit");
+		if (target_failpoint(t, "target.before-commit"))
+			return STEP_WAIT;
 		tx_sql(t, SENT_COMMIT, NULL, "COMMIT", 0, NULL);
 		send_sync(t);
 		x->state = TX_COMMITTING;
-		failpoint("target_commit_sent");
+		target_failpoint(t, "target.commit-sent");
 		return STEP_WAIT;
 	case TX_COMMITTING:
 		if (x->syncs)
 			return STEP_WAIT;
 		if (err_is_set(&x->error))
 			return STEP_DONE;
-		failpoint("target_committed");
+		if (target_failpoint(t, "target.after-commit"))
+			return STEP_WAIT;
 		committed(t);
 		return STEP_DONE;
 	}
