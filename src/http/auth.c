@@ -150,7 +150,7 @@ int auth_token(const struct auth *a, const char *authorization, char *actor, siz
 	const struct token *found = NULL;
 	sha256(token, strlen(token), sum);
 	for (size_t i = 0; i < a->ntokens; i++)
-		if (CRYPTO_memcmp(sum, a->tokens[i].sum, sizeof sum) == 0)
+		if (CRYPTO_memcmp(sum, a->tokens[i].sum, sizeof sum) == 0 && *token)
 			found = &a->tokens[i];
 	if (!found)
 		return err_set(e, DMSR_EAUTH, "auth.invalid", "this token is none of http.tokens");

@@ -201,7 +201,7 @@ static void add_headers(struct request *r, struct MHD_Response *m)
 		MHD_add_response_header(m, "Access-Control-Expose-Headers", "ETag, Location, Link, Retry-After, DMSR-Request-Id, Idempotency-Replayed");
 		MHD_add_response_header(m, "Vary", "Origin");
 	}
-	if (r->served->retired || r->http->closing)
+	if (r->served->retired || r->http->closing || r->state == REQUEST_STREAMING)
 		MHD_add_response_header(m, "Connection", "close");
 }
 
