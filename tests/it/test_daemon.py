@@ -127,6 +127,19 @@ def test_shipped_configurations_are_good(tmp_path):
     assert (r.returncode, r.stderr) == (0, "")
 
 
+def test_shipped_job_is_good(daemon):
+    daemon.options += ["-o", 'secrets={"shop": {"env": "SHOP"}, "dw": {"env": "DW"}}']
+    daemon.start(env={"SHOP": "x", "DW": "y"})
+    job = json.loads((TOP / "etc/jobs.d/shop.json.example").read_text())
+    # there are no such servers; the specification itself has no finding
+    for side in [job["source"], *job["targets"]]:
+        side.update(host="127.0.0.1", port=free_port())
+    reply = daemon.api("POST", "/jobs/validate", job)
+    assert reply["errors"] == []
+    reply = daemon.api("POST", "/jobs/validate", {**job, "sorce": 1})
+    assert [(e["code"], e["pointer"], e["suggestion"]) for e in reply["errors"]] == [("unknown-key", "/sorce", "source")]
+
+
 def test_print_config_says_where_each_value_is_from_and_hides_secrets(config):
     digits = "0123456789abcdef" * 4
     path = config({"http": {"tokens": {"a": {"sha256": digits}}}, "secrets": {"x": {"env": "X"}}, "jobs": {"retry_max": "3m"}})

@@ -219,11 +219,21 @@ def ids(tree):
     return found
 
 
+def check_routes(tree, manual):
+    """Each path that the router knows is told of: by its last word, since the page joins paths that begin alike."""
+    path = "src/http/router.c"
+    for m in re.finditer(r'^\t\{ [A-Z_ |]+, "(/[^"]*)"', tree.get(path, ""), re.M):
+        words = [w for w in m.group(1).split("/") if w and not w.startswith("{")]
+        if words and not re.search("/" + re.escape(words[-1]) + r"(?![\w-])", manual):
+            yield f"{path}:{tree[path].count(chr(10), 0, m.start()) + 1}: path {m.group(1)} is not in {PAGE}"
+
+
 def check_ids(tree):
     manual = tree.get(PAGE, "").replace("\\-", "-").replace("\\&", "")
     told = {m.group(1): manual.count("\n", 0, m.start()) + 1 for m in re.finditer(r"^\.It Sy (\S+)$", manual, re.M)}
     known = ids(tree)
     findings = [f"{path}:{n}: id {name} is not in {PAGE}" for name, (path, n) in sorted(known.items()) if name not in told]
+    findings += check_routes(tree, manual)
     return findings + [f"{PAGE}:{n}: no code knows the id {name}" for name, n in sorted(told.items()) if name not in known]
 
 
@@ -323,13 +333,15 @@ IDS_CLEAN = {
                         'return err_set(e, DMSR_ESTATE, "job.gone", "%s", n);\nfail(j, "job.late");\nerr_set(e, rc ? DMSR_EIO : DMSR_EFULL,\n\t"draining", "x");\n',
     "src/connectors/a/a.c": 'struct class k[] = {\n\t{ "08", DMSR_EIO, true, "away" },\n};\nfound(p, DMSR_CHECK_OK, "a.tls", "x.y");\nk = { "a.here", DMSR_CHECK_OK, "a" };\n',
     "src/http/problem.c": 'k = {\n\t{ "busy", 503, "Busy" },\n};\n',
-    PAGE: ".It Sy job.gone\n.It Sy job.late\n.It Sy draining\n.It Sy source.away\n.It Sy target.away\n.It Sy a.tls\n.It Sy a.here\n.It Sy busy\n",
+    "src/http/router.c": 'r = {\n\t{ METHOD_GET, "/jobs/{name}/status", 0 },\n\t{ METHOD_PUT | METHOD_POST, "/jobs", 0 },\n',
+    PAGE: ".It Ic GET /jobs/ Ns Ar name Ns /status\n.It Sy job.gone\n.It Sy job.late\n.It Sy draining\n.It Sy source.away\n.It Sy target.away\n.It Sy a.tls\n.It Sy a.here\n.It Sy busy\n",
 }
 IDS_BREAKS = [
     ("src/engine/job.c", 'err_retry(e, DMSR_EIO, "job.new", "x");\n', "src/engine/job.c:7: id job.new is not in"),
     ("src/engine/job.c", 'snprintf(e->id, 9, "job.odd");\n', "id job.odd is not in"),
     ("src/connectors/a/a.c", '{ "57P01", DMSR_EIO, true, "shut-down" },\n', "id target.shut-down is not in"),
     ("src/connectors/a/a.c", 'found(p, DMSR_CHECK_ERROR, "a.old", o);\n', "id a.old is not in"),
+    ("src/http/router.c", '\t{ METHOD_GET, "/jobs/{name}/stat/{id}", 0 },\n', "path /jobs/{name}/stat/{id} is not in"),
     (PAGE, ".It Sy job.old\n", "no code knows the id job.old"),
 ]
 

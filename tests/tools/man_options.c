@@ -38,11 +38,12 @@ static void print_sentence(const char *s)
 
 static void print_number(int type, int64_t v)
 {
-	static const struct { const char *unit; int64_t factor; } bytes[] = { { "GiB", 1 << 30 }, { "MiB", 1 << 20 }, { "KiB", 1 << 10 }, { "", 1 } },
+	static const struct { const char *unit; int64_t factor; }
+		bytes[] = { { "TiB", (int64_t)1 << 40 }, { "GiB", 1 << 30 }, { "MiB", 1 << 20 }, { "KiB", 1 << 10 }, { "", 1 } },
 		times[] = { { "d", 86400000 }, { "h", 3600000 }, { "m", 60000 }, { "s", 1000 }, { "ms", 1 } };
 	if (type == DMSR_OPT_BYTES)
-		for (size_t i = 0; i < 4; i++)
-			if (v % bytes[i].factor == 0 && (v || i == 3)) {
+		for (size_t i = 0; i < 5; i++)
+			if (v % bytes[i].factor == 0 && (v || i == 4)) {
 				printf("%" PRId64 "%s", v / bytes[i].factor, bytes[i].unit);
 				return;
 			}
@@ -87,8 +88,10 @@ static void print_type(const struct dmsr_option *o)
 		}
 	}
 	if (o->dflt && *o->dflt) {
-		fputs("; default ", stdout);
+		bool is_word = isalnum((unsigned char)*o->dflt) || *o->dflt == '/' || *o->dflt == '_';
+		fputs(is_word ? "; default " : "; default \\(dq", stdout);
 		print_escaped(default_text(o->dflt));
+		fputs(is_word ? "" : "\\(dq", stdout);
 	}
 }
 
