@@ -189,7 +189,7 @@ ID_GIVEN = re.compile(rf'\b(?:DMSR_E[A-Z]+|DMSR_CHECK_[A-Z]+)\b[^";{{}}]{{0,80}}
                       rf'|"({WORD}\.{WORD})",\s*DMSR_CHECK_|\bDMSR_E[A-Z]+,\s*"({WORD})"')
 ID_STATUS = re.compile(rf'\{{ "({WORD}(?:\.{WORD})?)", [1-5]\d\d, "')
 ID_CLASS = re.compile(r'\{ "[0-9A-Z]*", DMSR_E[A-Z]+, (?:true|false), "([a-z-]+)"')
-NO_ID = re.compile(r'#\s*include[^\n]*|\b(?:failpoint|config_\w+|loop_\w+_new|loop_\w+_start|log_\w+)\s*\([^;{}]*?[;{]', re.S)
+NO_ID = re.compile(r'#\s*include[^\n]*|\b(?:\w*failpoint|config_\w+|loop_\w+_new|loop_\w+_start|log_\w+)\s*\([^;{}]*?[;{]', re.S)
 PAGE = "man/dmsr-api.7"
 
 
@@ -329,7 +329,7 @@ BREAKS = [
 
 
 IDS_CLEAN = {
-    "src/engine/job.c": 'failpoint("job.begin");\n/* "job.none" */ t = loop_task_new(l, "job.turn", f, g);\n'
+    "src/engine/job.c": 'my_failpoint("job.begin");\n/* "job.none" */ t = loop_task_new(l, "job.turn", f, g);\n'
                         'return err_set(e, DMSR_ESTATE, "job.gone", "%s", n);\nfail(j, "job.late");\nerr_set(e, rc ? DMSR_EIO : DMSR_EFULL,\n\t"draining", "x");\n',
     "src/connectors/a/a.c": 'struct class k[] = {\n\t{ "08", DMSR_EIO, true, "away" },\n};\nfound(p, DMSR_CHECK_OK, "a.tls", "x.y");\nk = { "a.here", DMSR_CHECK_OK, "a" };\n',
     "src/http/problem.c": 'k = {\n\t{ "busy", 503, "Busy" },\n};\n',
