@@ -79,6 +79,7 @@ struct dmsr_env pipeline_env(struct pipeline *p, const char *name, const char *s
 		.name = name,
 		.scratch = scratch,
 		.data = data,
+		.source = &p->origin,
 		.codec = p->run.codec,
 	};
 }
@@ -525,6 +526,12 @@ struct pipeline *pipeline_start(const struct pipeline_run *run)
 	p->drain_timer = loop_timer_new(run->loop, "pipeline", on_drain_timeout, p);
 	p->shapes = map_new();
 	p->stat.began_us = wall_now_us();
+	p->origin = (struct dmsr_codec_source){
+		.connector = run->spec->source.plugin->name,
+		.name = p->run.name,
+		.database = json_string_value(json_object_get(json_object_get(run->spec->json, "source"), "database")),
+		.server = memory_delivered(run->memory)->server,
+	};
 	p->ntargets = run->spec->ntargets;
 	p->targets = mem_zalloc((p->ntargets + 1) * sizeof *p->targets);
 	for (size_t i = 0; i < p->ntargets; i++) {

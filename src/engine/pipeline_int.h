@@ -54,6 +54,7 @@ struct ptarget {
 
 struct pipeline {
 	struct pipeline_run run;
+	struct dmsr_codec_source origin;        /* what codecs are told of the source */
 	enum pipeline_phase phase;
 	struct loop_task *task;
 	struct loop_timer *checkpoint_timer, *drain_timer;

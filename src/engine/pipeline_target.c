@@ -182,21 +182,20 @@ static void on_dead_stored(void *arg, const struct err *e)
 static char *change_json(struct pipeline *p, const struct change *ch)
 {
 	const struct dmsr_plugin *json = plugins_find(p->run.plugins, PLUGIN_CODEC, "json");
-	struct dmsr_record r[4];
+	struct dmsr_record r[DMSR_RECORDS_MAX];
 	struct err e = { 0 };
 	if (json && !p->dead_codec) {
 		json_t *none = json_object();
 		problems *ps = json_array();
 		struct settings *s = options_parse(json->codec_options, NULL, none, NULL, "", NULL, ps);
-		const struct dmsr_codec_source src = { p->run.spec->source.plugin->name, p->run.name, "", 0 };
 		p->dead_codec_ops = json->codec;
-		if (!s || json->codec->open(s, &src, &p->dead_codec, &e))
+		if (!s || json->codec->open(s, &p->origin, &p->dead_codec, &e))
 			p->dead_codec = NULL;
 		settings_free(s);
 		json_decref(ps);
 		json_decref(none);
 	}
-	if (p->dead_codec && p->dead_codec_ops->encode(p->dead_codec, ch, r, 4, &e) > 0 && r[0].value)
+	if (p->dead_codec && p->dead_codec_ops->encode(p->dead_codec, ch, r, DMSR_RECORDS_MAX, &e) > 0 && r[0].value)
 		return mem_strndup(r[0].value, r[0].value_len);
 	return mem_strdup("{}");
 }
