@@ -1,0 +1,354 @@
+"""What goes wrong in a life: slots that go, servers that change, lines that are cut, disks that are full, rows that a target refuses, schemas that move."""
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import Dmsrd, Postgres, wait_for
+from line import Line
+
+SIMPLE = "CREATE TABLE t (id integer PRIMARY KEY, v text, n integer NOT NULL DEFAULT 0); INSERT INTO t SELECT i, 'v' || i, i FROM generate_series(1, 1000) i;"
+
+
+@pytest.fixture
+def pair(any_pg):
+    source, target = any_pg.database("f"), any_pg.database("f_copy")
+    source.psql(SIMPLE)
+    return any_pg, source, target
+
+
+def running(dmsrd, source, target, **more):
+    dmsrd.job("f", source.connection(), [target.connection(name="copy", **more)])
+    dmsrd.wait_state("f", "running")
+    dmsrd.wait_equal(source, target)
+
+
+def slot_of(source):
+    return source.one("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
+
+
+def failed(dmsrd, code, name="f"):
+    job = dmsrd.wait_state(name, "failed")
+    assert job["error"]["code"] == code, job["error"]
+    assert job["error"]["suggestion"], "no word about what to do"
+    return job["error"]
+
+
+# ---- the slot and the server ----
+
+def test_slot_dropped(pair, dmsrd):
+    _, source, target = pair
+    running(dmsrd, source, target)
+    dmsrd.api("POST", "/jobs/f/stop")
+    dmsrd.wait_state("f", "stopped")
+    source.sql("SELECT pg_drop_replication_slot(%s)", slot_of(source))
+    dmsrd.api("POST", "/jobs/f/start")
+    failed(dmsrd, "slot.lost")
+
+
+def test_slot_recreated(pair, dmsrd):
+    _, source, target = pair
+    running(dmsrd, source, target)
+    dmsrd.api("POST", "/jobs/f/stop")
+    dmsrd.wait_state("f", "stopped")
+    name = slot_of(source)
+    source.sql("SELECT pg_drop_replication_slot(%s)", name)
+    source.psql("UPDATE t SET v = 'lost' WHERE id = 1")
+    source.sql("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", name)
+    dmsrd.api("POST", "/jobs/f/start")
+    assert dmsrd.wait_state("f", "failed")["error"]["code"] in ("slot.lost", "position.behind-slot")
+
+
+def test_slot_advanced_by_somebody(pair, dmsrd):
+    _, source, target = pair
+    running(dmsrd, source, target)
+    dmsrd.api("POST", "/jobs/f/stop")
+    dmsrd.wait_state("f", "stopped")
+    source.psql("UPDATE t SET v = 'lost' WHERE id = 1")
+    source.sql("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", slot_of(source))
+    dmsrd.api("POST", "/jobs/f/start")
+    failed(dmsrd, "position.behind-slot")
+
+
+def test_slot_in_use_is_waited_for(pair, dmsrd):
+    server, source, target = pair
+    running(dmsrd, source, target)
+    dmsrd.api("POST", "/jobs/f/stop")
+    dmsrd.wait_state("f", "stopped")
+    reader = subprocess.Popen(["/usr/lib/postgresql/15/bin/pg_recvlogical", "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", "-d", source.name, "-S", slot_of(source), "--start", "-f", "/dev/null",
+                               "-o", "proto_version=1", "-o", "publication_names=" + source.one("SELECT pubname FROM pg_publication"), "-s", "1", "-F", "0"], stderr=subprocess.DEVNULL)
+    try:
+        wait_for("taken", lambda: source.one("SELECT active FROM pg_replication_slots WHERE database = current_database()"))
+        dmsrd.api("POST", "/jobs/f/start")
+        job = dmsrd.wait_state("f", "retrying")
+        assert job["error"]["code"] == "slot.in-use"
+    finally:
+        reader.kill()
+        reader.wait()
+    source.psql("UPDATE t SET v = 'after' WHERE id < 10")
+    dmsrd.wait_state("f", "running")
+    dmsrd.wait_equal(source, target)
+
+
+def test_another_server_under_the_same_address(tmp_path):
+    a = Postgres()
+    daemon = Dmsrd(tmp_path / "dmsrd").start()
+    try:
+        source, target = a.database("same"), a.database("same_copy")
+        source.psql(SIMPLE)
+        daemon.job("f", source.connection(), [target.connection(name="copy")])
+        daemon.wait_state("f", "running")
+        daemon.api("POST", "/jobs/f/stop")
+        daemon.wait_state("f", "stopped")
+        a.stop()
+        os.rename(a.dir / "data", a.dir / "old")
+        a.start()
+        a.sql_as_postgres = None
+        with a.connect("postgres") as c:
+            c.cursor().execute("CREATE ROLE dmsr LOGIN SUPERUSER PASSWORD 'dmsr-secret'")
+        with a.connect("postgres") as c:
+            c.autocommit = True
+            c.cursor().execute(f'CREATE DATABASE "{source.name}"')
+        daemon.api("POST", "/jobs/f/start")
+        job = daemon.wait_state("f", ("failed", "retrying"))
+        # the target's database is gone with the old server too: either says so
+        assert job["error"]["code"] in ("server.changed", "target.database", "target.not-found"), job["error"]
+    finally:
+        daemon.kill()
+        a.close()
+
+
+def test_target_restored_from_an_older_copy(pair, dmsrd):
+    _, source, target = pair
+    running(dmsrd, source, target)
+    target.psql("CREATE TABLE old AS SELECT * FROM dmsr.positions; CREATE TABLE old_t AS SELECT * FROM t")
+    source.psql("UPDATE t SET v = 'new'")
+    dmsrd.wait_equal(source, target, ["t"])
+    wait_for("stored", lambda: dmsrd.api("GET", "/jobs/f/positions")["position"] == dmsrd.api("GET", "/jobs/f/positions")["targets"]["copy"])
+    dmsrd.api("POST", "/jobs/f/stop")
+    dmsrd.wait_state("f", "stopped")
+    target.psql("DELETE FROM dmsr.positions; INSERT INTO dmsr.positions SELECT * FROM old; TRUNCATE t; INSERT INTO t SELECT * FROM old_t; DROP TABLE old, old_t")
+    dmsrd.api("POST", "/jobs/f/start")
+    failed(dmsrd, "target.behind")
+    # what the suggestion says works
+    dmsrd.api("POST", "/jobs/f/stop")
+    dmsrd.wait_state("f", "stopped")
+    dmsrd.api("DELETE", "/jobs/f/positions")
+    target.psql("DROP TABLE t")
+    dmsrd.api("POST", "/jobs/f/start")
+    dmsrd.wait_state("f", "running")
+    dmsrd.wait_equal(source, target)
+
+
+def test_walsender_killed(pair, dmsrd):
+    _, source, target = pair
+    running(dmsrd, source, target)
+    for i in range(5):
+        source.psql(f"UPDATE t SET v = 'k{i}'")
+        source.sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
+        target.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    dmsrd.wait_equal(source, target)
+    dmsrd.wait_state("f", "running")
+
+
+def test_idle_database_lets_wal_go(pair, dmsrd):
+    """Nothing changes in our tables, much is written elsewhere: the slot still moves."""
+    server, source, target = pair
+    running(dmsrd, source, target)
+    other = server.database("busy")
+    other.psql("CREATE TABLE noise AS SELECT i, repeat('x', 200) FROM generate_series(1, 50000) i")
+    lsn = source.one("SELECT pg_current_wal_lsn()")
+    wait_for("the slot passes it", lambda: source.one("SELECT bool_and(confirmed_flush_lsn >= %s::pg_lsn) FROM pg_replication_slots WHERE database = current_database()", lsn), 30)
+
+
+# ---- the line ----
+
+def test_line_cut_and_slow(pair, dmsrd):
+    server, source, target = pair
+    with Line(server.port) as line:
+        dmsrd.job("f", source.connection(port=line.port), [target.connection(name="copy", port=line.port)])
+        dmsrd.wait_state("f", "running")
+        for i in range(4):
+            source.psql(f"UPDATE t SET v = 'cut{i}'; INSERT INTO t VALUES ({5000 + i}, 'x', 0)")
+            line.cut()
+            time.sleep(0.3)
+        line.delay(0.05, 512)
+        source.psql("UPDATE t SET v = 'slow' WHERE id < 100")
+        # the API answers at once all the while
+        began = time.monotonic()
+        dmsrd.api("GET", "/jobs/f/status")
+        assert time.monotonic() - began < 1
+        dmsrd.wait_equal(source, target, timeout=60)
+
+
+def test_server_that_says_nothing(dmsrd, pg):
+    """A line that takes the connection and never answers: an error in time, and other jobs go on."""
+    source, target = pg.database("mute"), pg.database("mute_copy")
+    source.psql(SIMPLE)
+    with Line(pg.port) as line:
+        line.mute()
+        dmsrd.job("mute", source.connection(port=line.port, connect_timeout="1s"), [target.connection(name="copy")])
+        dmsrd.job("well", source.connection(), [target.connection(name="copy")])
+        dmsrd.wait_state("well", "running")
+        dmsrd.wait_equal(source, target)
+        job = dmsrd.wait_state("mute", "retrying", 20)
+        assert "timeout" in job["error"]["code"] or "unreachable" in job["error"]["code"], job["error"]
+
+
+# ---- disks ----
+
+@pytest.fixture
+def small_disk(tmp_path):
+    at = tmp_path / "disk"
+    at.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(at)], check=True)
+    yield at
+    subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+def test_state_disk_full(pair, small_disk):
+    server, source, target = pair
+    daemon = Dmsrd(small_disk / "dmsrd").start()
+    try:
+        daemon.job("f", source.connection(), [target.connection(name="copy")], streamer={"type": "embedded", "memory": "1MiB"})
+        daemon.wait_state("f", "running")
+        with open(small_disk / "fill", "wb") as fill:
+            try:
+                while True:
+                    fill.write(b"x" * 65536)
+            except OSError:
+                pass
+        stuck = server.connect(target.name)
+        stuck.autocommit = False
+        stuck.cursor().execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        source.psql("INSERT INTO t SELECT i, repeat('d', 500), 0 FROM generate_series(10000, 40000) i")
+        job = daemon.wait_state("f", "failed", 60)
+        assert job["error"]["code"].startswith("state."), job["error"]
+        assert daemon.call("GET", "/readyz")[0] == 503 and daemon.call("GET", "/livez")[0] == 200
+        stuck.rollback()
+        stuck.close()
+        (small_disk / "fill").unlink()
+        daemon.kill()
+        daemon.start()
+        daemon.wait_state("f", "running")
+        daemon.wait_equal(source, target)
+    finally:
+        daemon.kill()
+
+
+def test_slow_target_does_not_hold_wal(pair, dmsrd):
+    """Over the memory cap batches go to disk: the source's slot moves while a target is stuck."""
+    server, source, target = pair
+    dmsrd.job("f", source.connection(), [target.connection(name="copy")], streamer={"type": "embedded", "memory": "1MiB"})
+    dmsrd.wait_state("f", "running")
+    stuck = server.connect(target.name)
+    stuck.autocommit = False
+    stuck.cursor().execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+    for _ in range(10):
+        source.psql("UPDATE t SET v = md5(random()::text) || repeat('w', 2000)")
+    lsn = source.one("SELECT pg_current_wal_lsn()")
+    wait_for("the slot passes it", lambda: source.one("SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE database = current_database()", lsn), 30)
+    assert dmsrd.api("GET", "/jobs/f/status")["streamer"]["log_bytes"] > 0
+    dmsrd.kill()
+    stuck.rollback()
+    stuck.close()
+    dmsrd.start()
+    dmsrd.wait_state("f", "running")
+    dmsrd.wait_equal(source, target)
+    wait_for("the log is empty", lambda: dmsrd.api("GET", "/jobs/f/status")["streamer"]["log_bytes"] == 0)
+
+
+# ---- rows that a target refuses ----
+
+BAD = "INSERT INTO t VALUES (2001, 'good', 1), (2002, 'bad', -1), (2003, 'good', 1)"
+
+
+def constrain(target):
+    target.psql("ALTER TABLE t ADD CONSTRAINT positive CHECK (n >= 0)")
+
+
+def test_constraint_stop(pair, dmsrd):
+    _, source, target = pair
+    running(dmsrd, source, target)
+    constrain(target)
+    source.psql(BAD)
+    error = failed(dmsrd, "target.constraint")
+    assert "positive" in error["message"] and "t" in error["message"]
+    assert target.one("SELECT count(*) FROM t WHERE id > 2000") == 0
+    target.psql("ALTER TABLE t DROP CONSTRAINT positive")
+    dmsrd.api("POST", "/jobs/f/start")
+    dmsrd.wait_state("f", "running")
+    dmsrd.wait_equal(source, target)
+
+
+def test_constraint_retry(pair, dmsrd):
+    _, source, target = pair
+    running(dmsrd, source, target, on_constraint_error="retry")
+    constrain(target)
+    source.psql(BAD)
+    assert dmsrd.wait_state("f", "retrying")["error"]["code"] == "target.constraint"
+    target.psql("ALTER TABLE t DROP CONSTRAINT positive")
+    dmsrd.wait_state("f", "running")
+    dmsrd.wait_equal(source, target)
+
+
+def test_constraint_dead_letter(pair, dmsrd):
+    _, source, target = pair
+    running(dmsrd, source, target, on_constraint_error="dead-letter")
+    constrain(target)
+    source.psql(BAD)
+    source.psql("UPDATE t SET v = 'later' WHERE id = 1")
+    wait_for("the rest goes on", lambda: target.one("SELECT v FROM t WHERE id = 1") == "later")
+    assert target.one("SELECT array_agg(id ORDER BY id) FROM t WHERE id > 2000") == [2001, 2003]
+    letters = dmsrd.api("GET", "/jobs/f/errors")["items"]
+    assert len(letters) == 1 and letters[0]["table"] == "t" and letters[0]["code"] == "target.constraint"
+    assert letters[0]["change"]["after"]["id"] == 2002
+    dmsrd.kill()
+    dmsrd.start()
+    dmsrd.wait_state("f", "running")
+    assert len(dmsrd.api("GET", "/jobs/f/errors")["items"]) == 1
+
+
+# ---- schemas that move ----
+
+def test_ddl_in_mid_stream(pair, dmsrd):
+    _, source, target = pair
+    running(dmsrd, source, target)
+    source.psql("""
+        ALTER TABLE t ADD COLUMN a integer; UPDATE t SET a = id WHERE id < 100;
+        BEGIN; INSERT INTO t (id, v) VALUES (3000, 'before'); ALTER TABLE t ADD COLUMN b numeric(10,2) DEFAULT 1.5; INSERT INTO t (id, v, b) VALUES (3001, 'after', 2.5); COMMIT;
+        BEGIN; UPDATE t SET v = 'x' WHERE id = 1; ALTER TABLE t DROP COLUMN a; UPDATE t SET v = 'y' WHERE id = 2; COMMIT;
+        ALTER TABLE t ALTER COLUMN n TYPE bigint; UPDATE t SET n = 5000000000 WHERE id = 3;
+        ALTER TABLE t RENAME COLUMN v TO w; UPDATE t SET w = 'renamed' WHERE id = 4;
+        CREATE TYPE color AS ENUM ('red'); ALTER TABLE t ADD COLUMN c color; UPDATE t SET c = 'red' WHERE id = 5;
+    """)
+    source.psql("ALTER TYPE color ADD VALUE 'green'")
+    source.psql("UPDATE t SET c = 'green' WHERE id = 6")
+    dmsrd.wait_equal(source, target)
+    columns = "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attname"
+    assert source.sql(columns) == target.sql(columns)
+    kinds = [e["kind"] for e in dmsrd.api("GET", "/jobs/f/events")["items"]]
+    assert "ddl" in kinds
+
+
+def test_ddl_policy_stop(pair, dmsrd):
+    _, source, target = pair
+    running(dmsrd, source, target, on_ddl="stop")
+    source.psql("ALTER TABLE t ADD COLUMN a integer; UPDATE t SET a = 1 WHERE id = 1")
+    failed(dmsrd, "target.schema-changed")
+
+
+# ---- size ----
+
+def test_a_transaction_of_a_gigabyte(pg, dmsrd):
+    source, target = pg.database("big"), pg.database("big_copy")
+    source.psql("CREATE TABLE t (id integer PRIMARY KEY, v text)")
+    dmsrd.job("big", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("big", "running")
+    # 1 GB of row data in one transaction, with rolled back sub-transactions in it
+    source.psql("BEGIN; INSERT INTO t SELECT i, repeat(md5(i::text), 32) FROM generate_series(1, 500000) i; SAVEPOINT s; INSERT INTO t SELECT -i, 'gone' FROM generate_series(1, 1000) i; ROLLBACK TO s; "
+                "INSERT INTO t SELECT i, repeat(md5(i::text), 32) FROM generate_series(500001, 1000000) i; COMMIT")
+    dmsrd.wait_equal(source, target, timeout=300)
+    assert dmsrd.rss_kib() < 200 * 1024
