@@ -105,8 +105,10 @@ class Database:
         return {"connector": "postgres", "host": "127.0.0.1", "port": self.server.port, "database": self.name, "user": "dmsr", "password": PASSWORD, **more}
 
     def psql(self, text):
-        return subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.server.port), "-U", "postgres", "-d", self.name],
-                              input=text, text=True, check=True, capture_output=True).stdout
+        done = subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.server.port), "-U", "postgres", "-d", self.name],
+                              input=text, text=True, check=False, capture_output=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
 
     def tables(self):
         return [r[0] for r in self.sql("SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "

@@ -78,7 +78,7 @@ VALUES = {
     # of our own
     "mood": ["'sad'", "'ok'", "'very, \"happy\"'"],
     "\"Odd Schema\".\"My Type\"": ["'x'", "'it''s'"],
-    "mood[]": ["'{sad,NULL,\"very, \\\\\"happy\\\\\"\"}'::mood[]"],
+    "mood[]": ["ARRAY['sad', NULL, 'very, \"happy\"']::mood[]"],
     "positive": ["1", "2147483647"],
     "email": ["'a@b'", "'\"q\"@x'"],
     "pair": ["ROW(1, 'a')", "ROW(NULL, '')", "ROW(-1, '\",()\\')", "ROW(NULL, NULL)"],
