@@ -15,7 +15,8 @@ enum { CHECKPOINT_EVERY_US = 100000 };
 
 void load_words_add(struct load_words *w, const struct batch *b, uint64_t token)
 {
-	for (const struct change *ch = b->is_load ? b->first : NULL; ch; ch = ch->next) {
+	/* among changes there is one word at most, the last: that all tables are loaded, when the stream has passed the newest snapshot */
+	for (const struct change *ch = b->is_load ? b->first : b->last; ch; ch = ch->next) {
 		if (ch->op != OP_LOAD_END && ch->op != OP_LOAD_DONE)
 			continue;
 		if (w->n == w->cap) {

@@ -18,7 +18,7 @@ struct load_words {
 	struct load_word *list;
 	size_t n, cap;
 };
-/* Appends the words of a batch of the load. */
+/* Appends the words that a batch holds. */
 void load_words_add(struct load_words *w, const struct batch *b, uint64_t token);
 /* Calls fn for the words up to token, in order, and drops them. */
 void load_words_take(struct load_words *w, uint64_t token, void (*fn)(void *arg, const struct load_word *word), void *arg);

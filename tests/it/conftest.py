@@ -243,7 +243,10 @@ class Dmsrd:
             if job["state"] == "failed" and "failed" not in states:
                 raise AssertionError(f"job {name} failed: {json.dumps(job.get('error'))}\n{self.log()[-3000:]}")
             return job["state"] in states and job
-        return wait_for(f"job {name} is {states}", there, timeout)
+        try:
+            return wait_for(f"job {name} is {states}", there, timeout)
+        except AssertionError as e:
+            raise AssertionError(f"{e}\n{json.dumps(self.api('GET', f'/jobs/{name}/status'), indent=1)}\n{self.log()[-3000:]}") from None
 
     def wait_equal(self, source, target, tables=None, timeout=60):
         """Until the target has exactly the source's rows. The source must be quiet."""
