@@ -23,12 +23,12 @@
 enum {
 	MAGIC = 0x646d7231, /* "dmr1" */
 	HEAD_BYTES = 24,
-	SEGMENT_BYTES = 64 << 20,
-	SEGMENT_BYTES_MAX = SEGMENT_BYTES + SEGLOG_ENTRY_MAX + HEAD_BYTES,
+	SEGMENT_BYTES_MAX = (64 << 20) + SEGLOG_ENTRY_MAX + HEAD_BYTES,
 	SEGMENT_ENTRIES = 65536, /* bounds the index of one that is loaded */
-	KEEP_BYTES = 1 << 20,    /* a segment being appended to is not made anew for less, when all in it is trimmed */
 	NAME_BYTES = 20 + 4,
 };
+
+struct seglog_tune seglog_tune = { .segment_bytes = 64 << 20, .keep_bytes = 1 << 20 };
 
 struct segment {
 	uint64_t first;
@@ -88,7 +88,8 @@ static void drop_segments(struct seglog *g, size_t n)
 	for (size_t i = 0; i < n; i++)
 		free(g->segments[i].at);
 	g->n -= n;
-	memmove(g->segments, g->segments + n, g->n * sizeof *g->segments);
+	if (g->n)
+		memmove(g->segments, g->segments + n, g->n * sizeof *g->segments);
 }
 
 /* Entry i begins at at[i]; the one behind the last is where it ends. */
@@ -400,7 +401,7 @@ int seglog_append(struct seglog *g, uint64_t seq, const void *data, size_t len, 
 {
 	assert(len <= SEGLOG_ENTRY_MAX && seq && (!g->next || seq == g->next));
 	struct segment *s = g->fd >= 0 ? last_of(g) : NULL;
-	if (!s || s->n == SEGMENT_ENTRIES || (s->n && s->bytes + HEAD_BYTES + len > SEGMENT_BYTES)) {
+	if (!s || s->n == SEGMENT_ENTRIES || (s->n && s->bytes + HEAD_BYTES + len > seglog_tune.segment_bytes)) {
 		int rc = begin_segment(g, seq, e);
 		if (rc)
 			return rc;
@@ -535,7 +536,7 @@ static size_t count_dead(const struct seglog *g)
 	bool is_empty = g->first == g->next;
 	if (!g->next)
 		return g->n; /* found at opening, and none of it counts */
-	if (dead + 1 == g->n && is_empty && !g->is_dirty && (g->fd < 0 || last_of(g)->bytes >= KEEP_BYTES))
+	if (dead + 1 == g->n && is_empty && !g->is_dirty && (g->fd < 0 || last_of(g)->bytes >= seglog_tune.keep_bytes))
 		dead++;
 	return dead;
 }

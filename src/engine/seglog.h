@@ -12,6 +12,11 @@
 struct seglog_promise {
 	uint64_t below, tail;
 };
+/* Set by tests alone: how big a file grows; below which size the one being appended to is kept when all in it is trimmed. */
+extern struct seglog_tune {
+	uint32_t segment_bytes, keep_bytes;
+} seglog_tune;
+
 struct seglog;
 /* Makes nothing before the first append. seed: goes into each entry's sum, so that a file of another log is no part of this one. Entries below
  * p->below are not there any more. "state.corrupt" when the promise is broken. */

@@ -16,7 +16,8 @@
 struct store;
 typedef void store_done(void *arg, const struct err *e);
 
-/* Makes or opens dir; checks integrity cheaply (quick_check), migrates the schema. Blocks: only before the loop runs. */
+/* Makes or opens dir; checks it whole (pages, order, each row's sum: as long as reading the file takes), migrates the schema. Blocks: only before the
+ * loop runs. */
 int store_open(struct loop *l, const char *dir, void (*on_failed)(void *arg, const struct err *e), void *arg, struct store **out, struct err *e);
 /* Writes what is queued, calls the last callbacks, ends the thread. Logs were closed before; not from a callback of the store's. NULL is fine. */
 void store_close(struct store *s);

@@ -14,12 +14,12 @@
 #include <unistd.h>
 
 enum {
-	STATEMENTS_MAX = 48,
+	STATEMENTS_MAX = 56,
 	APPLICATION_ID = 0x646d7372, /* "dmsr" */
-	WAL_PAGES = 1000,            /* longer than this, it is folded in */
 	WAL_BYTES = 4 << 20,         /* what is left of its file after that */
-	FREE_PAGES = 256,            /* kept for later rows, more is given back */
 };
+
+struct store_db_tune store_db_tune = { .wal_pages = 1000, .free_pages = 256 };
 
 struct statement {
 	const char *sql; /* a literal: found by its address */
@@ -71,12 +71,18 @@ static const char *const migrations[] = {
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof *migrations };
 
-static bool is_damage(int rc) { return rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB || rc == SQLITE_FORMAT; }
+/* Read-only: the file can be written to (make_file did open it so), but says of itself that it is from the future. Error: our statements are right, so
+ * it is the header or the schema that is not. */
+static bool is_damage(int rc)
+{
+	return (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB || (rc & 0xff) == SQLITE_FORMAT || rc == SQLITE_READONLY ||
+		rc == SQLITE_ERROR;
+}
 
 static int fail(struct store_db *d, int rc, struct err *e)
 {
 	d->is_broken = true;
-	if (is_damage(rc & 0xff))
+	if (is_damage(rc))
 		return store_file_corrupt(e, d->path, "%s", sqlite3_errmsg(d->sql));
 	int error = sqlite3_system_errno(d->sql);
 	errno = (rc & 0xff) == SQLITE_FULL ? ENOSPC : error;
@@ -88,7 +94,8 @@ static int fail(struct store_db *d, int rc, struct err *e)
 		err_set(e, DMSR_EIO, "state.io", "%s is in use by another program", d->path);
 		return err_hint(e, "Look with fuser(1) which one it is, end it, then start dmsrd again.");
 	}
-	return err_set(e, DMSR_EIO, "state.io", "cannot read or write %s: %s (SQLite's code %d)", d->path, sqlite3_errmsg(d->sql), rc);
+	err_set(e, DMSR_EIO, "state.io", "cannot read or write %s: %s (SQLite's code %d)", d->path, sqlite3_errmsg(d->sql), rc);
+	return err_hint(e, "Look into the disk and the kernel's log, then start dmsrd again: its jobs go on from where they are durable.");
 }
 
 /* ---- statements ---- */
@@ -288,7 +295,7 @@ static int fold_in(struct store_db *d, int mode, struct err *e)
 int store_db_tidy(struct store_db *d, bool *more, struct err *e)
 {
 	assert(!d->in_transaction);
-	if (d->wal_pages > WAL_PAGES) {
+	if (d->wal_pages > store_db_tune.wal_pages) {
 		d->looks_for_free_pages = true;
 		return fold_in(d, SQLITE_CHECKPOINT_PASSIVE, e);
 	}
@@ -297,7 +304,7 @@ int store_db_tidy(struct store_db *d, bool *more, struct err *e)
 	int64_t unused = 0, all = 0;
 	if (store_db_run(d, "PRAGMA freelist_count", NULL, &unused, e) || store_db_run(d, "PRAGMA page_count", NULL, &all, e))
 		return DMSR_EIO;
-	d->looks_for_free_pages = unused > FREE_PAGES && unused > all / 4;
+	d->looks_for_free_pages = unused > store_db_tune.free_pages && unused > all / 4;
 	*more |= d->looks_for_free_pages;
 	return d->looks_for_free_pages ? store_db_run(d, "PRAGMA incremental_vacuum(64)", NULL, NULL, e) : 0;
 }
@@ -355,19 +362,20 @@ static void collect(void *arg, const char *text)
 
 static const char schema_sql[] = "SELECT type || name || tbl_name || ifnull(sql, '') FROM sqlite_schema ORDER BY name";
 
-/* quick_check finds pages that do not fit together; the comparison finds a changed word in the schema. */
+/* integrity_check finds pages that do not fit together and keys out of order (quick_check does not look at these; without secondary indexes it costs
+ * the same); the comparison finds a changed word in the schema. What is left, a changed byte in a row, check_rows finds. */
 static int check(struct store_db *d, int version, struct err *e)
 {
 	struct buf found, wanted;
 	buf_init(&found, 1 << 20);
 	buf_init(&wanted, 1 << 20);
-	int rc = each_text(d, "PRAGMA quick_check(1)", collect, &found, e);
+	int rc = each_text(d, "PRAGMA integrity_check(1)", collect, &found, e);
 	const char *verdict = buf_cstr(&found);
 	if (!rc && strcmp(verdict, "ok\n") != 0)
 		rc = store_file_corrupt(e, d->path, "%s", verdict);
 	struct store_db model = { .path = d->path };
 	if (!rc && sqlite3_open(":memory:", &model.sql))
-		rc = fail(&model, SQLITE_ERROR, e);
+		rc = fail(&model, SQLITE_NOMEM, e);
 	for (int i = 0; !rc && i < version; i++)
 		rc = pragma(&model, migrations[i], e);
 	buf_reset(&found);
@@ -380,6 +388,22 @@ static int check(struct store_db *d, int version, struct err *e)
 	sqlite3_close(model.sql);
 	buf_fini(&found);
 	buf_fini(&wanted);
+	return rc;
+}
+
+static int on_good_row(void *arg, const struct field *columns)
+{
+	(void)arg;
+	(void)columns;
+	return 0;
+}
+
+/* Each row once: a changed key would hide its row from every later question, without a word. */
+static int check_rows(struct store_db *d, struct err *e)
+{
+	int rc = 0;
+	for (int t = 0; t < TABLES && !rc; t++)
+		rc = store_db_each(d, (enum table)t, "", NULL, on_good_row, NULL, e);
 	return rc;
 }
 
@@ -413,7 +437,9 @@ static int check_and_migrate(struct store_db *d, struct err *e)
 	 * read here may be in memory only. */
 	if (!rc)
 		rc = fold_in(d, SQLITE_CHECKPOINT_TRUNCATE, e);
-	return rc ? rc : migrate(d, (int)version, e);
+	if (!rc)
+		rc = migrate(d, (int)version, e);
+	return rc ? rc : check_rows(d, e);
 }
 
 static int set_up(struct store_db *d, struct err *e)

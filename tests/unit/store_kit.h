@@ -3,6 +3,7 @@
 #define DMSR_TESTS_UNIT_STORE_KIT_H
 #include "engine/store_int.h"
 #include "test.h"
+#include <ftw.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,15 +33,15 @@ static inline void kit_on_watchdog(void *arg)
 	abort();
 }
 
-static inline void kit_remove(const char *dir)
+static inline int kit_remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
 {
-	char command[160];
-	snprintf(command, sizeof command, "rm -rf '%s'", dir);
-	pid_t pid = fork();
-	if (!pid)
-		execl("/bin/sh", "sh", "-c", command, (char *)NULL);
-	waitpid(pid, NULL, 0);
+	(void)st;
+	(void)kind;
+	(void)at;
+	return remove(path);
 }
+
+static inline void kit_remove(const char *dir) { nftw(dir, kit_remove_one, 16, FTW_DEPTH | FTW_PHYS); }
 
 static inline void kit_init(struct kit *k)
 {

@@ -714,8 +714,11 @@ static void test_delete_takes_all(void **state)
 	kit_run(k);
 	assert_string_equal(k->error.id, "state.log"); /* it is gone, and says so */
 	close_log(k);
+	for (int i = 0; i < 1000 && disk_bytes(k, UID); i++)
+		kit_load(k, UID);
+	assert_int_equal(disk_bytes(k, UID), 0);
+	assert_true(disk_bytes(k, UID2) > 0);
 	kit_reopen(k);
-	kit_load(k, UID);
 	assert_string_equal(kit_load(k, UID), "");
 	assert_string_equal(letters(k, UID, 0, 10), "");
 	assert_string_equal(events(k, UID, 0, 10), "");
@@ -748,12 +751,7 @@ static void test_changed_row_is_told(void **state)
 	assert_int_equal(pwrite(fd, "T", 1, at - bytes), 1);
 	close(fd);
 	free(bytes);
-	kit_open(k);
-	assert_string_equal(kit_load(k, UID), "");
-	assert_string_equal(k->error.id, "state.corrupt");
-	assert_non_null(strstr(k->error.message, UID));
-	assert_string_equal(kit_load(k, UID2), "note/a=another ");
-	assert_int_equal(k->failures, 0);
+	assert_damaged(k);
 }
 
 static void test_newer_is_refused(void **state)

@@ -1,0 +1,820 @@
+/* store, when the disk fails or we die: at every single call that changes a file, in turn. Nothing that was confirmed may be missing afterwards,
+ * nothing may be confirmed after a failure, nothing may ever read as something that was not written.
+ *
+ * The calls are interposed: this program's own pwrite, fsync ... come before the C library's, also for SQLite. Each can fail, kill the process, or be a
+ * power cut: then what was not synced is undone (all of it, or a part by chance: a disk writes in any order), names of files included. */
+#include "store_kit.h"
+#include "base/sanitizer.h"
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#if defined(DMSR_ASAN) || defined(DMSR_TSAN)
+enum { STRIDE = 13 };
+#else
+enum { STRIDE = 3 };
+#endif
+/* Of the calls, every so many is hit; with DMSR_TEST_ALL set, each is. */
+static long stride = STRIDE;
+enum { EXIT_CUT = 42, ROUNDS = 5 };
+
+/* ---- the disk ---- */
+
+enum what { FAULT_NONE, FAULT_ERROR, FAULT_KILL, FAULT_CUT, FAULT_CUT_IN_PART };
+
+static struct {
+	enum what what;
+	int error;
+	long at; /* the call that is hit */
+	char dir[64];
+} fault;
+static atomic_long calls;
+static atomic_int hits;
+
+/* What a power cut takes back: the newest first. */
+struct undo {
+	struct undo *next;
+	enum { UNDO_BYTES, UNDO_MAKE, UNDO_REMOVE, UNDO_RMDIR, UNDO_RENAME } kind;
+	char path[192], other[192];
+	char *bytes;
+	size_t n;
+	off_t offset, size;
+};
+static struct undo *undos;
+static pthread_mutex_t disk_mutex = PTHREAD_MUTEX_INITIALIZER;
+static unsigned chance, graves;
+
+#define REAL(name) (*(__typeof__(&(name)) *)real(#name))
+static void **real(const char *name)
+{
+	static __thread void *f;
+	f = dlsym(RTLD_NEXT, name);
+	return &f;
+}
+
+static bool is_watched(const char *path) { return fault.what && !strncmp(path, fault.dir, strlen(fault.dir)); }
+
+static bool path_of_fd(int fd, char *out, size_t size)
+{
+	char link[40];
+	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	ssize_t n = fault.what ? readlink(link, out, size - 1) : -1;
+	out[n > 0 ? (size_t)n : 0] = 0;
+	return n > 0 && is_watched(out);
+}
+
+static bool by_chance(void)
+{
+	chance = chance * 1103515245 + 12345;
+	return (chance >> 16) & 1;
+}
+
+static void undo_one(struct undo *u)
+{
+	if (u->kind == UNDO_MAKE) {
+		REAL(unlink)
+		(u->path);
+		REAL(rmdir)
+		(u->path);
+	} else if (u->kind == UNDO_REMOVE) {
+		if (link(u->other, u->path) && errno != EEXIST && errno != ENOENT)
+			abort();
+	} else if (u->kind == UNDO_RMDIR) {
+		REAL(mkdir)
+		(u->path, 0700);
+	} else if (u->kind == UNDO_RENAME) {
+		REAL(rename)
+		(u->other, u->path);
+	} else {
+		int fd = REAL(open)(u->path, O_RDWR);
+		if (fd < 0)
+			return; /* removed meanwhile, and that was synced */
+		size_t n = u->n;
+		size_t from = fault.what == FAULT_CUT_IN_PART && n > 1024 && by_chance() ? n / 2 : 0; /* the first half got through */
+		if (n && REAL(pwrite)(fd, u->bytes + from, n - from, u->offset + (off_t)from) < 0)
+			abort();
+		if (!from && REAL(ftruncate)(fd, u->size))
+			abort();
+		close(fd);
+	}
+}
+
+static _Noreturn void cut(void)
+{
+	for (struct undo *u = undos; u && fault.what != FAULT_KILL; u = u->next)
+		if (fault.what == FAULT_CUT || by_chance())
+			undo_one(u);
+	_exit(EXIT_CUT);
+}
+
+/* Before a call that changes something. -1: it fails, errno is set. */
+static int before_change(void)
+{
+	pthread_mutex_lock(&disk_mutex);
+	bool is_hit = atomic_fetch_add(&calls, 1) + 1 == fault.at;
+	if (is_hit) {
+		atomic_fetch_add(&hits, 1);
+		if (fault.what != FAULT_ERROR)
+			cut();
+		errno = fault.error;
+	}
+	pthread_mutex_unlock(&disk_mutex);
+	return is_hit ? -1 : 0;
+}
+
+static struct undo *remember(int kind, const char *path)
+{
+	if (fault.what < FAULT_CUT)
+		return NULL;
+	struct undo *u = calloc(1, sizeof *u);
+	u->kind = kind;
+	snprintf(u->path, sizeof u->path, "%s", path);
+	pthread_mutex_lock(&disk_mutex);
+	u->next = undos;
+	undos = u;
+	pthread_mutex_unlock(&disk_mutex);
+	return u;
+}
+
+/* The bytes of [offset, offset + n) as they are, and the size. */
+static void remember_bytes(const char *path, off_t offset, size_t n)
+{
+	struct stat st;
+	if (fault.what < FAULT_CUT || stat(path, &st))
+		return;
+	char *bytes = malloc(n + 1);
+	int fd = REAL(open)(path, O_RDONLY);
+	ssize_t got = pread(fd, bytes, n, offset);
+	close(fd);
+	struct undo *u = remember(UNDO_BYTES, path);
+	u->bytes = bytes;
+	u->offset = offset;
+	u->n = got > 0 ? (size_t)got : 0;
+	u->size = st.st_size;
+}
+
+/* Synced: no power cut takes it back. A directory's sync is about the names in it. */
+static void forget(const char *path)
+{
+	struct stat st;
+	bool is_dir = !stat(path, &st) && S_ISDIR(st.st_mode);
+	size_t n = strlen(path);
+	pthread_mutex_lock(&disk_mutex);
+	for (struct undo **at = &undos, *u; (u = *at);) {
+		bool is_in = !strncmp(u->path, path, n) && u->path[n] == '/' && !strchr(u->path + n + 1, '/');
+		if (is_dir ? u->kind != UNDO_BYTES && is_in : u->kind == UNDO_BYTES && !strcmp(u->path, path)) {
+			*at = u->next;
+			free(u->bytes);
+			free(u);
+		} else {
+			at = &u->next;
+		}
+	}
+	pthread_mutex_unlock(&disk_mutex);
+}
+
+/* Seen by SQLite's library too. */
+#pragma GCC visibility push(default)
+
+static ssize_t do_pwrite(int fd, const void *p, size_t n, off_t offset)
+{
+	char path[192];
+	if (path_of_fd(fd, path, sizeof path)) {
+		if (before_change())
+			return -1;
+		remember_bytes(path, offset, n);
+	}
+	return REAL(pwrite)(fd, p, n, offset);
+}
+ssize_t pwrite(int fd, const void *p, size_t n, off_t offset) { return do_pwrite(fd, p, n, offset); }
+ssize_t pwrite64(int fd, const void *p, size_t n, off_t offset) { return do_pwrite(fd, p, n, offset); }
+
+ssize_t write(int fd, const void *p, size_t n)
+{
+	char path[192];
+	if (path_of_fd(fd, path, sizeof path)) {
+		if (before_change())
+			return -1;
+		remember_bytes(path, lseek(fd, 0, SEEK_CUR), n);
+	}
+	return REAL(write)(fd, p, n);
+}
+
+static int do_ftruncate(int fd, off_t size)
+{
+	char path[192];
+	if (path_of_fd(fd, path, sizeof path)) {
+		struct stat st;
+		if (before_change())
+			return -1;
+		if (!fstat(fd, &st))
+			remember_bytes(path, size, st.st_size > size ? (size_t)(st.st_size - size) : 0);
+	}
+	return REAL(ftruncate)(fd, size);
+}
+int ftruncate(int fd, off_t size) { return do_ftruncate(fd, size); }
+int ftruncate64(int fd, off_t size) { return do_ftruncate(fd, size); }
+
+static int do_sync(int fd)
+{
+	char path[192];
+	if (!path_of_fd(fd, path, sizeof path))
+		return 0; /* nothing here is worth a real one */
+	if (before_change())
+		return -1;
+	forget(path);
+	return 0;
+}
+int fsync(int fd) { return do_sync(fd); }
+int fdatasync(int fd) { return do_sync(fd); }
+
+static int do_open(const char *path, int flags, mode_t mode)
+{
+	bool makes = is_watched(path) && (flags & O_CREAT) && access(path, F_OK);
+	if (makes && before_change())
+		return -1;
+	int fd = REAL(open)(path, flags, mode);
+	if (makes && fd >= 0)
+		remember(UNDO_MAKE, path);
+	return fd;
+}
+int open(const char *path, int flags, ...)
+{
+	va_list ap;
+	va_start(ap, flags);
+	mode_t mode = flags & O_CREAT ? va_arg(ap, mode_t) : 0;
+	va_end(ap);
+	return do_open(path, flags, mode);
+}
+int open64(const char *path, int flags, ...)
+{
+	va_list ap;
+	va_start(ap, flags);
+	mode_t mode = flags & O_CREAT ? va_arg(ap, mode_t) : 0;
+	va_end(ap);
+	return do_open(path, flags, mode);
+}
+
+int mkdir(const char *path, mode_t mode)
+{
+	bool makes = is_watched(path) && access(path, F_OK);
+	if (makes && before_change())
+		return -1;
+	int rc = REAL(mkdir)(path, mode);
+	if (makes && !rc)
+		remember(UNDO_MAKE, path);
+	return rc;
+}
+
+int rmdir(const char *path)
+{
+	bool removes = is_watched(path) && !access(path, F_OK);
+	if (removes && before_change())
+		return -1;
+	int rc = REAL(rmdir)(path);
+	if (removes && !rc)
+		remember(UNDO_RMDIR, path);
+	return rc;
+}
+
+int unlink(const char *path)
+{
+	bool removes = is_watched(path) && !access(path, F_OK);
+	if (removes && before_change())
+		return -1;
+	struct undo *u = removes ? remember(UNDO_REMOVE, path) : NULL;
+	if (u) {
+		snprintf(u->other, sizeof u->other, "%s.grave/%u", fault.dir, graves++);
+		if (link(path, u->other))
+			abort();
+	}
+	return REAL(unlink)(path);
+}
+
+int unlinkat(int dir, const char *name, int flags)
+{
+	char path[192];
+	if (path_of_fd(dir, path, sizeof path) && strlen(path) + strlen(name) + 2 < sizeof path) {
+		size_t n = strlen(path);
+		snprintf(path + n, sizeof path - n, "/%s", name);
+		return unlink(path);
+	}
+	return REAL(unlinkat)(dir, name, flags);
+}
+
+int rename(const char *from, const char *to)
+{
+	if (is_watched(from) && before_change())
+		return -1;
+	struct undo *u = is_watched(from) ? remember(UNDO_RENAME, from) : NULL;
+	if (u)
+		snprintf(u->other, sizeof u->other, "%s", to);
+	return REAL(rename)(from, to);
+}
+
+#pragma GCC visibility pop
+
+/* ---- what is done, and what was confirmed of it ---- */
+
+/* In memory that outlives the process that dies. */
+struct record {
+	int64_t generation;           /* of UID's job */
+	int texts, asked_texts;       /* note/0 ... */
+	int letters, asked_letters;
+	uint64_t seq, asked_seq;      /* of the log */
+	uint64_t relied;              /* position/delivered */
+	uint64_t trimmed;             /* asked */
+	bool is_deleted, asked_delete; /* UID2 */
+	bool is_closed, is_open;
+};
+static struct record *record;
+
+static void on_answer(void *arg, const struct err *e)
+{
+	struct kit *k = arg;
+	if (!e && k->failed)
+		fail_msg("confirmed after a failure");
+	kit_answered(k, e);
+}
+
+static void on_appended(void *arg, uint64_t seq, const struct err *e)
+{
+	if (!e)
+		record->seq = seq;
+	on_answer(arg, e);
+}
+
+/* Waits for all that was asked; true: all was confirmed. */
+static bool confirmed(struct kit *k)
+{
+	kit_run(k);
+	return !k->failed;
+}
+
+static void put_text(struct kit *k, const char *kind, uint64_t key, uint64_t value)
+{
+	char name[24], text[24];
+	snprintf(name, sizeof name, "%llu", (unsigned long long)key);
+	snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+	store_put(k->store, UID, kind, name, text, on_answer, kit_ask(k));
+}
+
+static void append(struct kit *k)
+{
+	const struct dmsr_log *log = store_log_ops(k->log);
+	uint64_t seq = ++record->asked_seq;
+	char data[3000];
+	for (size_t i = 0; i < sizeof data; i++)
+		data[i] = (char)(seq * 7 + i);
+	log->append(log->ctx, seq, data, 1000 + seq % 3 * 1000, on_appended, kit_ask(k));
+}
+
+static bool write_rows(struct kit *k, int round)
+{
+	struct store_job j = { UID, "shop", "{}", round + 1, "running", "loading", NULL, 1, 2 };
+	record->asked_texts = record->asked_letters = round + 1;
+	struct store_dead_letter d = { 0, 5, "dw", "pg:1", "public", "t", "create", "data.unique", "no", "{}" };
+	store_job_put(k->store, &j, on_answer, kit_ask(k));
+	put_text(k, "note", (uint64_t)round, (uint64_t)round * 1000);
+	store_dead_letter_put(k->store, UID, &d, on_answer, kit_ask(k));
+	store_event_put(k->store, UID, &(struct store_event){ .kind = "state", .text = "x" });
+	if (!confirmed(k))
+		return false;
+	record->generation = record->texts = record->letters = round + 1;
+	return true;
+}
+
+static bool write_log(struct kit *k)
+{
+	for (int i = 0; i < 4; i++)
+		append(k);
+	if (!confirmed(k))
+		return false;
+	put_text(k, "position", 0, record->seq);
+	append(k);
+	uint64_t relied = record->seq;
+	if (!confirmed(k))
+		return false;
+	record->relied = relied;
+	return true;
+}
+
+static bool write_round(struct kit *k, int round)
+{
+	const struct dmsr_log *log = store_log_ops(k->log);
+	if (!write_rows(k, round) || !write_log(k))
+		return false;
+	if (round == 2) {
+		record->asked_delete = true;
+		store_job_delete(k->store, UID2, on_answer, kit_ask(k));
+		if (!confirmed(k))
+			return false;
+		record->is_deleted = true;
+	}
+	if (round > 1) {
+		record->trimmed = record->relied - 2;
+		log->trim(log->ctx, record->trimmed);
+		kit_load(k, UID); /* answered, it is swept, before the next write comes by */
+	}
+	return !k->failed;
+}
+
+static bool write_other_job(struct kit *k)
+{
+	store_put(k->store, UID2, "note", "a", "b", on_answer, kit_ask(k));
+	if (!kit_try_log(k, UID2) || !confirmed(k))
+		return false;
+	kit_append(k, 1, 100);
+	bool went_well = confirmed(k);
+	store_log_close(k->log);
+	k->log = NULL;
+	return went_well;
+}
+
+static void work(struct kit *k)
+{
+	bool goes_on = write_other_job(k) && kit_try_log(k, UID);
+	for (int round = 0; round < ROUNDS && goes_on; round++)
+		goes_on = write_round(k, round);
+	if (goes_on) {
+		/* a turn for the sweep */
+		put_text(k, "note", 0, 0);
+		confirmed(k);
+	}
+	store_log_close(k->log);
+	k->log = NULL;
+	kit_close(k);
+	record->is_closed = goes_on;
+}
+
+/* ---- what must be there afterwards ---- */
+
+static int on_found_job(void *arg, const struct store_job *j)
+{
+	if (!strcmp(j->uid, UID))
+		*(int64_t *)arg = j->generation;
+	return 0;
+}
+
+static void on_found_letters(void *arg, const struct store_dead_letter *rows, size_t n, const struct err *e)
+{
+	struct kit *k = arg;
+	(void)rows;
+	buf_printf(&k->text, "%zu", n);
+	kit_answered(k, e);
+}
+
+static void verify_rows(struct kit *k)
+{
+	int64_t generation = 0;
+	assert_int_equal(store_each_job(k->store, on_found_job, &generation, NULL), 0);
+	assert_in_range(generation, record->generation, record->generation + 1);
+	const char *texts = kit_load(k, UID);
+	for (int i = 0; i < record->asked_texts; i++) {
+		char text[40];
+		snprintf(text, sizeof text, "note/%d=%d ", i, i * 1000);
+		if (!strstr(texts, text))
+			assert_true(i >= record->texts);
+	}
+	buf_reset(&k->text);
+	store_dead_letters(k->store, UID, 0, 100, on_found_letters, kit_ask(k));
+	kit_run(k);
+	assert_in_range(strtol(buf_cstr(&k->text), NULL, 10), record->letters, record->asked_letters);
+	if (record->is_deleted)
+		assert_string_equal(kit_load(k, UID2), "");
+	if (!record->asked_delete && record->texts)
+		assert_string_equal(kit_load(k, UID2), "note/a=b ");
+}
+
+static void verify_log(struct kit *k)
+{
+	const struct dmsr_log *log = kit_open_log(k, UID);
+	uint64_t first = log->first, last = log->last;
+	assert_in_range(last, record->seq, record->asked_seq);
+	assert_true(first <= (record->trimmed ? record->trimmed : 1));
+	buf_reset(&k->text);
+	for (uint64_t seq = first; seq <= last; seq++) {
+		char text[40];
+		snprintf(text, sizeof text, "%llu:%llu ", (unsigned long long)seq, (unsigned long long)(1000 + seq % 3 * 1000));
+		assert_string_equal(kit_read(k, seq, 1), text); /* its bytes are looked at, too */
+	}
+	record->asked_seq = last;
+	append(k);
+	assert_true(confirmed(k));
+	store_log_close(k->log);
+	k->log = NULL;
+	/* and the other job's, whose removal may have been cut short */
+	log = kit_open_log(k, UID2);
+	if (record->is_deleted)
+		assert_int_equal(log->last, 0);
+	store_log_close(k->log);
+	k->log = NULL;
+}
+
+static void verify(struct kit *k)
+{
+	k->failed = k->failures = 0;
+	kit_open(k);
+	verify_rows(k);
+	if (record->texts || record->seq)
+		verify_log(k);
+	assert_int_equal(k->failed, 0);
+	assert_int_equal(k->failures, 0);
+	kit_close(k);
+}
+
+static void no_log(void *arg, const char *line, size_t len)
+{
+	(void)arg;
+	(void)line;
+	(void)len;
+}
+
+static int set_up(void **state)
+{
+	log_set_sink(no_log, NULL);
+	stride = getenv("DMSR_TEST_ALL") ? 1 : STRIDE;
+	if (!access("/dev/shm", W_OK))
+		setenv("TMPDIR", "/dev/shm", 0);
+	record = mmap(NULL, sizeof *record, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	/* small enough that each of these happens often */
+	seglog_tune = (struct seglog_tune){ .segment_bytes = 7000, .keep_bytes = 3000 };
+	store_db_tune = (struct store_db_tune){ .wal_pages = 20, .free_pages = 1 };
+	*state = NULL;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	munmap(record, sizeof *record);
+	return 0;
+}
+
+static void begin(struct kit *k, enum what what, long at, int error)
+{
+	char grave[80];
+	fault.what = FAULT_NONE;
+	kit_init(k);
+	memset(record, 0, sizeof *record);
+	snprintf(grave, sizeof grave, "%s.grave", k->dir);
+	assert_int_equal(mkdir(grave, 0700), 0);
+	snprintf(fault.dir, sizeof fault.dir, "%s", k->dir);
+	fault.at = at;
+	fault.error = error;
+	atomic_store(&calls, 0);
+	atomic_store(&hits, 0);
+	chance = (unsigned)at;
+	fault.what = what;
+}
+
+static void end(struct kit *k)
+{
+	char grave[80];
+	fault.what = FAULT_NONE;
+	snprintf(grave, sizeof grave, "%s.grave", k->dir);
+	kit_remove(grave);
+	kit_fini(k);
+}
+
+static unsigned full;
+
+/* SQLite does not keep the reason of all that can fail. */
+static bool tells(const struct err *e, int error)
+{
+	full += !strcmp(e->id, "state.full");
+	return !strcmp(e->id, "state.io") || (error == ENOSPC && !strcmp(e->id, "state.full"));
+}
+
+/* One run in which call `at` fails. false: there are fewer calls than that. */
+static bool run_with_error(long at, int error)
+{
+	struct kit k;
+	struct err e = { 0 };
+	begin(&k, FAULT_ERROR, at, error);
+	int rc = kit_try_open(&k, &e);
+	if (rc) {
+		if (!tells(&e, error))
+			fail_msg("%s %s", e.id, e.message);
+		if (!e.hint[0])
+			fail_msg("no advice: %s", e.message);
+		assert_int_equal(atomic_load(&hits), 1);
+	} else {
+		work(&k);
+		assert_true(k.failures <= 1);
+		assert_true(k.failures >= (k.failed > 0));
+		if (k.failures) {
+			assert_true(tells(&k.failure, error));
+			assert_int_equal(atomic_load(&calls), at); /* nothing is tried again, also not by closing */
+		}
+	}
+	bool was_hit = atomic_load(&hits) > 0;
+	fault.what = FAULT_NONE;
+	verify(&k);
+	end(&k);
+	return was_hit;
+}
+
+static void test_every_call_fails_once(void **state)
+{
+	(void)state;
+	long at = 1;
+	while (run_with_error(at, at % 2 ? ENOSPC : EIO))
+		at += stride;
+	assert_true(at > 200); /* there are about 290 */
+	assert_true(full > at / stride / 4);
+	for (at = 1 + stride / 2; run_with_error(at, at % 2 ? EIO : ENOSPC);)
+		at += stride;
+}
+
+/* One run in a process that dies at call `at`, or at a failpoint. false: it came to its end. */
+static bool run_and_die(enum what what, long at, const char *failpoint)
+{
+	struct kit k;
+	begin(&k, what, at, 0);
+	pid_t pid = fork();
+	if (!pid) {
+		setenv("CMOCKA_TEST_ABORT", "1", 1);
+		if (failpoint)
+			setenv("DMSR_FAILPOINT", failpoint, 1);
+		failpoint_init();
+		kit_open(&k);
+		work(&k);
+		_exit(0);
+	}
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	fault.what = FAULT_NONE;
+	bool died = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+	if (!died && !(WIFEXITED(status) && (WEXITSTATUS(status) == EXIT_CUT || !WEXITSTATUS(status))))
+		fail_msg("the process that was to die ended with status %x", (unsigned)status);
+	died |= WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CUT;
+	if (!died)
+		assert_true(record->is_closed);
+	verify(&k);
+	end(&k);
+	return died;
+}
+
+static void test_killed_at_every_call(void **state)
+{
+	(void)state;
+	long at = 1;
+	while (run_and_die(FAULT_KILL, at, NULL))
+		at += stride;
+	assert_true(at > 200); /* there are about 290 */
+}
+
+static void test_power_cut_at_every_call(void **state)
+{
+	(void)state;
+	long at = 1 + stride / 3;
+	while (run_and_die(FAULT_CUT, at, NULL))
+		at += stride;
+	assert_true(at > 200); /* there are about 290 */
+}
+
+static void test_power_cut_that_tears(void **state)
+{
+	(void)state;
+	long at = 1 + stride * 2 / 3;
+	while (run_and_die(FAULT_CUT_IN_PART, at, NULL))
+		at += stride;
+	assert_true(at > 200); /* there are about 290 */
+}
+
+static void test_killed_at_failpoints(void **state)
+{
+	(void)state;
+	static const char *const names[] = { "store.before-commit", "store.between", "store.after-commit" };
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		for (int n = 1;; n += 3) {
+			char text[64];
+			snprintf(text, sizeof text, "%s:%d:kill", names[i], n);
+			if (!run_and_die(FAULT_NONE, 0, text))
+				break;
+			assert_true(n < 100);
+		}
+}
+
+static void run_failpoint(const char *name, int n, const char *id)
+{
+	struct kit k;
+	char text[64];
+	begin(&k, FAULT_NONE, 0, 0);
+	snprintf(text, sizeof text, "%s:%d:fail", name, n);
+	setenv("DMSR_FAILPOINT", text, 1);
+	failpoint_init();
+	kit_open(&k);
+	work(&k);
+	unsetenv("DMSR_FAILPOINT");
+	failpoint_init();
+	assert_int_equal(k.failures, 1);
+	assert_true(k.failed > 0);
+	assert_string_equal(k.failure.id, id);
+	assert_string_equal(k.error.id, id);
+	verify(&k);
+	end(&k);
+}
+
+static void test_failpoints_fail(void **state)
+{
+	(void)state;
+	for (int n = 1; n < 12; n++) {
+		run_failpoint("store.before-commit", n, "state.io");
+		run_failpoint("store.between", n, "state.io");
+		run_failpoint("store.after-commit", n, "state.io");
+		run_failpoint("store.full", n, "state.full");
+	}
+}
+
+/* ---- damage ---- */
+
+static void on_any_row(void *arg, const struct store_kv *rows, size_t n, const struct err *e)
+{
+	struct kit *k = arg;
+	for (size_t i = 0; i < n; i++) {
+		char text[80];
+		snprintf(text, sizeof text, "note/%s", rows[i].key);
+		if (strcmp(rows[i].kind, "note") != 0 || strcmp(rows[i].value, rows[i].key) != 0)
+			fail_msg("garbage: %s/%s=%s", rows[i].kind, rows[i].key, rows[i].value);
+	}
+	buf_printf(&k->text, "%zu", n);
+	kit_answered(k, e);
+}
+
+/* Either it says that it is damaged, or all rows are right. */
+static void read_damaged(struct kit *k)
+{
+	struct err e = { 0 };
+	char wal[128];
+	snprintf(wal, sizeof wal, "%s/state.db-wal", k->dir);
+	unlink(wal); /* of the one before */
+	k->failed = 0;
+	if (kit_try_open(k, &e)) {
+		if (strcmp(e.id, "state.corrupt") != 0 && strcmp(e.id, "state.newer") != 0)
+			fail_msg("%s: %s", e.id, e.message);
+		return;
+	}
+	buf_reset(&k->text);
+	store_load(k->store, UID, on_any_row, kit_ask(k));
+	kit_run(k);
+	if (k->failed)
+		assert_string_equal(k->error.id, "state.corrupt");
+	else
+		assert_string_equal(buf_cstr(&k->text), "40");
+	kit_close(k);
+}
+
+static void test_changed_and_lost_bytes(void **state)
+{
+	(void)state;
+	struct kit k;
+	char path[128];
+	begin(&k, FAULT_NONE, 0, 0);
+	kit_open(&k);
+	for (int i = 0; i < 40; i++) {
+		char text[40];
+		snprintf(text, sizeof text, "a text of some length, %d", i);
+		kit_put(&k, UID, "note", text, text);
+	}
+	kit_run(&k);
+	kit_close(&k);
+	snprintf(path, sizeof path, "%s/state.db", k.dir);
+	int fd = open(path, O_RDWR);
+	struct stat st;
+	assert_int_equal(fstat(fd, &st), 0);
+	char *good = malloc((size_t)st.st_size);
+	assert_int_equal(pread(fd, good, (size_t)st.st_size, 0), st.st_size);
+	chance = 1;
+	for (int i = 0; i < 600 / stride; i++) {
+		/* a byte that says something: most of a young file is zeros */
+		off_t at;
+		do {
+			chance = chance * 1103515245 + 12345;
+			at = (off_t)(chance >> 8) % st.st_size;
+		} while (!good[at]);
+		char bad = (char)(good[at] ^ (1 << (i % 8)));
+		assert_int_equal(pwrite(fd, &bad, 1, at), 1);
+		read_damaged(&k);
+		assert_int_equal(pwrite(fd, good, (size_t)st.st_size, 0), st.st_size);
+		assert_int_equal(ftruncate(fd, st.st_size), 0);
+	}
+	for (off_t size = st.st_size - 1; size > 0; size -= 777 * stride) {
+		assert_int_equal(ftruncate(fd, size), 0);
+		read_damaged(&k);
+		assert_int_equal(pwrite(fd, good, (size_t)st.st_size, 0), st.st_size);
+		assert_int_equal(ftruncate(fd, st.st_size), 0);
+	}
+	close(fd);
+	free(good);
+	end(&k);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+RUN_TESTS(TEST(test_every_call_fails_once), TEST(test_killed_at_every_call), TEST(test_power_cut_at_every_call), TEST(test_power_cut_that_tears),
+	TEST(test_killed_at_failpoints), TEST(test_failpoints_fail), TEST(test_changed_and_lost_bytes))
