@@ -18,7 +18,8 @@
  *     hours does not hold the source's log.
  *  5. A transaction larger than the memory (a loaded table is one) goes through: what every consumer has consumed is dropped before it is committed,
  *     if it is not worth a log (rule 4, no log, log full, or half of the memory is such). Killed then, it comes from the source again.
- *     And a consumer that has all, in mid-transaction, gets more even over the cap: else it could never commit.
+ *     And a consumer that has all, in mid-transaction, gets more even over the cap: else it could never commit. One that could get more, but for the
+ *     room, is told drained, so that it commits what it holds.
  *  6. The source sends again what was delivered but not stored when we were killed: `tail` is where the log ended at start. Changes that it covers are
  *     taken out of what is produced (a batch that is covered whole is delivered at once). Batches may be cut elsewhere than the first time.
  *  7. A consumer never gets a change that its `from` covers, whether from the log or produced again: a batch that it has in part is given to it as a
@@ -78,6 +79,7 @@ struct dmsr_subscription {
 	bool has_more;                  /* got something since it was told drained */
 	bool is_last_open;              /* the newest that it got */
 	bool is_reading;                /* the log was asked */
+	bool is_starved;                /* the log has more, but memory has no room */
 	uint64_t next;                  /* it gets this one next */
 	uint64_t last;                  /* the newest that it was lent */
 	uint64_t consumed, committed;   /* up to these */

@@ -115,11 +115,12 @@ static bool lend(struct dmsr_subscription *c)
 	return false;
 }
 
+/* Also when there is more, but no room for it until c gives something back: it must not wait for more before it commits. */
 static void tell_drained(struct dmsr_subscription *c)
 {
-	if (!c->has_more || c->next != c->s->hi)
+	if (!c->has_more || (c->next != c->s->hi && !c->is_starved))
 		return;
-	c->has_more = false;
+	c->has_more = c->is_starved = false;
 	if (c->c.drained)
 		c->c.drained(c->c.ctx);
 }

@@ -180,8 +180,9 @@ static void on_entries(void *arg, const struct dmsr_log_entry *entries, size_t c
 static size_t may_read(const struct dmsr_subscription *c)
 {
 	const struct embedded *s = c->s;
-	if (s->memory + s->promised + READ_BYTES <= s->memory_max)
-		return READ_BYTES;
+	size_t taken = s->memory + s->promised;
+	if (taken < s->memory_max)
+		return s->memory_max - taken < READ_BYTES ? s->memory_max - taken : READ_BYTES;
 	return c->consumed == c->next - 1 || c->is_last_open ? 1 : 0;
 }
 
@@ -189,7 +190,8 @@ static void ask_next(struct dmsr_subscription *c)
 {
 	size_t max_bytes = may_read(c);
 	assert(c->next < c->s->logged);
-	if (!max_bytes)
+	c->is_starved = !max_bytes;
+	if (c->is_starved)
 		return;
 	c->is_reading = true;
 	c->asked = c->next;
