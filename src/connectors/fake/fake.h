@@ -40,4 +40,87 @@ void fake_disk_put(struct fake_disk *d, struct position *where, const struct pos
 struct fake_disk_stat { uint64_t appends, reads, entries, bytes, first, last; };
 void fake_disk_stat(const struct fake_disk *d, struct fake_disk_stat *out);
 
+/* ---- a script: what a source sends ---- */
+/* Steps are walked in order; an instance begins behind what its start() says is had, in mid-transaction too. It emits a batch a turn, keeps what was
+ * not taken, and asserts that it is confirmed only forwards, only what it sent, and only what the test calls durable. At the first start it puts the
+ * note "started" and waits until it is durable. */
+struct fake_script;
+struct fake_script *fake_script_new(const char *name);          /* option `script`; found until it is freed */
+void fake_script_free(struct fake_script *s);
+/* Rows of a table that are there already: LOAD_BEGIN, so many batches of OP_ROWS, LOAD_END. */
+void fake_script_load(struct fake_script *s, struct relation *rel, unsigned batches, uint32_t rows_each);
+void fake_script_load_done(struct fake_script *s);              /* OP_LOAD_DONE; behind the last step a full load is finished() */
+/* A transaction of n changes, per_batch of them in a batch. */
+void fake_script_txn(struct fake_script *s, enum change_op op, struct relation *rel, unsigned n, unsigned per_batch, size_t pad);
+void fake_script_schema(struct fake_script *s, struct relation *old, struct relation *rel); /* a transaction with that word and one row of rel */
+void fake_script_heartbeat(struct fake_script *s);
+void fake_script_gate(struct fake_script *s);                   /* waits here until it is opened */
+void fake_script_open_gate(struct fake_script *s);              /* the first that is closed, for good */
+void fake_script_fail(struct fake_script *s, const struct err *e, unsigned times); /* failed() here so often, then goes on */
+void fake_script_durable(struct fake_script *s, bool (*is_durable)(void *arg, const struct position *p), void *arg);
+struct fake_script_stat {
+	unsigned opened, started, stopped, failed, live;        /* instances; live: not closed */
+	uint64_t batches, refused;                              /* emit: OK, AGAIN */
+	struct position from, emitted, confirmed;               /* of the newest start; newest */
+	enum dmsr_mode mode;
+	size_t nloaded;                                         /* of the newest start */
+	bool load_done, is_paused, is_at_end;                   /* at_end: of the script */
+	uint64_t end_lsn;                                       /* of the newest step */
+	int64_t rows;                                           /* in all its steps: ids 1 .. rows */
+};
+void fake_script_stat(const struct fake_script *s, struct fake_script_stat *out);
+
+/* ---- a server: where a target's rows go ---- */
+struct fake_row { int64_t id; uint64_t lsn, event; uint8_t op; };
+struct fake_table { char *schema, *name; struct position at; uint64_t rows; unsigned loads; bool is_loaded; };
+struct fake_server {
+	/* How it behaves: the test changes it at any time; fake_server_go makes a change felt. */
+	bool keeps;                     /* position and loads with the rows, and passes over what it knows */
+	bool stalls;                    /* takes nothing more, does nothing more */
+	bool is_silent;                 /* never says consumed */
+	unsigned queue;                 /* batches that it takes before it says AGAIN; 0: 8 */
+	unsigned commit_every;          /* batches; what is held is also committed by flush, a stop, and the end of a table. 0: each when it may be */
+	unsigned fail_at;               /* the so many-th batch that is read from now on fails; 0: none */
+	unsigned die_at;                /* the so many-th commit from now on is durable, but the instance dies before it says so; 0: none */
+	bool refuses_start;             /* failed() instead of ready() */
+	struct err fail_with;           /* for all of these; else "target.fake" */
+	int64_t bad_row;                /* this row is refused: a dead letter; 0: none */
+	/* What it has. */
+	struct position applied;
+	bool load_done;
+	struct fake_row *rows;          /* of the stream, in the order of their commits */
+	size_t nrows, caprows;
+	struct fake_table *tables;
+	size_t ntables;
+	unsigned ddl, dead;
+	/* What happened. */
+	unsigned opened, live, batches, commits, flushes;
+	uint64_t refused;               /* apply: AGAIN */
+	/* its own */
+	char *name;
+	struct fake_server *next;
+	struct fake_target *instances;
+};
+struct fake_server *fake_server_new(const char *name);          /* option `server`; found until it is freed */
+void fake_server_free(struct fake_server *v);
+void fake_server_go(struct fake_server *v);
+const struct fake_table *fake_server_table(const struct fake_server *v, const char *name);
+/* Has it every change of the script once, and in order, and every table loaded whole? NULL: yes. Else what is wrong, in a static buffer; what is merely
+ * not there yet begins with "missing". */
+const char *fake_server_check(const struct fake_server *v, const struct fake_script *s);
+
+/* ---- answers to questions (check, discover, drop), by the name of the script or server that the options name; none: all is well ---- */
+struct fake_answers {
+	const struct dmsr_check *checks;
+	size_t nchecks;
+	struct relation *const *rels;
+	size_t nrels;
+	const char *const *left;
+	size_t nleft;
+	struct err error;               /* set: the question itself fails */
+	bool is_mute;                   /* never answers */
+	unsigned asked, dropped, live;
+};
+void fake_answers_set(const char *name, struct fake_answers *answers); /* NULL: forget */
+
 #endif

@@ -121,6 +121,6 @@ static bool is_quiet(void *arg)
 
 void fake_settle(struct loop *l)
 {
-	struct quiet q = { .loop = l };
+	struct quiet q = { .loop = l, .slices = UINT64_MAX - 1 };
 	fake_run(l, is_quiet, &q, 5000);
 }
