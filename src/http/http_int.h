@@ -65,6 +65,8 @@ struct http {
 	struct call *calls;             /* under way at the engine */
 	struct idempotency *keys;       /* of requests and calls under way */
 	struct http_stat *stat;
+	bool per_table;                 /* metrics of each table, too */
+	char *openapi, openapi_etag[24]; /* made at the first request: plugins do not change */
 	uint64_t nrequests;             /* for request ids */
 	uint32_t boot;                  /* differs from start to start: request and event ids */
 	bool closing;

@@ -174,7 +174,7 @@ void metrics_get(struct request *r)
 	struct buf b;
 	buf_init(&b, METRICS_BYTES_MAX);
 	put_daemon(&b, r->http);
-	metrics_jobs(&b, r->http->engine);
+	metrics_jobs(&b, r->http->engine, r->http->per_table);
 	put_store(&b, r->http->engine);
 	put_http(&b, r->http);
 	metrics_process(&b);

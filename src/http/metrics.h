@@ -13,6 +13,6 @@ void metric_histogram(struct buf *b, const char *name, const struct loop_slices 
 void metrics_process(struct buf *b);
 /* metrics_jobs.c */
 struct engine;
-void metrics_jobs(struct buf *b, struct engine *g);
+void metrics_jobs(struct buf *b, struct engine *g, bool per_table);
 
 #endif

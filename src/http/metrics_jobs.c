@@ -120,7 +120,47 @@ static void put_states(struct buf *b, const struct copies *c)
 			metric_sample(b, "dmsr_job_error", 1, (const char *const[]){ "job", c->jobs[i].name, "code", c->jobs[i].error_code, NULL });
 }
 
-void metrics_jobs(struct buf *b, struct engine *g)
+/* ---- tables ------------------------------------------------------------------------------------------------------ */
+/* Only when asked for: every table of every job is a line of its own, and a time series of its own in whatever reads them. */
+static const struct { const char *part, *name, *help; } table_families[] = {
+	{ "load", "dmsr_table_loaded_rows_total", "Rows loaded." },
+	{ "captured", "dmsr_table_captured_total", "Changes read from the source." },
+	{ "applied", "dmsr_table_applied_total", "Changes applied, summed over the targets." },
+};
+
+static void put_table(struct buf *b, size_t family, const char *job, const json_t *table)
+{
+	const char *schema = json_string_value(json_object_get(table, "schema")), *name = json_string_value(json_object_get(table, "name"));
+	const json_t *part = json_object_get(table, table_families[family].part);
+	if (!strcmp(table_families[family].part, "load")) {
+		metric_sample(b, table_families[family].name, json_number_value(json_object_get(part, "rows")),
+			(const char *const[]){ "job", job, "schema", schema, "table", name, NULL });
+		return;
+	}
+	for (size_t op = 0; op < 4; op++)
+		metric_sample(b, table_families[family].name, json_number_value(json_object_get(part, ops[op])),
+			(const char *const[]){ "job", job, "schema", schema, "table", name, "op", ops[op], NULL });
+}
+
+static void put_tables(struct buf *b, struct engine *g, const struct copies *c)
+{
+	json_t **views = mem_zalloc(sizeof *views * (c->n + 1)), *table;
+	size_t t;
+	for (size_t i = 0; i < c->n; i++)
+		views[i] = engine_job_tables(g, c->jobs[i].name);
+	for (size_t f = 0; f < sizeof table_families / sizeof *table_families; f++) {
+		metric_family(b, table_families[f].name, "counter", table_families[f].help);
+		for (size_t i = 0; i < c->n; i++) {
+			json_array_foreach(json_object_get(views[i], "items"), t, table)
+				put_table(b, f, c->jobs[i].name, table);
+		}
+	}
+	for (size_t i = 0; i < c->n; i++)
+		json_decref(views[i]);
+	free(views);
+}
+
+void metrics_jobs(struct buf *b, struct engine *g, bool per_table)
 {
 	struct copies c = { NULL, 0, 0 };
 	engine_each_job(g, copy_job, &c);
@@ -131,5 +171,7 @@ void metrics_jobs(struct buf *b, struct engine *g)
 	metric_family(b, "dmsr_end_to_end_latency_seconds", "histogram", "From commit at the source to applied at the target.");
 	for (size_t i = 0; i < c.n; i++)
 		metric_histogram(b, "dmsr_end_to_end_latency_seconds", &c.jobs[i].latency, (const char *const[]){ "job", c.jobs[i].name, NULL });
+	if (per_table)
+		put_tables(b, g, &c);
 	free_copies(&c);
 }

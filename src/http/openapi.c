@@ -192,11 +192,34 @@ static json_t *components(struct engine *g)
 		"IdempotencyKey", key, "securitySchemes", "token", "type", "http", "scheme", "bearer");
 }
 
-void openapi_get(struct request *r)
+/* It takes longer to make than the loop should be held, and it never changes: it is made once. */
+static void make(struct http *h)
 {
+	char sum[SHA256_HEX];
 	json_t *info = json_pack("{s:s, s:s, s:{s:s}}", "title", "DMSR", "version", PACKAGE_VERSION, "license", "name", "Apache-2.0");
 	json_t *o = json_pack("{s:s, s:o, s:[{s:[]}]}", "openapi", "3.1.0", "info", info, "security", "token");
 	json_object_set_new(o, "paths", paths());
-	json_object_set_new(o, "components", components(r->http->engine));
-	reply_json(&r->reply, 200, o);
+	json_object_set_new(o, "components", components(h->engine));
+	h->openapi = json_dumps(o, JSON_COMPACT);
+	json_decref(o);
+	sha256_hex(h->openapi, strlen(h->openapi), sum);
+	snprintf(h->openapi_etag, sizeof h->openapi_etag, "\"%.16s\"", sum);
+}
+
+void openapi_get(struct request *r)
+{
+	struct http *h = r->http;
+	const char *none = request_header(r, "If-None-Match");
+	if (!h->openapi)
+		make(h);
+	if (none && (!strcmp(none, "*") || strstr(none, h->openapi_etag))) {
+		reply_json(&r->reply, 304, NULL);
+	} else {
+		struct buf text;
+		buf_init(&text, strlen(h->openapi) + 1);
+		buf_str(&text, h->openapi);
+		buf_byte(&text, '\n');
+		reply_text(&r->reply, 200, "application/json", &text);
+	}
+	reply_header(&r->reply, "ETag", "%s", h->openapi_etag);
 }

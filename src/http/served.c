@@ -200,6 +200,15 @@ static int start(struct served *s, const struct limits *limits, int fd, struct e
 	return err_hint(e, "log.levels {\"http\":\"debug\"} shows what libmicrohttpd says");
 }
 
+/* A daemon that fails to start has closed its socket or not, as it failed late or early. The number may be another thread's by now: what it stands for
+ * is asked first. */
+static void close_copy(int fd, int of)
+{
+	struct stat copy, original;
+	if (fd >= 0 && !fstat(fd, &copy) && !fstat(of, &original) && copy.st_dev == original.st_dev && copy.st_ino == original.st_ino)
+		close(fd);
+}
+
 struct served *served_new(struct listener *l, const struct limits *limits, const char *cert, const char *key, struct err *e)
 {
 	struct served *s = mem_zalloc(sizeof *s);
@@ -221,8 +230,7 @@ struct served *served_new(struct listener *l, const struct limits *limits, const
 	loop_timer_start(s->timer, 0);
 	return s;
 failed:
-	if (fd >= 0)
-		close(fd);
+	close_copy(fd, l->fd);
 	served_free(s);
 	return NULL;
 }

@@ -102,6 +102,7 @@ int http_open(struct loop *l, const struct config *c, struct engine *g, struct h
 	h->cutter = loop_timer_new(l, "http", on_cut, h);
 	h->reaper = loop_task_new(l, "http", on_reap, h);
 	read_limits(c, &h->limits);
+	h->per_table = config_bool(c, "metrics.per_table");
 	h->events = events_new(h);
 	int rc = open_listeners(h, c, e);
 	if (rc) {
@@ -142,6 +143,7 @@ int http_reload(struct http *h, const struct config *c, struct err *e)
 	auth_free(h->auth);
 	h->auth = a;
 	h->limits = limits;
+	h->per_table = config_bool(c, "metrics.per_table");
 	log_info("http", NULL, "tokens, keys and limits were read again");
 	return 0;
 }
@@ -175,6 +177,7 @@ void http_close(struct http *h)
 	loop_timer_free(h->cutter);
 	loop_task_free(h->reaper);
 	http_stat_free(h->stat);
+	free(h->openapi);
 	free(h);
 }
 
