@@ -566,6 +566,21 @@ static void loggers(void **state)
 	answer_free(a);
 }
 
+static void metrics_of_tables(void **state)
+{
+	struct kit *k = *state;
+	double_add(k->engine, "shop");
+	struct answer *a = ask(k, "GET", "/metrics", NULL, NULL);
+	assert_null(strstr(a->body, "dmsr_table_"));
+	answer_free(a);
+	kit_close(k);
+	kit_open(k, (const char *const[]){ "metrics.per_table=true", NULL });
+	a = ask(k, "GET", "/metrics", NULL, NULL);
+	assert_non_null(strstr(a->body, "\ndmsr_table_loaded_rows_total{job=\"shop\",schema=\"public\",table=\"a\\\"b\"} 5\n"));
+	assert_non_null(strstr(a->body, "\ndmsr_table_applied_total{job=\"shop\",schema=\"public\",table=\"a\\\"b\",op=\"delete\"} 3\n"));
+	answer_free(a);
+}
+
 /* Each line a comment or a sample, each family's samples together behind its TYPE. */
 static void metrics(void **state)
 {
@@ -629,7 +644,11 @@ static void openapi(void **state)
 	assert_non_null(json_object_get(json_object_get(paths, "/jobs/{name}/errors/{id}"), "delete"));
 	assert_non_null(json_object_get(json_object_get(json_object_get(a->json, "components"), "schemas"), "postgres-source"));
 	every_ref_of_the_document_is_there(a->json, a->json);
+	char etag[64], header[128];
+	snprintf(header, sizeof header, "If-None-Match: %s\r\n", answer_header(a, "ETag", etag, sizeof etag));
 	answer_free(a);
+	expect(k, "GET", "/openapi.json", header, NULL, 304, NULL);
+	expect(k, "GET", "/openapi.json", "If-None-Match: \"x\"\r\n", NULL, 200, NULL);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, kit_set_up, kit_tear_down)
@@ -640,4 +659,4 @@ RUN_TESTS(T(routes_are_found), T(unknown_paths_methods_and_parameters), T(odd_ta
 	T(put_creates), T(a_job_is_deleted), T(verbs), T(below_a_job), T(jobs_come_in_pages),
 	T(errors_come_in_pages), T(a_post_that_comes_again_is_done_once), T(a_failure_may_be_tried_again),
 	T(the_same_at_the_same_time), T(a_client_that_went_away_finds_its_answer_later),
-	T(connections_and_connectors), T(health), T(loggers), T(metrics), T(openapi))
+	T(connections_and_connectors), T(health), T(loggers), T(metrics), T(metrics_of_tables), T(openapi))

@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "http/http_int.h"
 #include "http_kit.h"
+#include <dirent.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -109,6 +110,16 @@ static void secure_hang_up(struct secure *s)
 	hang_up(s->client);
 }
 
+static unsigned count_descriptors(void)
+{
+	unsigned n = 0;
+	DIR *d = opendir("/proc/self/fd");
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
 static void the_api_over_tls(void **state)
 {
 	struct kit *k = *state;
@@ -146,10 +157,15 @@ static void the_api_over_tls(void **state)
 	assert_true(secure_dial(k, &s, TLS1_3_VERSION));
 	assert_string_equal(s.name, "two.example");
 	secure_hang_up(&s);
-	/* one that does not fit its key is refused, and the old one stays */
+	/* one that does not fit its key is refused, and the old one stays; nothing is left behind */
 	config = tls_config(k, "one.example", "two.example", "http.listen=127.0.0.1:0");
-	assert_true(http_reload(k->http, config, &e) < 0);
-	assert_string_equal(e.id, "http.tls");
+	kit_turn(k, 20);
+	unsigned before = count_descriptors();
+	for (int i = 0; i < 3; i++) {
+		assert_true(http_reload(k->http, config, &e) < 0);
+		assert_string_equal(e.id, "http.tls");
+	}
+	assert_int_equal(count_descriptors(), before);
 	config_free(config);
 	assert_true(secure_dial(k, &s, TLS1_3_VERSION));
 	assert_string_equal(s.name, "two.example");
