@@ -6,6 +6,7 @@
  * The script is one JSON object a line:
  *   {"rel": NAME, "schema", "name", "id", "key": "primary|unique|full|none", "columns": [{"name", "oid", "typmod", "native", "key", "nullable", "generated",
  *      "identity": "a|d", "dflt", "collation"}], "ddl": [[phase, kind, name, sql]]}        makes a relation, known as NAME from then on
+ *   {"catalog": OPTIONS, "tables": [PATTERN, ...]}        relations as a real source's catalogs tell them, known as SCHEMA.NAME
  *   {"begin": LSN, "us": N}  {"commit": true}
  *   {"c"|"u"|"d"|"r": NAME, "before": [...], "after": [...]}        a value: text, null, {"hex": binary}, {"fill": bytes}, {} for unchanged
  *   {"t": NAME, "cascade", "restart", "more"}  {"schema": NAME, "old": NAME}  {"heartbeat": true}
@@ -44,6 +45,12 @@ struct feed {
 	uint64_t tokens, applied, consumed;
 	uint64_t event;         /* of the transaction at hand */
 	bool is_ready, is_full, is_sleeping, is_stopping;
+	struct pgconn *source;  /* whose catalogs are read */
+	struct catalog *catalog;
+	struct settings *source_settings;
+	struct dmsr_tables tables;
+	const char *patterns[16];
+	bool is_catalog_read;
 	int status;
 	void (*dead_done)(void *arg, const struct err *e);
 	void *dead_arg;
@@ -266,7 +273,8 @@ static bool add_change(struct feed *f, const json_t *o)
 		b->is_load = true;
 		batch_append(b, OP_LOAD_END, rel_of(f, o, "end"));
 	} else if (json_object_get(o, "done")) {
-		b->is_load = true;
+		/* in the stream it may come behind a transaction */
+		b->is_load = !b->txn || b->is_load;
 		batch_append(b, OP_LOAD_DONE, NULL);
 	} else {
 		return false;
@@ -369,6 +377,61 @@ static void on_stopped(void *ctx)
 	loop_stop(f->loop);
 }
 
+/* ---- a real source's catalogs ---- */
+
+static void on_catalog(void *arg, struct relation **rels, size_t n, const struct err *e)
+{
+	struct feed *f = arg;
+	f->catalog = NULL;
+	if (e)
+		die("catalog", e->message);
+	for (size_t i = 0; i < n; i++) {
+		char *name = mem_printf("%s.%s", rels[i]->schema, rels[i]->name);
+		relation_unref(map_put(f->rels, name, strlen(name), rels[i]));
+		free(name);
+	}
+	free(rels);
+	f->is_catalog_read = true;
+	loop_task_post(f->task);
+}
+
+static void on_source_ready(void *ctx)
+{
+	struct feed *f = ctx;
+	f->catalog = catalog_read(f->source, &f->tables, true, false, on_catalog, f);
+}
+
+static void on_source_failed(void *ctx, const struct err *e)
+{
+	(void)ctx;
+	die("source", e->message);
+}
+
+/* True: it was read. */
+static bool read_catalog(struct feed *f, const json_t *o)
+{
+	const struct pgconn_owner owner = { .ctx = f, .on_ready = on_source_ready, .on_failed = on_source_failed };
+	const struct dmsr_env env = { .loop = f->loop, .job = "feed", .uid = "catalog", .name = "source" };
+	size_t i;
+	json_t *pattern;
+	if (f->is_catalog_read) {
+		pgconn_free(f->source);
+		settings_free(f->source_settings);
+		f->source = NULL;
+		f->source_settings = NULL;
+		f->is_catalog_read = false;
+		return true;
+	}
+	if (f->source)
+		return false;
+	json_array_foreach(json_object_get(o, "tables"), i, pattern)
+		f->patterns[i % 16] = json_string_value(pattern);
+	f->tables = (struct dmsr_tables){ .include = f->patterns, .ninclude = json_array_size(json_object_get(o, "tables")) };
+	f->source_settings = settings_of(json_object_get(o, "catalog"));
+	f->source = pgconn_new(&env, f->source_settings, PGCONN_SQL, &owner);
+	return false;
+}
+
 /* ---- one line after another ---- */
 
 static bool emit(struct feed *f, const json_t *o)
@@ -408,6 +471,8 @@ static bool run_line(struct feed *f, const json_t *o)
 	const char *wait = text_of(o, "wait");
 	if (json_object_get(o, "columns"))
 		make_relation(f, o);
+	else if (json_object_get(o, "catalog"))
+		return read_catalog(f, o);
 	else if (add_change(f, o))
 		return true;
 	else if (json_object_get(o, "emit"))

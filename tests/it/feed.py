@@ -1,5 +1,6 @@
 """Scripts for tests/fake/feed: a job's stream, written by hand, given to the PostgreSQL target on a real server."""
 import contextlib
+import io
 import json
 import os
 import random
@@ -35,6 +36,24 @@ class Script:
 
     def rel(self, rel, table, columns, key="primary", schema="public", ddl=(), id=0):
         return self.add({"rel": rel, "schema": schema, "name": table, "id": id or 16384 + len(table), "key": key, "columns": columns, "ddl": list(ddl)})
+
+    def catalog(self, database, *tables):
+        """Relations as a real source tells them; each is known as schema.name."""
+        options = database.connection()
+        options.pop("connector")
+        return self.add({"catalog": options, "tables": list(tables)})
+
+    def copy(self, database, rel, what=None, lsn=100, form="text"):
+        """A load of what a table, or a query in parentheses, holds."""
+        out = io.BytesIO()
+        with contextlib.closing(database.server.connect(database.name)) as connection:
+            connection.cursor().copy_expert(f"COPY {what or rel} TO STDOUT (FORMAT {form})", out)
+            data = out.getvalue()
+        n = data.count(b"\n")
+        if form == "binary":
+            data, n = data[19:-2], 1
+        rows = [{"rows": rel, **({"text": data.decode()} if form == "text" else {"hex": data.hex()}), "n": n}] if data else []
+        return self.add({"load": rel, "lsn": lsn}, *rows, {"end": rel}, self.emit_load(lsn))
 
     def load(self, rel, text, lsn=100):
         return self.add({"load": rel, "lsn": lsn}, {"rows": rel, "text": text, "n": text.count("\n")}, {"end": rel}, self.emit_load(lsn))

@@ -58,6 +58,15 @@ void target_fail(struct target *t, const struct err *e)
 	loop_task_post(t->task);
 }
 
+void target_fail_row(struct target *t, struct err *e)
+{
+	if (!strcmp(e->id, "target.constraint") && t->on_constraint_error == POLICY_RETRY)
+		e->retriable = true;
+	if (!strcmp(e->id, "target.data") && t->on_data_error == POLICY_RETRY)
+		e->retriable = true;
+	target_fail(t, e);
+}
+
 bool target_failpoint(struct target *t, const char *name)
 {
 	struct err e = { 0 };

@@ -68,7 +68,7 @@ static void fail(struct target *t, const struct ddl *d)
 	struct err e = t->answer_error;
 	hint(&e, d);
 	err_prefix(&e, "%s %s", d->kind, d->name);
-	target_fail(t, &e);
+	target_fail_row(t, &e);
 }
 
 static void on_released(struct target *t)

@@ -207,6 +207,7 @@ struct target {
 /* ---- target.c ---- */
 /* The instance is dead: everything is rolled back by the server. failed() comes from the task. */
 void target_fail(struct target *t, const struct err *e);
+void target_fail_row(struct target *t, struct err *e);  /* because of rows: the policy for such errors may be to try again */
 /* A test's place to die at: true: the instance has failed. */
 bool target_failpoint(struct target *t, const char *name);
 /* What was waited for has come: the change at hand is offered again. Safe from any callback of the connection. */

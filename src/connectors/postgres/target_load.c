@@ -29,11 +29,7 @@ static void fail_copy(struct target *t, const struct err *why)
 {
 	struct err e = *why;
 	err_prefix(&e, "loading %s", t->load.table->sql);
-	if (!strcmp(e.id, "target.constraint") && t->on_constraint_error == POLICY_RETRY)
-		e.retriable = true;
-	if (!strcmp(e.id, "target.data") && t->on_data_error == POLICY_RETRY)
-		e.retriable = true;
-	target_fail(t, &e);
+	target_fail_row(t, &e);
 }
 
 static void on_copy_opened(void *arg, const PGresult *res, const struct err *e)

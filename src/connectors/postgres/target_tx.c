@@ -183,15 +183,8 @@ static void on_drain(void *arg) { target_wake(arg); }
 void tx_fail(struct target *t, const struct err *why)
 {
 	struct err e = *why;
-	enum policy policy = POLICY_STOP;
-	if (!strcmp(e.id, "target.constraint"))
-		policy = t->on_constraint_error;
-	else if (!strcmp(e.id, "target.data"))
-		policy = t->on_data_error;
-	if (policy == POLICY_RETRY)
-		e.retriable = true;
 	prefix(t, &e);
-	target_fail(t, &e);
+	target_fail_row(t, &e);
 }
 
 /* ---- waiting ---- */
