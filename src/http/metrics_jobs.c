@@ -152,7 +152,9 @@ static void put_tables(struct buf *b, struct engine *g, const struct copies *c)
 		metric_family(b, table_families[f].name, "counter", table_families[f].help);
 		for (size_t i = 0; i < c->n; i++) {
 			json_array_foreach(json_object_get(views[i], "items"), t, table)
+			{
 				put_table(b, f, c->jobs[i].name, table);
+			}
 		}
 	}
 	for (size_t i = 0; i < c->n; i++)

@@ -165,7 +165,9 @@ static void add_connectors(json_t *schemas, struct engine *g)
 	json_t *all = engine_connectors(g), *one;
 	size_t i;
 	json_array_foreach(json_object_get(all, "items"), i, one)
+	{
 		add_connector(schemas, g, json_string_value(json_object_get(one, "name")));
+	}
 	json_decref(all);
 }
 

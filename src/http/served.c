@@ -50,6 +50,7 @@ static void on_ready(void *arg, unsigned ready)
 	pump(arg);
 }
 
+static void on_log(void *arg, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
 static void on_log(void *arg, const char *fmt, va_list ap)
 {
 	char text[512];

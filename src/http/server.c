@@ -88,7 +88,7 @@ static int open_listeners(struct http *h, const struct config *c, struct err *e)
 
 int http_open(struct loop *l, const struct config *c, struct engine *g, struct http **out, struct err *e)
 {
-	struct err own;
+	struct err own = { 0 };
 	struct http *h = mem_zalloc(sizeof *h);
 	uint64_t now = (uint64_t)wall_now_us();
 	e = e ? e : &own;
@@ -120,7 +120,7 @@ int http_open(struct loop *l, const struct config *c, struct engine *g, struct h
 
 int http_reload(struct http *h, const struct config *c, struct err *e)
 {
-	struct err own;
+	struct err own = { 0 };
 	struct served *served[2];
 	struct limits limits;
 	int rc;
