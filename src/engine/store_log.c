@@ -361,6 +361,7 @@ static void answer_open(struct request *r, const struct err *e)
 	struct store_log *log = q->log;
 	log->ops.first = q->first;
 	log->ops.last = q->last;
+	log->ops.bytes = e ? 0 : store_log_bytes(log);
 	q->done.opened(q->arg, e ? NULL : log, e);
 	if (e)
 		store_log_close(log);

@@ -545,6 +545,7 @@ static void test_log(void **state)
 	log = kit_open_log(k, UID);
 	assert_int_equal(log->first, 1);
 	assert_int_equal(log->last, 11);
+	assert_true(log->bytes > 0);
 	kit_append(k, 12, 5);
 	assert_string_equal(kit_read(k, 10, 1000), "10:100 11:0 ");
 	assert_string_equal(kit_read(k, 12, 1000), "12:5 ");
