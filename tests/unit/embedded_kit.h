@@ -15,6 +15,9 @@ struct taker {
 	struct dmsr_subscription *sub;
 	struct position from;
 	bool refuses;                   /* says AGAIN */
+	uint64_t limit;                 /* or does so when it holds so many that it has not consumed; 0: none */
+	bool is_full;
+	uint64_t consumed;
 	uint64_t last;                  /* newest token that it was lent */
 	uint64_t committed;
 	const struct batch *newest;
@@ -72,7 +75,8 @@ static inline enum dmsr_verdict taker_deliver(void *ctx, const struct batch *b, 
 	struct taker *t = ctx;
 	assert_false(t->stage->is_in_verb);
 	assert_true(token > t->last);
-	if (t->refuses)
+	t->is_full = t->limit && token > t->consumed + t->limit;
+	if (t->refuses || t->is_full)
 		return DMSR_AGAIN;
 	t->last = token;
 	t->newest = b;
@@ -117,7 +121,8 @@ static inline void stage_open(struct stage *st, unsigned ntakers, int64_t memory
 		struct taker *t = &st->takers[i];
 		const struct dmsr_consumer c = { .ctx = t, .deliver = taker_deliver, .drained = taker_drained };
 		t->stage = st;
-		t->last = t->committed = 0;
+		t->last = t->committed = t->consumed = 0;
+		t->is_full = false;
 		t->sub = streamer()->subscribe(st->streamer, "target", &t->from, &c);
 	}
 	st->is_in_verb = true;
@@ -200,27 +205,33 @@ static inline struct batch *stage_commit_word(struct stage *st)
 	return b;
 }
 
-static inline void taker_commit(struct taker *t, uint64_t token)
+static inline void taker_resume(struct taker *t)
 {
-	t->committed = token;
+	t->refuses = t->is_full = false;
 	t->stage->is_in_verb = true;
-	streamer()->commit(t->sub, token);
+	streamer()->consumer_resume(t->sub);
 	t->stage->is_in_verb = false;
 }
 
 static inline void taker_consumed(struct taker *t, uint64_t token)
 {
+	t->consumed = token > t->consumed ? token : t->consumed;
 	t->stage->is_in_verb = true;
 	streamer()->consumed(t->sub, token);
 	t->stage->is_in_verb = false;
+	if (t->is_full)
+		taker_resume(t);
 }
 
-static inline void taker_resume(struct taker *t)
+static inline void taker_commit(struct taker *t, uint64_t token)
 {
-	t->refuses = false;
+	t->committed = token;
+	t->consumed = token > t->consumed ? token : t->consumed;
 	t->stage->is_in_verb = true;
-	streamer()->consumer_resume(t->sub);
+	streamer()->commit(t->sub, token);
 	t->stage->is_in_verb = false;
+	if (t->is_full)
+		taker_resume(t);
 }
 
 static inline struct dmsr_streamer_stat stage_stat(struct stage *st)

@@ -81,6 +81,7 @@ static void a_slow_target_does_not_hold_the_source(void **state)
 	assert_int_equal(stage_entries(st), stage_stat(st).batches - (200 - st->ndelivered));
 	assert_true(stage_stat(st).log_bytes >= 190 * 20 * KB);
 	/* Now it comes, and gets all, in order, from the log. */
+	slow->limit = 2;
 	taker_resume(slow);
 	for (int i = 0; i < 400 && slow->nids < 200; i++) {
 		stage_turn(st);
@@ -315,6 +316,7 @@ static void a_restart_takes_up_the_log(void **state)
 	(void)state;
 	int64_t n = logged(st);
 	stage_open(st, 1, 256 * KB, 100 * MB);
+	assert_true(stage_stat(st).log_bytes >= 100 * 20 * KB);
 	stage_turn(st);
 	assert_true(st->is_ready);
 	take_all(st);
@@ -325,9 +327,11 @@ static void a_restart_takes_up_the_log(void **state)
 	st->lsn = 50 * FAKE_LSN_STEP;
 	for (int64_t id = 51; id <= n; id++)
 		produce(st, stage_txn(st, id, 1, 10));
+	unsigned drained = t->drained;
 	stage_turn(st);
 	assert_int_equal(st->ndelivered, n - 50);
 	ids_are(t, 1, n);
+	assert_int_equal(t->drained, drained + 1); /* who waits for it must not wait for a batch that nobody gets */
 	produce(st, stage_txn(st, n + 1, 1, 10));
 	stage_turn(st);
 	ids_are(t, 1, n + 1);
@@ -368,14 +372,16 @@ static void each_target_goes_on_where_it_was(void **state)
 	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
 	(void)state;
 	int64_t n = logged(st);
-	static const int64_t has[] = { 0, 40, 90 };
+	static const int64_t has[] = { 0, 40, 100 };
 	for (int i = 0; i < 3; i++)
 		if (has[i])
 			st->takers[i].from = fake_position((uint64_t)has[i] * FAKE_LSN_STEP, POSITION_WHOLE);
 	stage_open(st, 3, 256 * KB, 100 * MB);
 	take_all(st);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3; i++) {
 		ids_are(&st->takers[i], has[i] + 1, n);
+		assert_true(st->takers[i].drained);
+	}
 	assert_int_equal(stage_entries(st), 0);
 	/* Rows 80 .. n again: none of them is for anybody. */
 	st->lsn = 79 * FAKE_LSN_STEP;
@@ -582,6 +588,7 @@ static void a_batch_bigger_than_memory(void **state)
 	}
 	stage_turn(st);
 	assert_int_equal(st->ndelivered, 3);
+	t->limit = 1;
 	taker_resume(t);
 	for (int i = 0; i < 20 && t->nids < 3; i++) {
 		stage_turn(st);

@@ -5,7 +5,7 @@
 
 enum {
 	SLICE_US = 1000,
-	ENTRY_MAX = 900 << 20,          /* of an entry: what SQLite takes in a value is a little more */
+	ENTRY_MAX = 512 << 20,          /* what the state store takes */
 };
 
 static const char *const state_names[EMBEDDED_STATES] = { "new", "starting", "running", "stopping", "stopped", "dead" };
@@ -193,8 +193,10 @@ static void embedded_start(struct dmsr_instance *i)
 {
 	struct embedded *s = of(i);
 	set_state(s, EMBEDDED_STARTING, "asked to");
-	if (s->logged > s->lo)
+	if (s->logged > s->lo) {
 		recall_tail(s);
+		feed_expect(s);
+	}
 	embedded_wake(s);
 }
 
@@ -262,6 +264,7 @@ static enum dmsr_verdict embedded_produce(struct dmsr_instance *i, struct batch 
 		cut_known(s, b);
 		window_append(s, b);
 	}
+	feed_expect(s);
 	embedded_wake(s);
 	return DMSR_OK;
 }

@@ -18,13 +18,14 @@
  *     hours does not hold the source's log.
  *  5. A transaction larger than the memory (a loaded table is one) goes through: what every consumer has consumed is dropped before it is committed,
  *     if it is not worth a log (rule 4, no log, log full, or half of the memory is such). Killed then, it comes from the source again.
- *     And a consumer that has all, in mid-transaction, gets more even over the cap: else it could never commit. One that could get more, but for the
- *     room, is told drained, so that it commits what it holds.
+ *     And a consumer that has all, in mid-transaction, gets more even over the cap: else it could never commit. From the log it gets one batch after
+ *     another, cap or not, until it says AGAIN.
  *  6. The source sends again what was delivered but not stored when we were killed: `tail` is where the log ended at start. Changes that it covers are
  *     taken out of what is produced (a batch that is covered whole is delivered at once). Batches may be cut elsewhere than the first time.
  *  7. A consumer never gets a change that its `from` covers, whether from the log or produced again: a batch that it has in part is given to it as a
  *     copy without that part. Words of the load are given again: they are harmless twice.
- *  8. Trimmed is what every consumer has committed. The host must have stored a target's position (if the target does not keep it) before it commits.
+ *  8. Trimmed is what every consumer has committed. A target that does not keep its position, killed before the host has stored it, gets again what it
+ *     had and is still held.
  *  9. Full memory: AGAIN until a quarter is free. Full log: nothing more is written, so memory fills, so AGAIN. A failed append or a damaged log: failed().
  * Crash at any point: what is in memory alone was not delivered and comes again (6, 7); an append that was not durable was not delivered either.
  *
@@ -76,10 +77,9 @@ struct dmsr_subscription {
 	struct position from;
 	bool is_behind;                 /* what comes next may be covered by from */
 	bool is_waiting;                /* said AGAIN */
-	bool has_more;                  /* got something since it was told drained */
+	bool has_more;                  /* something was produced since it was told drained */
 	bool is_last_open;              /* the newest that it got */
 	bool is_reading;                /* the log was asked */
-	bool is_starved;                /* the log has more, but memory has no room */
 	uint64_t next;                  /* it gets this one next */
 	uint64_t last;                  /* the newest that it was lent */
 	uint64_t consumed, committed;   /* up to these */
@@ -177,6 +177,7 @@ bool entry_has_rows(const struct batch *b);     /* of a load: then it is bound t
 void feed_turn(struct embedded *s);
 bool feed_all_have_all(const struct embedded *s);       /* every consumer has taken all there is */
 bool feed_is_starving(const struct embedded *s);        /* they have, and one waits for the rest of a transaction */
+void feed_expect(struct embedded *s);                   /* something was produced, for whom it may be: all are told drained behind it */
 void feed_skip(struct dmsr_subscription *c);            /* it has what comes next */
 void feed_forget(struct dmsr_subscription *c);          /* cuts that are consumed */
 

@@ -41,6 +41,12 @@ static struct batch *make_cut(struct dmsr_subscription *c, const struct item *it
 	return b;
 }
 
+void feed_expect(struct embedded *s)
+{
+	for (struct dmsr_subscription *c = s->subscriptions; c; c = c->next_one)
+		c->has_more = true;
+}
+
 void feed_forget(struct dmsr_subscription *c)
 {
 	while (c->cuts && c->cuts->n <= c->consumed) {
@@ -105,7 +111,6 @@ static bool lend(struct dmsr_subscription *c)
 		return false;
 	if (v == DMSR_OK) {
 		c->is_last_open = is_open;
-		c->has_more = true;
 		return true;
 	}
 	assert(v == DMSR_AGAIN);
@@ -115,12 +120,11 @@ static bool lend(struct dmsr_subscription *c)
 	return false;
 }
 
-/* Also when there is more, but no room for it until c gives something back: it must not wait for more before it commits. */
 static void tell_drained(struct dmsr_subscription *c)
 {
-	if (!c->has_more || (c->next != c->s->hi && !c->is_starved))
+	if (!c->has_more || c->next != c->s->hi)
 		return;
-	c->has_more = c->is_starved = false;
+	c->has_more = false;
 	if (c->c.drained)
 		c->c.drained(c->c.ctx);
 }

@@ -176,28 +176,23 @@ static void on_entries(void *arg, const struct dmsr_log_entry *entries, size_t c
 		keep_raw(c, c->asked + k, &entries[k]);
 }
 
-/* Beyond the cap only one at a time, or what a consumer must see before it can commit anything (rule 5). */
-static size_t may_read(const struct dmsr_subscription *c)
+/* Beyond the cap one at a time, until the consumer says AGAIN: what it holds it may not be able to commit without more (rule 5). */
+static size_t how_much(const struct embedded *s)
 {
-	const struct embedded *s = c->s;
 	size_t taken = s->memory + s->promised;
-	if (taken < s->memory_max)
-		return s->memory_max - taken < READ_BYTES ? s->memory_max - taken : READ_BYTES;
-	return c->consumed == c->next - 1 || c->is_last_open ? 1 : 0;
+	if (taken >= s->memory_max)
+		return 1;
+	return s->memory_max - taken < READ_BYTES ? s->memory_max - taken : READ_BYTES;
 }
 
 static void ask_next(struct dmsr_subscription *c)
 {
-	size_t max_bytes = may_read(c);
 	assert(c->next < c->s->logged);
-	c->is_starved = !max_bytes;
-	if (c->is_starved)
-		return;
 	c->is_reading = true;
 	c->asked = c->next;
-	c->promised = max_bytes;
-	c->s->promised += max_bytes;
-	ask(c->s, c->next, max_bytes, on_entries, c);
+	c->promised = how_much(c->s);
+	c->s->promised += c->promised;
+	ask(c->s, c->next, c->promised, on_entries, c);
 }
 
 /* The first of the raws is what comes next. True: it is in memory now; false: it is known, or the instance is dead. */
