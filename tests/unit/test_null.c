@@ -71,7 +71,7 @@ static int codec_open(const struct settings *s, const struct dmsr_codec_source *
 {
 	(void)s;
 	(void)e;
-	assert_string_equal(src->connector, "null");
+	assert_string_equal(src->name, "shop");
 	codecs_open++;
 	*out = (struct dmsr_instance *)(void *)&codecs_open;
 	return 0;
@@ -80,7 +80,7 @@ static int codec_open(const struct settings *s, const struct dmsr_codec_source *
 static int codec_encode(struct dmsr_instance *i, const struct change *ch, struct dmsr_record *records, unsigned max, struct err *e)
 {
 	(void)i;
-	assert_true(max >= 3);
+	assert_true(max >= DMSR_RECORDS_MAX);
 	if (!change_is_row(ch))
 		return 0;
 	if (fake_row_id(ch) == 13)

@@ -17,7 +17,6 @@ enum {
 	QUEUE_BATCHES = 4096,
 	SLICE_US = 1000,
 	SLICE_LOOK = 64,                /* changes between two looks at the clock */
-	RECORDS_MAX = 8,                /* of one change */
 };
 
 enum state { NULL_NEW, NULL_READY, NULL_STOPPING, NULL_STOPPED, NULL_DEAD, NULL_STATES };
@@ -148,8 +147,8 @@ struct encoding {
 static int encode(void *arg, const struct change *ch)
 {
 	struct encoding *en = arg;
-	struct dmsr_record records[RECORDS_MAX];
-	int n = en->t->codec->encode(en->t->encoder, ch, records, RECORDS_MAX, en->e);
+	struct dmsr_record records[DMSR_RECORDS_MAX];
+	int n = en->t->codec->encode(en->t->encoder, ch, records, DMSR_RECORDS_MAX, en->e);
 	return n < 0 ? n : 0;
 }
 
@@ -302,13 +301,13 @@ static const struct dmsr_option options[] = {
 static int open_codec(struct null *t, const struct settings *s, struct err *e)
 {
 	const char *name = settings_str(s, "encode");
-	const struct dmsr_codec_source source = { .connector = "null", .name = t->host.env.job };
+	const struct dmsr_codec_source unknown = { .name = t->host.env.job }, *source = t->host.env.source;
 	if (!name || !strcmp(name, "none"))
 		return 0;
 	t->codec = t->host.env.codec ? t->host.env.codec(name) : NULL;
 	if (!t->codec)
 		return err_set(e, DMSR_ENOTFOUND, "option.codec", "%s: there is no codec %s in this build", t->host.env.name, name);
-	return t->codec->open(s, &source, &t->encoder, e);
+	return t->codec->open(s, source ? source : &unknown, &t->encoder, e);
 }
 
 static int null_open(const struct settings *s, const struct dmsr_target_host *host, struct dmsr_instance **out, struct err *e)
