@@ -26,6 +26,7 @@ struct disk {
 	int lock, journal;
 	struct open_part fds[FDS_MAX];
 	unsigned nfds, next_out;
+	bool is_broken;                 /* something failed: what was asked for since does not count */
 };
 
 /* ---- errors ---- */
@@ -51,6 +52,11 @@ static int disk_error(struct err *e, const char *what, const char *path)
 static int injected(struct err *e, const char *name)
 {
 	return err_retry(e, DMSR_EIO, "target.io", "a failpoint says so: %s", name);
+}
+
+static int broken(const struct disk *d, struct err *e)
+{
+	return err_retry(e, DMSR_EIO, "target.io", "%s: nothing is written behind something that failed", d->own);
 }
 
 /* ---- small things ---- */
@@ -146,7 +152,7 @@ static int part_fd(struct disk *d, uint64_t part, int flags, struct err *e)
 	return fd;
 }
 
-int disk_write(struct disk *d, uint64_t part, bool is_new, const char *p, size_t n, struct err *e)
+static int write_part(struct disk *d, uint64_t part, bool is_new, const char *p, size_t n, struct err *e)
 {
 	int fd = part_fd(d, part, is_new ? O_CREAT | O_EXCL : 0, e);
 
@@ -157,6 +163,14 @@ int disk_write(struct disk *d, uint64_t part, bool is_new, const char *p, size_t
 		return disk_error(e, "cannot write", d->own);
 	}
 	return write_all(fd, p, n, d->own, e);
+}
+
+int disk_write(struct disk *d, uint64_t part, bool is_new, const char *p, size_t n, struct err *e)
+{
+	int rc = d->is_broken ? broken(d, e) : write_part(d, part, is_new, p, n, e);
+
+	d->is_broken |= rc != 0;
+	return rc;
 }
 
 static void forget_fd(struct disk *d, uint64_t part)
@@ -270,7 +284,7 @@ static int append_journal(struct disk *d, const char *text, size_t n, struct err
 	return rc;
 }
 
-int disk_publish(struct disk *d, const struct journal_rename *r, size_t n, const char *group, size_t len, bool anew, struct err *e)
+static int publish(struct disk *d, const struct journal_rename *r, size_t n, const char *group, size_t len, bool anew, struct err *e)
 {
 	int rc = each_directory(d, r, n, make_directories, e);
 
@@ -289,6 +303,14 @@ int disk_publish(struct disk *d, const struct journal_rename *r, size_t n, const
 		rc = rename_all(d, r, n, e);
 	if (!rc && failpoint("file.after-rename"))
 		rc = injected(e, "file.after-rename");
+	return rc;
+}
+
+int disk_publish(struct disk *d, const struct journal_rename *r, size_t n, const char *group, size_t len, bool anew, struct err *e)
+{
+	int rc = d->is_broken ? broken(d, e) : publish(d, r, n, group, len, anew, e);
+
+	d->is_broken |= rc != 0;
 	return rc;
 }
 

@@ -338,7 +338,7 @@ static void advance(struct target *t)
 
 	while (file_is_alive(t) && !t->is_closed) {
 		settle(t);
-		if (t->is_closed)
+		if (t->is_closed || !file_is_alive(t))
 			return;
 		if (t->state == TARGET_STOPPING && may_leave(t)) {
 			stopped(t, "asked to");
