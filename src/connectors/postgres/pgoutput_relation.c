@@ -398,8 +398,9 @@ int pgo_relation(struct pgoutput *d, struct cursor *c, uint64_t seq, bool is_ask
 void pgo_tell_schema(struct pgoutput *d, struct table *t)
 {
 	struct relation *rel = t->now->rel;
-	struct relation *old = t->told ? t->told : d->host.describe(d->host.ctx, t->id);
+	struct relation *old = t->told;
 
+	/* The first time in any case: what downstream knows from earlier runs, or from the load, may be another shape. */
 	if (!old || !relation_is_same(old, rel)) {
 		struct change *ch = pgo_emit(d, OP_SCHEMA, rel);
 		ch->u.schema.old = old;

@@ -237,6 +237,16 @@ struct source_loaded *source_find_loaded(struct source *s, const struct relation
 	return NULL;
 }
 
+void source_forget_loaded(struct source *s, const struct relation *rel)
+{
+	struct source_loaded *l;
+	while ((l = source_find_loaded(s, rel))) {
+		free(l->schema);
+		free(l->name);
+		*l = s->loaded[--s->nloaded];
+	}
+}
+
 void source_drop_rels(struct source *s)
 {
 	for (size_t i = 0; i < s->nrels; i++)
@@ -289,7 +299,8 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	for (size_t n = 0; n < s->nloaded; n++)
 		s->loaded[n] = (struct source_loaded){ .schema = mem_strdup(start->loaded[n].schema),
 			.name = mem_strdup(start->loaded[n].name),
-			.lsn = start->loaded[n].at.lsn };
+			.lsn = start->loaded[n].at.lsn,
+			.is_earlier = true };
 	source_enter(s, SOURCE_CONNECTING, "start");
 	source_prepare(s);
 }
@@ -362,6 +373,7 @@ static void source_close(struct dmsr_instance *i)
 	free(s->asked_pattern);
 	free(s->slot);
 	free(s->publication);
+	free(s->add_sql);
 	loop_task_free(s->turn);
 	settings_free(s->settings);
 	free(s);

@@ -59,11 +59,12 @@ static void on_name(void *arg, const PGresult *res, const struct err *e)
 
 void source_ask_on(struct source *s)
 {
-	char sql[160];
+	char sql[240];
 	if (!s->asked || s->asked_is_sent || !s->sql || !pgconn_is_ready(s->sql))
 		return;
 	s->asked_is_sent = true;
-	snprintf(sql, sizeof sql, "SELECT n.nspname, c.relname"
+	/* A table that is being altered is locked: then the wire must do. */
+	snprintf(sql, sizeof sql, "SELECT n.nspname, c.relname, pg_catalog.set_config('lock_timeout', '3s', false)"
 		" FROM pg_catalog.pg_class c, pg_catalog.pg_namespace n WHERE c.oid = %u AND n.oid = c.relnamespace",
 		s->asked);
 	pgconn_query(s->sql, sql, on_name, s);

@@ -33,11 +33,12 @@ struct source_options {
 	int64_t status_ms, heartbeat_ms;
 };
 
-/* A table whose rows are those of the snapshot at lsn. id 0: loaded in an earlier run. */
+/* A table whose rows are those of the snapshot at lsn. id 0: loaded in an earlier run, and not in the catalog under that name. */
 struct source_loaded {
 	char *schema, *name;
 	uint32_t id;
 	uint64_t lsn;
+	bool is_earlier;                /* in an earlier run */
 };
 
 struct source_note;     /* a note on its way to the host */
@@ -68,6 +69,7 @@ struct source {
 	void (*identified)(struct source *s);
 	void (*verified)(struct source *s);
 	int64_t sender_timeout_ms;      /* 0: none */
+	uint64_t began_lsn;             /* the server's newest when this run looked first */
 	struct pgconn *sql, *repl, *loader;
 	struct catalog *catalog;
 	struct relation **rels;         /* the tables, by the newest catalog that was read */
@@ -77,6 +79,7 @@ struct source {
 	/* publication and slot */
 	char *publication, *slot;
 	bool publication_is_new;
+	char *add_sql;                  /* what puts new tables into it */
 	uint64_t start_lsn;             /* the slot's consistent point */
 	char *snapshot;                 /* exported by s->repl, of the state at snapshot_lsn */
 	uint64_t snapshot_lsn;
@@ -87,6 +90,8 @@ struct source {
 	const char *asked_include[1];
 	struct dmsr_tables asked_tables;
 
+	unsigned rounds;                /* of the load, since one that read a table; 0: the first */
+	void (*loader_next)(struct source *s);
 	struct load *load;
 	struct stream *stream;
 	struct watch *watch;
@@ -115,6 +120,7 @@ static inline bool source_may_emit(const struct source *s) { return !s->blocked 
 void source_put_note(struct source *s, const char *key, const char *value, void (*next)(struct source *s));
 struct pgconn *source_connect(struct source *s, enum pgconn_kind kind, void (*on_ready)(void *ctx));
 struct source_loaded *source_find_loaded(struct source *s, const struct relation *rel);
+void source_forget_loaded(struct source *s, const struct relation *rel);    /* its rows must be read again */
 void source_drop_rels(struct source *s);
 
 /* ---- source_prepare.c: on the SQL connection: facts, identity, tables, publication ---- */
@@ -126,11 +132,12 @@ void source_identify(struct source *s, void (*next)(struct source *s));
 /* Records the slot as made at lsn on the server as it is now; then next. */
 void source_slot_note(struct source *s, uint64_t lsn, void (*next)(struct source *s));
 void source_slot(struct source *s);
+void source_slot_again(struct source *s);       /* tables are left to load: connects, and takes a snapshot for them */
 void source_slot_verify(struct source *s, void (*next)(struct source *s));
 bool source_needs_load(struct source *s);
 
 /* ---- source_load.c ---- */
-/* In s->snapshot, which s->repl keeps alive until it is used; without one (full load alone) the load takes its own. */
+/* On s->loader if it is there already. In s->snapshot, which s->repl keeps alive until it is used; without one (full load alone) the load takes its own. */
 void source_load(struct source *s);
 void source_load_resumed(struct source *s);
 void source_load_free(struct source *s);

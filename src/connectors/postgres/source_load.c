@@ -1,7 +1,13 @@
 /* source_load: the rows that are there already. In comes a snapshot (or none: a full load alone takes its own); out go, a table at a time and the
  * largest first, OP_LOAD_BEGIN, batches of OP_ROWS as COPY gave them, OP_LOAD_END; after the last table OP_LOAD_DONE; then source_stream, or the end.
  *
- * One connection, one REPEATABLE READ transaction. When the host is full COPY is not read; a table is begun only when the host takes what was there before. */
+ * One connection, one REPEATABLE READ transaction. When the host is full COPY is not read; a table is begun only when the host takes what was there before.
+ *
+ * A snapshot does not keep a table's rows from TRUNCATE or from an ALTER TABLE that rewrites it: a table that one of these met after the snapshot was
+ * taken looks empty in it (PostgreSQL documentation, "Caveats" of MVCC). So each table is locked before it is read, for no longer than that; then, if the
+ * file it has now is not the one that the snapshot's catalog names, it is put off to a round of its own, in a snapshot of its own:
+ *
+ *   snapshot -> [ lock -> is it the same file? -> COPY ] for each table -> (some were put off: another round) -> words -> stream */
 #include "source_int.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +18,8 @@ struct load {
 	struct relation **todo;         /* borrowed from source.rels, largest first */
 	char *kinds;                    /* relkind of each */
 	size_t ntodo, at;
-	bool is_copying, is_done;
+	size_t nread, nlater;           /* of todo: read in this round, put off to the next */
+	bool is_open, is_looking, is_copying, is_done;
 
 	struct relation *rel;           /* the one being read */
 	bool binary, has_header;
@@ -22,7 +29,10 @@ struct load {
 	int64_t nrows, nbytes;
 };
 
-enum { COPY_HEADER = 19 };      /* signature 11, flags 4, length of the extension 4 (0) */
+enum {
+	COPY_HEADER = 19,               /* signature 11, flags 4, length of the extension 4 (0) */
+	ROUNDS = 8,                     /* without a table that could be read */
+};
 
 static void next_table(struct source *s);
 
@@ -133,7 +143,7 @@ void source_load_words(struct source *s)
 	/* Targets learn every table before the load is called done, also those that an earlier run has loaded. */
 	for (size_t i = 0; i < s->nrels; i++) {
 		const struct source_loaded *t = source_find_loaded(s, s->rels[i]);
-		if (t && t->id)
+		if (t && !t->is_earlier)
 			continue;
 		batch_append(b, OP_SCHEMA, s->rels[i]);
 	}
@@ -152,6 +162,26 @@ void source_load_words(struct source *s)
 	go_on(s);
 }
 
+/* Tables of a second round are locked as soon as their snapshot is there, and the connection for it is made before. Should that not do again and again, the
+ * job's back-off is better than a race with whoever rewrites them all the time. */
+static void another_round(struct source *s)
+{
+	size_t nlater = s->load->nlater;
+	s->rounds = s->load->nread ? 1 : s->rounds + 1;
+	source_load_free(s);
+	if (s->rounds > ROUNDS) {
+		struct err e = { 0 };
+		err_retry(&e, DMSR_ESTATE, "source.table-busy", "%zu tables were locked, or truncated or rewritten just after a snapshot was taken", nlater);
+		source_fail(s, &e);
+		return;
+	}
+	log_info("postgres", s->host.env.job, "%zu tables are read in another snapshot", nlater);
+	if (s->mode & DMSR_CDC)
+		source_slot_again(s);
+	else
+		source_load(s);
+}
+
 static void on_committed(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -159,7 +189,10 @@ static void on_committed(void *arg, const PGresult *res, const struct err *e)
 	(void)e; /* it has only read */
 	pgconn_free(s->loader);
 	s->loader = NULL;
-	source_load_words(s);
+	if (s->load->nlater)
+		another_round(s);
+	else
+		source_load_words(s);
 }
 
 /* ---- a table ---- */
@@ -170,18 +203,34 @@ static void remember_loaded(struct source *s, const struct relation *rel, uint64
 	s->loaded[s->nloaded++] = (struct source_loaded){ .schema = mem_strdup(rel->schema), .name = mem_strdup(rel->name), .id = rel->id, .lsn = lsn };
 }
 
+static void put_off(struct source *s, const char *why)
+{
+	struct load *l = s->load;
+	log_info("postgres", s->host.env.job, "table %s.%s is put off: %s", l->todo[l->at]->schema, l->todo[l->at]->name, why);
+	l->nlater++;
+	l->at++;
+	next_table(s);
+}
+
 static void on_copied(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
 	struct load *l = s->load;
 	(void)res;
+	l->is_copying = false;
+	if (e && !l->nrows && !strcmp(e->id, "source.undefined")) {
+		batch_free(l->b); /* it has OP_LOAD_BEGIN alone */
+		l->b = NULL;
+		put_off(s, e->message);
+		return;
+	}
 	if (e) {
 		struct err out = *e;
 		err_prefix(&out, "reading table %s.%s", l->rel->schema, l->rel->name);
 		source_fail(s, &out);
 		return;
 	}
-	l->is_copying = false;
+	l->nread++;
 	if (!l->b)
 		l->b = load_batch(l);
 	batch_append(l->b, OP_LOAD_END, l->rel);
@@ -230,16 +279,9 @@ static bool can_be_binary(const struct relation *rel)
 	return true;
 }
 
-static void next_table(struct source *s)
+static void copy(struct source *s)
 {
 	struct load *l = s->load;
-	if (s->phase != SOURCE_LOADING || !source_may_emit(s) || l->is_copying || l->is_done)
-		return;
-	if (l->at == l->ntodo) {
-		l->is_done = true;
-		pgconn_query(s->loader, "COMMIT", on_committed, s);
-		return;
-	}
 	struct buf sql;
 	l->rel = l->todo[l->at];
 	l->binary = s->opt.binary && can_be_binary(l->rel);
@@ -253,6 +295,52 @@ static void next_table(struct source *s)
 	copy_sql(l, &sql);
 	pgconn_copy_out(s->loader, buf_cstr(&sql), on_row, on_copied, s);
 	buf_fini(&sql);
+}
+
+static bool may_pass(const struct err *e) { return !strcmp(e->id, "source.undefined") || !strcmp(e->id, "source.locked"); }
+
+static void on_looked(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	s->load->is_looking = false;
+	if (e && may_pass(e))
+		put_off(s, e->message);
+	else if (e)
+		source_fail(s, e);
+	else if (PQgetvalue(res, 0, 0)[0] != '0')
+		put_off(s, "it was truncated or rewritten after the snapshot was taken");
+	else
+		copy(s);
+}
+
+/* Back to the savepoint: the lock of the table before goes. pg_relation_filenode tells of today, pg_class of the snapshot. */
+static void look_at(struct source *s, const struct relation *rel)
+{
+	struct buf sql;
+	buf_init(&sql, 64 * 1024);
+	buf_str(&sql, "ROLLBACK TO dmsr_table; LOCK TABLE ");
+	if (s->load->kinds[s->load->at] != 'p')
+		buf_str(&sql, "ONLY ");
+	sql_qualified(&sql, rel->schema, rel->name);
+	buf_printf(&sql, " IN ACCESS SHARE MODE; SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND (c.oid = %u OR c.oid IN"
+		" (SELECT p.relid FROM pg_catalog.pg_partition_tree(%u) p)) AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode",
+		(unsigned)rel->id, (unsigned)rel->id);
+	s->load->is_looking = true;
+	pgconn_query(s->loader, buf_cstr(&sql), on_looked, s);
+	buf_fini(&sql);
+}
+
+static void next_table(struct source *s)
+{
+	struct load *l = s->load;
+	if (!l->is_open || !source_may_emit(s) || l->is_looking || l->is_copying || l->is_done)
+		return;
+	if (l->at < l->ntodo) {
+		look_at(s, l->todo[l->at]);
+		return;
+	}
+	l->is_done = true;
+	pgconn_query(s->loader, "COMMIT", on_committed, s);
 }
 
 /* ---- the beginning ---- */
@@ -278,6 +366,7 @@ static void on_kinds(void *arg, const PGresult *res, const struct err *e)
 		for (size_t i = 0; i < l->ntodo; i++)
 			if (l->todo[i]->id == strtoul(PQgetvalue(res, n, 0), NULL, 10))
 				l->kinds[i] = 'p';
+	l->is_open = true;
 	source_enter(s, SOURCE_LOADING, "the snapshot is taken");
 	log_info("postgres", s->host.env.job, "%zu tables to load", l->ntodo);
 	next_table(s);
@@ -347,29 +436,83 @@ static void on_label(void *arg, const PGresult *res, const struct err *e)
 	s->catalog = catalog_read(s->loader, s->tables, true, s->leaves, on_catalog, s);
 }
 
+static void ask_label(struct source *s)
+{
+	pgconn_query(s->loader, "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
+		" ELSE pg_catalog.pg_current_wal_lsn() END", on_label, s);
+}
+
+static void on_unlocked(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	(void)res;
+	if (e)
+		source_fail(s, e);
+	else
+		ask_label(s);
+}
+
+/* Refused when one of them is gone or has another name, or is locked: then what is read next is the catalog, and each table will be looked at. */
+static void on_locked(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	(void)res;
+	if (e)
+		pgconn_query(s->loader, "ROLLBACK TO dmsr_lock; SAVEPOINT dmsr_table", on_unlocked, s);
+	else
+		ask_label(s);
+}
+
+/* What is left to load. Without a snapshot of the slot's, ours is taken after this. */
+static void lock_all(struct source *s)
+{
+	struct buf sql;
+	size_t n = 0;
+	buf_init(&sql, SIZE_MAX);
+	for (size_t i = 0; i < s->nrels; i++) {
+		if (source_find_loaded(s, s->rels[i]))
+			continue;
+		buf_str(&sql, n++ ? ", " : "LOCK TABLE ");
+		sql_qualified(&sql, s->rels[i]->schema, s->rels[i]->name);
+	}
+	buf_str(&sql, n ? " IN ACCESS SHARE MODE; SAVEPOINT dmsr_table" : "SAVEPOINT dmsr_table");
+	pgconn_query(s->loader, buf_cstr(&sql), on_locked, s);
+	buf_fini(&sql);
+}
+
 static void on_begun(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
 	(void)res;
+	if (e && s->snapshot) {
+		/* It lives only as long as the session that exported it; that one's end is on its way to us, or it is a hiccup: begin anew. */
+		struct err out = { 0 };
+		err_retry(&out, DMSR_EIO, "source.snapshot-lost", "the snapshot that the tables were to be read in is gone: %s", e->message);
+		source_fail(s, &out);
+		return;
+	}
 	if (e) {
 		source_fail(s, e);
 		return;
 	}
-	pgconn_query(s->loader, "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
-		" ELSE pg_catalog.pg_current_wal_lsn() END", on_label, s);
+	if (s->rounds)
+		lock_all(s);
+	else
+		ask_label(s);
 }
 
 static void on_loader_ready(void *ctx)
 {
 	struct source *s = ctx;
 	struct buf sql;
-	buf_init(&sql, 4096);
+	buf_init(&sql, SIZE_MAX);
 	/* row_security off: rows that a policy hides make an error, not a hole. */
-	buf_str(&sql, "SET row_security = off; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+	buf_str(&sql, "SET row_security = off; SET lock_timeout = '10s'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 	if (s->snapshot) {
 		buf_str(&sql, "; SET TRANSACTION SNAPSHOT ");
 		sql_literal(&sql, s->snapshot);
 	}
+	buf_str(&sql, "; SAVEPOINT dmsr_lock; SAVEPOINT dmsr_table");
 	pgconn_query(s->loader, buf_cstr(&sql), on_begun, s);
 	buf_fini(&sql);
 }
@@ -378,12 +521,15 @@ void source_load(struct source *s)
 {
 	s->doing = "taking the snapshot";
 	s->load = mem_zalloc(sizeof *s->load);
-	s->loader = source_connect(s, PGCONN_SQL, on_loader_ready);
+	if (s->loader)
+		on_loader_ready(s);
+	else
+		s->loader = source_connect(s, PGCONN_SQL, on_loader_ready);
 }
 
 void source_load_resumed(struct source *s)
 {
-	if (!s->loader)
+	if (!s->loader || !s->load)
 		return;
 	if (s->load->is_copying)
 		pgconn_resume(s->loader);

@@ -8,7 +8,68 @@
 
 static bool follows(const struct source *s) { return s->mode & DMSR_CDC; }
 
+/* ---- tables that must be read again ---- */
+
+/* A table that was loaded, but was not in the publication for a while (dropped and made anew under its name, or taken out and put back): changes are missing.
+ * It is loaded again. So that this is not forgotten in a crash it is noted before the table is put back: "added", a list of
+ *
+ *   "schema"."name" LSN          what was loaded before LSN does not count */
+static uint64_t added_at(const char *note, const struct relation *rel)
+{
+	struct buf name;
+	uint64_t lsn = 0;
+	buf_init(&name, 64 * 1024);
+	sql_qualified(&name, rel->schema, rel->name);
+	buf_byte(&name, ' ');
+	const char *at = note ? strstr(note, buf_cstr(&name)) : NULL;
+	if (at) {
+		char text[24];
+		snprintf(text, sizeof text, "%.*s", (int)strcspn(at + name.len, " "), at + name.len);
+		lsn_parse(text, &lsn);
+	}
+	buf_fini(&name);
+	return lsn;
+}
+
+/* Newest first, since the first that names a table counts. */
+static void note_added(struct source *s, const PGresult *published, struct buf *note)
+{
+	char at[24];
+	const char *older = s->host.note_get(s->host.ctx, "added");
+	for (size_t i = 0; i < s->nrels; i++) {
+		if (publication_holds(published, s->rels[i]))
+			continue;
+		if (!(s->mode & DMSR_FULL_LOAD))
+			log_warn("postgres", s->host.env.job, "table %s.%s is published from now on: what was written to it before is not read",
+				s->rels[i]->schema, s->rels[i]->name);
+		if (!source_find_loaded(s, s->rels[i]))
+			continue;
+		log_warn("postgres", s->host.env.job, "table %s.%s was not in the publication for a while: it is loaded again", s->rels[i]->schema,
+			s->rels[i]->name);
+		sql_qualified(note, s->rels[i]->schema, s->rels[i]->name);
+		buf_printf(note, " %s ", lsn_format(s->began_lsn, at));
+		source_forget_loaded(s, s->rels[i]);
+	}
+	if (note->len && older)
+		buf_str(note, older);
+}
+
+/* What start() said of earlier loads, seen with today's catalog. */
+static void review_loaded(struct source *s)
+{
+	const char *note = s->host.note_get(s->host.ctx, "added");
+	for (size_t i = 0; i < s->nrels; i++) {
+		struct source_loaded *l = source_find_loaded(s, s->rels[i]);
+		if (l && l->lsn < added_at(note, s->rels[i]))
+			source_forget_loaded(s, s->rels[i]);
+		else if (l)
+			l->id = s->rels[i]->id;
+	}
+}
+
 /* ---- the publication ---- */
+
+static void look_at_publication(struct source *s);
 
 static void on_publication_changed(void *arg, const PGresult *res, const struct err *e)
 {
@@ -25,7 +86,10 @@ static void on_publication_changed(void *arg, const PGresult *res, const struct 
 		return;
 	}
 	failpoint("pg.publication-changed");
-	source_slot(s);
+	if (s->publication_is_new)
+		look_at_publication(s);
+	else
+		source_slot(s);
 }
 
 static void make_publication(struct source *s)
@@ -39,12 +103,43 @@ static void make_publication(struct source *s)
 	buf_fini(&sql);
 }
 
+static void add_to_publication(struct source *s)
+{
+	const char *sql = s->add_sql;
+	s->doing = "adding tables to the publication";
+	pgconn_query(s->sql, sql, on_publication_changed, s);
+}
+
 /* What somebody else's publication lacks is his to add; to ours we add what came new. */
+static void add_missing(struct source *s, const PGresult *published)
+{
+	struct buf sql, note;
+	const char *own = s->host.note_get(s->host.ctx, "publication");
+	buf_init(&sql, SIZE_MAX);
+	size_t n = publication_add_sql(&sql, s->publication, s->rels, s->nrels, published);
+	if (!n) {
+		source_slot(s);
+	} else if (!own || strncmp(own, "own ", 4) != 0) {
+		source_fail_because(s, DMSR_EINVAL, "publication.incomplete",
+			sql.len < 500 ? buf_cstr(&sql) : "add the tables with ALTER PUBLICATION ... ADD TABLE",
+			"publication \"%s\" does not hold all of the job's tables: %zu are missing", s->publication, n);
+	} else {
+		free(s->add_sql);
+		s->add_sql = mem_strdup(buf_cstr(&sql));
+		buf_init(&note, SIZE_MAX);
+		note_added(s, published, &note);
+		if (note.len)
+			source_put_note(s, "added", buf_cstr(&note), add_to_publication);
+		else
+			add_to_publication(s);
+		buf_fini(&note);
+	}
+	buf_fini(&sql);
+}
+
 static void on_published_tables(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
-	struct buf sql;
-	const char *own = s->host.note_get(s->host.ctx, "publication");
 	if (e) {
 		source_fail(s, e);
 		return;
@@ -57,17 +152,7 @@ static void on_published_tables(void *arg, const PGresult *res, const struct err
 				PQgetvalue(res, i, PUBTAB_NAME));
 			return;
 		}
-	buf_init(&sql, 16 * 1024 * 1024);
-	size_t n = publication_add_sql(&sql, s->publication, s->rels, s->nrels, res);
-	if (!n)
-		source_slot(s);
-	else if (own && !strncmp(own, "own ", 4))
-		pgconn_query(s->sql, buf_cstr(&sql), on_publication_changed, s);
-	else
-		source_fail_because(s, DMSR_EINVAL, "publication.incomplete",
-			sql.len < 500 ? buf_cstr(&sql) : "add the tables with ALTER PUBLICATION ... ADD TABLE",
-			"publication \"%s\" does not hold all of the job's tables: %zu are missing", s->publication, n);
-	buf_fini(&sql);
+	add_missing(s, res);
 }
 
 static void ask_published_tables(struct source *s)
@@ -101,11 +186,21 @@ static void adopt_publication(struct source *s)
 			"a publication \"%s\" is there already and was not made by this job", s->publication);
 }
 
-static void publication_gone(struct source *s)
+static void publication_gone(struct source *s, const char *how)
 {
 	source_fail_because(s, DMSR_EFATAL, "publication.lost",
 		"changes since then cannot be read: delete the job, and make it anew so that the tables are loaded again",
-		"publication \"%s\" was dropped", s->publication);
+		"publication \"%s\" was dropped%s", s->publication, how);
+}
+
+/* It is there: is it the same as ever? Changes from between a drop and a new one of that name were not sent. */
+static void meet_publication(struct source *s)
+{
+	const char *note = s->host.note_get(s->host.ctx, "publication");
+	if (note && note[0])
+		ask_published_tables(s);
+	else
+		adopt_publication(s);
 }
 
 static void on_publication(void *arg, const PGresult *res, const struct err *e)
@@ -116,22 +211,24 @@ static void on_publication(void *arg, const PGresult *res, const struct err *e)
 		source_fail(s, e);
 		return;
 	}
-	const char *note = s->host.note_get(s->host.ctx, "publication");
-	bool is_there = PQntuples(res) > 0, is_noted = note && note[0];
+	const char *oid = s->host.note_get(s->host.ctx, "publication-oid");
+	bool is_there = PQntuples(res) > 0;
 	if (slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &slot))
 		slot.is_made = true; /* source_slot will say what is wrong with it */
 	s->publication_is_new = !is_there;
 	if (!is_there && slot.is_made)
-		publication_gone(s);
+		publication_gone(s, "");
 	else if (!is_there)
 		note_publication(s, "own");
 	else if (strchr(PQgetvalue(res, 0, PUB_OPERATIONS), 'f'))
 		source_fail_because(s, DMSR_EINVAL, "publication.incomplete", "ALTER PUBLICATION ... SET (publish = 'insert, update, delete, truncate')",
 			"publication \"%s\" does not publish all of insert, update, delete and truncate", s->publication);
-	else if (is_noted)
-		ask_published_tables(s);
+	else if (oid && !strcmp(oid, PQgetvalue(res, 0, PUB_OID)))
+		meet_publication(s);
+	else if (oid && slot.is_made)
+		publication_gone(s, ", and another one was made under its name");
 	else
-		adopt_publication(s);
+		source_put_note(s, "publication-oid", PQgetvalue(res, 0, PUB_OID), meet_publication);
 }
 
 static void look_at_publication(struct source *s)
@@ -191,6 +288,7 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 	source_drop_rels(s);
 	s->rels = rels;
 	s->nrels = n;
+	review_loaded(s);
 	if (!n) {
 		source_fail_because(s, DMSR_ENOTFOUND, "source.no-tables",
 			"check tables.include and tables.exclude, and that the role may see the tables' schemas",
@@ -258,6 +356,7 @@ static void on_facts(void *arg, const PGresult *res, const struct err *e)
 	}
 	s->version = pgconn_server_version(s->sql);
 	s->sender_timeout_ms = strtoll(PQgetvalue(res, 0, 2), NULL, 10);
+	lsn_parse(PQgetvalue(res, 0, 3), &s->began_lsn);
 	source_enter(s, SOURCE_PREPARING, pgconn_describe(s->sql));
 	if (s->version < 120000) {
 		source_fail_because(s, DMSR_EINVAL, "source.version", "use PostgreSQL 12 or later", "%s: the server's version is %d", pgconn_describe(s->sql),
@@ -268,6 +367,9 @@ static void on_facts(void *arg, const PGresult *res, const struct err *e)
 	} else if (strcmp(PQgetvalue(res, 0, 0), "logical") != 0) {
 		source_fail_because(s, DMSR_EINVAL, "source.wal-level", "ALTER SYSTEM SET wal_level = 'logical'; then restart the server",
 			"%s: wal_level is %s, and changes can only be read at logical", pgconn_describe(s->sql), PQgetvalue(res, 0, 0));
+	} else if (s->version < 160000 && !strcmp(s->opt.origin, "none")) {
+		source_fail_because(s, DMSR_EINVAL, "source.origin", "leave out the option origin", "%s: PostgreSQL %d cannot leave out by origin, 16 can",
+			pgconn_describe(s->sql), s->version / 10000);
 	} else if (PQgetvalue(res, 0, 1)[0] == 't') {
 		source_fail_because(s, DMSR_EINVAL, "source.standby", "name the primary as the source's host",
 			"%s is a standby: publication and slot cannot be made there",
@@ -282,7 +384,8 @@ static void on_sql_ready(void *ctx)
 	struct source *s = ctx;
 	source_watch(s);
 	pgconn_query(s->sql, "SELECT pg_catalog.current_setting('wal_level'), pg_catalog.pg_is_in_recovery(),"
-		" (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout')", on_facts, s);
+		" (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'),"
+		" CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_lsn() END", on_facts, s);
 }
 
 void source_prepare(struct source *s) { s->sql = source_connect(s, PGCONN_SQL, on_sql_ready); }

@@ -97,6 +97,22 @@ void source_slot_verify(struct source *s, void (*next)(struct source *s))
 
 /* ---- making it, and snapshots ---- */
 
+static void on_loader_ahead(void *ctx)
+{
+	struct source *s = ctx;
+	s->loader_next(s);
+}
+
+/* The connection that reads in the snapshot is there before it: the less time passes between the two, the less can happen to the tables. */
+static void with_loader(struct source *s, void (*next)(struct source *s))
+{
+	s->loader_next = next;
+	if (s->loader)
+		next(s);
+	else
+		s->loader = source_connect(s, PGCONN_SQL, on_loader_ahead);
+}
+
 static void create_sql(const struct source *s, struct buf *sql, const char *name, bool temporary, bool snapshot)
 {
 	buf_printf(sql, "CREATE_REPLICATION_SLOT \"%s\"%s LOGICAL pgoutput", name, temporary ? " TEMPORARY" : "");
@@ -139,17 +155,8 @@ static void on_temporary(void *arg, const PGresult *res, const struct err *e)
 		source_load(s);
 }
 
-/* The slot is as it should be; which way from here? */
-static void slot_ready(struct source *s)
+static void take_snapshot(struct source *s)
 {
-	if (!source_needs_load(s)) {
-		source_load_words(s);
-		return;
-	}
-	if (s->snapshot) {
-		source_load(s);
-		return;
-	}
 	struct buf sql;
 	char name[64];
 	snprintf(name, sizeof name, "%.55s_load", s->slot);
@@ -158,6 +165,27 @@ static void slot_ready(struct source *s)
 	s->doing = "waiting for a snapshot";
 	pgconn_query(s->repl, buf_cstr(&sql), on_temporary, s);
 	buf_fini(&sql);
+}
+
+/* The slot is as it should be; which way from here? */
+static void slot_ready(struct source *s)
+{
+	if (!source_needs_load(s))
+		source_load_words(s);
+	else if (s->snapshot)
+		source_load(s);
+	else
+		with_loader(s, take_snapshot);
+}
+
+static void again_identified(struct source *s) { source_slot_verify(s, slot_ready); }
+
+static void on_again(void *ctx) { source_identify(ctx, again_identified); }
+
+void source_slot_again(struct source *s)
+{
+	s->doing = "waiting for another snapshot";
+	s->repl = source_connect(s, PGCONN_REPLICATION, on_again);
 }
 
 static void slot_noted(struct source *s)
@@ -184,16 +212,24 @@ static void on_created(void *arg, const PGresult *res, const struct err *e)
 	source_slot_note(s, s->start_lsn, slot_noted);
 }
 
-static void create(struct source *s)
+static void create_now(struct source *s)
 {
 	struct buf sql;
-	failpoint("pg.slot-intent");
 	buf_init(&sql, 1024);
 	create_sql(s, &sql, s->slot, false, source_needs_load(s));
 	/* The server waits for every transaction that is open now. */
 	s->doing = "creating the slot";
 	pgconn_query(s->repl, buf_cstr(&sql), on_created, s);
 	buf_fini(&sql);
+}
+
+static void create(struct source *s)
+{
+	failpoint("pg.slot-intent");
+	if (source_needs_load(s))
+		with_loader(s, create_now);
+	else
+		create_now(s);
 }
 
 static void note_intent(struct source *s)

@@ -41,7 +41,7 @@ struct settings *pg_settings_copy(const struct settings *from, const struct dmsr
 
 const char *publication_sql(int version)
 {
-#define PUBLICATION(root) "SELECT pg_catalog.concat(pubinsert, pubupdate, pubdelete, pubtruncate), " root \
+#define PUBLICATION(root) "SELECT pg_catalog.concat(pubinsert, pubupdate, pubdelete, pubtruncate), " root ", oid" \
 	" FROM pg_catalog.pg_publication WHERE pubname = $1"
 	return version >= 130000 ? PUBLICATION("pubviaroot") : PUBLICATION("NULL");
 #undef PUBLICATION

@@ -13,7 +13,7 @@ struct settings *pg_settings_copy(const struct settings *from, const struct dmsr
 
 /* ---- publication ---- */
 /* One row, or none when it is not there; $1: its name. */
-enum { PUB_OPERATIONS /* four of t and f: insert update delete truncate */, PUB_VIA_ROOT /* t or f; NULL before 13 */ };
+enum { PUB_OPERATIONS /* four of t and f: insert update delete truncate */, PUB_VIA_ROOT /* t or f; NULL before 13 */, PUB_OID };
 const char *publication_sql(int version);
 /* A row a table; $1: the publication's name. */
 enum { PUBTAB_SCHEMA, PUBTAB_NAME, PUBTAB_FILTER /* NULL: all rows and columns are published */ };

@@ -236,6 +236,23 @@ static void on_tick(void *arg)
 
 /* ---- begin and end ---- */
 
+/* What the server says of a slot or a publication, under the id that people know it by. */
+static void rename_for_slot(struct err *e, bool is_open)
+{
+	static const char anew[] = "what was written since then cannot be read any more: delete the job, and make it anew so that the tables are loaded again";
+	bool is_missing = !strcmp(e->id, "source.undefined");
+	if (!strcmp(e->id, "source.in-use")) {
+		snprintf(e->id, sizeof e->id, "slot.in-use");
+	} else if (is_missing && is_open) {
+		/* It was found when the stream began; each change looks for the publication. */
+		snprintf(e->id, sizeof e->id, "publication.lost");
+		err_hint(e, "%s", anew);
+	} else if (is_missing || !strcmp(e->id, "source.missing-file") || !strcmp(e->id, "source.state")) {
+		snprintf(e->id, sizeof e->id, "slot.lost");
+		err_hint(e, "%s", anew);
+	}
+}
+
 static void on_ended(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -249,12 +266,7 @@ static void on_ended(void *arg, const PGresult *res, const struct err *e)
 		out = *e;
 	else
 		err_retry(&out, DMSR_EIO, "source.unreachable", "%s: the server ended the replication stream", pgconn_describe(s->repl));
-	if (e && !strcmp(e->id, "source.in-use")) {
-		snprintf(out.id, sizeof out.id, "slot.in-use");
-	} else if (e && (!strcmp(e->id, "source.missing-file") || !strcmp(e->id, "source.state"))) {
-		snprintf(out.id, sizeof out.id, "slot.lost");
-		err_hint(&out, "what was written since then cannot be read any more: delete the job, and make it anew so that the tables are loaded again");
-	}
+	rename_for_slot(&out, s->stream->is_open);
 	source_fail(s, &out);
 }
 

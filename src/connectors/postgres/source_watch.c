@@ -26,6 +26,11 @@ static void on_slot(void *arg, const PGresult *res, const struct err *e)
 	struct source *s = arg;
 	struct watch *w = s->watch;
 	again(s, WATCH_MS);
+	if (!e && !PQntuples(res) && s->phase == SOURCE_LOADING) {
+		source_fail_because(s, DMSR_EFATAL, "slot.lost", "delete the job, and make it anew", "replication slot \"%s\" of %s was dropped while tables "
+			"were loaded", s->slot, pgconn_describe(s->sql));
+		return;
+	}
 	if (e || PQntuples(res) != 1) {
 		source_ask_on(s);
 		return;
