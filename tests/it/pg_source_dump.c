@@ -2,8 +2,13 @@
  * for the engine: it takes each batch, calls it durable at once, and keeps notes, loads and position in a file, so that a second run goes on where the first
  * was killed.
  *
- * usage: pg_source_dump STATE [option=value ...] [table=PATTERN ...] [mode=full-load|cdc|full-load-and-cdc] [seconds=N] [rows=N] [quiet=1] [slow_ms=N]
- * It ends by itself after `seconds` without a change, or when the source says finished or failed (exit 1). */
+ * usage: pg_source_dump STATE [option=value ...] [table=PATTERN ...] [exclude=PATTERN ...] [mode=full-load|cdc|full-load-and-cdc] [seconds=N]
+ *                       [out=FILE] [quiet=1] [slow_ms=N] [pause_ms=N] [stats=1] [debug=1]
+ *
+ * It ends by itself after `seconds` without a change, on SIGTERM, or when the source says finished or failed (exit 1). out: the changes as JSON, an array
+ * a line, [op, schema, table, before, after], a value being a text, null or {} (not sent); the state holds how much of that file counts, so a run that
+ * is killed between two batches leaves nothing behind that is not taken up again. slow_ms: the host is full for that long after each batch; pause_ms: after
+ * the first batch the source is paused for that long. The last lines on stderr tell how long the loop was held: a 10 ms timer looks. */
 #include "pg_args.h"
 #include <inttypes.h>
 #include <signal.h>
@@ -16,8 +21,12 @@ struct put { void (*done)(void *arg, const struct err *e); void *arg; };
 
 static struct loop *loop;
 static struct dmsr_instance *source;
-static struct loop_timer *idle, *slow, *stat_timer;
-static struct loop_task *answer;
+static struct loop_timer *idle, *slow, *stat_timer, *tick;
+static struct loop_task *answer, *pause_task;
+static FILE *out;
+static const char *out_path;
+static long offset;
+static uint64_t ticked_us, gap_us, nticks;
 static const char *state_path;
 static struct note notes[16];
 static size_t nnotes;
@@ -27,7 +36,7 @@ static struct dmsr_loaded loaded[10000];
 static size_t nloaded;
 static struct position position;
 static bool load_done, quiet, failed, full;
-static int64_t seconds = 3, slow_ms;
+static int64_t seconds = 3, slow_ms, pause_ms;
 static uint64_t rows;
 
 static void save(void)
@@ -43,6 +52,7 @@ static void save(void)
 		fprintf(f, "position\t%s\n", position_format(&position, text));
 	if (load_done)
 		fprintf(f, "done\n");
+	fprintf(f, "out\t%ld\n", offset);
 	fclose(f);
 	rename(tmp, state_path);
 }
@@ -64,6 +74,8 @@ static void load_state(void)
 			position_parse(rest, &loaded[nloaded++].at, &e);
 		} else if (!strcmp(what, "position")) {
 			position_parse(rest, &position, &e);
+		} else if (!strcmp(what, "out")) {
+			offset = strtol(rest, NULL, 10);
 		} else {
 			load_done = true;
 		}
@@ -72,78 +84,132 @@ static void load_state(void)
 		fclose(f);
 }
 
-static void print_value(const struct value *v)
+static json_t *value_json(const struct column *c, const struct value *v)
 {
 	if (v->kind == VALUE_NULL)
-		printf(" NULL");
-	else if (v->kind == VALUE_UNCHANGED)
-		printf(" ~");
-	else if (v->kind == VALUE_BINARY)
-		printf(" <%u bytes>", v->len);
-	else
-		printf(" '%.*s'", (int)(v->len > 60 ? 60 : v->len), v->data);
+		return json_null();
+	if (v->kind == VALUE_UNCHANGED)
+		return json_object();
+	if (v->kind == VALUE_TEXT)
+		return json_stringn(v->data, v->len);
+	struct buf text;
+	struct err e = { 0 };
+	buf_init(&text, 1 << 30);
+	if (value_to_text(v, c->type, c->elem_type, &text, &e))
+		buf_printf(&text, "! %s", e.message);
+	json_t *j = json_stringn(text.data ? text.data : "", text.len);
+	buf_fini(&text);
+	return j;
 }
 
-static int print_row(void *arg, const struct change *ch)
+static json_t *row_json(const struct relation *rel, const struct value *v)
+{
+	if (!v)
+		return json_null();
+	json_t *row = json_object();
+	for (unsigned i = 0; i < rel->ncolumns; i++)
+		json_object_set_new(row, rel->columns[i].name, value_json(&rel->columns[i], &v[i]));
+	return row;
+}
+
+static void put_line(const struct change *ch)
+{
+	bool is_row = change_is_row(ch);
+	char op[2] = { (char)ch->op, 0 };
+	json_t *line = json_array();
+	json_array_append_new(line, json_string(op));
+	json_array_append_new(line, ch->rel ? json_string(ch->rel->schema) : json_null());
+	json_array_append_new(line, ch->rel ? json_string(ch->rel->name) : json_null());
+	json_array_append_new(line, is_row ? row_json(ch->rel, ch->u.row.before) : json_null());
+	json_array_append_new(line, is_row ? row_json(ch->rel, ch->u.row.after) : json_null());
+	if (ch->op == OP_MESSAGE)
+		json_array_append_new(line, json_stringn(ch->u.message.data, ch->u.message.len));
+	else if (ch->op == OP_TRUNCATE)
+		json_array_append_new(line, json_integer(ch->flags));
+	char *text = json_dumps(line, JSON_COMPACT);
+	fprintf(out, "%s\n", text);
+	free(text);
+	json_decref(line);
+}
+
+static int put_row(void *arg, const struct change *ch)
 {
 	(void)arg;
-	printf("%c %s.%s", ch->op, ch->rel->schema, ch->rel->name);
-	for (int side = 0; side < 2; side++) {
-		const struct value *v = side ? ch->u.row.after : ch->u.row.before;
-		if (!v)
-			continue;
-		printf(side ? " new" : " old");
-		for (unsigned i = 0; i < ch->rel->ncolumns; i++)
-			print_value(&v[i]);
-	}
-	printf("\n");
+	put_line(ch);
 	return 0;
 }
 
-static void print_change(const struct change *ch)
+/* All that counts of the file is in it before the state says so. */
+static void put_change(const struct change *ch)
 {
-	char lsn[24];
 	struct err e = { 0 };
-	if (ch->op == OP_ROWS && change_each_row(ch, print_row, NULL, &e))
-		printf("! %s\n", e.message);
-	else if (change_is_row(ch))
-		print_row(NULL, ch);
-	else if (ch->op != OP_ROWS)
-		printf("%c %s%s%s %s\n", ch->op, ch->rel ? ch->rel->schema : "", ch->rel ? "." : "", ch->rel ? ch->rel->name : "",
-			ch->txn ? lsn_format(ch->txn->lsn, lsn) : "");
+	if (ch->op != OP_ROWS)
+		put_line(ch);
+	else if (change_each_row(ch, put_row, NULL, &e))
+		fprintf(out, "[\"!\",\"%s\"]\n", e.message);
+}
+
+static void remember_loaded(const struct change *ch)
+{
+	size_t i = 0;
+	while (i < nloaded && (strcmp(loaded[i].schema, ch->rel->schema) != 0 || strcmp(loaded[i].name, ch->rel->name) != 0))
+		i++;
+	if (i == nloaded)
+		loaded[nloaded++] = (struct dmsr_loaded){ mem_strdup(ch->rel->schema), mem_strdup(ch->rel->name), { 0 } };
+	loaded[i].at = (struct position){ .kind = POSITION_LSN, .lsn = ch->txn->lsn, .flush = ch->txn->lsn };
 }
 
 static enum dmsr_verdict emit(void *ctx, struct batch *b)
 {
-	char text[POSITION_TEXT_MAX];
 	(void)ctx;
 	if (full)
 		return DMSR_AGAIN;
 	for (const struct change *ch = b->first; ch; ch = ch->next) {
 		if (!quiet)
-			print_change(ch);
+			put_change(ch);
 		if (ch->op == OP_LOAD_END)
-			loaded[nloaded++] = (struct dmsr_loaded){ mem_strdup(ch->rel->schema), mem_strdup(ch->rel->name),
-				{ .kind = POSITION_LSN, .lsn = ch->txn->lsn, .flush = ch->txn->lsn } };
+			remember_loaded(ch);
 		load_done |= ch->op == OP_LOAD_DONE;
 	}
 	rows += b->nrows;
 	if (b->end.kind)
 		position_copy(&position, &b->end);
-	if (!quiet)
-		printf("-- batch of %u, %zu bytes, end %s%s\n", b->nchanges, b->bytes, position_format(&b->end, text), b->more ? " more" : "");
-	fflush(stdout);
+	fflush(out);
+	offset = out_path ? ftell(out) : 0;
+	failpoint("dump.written");
 	save();
+	failpoint("dump.saved");
 	if (b->end.kind)
 		plugin->source->confirm(source, &position);
 	if (b->nrows)
 		loop_timer_start(idle, (uint64_t)seconds * 1000);
 	batch_free(b);
-	if (slow_ms) {
-		full = true;
-		loop_timer_start(slow, (uint64_t)slow_ms);
+	if (pause_ms || slow_ms) {
+		full = !pause_ms;
+		if (pause_ms)
+			loop_task_post(pause_task);
+		loop_timer_start(slow, (uint64_t)(pause_ms ? pause_ms : slow_ms));
+		pause_ms = 0;
 	}
 	return DMSR_OK;
+}
+
+static void on_pause(void *arg)
+{
+	(void)arg;
+	plugin->source->pause(source);
+}
+
+/* Looks every 10 ms: what comes late was held by somebody. */
+static void on_tick(void *arg)
+{
+	uint64_t now = loop_now_us(loop);
+	(void)arg;
+	if (ticked_us && now - ticked_us > gap_us)
+		gap_us = now - ticked_us;
+	ticked_us = now;
+	nticks++;
+	loop_timer_start(tick, 10);
 }
 
 static void on_slow(void *arg)
@@ -238,10 +304,19 @@ static void on_stat(void *arg)
 	loop_timer_start(stat_timer, 1000);
 }
 
+static void open_out(void)
+{
+	out = out_path ? fopen(out_path, "a") : stdout;
+	if (!out || (out_path && (ftruncate(fileno(out), offset) || fseek(out, 0, SEEK_END)))) {
+		perror(out_path);
+		_exit(2);
+	}
+}
+
 int main(int argc, char **argv)
 {
-	static const char *patterns[64];
-	struct dmsr_tables tables = { .include = patterns };
+	static const char *patterns[64], *excludes[64];
+	struct dmsr_tables tables = { .include = patterns, .exclude = excludes };
 	enum dmsr_mode mode = DMSR_FULL_LOAD_AND_CDC;
 	json_t *given = json_object();
 	struct err e = { 0 };
@@ -268,6 +343,12 @@ int main(int argc, char **argv)
 			stats = true;
 		else if (!strcmp(argv[i], "slow_ms"))
 			slow_ms = strtoll(v, NULL, 10);
+		else if (!strcmp(argv[i], "pause_ms"))
+			pause_ms = strtoll(v, NULL, 10);
+		else if (!strcmp(argv[i], "out"))
+			out_path = v;
+		else if (!strcmp(argv[i], "exclude"))
+			excludes[tables.nexclude++] = v;
 		else if (!strcmp(argv[i], "debug"))
 			log_set_level(NULL, LOG_LEVEL_DEBUG);
 		else if ((o = options_find(plugin->source_options, argv[i])))
@@ -279,6 +360,7 @@ int main(int argc, char **argv)
 	if (!s)
 		return 2;
 	load_state();
+	open_out();
 	loop = loop_new();
 	char scratch[] = "/tmp/pg_source_dump.XXXXXX";
 	const struct dmsr_source_host host = {
@@ -292,6 +374,9 @@ int main(int argc, char **argv)
 		.stopped = on_stopped,
 	};
 	answer = loop_task_new(loop, "dump", on_answer, NULL);
+	pause_task = loop_task_new(loop, "dump", on_pause, NULL);
+	tick = loop_timer_new(loop, "dump", on_tick, NULL);
+	loop_timer_start(tick, 10);
 	idle = loop_timer_new(loop, "dump", on_idle, NULL);
 	slow = loop_timer_new(loop, "dump", on_slow, NULL);
 	stat_timer = loop_timer_new(loop, "dump", on_stat, NULL);
@@ -311,7 +396,12 @@ int main(int argc, char **argv)
 	struct loop_slices sl;
 	loop_slices(loop, &sl);
 	fprintf(stderr, "longest slice %" PRIu64 " us in %s, %" PRIu64 " slices\n", sl.max_us, sl.max_room ? sl.max_room : "-", sl.n);
+	fprintf(stderr, "%" PRIu64 " ticks of 10 ms, longest gap %" PRIu64 " us\n", nticks, gap_us);
+	if (out_path)
+		fclose(out);
 	loop_task_free(answer);
+	loop_task_free(pause_task);
+	loop_timer_free(tick);
 	loop_timer_free(idle);
 	loop_timer_free(slow);
 	loop_timer_free(stat_timer);

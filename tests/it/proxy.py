@@ -1,0 +1,57 @@
+"""A TCP proxy on 127.0.0.1 that makes a server slow: bytes dribble, connections hang, or are cut. A thread for each direction; nothing else is known of the bytes."""
+import contextlib
+import socket
+import threading
+import time
+
+
+class Proxy:
+    """piece, every: at most `piece` bytes of the server's every `every` seconds. A context manager."""
+
+    def __init__(self, port, piece=None, every=0.0, delay=0.0):
+        self.port_there, self.piece, self.every, self.delay = port, piece, every, delay
+        self.is_stuck = threading.Event()
+        self.sockets, self.is_closed = [], False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.is_closed = True
+        self.listener.close()
+        self.cut()
+
+    def accept(self):
+        while not self.is_closed:
+            with contextlib.suppress(OSError):
+                here, _ = self.listener.accept()
+                there = socket.create_connection(("127.0.0.1", self.port_there))
+                for s in (here, there):
+                    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    self.sockets.append(s)
+                threading.Thread(target=self.carry, args=(here, there, False), daemon=True).start()
+                threading.Thread(target=self.carry, args=(there, here, True), daemon=True).start()
+
+    def carry(self, a, b, is_from_server):
+        with contextlib.suppress(OSError):
+            while True:
+                data = a.recv(self.piece if is_from_server and self.piece else 65536)
+                while self.is_stuck.is_set() and not self.is_closed:
+                    time.sleep(0.02)
+                if not data:
+                    break
+                time.sleep(self.delay + (self.every if is_from_server else 0))
+                b.sendall(data)
+        for s in (a, b):
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+
+    def cut(self):
+        """As a network does that loses all its connections at once."""
+        for s in self.sockets:
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+        self.sockets.clear()
