@@ -1,6 +1,6 @@
 """What goes wrong in a life: slots that go, servers that change, lines that are cut, disks that are full, rows that a target refuses, schemas that move."""
+import contextlib
 import os
-import signal
 import subprocess
 import time
 
@@ -8,6 +8,19 @@ import pytest
 
 from conftest import Dmsrd, Postgres, wait_for
 from line import Line
+
+@contextlib.contextmanager
+def locked(server, database, table="t"):
+    """Nobody else may touch the table meanwhile."""
+    c = server.connect(database.name)
+    try:
+        c.autocommit = False
+        c.cursor().execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield
+        c.rollback()
+    finally:
+        c.close()
+
 
 SIMPLE = "CREATE TABLE t (id integer PRIMARY KEY, v text, n integer NOT NULL DEFAULT 0); INSERT INTO t SELECT i, 'v' || i, i FROM generate_series(1, 1000) i;"
 
@@ -220,15 +233,11 @@ def test_state_disk_full(pair, small_disk):
                     fill.write(b"x" * 65536)
             except OSError:
                 pass
-        stuck = server.connect(target.name)
-        stuck.autocommit = False
-        stuck.cursor().execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
-        source.psql("INSERT INTO t SELECT i, repeat('d', 500), 0 FROM generate_series(10000, 40000) i")
-        job = daemon.wait_state("f", "failed", 60)
-        assert job["error"]["code"].startswith("state."), job["error"]
-        assert daemon.call("GET", "/readyz")[0] == 503 and daemon.call("GET", "/livez")[0] == 200
-        stuck.rollback()
-        stuck.close()
+        with locked(server, target):
+            source.psql("INSERT INTO t SELECT i, repeat('d', 500), 0 FROM generate_series(10000, 40000) i")
+            job = daemon.wait_state("f", "failed", 60)
+            assert job["error"]["code"].startswith("state."), job["error"]
+            assert daemon.call("GET", "/readyz")[0] == 503 and daemon.call("GET", "/livez")[0] == 200
         (small_disk / "fill").unlink()
         daemon.kill()
         daemon.start()
@@ -243,17 +252,13 @@ def test_slow_target_does_not_hold_wal(pair, dmsrd):
     server, source, target = pair
     dmsrd.job("f", source.connection(), [target.connection(name="copy")], streamer={"type": "embedded", "memory": "1MiB"})
     dmsrd.wait_state("f", "running")
-    stuck = server.connect(target.name)
-    stuck.autocommit = False
-    stuck.cursor().execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
-    for _ in range(10):
-        source.psql("UPDATE t SET v = md5(random()::text) || repeat('w', 2000)")
-    lsn = source.one("SELECT pg_current_wal_lsn()")
-    wait_for("the slot passes it", lambda: source.one("SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE database = current_database()", lsn), 30)
-    assert dmsrd.api("GET", "/jobs/f/status")["streamer"]["log_bytes"] > 0
-    dmsrd.kill()
-    stuck.rollback()
-    stuck.close()
+    with locked(server, target):
+        for _ in range(10):
+            source.psql("UPDATE t SET v = md5(random()::text) || repeat('w', 2000)")
+        lsn = source.one("SELECT pg_current_wal_lsn()")
+        wait_for("the slot passes it", lambda: source.one("SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE database = current_database()", lsn), 30)
+        assert dmsrd.api("GET", "/jobs/f/status")["streamer"]["log_bytes"] > 0
+        dmsrd.kill()
     dmsrd.start()
     dmsrd.wait_state("f", "running")
     dmsrd.wait_equal(source, target)

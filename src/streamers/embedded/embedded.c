@@ -68,7 +68,7 @@ static void tell_room(struct embedded *s)
 {
 	if (!s->said_again || s->state != EMBEDDED_RUNNING)
 		return;
-	if (s->memory > s->memory_max / 4 * 3 && !feed_is_starving(s))
+	if (window_is_over(s, s->memory_max / 4 * 3) && !feed_is_starving(s))
 		return;
 	s->said_again = false;
 	s->host.resume(s->host.ctx);
@@ -252,7 +252,7 @@ static enum dmsr_verdict embedded_produce(struct dmsr_instance *i, struct batch 
 		fail_foreign(s);
 		return DMSR_AGAIN;
 	}
-	bool is_full = s->memory >= s->memory_max && !feed_is_starving(s);
+	bool is_full = window_is_over(s, s->memory_max) && !feed_is_starving(s);
 	if (s->state != EMBEDDED_RUNNING || is_full) {
 		s->said_again = true;
 		return DMSR_AGAIN;

@@ -26,7 +26,8 @@
  *     copy without that part. Words of the load are given again: they are harmless twice.
  *  8. Trimmed is what every consumer has committed. A target that does not keep its position, killed before the host has stored it, gets again what it
  *     had and is still held.
- *  9. Full memory: AGAIN until a quarter is free. Full log: nothing more is written, so memory fills, so AGAIN. A failed append or a damaged log: failed().
+ *  9. Full memory, but for what the log has and a target holds (no source is stopped for that): AGAIN until a quarter is free.
+ *     Full log: nothing more is written, so memory fills, so AGAIN. A failed append or a damaged log: failed().
  * Crash at any point: what is in memory alone was not delivered and comes again (6, 7); an append that was not durable was not delivered either.
  *
  *   NEW -> STARTING -> RUNNING -> STOPPING -> STOPPED         any but STOPPED -> DEAD        NEW -> STOPPING too
@@ -142,6 +143,8 @@ bool window_is_read(const struct embedded *s, const struct item *it);
 void window_drop(struct embedded *s, struct item *it);  /* its bytes; and the item when the log knows it better */
 /* Gives back what was consumed or committed by all, in slices; makes room in a memory that is nearly full. */
 void window_advance(struct embedded *s);
+/* Is more than limit held that could go elsewhere? What the log has and a consumer reads now cannot: it is bounded by what consumers take. */
+bool window_is_over(const struct embedded *s, size_t limit);
 void window_make_room(struct embedded *s);
 void window_free(struct embedded *s);
 size_t window_cost(const struct batch *b);

@@ -252,6 +252,20 @@ void window_advance(struct embedded *s)
 
 /* ---- room ---- */
 
+bool window_is_over(const struct embedded *s, size_t limit)
+{
+	size_t lent = 0;
+	uint64_t end = 0;
+	if (s->memory <= limit)
+		return false;
+	for (const struct dmsr_subscription *c = s->subscriptions; c; c = c->next_one)
+		end = c->next > end ? c->next : end;
+	for (const struct item *it = s->first; it && it->n < end; it = it->next)
+		if (it->b && it->log == ITEM_DURABLE && window_is_read(s, it))
+			lent += it->bytes;
+	return s->memory - lent > limit;
+}
+
 /* What the log has, the newest first: it is the last to be wanted again. */
 static void drop_logged(struct embedded *s, size_t enough)
 {
