@@ -56,7 +56,7 @@ bool body_is_empty(const char *data, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		if (brackets < 2 && data[i] == "{}"[brackets])
 			brackets++;
-		else if (!memchr(" \t\r\n", data[i], 4))
+		else if (data[i] != ' ' && data[i] != '\t' && data[i] != '\r' && data[i] != '\n')
 			return false;
 	}
 	return brackets != 1;

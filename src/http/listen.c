@@ -42,16 +42,19 @@ bad:
 
 static void name_address(struct http *h)
 {
-	struct sockaddr_storage a = { 0 };
+	struct sockaddr_storage a;
 	socklen_t n = sizeof a;
-	char text[INET6_ADDRSTRLEN];
+	char text[INET6_ADDRSTRLEN] = "?";
+	memset(&a, 0, sizeof a);
 	getsockname(h->tcp.fd, (struct sockaddr *)&a, &n);
 	if (a.ss_family == AF_INET) {
 		const struct sockaddr_in *four = (const struct sockaddr_in *)&a;
-		snprintf(h->address, sizeof h->address, "%s:%d", inet_ntop(AF_INET, &four->sin_addr, text, sizeof text), ntohs(four->sin_port));
+		inet_ntop(AF_INET, &four->sin_addr, text, sizeof text);
+		snprintf(h->address, sizeof h->address, "%s:%d", text, ntohs(four->sin_port));
 	} else {
 		const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)&a;
-		snprintf(h->address, sizeof h->address, "[%s]:%d", inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof text), ntohs(six->sin6_port));
+		inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof text);
+		snprintf(h->address, sizeof h->address, "[%s]:%d", text, ntohs(six->sin6_port));
 	}
 }
 

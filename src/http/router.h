@@ -14,10 +14,9 @@ enum route_flags {
 };
 struct request;
 struct route {
-	unsigned methods;
+	unsigned methods, flags;
 	const char *pattern;    /* "/jobs/{name}/status" */
 	const char *query;      /* names of its parameters, separated by spaces; NULL: none */
-	unsigned flags;
 	void (*run)(struct request *r); /* sets r->reply, or begins a call or a stream */
 	const char *statuses;   /* of success, for the document: "201" */
 	const char *result;     /* name of the schema in the document; NULL: an object */
@@ -32,7 +31,7 @@ const struct route *route_find(unsigned method, const struct uri *u, const char 
 /* All parameters known and given once? DMSR_EINVAL "query.unknown", "query.invalid". */
 int route_check_query(const struct route *route, const struct uri *u, struct err *e);
 /* "GET, HEAD, POST" */
-const char *methods_text(unsigned methods, char *out, size_t size);
+const char *methods_text(unsigned set, char *out, size_t size);
 
 /* Typed parameters; a reply is set when they return false. */
 bool query_bool(struct request *r, const char *name, bool *out);                        /* absent: false; "", 1, true; 0, false */

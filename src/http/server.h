@@ -4,7 +4,7 @@
 #include "http/http_int.h"
 
 /* listen.c: the sockets. */
-int listen_tcp(struct http *h, const char *address, struct err *e);     /* as config_split_listen has it */
+int listen_tcp(struct http *h, const char *text, struct err *e);     /* as config_split_listen has it */
 int listen_unix(struct http *h, const char *path, struct err *e);
 void listener_close(struct listener *l);
 
