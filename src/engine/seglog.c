@@ -488,21 +488,38 @@ static struct segment *find_segment(const struct seglog *g, uint64_t seq)
 	return &g->segments[low];
 }
 
+/* The index of s, for which its file must be read once. */
+static int need_offsets(const struct seglog *g, struct segment *s, int fd, struct err *e)
+{
+	int rc = s->at ? 0 : load_offsets(g, s, fd, e);
+	if (rc) {
+		free(s->at);
+		s->at = NULL;
+		s->cap = 0;
+	}
+	return rc;
+}
+
+static int open_to_read(const struct seglog *g, const struct segment *s, struct err *e)
+{
+	char *path = path_of(g, s);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		fd = errno == ENOENT ? store_file_corrupt(e, path, "it is gone") : store_file_err(e, "open", path);
+	free(path);
+	return fd;
+}
+
 int seglog_read(struct seglog *g, uint64_t seq, size_t max_bytes, struct arena *a, const struct dmsr_log_entry **entries, size_t *n, struct err *e)
 {
 	*n = 0;
 	if (seq < g->first || seq >= g->next)
 		return 0;
 	struct segment *s = find_segment(g, seq);
-	char *path = path_of(g, s);
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	int rc = fd < 0 ? (errno == ENOENT ? store_file_corrupt(e, path, "it is gone") : store_file_err(e, "open", path)) : 0;
-	free(path);
-	if (!rc && !s->at && (rc = load_offsets(g, s, fd, e))) {
-		free(s->at);
-		s->at = NULL;
-		s->cap = 0;
-	}
+	int fd = open_to_read(g, s, e);
+	if (fd < 0)
+		return fd;
+	int rc = need_offsets(g, s, fd, e);
 	if (!rc) {
 		uint32_t from = (uint32_t)(seq - s->first), to = from + 1;
 		while (to < s->n && s->at[to + 1] - s->at[from] <= max_bytes)
@@ -512,9 +529,29 @@ int seglog_read(struct seglog *g, uint64_t seq, size_t max_bytes, struct arena *
 		*entries = found;
 		*n = rc ? 0 : to - from;
 	}
-	if (fd >= 0)
-		close(fd);
+	close(fd);
 	return rc;
+}
+
+int seglog_data_bytes(struct seglog *g, uint64_t *bytes, struct err *e)
+{
+	*bytes = 0;
+	if (g->first == g->next)
+		return 0;
+	struct segment *s = find_segment(g, g->first);
+	int fd = open_to_read(g, s, e);
+	if (fd < 0)
+		return fd;
+	int rc = need_offsets(g, s, fd, e);
+	close(fd);
+	if (rc)
+		return rc;
+	/* of the first file what is trimmed does not count, of all others all does */
+	*bytes = s->at[s->n] - s->at[g->first - s->first];
+	while (++s < g->segments + g->n)
+		*bytes += s->bytes;
+	*bytes -= HEAD_BYTES * (g->next - g->first);
+	return 0;
 }
 
 /* ---- trimming ---- */

@@ -27,6 +27,8 @@ uint64_t seglog_first(const struct seglog *g);
 uint64_t seglog_last(const struct seglog *g);
 uint64_t seglog_next(const struct seglog *g);
 uint64_t seglog_bytes(const struct seglog *g); /* of disk */
+/* The bytes of the data of all entries. "state.corrupt" when that cannot be known. */
+int seglog_data_bytes(struct seglog *g, uint64_t *bytes, struct err *e);
 
 enum { SEGLOG_ENTRY_MAX = 512 << 20 };
 /* Written, but durable only after the next sync. seq == seglog_next. */

@@ -37,8 +37,8 @@ struct log_request {
 	struct request r;
 	struct store_log *log;
 	const char *uid;
-	uint64_t seq, first, last;
-	const void *data;
+	uint64_t seq, first, last, bytes;
+	void *data; /* to append; given back by the thread when it is written */
 	size_t len; /* of data, or how much to read */
 	const struct dmsr_log_entry *entries;
 	size_t n;
@@ -160,6 +160,9 @@ static int run_open(struct store *s, struct request *r, struct err *e)
 	if (!rc) {
 		q->first = seglog_first(f->g);
 		q->last = seglog_last(f->g);
+		rc = seglog_data_bytes(f->g, &q->bytes, e);
+		if (rc && rc != DMSR_EPROTO)
+			breaks(s, rc);
 	}
 	return rc;
 }
@@ -194,6 +197,8 @@ static int run_append(struct store *s, struct request *r, struct err *e)
 		return err_set(e, DMSR_EFULL, "state.log", "an entry of %zu bytes is too big for the log of job %s", q->len, f->uid);
 	int rc = breaks(s, seglog_append(f->g, q->seq, q->data, q->len, e));
 	note_size(f);
+	free(q->data);
+	q->data = NULL;
 	return rc;
 }
 
@@ -361,7 +366,7 @@ static void answer_open(struct request *r, const struct err *e)
 	struct store_log *log = q->log;
 	log->ops.first = q->first;
 	log->ops.last = q->last;
-	log->ops.bytes = e ? 0 : store_log_bytes(log);
+	log->ops.bytes = q->bytes;
 	q->done.opened(q->arg, e ? NULL : log, e);
 	if (e)
 		store_log_close(log);
@@ -391,7 +396,12 @@ static void answer_close(struct request *r, const struct err *e)
 	free(q->log->file);
 }
 
-static void fini(struct request *r) { unref(((struct log_request *)r)->log); }
+static void fini(struct request *r)
+{
+	struct log_request *q = (struct log_request *)r;
+	free(q->data);
+	unref(q->log);
+}
 
 static const struct verb verb_open = { .kind = VERB_WRITES, .run = run_open, .answer = answer_open, .fini = fini };
 static const struct verb verb_append = { .kind = VERB_APPENDS, .run = run_append, .answer = answer_append, .fini = fini };
@@ -411,8 +421,11 @@ static void append(void *ctx, uint64_t seq, const void *data, size_t len, void (
 {
 	struct log_request *q = new_request(ctx, &verb_append);
 	q->seq = seq;
-	q->data = arena_dup(&q->r.arena, data, len);
+	q->data = mem_alloc(len ? len : 1);
+	if (len)
+		memcpy(q->data, data, len);
 	q->len = len;
+	q->r.bytes += len;
 	q->done.appended = done;
 	q->arg = arg;
 	store_send(q->log->store, q);

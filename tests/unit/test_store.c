@@ -529,6 +529,7 @@ static void test_log(void **state)
 	const struct dmsr_log *log = kit_open_log(k, UID);
 	assert_int_equal(log->first, 1);
 	assert_int_equal(log->last, 0);
+	assert_int_equal(log->bytes, 0);
 	assert_string_equal(kit_read(k, 1, 1000), "");
 	for (uint64_t i = 1; i <= 10; i++)
 		kit_append(k, i, (size_t)i * 10);
@@ -545,7 +546,7 @@ static void test_log(void **state)
 	log = kit_open_log(k, UID);
 	assert_int_equal(log->first, 1);
 	assert_int_equal(log->last, 11);
-	assert_true(log->bytes > 0);
+	assert_int_equal(log->bytes, 550);
 	kit_append(k, 12, 5);
 	assert_string_equal(kit_read(k, 10, 1000), "10:100 11:0 ");
 	assert_string_equal(kit_read(k, 12, 1000), "12:5 ");
@@ -580,6 +581,13 @@ static void test_log_gives_disk_back(void **state)
 	assert_string_equal(kit_read(k, 10, 10), "10:8388608 ");
 	kit_load(k, UID); /* a turn of the thread later, it has swept */
 	assert_true(disk_bytes(k, UID) < 14 * len);
+	kit_put(k, UID, "note", "a", "b");
+	close_log(k);
+	kit_reopen(k);
+	log = kit_open_log(k, UID);
+	assert_int_equal(log->first, 10);
+	assert_int_equal(log->last, 20);
+	assert_int_equal(log->bytes, 11 * len);
 	log->trim(log->ctx, 21);
 	for (int i = 0; i < 1000 && store_log_bytes(k->log); i++)
 		kit_load(k, UID);
