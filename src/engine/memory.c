@@ -487,6 +487,8 @@ void memory_forget(struct memory *m, store_done *done, void *arg)
 		memory_target_is(m, m->targets[i], &(struct position){ 0 }, NULL, 0, false);
 	m->load_done = false;
 	store_put(m->store, m->uid, "flag", "load_done", NULL, NULL, NULL);
+	/* What waits in the log belongs to the loads that were just forgotten. */
+	store_log_clear(m->store, m->uid, NULL, NULL);
 	m->delivered = (struct position){ 0 };
 	store_put(m->store, m->uid, "position", "", NULL, done, arg);
 }

@@ -76,6 +76,8 @@ void store_log_open(struct store *s, const char *uid, void (*done)(void *arg, st
 const struct dmsr_log *store_log_ops(struct store_log *log);
 uint64_t store_log_bytes(const struct store_log *log);
 void store_log_close(struct store_log *log);
+/* Forgets all of a log that nobody has open: the next open finds it empty. done may be NULL. DMSR_ESTATE "state.log": it is open. */
+void store_log_clear(struct store *s, const char *uid, store_done *done, void *arg);
 
 struct store_stat { uint64_t commits, writes, queued, queued_bytes, errors; uint64_t commit_us_total, commit_us_max; int64_t last_commit_us; };
 void store_stat(const struct store *s, struct store_stat *out);

@@ -476,3 +476,30 @@ void store_log_close(struct store_log *log)
 	store_send(log->store, new_request(log, &verb_close));
 	unref(log);
 }
+
+/* ---- begun anew ---- */
+
+struct clear_request {
+	struct request r;
+	const char *uid;
+};
+
+/* The promise goes, in the same transaction as what is asked for beside it; the files at the next open, which knows by that that they are nobody's. */
+static int run_clear(struct store *s, struct request *r, struct err *e)
+{
+	const char *uid = ((struct clear_request *)r)->uid;
+	if (map_get(s->logs, uid, strlen(uid)))
+		return err_set(e, DMSR_ESTATE, "state.log", "the log of job %s is in use", uid);
+	return store_log_forget(s, uid, e);
+}
+
+static const struct verb verb_clear = { .kind = VERB_WRITES, .run = run_clear, .answer = request_answer_done };
+
+void store_log_clear(struct store *s, const char *uid, store_done *done, void *arg)
+{
+	struct clear_request *q = request_new(s, &verb_clear, sizeof *q);
+	q->uid = request_str(q, uid);
+	q->r.done = done;
+	q->r.arg = arg;
+	store_send(s, q);
+}

@@ -626,6 +626,39 @@ static void test_log_emptied_begins_anew(void **state)
 	assert_int_equal(log->last, 1);
 }
 
+static void on_cleared(void *arg, const struct err *e) { *(int *)arg = e ? e->code : 1; }
+
+static void test_log_is_cleared(void **state)
+{
+	struct kit *k = *state;
+	int answer = 0;
+	kit_open_log(k, UID);
+	for (uint64_t i = 1; i <= 5; i++)
+		kit_append(k, i, 100);
+	kit_run(k);
+	store_log_clear(k->store, UID, on_cleared, &answer);
+	kit_put(k, UID, "note", "a", "b");
+	kit_run(k);
+	assert_int_equal(answer, DMSR_ESTATE);
+	assert_string_equal(kit_read(k, 5, 1000), "5:100 ");
+	close_log(k);
+	store_log_clear(k->store, UID, on_cleared, &answer);
+	kit_put(k, UID, "note", "a", "b");
+	kit_run(k);
+	assert_int_equal(answer, 1);
+	/* killed here or not: nothing of it comes back */
+	for (int reopens = 0; reopens < 2; reopens++) {
+		assert_int_equal(kit_open_log(k, UID)->last, 0);
+		k->last_seq = 0;
+		kit_append(k, 1, 3);
+		kit_run(k);
+		assert_string_equal(kit_read(k, 1, 1000), "1:3 ");
+		close_log(k);
+		store_log_clear(k->store, UID, NULL, NULL);
+		kit_reopen(k);
+	}
+}
+
 static void test_log_close_silences(void **state)
 {
 	struct kit *k = *state;
@@ -780,6 +813,6 @@ static void test_newer_is_refused(void **state)
 RUN_TESTS(TEST(test_modes), TEST(test_second_open_is_refused), TEST(test_directory_is_made), TEST(test_lost_database_is_no_beginning),
 	TEST(test_jobs), TEST(test_texts), TEST(test_big_texts), TEST(test_writes_share_commits), TEST(test_close_finishes), TEST(test_relations),
 	TEST(test_dead_letters), TEST(test_big_pages_are_cut), TEST(test_events), TEST(test_events_are_bounded), TEST(test_idem), TEST(test_log),
-	TEST(test_log_numbers_have_no_gaps), TEST(test_log_gives_disk_back), TEST(test_log_emptied_begins_anew), TEST(test_log_close_silences),
-	TEST(test_log_is_damaged), TEST(test_log_torn_tail_is_cut), TEST(test_delete_takes_all), TEST(test_changed_row_is_told),
+	TEST(test_log_numbers_have_no_gaps), TEST(test_log_gives_disk_back), TEST(test_log_emptied_begins_anew), TEST(test_log_is_cleared),
+	TEST(test_log_close_silences), TEST(test_log_is_damaged), TEST(test_log_torn_tail_is_cut), TEST(test_delete_takes_all), TEST(test_changed_row_is_told),
 	TEST(test_newer_is_refused))
