@@ -1,0 +1,82 @@
+"""The spill log of the embedded streamer, on real servers: killed while it is full, and forgotten with the positions."""
+import contextlib
+
+import pytest
+
+from conftest import Dmsrd, wait_for
+
+TABLE = "CREATE TABLE t (id integer PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 1000) i"
+STREAMER = {"type": "embedded", "memory": "12MiB"}  # more than a target takes at once
+
+
+@pytest.fixture
+def pair(pg):
+    source, target = pg.database("spill"), pg.database("spill_copy")
+    source.psql(TABLE)
+    return pg, source, target
+
+
+@pytest.fixture
+def dmsrd(tmp_path):
+    daemon = Dmsrd(tmp_path / "dmsrd", options=["-o", "drain_timeout=1s"]).start()
+    yield daemon
+    daemon.kill()
+
+
+@contextlib.contextmanager
+def locked(server, database):
+    c = server.connect(database.name)
+    try:
+        c.autocommit = False
+        c.cursor().execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        yield
+        c.rollback()
+    finally:
+        c.close()
+
+
+def log_bytes(daemon):
+    return daemon.api("GET", "/jobs/f/status")["streamer"]["log_bytes"]
+
+
+def overflow(daemon, source):
+    for _ in range(20):
+        source.psql("UPDATE t SET v = md5(random()::text) || repeat('w', 2000)")
+    wait_for("batches are in the log", lambda: log_bytes(daemon) > 0)
+
+
+def start(daemon, source, target, **more):
+    daemon.job("f", source.connection(), [target.connection(name="copy", **more)], streamer=STREAMER)
+    daemon.wait_state("f", "running")
+    daemon.wait_equal(source, target)
+
+
+def test_killed_with_a_full_log(pair, dmsrd):
+    server, source, target = pair
+    start(dmsrd, source, target)
+    with locked(server, target):
+        overflow(dmsrd, source)
+        dmsrd.kill()
+        source.psql("UPDATE t SET v = 'late' WHERE id % 3 = 0; INSERT INTO t SELECT i, 'new' FROM generate_series(2000, 2100) i; DELETE FROM t WHERE id < 50")
+        dmsrd.start()
+        dmsrd.kill()
+        dmsrd.start()
+    dmsrd.wait_state("f", "running")
+    dmsrd.wait_equal(source, target)
+    wait_for("the log is empty", lambda: log_bytes(dmsrd) == 0)
+
+
+def test_forgotten_positions_take_the_log_with_them(pair, dmsrd):
+    """What waits in it was for the rows of the load before: nobody may get it, least of all before the new load."""
+    server, source, target = pair
+    start(dmsrd, source, target)
+    with locked(server, target):
+        overflow(dmsrd, source)
+        dmsrd.api("POST", "/jobs/f/stop")
+        dmsrd.wait_state("f", "stopped")
+    target.psql("DROP TABLE t")
+    dmsrd.api("DELETE", "/jobs/f/positions")
+    dmsrd.api("POST", "/jobs/f/start")
+    dmsrd.wait_state("f", "running")
+    dmsrd.wait_equal(source, target)
+    assert log_bytes(dmsrd) == 0
