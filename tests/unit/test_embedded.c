@@ -104,6 +104,40 @@ static void a_slow_target_does_not_hold_the_source(void **state)
 	stage_end(st);
 }
 
+/* Everybody takes and commits what there is. */
+static void take_all(struct stage *st)
+{
+	for (bool any = true; any;) {
+		any = false;
+		stage_turn(st);
+		for (unsigned i = 0; i < st->ntakers; i++) {
+			struct taker *t = &st->takers[i];
+			any |= t->committed != t->last;
+			if (t->last)
+				taker_commit(t, t->last);
+		}
+	}
+}
+
+/* It took more than the memory's cap and reads on it: what the log has does not count, or its transaction would stop the source. */
+static void what_a_target_holds_does_not_stop_the_source(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	struct taker *t = &st->takers[0];
+	(void)state;
+	stage_turn(st);
+	t->limit = 30;
+	assert_int_equal(fill(st, 1, 200), 200);
+	stage_turn(st);
+	assert_int_equal(t->last, 30);
+	assert_int_equal(st->ndelivered, 200);
+	assert_true(stage_stat(st).memory_bytes <= 300 * KB + 31 * 40 * KB);
+	take_all(st);
+	ids_are(t, 1, 200);
+	assert_int_equal(stage_entries(st), 0);
+	stage_end(st);
+}
+
 static void nothing_is_delivered_before_it_is_durable(void **state)
 {
 	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
@@ -252,21 +286,6 @@ static void a_load_stays_out_of_the_log(void **state)
 	assert_int_equal(st->ndelivered, 102 + stage_entries(st));
 	assert_true(stage_entries(st) > 0);
 	stage_end(st);
-}
-
-/* Everybody takes and commits what there is. */
-static void take_all(struct stage *st)
-{
-	for (bool any = true; any;) {
-		any = false;
-		stage_turn(st);
-		for (unsigned i = 0; i < st->ntakers; i++) {
-			struct taker *t = &st->takers[i];
-			any |= t->committed != t->last;
-			if (t->last)
-				taker_commit(t, t->last);
-		}
-	}
 }
 
 static void a_target_that_builds_indexes_does_not_hold_the_source(void **state)
@@ -602,6 +621,7 @@ static void a_batch_bigger_than_memory(void **state)
 RUN_TESTS(
 	cmocka_unit_test(memory_is_delivered_when_all_have_committed),
 	cmocka_unit_test(a_slow_target_does_not_hold_the_source),
+	cmocka_unit_test(what_a_target_holds_does_not_stop_the_source),
 	cmocka_unit_test(nothing_is_delivered_before_it_is_durable),
 	cmocka_unit_test(a_full_log_makes_the_source_wait),
 	cmocka_unit_test(without_a_log_memory_is_all),

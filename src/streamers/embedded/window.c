@@ -258,6 +258,8 @@ bool window_is_over(const struct embedded *s, size_t limit)
 	uint64_t end = 0;
 	if (s->memory <= limit)
 		return false;
+	if (s->memory - s->spare > limit) /* a load of many batches is not walked through for nothing */
+		return true;
 	for (const struct dmsr_subscription *c = s->subscriptions; c; c = c->next_one)
 		end = c->next > end ? c->next : end;
 	for (const struct item *it = s->first; it && it->n < end; it = it->next)
