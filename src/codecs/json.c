@@ -44,6 +44,8 @@ struct encoder {
 	struct err *e;
 	struct span spans[DMSR_RECORDS_MAX];
 	int n;
+	char event[20];                 /* its digits */
+	size_t event_len;
 	bool is_key_only;               /* the row at hand: Debezium has nulls for the rest */
 };
 
@@ -56,41 +58,41 @@ static int bad_value(struct encoder *en, const struct json_column *c, const char
 	return why == json_bad_encoding ? err_hint(en->e, "invalid_utf8: replace writes U+FFFD for what is no UTF-8") : DMSR_EDATA;
 }
 
-/* first: where the row began, so that the first label leaves its comma out. */
-static int put_column(struct encoder *en, const struct json_column *c, const struct value *v, size_t first)
+/* A value that was not sent. */
+static void put_unsent(struct encoder *en, const struct json_column *c, bool is_first)
 {
 	struct json *j = en->j;
-	bool is_first = j->out.len == first;
-	const char *why;
 
-	if (v->kind == VALUE_UNCHANGED && !j->debezium)
-		return 0;
+	if (!j->debezium || c->is_generated)
+		return;
 	json_put(j, c->label + is_first, c->label_len - is_first);
-	if (v->kind == VALUE_UNCHANGED) {
-		if (en->is_key_only)
-			JSON_PUT(j, "null");
-		else
-			json_debezium_unavailable(j, c);
-		return 0;
-	}
-	why = json_put_value(j, c, v);
-	return why ? bad_value(en, c, why) : 0;
+	if (en->is_key_only)
+		JSON_PUT(j, "null");
+	else
+		json_debezium_unavailable(j, c);
 }
 
 /* or: where a value stands that v has not; NULL: nowhere. */
 static int put_columns(struct encoder *en, const struct value *v, const struct value * or)
 {
-	const struct json_shape *s = en->s;
-	size_t first = en->j->out.len;
+	struct json *j = en->j;
+	const unsigned n = en->s->ncolumns;
+	const size_t start = j->out.len;
 
 	en->is_key_only = v == en->ch->u.row.before && en->ch->flags & CHANGE_KEY_ONLY;
-	for (unsigned i = 0; i < s->ncolumns; i++) {
+	for (unsigned i = 0; i < n; i++) {
+		const struct json_column *c = &en->s->columns[i];
 		const struct value *at = v[i].kind == VALUE_UNCHANGED && or ? & or [i] : &v[i];
-		if (at->kind == VALUE_UNCHANGED && s->columns[i].is_generated)
+		bool is_first = j->out.len == start; /* its label leaves the comma out */
+		const char *why;
+		if (at->kind == VALUE_UNCHANGED) {
+			put_unsent(en, c, is_first);
 			continue;
-		int rc = put_column(en, &s->columns[i], at, first);
-		if (rc)
-			return rc;
+		}
+		json_put(j, c->label + is_first, c->label_len - is_first);
+		why = at->kind == VALUE_TEXT ? c->write(j, c, at->data, at->len) : json_put_value(j, c, at);
+		if (why)
+			return bad_value(en, c, why);
 	}
 	return 0;
 }
@@ -207,34 +209,42 @@ static void put_number_or_null(struct buf *b, const char *label, int64_t v)
 
 static int64_t to_ms(int64_t us) { return us / 1000 - (us % 1000 < 0); }
 
+static uint64_t lsn_of(const struct change *ch)
+{
+	return ch->txn ? ch->txn->lsn : ch->op == OP_MESSAGE ? ch->u.message.lsn : 0;
+}
+
 /* Changes of one transaction come one behind another: what they share is written once. */
 static void set_txn(struct json *j, const struct change *ch)
 {
 	static const struct txn none;
 	const struct txn *t = ch->txn ? ch->txn : &none;
 	struct buf *b = &j->txn_source;
+	uint64_t lsn = lsn_of(ch);
 
-	if (j->has_txn && j->txn.lsn == t->lsn && j->txn.xid == t->xid && j->txn.commit_us == t->commit_us && j->txn_is_load == is_load(ch))
+	if (j->has_txn && j->txn_lsn == lsn && j->txn.xid == t->xid && j->txn.commit_us == t->commit_us && j->txn_is_load == is_load(ch))
 		return;
 	j->txn = *t;
+	j->txn_lsn = lsn;
 	j->has_txn = true;
 	j->txn_is_load = is_load(ch);
 	buf_reset(b);
-	put_number_or_null(b, ",\"ts_ms\":", to_ms(t->commit_us));
-	put_number_or_null(b, ",\"ts_us\":", t->commit_us);
+	/* The rows of a load were committed at times that nobody knows; Debezium's consumers want one. */
+	int64_t us = t->commit_us || !j->debezium ? t->commit_us : wall_now_us();
+	put_number_or_null(b, ",\"ts_ms\":", to_ms(us));
+	put_number_or_null(b, ",\"ts_us\":", us);
 	if (j->debezium) {
-		put_number_or_null(b, ",\"ts_ns\":", t->commit_us > INT64_MAX / 1000 || t->commit_us < INT64_MIN / 1000 ? 0 : t->commit_us * 1000);
+		put_number_or_null(b, ",\"ts_ns\":", us > INT64_MAX / 1000 || us < INT64_MIN / 1000 ? 0 : us * 1000);
 		buf_str(b, ",\"xmin\":null");
 	}
 	buf_str(b, j->txn_is_load ? ",\"snapshot\":\"true\"" : ",\"snapshot\":\"false\"");
 	put_number_or_null(b, ",\"txId\":", t->xid);
+	buf_printf(b, ",\"lsn\":%llu,\"sequence\":\"[\\\"%llu\\\",\\\"", (unsigned long long)lsn, (unsigned long long)lsn);
+	buf_reset(&j->txn_flat);
+	put_number_or_null(&j->txn_flat, ",\"__ts_ms\":", to_ms(t->commit_us));
+	buf_printf(&j->txn_flat, ",\"__lsn\":%llu,\"__event\":", (unsigned long long)lsn);
 	buf_reset(&j->txn_id);
 	buf_printf(&j->txn_id, ",\"transaction\":{\"id\":\"%u:%llu\",\"total_order\":", (unsigned)t->xid, (unsigned long long)t->lsn);
-}
-
-static uint64_t lsn_of(const struct change *ch)
-{
-	return ch->txn ? ch->txn->lsn : ch->op == OP_MESSAGE ? ch->u.message.lsn : 0;
 }
 
 /* Names of the columns whose values are not known. */
@@ -258,27 +268,35 @@ static void put_unchanged(struct encoder *en, const struct value *after, const s
 		buf_byte(&j->out, ']');
 }
 
+/* Written in three places. */
+static void set_event(struct encoder *en)
+{
+	char digits[20], *p = digits + sizeof digits;
+	uint64_t v = en->ch->event;
+
+	do
+		*--p = (char)('0' + v % 10);
+	while ((v /= 10));
+	en->event_len = (size_t)(digits + sizeof digits - p);
+	memcpy(en->event, p, en->event_len);
+}
+
+static void put_event(struct encoder *en) { json_put(en->j, en->event, en->event_len); }
+
 /* after: the new row, if the record has one */
 static void put_source(struct encoder *en, const struct value *after, const struct value * or)
 {
 	struct json *j = en->j;
-	const struct change *ch = en->ch;
-	uint64_t lsn = lsn_of(ch);
 
 	JSON_PUT(j, "\"source\":");
 	json_put(j, en->s->source, en->s->source_len);
 	json_put(j, j->txn_source.data, j->txn_source.len);
-	JSON_PUT(j, ",\"lsn\":");
-	buf_uint(&j->out, lsn);
+	put_event(en);
+	JSON_PUT(j, "\\\"]\"");
 	if (!j->debezium) {
 		JSON_PUT(j, ",\"event\":");
-		buf_uint(&j->out, ch->event);
+		put_event(en);
 	}
-	JSON_PUT(j, ",\"sequence\":\"[\\\"");
-	buf_uint(&j->out, lsn);
-	JSON_PUT(j, "\\\",\\\"");
-	buf_uint(&j->out, ch->event);
-	JSON_PUT(j, "\\\"]\"");
 	if (after && !j->debezium)
 		put_unchanged(en, after, or);
 	buf_byte(&j->out, '}');
@@ -291,8 +309,13 @@ static void put_end(struct encoder *en, char op)
 
 	JSON_PUT(j, ",\"op\":\"");
 	buf_byte(&j->out, op);
-	JSON_PUT(j, "\",\"ts_ms\":");
-	buf_int(&j->out, now / 1000);
+	if (now / 1000 != j->now_ms || !j->now_text.len) {
+		j->now_ms = now / 1000;
+		buf_reset(&j->now_text);
+		buf_str(&j->now_text, "\",\"ts_ms\":");
+		buf_int(&j->now_text, j->now_ms);
+	}
+	json_put(j, j->now_text.data, j->now_text.len);
 	if (j->debezium) {
 		JSON_PUT(j, ",\"ts_us\":");
 		buf_int(&j->out, now);
@@ -310,7 +333,7 @@ static void put_transaction(struct encoder *en)
 		return;
 	}
 	json_put(j, j->txn_id.data, j->txn_id.len);
-	buf_uint(&j->out, en->ch->event);
+	put_event(en);
 	JSON_PUT(j, "}}");
 }
 
@@ -345,11 +368,8 @@ static int put_flat(struct encoder *en, char op, const struct value *row, const 
 		buf_byte(&j->out, op);
 		buf_byte(&j->out, '"');
 		json_put(j, en->s->table, en->s->table_len);
-		put_number_or_null(&j->out, ",\"__ts_ms\":", to_ms(j->txn.commit_us));
-		JSON_PUT(j, ",\"__lsn\":");
-		buf_uint(&j->out, lsn_of(en->ch));
-		JSON_PUT(j, ",\"__event\":");
-		buf_uint(&j->out, en->ch->event);
+		json_put(j, j->txn_flat.data, j->txn_flat.len);
+		put_event(en);
 	}
 	buf_byte(&j->out, '}');
 	return 0;
@@ -470,6 +490,7 @@ static int json_encode(struct dmsr_instance *i, const struct change *ch, struct 
 		return 0;
 	struct encoder en = { .j = j, .s = json_shape_of(j, ch->rel), .ch = ch, .e = e };
 	set_txn(j, ch);
+	set_event(&en);
 	int rc = put_change(&en);
 	if (rc)
 		return rc;
@@ -527,6 +548,8 @@ static int json_open(const struct settings *s, const struct dmsr_codec_source *s
 	buf_init(&j->bytes, record_max);
 	buf_init(&j->txn_source, 4096);
 	buf_init(&j->txn_id, 4096);
+	buf_init(&j->txn_flat, 4096);
+	buf_init(&j->now_text, 4096);
 	*out = (struct dmsr_instance *)j;
 	return 0;
 }
@@ -547,6 +570,8 @@ static void json_close(struct dmsr_instance *i)
 	buf_fini(&j->bytes);
 	buf_fini(&j->txn_source);
 	buf_fini(&j->txn_id);
+	buf_fini(&j->txn_flat);
+	buf_fini(&j->now_text);
 	free(j);
 }
 

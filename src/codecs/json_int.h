@@ -54,9 +54,13 @@ struct json {
 	} cache[JSON_CACHE];
 	/* what all changes of a transaction have in common */
 	struct txn txn;
+	uint64_t txn_lsn;
 	bool has_txn, txn_is_load;
-	struct buf txn_source;          /* its part of "source" */
+	struct buf txn_source;          /* its part of "source", to where the event stands in "sequence" */
 	struct buf txn_id;              /* "transaction", to where the order stands */
+	struct buf txn_flat;            /* a flat row's words about it, to where the event stands */
+	int64_t now_ms;
+	struct buf now_text;            /* "ts_ms" of now */
 };
 
 /* ---- json_shape.c ---- */

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+enum { INT_TEXT_MAX = 20 };
+
 static const char not_a_number[] = "is no number";
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -94,7 +96,7 @@ static void put_quoted(struct json *j, const char *p, size_t n)
 const char *json_write_int(struct json *j, const struct json_column *c, const char *p, size_t n)
 {
 	(void)c;
-	if (whole(p, p + n) != p + n)
+	if (n > INT_TEXT_MAX || whole(p, p + n) != p + n)
 		return not_a_number;
 	json_put(j, p, n);
 	return NULL;
@@ -141,7 +143,7 @@ const char *json_write_numeric(struct json *j, const struct json_column *c, cons
 const char *json_write_uint64(struct json *j, const struct json_column *c, const char *p, size_t n)
 {
 	(void)c;
-	if (whole(p, p + n) != p + n || *p == '-')
+	if (n > INT_TEXT_MAX || whole(p, p + n) != p + n || *p == '-')
 		return not_a_number;
 	if (j->numbers && fits_double(p, n))
 		json_put(j, p, n);

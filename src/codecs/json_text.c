@@ -1,5 +1,8 @@
-/* json_text: strings and bytes. Most text is plain ASCII: eight bytes are looked at together, and only what needs it is taken byte by byte. */
+/* json_text: strings and bytes. Most text is plain ASCII: eight or sixteen bytes are looked at together, and only what needs it is taken byte by byte. */
 #include "json_int.h"
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 const char json_bad_encoding[] = "is not valid UTF-8";
 
@@ -54,49 +57,111 @@ static char *put_escape(char *o, unsigned char c)
 
 enum { ESCAPED_MAX = 6 };
 
+static inline uint64_t load8(const unsigned char *p)
+{
+	uint64_t w;
+	memcpy(&w, p, 8);
+	return le64toh(w);
+}
+
+static inline uint32_t load4(const unsigned char *p)
+{
+	uint32_t w;
+	memcpy(&w, p, 4);
+	return le32toh(w);
+}
+
+static inline unsigned first_special(uint64_t w)
+{
+	uint64_t found = special(w);
+	return found ? (unsigned)__builtin_ctzll(found) / 8 : 8;
+}
+
+/* STEP bytes at p: how many of them can stand as they are before the first that cannot. */
+#ifdef __SSE2__
+enum { STEP = 16 };
+static inline unsigned plain_bytes(const unsigned char *p)
+{
+	__m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
+	__m128i bad = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v);
+	bad = _mm_or_si128(bad, _mm_cmpeq_epi8(v, _mm_set1_epi8('"')));
+	bad = _mm_or_si128(bad, _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
+	/* bytes beyond ASCII have the bit that is looked at */
+	unsigned mask = (unsigned)_mm_movemask_epi8(_mm_or_si128(bad, v));
+	return mask ? (unsigned)__builtin_ctz(mask) : STEP;
+}
+#else
+enum { STEP = 8 };
+static inline unsigned plain_bytes(const unsigned char *p) { return first_special(load8(p)); }
+#endif
+
+/* n < STEP bytes from p to o, where STEP may be written: how many can stand as they are. */
+static inline unsigned copy_short(char *o, const unsigned char *p, unsigned n)
+{
+	uint64_t w;
+
+	if (n >= 8) {
+		w = load8(p);
+		memcpy(o, p, 8);
+		unsigned plain = first_special(w);
+		if (plain < 8 || n == 8)
+			return plain;
+		memcpy(o + n - 8, p + n - 8, 8);
+		return n - 8 + first_special(load8(p + n - 8));
+	}
+	if (n >= 4)
+		w = load4(p) | (uint64_t)load4(p + n - 4) << 8 * (n - 4);
+	else
+		w = p[0] | (uint64_t)p[n / 2] << 8 * (n / 2) | (uint64_t)p[n - 1] << 8 * (n - 1);
+	uint64_t bytes = htole64(w);
+	memcpy(o, &bytes, 8);
+	unsigned plain = first_special(w | ONES * ' ' << 8 * n);
+	return plain < n ? plain : n;
+}
+
+/* What cannot stand as it is, at p: moves p over it. NULL: bad UTF-8. */
+static char *put_special(char *o, const unsigned char **p, const unsigned char *end, bool replace)
+{
+	if (**p < 0x80)
+		return put_escape(o, *(*p)++);
+	unsigned len = sequence(*p, (size_t)(end - *p));
+	if (!len && !replace)
+		return NULL;
+	memcpy(o, len ? (const char *)*p : "\xEF\xBF\xBD", len ? len : 3);
+	*p += len ? len : 1;
+	return o + (len ? len : 3);
+}
+
 bool json_escape(struct buf *out, const char *text, size_t n, bool replace)
 {
-	const unsigned char *p = (const unsigned char *)text, *end = p + n;
+	const unsigned char *p = (const unsigned char *)text, *end = p + n, *plain = p;
 
-	if (buf_reserve(out, n + 8))
+	if (buf_reserve(out, n + STEP))
 		return true;
 	char *o = out->data + out->len;
+	/* There is always room for what is left as it is, and a step more. plain: from there on all was written as it is. */
 	while (p < end) {
-		/* There is room for what is left as it is, and a word more. */
-		uint64_t w = 0, found;
-		size_t have = (size_t)(end - p) < 8 ? (size_t)(end - p) : 8;
-		if (have == 8)
-			memcpy(&w, p, 8);
-		else
-			for (size_t i = 0; i < have; i++)
-				w |= (uint64_t)p[i] << 8 * i;
-		w = have == 8 ? le64toh(w) : w;
-		found = special(have == 8 ? w : w | (ONES * ' ' << 8 * have));
-		uint64_t as_is = htole64(w);
-		memcpy(o, &as_is, 8);
-		size_t plain = found ? (size_t)__builtin_ctzll(found) / 8 : have;
-		o += plain;
-		p += plain;
-		if (!found)
-			continue;
-		unsigned len = *p < 0x80 ? 1 : sequence(p, (size_t)(end - p));
-		if (!len && !replace)
-			return false;
-		out->len = (size_t)(o - out->data);
-		if (buf_reserve(out, (size_t)(end - p) + ESCAPED_MAX + 8))
-			return true;
-		o = out->data + out->len;
-		if (*p < 0x80) {
-			o = put_escape(o, *p++);
-		} else if (len) {
-			memcpy(o, p, len);
-			o += len;
-			p += len;
+		size_t left = (size_t)(end - p), good;
+		if (left >= STEP) {
+			good = plain_bytes(p);
+			memcpy(o, p, STEP);
+		} else if ((size_t)(p - plain) >= STEP - left && plain_bytes(end - STEP) == STEP) {
+			memcpy(o + left - STEP, end - STEP, STEP);
+			good = left;
 		} else {
-			memcpy(o, "\xEF\xBF\xBD", 3);
-			o += 3;
-			p++;
+			good = copy_short(o, p, (unsigned)left);
 		}
+		o += good;
+		p += good;
+		if (good == left || good == STEP)
+			continue;
+		out->len = (size_t)(o - out->data);
+		if (buf_reserve(out, (size_t)(end - p) + ESCAPED_MAX + STEP))
+			return true;
+		o = put_special(out->data + out->len, &p, end, replace);
+		if (!o)
+			return false;
+		plain = p;
 	}
 	out->len = (size_t)(o - out->data);
 	return true;

@@ -202,6 +202,48 @@ static void put_zone(struct buf *out, int east)
 	}
 }
 
+/* ---- the usual: 2026-01-31 10:00:00.123+00, copied ---- */
+
+#define WORD(s) ((uint64_t)(s)[0] | (uint64_t)(s)[1] << 8 | (uint64_t)(s)[2] << 16 | (uint64_t)(s)[3] << 24 | (uint64_t)(s)[4] << 32 | \
+	(uint64_t)(s)[5] << 40 | (uint64_t)(s)[6] << 48 | (uint64_t)(s)[7] << 56)
+
+/* Are the eight bytes at p digits where the pattern has 0, and its characters elsewhere? limits has 0x76 for a digit and 0x7f for another: added to the
+ * difference, it must not reach 0x80. */
+static inline bool is_like(const char *p, uint64_t pattern, uint64_t limits)
+{
+	uint64_t w;
+	memcpy(&w, p, 8);
+	w = le64toh(w) ^ pattern;
+	return !(((w + limits) | w) & 0x8080808080808080u);
+}
+
+static bool put_usual(struct json *j, const char *p, size_t n, bool has_zone)
+{
+	enum { WHOLE = 19, MOST = 19 + 7 + 3 };
+
+	if (n < WHOLE || n > MOST || !is_like(p, WORD("0000-00-"), WORD("vvvv\x7fvv\x7f")) || !is_like(p + 8, WORD("00 00:00"), WORD("vv\x7fvv\x7fvv")) ||
+		!is_like(p + 11, WORD("00:00:00"), WORD("vv\x7fvv\x7fvv")))
+		return false;
+	size_t end = WHOLE;
+	if (end < n && p[end] == '.')
+		for (end++; end < n && p[end] >= '0' && p[end] <= '9';)
+			end++;
+	if (p[end - 1] == '.' || (has_zone ? n - end != 3 || memcmp(p + end, "+00", 3) != 0 : n != end) || buf_reserve(&j->out, MOST + 3))
+		return false;
+	char *o = j->out.data + j->out.len;
+	*o++ = '"';
+	memcpy(o, p, end);
+	o[10] = 'T';
+	o += end;
+	*o = 'Z';
+	o += has_zone;
+	*o++ = '"';
+	j->out.len = (size_t)(o - j->out.data);
+	return true;
+}
+
+/* ---- all the rest ---- */
+
 static const char *write_when(struct json *j, const char *p, size_t n, unsigned parts)
 {
 	struct json_when w;
@@ -248,13 +290,13 @@ const char *json_write_timetz(struct json *j, const struct json_column *c, const
 const char *json_write_timestamp(struct json *j, const struct json_column *c, const char *p, size_t n)
 {
 	(void)c;
-	return write_when(j, p, n, WHEN_DATE | WHEN_TIME);
+	return put_usual(j, p, n, false) ? NULL : write_when(j, p, n, WHEN_DATE | WHEN_TIME);
 }
 
 const char *json_write_timestamptz(struct json *j, const struct json_column *c, const char *p, size_t n)
 {
 	(void)c;
-	return write_when(j, p, n, WHEN_DATE | WHEN_TIME | WHEN_ZONE);
+	return put_usual(j, p, n, true) ? NULL : write_when(j, p, n, WHEN_DATE | WHEN_TIME | WHEN_ZONE);
 }
 
 /* ---- intervals: "1 year 2 mons -3 days +04:05:06.7" ---- */
