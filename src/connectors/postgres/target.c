@@ -67,12 +67,12 @@ void target_fail_row(struct target *t, struct err *e)
 	target_fail(t, e);
 }
 
-bool target_failpoint(struct target *t, const char *name)
+bool target_died(struct target *t, bool has_failed)
 {
 	struct err e = { 0 };
-	if (!failpoint(name))
+	if (!has_failed)
 		return false;
-	err_retry(&e, DMSR_EIO, "target.failpoint", "failed at %s, as asked", name);
+	err_retry(&e, DMSR_EIO, "target.failpoint", "failed at a failpoint, as asked");
 	target_fail(t, &e);
 	return true;
 }

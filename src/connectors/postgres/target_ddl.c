@@ -68,7 +68,7 @@ static void run(struct target *t, struct target_table *tb, const struct diff *d)
 		log_info("target", t->host.env.job, "%s: %s", t->host.env.name, d->sql[i]);
 		tx_sql(t, SENT_DDL, tb, d->sql[i], 0, NULL);
 	}
-	if (target_failpoint(t, "target.altered"))
+	if (target_died(t, failpoint("target.altered")))
 		return;
 	t->tx.has_ddl = true;
 	table_counts(t, tb)->ddl += d->n;

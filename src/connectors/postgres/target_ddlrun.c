@@ -104,7 +104,7 @@ static void run_next(struct target *t)
 			const struct ddl *d = current(t);
 			if (d->phase != (uint8_t)r->phase || !r->is_meant(t, tb, d))
 				continue;
-			if (target_failpoint(t, "target.ddl"))
+			if (target_died(t, failpoint("target.ddl")))
 				return;
 			if (r->is_inside)
 				target_ask(t, "SAVEPOINT dmsr_ddl", 0, NULL, on_savepoint);

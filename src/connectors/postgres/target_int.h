@@ -208,8 +208,8 @@ struct target {
 /* The instance is dead: everything is rolled back by the server. failed() comes from the task. */
 void target_fail(struct target *t, const struct err *e);
 void target_fail_row(struct target *t, struct err *e);  /* because of rows: the policy for such errors may be to try again */
-/* A test's place to die at: true: the instance has failed. */
-bool target_failpoint(struct target *t, const char *name);
+/* Around a failpoint, where a test lets us die: true: the instance has failed. */
+bool target_died(struct target *t, bool has_failed);
 /* What was waited for has come: the change at hand is offered again. Safe from any callback of the connection. */
 void target_wake(struct target *t);
 /* One question outside of the pipeline; `then` runs in the task and finds t->answer. target_ask: an error is the end of the instance. target_try: `then` looks
@@ -331,8 +331,8 @@ enum step ddl_adopt(struct target *t, struct target_table *tb);
 void shape_ask(struct target *t, struct target_table *tb);              /* in the pipeline */
 void shape_told(struct target *t, struct target_table *tb, const PGresult *res);
 void shape_forget(struct target_table *tb);                             /* to be asked again */
-/* The relation in force is the table's shape from now on. In the pipeline; or, in the load's transaction, as a question. */
+/* The relation in force is the table's shape from now on: its text, for dmsr.loads (the caller's to free); or written in the pipeline. */
+char *shape_take(struct target_table *tb);
 void shape_write(struct target *t, struct target_table *tb);
-void shape_note(struct target *t, struct target_table *tb, void (*then)(struct target *t));
 
 #endif

@@ -168,7 +168,7 @@ static enum step put_rows(struct target *t, const struct change *ch)
 		is_opaque = false;
 	if (have_copy(t, is_binary) == STEP_WAIT)
 		return STEP_WAIT;
-	if (target_failpoint(t, "target.load-rows"))
+	if (target_died(t, failpoint("target.load-rows")))
 		return STEP_WAIT;
 	if (is_opaque)
 		pgconn_copy_put(t->conn, ch->u.rows.data, ch->u.rows.len);
@@ -183,7 +183,7 @@ static enum step put_rows(struct target *t, const struct change *ch)
 static void on_table_committed(struct target *t)
 {
 	struct target_table *tb = t->load.table;
-	if (target_failpoint(t, "target.load-after-commit"))
+	if (target_died(t, failpoint("target.load-after-commit")))
 		return;
 	table_counts(t, tb)->loaded += t->load.rows;
 	table_counts_settle(t, true);
@@ -194,25 +194,25 @@ static void on_table_committed(struct target *t)
 	table_reset(t, tb);
 }
 
-static void on_shape(struct target *t)
+static void on_noted(struct target *t)
 {
-	if (target_failpoint(t, "target.load-before-commit"))
+	if (target_died(t, failpoint("target.load-before-commit")))
 		return;
 	target_ask(t, "COMMIT", 0, NULL, on_table_committed);
 }
 
-static void on_noted(struct target *t) { shape_note(t, t->load.table, on_shape); }
-
 static void note_load(struct target *t)
 {
-	const struct target_table *tb = t->load.table;
-	char position[POSITION_TEXT_MAX], rows[24];
+	struct target_table *tb = t->load.table;
+	char position[POSITION_TEXT_MAX], rows[24], *shape = shape_take(tb);
 	const struct position at = { .kind = POSITION_LSN, .server = t->load.server, .lsn = t->load.lsn };
 	snprintf(rows, sizeof rows, "%llu", (unsigned long long)t->load.rows);
-	const char *values[] = { t->host.env.uid, tb->schema, tb->name, position_format(&at, position), rows, tb->is_made ? "t" : "f" };
-	target_ask(t, "INSERT INTO dmsr.loads AS l (job_uid, schema_name, table_name, position, rows, made) "
-		"VALUES ($1, $2, $3, $4, $5::bigint, $6::boolean) ON CONFLICT (job_uid, schema_name, table_name) DO UPDATE SET "
-		"position = EXCLUDED.position, rows = EXCLUDED.rows, made = l.made OR EXCLUDED.made, loaded_at = pg_catalog.now()", 6, values, on_noted);
+	const char *values[] = { t->host.env.uid, tb->schema, tb->name, position_format(&at, position), rows, tb->is_made ? "t" : "f", shape };
+	target_ask(t, "INSERT INTO dmsr.loads AS l (job_uid, schema_name, table_name, position, rows, made, shape) "
+		"VALUES ($1, $2, $3, $4, $5::bigint, $6::boolean, $7::bytea) ON CONFLICT (job_uid, schema_name, table_name) DO UPDATE SET "
+		"position = EXCLUDED.position, rows = EXCLUDED.rows, made = l.made OR EXCLUDED.made, shape = EXCLUDED.shape, "
+		"loaded_at = pg_catalog.now()", 7, values, on_noted);
+	free(shape);
 }
 
 static void on_key(struct target *t)
@@ -238,7 +238,7 @@ static enum step end_table(struct target *t)
 
 static void on_load_done(struct target *t)
 {
-	if (target_failpoint(t, "target.load-done"))
+	if (target_died(t, failpoint("target.load-done")))
 		return;
 	t->load_done = true;
 	t->load.state = LOAD_NONE;

@@ -72,7 +72,7 @@ static void on_altered(struct target *t)
 		log_info("target", t->host.env.job, "%s: %s", t->host.env.name, k->mend);
 	else
 		log_warn("target", t->host.env.job, "%s: %s: %s", t->host.env.name, k->mend, t->answer_error.message);
-	if (target_failpoint(t, "target.mended"))
+	if (target_died(t, failpoint("target.mended")))
 		return;
 	k->state = CAREFUL_NONE;
 	if (t->tx.gave_back) {

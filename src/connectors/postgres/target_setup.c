@@ -24,19 +24,16 @@ static const char look_sql[] =
 	"pg_catalog.set_config('check_function_bodies','off',false), "
 	"pg_catalog.set_config('synchronous_commit',CASE WHEN $1 = 't' THEN pg_catalog.current_setting('synchronous_commit') "
 	"ELSE 'off' END,false), pg_catalog.pg_is_in_recovery(), "
-	"pg_catalog.to_regclass('dmsr.positions') IS NOT NULL AND pg_catalog.to_regclass('dmsr.loads') IS NOT NULL "
-	"AND pg_catalog.to_regclass('dmsr.tables') IS NOT NULL";
+	"pg_catalog.to_regclass('dmsr.positions') IS NOT NULL AND pg_catalog.to_regclass('dmsr.loads') IS NOT NULL";
 enum { LOOK_RECOVERY = 8, LOOK_HAS_TABLES = 9 };
 
 static const char make_sql[] =
 	"CREATE SCHEMA IF NOT EXISTS dmsr; "
 	"CREATE TABLE IF NOT EXISTS dmsr.positions (job_uid text PRIMARY KEY, job text NOT NULL, position text NOT NULL, "
 	"load_done boolean NOT NULL DEFAULT false, updated_at timestamptz NOT NULL DEFAULT pg_catalog.now()) WITH (fillfactor = 50); "
-	"CREATE TABLE IF NOT EXISTS dmsr.loads (job_uid text, schema_name text, table_name text, position text NOT NULL, "
-	"rows bigint NOT NULL, made boolean NOT NULL DEFAULT false, "
-	"loaded_at timestamptz NOT NULL DEFAULT pg_catalog.now(), PRIMARY KEY (job_uid, schema_name, table_name)); "
-	"CREATE TABLE IF NOT EXISTS dmsr.tables (job_uid text, schema_name text, table_name text, shape bytea NOT NULL, "
-	"updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(), PRIMARY KEY (job_uid, schema_name, table_name))";
+	"CREATE TABLE IF NOT EXISTS dmsr.loads (job_uid text, schema_name text, table_name text, position text, "
+	"rows bigint NOT NULL DEFAULT 0, made boolean NOT NULL DEFAULT false, shape bytea, "
+	"loaded_at timestamptz NOT NULL DEFAULT pg_catalog.now(), PRIMARY KEY (job_uid, schema_name, table_name))";
 
 static const char position_sql[] =
 	"INSERT INTO dmsr.positions AS p (job_uid, job, position) VALUES ($1, $2, 'none') "
@@ -85,7 +82,8 @@ static void on_position(struct target *t)
 	}
 	t->load_done = is_true(t, 1);
 	const char *values[] = { t->host.env.uid };
-	target_ask(t, "SELECT schema_name, table_name, position, made FROM dmsr.loads WHERE job_uid = $1 ORDER BY 1, 2", 1, values, on_loads);
+	target_ask(t, "SELECT schema_name, table_name, position, made FROM dmsr.loads WHERE job_uid = $1 AND position IS NOT NULL "
+		"ORDER BY 1, 2", 1, values, on_loads);
 }
 
 static void ask_position(struct target *t)

@@ -1,14 +1,14 @@
-/* target_shape: what a table's columns were when the target was last made fit for them (dmsr.tables). Written in the transaction that alters or loads the
+/* target_shape: what a table's columns were when the target was last made fit for them (dmsr.loads). Written in the transaction that alters or loads the
  * table, so it is as old as the rows are. Without it a target that starts again could not tell what became of a column. The statements are not part of it. */
 #include "target_int.h"
 #include <stdlib.h>
 
 enum { SHAPE_MAX = 64 << 20 };
 
-static const char ask_sql[] = "SELECT shape FROM dmsr.tables WHERE job_uid = $1 AND schema_name = $2 AND table_name = $3";
+static const char ask_sql[] = "SELECT shape FROM dmsr.loads WHERE job_uid = $1 AND schema_name = $2 AND table_name = $3 AND shape IS NOT NULL";
 static const char write_sql[] =
-	"INSERT INTO dmsr.tables (job_uid, schema_name, table_name, shape) VALUES ($1, $2, $3, $4::bytea) "
-	"ON CONFLICT (job_uid, schema_name, table_name) DO UPDATE SET shape = EXCLUDED.shape, updated_at = pg_catalog.now()";
+	"INSERT INTO dmsr.loads (job_uid, schema_name, table_name, shape) VALUES ($1, $2, $3, $4::bytea) "
+	"ON CONFLICT (job_uid, schema_name, table_name) DO UPDATE SET shape = EXCLUDED.shape";
 
 void shape_forget(struct target_table *tb)
 {
@@ -54,7 +54,7 @@ void shape_told(struct target *t, struct target_table *tb, const PGresult *res)
 		tb->shape = relation_unpack(&c, &e);
 	}
 	if (!tb->shape)
-		log_warn("target", t->host.env.job, "%s: what %s was like cannot be read from dmsr.tables: columns that changed since then are not seen",
+		log_warn("target", t->host.env.job, "%s: what %s was like cannot be read from dmsr.loads: columns that changed since then are not seen",
 			t->host.env.name, tb->sql);
 	buf_fini(&bytes);
 }
@@ -69,10 +69,10 @@ static struct relation *without_ddl(const struct relation *rel)
 	return relation_seal(b, (enum key_kind)rel->key);
 }
 
-static char *hex_of(const struct relation *rel)
+char *shape_take(struct target_table *tb)
 {
 	static const char digits[] = "0123456789abcdef";
-	struct relation *bare = without_ddl(rel);
+	struct relation *bare = without_ddl(tb->rel);
 	struct buf bytes;
 	buf_init(&bytes, SHAPE_MAX);
 	relation_pack(bare, &bytes);
@@ -86,30 +86,16 @@ static char *hex_of(const struct relation *rel)
 	*at = 0;
 	buf_fini(&bytes);
 	relation_unref(bare);
-	return text;
-}
-
-static void adopt(struct target_table *tb)
-{
 	shape_forget(tb);
 	tb->shape = relation_ref(tb->rel);
 	tb->has_shape = true;
+	return text;
 }
 
 void shape_write(struct target *t, struct target_table *tb)
 {
-	char *hex = hex_of(tb->rel);
-	const char *values[] = { t->host.env.uid, tb->schema, tb->name, hex };
+	char *text = shape_take(tb);
+	const char *values[] = { t->host.env.uid, tb->schema, tb->name, text };
 	tx_sql(t, SENT_QUIET, tb, write_sql, 4, values);
-	free(hex);
-	adopt(tb);
-}
-
-void shape_note(struct target *t, struct target_table *tb, void (*then)(struct target *t))
-{
-	char *hex = hex_of(tb->rel);
-	const char *values[] = { t->host.env.uid, tb->schema, tb->name, hex };
-	target_ask(t, write_sql, 4, values, then);
-	free(hex);
-	adopt(tb);
+	free(text);
 }

@@ -24,8 +24,8 @@ struct target_table {
 	char *schema, *name;
 	char *sql;                      /* "schema"."name" */
 	struct relation *rel;           /* in force now; held */
-	struct relation *shape;         /* what the target was last made fit for, by dmsr.tables; held; NULL: not known */
-	bool has_shape;                 /* dmsr.tables was asked */
+	struct relation *shape;         /* what the target was last made fit for, by dmsr.loads; held; NULL: not known */
+	bool has_shape;                 /* dmsr.loads was asked */
 	bool is_asked, is_described;    /* described: what follows is known */
 	bool exists;
 	bool is_made;                   /* by us */

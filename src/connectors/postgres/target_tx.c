@@ -307,7 +307,7 @@ enum step tx_hold(struct target *t)
 	if (x->has_savepoint)
 		tx_sql(t, SENT_QUIET, NULL, "RELEASE SAVEPOINT dmsr_hold", 0, NULL);
 	tx_sql(t, SENT_QUIET, NULL, "SAVEPOINT dmsr_hold", 0, NULL);
-	if (target_failpoint(t, "target.hold"))
+	if (target_died(t, failpoint("target.hold")))
 		return STEP_WAIT;
 	x->has_savepoint = true;
 	x->is_holding = x->wants_hold = false;
@@ -380,7 +380,7 @@ enum step tx_commit(struct target *t)
 		return STEP_DONE;
 	case TX_OPEN:
 		net_flush_all(t);
-		if (target_failpoint(t, "target.before-position"))
+		if (target_died(t, failpoint("target.before-position")))
 			return STEP_WAIT;
 		send_position(t);
 		x->state = TX_CHECKING;
@@ -390,19 +390,19 @@ enum step tx_commit(struct target *t)
 			return STEP_WAIT;
 		if (err_is_set(&x->error))
 			return STEP_DONE;
-		if (target_failpoint(t, "target.before-commit"))
+		if (target_died(t, failpoint("target.before-commit")))
 			return STEP_WAIT;
 		tx_sql(t, SENT_COMMIT, NULL, "COMMIT", 0, NULL);
 		send_sync(t);
 		x->state = TX_COMMITTING;
-		target_failpoint(t, "target.commit-sent");
+		target_died(t, failpoint("target.commit-sent"));
 		return STEP_WAIT;
 	case TX_COMMITTING:
 		if (x->syncs)
 			return STEP_WAIT;
 		if (err_is_set(&x->error))
 			return STEP_DONE;
-		if (target_failpoint(t, "target.after-commit"))
+		if (target_died(t, failpoint("target.after-commit")))
 			return STEP_WAIT;
 		committed(t);
 		return STEP_DONE;
