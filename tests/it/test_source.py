@@ -129,13 +129,14 @@ class Work(threading.Thread):
         return self.n
 
 
-def test_load_and_stream_are_exact_under_writes(db, dump):
+@pytest.mark.parametrize("seed", range(3))
+def test_load_and_stream_are_exact_under_writes(db, dump, seed):
     db.sql(TABLES)
-    work = Work(db, ddl=True)
+    work = Work(db, seed=seed, ddl=True)
     work.start()
     d = dump("table=public.*", "batch_bytes=16KiB", "spool_memory=64KiB", key=KEYS).start()
     d.streaming()
-    time.sleep(3)
+    time.sleep(2)
     assert work.stop() > 100
     d.caught_up().stop()
     d.same()

@@ -201,7 +201,8 @@ int pgo_check_start(struct pgoutput *d, uint64_t commit_lsn, struct err *e)
 void pgo_open(struct pgoutput *d, const struct txn *t)
 {
 	d->txn = *t;
-	d->txn.commit_us += EPOCH_US;
+	/* 0, unknown, for one that no clock says */
+	d->txn.commit_us = t->commit_us > INT64_MAX - EPOCH_US ? 0 : t->commit_us + EPOCH_US;
 	d->event = 0;
 	d->is_open = true;
 	d->is_begun = false;
