@@ -1,0 +1,73 @@
+"""What the benches share: what must be installed, the table and its rows, a server made for measuring, and where results go."""
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "it"))
+try:
+    from conftest import BUILD, TOP, Dmsrd, Postgres, wait_for  # noqa: F401: for the benches
+except ImportError as e:
+    sys.exit(f"{e.name} is missing: apt-get install python3-{e.name}")
+
+RESULTS = BUILD / "bench"
+TICK = os.sysconf("SC_CLK_TCK")
+TABLE = "CREATE TABLE events (id bigint PRIMARY KEY, customer integer NOT NULL, kind text NOT NULL, amount numeric(12,2), seen boolean, " \
+        "at timestamptz NOT NULL, note text) WITH (autovacuum_enabled = off)"
+# about 250 bytes in the stream
+ROWS = "INSERT INTO events SELECT i, i % 100000, 'order.' || (array['placed', 'paid', 'packed', 'shipped'])[1 + i % 4], (i % 1000000) / 100.0, i % 3 = 0, " \
+       "timestamptz '2026-01-01' + i * interval '1.234567 s', repeat(md5(i::text), 5) FROM generate_series({}, {}) i"
+PER_TRANSACTION = 100
+# Nothing that happens now and then while the clock runs: no checkpoint, no vacuum.
+SETTINGS = ("max_wal_size=16GB", "checkpoint_timeout=1h", "autovacuum=off", "shared_buffers=512MB")
+
+
+def need(**packages):
+    """Ends with the names of the packages that are missing; each is program=package."""
+    missing = [package for program, package in packages.items() if not shutil.which(program)]
+    if missing:
+        sys.exit(f"missing: apt-get install {' '.join(sorted(set(missing)))}")
+
+
+def need_server():
+    if not list(pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres")):
+        sys.exit("missing: apt-get install postgresql")
+
+
+@contextlib.contextmanager
+def server():
+    """A server with one empty table, and a publication `bench` of it."""
+    pg = Postgres(settings=SETTINGS)
+    try:
+        db = pg.database("bench")
+        db.sql(TABLE)
+        db.sql("CREATE PUBLICATION bench FOR TABLE events")
+        yield db
+    finally:
+        pg.close()
+
+
+def insert(db, first, count):
+    """Rows first.. in transactions of PER_TRANSACTION."""
+    rows = ROWS.format("n", f"least(n + {PER_TRANSACTION - 1}, {first + count - 1})")
+    db.sql(f"DO $$ BEGIN FOR n IN {first}..{first + count - 1} BY {PER_TRANSACTION} LOOP {rows}; COMMIT; END LOOP; END $$")
+
+
+def protocol(db):
+    """The options of pgoutput as the source asks for them (source_stream.c)."""
+    version = db.server.version
+    options = {"proto_version": "4" if version >= 16 else "3" if version >= 15 else "2" if version >= 14 else "1", "publication_names": "bench"}
+    if version >= 14:
+        options.update(streaming="on", messages="true")
+    if version >= 16:
+        options["origin"] = "any"
+    return options
+
+
+def write_result(name, result):
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"({path})")
