@@ -110,10 +110,14 @@ static bool put_timestamp(struct cursor *c, struct buf *out, const char *zone)
 		buf_str(out, us < 0 ? "-infinity" : "infinity");
 		return true;
 	}
-	int64_t days = us / US_PER_DAY - (us % US_PER_DAY < 0);
+	int64_t days = us / US_PER_DAY, rest = us % US_PER_DAY;
+	if (rest < 0) {
+		days--;
+		rest += US_PER_DAY;
+	}
 	bool bc = put_date(out, days);
 	buf_byte(out, ' ');
-	put_time(out, (uint64_t)(us - days * US_PER_DAY));
+	put_time(out, (uint64_t)rest);
 	buf_str(out, zone);
 	if (bc)
 		buf_str(out, " BC");
