@@ -214,6 +214,12 @@ static bool read_group(const char *p, const char *end, struct journal *j)
 	return true;
 }
 
+/* Every group begins with a P line: is there one behind the first line at p? */
+static bool goes_on(const char *p, const char *end)
+{
+	return memmem(p, (size_t)(end - p), "\nP ", 3);
+}
+
 int journal_parse(const char *text, size_t n, struct journal *j, struct err *e)
 {
 	const char *p = text, *end = text + n;
@@ -225,7 +231,7 @@ int journal_parse(const char *text, size_t n, struct journal *j, struct err *e)
 		const char *next = group_end(p, end, &check);
 		if (!next || !is_right(p, check)) {
 			/* Nothing was said to be durable that stands in a group that was not finished. Only the last one can be such. */
-			if (!next || next == end)
+			if ((!next || next == end) && !goes_on(p, end))
 				return 0;
 			return err_set(e, DMSR_EFATAL, "target.state-damaged", "a group in its middle is damaged (byte %zu)", (size_t)(p - text));
 		}
