@@ -277,7 +277,7 @@ json_t *engine_job_status(struct engine *g, const char *name)
 	json_object_set_new(s, "source", source_json(job, &st));
 	json_t *streamer = json_pack("{s:o, s:o, s:o, s:o, s:o, s:b}", "memory_bytes", count(st.streamer.memory_bytes),
 		"memory_limit_bytes", count(st.streamer.memory_limit_bytes),
-		"log_bytes", count(st.log_bytes),
+		"log_bytes", count(st.streamer.log_bytes),
 		"log_limit_bytes", count(st.streamer.log_limit_bytes),
 		"batches", count(st.streamer.batches),
 		"full", st.is_full);
@@ -445,7 +445,7 @@ void engine_each_job(struct engine *g, void (*fn)(void *arg, const struct engine
 			.last_checkpoint_us = st.last_checkpoint_us ? st.last_checkpoint_us : past->last_checkpoint_us,
 			.queue_bytes = st.streamer.memory_bytes,
 			.queue_limit_bytes = st.streamer.memory_limit_bytes,
-			.log_bytes = st.log_bytes,
+			.log_bytes = st.streamer.log_bytes,
 			.backpressure_us = st.backpressure_us + past->backpressure_us,
 		};
 		for (size_t k = 0; k < 6; k++) {

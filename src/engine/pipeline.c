@@ -586,7 +586,6 @@ void pipeline_stat(struct pipeline *p, struct pipeline_stat *out)
 		p->streamer_ops->stat(p->streamer, &out->streamer);
 	if (p->ledger)
 		ledger_stat(p->ledger, &out->ledger);
-	out->log_bytes = p->log ? store_log_bytes(p->log) : 0;
 	out->is_full = p->held != NULL;
 	if (p->backpressure_since_us)
 		out->backpressure_us += loop_now_us(p->run.loop) - p->backpressure_since_us;

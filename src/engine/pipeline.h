@@ -61,7 +61,6 @@ struct pipeline_stat {
 	struct dmsr_source_stat source;
 	struct dmsr_streamer_stat streamer;
 	struct ledger_stat ledger;
-	uint64_t log_bytes;
 	uint64_t events[6];             /* insert update delete truncate read ddl, received in this run */
 	uint64_t applied[6];
 	uint64_t bytes, transactions, dead_letters, checkpoints;

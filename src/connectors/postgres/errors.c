@@ -72,6 +72,40 @@ static void set(struct err *e, const struct pgconn *c, const struct class *k, co
 		err_set(e, k->code, id, "%s: %s", c->description, text);
 }
 
+/* What to do, where the server does not say it. */
+static const struct { const char *id, *text; } hints[] = {
+	{ "tls", "check sslmode and sslrootcert, and that host is the name in the server's certificate" },
+	{ "unreachable", "is the server up, and reachable from here?" },
+	{ "busy", "the server has no room for more connections or memory now: free some, or raise its limits" },
+	{ "disk-full", "free space on the server's disk" },
+	{ "limit", "raise the server's limit that is named, or use less of it" },
+	{ "privilege", "grant the role what is named, or use a role that has it" },
+	{ "read-only", "the server is a standby or read-only: connect to its primary" },
+	{ "database", "create the database, or mend the option database" },
+	{ "constraint",
+		"mend the row at the source or the constraint at the target, and start the job; or set on_constraint_error to dead-letter" },
+	{ "data", "make the target's column take what the source sends, and start the job; or set on_data_error to dead-letter" },
+	{ "undefined", "create what is named, or mend what names it, then start the job again" },
+	{ "exists", "something of that name is there already: drop or rename it, then start the job again" },
+	{ "unsupported", "this server cannot do that: see its version and the job's options" },
+	{ "missing-file", "the server lost a file: see its log" },
+	{ "internal", "the server found itself damaged or met a bug of its own: see its log" },
+	{ "sql", "see the server's log" },
+};
+
+static void hint_for(struct err *e, const struct class *k, const char *state)
+{
+	if (!strcmp(k->id, "auth")) {
+		err_hint(e, "check user and password, and the server's pg_hba.conf%s",
+			state && !strncmp(state, "28000", 5) ?
+				" (it needs a line for this user, database and address; replication connections match the database's own name)" : "");
+		return;
+	}
+	for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
+		if (!strcmp(k->id, hints[i].id))
+			err_hint(e, "%s", hints[i].text);
+}
+
 static void add_field(struct buf *b, const PGresult *res, int field, const char *before, const char *after)
 {
 	const char *v = PQresultErrorField(res, field);
@@ -102,6 +136,8 @@ int pgerr_from_result(struct err *e, const struct pgconn *c, const PGresult *res
 	const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
 	if (hint)
 		err_hint(e, "%s", hint);
+	else
+		hint_for(e, k, state);
 	return e->code;
 }
 
@@ -130,18 +166,6 @@ static bool is_about_tls(const char *text)
 static bool is_about_auth(const char *text)
 {
 	return strstr(text, "no password supplied") || strstr(text, "authentication method") || strstr(text, "SCRAM");
-}
-
-static void hint_for(struct err *e, const struct class *k, const char *state)
-{
-	if (!strcmp(k->id, "auth"))
-		err_hint(e, "check user and password, and the server's pg_hba.conf%s",
-			state && !strncmp(state, "28000", 5) ?
-				" (it needs a line for this user, database and address; replication connections match the database's own name)" : "");
-	else if (!strcmp(k->id, "tls"))
-		err_hint(e, "check sslmode and sslrootcert, and that host is the name in the server's certificate");
-	else if (!strcmp(k->id, "unreachable"))
-		err_hint(e, "is the server up, and reachable from here?");
 }
 
 int pgerr_from_conn(struct err *e, const struct pgconn *c, const char *doing)

@@ -43,7 +43,8 @@ static void make_table(struct target *t)
 
 static void on_dropped(struct target *t) { make_table(t); }
 
-/* A table that others depend on by more than foreign keys is not dropped with them: that would take somebody's views away. */
+/* A table that others depend on by more than foreign keys is not dropped with them: that would take somebody's views away. The sequences of its serial
+ * columns stay: the new table's defaults call them, and they were found to be there. */
 static void on_references(struct target *t)
 {
 	struct buf sql;
@@ -56,9 +57,12 @@ static void on_references(struct target *t)
 static void drop_table(struct target *t)
 {
 	const char *values[] = { t->load.table->sql };
-	target_ask(t, "SELECT COALESCE(pg_catalog.string_agg(pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I;', k.conrelid::regclass, "
-		"k.conname), ' '), '') "
-		"FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confrelid = $1::regclass AND k.conrelid <> k.confrelid",
+	target_ask(t, "SELECT COALESCE(pg_catalog.string_agg(x.sql, ' '), '') FROM (SELECT pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I;', "
+		"k.conrelid::regclass, k.conname) AS sql FROM pg_catalog.pg_constraint k "
+		"WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confrelid = $1::regclass AND k.conrelid <> k.confrelid "
+		"UNION ALL SELECT pg_catalog.format('ALTER SEQUENCE %s OWNED BY NONE;', d.objid::regclass) FROM pg_catalog.pg_depend d "
+		"JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S' WHERE d.classid = 'pg_catalog.pg_class'::regclass "
+		"AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = $1::regclass AND d.deptype = 'a') x",
 		1, values, on_references);
 }
 
