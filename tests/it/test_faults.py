@@ -123,8 +123,7 @@ def test_another_server_under_the_same_address(tmp_path):
             c.cursor().execute(f'CREATE DATABASE "{source.name}"')
             c.cursor().execute(f'CREATE DATABASE "{target.name}"')
         daemon.api("POST", "/jobs/f/start")
-        # the target went with its server, and is asked first; put right by hand, the source is found out
-        failed(daemon, "target.behind")
+        failed(daemon, "server.changed")
     finally:
         daemon.kill()
         a.close()
@@ -337,7 +336,7 @@ def test_ddl_in_mid_stream(pair, dmsrd):
 
 def test_ddl_policy_stop(pair, dmsrd):
     _, source, target = pair
-    running(dmsrd, source, target, on_ddl="stop")
+    running(dmsrd, source, target, ddl="stop")
     source.psql("ALTER TABLE t ADD COLUMN a integer; UPDATE t SET a = 1 WHERE id = 1")
     failed(dmsrd, "target.schema-changed")
 
@@ -352,5 +351,6 @@ def test_a_transaction_of_a_gigabyte(pg, dmsrd):
     # 1 GB of row data in one transaction, with rolled back sub-transactions in it
     source.psql("BEGIN; INSERT INTO t SELECT i, repeat(md5(i::text), 32) FROM generate_series(1, 500000) i; SAVEPOINT s; INSERT INTO t SELECT -i, 'gone' FROM generate_series(1, 1000) i; ROLLBACK TO s; "
                 "INSERT INTO t SELECT i, repeat(md5(i::text), 32) FROM generate_series(500001, 1000000) i; COMMIT")
-    dmsrd.wait_equal(source, target, timeout=300)
+    wait_for("it is there", lambda: target.one("SELECT count(*) FROM t") == 1000000, 300, step=1)
+    dmsrd.wait_equal(source, target)
     assert dmsrd.rss_kib() < 200 * 1024
