@@ -89,9 +89,9 @@ static void changes_a_row(void **state)
 	assert_int_equal(make(OP_CREATE, false, true, ".....", "....."), 0);
 	assert_string_equal(buf_cstr(&sql), "INSERT INTO T DEFAULT VALUES");
 	assert_int_equal(make(OP_UPDATE, false, true, ".t...", "t...t"), 3);
-	assert_string_equal(buf_cstr(&sql), "UPDATE T SET \"Na\"\"me\"=$1 WHERE \"id\" = $2 AND \"ci\" OPERATOR(ext.=) $3");
+	assert_string_equal(buf_cstr(&sql), "UPDATE T SET \"Na\"\"me\"=$1 WHERE \"id\" = $2::integer AND \"ci\" OPERATOR(ext.=) $3::ext.citext");
 	assert_int_equal(make(OP_UPDATE, false, true, ".....", "t...."), 1);
-	assert_string_equal(buf_cstr(&sql), "SELECT FROM T WHERE \"id\" = $1");
+	assert_string_equal(buf_cstr(&sql), "SELECT FROM T WHERE \"id\" = $1::integer");
 	assert_int_equal(make(OP_DELETE, false, true, ".....", "b...."), 1);
 	assert_string_equal(buf_cstr(&sql), "DELETE FROM T WHERE \"id\" = $1");
 	assert_int_equal(types[0], 23);

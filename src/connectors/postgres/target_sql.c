@@ -88,6 +88,7 @@ static void insert(struct params *p, const struct target_table *tb, const struct
 	buf_byte(p->out, ')');
 }
 
+/* A text is read as the column's type: left open, the operator's would be taken (oid for a regclass). */
 static void where_key(struct params *p, const struct target_table *tb, const struct shape *sh)
 {
 	const struct relation *rel = tb->rel;
@@ -99,6 +100,8 @@ static void where_key(struct params *p, const struct target_table *tb, const str
 		sql_ident(p->out, rel->columns[i].name);
 		buf_printf(p->out, " %s ", tb->of[i] && tb->of[i]->equals ? tb->of[i]->equals : "=");
 		add_param(p, rel, i, sh->before[i]);
+		if (sh->before[i] == PARAM_TEXT && tb->of[i])
+			buf_printf(p->out, "::%s", tb->of[i]->type_sql);
 		word = " AND ";
 	}
 }
