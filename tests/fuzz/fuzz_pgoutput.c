@@ -138,6 +138,13 @@ static void replay(struct pgoutput *d, struct host *h, struct cursor *c)
 	check_batch(h, pgoutput_take(d));
 }
 
+/* What a Begin that comes first says is its transaction; elsewhere something. */
+static uint64_t first_lsn(struct cursor c)
+{
+	cursor_bytes(&c, 12);
+	return cursor_u8(&c) == 'B' ? cursor_be64(&c) : 0x1000000;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct host h = { 0 };
@@ -151,7 +158,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const struct dmsr_env env = { .job = "fuzz", .name = "source", .scratch = "/tmp" };
 	const struct pgoutput_limits lim = { wishes & 4 ? 1024 : 256 << 10, wishes & 16 ? 4096 : 8 << 20, 1 << 20 };
 	if (wishes & 32)
-		from = (struct position){ POSITION_LSN, SERVER, 0x1000000, 3, 0 };
+		from = (struct position){ POSITION_LSN, SERVER, first_lsn(c), 3, 0 };
 	struct pgoutput *d = pgoutput_new(&host, &env, &lim, 1 + (wishes & 3), SERVER, &from);
 	replay(d, &h, &c);
 	pgoutput_free(d);

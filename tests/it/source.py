@@ -57,7 +57,8 @@ class Replica:
         op, schema, name, before, after = line[:5]
         self.ops[op] = self.ops.get(op, 0) + 1
         if op in "BC":
-            assert self.is_open == (op == "C"), "transactions are framed"
+            # a transaction that was cut by a kill begins once more
+            assert self.is_open or op == "B", "transactions are framed"
             self.is_open = op == "B"
             return
         if op == "m":

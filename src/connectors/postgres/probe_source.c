@@ -329,7 +329,9 @@ static void read_published(struct probe *p, const PGresult *res, const struct er
 	}
 	struct buf fix;
 	buf_init(&fix, SIZE_MAX);
-	size_t missing = publication_add_sql(&fix, p->publication, p->rels, p->nrels, res);
+	struct map *set = publication_set(res);
+	size_t missing = publication_add_sql(&fix, p->publication, p->rels, p->nrels, set);
+	map_free(set);
 	if (missing) {
 		probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.publication-tables", p->publication, &fix,
 			"publication \"%s\" lacks %zu of the job's tables", p->publication, missing);

@@ -224,38 +224,6 @@ struct pgconn *source_connect(struct source *s, enum pgconn_kind kind, void (*on
 	return pgconn_new(&s->host.env, s->settings, kind, &o);
 }
 
-/* ---- what is known ---- */
-
-struct source_loaded *source_find_loaded(struct source *s, const struct relation *rel)
-{
-	for (size_t i = 0; i < s->nloaded; i++)
-		if (s->loaded[i].id && s->loaded[i].id == rel->id)
-			return &s->loaded[i];
-	for (size_t i = 0; i < s->nloaded; i++)
-		if (!strcmp(s->loaded[i].name, rel->name) && !strcmp(s->loaded[i].schema, rel->schema))
-			return &s->loaded[i];
-	return NULL;
-}
-
-void source_forget_loaded(struct source *s, const struct relation *rel)
-{
-	struct source_loaded *l;
-	while ((l = source_find_loaded(s, rel))) {
-		free(l->schema);
-		free(l->name);
-		*l = s->loaded[--s->nloaded];
-	}
-}
-
-void source_drop_rels(struct source *s)
-{
-	for (size_t i = 0; i < s->nrels; i++)
-		relation_unref(s->rels[i]);
-	free(s->rels);
-	s->rels = NULL;
-	s->nrels = 0;
-}
-
 /* ---- the verbs ---- */
 
 static int source_open(const struct settings *set, const struct dmsr_tables *tables, const struct dmsr_source_host *host,
@@ -294,13 +262,7 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	s->mode = start->mode;
 	position_copy(&s->from, &start->from);
 	s->load_done = start->load_done;
-	s->nloaded = start->nloaded;
-	s->loaded = mem_alloc((s->nloaded + 1) * sizeof *s->loaded);
-	for (size_t n = 0; n < s->nloaded; n++)
-		s->loaded[n] = (struct source_loaded){ .schema = mem_strdup(start->loaded[n].schema),
-			.name = mem_strdup(start->loaded[n].name),
-			.lsn = start->loaded[n].at.lsn,
-			.is_earlier = true };
+	source_tables_init(s, start->loaded, start->nloaded);
 	source_enter(s, SOURCE_CONNECTING, "start");
 	source_prepare(s);
 }
@@ -361,15 +323,10 @@ static void source_close(struct dmsr_instance *i)
 	source_load_free(s);
 	source_stream_free(s);
 	source_watch_free(s);
-	source_drop_rels(s);
+	source_tables_free(s);
 	for (size_t n = 0; n < s->nqueue; n++)
 		batch_free(s->queue[n]);
-	for (size_t n = 0; n < s->nloaded; n++) {
-		free(s->loaded[n].schema);
-		free(s->loaded[n].name);
-	}
 	free(s->queue);
-	free(s->loaded);
 	free(s->asked_pattern);
 	free(s->slot);
 	free(s->publication);

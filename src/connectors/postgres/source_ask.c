@@ -14,18 +14,6 @@ static void answered(struct source *s)
 	loop_task_post(s->turn);
 }
 
-static void put_rel(struct source *s, struct relation *rel)
-{
-	for (size_t i = 0; i < s->nrels; i++)
-		if (s->rels[i]->id == rel->id) {
-			relation_unref(s->rels[i]);
-			s->rels[i] = rel;
-			return;
-		}
-	s->rels = mem_realloc_array(s->rels, s->nrels + 1, sizeof *s->rels);
-	s->rels[s->nrels++] = rel;
-}
-
 static void on_catalog(void *arg, struct relation **rels, size_t n, const struct err *e)
 {
 	struct source *s = arg;
@@ -33,7 +21,7 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 	if (e)
 		log_warn("postgres", s->host.env.job, "the catalog was asked about table %u: %s", s->asked, e->message);
 	for (size_t i = 0; i < n; i++)
-		put_rel(s, rels[i]);
+		source_put_rel(s, rels[i]);
 	free(rels);
 	answered(s);
 }

@@ -35,7 +35,6 @@ struct source_options {
 
 /* A table whose rows are those of the snapshot at lsn. id 0: loaded in an earlier run, and not in the catalog under that name. */
 struct source_loaded {
-	char *schema, *name;
 	uint32_t id;
 	uint64_t lsn;
 	bool is_earlier;                /* in an earlier run */
@@ -57,8 +56,7 @@ struct source {
 	/* what start() said */
 	enum dmsr_mode mode;
 	struct position from;
-	struct source_loaded *loaded;
-	size_t nloaded;
+	struct map *loaded, *loaded_by_id;      /* table_key -> struct source_loaded; those of a known oid */
 	bool load_done;
 	uint64_t load_done_at;          /* OP_LOAD_DONE is due when the stream has passed this; 0: it is not due */
 
@@ -74,6 +72,7 @@ struct source {
 	struct catalog *catalog;
 	struct relation **rels;         /* the tables, by the newest catalog that was read */
 	size_t nrels;
+	struct map *rel_by_id;          /* -> places in rels */
 	bool leaves;                    /* partitions one by one, not their root */
 
 	/* publication and slot */
@@ -119,9 +118,25 @@ static inline bool source_may_emit(const struct source *s) { return !s->blocked 
 /* note_put, then next(s). The instance may be closed before. */
 void source_put_note(struct source *s, const char *key, const char *value, void (*next)(struct source *s));
 struct pgconn *source_connect(struct source *s, enum pgconn_kind kind, void (*on_ready)(void *ctx));
-struct source_loaded *source_find_loaded(struct source *s, const struct relation *rel);
-void source_forget_loaded(struct source *s, const struct relation *rel);    /* its rows must be read again */
-void source_drop_rels(struct source *s);
+
+/* ---- source_tables.c: which tables there are, which are loaded, whose changes are wanted ---- */
+void source_tables_init(struct source *s, const struct dmsr_loaded *loaded, size_t n);
+void source_tables_free(struct source *s);      /* also when there was no init */
+void source_set_rels(struct source *s, struct relation **rels, size_t n);   /* takes them; the ones before go */
+void source_put_rel(struct source *s, struct relation *rel);                /* takes it; one of the same oid goes */
+struct relation *source_find_rel(const struct source *s, uint32_t id);
+/* rel NULL: in an earlier run. */
+void source_add_loaded(struct source *s, const struct relation *rel, const char *schema, const char *name, uint64_t lsn);
+struct source_loaded *source_find_loaded(const struct source *s, const struct relation *rel);
+uint64_t source_newest_load(const struct source *s);
+bool source_needs_load(const struct source *s);
+/* What start() said of earlier loads, seen with today's catalog: tables that are others now are not loaded. */
+void source_review_loaded(struct source *s);
+/* Those that are not in the publication are not loaded any longer. True: there were such. */
+bool source_forget_unpublished(struct source *s, const struct map *published);
+/* Notes the tables as they are; those that are not loaded as to be loaded at lsn or later. Then next. */
+void source_note_tables(struct source *s, uint64_t lsn, void (*next)(struct source *s));
+bool source_wants(const struct source *s, const struct relation *rel, uint64_t *loaded_lsn);   /* the decoder's question */
 
 /* ---- source_prepare.c: on the SQL connection: facts, identity, tables, publication ---- */
 void source_prepare(struct source *s);
@@ -134,7 +149,6 @@ void source_slot_note(struct source *s, uint64_t lsn, void (*next)(struct source
 void source_slot(struct source *s);
 void source_slot_again(struct source *s);       /* tables are left to load: connects, and takes a snapshot for them */
 void source_slot_verify(struct source *s, void (*next)(struct source *s));
-bool source_needs_load(struct source *s);
 
 /* ---- source_load.c ---- */
 /* On s->loader if it is there already. In s->snapshot, which s->repl keeps alive until it is used; without one (full load alone) the load takes its own. */

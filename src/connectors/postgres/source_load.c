@@ -147,8 +147,7 @@ void source_load_words(struct source *s)
 			continue;
 		batch_append(b, OP_SCHEMA, s->rels[i]);
 	}
-	for (size_t i = 0; i < s->nloaded; i++)
-		newest = s->loaded[i].lsn > newest ? s->loaded[i].lsn : newest;
+	newest = source_newest_load(s) > newest ? source_newest_load(s) : newest;
 	/* Tables read at different times do not fit each other before the stream has passed the last of these times; foreign keys must wait for it. */
 	if ((s->mode & DMSR_CDC) && newest > begins)
 		s->load_done_at = newest;
@@ -197,12 +196,6 @@ static void on_committed(void *arg, const PGresult *res, const struct err *e)
 
 /* ---- a table ---- */
 
-static void remember_loaded(struct source *s, const struct relation *rel, uint64_t lsn)
-{
-	s->loaded = mem_realloc_array(s->loaded, s->nloaded + 1, sizeof *s->loaded);
-	s->loaded[s->nloaded++] = (struct source_loaded){ .schema = mem_strdup(rel->schema), .name = mem_strdup(rel->name), .id = rel->id, .lsn = lsn };
-}
-
 static void put_off(struct source *s, const char *why)
 {
 	struct load *l = s->load;
@@ -234,7 +227,7 @@ static void on_copied(void *arg, const PGresult *res, const struct err *e)
 	if (!l->b)
 		l->b = load_batch(l);
 	batch_append(l->b, OP_LOAD_END, l->rel);
-	remember_loaded(s, l->rel, l->lsn);
+	source_add_loaded(s, l->rel, l->rel->schema, l->rel->name, l->lsn);
 	hand_on(s);
 	report(s, true);
 	failpoint("pg.table-copied");
@@ -351,6 +344,15 @@ static int by_size(const void *a, const void *b)
 	return x->bytes_estimate < y->bytes_estimate ? 1 : x->bytes_estimate > y->bytes_estimate ? -1 : 0;
 }
 
+static void open_load(struct source *s)
+{
+	struct load *l = s->load;
+	l->is_open = true;
+	source_enter(s, SOURCE_LOADING, "the snapshot is taken");
+	log_info("postgres", s->host.env.job, "%zu tables to load", l->ntodo);
+	next_table(s);
+}
+
 static void on_kinds(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -366,19 +368,10 @@ static void on_kinds(void *arg, const PGresult *res, const struct err *e)
 		for (size_t i = 0; i < l->ntodo; i++)
 			if (l->todo[i]->id == strtoul(PQgetvalue(res, n, 0), NULL, 10))
 				l->kinds[i] = 'p';
-	l->is_open = true;
-	source_enter(s, SOURCE_LOADING, "the snapshot is taken");
-	log_info("postgres", s->host.env.job, "%zu tables to load", l->ntodo);
-	next_table(s);
-}
-
-/* Only what was published before the snapshot: a table made since then has changes that nobody will send. */
-static bool was_known(const struct source *s, const struct relation *rel)
-{
-	for (size_t i = 0; i < s->nrels; i++)
-		if (s->rels[i]->id == rel->id)
-			return true;
-	return false;
+	if (s->mode & DMSR_CDC)
+		source_note_tables(s, l->lsn, open_load);
+	else
+		open_load(s);
 }
 
 static void take_tables(struct source *s, struct relation **rels, size_t n)
@@ -386,14 +379,13 @@ static void take_tables(struct source *s, struct relation **rels, size_t n)
 	struct load *l = s->load;
 	size_t kept = 0;
 	for (size_t i = 0; i < n; i++) {
-		if ((s->mode & DMSR_CDC) && !was_known(s, rels[i]))
+		/* A table that was made since the publication has changes that nobody will send. */
+		if ((s->mode & DMSR_CDC) && !source_find_rel(s, rels[i]->id))
 			relation_unref(rels[i]);
 		else
 			rels[kept++] = rels[i];
 	}
-	source_drop_rels(s);
-	s->rels = rels;
-	s->nrels = kept;
+	source_set_rels(s, rels, kept);
 	l->todo = mem_alloc((kept + 1) * sizeof *l->todo);
 	for (size_t i = 0; i < kept; i++)
 		if (!source_find_loaded(s, rels[i]))

@@ -8,65 +8,6 @@
 
 static bool follows(const struct source *s) { return s->mode & DMSR_CDC; }
 
-/* ---- tables that must be read again ---- */
-
-/* A table that was loaded, but was not in the publication for a while (dropped and made anew under its name, or taken out and put back): changes are missing.
- * It is loaded again. So that this is not forgotten in a crash it is noted before the table is put back: "added", a list of
- *
- *   "schema"."name" LSN          what was loaded before LSN does not count */
-static uint64_t added_at(const char *note, const struct relation *rel)
-{
-	struct buf name;
-	uint64_t lsn = 0;
-	buf_init(&name, 64 * 1024);
-	sql_qualified(&name, rel->schema, rel->name);
-	buf_byte(&name, ' ');
-	const char *at = note ? strstr(note, buf_cstr(&name)) : NULL;
-	if (at) {
-		char text[24];
-		snprintf(text, sizeof text, "%.*s", (int)strcspn(at + name.len, " "), at + name.len);
-		lsn_parse(text, &lsn);
-	}
-	buf_fini(&name);
-	return lsn;
-}
-
-/* Newest first, since the first that names a table counts. */
-static void note_added(struct source *s, const PGresult *published, struct buf *note)
-{
-	char at[24];
-	const char *older = s->host.note_get(s->host.ctx, "added");
-	for (size_t i = 0; i < s->nrels; i++) {
-		if (publication_holds(published, s->rels[i]))
-			continue;
-		if (!(s->mode & DMSR_FULL_LOAD))
-			log_warn("postgres", s->host.env.job, "table %s.%s is published from now on: what was written to it before is not read",
-				s->rels[i]->schema, s->rels[i]->name);
-		if (!source_find_loaded(s, s->rels[i]))
-			continue;
-		log_warn("postgres", s->host.env.job, "table %s.%s was not in the publication for a while: it is loaded again", s->rels[i]->schema,
-			s->rels[i]->name);
-		sql_qualified(note, s->rels[i]->schema, s->rels[i]->name);
-		buf_printf(note, " %s ", lsn_format(s->began_lsn, at));
-		source_forget_loaded(s, s->rels[i]);
-	}
-	if (note->len && older)
-		buf_str(note, older);
-}
-
-/* What start() said of earlier loads, seen with today's catalog. */
-static void review_loaded(struct source *s)
-{
-	const char *note = s->host.note_get(s->host.ctx, "added");
-	for (size_t i = 0; i < s->nrels; i++) {
-		struct source_loaded *l = source_find_loaded(s, s->rels[i]);
-		if (l && l->lsn < added_at(note, s->rels[i]))
-			source_forget_loaded(s, s->rels[i]);
-		else if (l)
-			l->id = s->rels[i]->id;
-	}
-}
-
 /* ---- the publication ---- */
 
 static void look_at_publication(struct source *s);
@@ -113,10 +54,11 @@ static void add_to_publication(struct source *s)
 /* What somebody else's publication lacks is his to add; to ours we add what came new. */
 static void add_missing(struct source *s, const PGresult *published)
 {
-	struct buf sql, note;
+	struct buf sql;
 	const char *own = s->host.note_get(s->host.ctx, "publication");
+	struct map *set = publication_set(published);
 	buf_init(&sql, SIZE_MAX);
-	size_t n = publication_add_sql(&sql, s->publication, s->rels, s->nrels, published);
+	size_t n = publication_add_sql(&sql, s->publication, s->rels, s->nrels, set);
 	if (!n) {
 		source_slot(s);
 	} else if (!own || strncmp(own, "own ", 4) != 0) {
@@ -126,14 +68,13 @@ static void add_missing(struct source *s, const PGresult *published)
 	} else {
 		free(s->add_sql);
 		s->add_sql = mem_strdup(buf_cstr(&sql));
-		buf_init(&note, SIZE_MAX);
-		note_added(s, published, &note);
-		if (note.len)
-			source_put_note(s, "added", buf_cstr(&note), add_to_publication);
+		/* Durable before they are put back, or it would not be known after a crash that they were out. */
+		if (source_forget_unpublished(s, set))
+			source_note_tables(s, s->began_lsn, add_to_publication);
 		else
 			add_to_publication(s);
-		buf_fini(&note);
 	}
+	map_free(set);
 	buf_fini(&sql);
 }
 
@@ -285,10 +226,8 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 		source_fail(s, e);
 		return;
 	}
-	source_drop_rels(s);
-	s->rels = rels;
-	s->nrels = n;
-	review_loaded(s);
+	source_set_rels(s, rels, n);
+	source_review_loaded(s);
 	if (!n) {
 		source_fail_because(s, DMSR_ENOTFOUND, "source.no-tables",
 			"check tables.include and tables.exclude, and that the role may see the tables' schemas",

@@ -21,16 +21,6 @@ void source_slot_note(struct source *s, uint64_t lsn, void (*next)(struct source
 	free(text);
 }
 
-bool source_needs_load(struct source *s)
-{
-	if (!(s->mode & DMSR_FULL_LOAD))
-		return false;
-	for (size_t i = 0; i < s->nrels; i++)
-		if (!source_find_loaded(s, s->rels[i]))
-			return true;
-	return false;
-}
-
 /* ---- looking at it ---- */
 
 static const char *column(const PGresult *res, int n) { return PQgetisnull(res, 0, n) ? NULL : PQgetvalue(res, 0, n); }

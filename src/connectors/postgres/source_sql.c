@@ -59,15 +59,37 @@ const char *publication_tables_sql(int version)
 	return version >= 150000 ? parts : whole;
 }
 
-bool publication_holds(const PGresult *tables, const struct relation *rel)
+void table_key(struct buf *out, const char *schema, const char *name)
 {
-	for (int i = 0; i < PQntuples(tables); i++)
-		if (!strcmp(PQgetvalue(tables, i, PUBTAB_NAME), rel->name) && !strcmp(PQgetvalue(tables, i, PUBTAB_SCHEMA), rel->schema))
-			return true;
-	return false;
+	buf_append(out, schema, strlen(schema) + 1);
+	buf_str(out, name);
 }
 
-static size_t list_tables(struct buf *out, struct relation *const *rels, size_t n, const PGresult *but)
+struct map *publication_set(const PGresult *tables)
+{
+	struct map *set = map_new();
+	struct buf key;
+	buf_init(&key, SIZE_MAX);
+	for (int i = 0; i < PQntuples(tables); i++) {
+		buf_reset(&key);
+		table_key(&key, PQgetvalue(tables, i, PUBTAB_SCHEMA), PQgetvalue(tables, i, PUBTAB_NAME));
+		map_put(set, key.data, key.len, set);
+	}
+	buf_fini(&key);
+	return set;
+}
+
+bool publication_holds(const struct map *set, const struct relation *rel)
+{
+	struct buf key;
+	buf_init(&key, SIZE_MAX);
+	table_key(&key, rel->schema, rel->name);
+	bool is_in = map_get(set, key.data, key.len) != NULL;
+	buf_fini(&key);
+	return is_in;
+}
+
+static size_t list_tables(struct buf *out, struct relation *const *rels, size_t n, const struct map *but)
 {
 	size_t listed = 0;
 	for (size_t i = 0; i < n; i++) {
@@ -89,12 +111,12 @@ void publication_create_sql(struct buf *out, const char *name, struct relation *
 		buf_str(out, " WITH (publish_via_partition_root = true)");
 }
 
-size_t publication_add_sql(struct buf *out, const char *name, struct relation *const *rels, size_t n, const PGresult *tables)
+size_t publication_add_sql(struct buf *out, const char *name, struct relation *const *rels, size_t n, const struct map *set)
 {
 	buf_str(out, "ALTER PUBLICATION ");
 	sql_ident(out, name);
 	buf_str(out, " ADD TABLE ");
-	return list_tables(out, rels, n, tables);
+	return list_tables(out, rels, n, set);
 }
 
 /* ---- slot ---- */

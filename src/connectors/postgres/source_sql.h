@@ -18,10 +18,14 @@ const char *publication_sql(int version);
 /* A row a table; $1: the publication's name. */
 enum { PUBTAB_SCHEMA, PUBTAB_NAME, PUBTAB_FILTER /* NULL: all rows and columns are published */ };
 const char *publication_tables_sql(int version);
-bool publication_holds(const PGresult *tables, const struct relation *rel);
+/* Of publication_tables_sql's rows; freed by map_free. */
+struct map *publication_set(const PGresult *tables);
+bool publication_holds(const struct map *set, const struct relation *rel);
+/* schema, NUL, name: a map's key. */
+void table_key(struct buf *out, const char *schema, const char *name);
 void publication_create_sql(struct buf *out, const char *name, struct relation *const *rels, size_t n, int version);
-/* ALTER PUBLICATION ... ADD TABLE what is not in `tables`. Returns how many; 0: out is no statement. */
-size_t publication_add_sql(struct buf *out, const char *name, struct relation *const *rels, size_t n, const PGresult *tables);
+/* ALTER PUBLICATION ... ADD TABLE what is not in the set. Returns how many; 0: out is no statement. */
+size_t publication_add_sql(struct buf *out, const char *name, struct relation *const *rels, size_t n, const struct map *set);
 
 /* ---- slot ---- */
 /* One row, or none. Without parameters, so that a replication connection can ask it. LOST: the server's reason, NULL: it is good. */

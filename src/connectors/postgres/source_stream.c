@@ -101,23 +101,9 @@ static void heartbeat(struct source *s)
 
 /* ---- the decoder's questions ---- */
 
-static struct relation *describe(void *ctx, uint32_t relid)
-{
-	struct source *s = ctx;
-	for (size_t i = 0; i < s->nrels; i++)
-		if (s->rels[i]->id == relid)
-			return s->rels[i];
-	return NULL;
-}
+static struct relation *describe(void *ctx, uint32_t relid) { return source_find_rel(ctx, relid); }
 
-/* A table that was renamed out of the patterns is still the job's. */
-static bool wanted(void *ctx, const struct relation *rel, uint64_t *loaded_lsn)
-{
-	struct source *s = ctx;
-	const struct source_loaded *t = source_find_loaded(s, rel);
-	*loaded_lsn = t ? t->lsn : 0;
-	return describe(s, rel->id) || dmsr_table_matches(s->tables, rel->schema, rel->name);
-}
+static bool wanted(void *ctx, const struct relation *rel, uint64_t *loaded_lsn) { return source_wants(ctx, rel, loaded_lsn); }
 
 static enum dmsr_verdict on_full(void *ctx, struct batch *b)
 {

@@ -1,0 +1,276 @@
+/* source_tables: which tables there are, which of them are loaded, and whose changes are wanted. In come relations from the catalog and what start() said of
+ * earlier loads; out go answers. Pure but for one note.
+ *
+ * A table is its oid; but what is remembered of an earlier load is a name. So that a table that was dropped and made anew does not pass for the one that was
+ * loaded, the note "tables" tells for each name, before its load begins,
+ *
+ *   "schema"."name" OID LSN          a load of that name counts if it was of OID, at LSN or later
+ *
+ * The same LSN, raised, tells of a table that was out of the publication for a while, and whose changes were missed: it is loaded again.
+ *
+ * A table that comes while the job runs is no part of it before the next start, which loads it: its changes are passed over until then. */
+#include "source_int.h"
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- by oid ---- */
+
+static void index_rels(struct source *s)
+{
+	map_free(s->rel_by_id);
+	s->rel_by_id = map_new();
+	for (size_t i = 0; i < s->nrels; i++)
+		map_put_u32(s->rel_by_id, s->rels[i]->id, &s->rels[i]);
+}
+
+void source_set_rels(struct source *s, struct relation **rels, size_t n)
+{
+	for (size_t i = 0; i < s->nrels; i++)
+		relation_unref(s->rels[i]);
+	free(s->rels);
+	s->rels = rels;
+	s->nrels = n;
+	index_rels(s);
+}
+
+struct relation *source_find_rel(const struct source *s, uint32_t id)
+{
+	struct relation **at = s->rel_by_id ? map_get_u32(s->rel_by_id, id) : NULL;
+	return at ? *at : NULL;
+}
+
+void source_put_rel(struct source *s, struct relation *rel)
+{
+	struct relation **at = s->rel_by_id ? map_get_u32(s->rel_by_id, rel->id) : NULL;
+	if (at) {
+		relation_unref(*at);
+		*at = rel;
+		return;
+	}
+	s->rels = mem_realloc_array(s->rels, s->nrels + 1, sizeof *s->rels);
+	s->rels[s->nrels++] = rel;
+	index_rels(s);
+}
+
+/* ---- what is loaded ---- */
+
+static struct source_loaded *by_name(const struct source *s, const char *schema, const char *name)
+{
+	struct buf key;
+	buf_init(&key, SIZE_MAX);
+	table_key(&key, schema, name);
+	struct source_loaded *l = map_get(s->loaded, key.data, key.len);
+	buf_fini(&key);
+	return l;
+}
+
+void source_add_loaded(struct source *s, const struct relation *rel, const char *schema, const char *name, uint64_t lsn)
+{
+	struct buf key;
+	struct source_loaded *l = mem_zalloc(sizeof *l);
+	l->id = rel ? rel->id : 0;
+	l->is_earlier = !rel;
+	l->lsn = lsn;
+	buf_init(&key, SIZE_MAX);
+	table_key(&key, schema, name);
+	struct source_loaded *old = map_put(s->loaded, key.data, key.len, l);
+	buf_fini(&key);
+	if (old && old->id)
+		map_del_u32(s->loaded_by_id, old->id);
+	free(old);
+	if (l->id)
+		map_put_u32(s->loaded_by_id, l->id, l);
+}
+
+struct source_loaded *source_find_loaded(const struct source *s, const struct relation *rel)
+{
+	struct source_loaded *l = map_get_u32(s->loaded_by_id, rel->id);
+	if (l)
+		return l;
+	l = by_name(s, rel->schema, rel->name);
+	return l && !l->id ? l : NULL;
+}
+
+static void forget(struct source *s, const struct relation *rel)
+{
+	struct buf key;
+	struct source_loaded *l = source_find_loaded(s, rel);
+	if (!l)
+		return;
+	buf_init(&key, SIZE_MAX);
+	table_key(&key, rel->schema, rel->name);
+	struct source_loaded *same = map_del(s->loaded, key.data, key.len);
+	buf_fini(&key);
+	/* Only a table of this run's catalogs is forgotten, under the name that it has there. */
+	assert(same == l);
+	if (l->id)
+		map_del_u32(s->loaded_by_id, l->id);
+	free(l);
+}
+
+static void raise(void *arg, const void *key, size_t n, void *value)
+{
+	const struct source_loaded *l = value;
+	uint64_t *newest = arg;
+	(void)key;
+	(void)n;
+	*newest = l->lsn > *newest ? l->lsn : *newest;
+}
+
+uint64_t source_newest_load(const struct source *s)
+{
+	uint64_t newest = 0;
+	map_each(s->loaded, raise, &newest);
+	return newest;
+}
+
+bool source_needs_load(const struct source *s)
+{
+	for (size_t i = 0; (s->mode & DMSR_FULL_LOAD) && i < s->nrels; i++)
+		if (!source_find_loaded(s, s->rels[i]))
+			return true;
+	return false;
+}
+
+/* ---- the note ---- */
+
+struct noted {
+	unsigned id;
+	uint64_t lsn;
+};
+
+/* Behind "schema"."name": a quote inside is doubled. */
+static const char *skip_names(const char *p)
+{
+	bool is_quoted = false;
+	for (; *p && (is_quoted || *p != ' '); p++)
+		is_quoted = is_quoted != (*p == '"');
+	return p;
+}
+
+static void read_note(const char *note, struct map *out)
+{
+	for (const char *p = note; p && *p;) {
+		const char *end = skip_names(p);
+		struct noted *n = mem_zalloc(sizeof *n);
+		unsigned high = 0, low = 0;
+		int used = 0;
+		if (sscanf(end, " %u %X/%X %n", &n->id, &high, &low, &used) != 3 || !used) {
+			free(n);
+			return;
+		}
+		n->lsn = (uint64_t)high << 32 | low;
+		free(map_put(out, p, (size_t)(end - p), n));
+		p = end + used;
+	}
+}
+
+static void free_noted(void *arg, const void *key, size_t n, void *value)
+{
+	(void)arg;
+	(void)key;
+	(void)n;
+	free(value);
+}
+
+static bool is_still_loaded(const struct map *notes, const struct relation *rel, const struct source_loaded *l)
+{
+	struct buf name;
+	buf_init(&name, SIZE_MAX);
+	sql_qualified(&name, rel->schema, rel->name);
+	const struct noted *n = map_get(notes, name.data, name.len);
+	buf_fini(&name);
+	return !n || (n->id == rel->id && l->lsn >= n->lsn);
+}
+
+void source_review_loaded(struct source *s)
+{
+	struct map *notes = map_new();
+	read_note(s->host.note_get(s->host.ctx, "tables"), notes);
+	for (size_t i = 0; i < s->nrels; i++) {
+		struct source_loaded *l = source_find_loaded(s, s->rels[i]);
+		if (l && !is_still_loaded(notes, s->rels[i], l)) {
+			log_warn("postgres", s->host.env.job, "table %s.%s is not the one that was loaded, or changes of it were missed: it is loaded again",
+				s->rels[i]->schema, s->rels[i]->name);
+			forget(s, s->rels[i]);
+		} else if (l) {
+			l->id = s->rels[i]->id;
+			map_put_u32(s->loaded_by_id, l->id, l);
+		}
+	}
+	map_each(notes, free_noted, NULL);
+	map_free(notes);
+}
+
+void source_note_tables(struct source *s, uint64_t lsn, void (*next)(struct source *s))
+{
+	struct buf note;
+	char at[24];
+	buf_init(&note, SIZE_MAX);
+	for (size_t i = 0; i < s->nrels; i++) {
+		const struct source_loaded *l = source_find_loaded(s, s->rels[i]);
+		sql_qualified(&note, s->rels[i]->schema, s->rels[i]->name);
+		buf_printf(&note, " %u %s ", (unsigned)s->rels[i]->id, lsn_format(l ? l->lsn : lsn, at));
+	}
+	source_put_note(s, "tables", buf_cstr(&note), next);
+	buf_fini(&note);
+}
+
+bool source_forget_unpublished(struct source *s, const struct map *published)
+{
+	bool any = false;
+	for (size_t i = 0; i < s->nrels; i++) {
+		const struct relation *rel = s->rels[i];
+		if (publication_holds(published, rel))
+			continue;
+		if (!(s->mode & DMSR_FULL_LOAD)) {
+			log_warn("postgres", s->host.env.job, "table %s.%s is published from now on: what was written to it before is not read", rel->schema,
+				rel->name);
+		} else if (source_find_loaded(s, rel)) {
+			log_warn("postgres", s->host.env.job, "table %s.%s was not in the publication for a while: it is loaded again", rel->schema, rel->name);
+			forget(s, rel);
+			any = true;
+		}
+	}
+	return any;
+}
+
+/* ---- whose changes ---- */
+
+bool source_wants(const struct source *s, const struct relation *rel, uint64_t *loaded_lsn)
+{
+	const struct source_loaded *l = source_find_loaded(s, rel);
+	*loaded_lsn = l ? l->lsn : 0;
+	/* Renamed out of the patterns it is still the job's; and what was loaded and is no more has a last few changes. */
+	if (source_find_rel(s, rel->id) || l)
+		return true;
+	if (!dmsr_table_matches(s->tables, rel->schema, rel->name))
+		return false;
+	if (!(s->mode & DMSR_FULL_LOAD))
+		return true;
+	log_info("postgres", s->host.env.job, "table %s.%s is new: it is taken up at the next start", rel->schema, rel->name);
+	return false;
+}
+
+/* ---- life ---- */
+
+void source_tables_init(struct source *s, const struct dmsr_loaded *loaded, size_t n)
+{
+	s->loaded = map_new();
+	s->loaded_by_id = map_new();
+	for (size_t i = 0; i < n; i++)
+		source_add_loaded(s, NULL, loaded[i].schema, loaded[i].name, loaded[i].at.lsn);
+}
+
+void source_tables_free(struct source *s)
+{
+	source_set_rels(s, NULL, 0);
+	map_free(s->rel_by_id);
+	if (!s->loaded)
+		return;
+	map_each(s->loaded, free_noted, NULL);
+	map_free(s->loaded);
+	map_free(s->loaded_by_id);
+}
