@@ -208,11 +208,13 @@ static bool idle_input(struct pgconn *c)
 static void read_on(struct pgconn *c)
 {
 	for (;;) {
-		if (!c->is_gone)
+		/* libpq moves what it still holds to the front for every read, and grows when it holds much: that is handed on first. */
+		if (!c->is_gone && !c->has_rest)
 			conn_read(c);
 		bool again = c->on_input ? c->on_input(c) : idle_input(c);
 		if (c->freed || c->state == CONN_CLOSED)
 			return;
+		c->has_rest = again || c->paused;
 		if (again) {
 			conn_again(c);
 			return;

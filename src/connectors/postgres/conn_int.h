@@ -53,6 +53,7 @@ struct pgconn {
 	bool in_callback;
 	bool paused;
 	bool is_gone;           /* the socket is at its end; what libpq still holds is being handed on */
+	bool has_rest;          /* on_input stopped for lack of time or because of a pause: libpq may hold more */
 	bool told;              /* on_failed was called */
 
 	/* connecting */
