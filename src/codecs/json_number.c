@@ -112,6 +112,8 @@ const char *json_write_float(struct json *j, const struct json_column *c, const 
 	if (!is_real(p, n))
 		return not_a_number;
 	json_put(j, p, n);
+	if (n == 2 && p[0] == '-' && p[1] == '0')
+		JSON_PUT(j, ".0"); /* a whole number has no negative zero: readers would lose the sign */
 	return NULL;
 }
 

@@ -130,7 +130,7 @@ static const struct example examples[] = {
 	{ TYPE_FLOAT32, 0, -1, "1e-05", "1e-05", NULL },
 	{ TYPE_FLOAT64, 0, -1, "1.7976931348623157e+308", "1.7976931348623157e+308", NULL },
 	{ TYPE_FLOAT64, 0, -1, "5e-324", "5e-324", NULL },
-	{ TYPE_FLOAT64, 0, -1, "-0", "-0", NULL },
+	{ TYPE_FLOAT64, 0, -1, "-0", "-0.0", NULL },
 	{ TYPE_FLOAT64, 0, -1, "NaN", "\"NaN\"", NULL },
 	{ TYPE_FLOAT64, 0, -1, "-Infinity", "\"-Infinity\"", NULL },
 	{ TYPE_FLOAT64, 0, -1, "1e999", NULL, NULL },
