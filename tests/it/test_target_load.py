@@ -115,6 +115,24 @@ def test_prepare_create(any_pg):
     assert Feed(db, uid="01hzotherotherotherotherot").run(one()).failed_id == "target.table-not-empty"
 
 
+def test_another_table_under_its_name(any_pg):
+    """What was made for the old one does not fit the new one; its rows go anyway."""
+    db = any_pg.database("target")
+    feed = Feed(db)
+    feed.ok(one())
+    new = [column("id", "text", key=1), column("b", "int4")]
+    feed.ok(Script().rel("t", "t", new, id=77, ddl=PKEY).load("t", "x\t5\n", lsn=300).done().tx(400, c("t", "y", "6")).wait())
+    assert db.sql("SELECT * FROM t ORDER BY id") == [("x", 5), ("y", 6)]
+    assert db.one("SELECT count(*) FROM pg_constraint WHERE contype = 'p' AND conrelid = 't'::regclass") == 1
+    # One that somebody else made is not dropped.
+    other = any_pg.database("target")
+    other.sql("CREATE TABLE t (id int PRIMARY KEY, a text)")
+    feed = Feed(other)
+    feed.ok(one())
+    said = feed.run(Script().rel("t", "t", new, id=77).load("t", "x\t5\n", lsn=300).done())
+    assert said.failed_id == "target.table-mismatch" and other.sql("SELECT * FROM t") == [(1, "new")]
+
+
 def test_prepare_none(pg):
     db = pg.database("target")
     feed = Feed(db, prepare="none")

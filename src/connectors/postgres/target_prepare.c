@@ -114,6 +114,25 @@ static bool fits(struct target *t)
 	return false;
 }
 
+/* A table that we made for the source's earlier one of that name, which had other columns: its rows go anyway, so it is made anew. */
+static bool is_outgrown(const struct target *t)
+{
+	const struct target_table *tb = t->load.table;
+	bool differs = false;
+	struct err e = { 0 };
+	struct buf type;
+	if (!t->load.is_ours || !tb->is_made || t->prepare != PREPARE_CREATE)
+		return false;
+	buf_init(&type, 1 << 20);
+	for (unsigned i = 0; i < tb->rel->ncolumns && !differs; i++) {
+		buf_reset(&type);
+		sql_type(&type, tb->rel, &tb->rel->columns[i]);
+		differs = !tb->of[i] || strcmp(tb->of[i]->type_full, buf_cstr(&type)) != 0;
+	}
+	buf_fini(&type);
+	return differs || table_check(t, tb, &e);
+}
+
 static void on_rows(struct target *t)
 {
 	bool has_rows = PQgetvalue(t->answer, 0, 0)[0] == 't';
@@ -127,7 +146,7 @@ static void on_rows(struct target *t)
 static void decide(struct target *t)
 {
 	struct target_table *tb = t->load.table;
-	if (tb->exists && t->prepare == PREPARE_DROP) {
+	if (tb->exists && (t->prepare == PREPARE_DROP || is_outgrown(t))) {
 		go(t, HOW_DROP);
 	} else if (!tb->exists && t->prepare == PREPARE_NONE) {
 		fail(t, "target.table-missing", "there is no such table, and prepare is none", "create it, or set prepare to create");
