@@ -5,6 +5,7 @@ import random
 import pytest
 from feed import UNCHANGED, Feed, Script, c, column, d, u
 
+# Besides, "wide" gets, loses and changes columns all the time.
 TABLES = {
     "keyed": ("primary", [column("id", "int4", key=1), column("a"), column("big"), column("tags", "text[]")]),
     "pair": ("primary", [column("k1", "int4", key=1), column("v", "numeric"), column("k2", key=2)]),
@@ -144,3 +145,82 @@ def test_random_changes(any_pg, seed):
     options = [{}, {"commit_rows": 7}, {"session_replication_role": "off"}][seed % 3]
     Feed(db, prepare="none", **options).ok(script_of(model, 60))
     same(db, model)
+
+
+class Wide:
+    """A table whose columns change between its rows; the words for it go into the script as they come."""
+
+    WIDER = {"int4": "int8", "int8": "numeric", "numeric": "text"}
+
+    def __init__(self, rng, script):
+        self.rng, self.script = rng, script
+        self.columns = [("id", "int4", None), ("a", "text", None), ("b", "int4", None)]
+        self.rows, self.version, self.names = [], 0, 0
+        self.declare()
+
+    def declare(self):
+        self.version += 1
+        self.script.rel(f"w{self.version}", "wide", [column(name, typ, key=int(name == "id"), dflt=dflt) for name, typ, dflt in self.columns])
+        return f"w{self.version}"
+
+    def value(self, typ):
+        return self.rng.choice([None, "x", "", "7"]) if typ == "text" else self.rng.choice([None, "1", "22"])
+
+    def alter(self):
+        r, at = self.rng, self.rng.randrange(1, len(self.columns)) if len(self.columns) > 1 else 0
+        what = r.choice(["add", "add", "drop", "rename", "retype"])
+        self.names += 1
+        if what == "add":
+            typ = r.choice(["text", "int4"])
+            dflt = r.choice([None, "5" if typ == "int4" else "'d'::text"])
+            self.columns.append((f"n{self.names}", typ, dflt))
+            for row in self.rows:
+                row.append(dflt and dflt.split("'")[1] if typ == "text" and dflt else dflt)
+        elif at and what == "drop":
+            del self.columns[at]
+            for row in self.rows:
+                del row[at]
+        elif at and what == "rename":
+            self.columns[at] = (f"r{self.names}", *self.columns[at][1:])
+        elif at and self.columns[at][1] in self.WIDER:
+            self.columns[at] = (self.columns[at][0], self.WIDER[self.columns[at][1]], None)
+        else:
+            return []
+        old = f"w{self.version}"
+        return [{"schema": self.declare(), "old": old}]
+
+    def change(self):
+        rel, r = f"w{self.version}", self.rng
+        row = [str(r.randrange(60))] + [self.value(typ) for _, typ, _ in self.columns[1:]]
+        at = next((i for i, old in enumerate(self.rows) if old[0] == row[0]), None)
+        if at is None:
+            self.rows.append(row)
+            return [c(rel, *row)]
+        if r.random() < 0.3:
+            del self.rows[at]
+            return [d(rel, row[0], *[UNCHANGED] * (len(row) - 1))]
+        self.rows[at] = row
+        return [u(rel, row)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_columns(any_pg, seed):
+    """Columns come, go, change their names and types in the middle of transactions; killed and started again in between."""
+    db = any_pg.database("wide")
+    db.sql("CREATE TABLE wide (id int PRIMARY KEY, a text, b int)")
+    rng, script = random.Random(seed), Script()
+    wide = Wide(rng, script)
+    for k in range(60):
+        changes = []
+        for _ in range(rng.choice([1, 5, 30])):
+            changes += wide.alter() if rng.random() < 0.03 else wide.change()
+        script.tx(200 + 10 * k, *changes)
+    script.wait()
+    feed = Feed(db, prepare="none", commit_rows=rng.choice([10, 10000]))
+    for _ in range(4):
+        feed.killed_after(script, 1)
+    feed.ok(script)
+    assert [r[0] for r in db.sql("SELECT attname FROM pg_attribute WHERE attrelid = 'wide'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum")] == \
+        [name for name, _, _ in wide.columns]
+    have = db.sql("SELECT " + ", ".join(f"{name}::text" for name, _, _ in wide.columns) + " FROM wide ORDER BY wide.id")
+    assert [list(r) for r in have] == sorted(wide.rows, key=lambda row: int(row[0]))
