@@ -122,7 +122,7 @@ static void put_time(struct csv *c, int64_t us)
 /* The one value of a line may be NULL, and NULL nothing: then the line is empty, as COPY reads and writes it. */
 static void end_line(struct csv *c)
 {
-	buf_append(&c->out, "\r\n" + !c->crlf, 1 + (size_t)c->crlf);
+	buf_append(&c->out, &"\r\n"[!c->crlf], 1 + (size_t)c->crlf);
 	c->starts[c->n++] = c->line;
 }
 

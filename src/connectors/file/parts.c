@@ -162,40 +162,39 @@ static int put_head(struct target *t, const struct change *of, struct part *p, s
 /* May the row go into p? Not behind the head of another version of the table. */
 static bool fits(const struct target *t, const struct part *p, const struct change *ch)
 {
-	return p && p->bytes < t->roll_bytes && (!t->has_head || !ch->rel || p->fingerprint == ch->rel->fingerprint);
+	return p->bytes < t->roll_bytes && (!t->has_head || !ch->rel || p->fingerprint == ch->rel->fingerprint);
 }
 
 /* ---- changes ---- */
 
 static struct part **changes_of(struct target *t, struct table *tb) { return t->is_single ? &t->single : &tb->changes; }
 
-static void open_changes(struct target *t, struct table *tb)
+/* The next part, in place of the one that is full or has another head, if there is one. */
+static struct part *next_changes(struct target *t, struct table *tb)
 {
-	*changes_of(t, tb) = part_new(t, tb);
-	if (t->is_single)
-		return;
-	tb->next_open = t->open;
-	t->open = tb;
+	struct part **at = changes_of(t, tb);
+
+	if (*at) {
+		t->is_roll_due |= (*at)->bytes >= t->roll_bytes;
+		close_part(t, *at, &t->closed);
+	} else if (!t->is_single) {
+		tb->next_open = t->open;
+		t->open = tb;
+	}
+	return *at = part_new(t, tb);
 }
 
 static int put_change(struct target *t, struct table *tb, const struct change *ch, struct err *e)
 {
-	struct part **at = changes_of(t, tb);
+	struct part *p = *changes_of(t, tb);
+	uint64_t lsn = ch->txn ? ch->txn->lsn : ch->u.message.lsn;
 	int rc;
 
-	if (*at && !fits(t, *at, ch)) {
-		t->is_roll_due |= (*at)->bytes >= t->roll_bytes;
-		close_part(t, *at, &t->closed);
-		*at = part_new(t, tb);
-		if ((rc = put_head(t, ch, *at, e)))
-			return rc;
-	} else if (!*at) {
-		open_changes(t, tb);
-		if ((rc = put_head(t, ch, *at, e)))
+	if (!p || !fits(t, p, ch)) {
+		p = next_changes(t, tb);
+		if ((rc = put_head(t, ch, p, e)))
 			return rc;
 	}
-	struct part *p = *at;
-	uint64_t lsn = ch->txn ? ch->txn->lsn : ch->u.message.lsn;
 	if (!p->span.last_lsn) {
 		p->span.first_lsn = lsn;
 		p->span.first_event = ch->event;
