@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "it"))
@@ -38,7 +39,8 @@ def need_server():
 
 @contextlib.contextmanager
 def server():
-    """A server with one empty table, and a publication `bench` of it."""
+    """A server with one empty table, and a publication `bench` of it. It ends with the bench, also when that is ended by a signal."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     pg = Postgres(settings=SETTINGS)
     try:
         db = pg.database("bench")
