@@ -685,7 +685,7 @@ def test_connections_that_are_cut_again_and_again(tls):
         for i in range(8):
             d.start()
             time.sleep(0.15 + 0.1 * i)
-            proxy.cut()
+            wait_for("it notices", lambda: proxy.cut() or d.p.poll() is not None, 60)
             assert d.failure()[1], "each of them is a reason to try again"
             free(db)
         work.stop()

@@ -13,7 +13,6 @@ enum { LOOK_MS = 250, END_AFTER = 12, GIVE_UP_AFTER = 40 /* looks */ };
 
 static void statement(const struct probe *p, struct buf *out, bool slot)
 {
-	buf_init(out, 1024);
 	if (slot) {
 		buf_str(out, "SELECT pg_catalog.pg_drop_replication_slot(");
 		sql_literal(out, p->slot);
@@ -29,6 +28,7 @@ static void left(struct probe *p, bool slot)
 	struct buf sql;
 	if (slot ? !p->slot[0] : !p->publication[0])
 		return;
+	buf_init(&sql, 1024);
 	statement(p, &sql, slot);
 	probe_left(p, buf_cstr(&sql));
 	buf_fini(&sql);
@@ -139,8 +139,7 @@ static void ask_drop_slot(struct probe *p, struct buf *sql, const char **values,
 	(void)nvalues;
 	if (!p->slot[0])
 		return;
-	statement(p, &p->text, true);
-	buf_str(sql, buf_cstr(&p->text));
+	statement(p, sql, true);
 }
 
 static void read_drop_slot(struct probe *p, const PGresult *res, const struct err *e)
@@ -162,8 +161,7 @@ static void ask_drop_publication(struct probe *p, struct buf *sql, const char **
 	(void)nvalues;
 	if (!p->publication[0])
 		return;
-	statement(p, &p->text, false);
-	buf_str(sql, buf_cstr(&p->text));
+	statement(p, sql, false);
 }
 
 static void read_drop_publication(struct probe *p, const PGresult *res, const struct err *e)

@@ -328,6 +328,7 @@ static void source_close(struct dmsr_instance *i)
 		batch_free(s->queue[n]);
 	free(s->queue);
 	free(s->asked_pattern);
+	map_free(s->unknown);
 	free(s->slot);
 	free(s->publication);
 	free(s->add_sql);

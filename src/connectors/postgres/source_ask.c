@@ -20,6 +20,8 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 	s->catalog = NULL;
 	if (e)
 		log_warn("postgres", s->host.env.job, "the catalog was asked about table %u: %s", s->asked, e->message);
+	if (!e && !n)
+		map_put_u32(s->unknown, s->asked, s);
 	for (size_t i = 0; i < n; i++)
 		source_put_rel(s, rels[i]);
 	free(rels);
@@ -61,6 +63,11 @@ void source_ask_on(struct source *s)
 enum dmsr_verdict source_ask(void *source, uint32_t relid)
 {
 	struct source *s = source;
+	/* A partition, of which the server speaks beside its root, is no table of its own in the catalog's answer. */
+	if (!s->unknown)
+		s->unknown = map_new();
+	if (map_get_u32(s->unknown, relid))
+		return DMSR_OK;
 	s->asked = relid;
 	source_watch_reconnect(s);
 	source_ask_on(s);

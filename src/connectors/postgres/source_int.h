@@ -85,6 +85,7 @@ struct source {
 
 	uint32_t asked;                 /* the table that the catalog is asked about; 0: none */
 	bool asked_is_sent;
+	struct map *unknown;            /* oids that were asked about in vain */
 	char *asked_pattern;
 	const char *asked_include[1];
 	struct dmsr_tables asked_tables;

@@ -248,10 +248,8 @@ bool source_wants(const struct source *s, const struct relation *rel, uint64_t *
 		return true;
 	if (!dmsr_table_matches(s->tables, rel->schema, rel->name))
 		return false;
-	if (!(s->mode & DMSR_FULL_LOAD))
-		return true;
-	log_info("postgres", s->host.env.job, "table %s.%s is new: it is taken up at the next start", rel->schema, rel->name);
-	return false;
+	/* New, or a partition, of which the server speaks beside its root. */
+	return !(s->mode & DMSR_FULL_LOAD);
 }
 
 /* ---- life ---- */
