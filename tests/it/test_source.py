@@ -163,6 +163,14 @@ def test_a_table_that_is_rewritten_between_its_snapshot_and_its_load(db, dump, m
     d.same([t for t in ("a", "k", "u", "p", 'Odd "name') if db.one("SELECT to_regclass(format('public.%%I', %s::text)) IS NOT NULL", t)])
 
 
+def test_a_table_that_somebody_holds_is_told(db, dump):
+    db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    with contextlib.closing(db.server.connect(db.name)) as c:
+        c.cursor().execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        for mode in ("full-load", "full-load-and-cdc"):
+            assert dump("table=public.*", f"mode={mode}").start().failure()[:2] == ("source.locked", True)
+
+
 def test_full_load_alone_finishes_and_makes_nothing(db, dump):
     db.sql(TABLES)
     d = dump("table=public.*", "mode=full-load").start()

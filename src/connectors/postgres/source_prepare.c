@@ -323,8 +323,11 @@ static void on_sql_ready(void *ctx)
 	struct source *s = ctx;
 	source_watch(s);
 	pgconn_query(s->sql, "SELECT pg_catalog.current_setting('wal_level'), pg_catalog.pg_is_in_recovery(),"
-		" (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'),"
-		" CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_lsn() END", on_facts, s);
+			     " (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'),"
+			     " CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_lsn() END,"
+			     /* So that a table that somebody holds is told, and tried again, instead of waited for without a word. */
+			     " pg_catalog.set_config('lock_timeout', '15s', false)",
+		on_facts, s);
 }
 
 void source_prepare(struct source *s) { s->sql = source_connect(s, PGCONN_SQL, on_sql_ready); }
