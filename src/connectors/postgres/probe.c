@@ -171,7 +171,8 @@ static void add_check(struct probe *p, const struct dmsr_check *c)
 	p->checks[p->nchecks++] = *c;
 }
 
-static void found(struct probe *p, struct dmsr_check *c, const char *object, const char *fix, const char *fmt, va_list ap)
+static __attribute__((format(printf, 5, 0))) void found(struct probe *p, struct dmsr_check *c, const char *object, const char *fix,
+	const char *fmt, va_list ap)
 {
 	char message[1024];
 	vsnprintf(message, sizeof message, fmt, ap);
