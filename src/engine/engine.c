@@ -353,12 +353,15 @@ void engine_close(struct engine *g)
 	if (!g)
 		return;
 	engine_probes_cancel(g);
+	for (size_t i = 0; i < g->njobs; i++)
+		job_close_run(g->jobs[i]);
+	store_close(g->store); /* its last callbacks still find jobs and deletions */
+	g->store_failed = true;
 	deletions_free(g);
+	give_answers(g);
 	for (size_t i = 0; i < g->njobs; i++)
 		job_free(g->jobs[i]);
 	free(g->jobs);
-	give_answers(g);
-	store_close(g->store);
 	while (g->observers)
 		engine_unobserve(g->observers);
 	loop_task_free(g->task);

@@ -67,6 +67,8 @@ static struct job *find_to_change(struct engine *g, const char *name, const stru
 			(long long)call->if_generation);
 	else if (spec_too && job->is_from_file)
 		err_set(&e, DMSR_ESTATE, "job.managed-by-file", "job %s comes from a file in jobs_dir: change the file and send SIGHUP", job->name);
+	else if (job->is_forgetting)
+		err_set(&e, DMSR_ESTATE, "job.busy", "the positions of job %s are being forgotten: ask again in a moment", job->name);
 	else if (spec_too && job->desire == DESIRE_DELETING)
 		err_set(&e, DMSR_ESTATE, "job.invalid-transition", "job %s is being deleted", job->name);
 	else
@@ -535,7 +537,9 @@ void engine_discover(struct engine *g, const json_t *connection, const struct en
 static void on_position(void *arg, const struct err *e)
 {
 	struct command *c = arg;
-	const struct job *job = engine_find(c->g, c->uid);
+	struct job *job = engine_find(c->g, c->uid);
+	if (job)
+		job->is_forgetting = false;
 	engine_answer(c->g, &c->call, e || !job ? NULL : engine_job_positions(c->g, job->name), e, NULL);
 	command_free(c);
 }
@@ -546,6 +550,8 @@ static void on_forget(void *arg, json_t *left, const struct err *e)
 	struct job *job = engine_find(c->g, c->uid);
 	(void)left;
 	if (e || !job) {
+		if (job)
+			job->is_forgetting = false;
 		engine_answer(c->g, &c->call, NULL, e, NULL);
 		command_free(c);
 		return;
@@ -579,6 +585,7 @@ void engine_positions_set(struct engine *g, const char *name, const json_t *body
 	} else {
 		engine_audit(g, job, call, "job %s: positions forgotten", job->name);
 		/* slot, and what the targets remember, go first: else they would be trusted at the next start */
+		job->is_forgetting = true;
 		engine_probe_drop(g, job, false, on_forget, c);
 	}
 }

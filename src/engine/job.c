@@ -21,9 +21,9 @@ static const struct { const char *name; unsigned to, verbs; } states[JOB_STATES]
 	[JOB_RETRYING] = { "retrying", TO(STARTING) | TO(PAUSED) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(PAUSE) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
 	[JOB_PAUSING] = { "pausing", TO(PAUSED) | TO(STARTING) | TO(LOADING) | TO(RUNNING) | TO(COMPLETED) | ANY_END,
 		CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
-	[JOB_PAUSED] = { "paused", TO(STARTING) | TO(LOADING) | TO(RUNNING) | ANY_END, CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
-	[JOB_STOPPING] = { "stopping", TO(STOPPED) | TO(FAILED) | TO(STARTING), CAN(START) | CAN(RESUME) | CAN(RESTART) },
-	[JOB_STOPPED] = { "stopped", TO(STARTING) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(RESTART) },
+	[JOB_PAUSED] = { "paused", TO(STARTING) | TO(LOADING) | TO(RUNNING) | TO(COMPLETED) | ANY_END, CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
+	[JOB_STOPPING] = { "stopping", TO(STOPPED) | TO(FAILED) | TO(STARTING), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
+	[JOB_STOPPED] = { "stopped", TO(STARTING) | TO(PAUSED) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(RESTART) },
 	[JOB_COMPLETED] = { "completed", TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(STOP) | CAN(RESTART) },
 	[JOB_FAILED] = { "failed", TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
 #undef CAN
@@ -66,6 +66,14 @@ static void set_state(struct job *job, enum job_state state, const char *why)
 bool job_is_settled(const struct job *job)
 {
 	return !job->pipeline && !loop_timer_is_running(job->retry_timer) && job->state != JOB_STARTING && job->state != JOB_STOPPING;
+}
+
+/* Something but the state changed that others want to know of. */
+static void touched(struct job *job, const char *why)
+{
+	job->updated_us = wall_now_us();
+	job_save(job, NULL, NULL);
+	job->house->changed(job->house->ctx, job, why);
 }
 
 /* ---- errors ---- */
@@ -155,17 +163,24 @@ static void on_loading(void *ctx)
 static void on_flowing(void *ctx)
 {
 	struct job *job = ctx;
+	clear_error(job);
 	if (job->state == JOB_STARTING || job->state == JOB_LOADING)
 		set_state(job, JOB_RUNNING, job->state == JOB_LOADING ? "every table is loaded" : "connected");
-	clear_error(job);
 }
 
 static void on_progress(void *ctx)
 {
 	struct job *job = ctx;
 	job->attempts = 0;
-	if (job->state == JOB_RUNNING || job->state == JOB_LOADING)
+	if (err_is_set(&job->error) && (job->state == JOB_RUNNING || job->state == JOB_LOADING)) {
 		clear_error(job);
+		touched(job, "it goes on");
+	}
+}
+
+static void on_quiet(void *ctx)
+{
+	struct job *job = ctx;
 	if (job->state == JOB_PAUSING)
 		steer(job);
 }
@@ -189,6 +204,8 @@ static void on_ended(void *ctx, enum pipeline_end how, const struct err *e, cons
 	pipeline_free(job->pipeline);
 	job->pipeline = NULL;
 	if (job->state == JOB_STOPPING) {
+		if (how == PIPELINE_FAILED)
+			log_warn("job", job->name, "%s: %s: %s", where, error.id, error.message);
 		set_state(job, JOB_STOPPED, how == PIPELINE_FAILED ? "asked; the run failed on the way" : "asked");
 		return;
 	}
@@ -196,7 +213,10 @@ static void on_ended(void *ctx, enum pipeline_end how, const struct err *e, cons
 	case PIPELINE_FAILED:
 		if (job->desire == DESIRE_PAUSED && error.retriable) { /* nobody waits for it now: resume opens a new run */
 			set_error(job, &error, where);
-			set_state(job, JOB_PAUSED, error.id);
+			if (job->state == JOB_PAUSED)
+				touched(job, error.id);
+			else
+				set_state(job, JOB_PAUSED, error.id);
 		} else {
 			decide(job, &error, where);
 		}
@@ -261,7 +281,15 @@ static void start_run(struct job *job, const char *why)
 		.scratch = job->scratch,
 		.data = job->data,
 		.codec = job->house->codec,
-		.host = { .ctx = job, .loading = on_loading, .flowing = on_flowing, .progress = on_progress, .ddl = on_ddl, .ended = on_ended },
+		.host = {
+			.ctx = job,
+			.loading = on_loading,
+			.flowing = on_flowing,
+			.progress = on_progress,
+			.quiet = on_quiet,
+			.ddl = on_ddl,
+			.ended = on_ended,
+		},
 	};
 	job->pipeline = pipeline_start(&run);
 }
@@ -323,10 +351,12 @@ static void come_to_rest(struct job *job)
 		loop_timer_stop(job->retry_timer);
 		set_state(job, JOB_PAUSED, "asked");
 		break;
+	case JOB_STOPPED: /* the daemon was stopped meanwhile */
+		set_state(job, JOB_PAUSED, "asked");
+		break;
 	case JOB_CREATED:
 	case JOB_PAUSED:
 	case JOB_STOPPING:
-	case JOB_STOPPED:
 	case JOB_COMPLETED:
 	case JOB_FAILED:
 	case JOB_STATES:
@@ -378,7 +408,7 @@ static void steer(struct job *job)
 
 unsigned job_allowed(const struct job *job)
 {
-	return job->desire == DESIRE_DELETING ? 0 : states[job->state].verbs;
+	return job->desire == DESIRE_DELETING || job->is_forgetting ? 0 : states[job->state].verbs;
 }
 
 int job_may(const struct job *job, enum job_verb verb, bool *is_there, struct err *e)
@@ -569,11 +599,17 @@ struct job *job_restore(struct job_house *house, const struct store_job *j, stru
 	return NULL;
 }
 
+void job_close_run(struct job *job)
+{
+	pipeline_free(job->pipeline);
+	job->pipeline = NULL;
+}
+
 void job_free(struct job *job)
 {
 	if (!job)
 		return;
-	pipeline_free(job->pipeline);
+	job_close_run(job);
 	loop_timer_free(job->retry_timer);
 	memory_free(job->memory);
 	json_decref(job->spec);

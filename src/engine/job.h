@@ -62,6 +62,7 @@ struct job {
 	struct memory *memory;
 	struct pipeline *pipeline;      /* the run; NULL: none */
 	bool restart_wanted;
+	bool is_forgetting;             /* its positions are being forgotten: nothing else may be done with it */
 	struct pipeline_stat past;      /* sums of earlier runs, for counters that must not fall */
 	char *scratch, *data;           /* directories */
 };
@@ -70,7 +71,8 @@ struct job {
 struct job *job_new(struct job_house *house, const json_t *spec);
 /* As the store has it; its memory is read too (blocks). */
 struct job *job_restore(struct job_house *house, const struct store_job *j, struct err *e);
-void job_free(struct job *job);                 /* at once; nothing is said to anybody */
+void job_close_run(struct job *job);            /* the run ends at once; nothing is said to anybody */
+void job_free(struct job *job);                 /* the same, and the job with it */
 void job_save(struct job *job, store_done *done, void *arg);
 void job_set_spec(struct job *job, const json_t *spec);        /* generation rises; a run under way goes on with the old one */
 

@@ -5,7 +5,7 @@
 #include <jansson.h>
 
 /* Findings about somebody's JSON: an array of {"pointer","code","detail","suggestion"?}. Codes: unknown-key, required, type, range, enum, pattern,
- * duplicate, conflict, not-found, immutable, secret, syntax. Never holds a secret's value. */
+ * duplicate, conflict, not-found, immutable, reserved, secret, syntax. Never holds a secret's value. */
 typedef json_t problems; /* an alias, not a struct: jansson's own type */
 void problem_add(problems *p, const char *code, const char *suggestion /* or NULL */, const char *pointer, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));

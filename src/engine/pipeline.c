@@ -117,6 +117,7 @@ static void end(struct pipeline *p, enum pipeline_end how, const char *why)
 {
 	enter(p, PHASE_ENDED, why);
 	flow_backpressure(p, false);
+	flow_targets_save(p);
 	memory_counts_save(p->run.memory);
 	close_all(p);
 	p->run.host.ended(p->run.host.ctx, how, how == PIPELINE_FAILED ? &p->failure : NULL, how == PIPELINE_FAILED ? p->stage : NULL);
@@ -403,8 +404,8 @@ static void on_task(void *arg)
 		end(p, PIPELINE_FAILED, p->failure.id);
 		return;
 	}
-	if (p->must_fail || p->must_end) { /* asked to stop, and something failed on the way: stopped is what was asked for */
-		end(p, p->how, "closed");
+	if (p->must_fail || p->must_end) {
+		end(p, p->must_fail ? PIPELINE_FAILED : p->how, "closed");
 		return;
 	}
 	switch (p->phase) {
@@ -420,6 +421,8 @@ static void on_task(void *arg)
 		break;
 	case PHASE_FLOWING:
 		tell(p);
+		if (pipeline_is_quiet(p))
+			p->run.host.quiet(p->run.host.ctx);
 		if (p->source_finished && ledger_is_idle(p->ledger) && !p->held && targets_done(p)) {
 			p->how = PIPELINE_COMPLETED;
 			stop_instances(p, "everything is loaded");
@@ -457,7 +460,12 @@ void pipeline_resume(struct pipeline *p)
 	flow_wake_source(p);
 }
 
-static void on_checkpoint_timer(void *arg) { flow_checkpoint(arg, true); }
+static void on_checkpoint_timer(void *arg)
+{
+	struct pipeline *p = arg;
+	flow_targets_save(p);
+	flow_checkpoint(p, true);
+}
 
 static void on_source_finished(void *ctx)
 {

@@ -196,7 +196,8 @@ enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
 	}
 	load_words_add(&p->words, b, b->token);
 	count_batch(p, b);
-	if (!b->more)
+	/* rows of a table that is open cannot be stored before its end, which a paused source never sends */
+	if (!b->more && !(b->is_load && b->last && (b->last->op == OP_ROWS || b->last->op == OP_READ || b->last->op == OP_LOAD_BEGIN)))
 		p->whole_token = b->token;
 	for (size_t i = 0; i < p->ntargets; i++)
 		p->targets[i].is_drained = false;
@@ -258,6 +259,16 @@ static void store_word(void *arg, const struct load_word *w)
 		memory_load_done_put(p->run.memory);
 }
 
+void flow_targets_save(struct pipeline *p)
+{
+	for (size_t i = 0; i < p->ntargets; i++) {
+		struct ptarget *g = &p->targets[i];
+		if (g->position_moved)
+			memory_target_position_put(p->run.memory, g->memory, &g->applied);
+		g->position_moved = false;
+	}
+}
+
 void flow_checkpoint(struct pipeline *p, bool now)
 {
 	struct position at = { 0 };
@@ -273,12 +284,7 @@ void flow_checkpoint(struct pipeline *p, bool now)
 	p->checkpoint_at_us = t;
 	uint64_t token = ledger_store_begin(p->ledger, &at);
 	/* what is durable first: each of these may be seen after a crash without the ones behind it, never the other way round */
-	for (size_t i = 0; i < p->ntargets; i++) {
-		struct ptarget *g = &p->targets[i];
-		if (g->position_moved)
-			memory_target_position_put(p->run.memory, g->memory, &g->applied);
-		g->position_moved = false;
-	}
+	flow_targets_save(p);
 	load_words_take(&p->words, token, store_word, p);
 	failpoint("pipeline.before-store");
 	memory_delivered_put(p->run.memory, &at, on_stored, ticket_new(p, NULL));

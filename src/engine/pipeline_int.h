@@ -45,6 +45,7 @@ struct ptarget {
 	bool is_drained;                /* the streamer has nothing more for it */
 	bool position_moved;
 	struct position applied;
+	uint64_t server;                /* that the changes come from */
 	int64_t last_commit_us;
 	struct flight *ring;            /* of what it has, at (first + k) & (cap - 1) */
 	size_t first, count, cap;
@@ -114,6 +115,7 @@ enum dmsr_verdict flow_emit(void *ctx, struct batch *b);
 void flow_delivered(void *ctx, uint64_t token, const struct err *e);
 void flow_streamer_resume(void *ctx);
 void flow_checkpoint(struct pipeline *p, bool now);
+void flow_targets_save(struct pipeline *p);      /* where each target stands, if it moved */
 void flow_wake_source(struct pipeline *p);
 void flow_release(struct pipeline *p);
 void flow_backpressure(struct pipeline *p, bool on);

@@ -39,6 +39,8 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 	if (v != DMSR_OK)
 		return v;
 	load_words_add(&t->words, b, token);
+	if (!position_is_none(&b->end))
+		t->server = b->end.server;
 	push_flight(t, &f);
 	t->is_drained = false;
 	return DMSR_OK;
@@ -116,6 +118,8 @@ static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts
 		if (!position_is_none(&f->end)) {
 			position_copy(&t->applied, &f->end);
 			t->position_moved = true;
+			if (!loop_timer_is_running(p->checkpoint_timer)) /* what comes from the log was stored long ago: no checkpoint takes it along */
+				loop_timer_start(p->checkpoint_timer, 1000);
 		}
 		if (f->commit_us) {
 			t->last_commit_us = f->commit_us;
@@ -205,7 +209,7 @@ static void on_dead_letter(void *ctx, const struct dmsr_dead_letter *l, void (*d
 	struct ptarget *t = ctx;
 	struct pipeline *p = t->p;
 	const struct change *ch = l->change;
-	const struct position at = { .kind = POSITION_LSN, .lsn = ch->txn ? ch->txn->lsn : 0, .event = ch->event };
+	const struct position at = { .kind = POSITION_LSN, .server = t->server, .lsn = ch->txn ? ch->txn->lsn : 0, .event = ch->event };
 	char text[POSITION_TEXT_MAX], *json = change_json(p, ch);
 	struct dead *d = mem_alloc(sizeof *d);
 	*d = (struct dead){ .t = t, .done = done, .arg = arg };

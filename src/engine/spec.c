@@ -296,6 +296,9 @@ static void target_name(struct spec *s, struct spec_part *t, const json_t *obj, 
 	const json_t *v = json_object_get(obj, "name");
 	pointer_join(at, sizeof at, pointer, "name");
 	t->name = v ? read_name(v, at, p) : json_string_value(json_object_get(obj, "connector"));
+	static const char *const taken[] = { "source", "streamer", "state", "job", "delete", NULL };
+	if (t->name && is_one_of(taken, t->name))
+		problem_add(p, "reserved", NULL, at, "\"%s\" is what a part of the job itself is called: give the target another name", t->name);
 	for (struct spec_part *o = s->targets; t->name && o < t; o++)
 		if (o->name && !strcmp(o->name, t->name))
 			problem_add(p, "duplicate", NULL, at, "two targets are called \"%s\": give each a \"name\" of its own", t->name);
@@ -495,6 +498,18 @@ static const json_t *old_part(const json_t *old, enum plugin_role role, const js
 	return NULL;
 }
 
+/* Nobody may send somebody else's password to a server of his own, or in the clear. */
+static bool is_same_place(const json_t *a, const json_t *b)
+{
+	static const char *const keys[] = { "connector", "type", "host", "port", "sslmode", "sslrootcert" };
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+		const json_t *x = json_object_get(a, keys[i]), *y = json_object_get(b, keys[i]);
+		if (x != y && !json_equal(x, y))
+			return false;
+	}
+	return true;
+}
+
 static void keep_part(void *arg, enum plugin_role role, json_t *part)
 {
 	const struct keep *k = arg;
@@ -509,9 +524,7 @@ static void keep_part(void *arg, enum plugin_role role, json_t *part)
 			json_t *v = json_object_get(was, o->name);
 			if (!(o->flags & DMSR_OPT_SECRET) || !given || strcmp(given, "***") != 0)
 				continue;
-			/* nobody may send somebody else's password to a server of his own */
-			const json_t *h1 = json_object_get(part, "host"), *h2 = json_object_get(was, "host");
-			if (v && (h1 == h2 || json_equal(h1, h2)))
+			if (v && is_same_place(part, was))
 				json_object_set(part, o->name, v);
 		}
 	}

@@ -1,0 +1,528 @@
+/* test_engine: jobs on the real engine, store and embedded streamer, between a scripted source and recording targets: states and verbs, retries, what is
+ * durable before it is confirmed, and an engine that is thrown away at any moment and opened again. */
+#include "test.h"
+
+#include "connectors/fake/fake.h"
+#include "engine/engine.h"
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern const struct dmsr_plugin dmsr_plugin_embedded, dmsr_plugin_json;
+/* the table of what is built in knows only what is linked */
+extern const struct dmsr_plugin *const linked[2];
+const struct dmsr_plugin *const linked[2] = { &dmsr_plugin_embedded, &dmsr_plugin_json };
+
+static char dir[64];
+static struct loop *loop;
+static struct config *config;
+static struct engine *engine;
+static struct fake_script *script;
+static struct fake_server *server, *other;
+static struct relation *t1, *t2;
+
+/* ---- the house ---- */
+
+static void open_engine(void)
+{
+	char state[128];
+	snprintf(state, sizeof state, "state_dir=%s/state", dir);
+	const char *overrides[] = { state, "jobs_dir=", "plugin_dir=", "jobs.retry_initial=10ms", "jobs.retry_max=40ms", "http.listen=",
+		"http.socket=", "drain_timeout=2s" };
+	char *none[] = { NULL };
+	char file[128];
+	struct err e = { 0 };
+	snprintf(file, sizeof file, "%s/none.json", dir);
+	int fd = open(file, O_CREAT | O_WRONLY | O_TRUNC, 0600);
+	assert_int_equal(write(fd, "{}", 2), 2);
+	close(fd);
+	const struct config_source src = { .file = file, .overrides = overrides, .noverrides = sizeof overrides / sizeof *overrides, .environ = none };
+	problems *p = json_array();
+	config = config_load(&src, p, &e);
+	if (!config)
+		fail_msg("%s: %s", e.message, json_dumps(p, 0));
+	json_decref(p);
+	if (engine_open(loop, config, &engine, &e))
+		fail_msg("%s: %s", e.id, e.message);
+	/* the job of an earlier engine asked for it before it was there, and waits for a start */
+	if (plugins_add(engine_plugins(engine), &dmsr_plugin_fake, &e))
+		fail_msg("%s: %s", e.id, e.message);
+}
+
+static void close_engine(void)
+{
+	engine_close(engine);
+	config_free(config);
+	engine = NULL;
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	log_set_level(NULL, LOG_LEVEL_ERROR);
+	snprintf(dir, sizeof dir, "/tmp/dmsr-engine-XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	loop = loop_new();
+	script = fake_script_new("s");
+	server = fake_server_new("v");
+	other = fake_server_new("w");
+	server->keeps = other->keeps = true;
+	t1 = fake_relation("t1", 1);
+	t2 = fake_relation("t2", 2);
+	open_engine();
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	close_engine();
+	fake_settle(loop);
+	fake_script_free(script);
+	fake_server_free(server);
+	fake_server_free(other);
+	relation_unref(t1);
+	relation_unref(t2);
+	loop_free(loop);
+	char command[128];
+	snprintf(command, sizeof command, "%s", dir);
+	pid_t pid = fork();
+	if (!pid) {
+		execlp("rm", "rm", "-rf", command, (char *)NULL);
+		_exit(127);
+	}
+	waitpid(pid, NULL, 0);
+	return 0;
+}
+
+/* ---- calls ---- */
+
+struct answer {
+	bool is_there;
+	json_t *result, *errors;
+	struct err e;
+};
+
+static void on_answer(void *arg, const json_t *result, const struct err *e, const json_t *errors)
+{
+	struct answer *a = arg;
+	assert_false(a->is_there);
+	a->is_there = true;
+	a->result = result ? json_deep_copy(result) : NULL;
+	a->errors = errors ? json_deep_copy(errors) : NULL;
+	a->e = e ? *e : (struct err){ 0 };
+}
+
+static bool is_answered(void *arg) { return ((struct answer *)arg)->is_there; }
+
+static struct engine_call call_of(struct answer *a)
+{
+	*a = (struct answer){ 0 };
+	return (struct engine_call){ .actor = "test", .if_generation = -1, .done = on_answer, .arg = a };
+}
+
+static void await(struct answer *a)
+{
+	assert_false(a->is_there); /* never inside the call */
+	assert_true(fake_run(loop, is_answered, a, 5000));
+}
+
+static void drop(struct answer *a)
+{
+	json_decref(a->result);
+	json_decref(a->errors);
+}
+
+static const char *const one_target = "{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, \"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}]}";
+
+static void create(const char *text, const char *mode)
+{
+	struct answer a;
+	struct engine_call call = call_of(&a);
+	json_t *spec = json_loads(text, 0, NULL);
+	assert_non_null(spec);
+	if (mode)
+		json_object_set_new(spec, "mode", json_string(mode));
+	engine_create(engine, spec, false, &call);
+	await(&a);
+	if (a.e.code)
+		fail_msg("%s: %s %s", a.e.id, a.e.message, a.errors ? json_dumps(a.errors, 0) : "");
+	json_decref(spec);
+	drop(&a);
+}
+
+static void verb(enum engine_verb v)
+{
+	struct answer a;
+	struct engine_call call = call_of(&a);
+	engine_command(engine, "job", v, false, &call);
+	await(&a);
+	if (a.e.code)
+		fail_msg("%s: %s", a.e.id, a.e.message);
+	drop(&a);
+}
+
+static char *state_of(void)
+{
+	static char state[64];
+	json_t *j = engine_job(engine, "job", NULL);
+	snprintf(state, sizeof state, "%s", j ? json_string_value(json_object_get(j, "state")) : "gone");
+	json_decref(j);
+	return state;
+}
+
+static bool is_state(void *arg) { return !strcmp(state_of(), arg); }
+
+static void wait_state(const char *state)
+{
+	if (!fake_run(loop, is_state, (void *)(uintptr_t)state, 5000))
+		fail_msg("the job is %s, not %s", state_of(), state);
+}
+
+static const char *error_code(void)
+{
+	static char code[64];
+	json_t *j = engine_job(engine, "job", NULL);
+	const char *s = json_string_value(json_object_get(json_object_get(j, "error"), "code"));
+	snprintf(code, sizeof code, "%s", s ? s : "");
+	json_decref(j);
+	return code;
+}
+
+static bool has_all(void *arg)
+{
+	struct fake_script_stat st;
+	fake_script_stat(script, &st);
+	return st.started && st.is_at_end && !fake_server_check(arg, script);
+}
+
+static void wait_all(struct fake_server *v)
+{
+	if (!fake_run(loop, has_all, v, 8000))
+		fail_msg("%s: %s", v->name, fake_server_check(v, script));
+}
+
+/* What the source may be told: what the store had when the engine was opened, or has by now. Asked on the loop, so the newest put may still be on its
+ * way: then the confirmation would be too early, and the script asserts. */
+static bool is_stored(void *arg, const struct position *p)
+{
+	(void)arg;
+	json_t *j = engine_job_positions(engine, "job");
+	const char *text = json_string_value(json_object_get(j, "position"));
+	struct position at = { 0 };
+	struct err e = { 0 };
+	bool ok = text && !position_parse(text, &at, &e) && position_compare(p, &at) <= 0;
+	json_decref(j);
+	return ok;
+}
+
+static void write_script(void)
+{
+	fake_script_durable(script, is_stored, NULL);
+	fake_script_load(script, t1, 3, 10);
+	fake_script_load(script, t2, 2, 5);
+	fake_script_load_done(script);
+	for (unsigned i = 0; i < 20; i++) {
+		fake_script_txn(script, OP_CREATE, i % 2 ? t1 : t2, 1 + i % 7, 3, 10);
+		if (i % 5 == 0)
+			fake_script_heartbeat(script);
+	}
+}
+
+/* ---- tests ---- */
+
+static void loads_and_follows(void **state)
+{
+	(void)state;
+	write_script();
+	create(one_target, NULL);
+	wait_state("running");
+	wait_all(server);
+	json_t *tables = engine_job_tables(engine, "job"), *list = json_object_get(tables, "items");
+	assert_int_equal(json_array_size(list), 2);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "state")), "loaded");
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(json_array_get(list, 0), "load"), "rows")), 30);
+	json_decref(tables);
+	struct fake_script_stat st;
+	fake_script_stat(script, &st);
+	assert_int_equal(st.opened, 1);
+}
+
+static bool is_confirmed(void *arg)
+{
+	struct fake_script_stat st;
+	(void)arg;
+	fake_script_stat(script, &st);
+	return st.confirmed.kind && st.confirmed.lsn == st.end_lsn;
+}
+
+static void all_is_confirmed_in_the_end(void **state)
+{
+	(void)state;
+	write_script();
+	create(one_target, NULL);
+	wait_all(server);
+	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+}
+
+static void two_targets_each_have_all(void **state)
+{
+	(void)state;
+	write_script();
+	other->stalls = true;
+	create("{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, \"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}, "
+	       "{\"name\": \"second\", \"connector\": \"fake\", \"server\": \"w\"}]}",
+		NULL);
+	fake_run(loop, NULL, NULL, 300);
+	other->stalls = false;
+	fake_server_go(other);
+	wait_state("running");
+	wait_all(server);
+	wait_all(other);
+}
+
+static void a_full_load_completes(void **state)
+{
+	(void)state;
+	fake_script_load(script, t1, 3, 10);
+	fake_script_load_done(script);
+	create(one_target, "full-load");
+	wait_state("completed");
+	assert_int_equal(fake_server_table(server, "t1")->rows, 30);
+	assert_int_equal(server->live, 0);
+}
+
+static void an_error_that_may_pass_is_retried(void **state)
+{
+	struct err e = { 0 };
+	(void)state;
+	write_script();
+	err_retry(&e, DMSR_EIO, "source.unreachable", "the server went away");
+	fake_script_fail(script, &e, 3);
+	fake_script_txn(script, OP_CREATE, t1, 5, 2, 10);
+	create(one_target, NULL);
+	wait_all(server);
+	wait_state("running");
+	assert_string_equal(error_code(), "");
+	json_t *s = engine_job_status(engine, "job");
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(s, "retries"), "total")), 3);
+	json_decref(s);
+}
+
+static void an_error_that_stays_fails_the_job(void **state)
+{
+	struct err e = { 0 };
+	(void)state;
+	write_script();
+	err_set(&e, DMSR_EFATAL, "slot.lost", "the slot is gone");
+	fake_script_fail(script, &e, 1);
+	create(one_target, NULL);
+	wait_state("failed");
+	assert_string_equal(error_code(), "slot.lost");
+	assert_int_equal(server->live, 0);
+	verb(ENGINE_START); /* somebody mended it */
+	wait_state("running");
+	wait_all(server);
+}
+
+static void a_target_that_fails_is_opened_again(void **state)
+{
+	(void)state;
+	write_script();
+	server->fail_at = 4;
+	err_retry(&server->fail_with, DMSR_EIO, "target.unreachable", "gone");
+	create(one_target, NULL);
+	wait_state("running");
+	wait_all(server);
+	assert_true(server->opened >= 2);
+}
+
+static void a_target_that_dies_behind_a_commit_doubles_nothing(void **state)
+{
+	(void)state;
+	write_script();
+	server->die_at = 5;
+	err_retry(&server->fail_with, DMSR_EIO, "target.unreachable", "gone");
+	create(one_target, NULL);
+	wait_state("running");
+	server->die_at = 2;
+	wait_all(server);
+}
+
+static void pause_holds_and_resume_goes_on(void **state)
+{
+	struct fake_script_stat st;
+	(void)state;
+	write_script();
+	fake_script_gate(script);
+	for (unsigned i = 0; i < 10; i++)
+		fake_script_txn(script, OP_UPDATE, t1, 3, 3, 10);
+	create(one_target, NULL);
+	wait_state("running");
+	verb(ENGINE_PAUSE);
+	wait_state("paused");
+	fake_script_stat(script, &st);
+	assert_true(st.is_paused);
+	fake_script_open_gate(script);
+	fake_run(loop, NULL, NULL, 100);
+	fake_script_stat(script, &st);
+	assert_false(st.is_at_end);
+	verb(ENGINE_RESUME);
+	wait_state("running");
+	wait_all(server);
+	fake_script_stat(script, &st);
+	assert_int_equal(st.opened, 1); /* the connection was kept */
+}
+
+static void stop_and_start_go_on_where_it_was(void **state)
+{
+	struct fake_script_stat st;
+	(void)state;
+	write_script();
+	fake_script_gate(script);
+	fake_script_txn(script, OP_CREATE, t1, 3, 3, 10);
+	create(one_target, NULL);
+	wait_state("running");
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	assert_int_equal(server->live, 0);
+	fake_script_open_gate(script);
+	verb(ENGINE_START);
+	wait_state("running");
+	wait_all(server);
+	fake_script_stat(script, &st);
+	assert_int_equal(st.nloaded, 2);
+	assert_int_equal(fake_server_table(server, "t1")->loads, 1);
+	assert_false(position_is_none(&st.from));
+}
+
+static void verbs_that_make_no_sense_are_refused(void **state)
+{
+	struct answer a;
+	(void)state;
+	write_script();
+	create(one_target, NULL);
+	wait_state("running");
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	struct engine_call call = call_of(&a);
+	engine_command(engine, "job", ENGINE_PAUSE, false, &call);
+	await(&a);
+	assert_string_equal(a.e.id, "job.invalid-transition");
+	assert_non_null(json_object_get(json_array_get(a.errors, 0), "allowed"));
+	drop(&a);
+	call = call_of(&a);
+	engine_command(engine, "nobody", ENGINE_PAUSE, false, &call);
+	await(&a);
+	assert_string_equal(a.e.id, "job.not-found");
+	drop(&a);
+	verb(ENGINE_STOP); /* there already: no error */
+}
+
+static void a_deleted_job_drops_what_it_made(void **state)
+{
+	struct answer a;
+	struct fake_answers source = { 0 }, target = { 0 };
+	(void)state;
+	fake_answers_set("s", &source);
+	fake_answers_set("v", &target);
+	write_script();
+	create(one_target, NULL);
+	wait_state("running");
+	/* the server is away: it is tried again */
+	err_retry(&source.error, DMSR_EIO, "source.unreachable", "away");
+	struct engine_call call = call_of(&a);
+	engine_delete(engine, "job", false, false, &call);
+	await(&a);
+	assert_int_equal(a.e.code, 0);
+	assert_true(json_is_true(json_object_get(a.result, "pending")));
+	drop(&a);
+	source.error.code = 0;
+	wait_state("gone");
+	assert_true(source.dropped >= 1 && target.dropped >= 1);
+	assert_int_equal(source.live + target.live, 0);
+	fake_answers_set("s", NULL);
+	fake_answers_set("v", NULL);
+}
+
+static void a_target_that_went_back_is_found_out(void **state)
+{
+	(void)state;
+	write_script();
+	create(one_target, NULL);
+	wait_all(server);
+	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	server->applied = fake_position(server->applied.lsn / 2, POSITION_WHOLE);
+	verb(ENGINE_START);
+	wait_state("failed");
+	assert_string_equal(error_code(), "target.behind");
+}
+
+static void one_bad_row_is_set_aside(void **state)
+{
+	struct answer a;
+	(void)state;
+	write_script();
+	server->bad_row = 50;
+	create(one_target, NULL);
+	wait_state("running");
+	fake_run(loop, is_confirmed, NULL, 5000);
+	struct engine_call call = call_of(&a);
+	engine_errors(engine, "job", 0, 10, &call);
+	await(&a);
+	const json_t *items = json_object_get(a.result, "items");
+	assert_int_equal(json_array_size(items), 1);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(items, 0), "target")), "fake");
+	drop(&a);
+}
+
+/* The engine is thrown away, as by kill -9 but for what the store's thread has under way, and opened again. */
+static void thrown_away_at_any_moment(void **state)
+{
+	(void)state;
+	write_script();
+	server->commit_every = 3;
+	create(one_target, NULL);
+	for (unsigned i = 0; i < 25; i++) {
+		fake_run(loop, NULL, NULL, i % 7 * 3);
+		close_engine();
+		fake_settle(loop);
+		open_engine();
+		verb(ENGINE_START);
+	}
+	wait_state("running");
+	wait_all(server);
+}
+
+static void drained_in_the_end(void *arg) { *(bool *)arg = true; }
+static bool is_true(void *arg) { return *(bool *)arg; }
+
+static void a_drained_engine_has_stored_all(void **state)
+{
+	struct fake_script_stat st;
+	bool done = false;
+	(void)state;
+	write_script();
+	create(one_target, NULL);
+	wait_all(server);
+	engine_drain(engine, drained_in_the_end, &done);
+	assert_true(fake_run(loop, is_true, &done, 5000));
+	fake_script_stat(script, &st);
+	assert_int_equal(st.live, 0);
+	assert_int_equal(st.confirmed.lsn, st.end_lsn);
+	assert_string_equal(state_of(), "stopped");
+	json_t *j = engine_job(engine, "job", NULL);
+	assert_string_equal(json_string_value(json_object_get(j, "desired_state")), "running");
+	json_decref(j);
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
+RUN_TESTS(TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end), TEST(two_targets_each_have_all), TEST(a_full_load_completes),
+	TEST(an_error_that_may_pass_is_retried),
+	TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again), TEST(a_target_that_dies_behind_a_commit_doubles_nothing),
+	TEST(pause_holds_and_resume_goes_on), TEST(stop_and_start_go_on_where_it_was), TEST(verbs_that_make_no_sense_are_refused),
+	TEST(a_deleted_job_drops_what_it_made),
+	TEST(a_target_that_went_back_is_found_out), TEST(one_bad_row_is_set_aside), TEST(thrown_away_at_any_moment), TEST(a_drained_engine_has_stored_all))
