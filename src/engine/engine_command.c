@@ -201,6 +201,20 @@ static void check_immutable(const struct job *job, const json_t *spec, problems 
 	}
 }
 
+/* Nothing that a run knows of. */
+static bool differs_in_words(const json_t *a, const json_t *b)
+{
+	json_t *x = json_copy((json_t *)(uintptr_t)a), *y = json_copy((json_t *)(uintptr_t)b);
+	json_object_del(x, "labels");
+	json_object_del(x, "description");
+	json_object_del(y, "labels");
+	json_object_del(y, "description");
+	bool same = json_equal(x, y);
+	json_decref(x);
+	json_decref(y);
+	return same;
+}
+
 static void change(struct engine *g, struct job *job, const json_t *json, const struct engine_call *call)
 {
 	problems *p = json_array();
@@ -212,11 +226,11 @@ static void change(struct engine *g, struct job *job, const json_t *json, const 
 		invalid(g, call, p);
 	} else {
 		struct command *c = command_new(g, call, job);
-		bool same = json_equal(clean, job->spec);
+		bool same = json_equal(clean, job->spec), is_word_only = differs_in_words(clean, job->spec);
 		if (!same) {
 			job_set_spec(job, clean);
 			engine_audit(g, job, call, "job %s changed, generation %lld", job->name, (long long)job->generation);
-			if (job->pipeline || job->state == JOB_RETRYING) {
+			if (!is_word_only && (job->pipeline || job->state == JOB_RETRYING)) {
 				c->restarted = true;
 				if (job->desire == DESIRE_RUNNING)
 					job_do(job, VERB_RESTART);
@@ -383,9 +397,8 @@ static void deletion_free(struct deletion *d)
 static void on_gone(void *arg, const struct err *e)
 {
 	struct deletion *d = arg;
-	if (e) {
+	if (e) { /* the store is lost, and every job with it: the record is still there, and the deletion goes on when the daemon is started again */
 		deletion_answer(d, NULL, e);
-		deletion_free(d);
 		return;
 	}
 	json_t *data = json_pack("{s:s}", "name", d->job->name);
@@ -401,17 +414,20 @@ static void on_gone(void *arg, const struct err *e)
 static void on_drop(void *arg, json_t *left, const struct err *e)
 {
 	struct deletion *d = arg;
-	d->is_dropping = false;
 	json_decref(d->left);
 	d->left = json_incref(left);
 	if (e && !d->force) {
+		d->is_dropping = false;
 		d->attempts++;
 		d->next_us = wall_now_us() + (d->attempts < 6 ? 1000000LL << d->attempts : 60000000LL);
 		d->job->error = *e;
 		snprintf(d->job->error_stage, sizeof d->job->error_stage, "delete");
 		log_warn("engine", d->job->name, "what it made cannot be dropped yet: %s: %s; %s", e->id, e->message, e->hint);
 		job_save(d->job, NULL, NULL);
-		deletion_answer(d, json_pack("{s:b, s:O, s:{s:s, s:s}}", "pending", 1, "left", d->left, "error", "code", e->id, "message", e->message), NULL);
+		json_t *error = json_pack("{s:s, s:s}", "code", e->id, "message", e->message);
+		json_t *pending = json_pack("{s:b, s:O, s:o, s:s}", "pending", 1, "left", d->left, "error", error, "hint",
+			"it is tried again until it succeeds; DELETE with ?force=1 forgets the job and leaves what it made");
+		deletion_answer(d, pending, NULL);
 		return;
 	}
 	if (e)
@@ -538,8 +554,8 @@ static void on_position(void *arg, const struct err *e)
 {
 	struct command *c = arg;
 	struct job *job = engine_find(c->g, c->uid);
-	if (job)
-		job->is_forgetting = false;
+	if (job && job->is_forgetting)
+		job_forgotten(job);
 	engine_answer(c->g, &c->call, e || !job ? NULL : engine_job_positions(c->g, job->name), e, NULL);
 	command_free(c);
 }
@@ -549,7 +565,7 @@ static void on_forget(void *arg, json_t *left, const struct err *e)
 	struct command *c = arg;
 	struct job *job = engine_find(c->g, c->uid);
 	(void)left;
-	if (e || !job) {
+	if (e || !job) { /* nothing was forgotten here; what the source made is gone perhaps, and is said at the next start */
 		if (job)
 			job->is_forgetting = false;
 		engine_answer(c->g, &c->call, NULL, e, NULL);
@@ -557,6 +573,23 @@ static void on_forget(void *arg, json_t *left, const struct err *e)
 		return;
 	}
 	memory_forget(job->memory, on_position, c);
+}
+
+/* A target that keeps its own position and cannot be told to forget it would be trusted at the next start, and miss what is past. */
+static int check_forgettable(struct engine *g, struct job *job, struct err *e)
+{
+	const json_t *list = json_object_get(job->spec, "targets");
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *t = json_array_get(list, i);
+		const char *connector = json_string_value(json_object_get(t, "connector")), *name = json_string_value(json_object_get(t, "name"));
+		const struct dmsr_plugin *pl = connector ? plugins_find(g->plugins, PLUGIN_TARGET, connector) : NULL;
+		if (!pl || !memory_target(job->memory, name ? name : connector)->keeps || (pl->target_probe && pl->target_probe->drop))
+			continue;
+		err_set(e, DMSR_ESTATE, "position.kept", "target %s of job %s keeps its position itself, and cannot be told to forget it",
+			name ? name : connector, job->name);
+		return err_hint(e, "make a new job, with another place for that target");
+	}
+	return 0;
 }
 
 void engine_positions_set(struct engine *g, const char *name, const json_t *body, const struct engine_call *call)
@@ -574,7 +607,7 @@ void engine_positions_set(struct engine *g, const char *name, const json_t *body
 			"the body must be {\"position\": \"pg:SERVER:LSN:EVENT:FLUSH\"}, as GET /jobs/%s/positions gives one", job->name);
 	else if (body && !position_parse(json_string_value(v), &at, &e) && position_is_none(&at))
 		err_set(&e, DMSR_EINVAL, "position.malformed", "\"none\" is no position to go on from: DELETE /jobs/%s/positions begins anew", job->name);
-	if (err_is_set(&e)) {
+	if (err_is_set(&e) || (!body && check_forgettable(g, job, &e))) {
 		refuse(g, call, &e, NULL);
 		return;
 	}

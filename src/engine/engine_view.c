@@ -172,6 +172,8 @@ static double lag_seconds(const struct job *job, const struct pipeline_stat *st)
 		if (t.last_commit_us && (!oldest || t.last_commit_us < oldest))
 			oldest = t.last_commit_us;
 	}
+	if (!behind && st->source.paused && st->source.lag_bytes > 0)
+		return (double)(now - st->source.last_event_us) / 1e6;
 	if (!behind)
 		return now - st->source.last_event_us < FRESH_US ? 0 : (double)(now - st->source.last_event_us) / 1e6;
 	if (!oldest)

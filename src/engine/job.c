@@ -24,7 +24,7 @@ static const struct { const char *name; unsigned to, verbs; } states[JOB_STATES]
 	[JOB_PAUSED] = { "paused", TO(STARTING) | TO(LOADING) | TO(RUNNING) | TO(COMPLETED) | ANY_END, CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
 	[JOB_STOPPING] = { "stopping", TO(STOPPED) | TO(FAILED) | TO(STARTING), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
 	[JOB_STOPPED] = { "stopped", TO(STARTING) | TO(PAUSED) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(RESTART) },
-	[JOB_COMPLETED] = { "completed", TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(STOP) | CAN(RESTART) },
+	[JOB_COMPLETED] = { "completed", TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(STOP) },
 	[JOB_FAILED] = { "failed", TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
 #undef CAN
 };
@@ -427,6 +427,8 @@ int job_may(const struct job *job, enum job_verb verb, bool *is_there, struct er
 		err_set(e, DMSR_ESTATE, "job.invalid-transition", "job %s is being deleted", job->name);
 	else
 		err_set(e, DMSR_ESTATE, "job.invalid-transition", "job %s is %s: it cannot %s", job->name, states[job->state].name, job_verb_names[verb]);
+	if (job->state == JOB_COMPLETED)
+		err_hint(e, "to load again: POST /jobs/%s/stop, DELETE /jobs/%s/positions, POST /jobs/%s/start", job->name, job->name, job->name);
 	return DMSR_ESTATE;
 }
 
@@ -461,6 +463,14 @@ void job_do(struct job *job, enum job_verb verb)
 		return; /* goes on in job_begin, when it has settled */
 	job->restart_wanted = false;
 	steer(job);
+}
+
+void job_forgotten(struct job *job)
+{
+	job->is_forgetting = false;
+	job->stop_reason = NULL;
+	if (job->state == JOB_COMPLETED)
+		set_state(job, JOB_STOPPED, "its positions are forgotten");
 }
 
 void job_delete(struct job *job)

@@ -225,6 +225,8 @@ static int read_flag(void *arg, const char *key, const char *value)
 		m->load_done = true;
 	else if (!strncmp(key, "load_done:", 10))
 		memory_target(m, key + 10)->load_done = true;
+	else if (!strncmp(key, "keeps:", 6))
+		memory_target(m, key + 6)->keeps = true;
 	return 0;
 }
 
@@ -351,10 +353,9 @@ void memory_target_load_put(struct memory *m, struct memory_target *t, const cha
 	put_table(m, "target-load", t->name, &(struct dmsr_loaded){ schema, name, *at }, true);
 }
 
-static void target_flag(struct memory *m, struct memory_target *t, bool on)
+static void target_flag(struct memory *m, struct memory_target *t, const char *flag, bool on)
 {
-	char *key = mem_printf("load_done:%s", t->name);
-	t->load_done = on;
+	char *key = mem_printf("%s:%s", flag, t->name);
 	store_put(m->store, m->uid, "flag", key, on ? "1" : NULL, NULL, NULL);
 	free(key);
 }
@@ -362,7 +363,7 @@ static void target_flag(struct memory *m, struct memory_target *t, bool on)
 void memory_target_load_done_put(struct memory *m, struct memory_target *t)
 {
 	if (!t->load_done)
-		target_flag(m, t, true);
+		target_flag(m, t, "load_done", t->load_done = true);
 }
 
 void memory_target_is(struct memory *m, struct memory_target *t, const struct position *p, const struct dmsr_loaded *loaded, size_t n, bool load_done)
@@ -383,7 +384,13 @@ void memory_target_is(struct memory *m, struct memory_target *t, const struct po
 			put_table(m, "target-load", t->name, &old.list[i], false);
 	table_set_clear(&old);
 	if (t->load_done != load_done)
-		target_flag(m, t, load_done);
+		target_flag(m, t, "load_done", t->load_done = load_done);
+}
+
+void memory_target_keeps_put(struct memory *m, struct memory_target *t, bool keeps)
+{
+	if (t->keeps != keeps)
+		target_flag(m, t, "keeps", t->keeps = keeps);
 }
 
 void memory_delivered_put(struct memory *m, const struct position *p, store_done *done, void *arg)
@@ -496,6 +503,7 @@ void memory_forget(struct memory *m, store_done *done, void *arg)
 void memory_position_set(struct memory *m, const struct position *p, store_done *done, void *arg)
 {
 	for (size_t i = 0; i < m->ntargets; i++)
-		memory_target_position_put(m, m->targets[i], p);
+		if (!m->targets[i]->keeps)
+			memory_target_position_put(m, m->targets[i], p);
 	memory_delivered_put(m, p, done, arg);
 }

@@ -2,7 +2,8 @@
  * target stands, and how many rows went through each table. Kept here for reading at once, and in the state store: every put is written there.
  *
  * kinds in the store: "position" (key "" = delivered, else a target), "note", "load" (key: quoted schema.table; value: position of the snapshot),
- * "loaded:<target>" (the same, what that target has), "flag" (load_done, "load_done:<target>"), "count" (quoted schema.table; numbers). */
+ * "target-load" (key: target, blank, table: what that target has), "flag" (load_done, "load_done:<target>", "keeps:<target>"), "count" (quoted
+ * schema.table; numbers). */
 #ifndef DMSR_ENGINE_MEMORY_H
 #define DMSR_ENGINE_MEMORY_H
 #include "store.h"
@@ -13,7 +14,7 @@ struct table_count {
 	uint64_t captured[4];           /* create update delete truncate, as received */
 	uint64_t ddl;
 	uint64_t applied[4];            /* the same, summed over targets */
-	uint64_t rows_loaded;           /* applied by the slowest target; of the newest load */
+	uint64_t rows_loaded;           /* applied by the first target; of the newest load */
 	uint64_t rows_read, bytes_read; /* of the newest load */
 	int64_t rows_total, bytes_total; /* estimates; -1 unknown */
 	uint64_t dead;
@@ -34,6 +35,7 @@ struct memory_target {
 	struct position applied;
 	struct table_set loaded;
 	bool load_done;
+	bool keeps;                     /* it stores its position and loads itself, with the rows */
 };
 
 struct memory;
@@ -59,6 +61,7 @@ void memory_target_load_put(struct memory *m, struct memory_target *t, const cha
 void memory_target_load_done_put(struct memory *m, struct memory_target *t);
 /* A target says where it stands, and is right: what is remembered of it follows. */
 void memory_target_is(struct memory *m, struct memory_target *t, const struct position *p, const struct dmsr_loaded *loaded, size_t n, bool load_done);
+void memory_target_keeps_put(struct memory *m, struct memory_target *t, bool keeps);
 /* Everything up to p is durable downstream. Counts that changed go with it. */
 void memory_delivered_put(struct memory *m, const struct position *p, store_done *done, void *arg);
 
@@ -66,7 +69,7 @@ struct table_count *memory_count(struct memory *m, const char *schema, const cha
 void memory_each_count(struct memory *m, void (*fn)(void *arg, struct table_count *c), void *arg);  /* by schema and name */
 void memory_counts_save(struct memory *m);
 
-/* Forgets positions, loads and notes, so that the job begins anew; or sets the position by hand (targets that the daemon remembers for follow). */
+/* Forgets positions, loads and notes, so that the job begins anew; or sets the position by hand (targets that do not keep their own follow). */
 void memory_forget(struct memory *m, store_done *done, void *arg);
 void memory_position_set(struct memory *m, const struct position *p, store_done *done, void *arg);
 

@@ -170,7 +170,20 @@ static bool targets_done(const struct pipeline *p)
 	return true;
 }
 
-bool pipeline_is_quiet(const struct pipeline *p) { return p->is_paused && (!p->ledger || is_stored(p)); }
+/* A source transaction was read in part: what is before it cannot be committed by a target that holds both, until its end is read or the target is told
+ * to stop. */
+static bool is_cut_off(const struct pipeline *p)
+{
+	struct ledger_stat s;
+	ledger_stat(p->ledger, &s);
+	bool is_open = p->held || s.received.token > p->whole_token;
+	for (size_t i = 0; i < p->ntargets; i++)
+		if (!p->targets[i].is_drained)
+			return false;
+	return is_open;
+}
+
+bool pipeline_is_quiet(const struct pipeline *p) { return p->is_paused && (!p->ledger || is_stored(p) || is_cut_off(p)); }
 
 bool pipeline_is_flowing(const struct pipeline *p) { return p->told_flowing; }
 
@@ -431,6 +444,8 @@ static void on_task(void *arg)
 	case PHASE_DRAINING:
 		if (is_stored(p))
 			stop_instances(p, "all that was read is stored");
+		else if (is_cut_off(p))
+			stop_instances(p, "only a transaction that was read in part is left");
 		break;
 	case PHASE_STOPPING:
 		if (all_stopped(p) && !p->log_is_opening)

@@ -239,6 +239,7 @@ static void on_ready(void *ctx, const struct position *applied, bool keeps, cons
 	struct err e = { 0 };
 	char was[POSITION_TEXT_MAX], is[POSITION_TEXT_MAX];
 	t->keeps = keeps;
+	memory_target_keeps_put(p->run.memory, t->memory, keeps);
 	if (!keeps) {
 		position_copy(&t->applied, &t->memory->applied);
 	} else if (!position_is_none(&known) && (!position_is_comparable(&known, applied) || position_compare(applied, &known) < 0)) {

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_MAX_LEN = 63, POINTER_MAX = 512 };
+enum { NAME_MAX_LEN = 63, POINTER_MAX = 512, PARTS_MAX = 64 };
 
 static const char *const read_only[] = { "uid", "state", "desired_state", "stop_reason", "error", "generation", "created_at", "updated_at",
 	"managed_by", "links", "created", "restarted", NULL };
@@ -287,6 +287,10 @@ static const json_t *list_of(const json_t *json, const char *key, const char *po
 		problem_add(p, "type", NULL, pointer, "must be a list of objects");
 		return NULL;
 	}
+	if (json_array_size(v) > PARTS_MAX) {
+		problem_add(p, "range", NULL, pointer, "has %zu entries: a job may have %d", json_array_size(v), PARTS_MAX);
+		return NULL;
+	}
 	return v;
 }
 
@@ -299,9 +303,12 @@ static void target_name(struct spec *s, struct spec_part *t, const json_t *obj, 
 	static const char *const taken[] = { "source", "streamer", "state", "job", "delete", NULL };
 	if (t->name && is_one_of(taken, t->name))
 		problem_add(p, "reserved", NULL, at, "\"%s\" is what a part of the job itself is called: give the target another name", t->name);
-	for (struct spec_part *o = s->targets; t->name && o < t; o++)
-		if (o->name && !strcmp(o->name, t->name))
-			problem_add(p, "duplicate", NULL, at, "two targets are called \"%s\": give each a \"name\" of its own", t->name);
+	for (const struct spec_part *o = s->targets; t->name && o < t; o++) {
+		if (!o->name || strcmp(o->name, t->name) != 0)
+			continue;
+		problem_add(p, "duplicate", NULL, at, "two targets are called \"%s\": give each a \"name\" of its own", t->name);
+		break;
+	}
 }
 
 static void read_parts(struct spec *s, const struct reading *r)

@@ -134,7 +134,8 @@ static void drop(struct answer *a)
 	json_decref(a->errors);
 }
 
-static const char *const one_target = "{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, \"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}]}";
+static const char *const one_target = "{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, "
+				       "\"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}]}";
 
 static void create(const char *text, const char *mode)
 {
@@ -446,6 +447,26 @@ static void a_deleted_job_drops_what_it_made(void **state)
 	fake_answers_set("v", NULL);
 }
 
+static void jobs_come_and_go(void **state)
+{
+	(void)state;
+	fake_script_load(script, t1, 1, 3);
+	fake_script_load_done(script);
+	for (unsigned i = 0; i < 60; i++) {
+		struct answer a;
+		create(one_target, "full-load");
+		fake_run(loop, NULL, NULL, i % 5);
+		struct engine_call call = call_of(&a);
+		engine_delete(engine, "job", false, false, &call);
+		await(&a);
+		assert_int_equal(a.e.code, 0);
+		drop(&a);
+		wait_state("gone");
+		server->applied = (struct position){ 0 };
+	}
+	assert_int_equal(server->live, 0);
+}
+
 static void a_target_that_went_back_is_found_out(void **state)
 {
 	(void)state;
@@ -524,5 +545,5 @@ RUN_TESTS(TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end), TEST(two_t
 	TEST(an_error_that_may_pass_is_retried),
 	TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again), TEST(a_target_that_dies_behind_a_commit_doubles_nothing),
 	TEST(pause_holds_and_resume_goes_on), TEST(stop_and_start_go_on_where_it_was), TEST(verbs_that_make_no_sense_are_refused),
-	TEST(a_deleted_job_drops_what_it_made),
+	TEST(a_deleted_job_drops_what_it_made), TEST(jobs_come_and_go),
 	TEST(a_target_that_went_back_is_found_out), TEST(one_bad_row_is_set_aside), TEST(thrown_away_at_any_moment), TEST(a_drained_engine_has_stored_all))
