@@ -402,8 +402,11 @@ static void tell(struct pipeline *p)
 	if (!done || p->told_flowing || !(p->run.spec->mode & DMSR_CDC))
 		return;
 	p->source_ops->stat(p->source, &s);
-	if (!s.connected && !wants_load)
+	if (!s.connected && !wants_load) {
+		if (!loop_timer_is_running(p->checkpoint_timer)) /* nobody says that it is connected: look again */
+			loop_timer_start(p->checkpoint_timer, 100);
 		return;
+	}
 	p->told_flowing = true;
 	p->run.host.flowing(p->run.host.ctx);
 }
@@ -480,6 +483,7 @@ static void on_checkpoint_timer(void *arg)
 	struct pipeline *p = arg;
 	flow_targets_save(p);
 	flow_checkpoint(p, true);
+	pipeline_turn(p);
 }
 
 static void on_source_finished(void *ctx)

@@ -42,7 +42,8 @@ void load_words_take(struct load_words *w, uint64_t token, void (*fn)(void *arg,
 		free(w->list[n].name);
 	}
 	w->n -= n;
-	memmove(w->list, w->list + n, w->n * sizeof *w->list);
+	if (n)
+		memmove(w->list, w->list + n, w->n * sizeof *w->list);
 }
 
 void load_words_fini(struct load_words *w)

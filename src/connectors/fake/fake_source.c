@@ -3,7 +3,10 @@
 #include <assert.h>
 #include <stdlib.h>
 
+struct noting;
+
 struct fake_source {
+	struct noting *noting;          /* NULL: none under way */
 	struct fake_script *script;
 	struct fake_source *next;
 	struct dmsr_source_host host;
@@ -211,9 +214,17 @@ static void emit(struct fake_source *s)
 	loop_task_post(s->task);
 }
 
+/* A note under way: its answer comes, even when the instance is closed by then. */
+struct noting { struct fake_source *s; };
+
 static void on_noted(void *arg, const struct err *e)
 {
-	struct fake_source *s = arg;
+	struct noting *n = arg;
+	struct fake_source *s = n->s;
+	free(n);
+	if (!s)
+		return;
+	s->noting = NULL;
 	s->is_noted = true;
 	if (e)
 		die(s, e);
@@ -246,6 +257,8 @@ static void release(struct fake_source *s)
 		at = &(*at)->next;
 	*at = s->next;
 	s->script->stat.live--;
+	if (s->noting)
+		s->noting->s = NULL;
 	batch_free(s->pending);
 	loop_task_free(s->task);
 	for (size_t k = 0; k < s->start.nloaded; k++) {
@@ -312,7 +325,9 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	enter(s);
 	s->is_noted = !s->host.note_get || s->host.note_get(s->host.ctx, "started");
 	if (!s->is_noted)
-		s->host.note_put(s->host.ctx, "started", "1", on_noted, s);
+		s->noting = mem_alloc(sizeof *s->noting);
+		s->noting->s = s;
+		s->host.note_put(s->host.ctx, "started", "1", on_noted, s->noting);
 	loop_task_post(s->task);
 }
 
