@@ -324,10 +324,11 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	stat->is_at_end = false;
 	enter(s);
 	s->is_noted = !s->host.note_get || s->host.note_get(s->host.ctx, "started");
-	if (!s->is_noted)
+	if (!s->is_noted) {
 		s->noting = mem_alloc(sizeof *s->noting);
 		s->noting->s = s;
 		s->host.note_put(s->host.ctx, "started", "1", on_noted, s->noting);
+	}
 	loop_task_post(s->task);
 }
 
