@@ -110,7 +110,8 @@ struct dmsr_source_host {
 	enum dmsr_verdict (*emit)(void *ctx, struct batch *b);
 	void (*progress)(void *ctx, const struct dmsr_load_progress *p);
 	/* Notes: small texts of the source's own that must survive (slot, start position, server identity). put is durable when done is
-	 * called (on the loop, e NULL or the reason; also when the instance was closed meanwhile); get sees the newest durable or pending value, NULL: none, borrowed until the next put. */
+	 * called (on the loop, e NULL or the reason; also when the instance was closed meanwhile); get sees
+	 * the newest durable or pending value, NULL: none, borrowed until the next put. */
 	void (*note_put)(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg);
 	const char *(*note_get)(void *ctx, const char *key);
 	void (*finished)(void *ctx);            /* full-load: everything was emitted */
