@@ -1,6 +1,5 @@
 /* engine_view: what is, as the JSON of the API (dmsr-api(7)). Reads jobs and their runs; changes nothing. */
 #include "engine_int.h"
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,7 +137,7 @@ static double load_percent(const struct job *job, const struct load_sum *s)
 	if (!s->tables || !s->rows_total)
 		return s->tables && s->loaded == s->tables ? 99 : 0;
 	double p = 100.0 * (double)s->rows / (double)s->rows_total;
-	return p > 99 ? 99 : floor(p * 10) / 10; /* keys and indexes are still to come */
+	return p > 99 ? 99 : (double)(int64_t)(p * 10) / 10; /* keys and indexes are still to come */
 }
 
 static json_t *load_json(const struct job *job, const struct pipeline_stat *st)
@@ -151,7 +150,7 @@ static json_t *load_json(const struct job *job, const struct pipeline_stat *st)
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:b}", "tables", (json_int_t)s.tables, "tables_loaded", (json_int_t)s.loaded,
 		"rows", (json_int_t)s.rows, "rows_total",
 		(json_int_t)s.rows_total, "bytes", (json_int_t)s.bytes, "bytes_total", (json_int_t)s.bytes_total, "percent", percent, "eta_seconds",
-		has_eta ? json_real(floor(seconds * (100 - percent) / percent)) : json_null(), "done", memory_load_done(job->memory));
+		has_eta ? json_integer((json_int_t)(seconds * (100 - percent) / percent)) : json_null(), "done", memory_load_done(job->memory));
 }
 
 /* ---- lag and the slowest stage ---- */
