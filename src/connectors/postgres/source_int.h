@@ -145,8 +145,8 @@ void source_prepare(struct source *s);
 void source_identify(struct source *s, void (*next)(struct source *s));
 
 /* ---- source_slot.c: the slot is made or looked at, a snapshot taken if tables need one ---- */
-/* Records the slot as made at lsn on the server as it is now; then next. */
-void source_slot_note(struct source *s, uint64_t lsn, void (*next)(struct source *s));
+/* Records the slot of that name as made at lsn on the server as it is now; then next. */
+void source_slot_note(struct source *s, const char *name, uint64_t lsn, void (*next)(struct source *s));
 void source_slot(struct source *s);
 void source_slot_again(struct source *s);       /* tables are left to load: connects, and takes a snapshot for them */
 void source_slot_verify(struct source *s, void (*next)(struct source *s));

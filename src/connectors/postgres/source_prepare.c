@@ -375,7 +375,7 @@ static void on_history(void *arg, const PGresult *res, const struct err *e)
 		return;
 	}
 	log_info("postgres", s->host.env.job, "following the server from timeline %u to %u", note.timeline, s->timeline);
-	source_slot_note(s, note.lsn, s->identified);
+	source_slot_note(s, note.name, note.lsn, s->identified);
 }
 
 static void on_identity(void *arg, const PGresult *res, const struct err *e)

@@ -13,10 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-void source_slot_note(struct source *s, uint64_t lsn, void (*next)(struct source *s))
+void source_slot_note(struct source *s, const char *name, uint64_t lsn, void (*next)(struct source *s))
 {
 	char at[24];
-	char *text = mem_printf("made %s %s %" PRIu64 " %" PRIu32, s->slot, lsn_format(lsn, at), s->system, s->timeline);
+	char *text = mem_printf("made %s %s %" PRIu64 " %" PRIu32, name, lsn_format(lsn, at), s->system, s->timeline);
 	source_put_note(s, "slot", text, next);
 	free(text);
 }
@@ -199,7 +199,7 @@ static void on_created(void *arg, const PGresult *res, const struct err *e)
 		return;
 	char at[24];
 	log_info("postgres", s->host.env.job, "replication slot %s made at %s", s->slot, lsn_format(s->start_lsn, at));
-	source_slot_note(s, s->start_lsn, slot_noted);
+	source_slot_note(s, s->slot, s->start_lsn, slot_noted);
 }
 
 static void create_now(struct source *s)
