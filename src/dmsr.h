@@ -22,7 +22,7 @@
 #include "model/batch.h"
 #include "model/match.h"
 
-#define DMSR_ABI 1
+#define DMSR_ABI 2
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 enum dmsr_option_type {
@@ -60,7 +60,9 @@ struct dmsr_env {
 	const char *scratch; /* a directory of the instance's own for files that may vanish with the process (spools); made, emptied at start by the job */
 	const char *data;    /* a directory of the job's own that lasts as long as the job */
 	const struct dmsr_codec_source *source; /* for targets and streamers that open a codec; NULL: not known */
-	const struct dmsr_codec *(*codec)(const char *name); /* a codec by name; NULL: no such. Open it with the instance's own settings (DMSR_OPT_CODEC) */
+	/* A codec by name, asked with `codecs`; NULL: no such. Open it with the instance's own settings (DMSR_OPT_CODEC). */
+	const struct dmsr_codec *(*codec)(const void *codecs, const char *name);
+	const void *codecs;
 };
 
 enum dmsr_mode { DMSR_FULL_LOAD = 1, DMSR_CDC = 2, DMSR_FULL_LOAD_AND_CDC = 3 /* the bits */ };

@@ -5,15 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A plugin asks for a codec by name alone: the registry of the one engine there is. */
-static const struct plugins *codecs;
-
-static const struct dmsr_codec *find_codec(const char *name)
-{
-	const struct dmsr_plugin *pl = codecs ? plugins_find(codecs, PLUGIN_CODEC, name) : NULL;
-	return pl ? pl->codec : NULL;
-}
-
 /* ---- the list ---- */
 
 struct job *engine_find(const struct engine *g, const char *name_or_uid)
@@ -305,7 +296,6 @@ int engine_open(struct loop *l, const struct config *c, struct engine **out, str
 	g->answers_end = &g->answers;
 	g->plugins = plugins_new();
 	plugins_load_dir(g->plugins, config_str(c, "plugin_dir"), on_plugin_error, NULL);
-	codecs = g->plugins;
 	if (read_secrets(g, e) || store_open(l, config_str(c, "state_dir"), on_store_failed, g, &g->store, e)) {
 		engine_close(g);
 		return e->code;
@@ -316,7 +306,6 @@ int engine_open(struct loop *l, const struct config *c, struct engine **out, str
 		.plugins = g->plugins,
 		.secrets = g->secrets,
 		.state_dir = store_dir(g->store),
-		.codec = find_codec,
 		.ctx = g,
 		.changed = on_job_changed,
 		.settled = on_job_settled,
@@ -367,7 +356,6 @@ void engine_close(struct engine *g)
 	loop_task_free(g->task);
 	loop_timer_free(g->second);
 	secrets_free(g->secrets);
-	codecs = NULL;
 	plugins_free(g->plugins);
 	free(g);
 }

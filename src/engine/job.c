@@ -280,7 +280,6 @@ static void start_run(struct job *job, const char *why)
 		.name = job->name,
 		.scratch = job->scratch,
 		.data = job->data,
-		.codec = job->house->codec,
 		.host = {
 			.ctx = job,
 			.loading = on_loading,

@@ -31,7 +31,6 @@ struct job_house {
 	struct plugins *plugins;
 	const struct secrets *secrets;  /* may be replaced between runs */
 	const char *state_dir;
-	const struct dmsr_codec *(*codec)(const char *name);
 	uint64_t retry_initial_ms, retry_max_ms, drain_ms;
 	bool retry_forever;
 	bool is_draining;               /* the daemon ends: nothing is started any more */

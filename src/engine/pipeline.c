@@ -80,7 +80,8 @@ struct dmsr_env pipeline_env(struct pipeline *p, const char *name, const char *s
 		.scratch = scratch,
 		.data = data,
 		.source = &p->origin,
-		.codec = p->run.codec,
+		.codec = plugins_codec,
+		.codecs = p->run.plugins,
 	};
 }
 

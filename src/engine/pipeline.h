@@ -34,7 +34,6 @@ struct pipeline_run {
 	struct spec *spec;              /* taken */
 	const char *uid, *name;
 	const char *scratch, *data;     /* directories that are there */
-	const struct dmsr_codec *(*codec)(const char *name);
 	struct pipeline_host host;
 };
 

@@ -166,6 +166,13 @@ const struct dmsr_plugin *plugins_find(const struct plugins *ps, enum plugin_rol
 	return NULL;
 }
 
+const struct dmsr_codec *plugins_codec(const void *plugins, const char *name)
+{
+	const struct dmsr_plugin *p = plugins_find(plugins, PLUGIN_CODEC, name);
+
+	return p ? p->codec : NULL;
+}
+
 const struct dmsr_plugin *plugins_at(const struct plugins *ps, size_t i)
 {
 	return i < ps->n ? ps->entries[i].plugin : NULL;

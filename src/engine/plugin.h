@@ -16,6 +16,8 @@ enum plugin_role { PLUGIN_SOURCE,
 	PLUGIN_TRANSFORM,
 	PLUGIN_CODEC };
 const struct dmsr_plugin *plugins_find(const struct plugins *p, enum plugin_role role, const char *name);
+/* As dmsr_env.codec has it; plugins: a struct plugins. */
+const struct dmsr_codec *plugins_codec(const void *plugins, const char *name);
 const struct dmsr_plugin *plugins_at(const struct plugins *p, size_t i);  /* NULL behind the last */
 const char *plugins_origin(const struct plugins *p, const struct dmsr_plugin *plugin); /* "built in" or the path */
 

@@ -99,8 +99,9 @@ static void on_stopped(void *ctx)
 	leave(h);
 }
 
-static const struct dmsr_codec *find_codec(const char *name)
+static const struct dmsr_codec *find_codec(const void *codecs, const char *name)
 {
+	(void)codecs;
 	return !strcmp(name, "json") ? dmsr_plugin_json.codec : !strcmp(name, "csv") ? dmsr_plugin_csv.codec : NULL;
 }
 

@@ -96,9 +96,10 @@ static void codec_close(struct dmsr_instance *i)
 	codecs_open--;
 }
 
-static const struct dmsr_codec *find_codec(const char *name)
+static const struct dmsr_codec *find_codec(const void *codecs, const char *name)
 {
 	static const struct dmsr_codec codec = { codec_open, codec_encode, codec_close };
+	(void)codecs;
 	return !strcmp(name, "json") ? &codec : NULL;
 }
 

@@ -423,7 +423,7 @@ static int open_codec(struct target *t, const struct settings *s, struct err *e)
 	const char *format = settings_str(s, "format");
 	const struct dmsr_codec_source unknown = { .name = t->host.env.job };
 
-	t->codec = t->host.env.codec ? t->host.env.codec(format) : NULL;
+	t->codec = t->host.env.codec ? t->host.env.codec(t->host.env.codecs, format) : NULL;
 	if (!t->codec)
 		return err_set(e, DMSR_EINVAL, "target.format", "there is no codec %s here", format);
 	if (t->is_single && !strcmp(format, "csv"))

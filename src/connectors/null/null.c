@@ -304,7 +304,7 @@ static int open_codec(struct null *t, const struct settings *s, struct err *e)
 	const struct dmsr_codec_source unknown = { .name = t->host.env.job }, *source = t->host.env.source;
 	if (!name || !strcmp(name, "none"))
 		return 0;
-	t->codec = t->host.env.codec ? t->host.env.codec(name) : NULL;
+	t->codec = t->host.env.codec ? t->host.env.codec(t->host.env.codecs, name) : NULL;
 	if (!t->codec)
 		return err_set(e, DMSR_ENOTFOUND, "option.codec", "%s: there is no codec %s in this build", t->host.env.name, name);
 	return t->codec->open(s, source ? source : &unknown, &t->encoder, e);
