@@ -144,6 +144,13 @@ struct dmsr_source {
 /* ---- one-shot questions, for sources and targets alike --------------------------------------------------------- */
 /* Each opens its own connection, answers once through done (never inside the call) and is freed by the host with close, also before
  * the answer (= cancel). checks/relations are borrowed during the call. e: the question itself could not be put. */
+/* What a server keeps for a job, seen from outside, while the job does not run. */
+struct dmsr_kept {
+	const char *slot;                       /* NULL: nothing is kept, and there is nothing to look at again */
+	const char *slot_status;                /* as in dmsr_source_stat; "missing": it is gone */
+	bool is_lost;                           /* what the job needs to go on is gone with it */
+	int64_t retained_bytes, safe_bytes, lag_bytes; /* -1 unknown */
+};
 struct dmsr_probe_host {
 	void *ctx;
 	struct dmsr_env env;
@@ -151,7 +158,11 @@ struct dmsr_probe_host {
 	void (*discovered)(void *ctx, struct relation *const *rels, size_t n, const struct err *e);
 	/* left: what could not be removed, as statements for a person; e NULL when all is gone */
 	void (*dropped)(void *ctx, const char *const *left, size_t n, const struct err *e);
-	const char *(*note_get)(void *ctx, const char *key);  /* drop only: the source's notes */
+	void (*looked)(void *ctx, const struct dmsr_kept *k, const struct err *e); /* k NULL with e */
+	const char *(*note_get)(void *ctx, const char *key);  /* the source's notes of the job; NULL: none (there is no such job yet) */
+	/* check of a target: the tables that the job's source has; NULL: not known. Borrowed until close. */
+	struct relation *const *rels;
+	size_t nrels;
 };
 struct dmsr_probe {
 	/* Preflight: connect, look, change nothing. mode 0: the connection only. */
@@ -161,6 +172,9 @@ struct dmsr_probe {
 		struct dmsr_instance **out, struct err *e);
 	/* Job deleted: remove what the job made at the server (slot, publication; at a target its position rows). May be NULL. */
 	int (*drop)(const struct settings *s, const struct dmsr_probe_host *host, struct dmsr_instance **out, struct err *e);
+	/* Of a source: how what the server keeps for the job (slot) is now; changes nothing. at: a position that the job shall be moved to, NULL: none;
+	 * one that it cannot go on from is the error of the answer ("server.changed", "position.behind-slot", "position.ahead"). May be NULL. */
+	int (*look)(const struct settings *s, const struct position *at, const struct dmsr_probe_host *host, struct dmsr_instance **out, struct err *e);
 	void (*close)(struct dmsr_instance *i);
 };
 

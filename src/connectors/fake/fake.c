@@ -31,7 +31,9 @@ static const struct err *error_of(const struct probe *p) { return p->answers && 
 static void on_check(void *arg)
 {
 	struct probe *p = arg;
-	const struct fake_answers *a = p->answers;
+	struct fake_answers *a = p->answers;
+	if (a)
+		a->nrels_given = p->host.nrels;
 	p->host.checked(p->host.ctx, a ? a->checks : NULL, a ? a->nchecks : 0, error_of(p));
 }
 
@@ -49,6 +51,16 @@ static void on_drop(void *arg)
 	if (a)
 		a->dropped++;
 	p->host.dropped(p->host.ctx, a ? a->left : NULL, a ? a->nleft : 0, error_of(p));
+}
+
+static void on_look(void *arg)
+{
+	struct probe *p = arg;
+	static const struct dmsr_kept nothing = { .retained_bytes = -1, .safe_bytes = -1, .lag_bytes = -1 };
+	struct fake_answers *a = p->answers;
+	if (a)
+		a->looks++;
+	p->host.looked(p->host.ctx, error_of(p) ? NULL : a && a->kept.slot ? &a->kept : &nothing, error_of(p));
 }
 
 static int ask(const struct settings *s, const char *option, const struct dmsr_probe_host *host, void (*answer)(void *arg), struct dmsr_instance **out)
@@ -123,8 +135,20 @@ static int target_drop(const struct settings *s, const struct dmsr_probe_host *h
 	return ask(s, "server", host, on_drop, out);
 }
 
-static const struct dmsr_probe source_probe = { source_check, source_discover, source_drop, probe_close };
-static const struct dmsr_probe target_probe = { target_check, target_discover, target_drop, probe_close };
+static int source_look(const struct settings *s, const struct position *at, const struct dmsr_probe_host *host, struct dmsr_instance **out,
+	struct err *e)
+{
+	(void)e;
+	int rc = ask(s, "script", host, on_look, out);
+	if (at && ((struct probe *)(void *)*out)->answers)
+		((struct probe *)(void *)*out)->answers->looked_at = *at;
+	return rc;
+}
+
+static const struct dmsr_probe source_probe = {
+	.check = source_check, .discover = source_discover, .drop = source_drop, .look = source_look, .close = probe_close
+};
+static const struct dmsr_probe target_probe = { .check = target_check, .discover = target_discover, .drop = target_drop, .close = probe_close };
 
 /* ---- the plugin ---- */
 

@@ -109,7 +109,7 @@ const struct fake_table *fake_server_table(const struct fake_server *v, const ch
  * not there yet begins with "missing". */
 const char *fake_server_check(const struct fake_server *v, const struct fake_script *s);
 
-/* ---- answers to questions (check, discover, drop), by the name of the script or server that the options name; none: all is well ---- */
+/* ---- answers to questions (check, discover, drop, look), by the name of the script or server that the options name; none: all is well ---- */
 struct fake_answers {
 	const struct dmsr_check *checks;
 	size_t nchecks;
@@ -119,7 +119,10 @@ struct fake_answers {
 	size_t nleft;
 	struct err error;               /* set: the question itself fails */
 	bool is_mute;                   /* never answers */
-	unsigned asked, dropped, live;
+	struct dmsr_kept kept;          /* what a look sees; slot NULL: nothing */
+	unsigned asked, dropped, looks, live;
+	struct position looked_at;      /* of the newest look */
+	size_t nrels_given;             /* to the newest check */
 };
 void fake_answers_set(const char *name, struct fake_answers *answers); /* NULL: forget */
 
