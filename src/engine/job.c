@@ -233,17 +233,6 @@ static void on_ended(void *ctx, enum pipeline_end how, const struct err *e, cons
 
 /* ---- starting one ---- */
 
-static void make_dirs(struct job *job)
-{
-	char *jobs = mem_printf("%s/jobs", job->house->state_dir), *own = mem_printf("%s/%s", jobs, job->uid);
-	mkdir(jobs, 0700);
-	mkdir(own, 0700);
-	mkdir(job->scratch, 0700);
-	mkdir(job->data, 0700);
-	free(own);
-	free(jobs);
-}
-
 static void spec_failed(struct job *job, const problems *p)
 {
 	struct err e = { 0 };
@@ -269,7 +258,6 @@ static void start_run(struct job *job, const char *why)
 		return;
 	}
 	json_decref(p);
-	make_dirs(job);
 	const struct pipeline_run run = {
 		.loop = job->house->loop,
 		.store = job->house->store,

@@ -1,13 +1,11 @@
 /* pipeline: the phases of a run, and its ends. See pipeline.h for the drawing. */
 #include "pipeline_int.h"
+#include "store_file.h"
 #include <assert.h>
-#include <dirent.h>
-#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static const struct { const char *name; unsigned to; } phases[PHASES] = {
 #define TO(p) (1u << PHASE_##p)
@@ -56,18 +54,13 @@ struct pipeline *ticket_use(struct ticket *t, void **arg)
 
 /* ---- directories ---- */
 
-/* A directory of files that may vanish: made, and emptied (a crash left what is there). */
-static char *make_scratch(const char *base, const char *name)
+char *pipeline_scratch(const struct pipeline *p, const char *name, struct err *e)
 {
-	char *path = mem_printf("%s/%s", base, name);
-	mkdir(path, 0700);
-	DIR *d = opendir(path);
-	for (const struct dirent *f; d && (f = readdir(d));)
-		if (strcmp(f->d_name, ".") != 0 && strcmp(f->d_name, "..") != 0)
-			unlinkat(dirfd(d), f->d_name, 0);
-	if (d)
-		closedir(d);
-	return path;
+	char *path = mem_printf("%s/%s", p->run.scratch, name);
+	if (!store_file_remove_dir(path, UINT_MAX, e) && !store_file_make_dirs(path, e))
+		return path;
+	free(path);
+	return NULL;
 }
 
 struct dmsr_env pipeline_env(struct pipeline *p, const char *name, const char *scratch, const char *data)
@@ -219,13 +212,6 @@ static void on_drain_timeout(void *arg)
 	}
 }
 
-static void on_source_stopped(void *ctx)
-{
-	struct pipeline *p = ctx;
-	p->source_stopped = true;
-	pipeline_turn(p);
-}
-
 static void on_streamer_stopped(void *ctx)
 {
 	struct pipeline *p = ctx;
@@ -247,7 +233,9 @@ static void on_streamer_ready(void *ctx)
 static int open_streamer(struct pipeline *p, struct err *e)
 {
 	const struct spec_part *s = &p->run.spec->streamer;
-	p->streamer_scratch = make_scratch(p->run.scratch, "streamer");
+	p->streamer_scratch = pipeline_scratch(p, "streamer", e);
+	if (!p->streamer_scratch)
+		return e->code;
 	const struct dmsr_streamer_host host = {
 		.ctx = p,
 		.env = pipeline_env(p, "streamer", p->streamer_scratch, p->run.data),
@@ -321,64 +309,15 @@ static bool targets_ready(const struct pipeline *p)
 	return true;
 }
 
-/* Is table l there, by the same snapshot, at every target? */
-static bool all_have(const struct pipeline *p, const struct dmsr_loaded *l)
-{
-	for (size_t i = 0; i < p->ntargets; i++) {
-		const struct dmsr_loaded *has = table_set_find(&p->targets[i].memory->loaded, l->schema, l->name);
-		if (!has || has->at.lsn != l->at.lsn)
-			return false;
-	}
-	return p->ntargets > 0;
-}
-
-/* What need not be loaded again. What all targets agree on is true, whatever was remembered here: the last step before a crash may be missing. What is in
- * the log is on its way to them. */
-static void agree_on_loads(struct pipeline *p)
-{
-	struct memory *m = p->run.memory;
-	const struct table_set *known = memory_loaded(m);
-	const struct dmsr_log *log = store_log_ops(p->log);
-	if (!p->ntargets)
-		return;
-	const struct table_set *first = &p->targets[0].memory->loaded;
-	for (size_t i = 0; i < first->n; i++) {
-		const struct dmsr_loaded *l = &first->list[i], *k = table_set_find(known, l->schema, l->name);
-		if ((!k || k->at.lsn != l->at.lsn) && all_have(p, l))
-			memory_load_put(m, l->schema, l->name, &l->at);
-	}
-	for (size_t i = known->n; i-- > 0 && !log->last;) {
-		const struct dmsr_loaded k = known->list[i];
-		if (all_have(p, &k))
-			continue;
-		log_warn("pipeline", p->run.name, "%s.%s is loaded again: not every target has it as it was loaded", k.schema, k.name);
-		char *schema = mem_strdup(k.schema), *name = mem_strdup(k.name);
-		memory_load_forget(m, schema, name);
-		free(schema);
-		free(name);
-	}
-}
-
-static void start_source(struct pipeline *p)
+static void open_source(struct pipeline *p)
 {
 	struct err e = { 0 };
-	agree_on_loads(p);
-	if (flow_open(p, &e)) {
+	if (pipeline_source_open(p, &e)) {
 		pipeline_fail(p, &e, "source");
 		return;
 	}
 	enter(p, PHASE_FLOWING, "the streamer is ready");
-	const struct table_set *loaded = memory_loaded(p->run.memory);
-	const struct dmsr_source_start start = {
-		.mode = p->run.spec->mode,
-		.from = *memory_delivered(p->run.memory),
-		.loaded = loaded->list,
-		.nloaded = loaded->n,
-		.load_done = memory_load_done(p->run.memory),
-	};
-	p->source_ops->start(p->source, &start);
-	if (p->is_paused)
-		p->source_ops->pause(p->source);
+	pipeline_source_start(p);
 }
 
 /* ---- states that the job is told ---- */
@@ -434,7 +373,7 @@ static void on_task(void *arg)
 		break;
 	case PHASE_STREAMER:
 		if (p->streamer_is_ready)
-			start_source(p);
+			open_source(p);
 		break;
 	case PHASE_FLOWING:
 		tell(p);
@@ -487,60 +426,6 @@ static void on_checkpoint_timer(void *arg)
 	pipeline_turn(p);
 }
 
-static void on_source_finished(void *ctx)
-{
-	struct pipeline *p = ctx;
-	p->source_finished = true;
-	flow_checkpoint(p, true);
-	pipeline_turn(p);
-}
-
-static void on_source_failed(void *ctx, const struct err *e) { pipeline_fail(ctx, e, "source"); }
-
-static void on_source_progress(void *ctx, const struct dmsr_load_progress *g)
-{
-	struct pipeline *p = ctx;
-	struct table_count *c = memory_count(p->run.memory, g->schema, g->name);
-	c->rows_read = (uint64_t)(g->rows < 0 ? 0 : g->rows);
-	c->bytes_read = (uint64_t)(g->bytes < 0 ? 0 : g->bytes);
-	c->rows_total = g->rows_total;
-	c->bytes_total = g->bytes_total;
-	c->is_loading = !g->done;
-	c->is_dirty = true;
-	pipeline_turn(p);
-}
-
-static void on_note_put(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg)
-{
-	struct pipeline *p = ctx;
-	memory_note_put(p->run.memory, key, value, done, arg);
-}
-
-static const char *on_note_get(void *ctx, const char *key)
-{
-	struct pipeline *p = ctx;
-	return memory_note(p->run.memory, key);
-}
-
-int flow_open(struct pipeline *p, struct err *e)
-{
-	p->source_scratch = make_scratch(p->run.scratch, "source");
-	const struct dmsr_source_host host = {
-		.ctx = p,
-		.env = pipeline_env(p, "source", p->source_scratch, p->run.data),
-		.emit = flow_emit,
-		.progress = on_source_progress,
-		.note_put = on_note_put,
-		.note_get = on_note_get,
-		.finished = on_source_finished,
-		.failed = on_source_failed,
-		.stopped = on_source_stopped,
-	};
-	p->ledger = ledger_new(memory_delivered(p->run.memory));
-	p->source_ops = p->run.spec->source.plugin->source;
-	return p->source_ops->open(p->run.spec->source.settings, &p->run.spec->tables, &host, &p->source, e);
-}
-
 struct pipeline *pipeline_start(const struct pipeline_run *run)
 {
 	struct pipeline *p = mem_zalloc(sizeof *p);
@@ -564,11 +449,7 @@ struct pipeline *pipeline_start(const struct pipeline_run *run)
 	p->targets = mem_zalloc((p->ntargets + 1) * sizeof *p->targets);
 	for (size_t i = 0; i < p->ntargets; i++) {
 		const struct spec_part *s = &run->spec->targets[i];
-		struct ptarget *t = &p->targets[i];
-		*t = (struct ptarget){ .p = p, .name = s->name, .plugin = s->plugin, .ops = s->plugin->target, .memory = memory_target(run->memory, s->name) };
-		t->scratch = make_scratch(run->scratch, s->name);
-		t->data = mem_printf("%s/%s", run->data, s->name);
-		mkdir(t->data, 0700);
+		p->targets[i] = (struct ptarget){ .p = p, .name = s->name, .plugin = s->plugin, .ops = s->plugin->target, .memory = memory_target(run->memory, s->name) };
 	}
 	p->log_is_opening = true;
 	store_log_open(run->store, p->run.uid, on_log, ticket_new(p, NULL));

@@ -33,7 +33,7 @@ struct pipeline_run {
 	struct memory *memory;          /* the job's; outlives the run */
 	struct spec *spec;              /* taken */
 	const char *uid, *name;
-	const char *scratch, *data;     /* directories that are there */
+	const char *scratch, *data;     /* directories, made when they are missing */
 	struct pipeline_host host;
 };
 

@@ -1,5 +1,5 @@
-/* pipeline_int: what the parts of a run share: pipeline.c (phases, ends), pipeline_flow.c (batches in, acknowledgements back, checkpoints),
- * pipeline_target.c (one target's way). */
+/* pipeline_int: what the parts of a run share: pipeline.c (phases, ends), pipeline_source.c (the source's start and words), pipeline_flow.c (batches in,
+ * acknowledgements back, checkpoints), pipeline_target.c (one target's way). */
 #ifndef DMSR_ENGINE_PIPELINE_INT_H
 #define DMSR_ENGINE_PIPELINE_INT_H
 #include "pipeline.h"
@@ -109,8 +109,14 @@ void pipeline_fail(struct pipeline *p, const struct err *e, const char *stage); 
 void pipeline_turn(struct pipeline *p);         /* look again from the task whether something is to be done */
 struct dmsr_env pipeline_env(struct pipeline *p, const char *name, const char *scratch, const char *data);
 
+/* An empty directory of that name for files that may vanish: what a crash left there is gone. NULL: e is set. */
+char *pipeline_scratch(const struct pipeline *p, const char *name, struct err *e);
+
+/* pipeline_source.c */
+int pipeline_source_open(struct pipeline *p, struct err *e);    /* and the ledger with it */
+void pipeline_source_start(struct pipeline *p);
+
 /* pipeline_flow.c */
-int flow_open(struct pipeline *p, struct err *e);       /* source and ledger */
 enum dmsr_verdict flow_emit(void *ctx, struct batch *b);
 void flow_delivered(void *ctx, uint64_t token, const struct err *e);
 void flow_streamer_resume(void *ctx);

@@ -1,6 +1,7 @@
 /* pipeline_target: one target's way: opened, asked where it stands, subscribed; batches handed to it, what it applied handed back; rows it refuses
  * written down before it goes on. */
 #include "pipeline_int.h"
+#include "store_file.h"
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -282,6 +283,10 @@ void target_subscribe(struct ptarget *t)
 int target_open(struct pipeline *p, size_t n, struct err *e)
 {
 	struct ptarget *t = &p->targets[n];
+	t->scratch = pipeline_scratch(p, t->name, e);
+	t->data = mem_printf("%s/%s", p->run.data, t->name);
+	if (!t->scratch || store_file_make_dirs(t->data, e))
+		return e->code;
 	const struct dmsr_target_host host = {
 		.ctx = t,
 		.env = pipeline_env(p, t->name, t->scratch, t->data),

@@ -18,26 +18,6 @@
 
 static const char format_text[] = "dmsr state 1\n";
 
-/* Makes dir and what is missing above it; each new name is durable. */
-static int make_dirs(const char *dir, struct err *e)
-{
-	if (!mkdir(dir, 0700)) {
-		char *parent = mem_printf("%s/..", dir);
-		int rc = store_file_sync_dir(parent, e);
-		free(parent);
-		return rc;
-	}
-	if (errno == EEXIST)
-		return 0;
-	const char *slash = strrchr(dir, '/');
-	if (errno != ENOENT || !slash || slash == dir)
-		return store_file_err(e, "make", dir);
-	char *above = mem_strndup(dir, (size_t)(slash - dir));
-	int rc = make_dirs(above, e);
-	free(above);
-	return rc ? rc : make_dirs(dir, e);
-}
-
 static bool is_empty_dir(const char *dir)
 {
 	DIR *d = opendir(dir);
@@ -147,7 +127,7 @@ static int check_there(const struct store *s, struct err *e)
 
 static int open_files(struct store *s, struct err *e)
 {
-	int rc = make_dirs(s->dir, e);
+	int rc = store_file_make_dirs(s->dir, e);
 	if (!rc)
 		rc = check_dir(s->dir, e);
 	if (!rc)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int store_file_err(struct err *e, const char *doing, const char *path)
@@ -44,6 +45,25 @@ int store_file_sync_dir(const char *dir, struct err *e)
 	int rc = fsync(fd) ? store_file_err(e, "sync", dir) : 0;
 	close(fd);
 	return rc;
+}
+
+int store_file_make_dirs(const char *dir, struct err *e)
+{
+	if (!mkdir(dir, 0700)) {
+		char *parent = mem_printf("%s/..", dir);
+		int rc = store_file_sync_dir(parent, e);
+		free(parent);
+		return rc;
+	}
+	if (errno == EEXIST)
+		return 0;
+	const char *slash = strrchr(dir, '/');
+	if (errno != ENOENT || !slash || slash == dir)
+		return store_file_err(e, "make", dir);
+	char *above = mem_strndup(dir, (size_t)(slash - dir));
+	int rc = store_file_make_dirs(above, e);
+	free(above);
+	return rc ? rc : store_file_make_dirs(dir, e);
 }
 
 int store_file_remove_dir(const char *dir, unsigned max, struct err *e)

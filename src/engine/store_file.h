@@ -9,6 +9,8 @@ int store_file_err(struct err *e, const char *doing, const char *path);
 int store_file_corrupt(struct err *e, const char *path, const char *what, ...) __attribute__((format(printf, 3, 4)));
 /* Makes the names in dir durable. */
 int store_file_sync_dir(const char *dir, struct err *e);
+/* Makes dir (mode 0700) and what is missing above it; each new name is durable. */
+int store_file_make_dirs(const char *dir, struct err *e);
 /* Removes dir and the files in it (no directories), at most max files in this call. 0: gone; 1: more to do; else e is set. */
 int store_file_remove_dir(const char *dir, unsigned max, struct err *e);
 

@@ -1,0 +1,127 @@
+/* pipeline_source: the source's side of a run: what it is told when it starts, and what it says. Its batches go to pipeline_flow.c. */
+#include "pipeline_int.h"
+#include <stdlib.h>
+
+/* ---- what need not be loaded again ---- */
+
+/* Is table l there, by the same snapshot, at every target? */
+static bool all_have(const struct pipeline *p, const struct dmsr_loaded *l)
+{
+	for (size_t i = 0; i < p->ntargets; i++) {
+		const struct dmsr_loaded *has = table_set_find(&p->targets[i].memory->loaded, l->schema, l->name);
+		if (!has || has->at.lsn != l->at.lsn)
+			return false;
+	}
+	return p->ntargets > 0;
+}
+
+/* What need not be loaded again. What all targets agree on is true, whatever was remembered here: the last step before a crash may be missing. What is in
+ * the log is on its way to them. */
+static void agree_on_loads(struct pipeline *p)
+{
+	struct memory *m = p->run.memory;
+	const struct table_set *known = memory_loaded(m);
+	const struct dmsr_log *log = store_log_ops(p->log);
+	if (!p->ntargets)
+		return;
+	const struct table_set *first = &p->targets[0].memory->loaded;
+	for (size_t i = 0; i < first->n; i++) {
+		const struct dmsr_loaded *l = &first->list[i], *k = table_set_find(known, l->schema, l->name);
+		if ((!k || k->at.lsn != l->at.lsn) && all_have(p, l))
+			memory_load_put(m, l->schema, l->name, &l->at);
+	}
+	for (size_t i = known->n; i-- > 0 && !log->last;) {
+		const struct dmsr_loaded k = known->list[i];
+		if (all_have(p, &k))
+			continue;
+		log_warn("pipeline", p->run.name, "%s.%s is loaded again: not every target has it as it was loaded", k.schema, k.name);
+		char *schema = mem_strdup(k.schema), *name = mem_strdup(k.name);
+		memory_load_forget(m, schema, name);
+		free(schema);
+		free(name);
+	}
+}
+
+/* ---- what it says ---- */
+
+static void on_source_stopped(void *ctx)
+{
+	struct pipeline *p = ctx;
+	p->source_stopped = true;
+	pipeline_turn(p);
+}
+
+static void on_source_finished(void *ctx)
+{
+	struct pipeline *p = ctx;
+	p->source_finished = true;
+	flow_checkpoint(p, true);
+	pipeline_turn(p);
+}
+
+static void on_source_failed(void *ctx, const struct err *e) { pipeline_fail(ctx, e, "source"); }
+
+static void on_source_progress(void *ctx, const struct dmsr_load_progress *g)
+{
+	struct pipeline *p = ctx;
+	struct table_count *c = memory_count(p->run.memory, g->schema, g->name);
+	c->rows_read = (uint64_t)(g->rows < 0 ? 0 : g->rows);
+	c->bytes_read = (uint64_t)(g->bytes < 0 ? 0 : g->bytes);
+	c->rows_total = g->rows_total;
+	c->bytes_total = g->bytes_total;
+	c->is_loading = !g->done;
+	c->is_dirty = true;
+	pipeline_turn(p);
+}
+
+static void on_note_put(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg)
+{
+	struct pipeline *p = ctx;
+	memory_note_put(p->run.memory, key, value, done, arg);
+}
+
+static const char *on_note_get(void *ctx, const char *key)
+{
+	struct pipeline *p = ctx;
+	return memory_note(p->run.memory, key);
+}
+
+/* ---- its start ---- */
+
+int pipeline_source_open(struct pipeline *p, struct err *e)
+{
+	const struct dmsr_plugin *plugin = p->run.spec->source.plugin;
+	p->source_scratch = pipeline_scratch(p, "source", e);
+	if (!p->source_scratch)
+		return e->code;
+	const struct dmsr_source_host host = {
+		.ctx = p,
+		.env = pipeline_env(p, "source", p->source_scratch, p->run.data),
+		.emit = flow_emit,
+		.progress = on_source_progress,
+		.note_put = on_note_put,
+		.note_get = on_note_get,
+		.finished = on_source_finished,
+		.failed = on_source_failed,
+		.stopped = on_source_stopped,
+	};
+	p->ledger = ledger_new(memory_delivered(p->run.memory));
+	p->source_ops = plugin->source;
+	return p->source_ops->open(p->run.spec->source.settings, &p->run.spec->tables, &host, &p->source, e);
+}
+
+void pipeline_source_start(struct pipeline *p)
+{
+	agree_on_loads(p);
+	const struct table_set *loaded = memory_loaded(p->run.memory);
+	const struct dmsr_source_start start = {
+		.mode = p->run.spec->mode,
+		.from = *memory_delivered(p->run.memory),
+		.loaded = loaded->list,
+		.nloaded = loaded->n,
+		.load_done = memory_load_done(p->run.memory),
+	};
+	p->source_ops->start(p->source, &start);
+	if (p->is_paused)
+		p->source_ops->pause(p->source);
+}
