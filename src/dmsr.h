@@ -88,7 +88,7 @@ struct dmsr_instance; /* opaque; each plugin defines its own struct and casts */
 /* ---- source --------------------------------------------------------------------------------------------------- */
 struct dmsr_load_progress {
 	const char *schema, *name;
-	int64_t rows, bytes;                    /* read so far */
+	int64_t rows, bytes;                    /* read so far; rows -1: not begun, which is told of every table when the load begins */
 	int64_t rows_total, bytes_total;        /* estimates; -1 unknown */
 	bool done;
 };

@@ -101,13 +101,13 @@ json_t *engine_jobs(struct engine *g, const char *after, int limit, const char *
 struct load_sum {
 	uint64_t tables, loaded, rows, bytes;
 	int64_t rows_total, bytes_total;
-	bool is_guess; /* a total is unknown */
+	bool is_guess; /* the rows of a table are not known: never analyzed */
 };
 
 static void add_load(void *arg, struct table_count *c)
 {
 	struct load_sum *s = arg;
-	bool of_load = c->is_loading || c->is_loaded || c->rows_read || c->rows_loaded || c->rows_total >= 0;
+	bool of_load = c->is_loading || c->is_loaded || c->rows_read || c->rows_loaded || c->rows_total >= 0 || c->bytes_total >= 0;
 	if (!of_load)
 		return;
 	uint64_t rows = c->is_loaded && c->rows_loaded > c->rows_read ? c->rows_loaded : c->rows_read;
@@ -116,13 +116,9 @@ static void add_load(void *arg, struct table_count *c)
 	s->rows += rows;
 	s->bytes += c->bytes_read;
 	/* an estimate is never below what was read, and what is loaded is what there was */
-	if (c->is_loaded)
-		s->rows_total += (int64_t)rows, s->bytes_total += (int64_t)c->bytes_read;
-	else if (c->rows_total < 0)
-		s->is_guess = true;
-	else
-		s->rows_total += c->rows_total > (int64_t)rows ? c->rows_total : (int64_t)rows,
-			s->bytes_total += c->bytes_total > (int64_t)c->bytes_read ? c->bytes_total : (int64_t)c->bytes_read;
+	s->rows_total += c->is_loaded || c->rows_total < (int64_t)rows ? (int64_t)rows : c->rows_total;
+	s->bytes_total += c->is_loaded || c->bytes_total < (int64_t)c->bytes_read ? (int64_t)c->bytes_read : c->bytes_total;
+	s->is_guess |= !c->is_loaded && c->rows_total < 0;
 }
 
 static bool is_load_over(const struct job *job)
@@ -134,9 +130,10 @@ static double load_percent(const struct job *job, const struct load_sum *s)
 {
 	if (is_load_over(job))
 		return 100;
-	if (!s->tables || !s->rows_total)
+	double read = s->is_guess ? (double)s->bytes : (double)s->rows, total = s->is_guess ? (double)s->bytes_total : (double)s->rows_total;
+	if (total < 1)
 		return s->tables && s->loaded == s->tables ? 99 : 0;
-	double p = 100.0 * (double)s->rows / (double)s->rows_total;
+	double p = 100.0 * read / total;
 	return p > 99 ? 99 : (double)(int64_t)(p * 10) / 10; /* keys and indexes are still to come */
 }
 

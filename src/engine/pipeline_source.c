@@ -69,7 +69,7 @@ static void on_source_progress(void *ctx, const struct dmsr_load_progress *g)
 	c->bytes_read = (uint64_t)(g->bytes < 0 ? 0 : g->bytes);
 	c->rows_total = g->rows_total;
 	c->bytes_total = g->bytes_total;
-	c->is_loading = !g->done;
+	c->is_loading = g->rows >= 0 && !g->done;
 	c->is_dirty = true;
 	pipeline_turn(p);
 }

@@ -222,6 +222,8 @@ static void on_slow(void *arg)
 static void progress(void *ctx, const struct dmsr_load_progress *p)
 {
 	(void)ctx;
+	if (p->rows < 0)
+		fprintf(stderr, "to load %s.%s: %" PRId64 " rows\n", p->schema, p->name, p->rows_total);
 	if (p->done)
 		fprintf(stderr, "loaded %s.%s: %" PRId64 " rows of %" PRId64 ", %" PRId64 " bytes\n", p->schema, p->name, p->rows, p->rows_total, p->bytes);
 }

@@ -154,6 +154,8 @@ def test_a_table_that_is_rewritten_between_its_snapshot_and_its_load(db, dump, m
     db.sql(TABLES)
     d = dump("table=public.*", f"mode={mode}", "slow_ms=30", "batch_bytes=16KiB", key=KEYS).start()
     d.says("tables to load")
+    for t in ("a", "k", "u", "p"):
+        d.says(f"to load public.{t}: ")  # progress is a part of the whole, not of what was begun
     db.sql(what)
     assert "table public.a read" not in d.text()
     if mode == "full-load":

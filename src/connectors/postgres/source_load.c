@@ -47,16 +47,15 @@ static struct batch *load_batch(const struct load *l)
 	return b;
 }
 
-static void report(struct source *s, bool done)
+static void report(struct source *s, const struct relation *rel, int64_t rows, bool done)
 {
-	struct load *l = s->load;
 	const struct dmsr_load_progress p = {
-		.schema = l->rel->schema,
-		.name = l->rel->name,
-		.rows = l->nrows,
-		.bytes = l->nbytes,
-		.rows_total = l->rel->rows_estimate,
-		.bytes_total = l->rel->bytes_estimate,
+		.schema = rel->schema,
+		.name = rel->name,
+		.rows = rows,
+		.bytes = rows < 0 ? 0 : s->load->nbytes,
+		.rows_total = rel->rows_estimate,
+		.bytes_total = rel->bytes_estimate,
 		.done = done,
 	};
 	s->host.progress(s->host.ctx, &p);
@@ -69,7 +68,7 @@ static void hand_on(struct source *s)
 	l->b = NULL;
 	l->rows = NULL;
 	l->room = 0;
-	report(s, false);
+	report(s, l->rel, l->nrows, false);
 	if (b && !source_emit(s, b) && s->loader)
 		pgconn_pause(s->loader);
 }
@@ -229,7 +228,7 @@ static void on_copied(void *arg, const PGresult *res, const struct err *e)
 	batch_append(l->b, OP_LOAD_END, l->rel);
 	source_add_loaded(s, l->rel, l->rel->schema, l->rel->name, l->lsn);
 	hand_on(s);
-	report(s, true);
+	report(s, l->rel, l->nrows, true);
 	failpoint("pg.table-copied");
 	log_info("postgres", s->host.env.job, "table %s.%s read: %lld rows", l->rel->schema, l->rel->name, (long long)l->nrows);
 	l->at++;
@@ -350,6 +349,8 @@ static void open_load(struct source *s)
 	l->is_open = true;
 	source_enter(s, SOURCE_LOADING, "the snapshot is taken");
 	log_info("postgres", s->host.env.job, "%zu tables to load", l->ntodo);
+	for (size_t i = 0; i < l->ntodo; i++)
+		report(s, l->todo[i], -1, false);
 	next_table(s);
 }
 
