@@ -449,7 +449,13 @@ struct pipeline *pipeline_start(const struct pipeline_run *run)
 	p->targets = mem_zalloc((p->ntargets + 1) * sizeof *p->targets);
 	for (size_t i = 0; i < p->ntargets; i++) {
 		const struct spec_part *s = &run->spec->targets[i];
-		p->targets[i] = (struct ptarget){ .p = p, .name = s->name, .plugin = s->plugin, .ops = s->plugin->target, .memory = memory_target(run->memory, s->name) };
+		p->targets[i] = (struct ptarget){
+			.p = p,
+			.name = s->name,
+			.plugin = s->plugin,
+			.ops = s->plugin->target,
+			.memory = memory_target(run->memory, s->name),
+		};
 	}
 	p->log_is_opening = true;
 	store_log_open(run->store, p->run.uid, on_log, ticket_new(p, NULL));
