@@ -1,7 +1,7 @@
 /* pg_probe: puts one of the plugin's one-shot questions to a real server and prints the answer as JSON.
  *
- * usage: pg_probe source|target check|discover|drop [option=value ...] [table=PATTERN ...] [exclude=PATTERN ...]
- *                 [mode=full-load|cdc|full-load-and-cdc|none] [job=NAME] [uid=UID] [note.KEY=VALUE ...] [cancel_us=N]
+ * usage: pg_probe source|target check|discover|drop|look [option=value ...] [table=PATTERN ...] [exclude=PATTERN ...]
+ *                 [mode=full-load|cdc|full-load-and-cdc|none] [job=NAME] [uid=UID] [note.KEY=VALUE ...] [at=POSITION] [cancel_us=N]
  * cancel_us: close after that time, whatever it is doing; prints {"cancelled":true} if no answer came before. */
 #include "pg_args.h"
 
@@ -58,6 +58,16 @@ static void on_dropped(void *ctx, const char *const *left, size_t n, const struc
 	answer("left", list, e);
 }
 
+static void on_looked(void *ctx, const struct dmsr_kept *k, const struct err *e)
+{
+	json_t *one = json_object();
+	(void)ctx;
+	if (k && k->slot)
+		one = json_pack("{s:s,s:s,s:b,s:I,s:I,s:I}", "slot", k->slot, "status", k->slot_status, "lost", k->is_lost, "retained",
+			(json_int_t)k->retained_bytes, "safe", (json_int_t)k->safe_bytes, "lag", (json_int_t)k->lag_bytes);
+	answer("kept", one, e);
+}
+
 static const char *note_get(void *ctx, const char *key)
 {
 	(void)ctx;
@@ -80,6 +90,7 @@ int main(int argc, char **argv)
 	enum dmsr_mode mode = DMSR_FULL_LOAD_AND_CDC;
 	json_t *given = json_object();
 	int64_t cancel_us = -1;
+	struct position at = { 0 };
 	if (argc < 3)
 		return 2;
 	bool is_source = !strcmp(argv[1], "source");
@@ -90,6 +101,7 @@ int main(int argc, char **argv)
 		.checked = on_checked,
 		.discovered = on_discovered,
 		.dropped = on_dropped,
+		.looked = on_looked,
 		.note_get = note_get,
 	};
 	for (int i = 3; i < argc; i++) {
@@ -108,6 +120,10 @@ int main(int argc, char **argv)
 			host.env.job = v;
 		else if (!strcmp(argv[i], "uid"))
 			host.env.uid = v;
+		else if (!strcmp(argv[i], "at") && position_parse(v, &at, NULL))
+			return 2;
+		else if (!strcmp(argv[i], "at"))
+			continue;
 		else if (!strcmp(argv[i], "cancel_us"))
 			cancel_us = strtoll(v, NULL, 10);
 		else if (!strncmp(argv[i], "note.", 5)) {
@@ -129,6 +145,7 @@ int main(int argc, char **argv)
 	struct err e = { 0 };
 	int rc = !strcmp(argv[2], "check")   ? probe->check(s, &tables, mode, &host, &instance, &e) :
 		!strcmp(argv[2], "discover") ? probe->discover(s, &tables, &host, &instance, &e) :
+		!strcmp(argv[2], "look")     ? probe->look(s, at.kind ? &at : NULL, &host, &instance, &e) :
 					       probe->drop(s, &host, &instance, &e);
 	settings_free(s);
 	if (rc) {

@@ -157,8 +157,9 @@ def test_a_slot_of_that_name_is_seen(server):
     assert c["level"] == "error"
     db.sql(c["fix"])
     db.sql("SELECT pg_create_logical_replication_slot('mine', 'pgoutput')")
+    assert only(check(db, "source", "slot=mine", *notes(db, slot="mine")), "postgres.slot-exists")["level"] == "ok"
     c = only(check(db, "source", "slot=mine"), "postgres.slot-exists")
-    assert c["level"] == "warning"
+    assert c["level"] == "error"
     db.sql(c["fix"])
     assert only(check(db, "source", "slot=mine"), "postgres.slot-exists")["level"] == "ok"
 
@@ -280,6 +281,39 @@ def test_drop_says_what_it_left(server):
     answer = ask(db, "source", "drop", f"note.slot=made {NAME} 0/1 42 1")
     server.port = port
     assert answer["error"]["retriable"] and answer["left"] == [f"SELECT pg_catalog.pg_drop_replication_slot('{NAME}')"]
+
+
+def test_look_tells_what_is_kept_and_that_it_is_lost(server):
+    db = server.database()
+    assert ask(db, "source", "look") == {"kept": {}}
+    make(db)
+    kept = ask(db, "source", "look", *notes(db))["kept"]
+    assert kept["slot"] == NAME and not kept["lost"] and kept["status"] == "reserved"
+    db.sql("INSERT INTO t SELECT generate_series(1, 20000)")
+    later = ask(db, "source", "look", *notes(db))["kept"]
+    assert later["retained"] > kept["retained"] + 1000000 and later["lag"] > kept["lag"] + 1000000
+    assert ask(db, "source", "look", f"note.slot=made {NAME} 0/1 42 1")["error"]["id"] == "server.changed"
+    db.sql(f"SELECT pg_drop_replication_slot('{NAME}')")
+    kept = ask(db, "source", "look", *notes(db))["kept"]
+    assert kept["lost"] and kept["status"] == "missing" and kept["retained"] == -1
+    assert not ask(db, "source", "look", f"note.slot=creating {NAME}")["kept"]["lost"]
+    assert ask(db, "source", "look", *notes(db), password="wrong")["error"]["id"] == "source.auth"
+
+
+def test_look_judges_a_position(server):
+    db = server.database()
+    make(db)
+    confirmed = db.one(f"SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{NAME}'")
+
+    def refused(server_id, lsn):
+        return ask(db, "source", "look", f"at=pg:{server_id}:{lsn}:*:{lsn}", *notes(db)).get("error", {}).get("id")
+    assert refused(system(db), confirmed) is None
+    assert refused(42, confirmed) == "server.changed"
+    assert refused(system(db), "0/10") == "position.behind-slot"
+    assert refused(system(db), "FFFF/0") == "position.ahead"
+    assert ask(db, "source", "look", f"at=pg:{system(db)}:{confirmed}:*:{confirmed}")["error"]["id"] == "position.behind-slot"
+    db.sql(f"SELECT pg_drop_replication_slot('{NAME}')")
+    assert refused(system(db), confirmed) == "slot.lost"
 
 
 def reader(db, name):

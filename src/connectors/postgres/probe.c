@@ -70,6 +70,7 @@ void probe_close(struct dmsr_instance *i)
 	free(p->checks);
 	free(p->left);
 	free(p->found);
+	map_free(p->meant);
 	buf_fini(&p->text);
 	buf_fini(&p->kept);
 	arena_fini(&p->arena);

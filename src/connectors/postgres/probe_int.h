@@ -2,7 +2,7 @@
  * each one question and the reading of its answer, put one after another.
  *
  *   probe_source.c   preflight of a source          probe_target.c   preflight of a target, and what is dropped there
- *   probe_drop.c     a source's slot and publication */
+ *   probe_drop.c     a source's slot and publication    probe_look.c     how the slot of a job that does not run is */
 #ifndef DMSR_POSTGRES_PROBE_INT_H
 #define DMSR_POSTGRES_PROBE_INT_H
 #include "catalog.h"
@@ -36,6 +36,7 @@ struct probe {
 	struct buf kept;                /* from step to step */
 	const char **found;             /* target: tables with rows: schema, name, schema, name ... */
 	size_t nfound;
+	struct map *meant;              /* target: the source's tables (table_key); NULL: not known, the patterns say */
 
 	/* what is known of the server */
 	int version;
@@ -46,6 +47,10 @@ struct probe {
 	bool has_publication;
 	char publication[64], slot[64];
 	unsigned tries;
+
+	/* look */
+	struct position at;             /* NONE: not asked about */
+	struct dmsr_kept keeps;
 
 	/* the answer */
 	void (*answer)(struct probe *p);
@@ -86,6 +91,7 @@ void probe_answer_checked(struct probe *p);
 void probe_answer_dropped(struct probe *p);
 int probe_discover(const struct settings *s, const struct dmsr_option *options, const struct dmsr_tables *tables, const struct dmsr_probe_host *host,
 	struct dmsr_instance **out);
+int pgsource_look(const struct settings *s, const struct position *at, const struct dmsr_probe_host *host, struct dmsr_instance **out, struct err *e);
 int pgsource_drop(const struct settings *s, const struct dmsr_probe_host *host, struct dmsr_instance **out, struct err *e);
 
 /* Steps that both roles begin with: connection, TLS, version, clock, encoding. */

@@ -431,6 +431,9 @@ static void read_slot(struct probe *p, const PGresult *res, const struct err *e)
 		return;
 	}
 	char *ours = mem_printf("dmsr:%s:source", p->host.env.job);
+	const char *text = p->host.note_get ? p->host.note_get(p->host.ctx, "slot") : NULL;
+	struct slot_note note;
+	bool is_noted = !slot_note_parse(text, &note) && note.is_there && !strcmp(note.name, p->slot);
 	bool is_other = strcmp(PQgetvalue(res, 0, SLOT_PLUGIN), "pgoutput") != 0 || *PQgetvalue(res, 0, SLOT_DATABASE) != 't';
 	bool is_active = !PQgetisnull(res, 0, SLOT_PID), is_read_by_us = is_active && !strcmp(PQgetvalue(res, 0, SLOT_APPLICATION), ours);
 	free(ours);
@@ -441,6 +444,8 @@ static void read_slot(struct probe *p, const PGresult *res, const struct err *e)
 	buf_byte(&fix, ')');
 	if (is_read_by_us)
 		probe_found(p, DMSR_CHECK_OK, "postgres.slot-exists", p->slot, NULL, "this job reads slot \"%s\"", p->slot);
+	else if (is_noted && !is_other && !is_active && PQgetisnull(res, 0, SLOT_LOST))
+		probe_found(p, DMSR_CHECK_OK, "postgres.slot-exists", p->slot, NULL, "slot \"%s\" is the job's own", p->slot);
 	else if (is_other || is_active)
 		probe_found(p, DMSR_CHECK_ERROR, "postgres.slot-exists", p->slot, is_active ? NULL : buf_cstr(&fix),
 			"there is a slot \"%s\" of somebody else%s: give the job another name for its own (option slot)", p->slot,
@@ -449,8 +454,8 @@ static void read_slot(struct probe *p, const PGresult *res, const struct err *e)
 		probe_found(p, DMSR_CHECK_ERROR, "postgres.slot-exists", p->slot, buf_cstr(&fix), "there is a slot \"%s\", and the server has given it up (%s)",
 			p->slot, PQgetvalue(res, 0, SLOT_LOST));
 	else
-		probe_found(p, DMSR_CHECK_WARNING, "postgres.slot-exists", p->slot, buf_cstr(&fix),
-			"there is a slot \"%s\" already: if it is not this job's own, the job will not start", p->slot);
+		probe_found(p, DMSR_CHECK_ERROR, "postgres.slot-exists", p->slot, buf_cstr(&fix),
+			"there is a slot \"%s\" already, which this job has not made: the job would not start", p->slot);
 	buf_fini(&fix);
 }
 
@@ -557,5 +562,6 @@ const struct dmsr_probe pgsource_probe = {
 	.check = source_check,
 	.discover = source_discover,
 	.drop = pgsource_drop,
+	.look = pgsource_look,
 	.close = probe_close,
 };

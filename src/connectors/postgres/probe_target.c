@@ -204,8 +204,48 @@ static void ask_tables(struct probe *p, struct buf *sql, const char **values, in
 			" AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')"
 			" AND pg_catalog.has_table_privilege(c.oid, 'DELETE'), pg_catalog.pg_has_role(c.relowner, 'USAGE')"
 			" FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-			" WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^pg_'"
-			" AND n.nspname NOT IN ('information_schema', 'dmsr') ORDER BY 1, 2");
+			" WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'dmsr')");
+	if (p->mode) /* a leaf is a table of its own when the source says so */
+		buf_str(sql, p->meant ? " ORDER BY 1, 2" : " AND NOT c.relispartition ORDER BY 1, 2");
+}
+
+static void *meant(struct probe *p, const char *schema, const char *name)
+{
+	struct buf key;
+	buf_init(&key, SIZE_MAX);
+	table_key(&key, schema, name);
+	void *found = map_get(p->meant, key.data, key.len);
+	buf_fini(&key);
+	return found;
+}
+
+static bool is_meant(struct probe *p, const char *schema, const char *name)
+{
+	return p->meant ? meant(p, schema, name) != NULL : dmsr_table_matches(&p->tables, schema, name);
+}
+
+/* With prepare none nobody makes them. */
+static void find_missing(struct probe *p, const PGresult *res)
+{
+	enum { TOLD_MAX = 50 };
+	size_t told = 0;
+	if (!p->meant || !prepares(p, "none"))
+		return;
+	struct map *there = map_new();
+	for (int i = 0; i < PQntuples(res); i++) {
+		struct relation *rel = meant(p, PQgetvalue(res, i, T_SCHEMA), PQgetvalue(res, i, T_NAME));
+		if (rel)
+			map_put(there, &rel, sizeof rel, rel);
+	}
+	for (size_t i = 0; i < p->host.nrels && told < TOLD_MAX; i++) {
+		struct relation *rel = p->host.rels[i];
+		if (map_get(there, &rel, sizeof rel))
+			continue;
+		told++;
+		probe_found(p, DMSR_CHECK_ERROR, "postgres.target-table", probe_name(p, rel->schema, rel->name), "\"prepare\": \"create\"",
+			"%s.%s is not there, and prepare is none: the job would fail", rel->schema, rel->name);
+	}
+	map_free(there);
 }
 
 static void need_rights(struct probe *p, const char *schema, const char *name, bool may_write, bool owns)
@@ -243,7 +283,7 @@ static void read_tables(struct probe *p, const PGresult *res, const struct err *
 	buf_reset(&p->kept);
 	for (int i = 0; i < PQntuples(res); i++) {
 		const char *schema = PQgetvalue(res, i, T_SCHEMA), *name = PQgetvalue(res, i, T_NAME);
-		if (!dmsr_table_matches(&p->tables, schema, name))
+		if (!is_meant(p, schema, name))
 			continue;
 		need_rights(p, schema, name, probe_true(res, i, T_WRITE), probe_true(res, i, T_OWNS));
 		if (!(p->mode & DMSR_FULL_LOAD) || !probe_true(res, i, T_WRITE) || n++ >= ROWS_MAX)
@@ -256,6 +296,7 @@ static void read_tables(struct probe *p, const PGresult *res, const struct err *
 		sql_qualified(&p->kept, schema, name);
 		buf_byte(&p->kept, ')');
 	}
+	find_missing(p, res);
 }
 
 static void ask_rows(struct probe *p, struct buf *sql, const char **values, int *nvalues)
@@ -278,6 +319,7 @@ static bool is_named(const struct probe *p, const char *schema, const char *name
 static void has_rows(struct probe *p, const char *schema, const char *name)
 {
 	const char *object = probe_name(p, schema, name);
+	bool is_certain = p->meant || is_named(p, schema, name);
 	struct buf fix;
 	if (prepares(p, "truncate")) {
 		probe_found(p, DMSR_CHECK_WARNING, "postgres.target-rows", object, NULL, "%s has rows: they will be removed before the load", object);
@@ -289,8 +331,9 @@ static void has_rows(struct probe *p, const char *schema, const char *name)
 		buf_init(&fix, 4096);
 		buf_str(&fix, "TRUNCATE ");
 		sql_qualified(&fix, schema, name);
-		probe_found_fix(p, is_named(p, schema, name) ? DMSR_CHECK_ERROR : DMSR_CHECK_WARNING, "postgres.target-rows", object, &fix,
-			"%s has rows that are not this job's: if the source has such a table, its load will be refused (prepare is create)", object);
+		probe_found_fix(p, is_certain ? DMSR_CHECK_ERROR : DMSR_CHECK_WARNING, "postgres.target-rows", object, &fix,
+			"%s has rows that are not this job's: %sits load will be refused (prepare is create)", object,
+			is_certain ? "" : "if the source has such a table, ");
 	}
 }
 
@@ -341,12 +384,27 @@ static const struct probe_step check_steps[] = {
 	{ 0 },
 };
 
+static void mean_tables(struct probe *p)
+{
+	struct buf key;
+	p->meant = map_new();
+	buf_init(&key, SIZE_MAX);
+	for (size_t i = 0; i < p->host.nrels; i++) {
+		buf_reset(&key);
+		table_key(&key, p->host.rels[i]->schema, p->host.rels[i]->name);
+		map_put(p->meant, key.data, key.len, p->host.rels[i]);
+	}
+	buf_fini(&key);
+}
+
 static int target_check(const struct settings *s, const struct dmsr_tables *tables, enum dmsr_mode mode, const struct dmsr_probe_host *host,
 	struct dmsr_instance **out, struct err *e)
 {
 	(void)e;
 	struct probe *p = probe_new(s, pgtarget_options, tables, mode, host);
 	p->is_target = true;
+	if (host->rels)
+		mean_tables(p);
 	probe_start(p, check_steps, probe_answer_checked);
 	*out = (struct dmsr_instance *)p;
 	return 0;
