@@ -46,6 +46,7 @@ void engine_remove(struct engine *g, struct job *job)
 		memmove(g->jobs + i, g->jobs + i + 1, (g->njobs - i) * sizeof *g->jobs);
 		break;
 	}
+	engine_probes_forget(g, job);
 	job_free(job);
 }
 

@@ -131,8 +131,7 @@ static void on_dry_checks(void *arg, json_t *checks, const struct err *e)
 
 static void check_spec(struct engine *g, struct spec *spec, const struct engine_call *call)
 {
-	const struct job *job = engine_find(g, spec->name);
-	engine_probe_job(g, spec, job ? job->uid : "00000000000000000000000000", spec->name, on_dry_checks, command_new(g, call, NULL));
+	engine_probe_job(g, spec, engine_find(g, spec->name), on_dry_checks, command_new(g, call, NULL));
 }
 
 void engine_create(struct engine *g, const json_t *json, bool dry_run, const struct engine_call *call)

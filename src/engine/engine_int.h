@@ -61,13 +61,17 @@ int engine_may_change(struct engine *g, struct err *e);
 /* engine_probe.c */
 /* Runs the preflight of a spec or of one connection; done(arg, checks (new reference), e). */
 typedef void probe_done(void *arg, json_t *checks, const struct err *e);
-void engine_probe_job(struct engine *g, struct spec *spec /* taken */, const char *uid, const char *name, probe_done *done, void *arg);
+void engine_probe_job(struct engine *g, struct spec *spec /* taken */, const struct job *job /* that there is of it; or NULL */, probe_done *done, void *arg);
 void engine_probe_connection(struct engine *g, struct spec_connection *c /* taken */, probe_done *done, void *arg);
 void engine_probe_discover(struct engine *g, struct spec_connection *c /* taken */, probe_done *done, void *arg);
 void engine_probes_cancel(struct engine *g);
 /* Drops what the job made at its servers. keep_source: not at the source. done may be called more than never: once an attempt. */
 typedef void drop_done(void *arg, json_t *left /* statements; new reference */, const struct err *e);
 void engine_probe_drop(struct engine *g, struct job *job, bool keep_source, drop_done *done, void *arg);
+/* What the source keeps for the job now; at: a position that it shall go on from, or NULL. kept: borrowed, nothing with e. */
+typedef void look_done(void *arg, const struct job_kept *kept, const struct err *e);
+void engine_probe_look(struct engine *g, struct job *job, const struct position *at, look_done *looked, void *arg);
+void engine_probes_forget(struct engine *g, const struct job *job);     /* the job goes; questions about it go on */
 bool checks_are_good(const json_t *checks);
 
 /* engine_command.c */

@@ -5,24 +5,31 @@
 #include <string.h>
 
 enum { PROBE_TIME_MS = 30000 };
-enum ask_kind { ASK_CHECK, ASK_DISCOVER, ASK_DROP };
+/* ASK_TABLES: discover too, for the checks of the targets, which wait for its answer. */
+enum ask_kind { ASK_CHECK, ASK_TABLES, ASK_DISCOVER, ASK_DROP, ASK_LOOK };
+
+#define NOBODY "00000000000000000000000000" /* the uid of a job that is not there */
 
 struct ask {
 	struct probing *all;
 	const char *part;               /* "source", or the target's name */
 	const struct dmsr_probe *probe;
 	struct dmsr_instance *i;
+	enum ask_kind kind;
 	bool is_answered;
 };
 
 struct probing {
 	struct probing *next;
 	struct engine *g;
-	enum ask_kind kind;
 	struct spec *spec;              /* one of these two is what the settings are in */
 	struct spec_connection *connection;
 	char *uid, *name, *scratch, *data;
-	struct memory *notes;           /* drop: the job's, borrowed */
+	struct memory *notes;           /* the job's, borrowed; NULL: it has none, or it is gone */
+	struct relation **rels;         /* of the source */
+	size_t nrels;
+	const struct position *at;
+	struct job_kept kept;
 	struct ask *asks;
 	size_t nasks;
 	json_t *found;
@@ -30,6 +37,7 @@ struct probing {
 	struct loop_task *task;
 	struct loop_timer *timer;
 	probe_done *done;
+	look_done *looked;
 	void *arg;
 };
 
@@ -42,6 +50,9 @@ static void probing_free(struct probing *p)
 	for (size_t i = 0; i < p->nasks; i++)
 		if (p->asks[i].i)
 			p->asks[i].probe->close(p->asks[i].i);
+	for (size_t i = 0; i < p->nrels; i++)
+		relation_unref(p->rels[i]);
+	free(p->rels);
 	free(p->asks);
 	loop_task_free(p->task);
 	loop_timer_free(p->timer);
@@ -63,10 +74,15 @@ static void on_task(void *arg)
 			return;
 	json_t *found = json_incref(p->found);
 	struct err e = p->error;
+	struct job_kept kept = p->kept;
 	probe_done *done = p->done;
+	look_done *looked = p->looked;
 	void *done_arg = p->arg;
 	probing_free(p);
-	done(done_arg, found, err_is_set(&e) ? &e : NULL);
+	if (looked)
+		looked(done_arg, &kept, err_is_set(&e) ? &e : NULL);
+	else
+		done(done_arg, found, err_is_set(&e) ? &e : NULL);
 	json_decref(found);
 }
 
@@ -122,9 +138,26 @@ static json_t *relation_json(const struct relation *r)
 		"bytes_estimate", (json_int_t)r->bytes_estimate, "columns", columns);
 }
 
+static void check_targets(struct probing *p);
+
+/* Why it failed, if it did, the check of the source says better. */
+static void take_tables(struct ask *a, struct relation *const *rels, size_t n, const struct err *e)
+{
+	struct probing *p = a->all;
+	p->rels = e ? NULL : mem_alloc((n + 1) * sizeof(struct relation *));
+	for (size_t i = 0; p->rels && i < n; i++)
+		p->rels[p->nrels++] = relation_ref(rels[i]);
+	check_targets(p);
+}
+
 static void on_discovered(void *ctx, struct relation *const *rels, size_t n, const struct err *e)
 {
 	struct ask *a = ctx;
+	if (a->kind == ASK_TABLES) {
+		take_tables(a, rels, n, e);
+		answered(a);
+		return;
+	}
 	for (size_t i = 0; i < n; i++)
 		json_array_append_new(a->all->found, relation_json(rels[i]));
 	if (e)
@@ -144,10 +177,32 @@ static void on_dropped(void *ctx, const char *const *left, size_t n, const struc
 	answered(a);
 }
 
+static void on_looked(void *ctx, const struct dmsr_kept *k, const struct err *e)
+{
+	struct ask *a = ctx;
+	if (e)
+		a->all->error = *e;
+	else
+		job_kept_set(&a->all->kept, k);
+	answered(a);
+}
+
 static const char *on_note_get(void *ctx, const char *key)
 {
 	struct ask *a = ctx;
 	return a->all->notes ? memory_note(a->all->notes, key) : NULL;
+}
+
+/* The question could not be put. */
+static void refuse(struct ask *a, const struct err *e)
+{
+	switch (a->kind) {
+	case ASK_CHECK: on_checked(a, NULL, 0, e); break;
+	case ASK_TABLES:
+	case ASK_DISCOVER: on_discovered(a, NULL, 0, e); break;
+	case ASK_DROP: on_dropped(a, NULL, 0, e); break;
+	case ASK_LOOK: on_looked(a, NULL, e); break;
+	}
 }
 
 /* Time is up: what has not answered is told so. */
@@ -160,22 +215,20 @@ static void on_timeout(void *arg)
 		if (a->is_answered)
 			continue;
 		err_retry(&e, DMSR_EIO, "probe.timeout", "%s did not answer within %d s", a->part, PROBE_TIME_MS / 1000);
-		if (p->kind == ASK_CHECK)
-			on_checked(a, NULL, 0, &e);
-		else
-			on_dropped(a, NULL, 0, &e);
+		refuse(a, &e);
 	}
 }
 
 /* ---- questions ---- */
 
-static struct probing *probing_new(struct engine *g, enum ask_kind kind, size_t max, probe_done *done, void *arg)
+static struct probing *probing_new(struct engine *g, size_t max, probe_done *done, void *arg)
 {
 	struct probing *p = mem_zalloc(sizeof *p);
-	*p = (struct probing){ .next = g->probings, .g = g, .kind = kind, .done = done, .arg = arg };
+	*p = (struct probing){ .next = g->probings, .g = g, .done = done, .arg = arg };
 	g->probings = p;
 	p->asks = mem_zalloc((max + 1) * sizeof *p->asks);
 	p->found = json_array();
+	p->kept = JOB_KEPT_NONE;
 	p->task = loop_task_new(g->loop, "probe", on_task, p);
 	p->timer = loop_timer_new(g->loop, "probe", on_timeout, p);
 	loop_timer_start(p->timer, PROBE_TIME_MS);
@@ -183,13 +236,27 @@ static struct probing *probing_new(struct engine *g, enum ask_kind kind, size_t 
 	return p;
 }
 
-static void ask(struct probing *p, const char *part_name, const struct spec_part *part, const struct dmsr_probe *probe,
-	const struct dmsr_tables *tables, enum dmsr_mode mode)
+static bool can(const struct dmsr_probe *probe, enum ask_kind kind)
+{
+	switch (kind) {
+	case ASK_CHECK: return probe && probe->check;
+	case ASK_TABLES:
+	case ASK_DISCOVER: return probe && probe->discover;
+	case ASK_DROP: return probe && probe->drop;
+	case ASK_LOOK: return probe && probe->look;
+	}
+	return false;
+}
+
+static void ask(struct probing *p, enum ask_kind kind, const char *part_name, const struct spec_part *part, const struct dmsr_probe *probe)
 {
 	struct ask *a = &p->asks[p->nasks];
+	const struct dmsr_tables *tables = p->spec ? &p->spec->tables : &p->connection->tables;
 	struct err e = { 0 };
 	int rc = 0;
-	*a = (struct ask){ .all = p, .part = part_name, .probe = probe };
+	if (!can(probe, kind))
+		return;
+	*a = (struct ask){ .all = p, .kind = kind, .part = part_name, .probe = probe };
 	const struct dmsr_probe_host host = {
 		.ctx = a,
 		.env = {
@@ -205,57 +272,71 @@ static void ask(struct probing *p, const char *part_name, const struct spec_part
 		.checked = on_checked,
 		.discovered = on_discovered,
 		.dropped = on_dropped,
+		.looked = on_looked,
 		.note_get = on_note_get,
+		.rels = p->rels,
+		.nrels = p->nrels,
 	};
-	if (!probe || (p->kind == ASK_DISCOVER && !probe->discover) || (p->kind == ASK_DROP && !probe->drop) || (p->kind == ASK_CHECK && !probe->check)) {
-		if (p->kind == ASK_DISCOVER)
-			err_set(&p->error, DMSR_EINVAL, "discover.unsupported", "the connector %s has no tables to discover", part->plugin->name);
-		return;
-	}
 	p->nasks++;
-	switch (p->kind) {
-	case ASK_CHECK: rc = probe->check(part->settings, tables, mode, &host, &a->i, &e); break;
+	switch (kind) {
+	case ASK_CHECK: rc = probe->check(part->settings, tables, p->spec ? p->spec->mode : 0, &host, &a->i, &e); break;
+	case ASK_TABLES:
 	case ASK_DISCOVER: rc = probe->discover(part->settings, tables, &host, &a->i, &e); break;
 	case ASK_DROP: rc = probe->drop(part->settings, &host, &a->i, &e); break;
+	case ASK_LOOK: rc = probe->look(part->settings, p->at, &host, &a->i, &e); break;
 	}
 	if (!rc)
 		return;
 	a->i = NULL;
-	if (p->kind == ASK_CHECK)
-		on_checked(a, NULL, 0, &e);
-	else
-		on_dropped(a, NULL, 0, &e);
+	refuse(a, &e);
 }
 
-void engine_probe_job(struct engine *g, struct spec *spec, const char *uid, const char *name, probe_done *done, void *arg)
+static void ask_source(struct probing *p, enum ask_kind kind) { ask(p, kind, "source", &p->spec->source, p->spec->source.plugin->source_probe); }
+
+static void ask_targets(struct probing *p, enum ask_kind kind)
 {
-	struct probing *p = probing_new(g, ASK_CHECK, spec->ntargets + 1, done, arg);
+	for (size_t i = 0; i < p->spec->ntargets; i++)
+		ask(p, kind, p->spec->targets[i].name, &p->spec->targets[i], p->spec->targets[i].plugin->target_probe);
+}
+
+static void check_targets(struct probing *p) { ask_targets(p, ASK_CHECK); }
+
+void engine_probe_job(struct engine *g, struct spec *spec, const struct job *job, probe_done *done, void *arg)
+{
+	struct probing *p = probing_new(g, spec->ntargets + 2, done, arg);
 	p->spec = spec;
-	p->uid = mem_strdup(uid);
-	p->name = mem_strdup(name);
-	ask(p, "source", &spec->source, spec->source.plugin->source_probe, &spec->tables, spec->mode);
-	for (size_t i = 0; i < spec->ntargets; i++)
-		ask(p, spec->targets[i].name, &spec->targets[i], spec->targets[i].plugin->target_probe, &spec->tables, spec->mode);
+	p->uid = mem_strdup(job ? job->uid : NOBODY);
+	p->name = mem_strdup(spec->name);
+	p->notes = job ? job->memory : NULL;
+	ask_source(p, ASK_CHECK);
+	if (can(spec->source.plugin->source_probe, ASK_TABLES))
+		ask_source(p, ASK_TABLES);
+	else
+		check_targets(p);
 }
 
 static void probe_one(struct engine *g, enum ask_kind kind, struct spec_connection *c, probe_done *done, void *arg)
 {
-	struct probing *p = probing_new(g, kind, 1, done, arg);
+	struct probing *p = probing_new(g, 1, done, arg);
 	p->connection = c;
-	p->uid = mem_strdup("00000000000000000000000000");
+	p->uid = mem_strdup(NOBODY);
 	p->name = mem_strdup("connection");
 	const struct dmsr_plugin *pl = c->part.plugin;
-	ask(p, c->is_source ? "source" : "target", &c->part, c->is_source ? pl->source_probe : pl->target_probe, &c->tables, (enum dmsr_mode)0);
+	const struct dmsr_probe *probe = c->is_source ? pl->source_probe : pl->target_probe;
+	if (kind == ASK_DISCOVER && !can(probe, kind))
+		err_set(&p->error, DMSR_EINVAL, "discover.unsupported", "the connector %s has no tables to discover", pl->name);
+	ask(p, kind, c->is_source ? "source" : "target", &c->part, probe);
 }
 
 void engine_probe_connection(struct engine *g, struct spec_connection *c, probe_done *done, void *arg) { probe_one(g, ASK_CHECK, c, done, arg); }
 void engine_probe_discover(struct engine *g, struct spec_connection *c, probe_done *done, void *arg) { probe_one(g, ASK_DISCOVER, c, done, arg); }
 
-void engine_probe_drop(struct engine *g, struct job *job, bool keep_source, drop_done *done, void *arg)
+/* A probing of what a job made or left; its spec NULL: the error says why. */
+static struct probing *probing_of(struct engine *g, struct job *job, probe_done *done, void *arg)
 {
 	problems *ps = json_array();
 	struct spec *spec = spec_parse(job->spec, g->plugins, g->secrets, ps);
-	struct probing *p = probing_new(g, ASK_DROP, spec ? spec->ntargets + 1 : 0, done, arg);
+	struct probing *p = probing_new(g, spec ? spec->ntargets + 1 : 0, done, arg);
 	p->spec = spec;
 	p->uid = mem_strdup(job->uid);
 	p->name = mem_strdup(job->name);
@@ -267,11 +348,34 @@ void engine_probe_drop(struct engine *g, struct job *job, bool keep_source, drop
 		err_set(&p->error, DMSR_EINVAL, "job.validation", "%s: %s", json_string_value(json_object_get(first, "pointer")),
 			json_string_value(json_object_get(first, "detail")));
 	}
-	if (spec && !keep_source)
-		ask(p, "source", &spec->source, spec->source.plugin->source_probe, NULL, spec->mode);
-	for (size_t i = 0; spec && i < spec->ntargets; i++)
-		ask(p, spec->targets[i].name, &spec->targets[i], spec->targets[i].plugin->target_probe, NULL, spec->mode);
 	json_decref(ps);
+	return p;
+}
+
+void engine_probe_drop(struct engine *g, struct job *job, bool keep_source, drop_done *done, void *arg)
+{
+	struct probing *p = probing_of(g, job, done, arg);
+	if (p->spec && !keep_source)
+		ask_source(p, ASK_DROP);
+	if (p->spec)
+		ask_targets(p, ASK_DROP);
+}
+
+void engine_probe_look(struct engine *g, struct job *job, const struct position *at, look_done *looked, void *arg)
+{
+	struct probing *p = probing_of(g, job, NULL, arg);
+	p->looked = looked;
+	p->at = at;
+	if (p->spec)
+		ask_source(p, ASK_LOOK);
+	p->at = NULL; /* borrowed */
+}
+
+void engine_probes_forget(struct engine *g, const struct job *job)
+{
+	for (struct probing *p = g->probings; p; p = p->next)
+		if (p->notes == job->memory)
+			p->notes = NULL;
 }
 
 void engine_probes_cancel(struct engine *g)

@@ -151,6 +151,32 @@ static void add_past(struct job *job)
 	past->backpressure_us += s.backpressure_us;
 	past->last_event_us = s.last_event_us;
 	past->last_checkpoint_us = s.last_checkpoint_us;
+	job->look_us = 0;
+	job->looks_failed = 0;
+	if (!s.source.slot)
+		return;
+	const struct dmsr_kept kept = {
+		.slot = s.source.slot,
+		.slot_status = s.source.slot_status,
+		.retained_bytes = s.source.retained_bytes,
+		.safe_bytes = s.source.safe_bytes,
+		.lag_bytes = s.source.lag_bytes,
+	};
+	job_kept_set(&job->kept, &kept);
+}
+
+void job_kept_set(struct job_kept *to, const struct dmsr_kept *k)
+{
+	*to = JOB_KEPT_NONE;
+	to->seen_us = wall_now_us();
+	if (!k->slot)
+		return;
+	snprintf(to->slot, sizeof to->slot, "%s", k->slot);
+	snprintf(to->status, sizeof to->status, "%s", k->slot_status ? k->slot_status : "");
+	to->is_lost = k->is_lost;
+	to->retained_bytes = k->retained_bytes;
+	to->safe_bytes = k->safe_bytes;
+	to->lag_bytes = k->lag_bytes;
 }
 
 static void on_loading(void *ctx)
@@ -533,6 +559,7 @@ static struct job *new_job(struct job_house *house, const char *name, const char
 	job->scratch = mem_printf("%s/jobs/%s/scratch", house->state_dir, job->uid);
 	job->data = mem_printf("%s/jobs/%s/data", house->state_dir, job->uid);
 	job->state_since_us = wall_now_us();
+	job->kept = JOB_KEPT_NONE;
 	return job;
 }
 

@@ -40,6 +40,16 @@ struct job_house {
 	void (*event)(void *ctx, struct job *job, const char *kind, const char *text);
 };
 
+/* What the source keeps for the job, as it was seen last: by its run, or from outside while it does not run. */
+struct job_kept {
+	char slot[64], status[32];      /* slot "": nothing, or not known */
+	bool is_lost;
+	int64_t retained_bytes, safe_bytes, lag_bytes; /* -1 unknown */
+	int64_t seen_us;                /* wall clock; 0: never */
+	struct err error;               /* of the newest look, when it failed */
+};
+#define JOB_KEPT_NONE ((struct job_kept){ .retained_bytes = -1, .safe_bytes = -1, .lag_bytes = -1 })
+
 struct job {
 	struct job_house *house;
 	char uid[27];
@@ -62,6 +72,10 @@ struct job {
 	struct pipeline *pipeline;      /* the run; NULL: none */
 	bool restart_wanted;
 	bool is_forgetting;             /* its positions are being forgotten: nothing else may be done with it */
+	struct job_kept kept;
+	int64_t look_us;                /* wall clock: when the engine looks again at what is kept; 0: at once */
+	unsigned looks_failed;          /* in a row */
+	bool is_looking;
 	struct pipeline_stat past;      /* sums of earlier runs, for counters that must not fall */
 	char *scratch, *data;           /* directories */
 };
@@ -87,6 +101,7 @@ void job_begin(struct job *job);                /* at the daemon's start: goes w
 /* The state store is lost: the run is dropped at once and the job says so, without writing anything. */
 void job_state_lost(struct job *job, const struct err *e);
 void job_remove_files(struct job *job);
+void job_kept_set(struct job_kept *to, const struct dmsr_kept *k); /* as seen now */
 bool job_is_settled(const struct job *job);     /* nothing runs and nothing will by itself */
 
 #endif

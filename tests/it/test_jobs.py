@@ -223,3 +223,26 @@ def test_dry_run_finds_what_is_missing(pg, dmsrd):
     assert any("nokey" in (c.get("object") or "") + c["message"] and c.get("fix") for c in found), ids
     assert dmsrd.call("GET", "/jobs/dry")[0] == 404
     assert source.one("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()") == 0
+
+
+def test_dry_run_says_no_to_what_will_fail_for_certain(any_pg, dmsrd):
+    source, target = any_pg.database("sure"), any_pg.database("sure_copy")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE e (id int PRIMARY KEY)")
+    target.psql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE TABLE not_ours (id int PRIMARY KEY); INSERT INTO not_ours VALUES (1)")
+
+    def dry(path="/jobs?dry_run=1", slot=None, **more):
+        spec = {"name": "sure", "source": source.connection(**({"slot": slot} if slot else {})), "targets": [target.connection(name="copy", **more)]}
+        plan = dmsrd.api("POST", path, spec)
+        return plan["valid"], {c["id"]: c["object"] for c in plan["checks"] if c["level"] == "error"}
+    assert dry() == dry("/jobs/validate") == (False, {"postgres.target-rows": "public.t"})
+    assert dry(prepare="none") == (False, {"postgres.target-table": "public.e"})
+    assert dry(prepare="truncate") == (True, {})
+    source.sql("SELECT pg_create_logical_replication_slot('mine', 'pgoutput')")
+    assert dry(prepare="truncate", slot="mine") == (False, {"postgres.slot-exists": "mine"})
+    source.sql("SELECT pg_drop_replication_slot('mine')")
+    # of a job that is there its own slot and its own rows are no fault
+    dmsrd.job("sure", source.connection(), [target.connection(name="copy", prepare="truncate")])
+    dmsrd.wait_state("sure", "running")
+    dmsrd.api("POST", "/jobs/sure/stop")
+    dmsrd.wait_state("sure", "stopped")
+    assert dry("/jobs/validate", prepare="truncate") == (True, {})
