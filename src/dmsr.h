@@ -116,6 +116,8 @@ struct dmsr_source_host {
 	 * the newest durable or pending value, NULL: none, borrowed until the next put. */
 	void (*note_put)(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg);
 	const char *(*note_get)(void *ctx, const char *key);
+	/* Something that nobody asked about and somebody must know; a sentence. It is logged, and an event of the job. Optional. */
+	void (*notice)(void *ctx, const char *text);
 	void (*finished)(void *ctx);            /* full-load: everything was emitted */
 	void (*failed)(void *ctx, const struct err *e); /* the instance is dead; close it */
 	void (*stopped)(void *ctx);             /* answer to stop() */
@@ -212,6 +214,7 @@ struct dmsr_target_host {
 	void (*resume)(void *ctx);              /* apply said AGAIN; there is room now */
 	/* Policy dead-letter: the host makes it durable, then calls done; the target holds the rest back until then. */
 	void (*dead_letter)(void *ctx, const struct dmsr_dead_letter *d, void (*done)(void *arg, const struct err *e), void *arg);
+	void (*notice)(void *ctx, const char *text); /* as the source's */
 	void (*failed)(void *ctx, const struct err *e);
 	void (*stopped)(void *ctx);
 };

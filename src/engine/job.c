@@ -220,6 +220,15 @@ static void on_ddl(void *ctx, const struct relation *old, const struct relation 
 	free(line);
 }
 
+static void on_notice(void *ctx, const char *stage, const char *text)
+{
+	struct job *job = ctx;
+	char *line = mem_printf("%s: %s", stage, text);
+	log_warn("job", job->name, "%s", line);
+	job->house->event(job->house->ctx, job, "warning", line);
+	free(line);
+}
+
 static void on_ended(void *ctx, enum pipeline_end how, const struct err *e, const char *stage)
 {
 	struct job *job = ctx;
@@ -301,6 +310,7 @@ static void start_run(struct job *job, const char *why)
 			.progress = on_progress,
 			.quiet = on_quiet,
 			.ddl = on_ddl,
+			.notice = on_notice,
 			.ended = on_ended,
 		},
 	};

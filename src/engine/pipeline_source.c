@@ -86,6 +86,12 @@ static const char *on_note_get(void *ctx, const char *key)
 	return memory_note(p->run.memory, key);
 }
 
+static void on_source_notice(void *ctx, const char *text)
+{
+	struct pipeline *p = ctx;
+	p->run.host.notice(p->run.host.ctx, "source", text);
+}
+
 /* ---- its start ---- */
 
 int pipeline_source_open(struct pipeline *p, struct err *e)
@@ -101,6 +107,7 @@ int pipeline_source_open(struct pipeline *p, struct err *e)
 		.progress = on_source_progress,
 		.note_put = on_note_put,
 		.note_get = on_note_get,
+		.notice = on_source_notice,
 		.finished = on_source_finished,
 		.failed = on_source_failed,
 		.stopped = on_source_stopped,

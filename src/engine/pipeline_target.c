@@ -280,6 +280,12 @@ void target_subscribe(struct ptarget *t)
 
 /* ---- life ---- */
 
+static void on_notice(void *ctx, const char *text)
+{
+	struct ptarget *t = ctx;
+	t->p->run.host.notice(t->p->run.host.ctx, t->name, text);
+}
+
 int target_open(struct pipeline *p, size_t n, struct err *e)
 {
 	struct ptarget *t = &p->targets[n];
@@ -295,6 +301,7 @@ int target_open(struct pipeline *p, size_t n, struct err *e)
 		.consumed = on_consumed,
 		.resume = on_resume,
 		.dead_letter = on_dead_letter,
+		.notice = on_notice,
 		.failed = on_failed,
 		.stopped = on_stopped,
 	};
