@@ -96,6 +96,20 @@ def test_every_fix_of_a_weak_role_mends_what_it_names(server):
     db.sql("ALTER ROLE weak NOREPLICATION NOBYPASSRLS")
 
 
+def test_sequences_that_may_not_be_read(server):
+    db = server.database()
+    db.sql('''CREATE SCHEMA s; CREATE SCHEMA hidden; CREATE SEQUENCE hidden.q; CREATE TABLE s.a (id serial PRIMARY KEY, "N o" bigint GENERATED ALWAYS AS IDENTITY);
+              CREATE TABLE s.b (id int PRIMARY KEY DEFAULT nextval('hidden.q'));
+              GRANT USAGE ON SCHEMA s TO weak; GRANT SELECT ON s.a, s.b TO weak; GRANT SELECT ON SEQUENCE hidden.q TO weak''')
+    words = ("source", "table=s.*", "mode=full-load")
+    found = {c["object"]: c for c in check(db, *words, user="weak", password="weak") if c["id"] == "postgres.sequence-right"}
+    assert set(found) == {"s.a_id_seq", "s.a_N o_seq", "hidden.q"} and {c["level"] for c in found.values()} == {"warning"}
+    for c in found.values():
+        db.sql(c["fix"])
+    assert "postgres.sequence-right" not in bad(check(db, *words, user="weak", password="weak"), "warning")
+    assert bad(check(db, "source", "table=s.*"), "warning") == []
+
+
 def test_replica_identities_and_their_fixes(server):
     db = server.database()
     db.sql("""

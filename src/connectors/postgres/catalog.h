@@ -21,6 +21,11 @@ struct catalog *catalog_read(struct pgconn *c, const struct dmsr_tables *tables,
 /* Before done only, also after the connection failed; NULL is fine. The connection is then good for pgconn_free alone: a query is under way on it. */
 void catalog_cancel(struct catalog *k);
 
+/* The sequences of tables whose value the role may not read, so that they begin anew at a target: their names, and the statement that mends it.
+ * $1: array of oids. */
+enum { MUTE_NAME, MUTE_FIX };
+extern const char catalog_mute_sequences_sql[];
+
 /* "schema"."table", quoted for SQL; appended to out. Identifiers are quoted by libpq's own rule (doubling the quote). */
 void sql_ident(struct buf *out, const char *name);
 void sql_qualified(struct buf *out, const char *schema, const char *name);

@@ -128,6 +128,19 @@ void catalog_indexes_read(struct catalog *k, const PGresult *res)
 enum { S_TABLE, S_COLUMN, S_IDENTITY, S_SCHEMA, S_NAME, S_OPTIONS, S_TYPE, S_IS_OWNED, S_IS_READABLE };
 
 /* Those that a default uses, and those inside of an identity column. */
+#define SEQUENCES " FROM (SELECT f.adrelid AS rel, f.adnum::int4 AS col, d.refobjid AS seq FROM pg_attrdef f" \
+	" JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass" \
+	" AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass WHERE f.adrelid = ANY($1::oid[])" \
+	" UNION SELECT d.refobjid, d.refobjsubid, d.objid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass" \
+	" AND d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY($1::oid[]) AND d.refobjsubid > 0 AND d.deptype = 'i') x" \
+	" JOIN pg_class s ON s.oid = x.seq AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace"
+#define IS_READABLE "has_schema_privilege(n.oid, 'USAGE') AND has_sequence_privilege(s.oid, 'SELECT')"
+
+const char catalog_mute_sequences_sql[] =
+	"SELECT DISTINCT format('%s.%s', n.nspname, s.relname), CASE WHEN has_schema_privilege(n.oid, 'USAGE') THEN ''"
+	" ELSE format('GRANT USAGE ON SCHEMA %I TO %I; ', n.nspname, current_user) END"
+	" || format('GRANT SELECT ON SEQUENCE %I.%I TO %I', n.nspname, s.relname, current_user)" SEQUENCES " WHERE NOT (" IS_READABLE ") ORDER BY 1";
+
 void catalog_sequences_sql(const struct catalog *k, struct buf *out)
 {
 	(void)k;
@@ -135,13 +148,7 @@ void catalog_sequences_sql(const struct catalog *k, struct buf *out)
 		" format('INCREMENT BY %s MINVALUE %s MAXVALUE %s START WITH %s CACHE %s %s', q.seqincrement, q.seqmin, q.seqmax, q.seqstart, q.seqcache,"
 		" CASE WHEN q.seqcycle THEN 'CYCLE' ELSE 'NO CYCLE' END), format_type(q.seqtypid, -1),"
 		" EXISTS (SELECT 1 FROM pg_depend o WHERE o.classid = 'pg_class'::regclass AND o.objid = s.oid AND o.refclassid = 'pg_class'::regclass"
-		" AND o.refobjid = x.rel AND o.refobjsubid = x.col AND o.deptype = 'a'), has_sequence_privilege(s.oid, 'SELECT')"
-		" FROM (SELECT f.adrelid AS rel, f.adnum::int4 AS col, d.refobjid AS seq FROM pg_attrdef f"
-		" JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass"
-		" AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass WHERE f.adrelid = ANY($1::oid[])"
-		" UNION SELECT d.refobjid, d.refobjsubid, d.objid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass"
-		" AND d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY($1::oid[]) AND d.refobjsubid > 0 AND d.deptype = 'i') x"
-		" JOIN pg_class s ON s.oid = x.seq AND s.relkind = 'S' JOIN pg_sequence q ON q.seqrelid = s.oid JOIN pg_namespace n ON n.oid = s.relnamespace"
+		" AND o.refobjid = x.rel AND o.refobjsubid = x.col AND o.deptype = 'a'), " IS_READABLE SEQUENCES " JOIN pg_sequence q ON q.seqrelid = s.oid"
 		" JOIN pg_attribute a ON a.attrelid = x.rel AND a.attnum = x.col ORDER BY x.rel, x.col, s.oid");
 }
 

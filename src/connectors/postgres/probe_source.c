@@ -293,6 +293,21 @@ static void read_rights(struct probe *p, const PGresult *res, const struct err *
 		p->publication, user(p), may_publish ? "it may not create in this database" : "it does not own all of the tables");
 }
 
+static void ask_sequences(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	if (p->mode & DMSR_FULL_LOAD)
+		about_tables(p, sql, catalog_mute_sequences_sql, values, nvalues);
+}
+
+static void read_sequences(struct probe *p, const PGresult *res, const struct err *e)
+{
+	for (int i = 0; !e && i < PQntuples(res); i++)
+		probe_found(p, DMSR_CHECK_WARNING, "postgres.sequence-right", PQgetvalue(res, i, MUTE_NAME), PQgetvalue(res, i, MUTE_FIX),
+			"role %s may not read sequence %s: it will begin anew at a PostgreSQL target", user(p), PQgetvalue(res, i, MUTE_NAME));
+	if (e)
+		probe_fail(p, e);
+}
+
 /* ---- what the publication holds ---- */
 
 static void ask_published(struct probe *p, struct buf *sql, const char **values, int *nvalues)
@@ -532,6 +547,7 @@ static const struct probe_step steps[] = {
 	{ .ask = ask_publication, .read = read_publication },
 	{ .start = read_tables },
 	{ .ask = ask_rights, .read = read_rights },
+	{ .ask = ask_sequences, .read = read_sequences },
 	{ .ask = ask_published, .read = read_published },
 	{ .ask = ask_identities, .read = read_identities },
 	{ .ask = ask_unlogged, .read = read_unlogged },

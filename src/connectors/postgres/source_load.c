@@ -322,6 +322,38 @@ static void look_at(struct source *s, const struct relation *rel)
 	buf_fini(&sql);
 }
 
+/* What is loaded now but for that: told once, behind the last table. */
+static void on_sequences(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct buf names;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	buf_init(&names, 64 * 1024);
+	for (int i = 0; i < PQntuples(res); i++)
+		buf_printf(&names, "%s%s", i ? ", " : "", PQgetvalue(res, i, MUTE_NAME));
+	if (names.len && s->host.notice) {
+		char *text = mem_printf("sequences that may not be read, which begin anew at a PostgreSQL target: %s; there SELECT setval(...) sets them",
+			buf_ok(&names) ? buf_cstr(&names) : "too many to name");
+		s->host.notice(s->host.ctx, text);
+		free(text);
+	}
+	buf_fini(&names);
+	pgconn_query(s->loader, "COMMIT", on_committed, s);
+}
+
+static void ask_sequences(struct source *s)
+{
+	struct buf oids;
+	buf_init(&oids, SIZE_MAX);
+	relations_oids(&oids, s->rels, s->nrels);
+	const char *value = buf_cstr(&oids);
+	pgconn_query_params(s->loader, catalog_mute_sequences_sql, 1, &value, on_sequences, s);
+	buf_fini(&oids);
+}
+
 static void next_table(struct source *s)
 {
 	struct load *l = s->load;
@@ -332,7 +364,10 @@ static void next_table(struct source *s)
 		return;
 	}
 	l->is_done = true;
-	pgconn_query(s->loader, "COMMIT", on_committed, s);
+	if (l->nlater)
+		pgconn_query(s->loader, "COMMIT", on_committed, s);
+	else
+		ask_sequences(s);
 }
 
 /* ---- the beginning ---- */
