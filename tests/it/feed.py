@@ -160,7 +160,7 @@ class Feed:
 
     def ok(self, script, **options):
         said = self.run(script, **options)
-        assert said.status == 0, said
+        assert said.status == 0, (said.status, said)
         return said
 
     def killed(self, script, failpoint):

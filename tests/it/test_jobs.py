@@ -246,3 +246,17 @@ def test_dry_run_says_no_to_what_will_fail_for_certain(any_pg, dmsrd):
     dmsrd.api("POST", "/jobs/sure/stop")
     dmsrd.wait_state("sure", "stopped")
     assert dry("/jobs/validate", prepare="truncate") == (True, {})
+
+
+@pytest.mark.parametrize("key", ["PRIMARY KEY", ""])
+def test_an_update_takes_the_next_identity(any_pg, dmsrd, key):
+    source, target = any_pg.database(), any_pg.database()
+    source.sql(f"CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY {key}, v text, n int GENERATED ALWAYS AS IDENTITY);"
+               f"{'' if key else 'ALTER TABLE t REPLICA IDENTITY FULL;'} INSERT INTO t (v) SELECT 'x' FROM generate_series(1, 10)")
+    dmsrd.job("s", source.connection(), [target.connection()])
+    dmsrd.wait_state("s", "running")
+    dmsrd.wait_equal(source, target)
+    for change in ("INSERT INTO t (v) VALUES ('y')", "UPDATE t SET v = 'a' WHERE id < 4", "UPDATE t SET n = DEFAULT WHERE id < 3", "UPDATE t SET id = DEFAULT",
+                   "UPDATE t SET n = DEFAULT, v = 'q'", "DELETE FROM t WHERE id > 20"):
+        source.sql(change)
+    dmsrd.wait_equal(source, target)

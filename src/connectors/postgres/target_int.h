@@ -277,6 +277,7 @@ void careful_forget(struct target *t);          /* what is known of the server's
 void careful_fini(struct target *t);
 bool mend_begin(struct target *t, const struct target_table *tb, const struct change *ch);      /* true: CAREFUL_MENDING */
 enum step mend_step(struct target *t);
+void mend_identities(struct buf *out, const struct target_table *tb);   /* the statement that lets its identity columns be written */
 
 /* ---- target_net.c, target_set.c ---- */
 bool net_is_free(const struct target *t, const struct target_table *tb); /* may its changes be taken out of the order of other tables? */
@@ -319,7 +320,6 @@ void apply_init(struct target *t);
 void apply_fini(struct target *t);
 /* Which values a change brings: after, then before; PARAM_TEXT or none. */
 void apply_shape(const struct target_table *tb, const struct change *ch, uint8_t *shape);
-int apply_check(const struct target_table *tb, const struct change *ch, struct err *e); /* can the server be told of it at all? */
 int apply_send(struct target *t, struct target_table *tb, const struct change *ch, struct err *e);
 
 /* ---- target_ddl.c ---- */

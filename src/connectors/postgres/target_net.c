@@ -204,9 +204,6 @@ bool net_add(struct target *t, struct target_table *tb, const struct change *ch)
 		return false;
 	if (!has_texts(ch->rel, ch->u.row.after, &bytes) || !has_texts(ch->rel, ch->u.row.before, &bytes) || bytes > ROW_BYTES_MAX)
 		return false;
-	struct err e = { 0 };
-	if (apply_check(tb, ch, &e))
-		return false;
 	if (!is_keyed)
 		append(t, net_of(t, tb), NET_INSERT, ch);
 	else if (!gather_keyed(t, tb, ch))

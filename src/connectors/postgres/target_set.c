@@ -158,10 +158,10 @@ static void send_each(struct target *t, struct target_table *tb, const struct ch
 			tx_refuse(t, tb, (enum change_op)rows[i].op, &e);
 }
 
-/* An update of which nothing but the key came is no set. */
-static bool is_empty(const struct set *s, const struct change *ch)
+/* An update that writes nothing is no set. */
+static bool is_empty(const struct set *s, const struct target_table *tb, const struct change *ch)
 {
-	return ch->op == OP_UPDATE && !memchr(s->shape, PARAM_TEXT, ch->rel->ncolumns);
+	return ch->op == OP_UPDATE && !sql_sets_any(tb, s->shape);
 }
 
 /* All rows from `first` on that have its shape. */
@@ -179,7 +179,7 @@ static void send_alike(struct target *t, struct target_table *tb, const struct c
 		nrows++;
 	}
 	bool is_whole = close_arrays(s, nparams);
-	if (nrows < ROWS_MIN || !nparams || !is_whole || is_empty(s, &rows[first]))
+	if (nrows < ROWS_MIN || !nparams || !is_whole || is_empty(s, tb, &rows[first]))
 		send_each(t, tb, rows, n, first, scratch);
 	else
 		send_set(t, tb, (enum change_op)rows[first].op, nparams, nrows);

@@ -3,7 +3,7 @@
 #include "target_sql.h"
 #include "catalog.h"
 
-enum { FIRST_USER_OID = 16384 };
+enum { FIRST_USER_OID = 16384, SQL_MAX = 16 << 20 };
 
 static bool is_own_engine(const struct relation *rel) { return !strcmp(rel->engine, "postgres"); }
 
@@ -152,36 +152,58 @@ static void where_row(struct params *p, const struct target_table *tb, const str
 	buf_printf(p->out, "%s.ctid = dmsr_row.c AND %s.tableoid = dmsr_row.o", tb->sql, tb->sql);
 }
 
-static bool has_params(const uint8_t *how, unsigned n)
+/* The server lets nobody write such a column in an update. */
+static bool is_settable(const struct target_table *tb, unsigned column) { return !tb->of[column] || !tb->of[column]->is_identity_always; }
+
+bool sql_sets_any(const struct target_table *tb, const uint8_t *after)
 {
-	for (unsigned i = 0; i < n; i++)
-		if (how[i] != PARAM_NONE)
+	for (unsigned i = 0; i < tb->rel->ncolumns; i++)
+		if (after[i] != PARAM_NONE && is_settable(tb, i))
 			return true;
 	return false;
 }
 
-static void update(struct params *p, const struct target_table *tb, const struct shape *sh)
+/* set: what is written; same: what must be as it is there already. */
+static void update_lists(struct params *p, const struct target_table *tb, const struct shape *sh, struct buf *set, struct buf *same)
 {
-	const struct relation *rel = tb->rel;
-	const char *comma = " SET ";
-	/* A row of which nothing but the key came is only looked for. */
-	bool is_empty = !has_params(sh->after, rel->ncolumns);
-	buf_printf(p->out, is_empty ? "SELECT FROM %s" : "UPDATE %s", tb->sql);
-	for (unsigned i = 0; i < rel->ncolumns; i++) {
+	struct buf *all = p->out;
+	for (unsigned i = 0; i < tb->rel->ncolumns; i++) {
 		if (sh->after[i] == PARAM_NONE)
 			continue;
-		buf_str(p->out, comma);
-		sql_ident(p->out, rel->columns[i].name);
+		bool is_set = is_settable(tb, i);
+		p->out = is_set ? set : same;
+		buf_str(p->out, p->out->len ? is_set ? ", " : " AND " : "");
+		if (!is_set)
+			buf_printf(p->out, "%s.", tb->sql);
+		sql_ident(p->out, tb->rel->columns[i].name);
 		buf_byte(p->out, '=');
-		add_param(p, rel, i, sh->after[i]);
-		comma = ", ";
+		add_param(p, tb->rel, i, sh->after[i]);
 	}
+	p->out = all;
+}
+
+static void update(struct params *p, const struct target_table *tb, const struct shape *sh)
+{
+	struct buf set, same;
+	buf_init(&set, SQL_MAX);
+	buf_init(&same, SQL_MAX);
+	update_lists(p, tb, sh, &set, &same);
+	/* A row of which nothing that is written came is only looked for. */
+	bool is_empty = !set.len;
+	if (is_empty)
+		buf_printf(p->out, "SELECT%s%s FROM %s", same.len ? " " : "", buf_cstr(&same), tb->sql);
+	else
+		buf_printf(p->out, "UPDATE %s SET %s", tb->sql, buf_cstr(&set));
 	if (sh->has_key_only) {
 		where_key(p, tb, sh);
-		return;
+	} else {
+		buf_str(p->out, is_empty ? ", " : " FROM ");
+		where_row(p, tb, sh);
 	}
-	buf_str(p->out, is_empty ? ", " : " FROM ");
-	where_row(p, tb, sh);
+	if (!is_empty && same.len)
+		buf_printf(p->out, " RETURNING %s", buf_cstr(&same));
+	buf_fini(&set);
+	buf_fini(&same);
 }
 
 static void delete (struct params *p, const struct target_table *tb, const struct shape *sh)
@@ -272,22 +294,29 @@ static void where_set(struct buf *out, const struct target_table *tb, const stru
 	}
 }
 
-static int update_set(struct buf *out, const struct target_table *tb, const struct shape *sh)
+/* name = value of the columns that are written, or of those that must be as they are */
+static void assign_set(struct buf *out, const struct target_table *tb, const struct shape *sh, bool is_set)
 {
-	const char *comma = " SET ";
-	buf_printf(out, "UPDATE %s AS dmsr_row", tb->sql);
+	const char *word = is_set ? " SET " : " RETURNING ";
 	for (unsigned i = 0; i < tb->rel->ncolumns; i++) {
-		if (sh->after[i] == PARAM_NONE)
+		if (sh->after[i] == PARAM_NONE || is_settable(tb, i) != is_set)
 			continue;
-		buf_str(out, comma);
+		buf_printf(out, "%s%s", word, is_set ? "" : "dmsr_row.");
 		sql_ident(out, tb->rel->columns[i].name);
 		buf_byte(out, '=');
 		add_item(out, tb, 'a', i);
-		comma = ", ";
+		word = is_set ? ", " : " AND ";
 	}
+}
+
+static int update_set(struct buf *out, const struct target_table *tb, const struct shape *sh)
+{
+	buf_printf(out, "UPDATE %s AS dmsr_row", tb->sql);
+	assign_set(out, tb, sh, true);
 	buf_str(out, " FROM ");
 	int n = from_arrays(out, tb, sh);
 	where_set(out, tb, sh);
+	assign_set(out, tb, sh, false);
 	return n;
 }
 

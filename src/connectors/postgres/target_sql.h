@@ -58,10 +58,12 @@ struct shape {
 	const uint8_t *after, *before;  /* enum param for each column of rel; NULL: no such values */
 };
 
-/* The statement of a row change. Its parameters' types: 0 or the oid of the binary form, into types (2 x rel->ncolumns); returns their number. */
+/* The statement of a row change. An update returns, where it brings columns that the server lets nobody write in one (GENERATED ALWAYS AS IDENTITY), a row
+ * for each: t if they have the values already. Its parameters' types: 0 or the oid of the binary form, into types (2 x rel->ncolumns); returns their number. */
 int sql_row_change(struct buf *out, const struct target_table *tb, const struct shape *sh, uint32_t *types);
 /* The same for a set of rows: after and before are PARAM_TEXT or none; each parameter is an array with a value a row. */
 int sql_set_change(struct buf *out, const struct target_table *tb, const struct shape *sh, uint32_t *types);
+bool sql_sets_any(const struct target_table *tb, const uint8_t *after); /* does an update that brings these write any? */
 /* The oid whose send and receive functions the binary form of this column's values belongs to; 0: text must be made of them. */
 uint32_t sql_binary_type(const struct relation *rel, const struct column *c);
 

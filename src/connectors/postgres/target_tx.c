@@ -108,6 +108,25 @@ static void check_hits(struct target *t, const struct sent *s, const PGresult *r
 	note_error(t, s, &e, NULL);
 }
 
+/* Values that the update could not write, and that are not there: they would be lost without a word. */
+static void check_identities(struct target *t, const struct sent *s, const PGresult *res)
+{
+	struct err e = { 0 };
+	struct buf fix;
+	int i = 0, n = PQnfields(res) ? PQntuples(res) : 0;
+	while (i < n && PQgetvalue(res, i, 0)[0] == 't')
+		i++;
+	if (i == n)
+		return;
+	buf_init(&fix, sizeof e.hint);
+	mend_identities(&fix, s->table);
+	err_set(&e, DMSR_EDATA, "target.identity", "%s: an update gave a column that is GENERATED ALWAYS AS IDENTITY another value, which it takes from nobody",
+		s->table->sql);
+	err_hint(&e, "%s", buf_cstr(&fix));
+	buf_fini(&fix);
+	note_error(t, s, &e, NULL);
+}
+
 static void check(struct target *t, const struct sent *s, const PGresult *res)
 {
 	struct err e = { 0 };
@@ -115,8 +134,10 @@ static void check(struct target *t, const struct sent *s, const PGresult *res)
 	case SENT_QUIET: case SENT_DDL:
 		return;
 	case SENT_ROW:
-		if (s->must_hit)
+		if (s->must_hit) {
 			check_hits(t, s, res);
+			check_identities(t, s, res);
+		}
 		return;
 	case SENT_POSITION:
 		if (!strcmp(PQcmdTuples(strip_result(res)), "1"))
