@@ -260,3 +260,26 @@ def test_an_update_takes_the_next_identity(any_pg, dmsrd, key):
                    "UPDATE t SET n = DEFAULT, v = 'q'", "DELETE FROM t WHERE id > 20"):
         source.sql(change)
     dmsrd.wait_equal(source, target)
+
+
+def test_collations_come_with_their_tables(any_pg, dmsrd):
+    source, target = any_pg.database(), any_pg.database()
+    source.sql("""
+        CREATE SCHEMA "C's";
+        CREATE COLLATION "C's"."no case" (PROVIDER = icu, LOCALE = 'und-u-ks-level2', DETERMINISTIC = false);
+        CREATE COLLATION c (PROVIDER = libc, LOCALE = 'C'); CREATE COLLATION de (PROVIDER = icu, LOCALE = 'de'); CREATE COLLATION unused FROM de;
+        CREATE DOMAIN word AS text COLLATE "C's"."no case";
+        CREATE TABLE t (id int PRIMARY KEY, a text COLLATE "C's"."no case" UNIQUE, b text, d word, CHECK (b COLLATE c < 'z'));
+        CREATE INDEX t_b ON t (b COLLATE de);
+        INSERT INTO t VALUES (1, 'x', 'B', 'w')""")
+    if any_pg.version >= 17:
+        source.sql("""CREATE COLLATION built (PROVIDER = builtin, LOCALE = 'C.UTF-8'); ALTER TABLE t ADD e text COLLATE built;
+                      CREATE COLLATION ruled (PROVIDER = icu, LOCALE = 'en', RULES = '& z < a'); ALTER TABLE t ADD f text COLLATE ruled""")
+    dmsrd.job("s", source.connection(), [target.connection()])
+    dmsrd.wait_state("s", "running")
+    source.sql("INSERT INTO t VALUES (2, 'y', 'b', 'W')")
+    dmsrd.wait_equal(source, target)
+    text = "SELECT collname, collprovider, collisdeterministic, to_jsonb(c) - 'oid' - 'collnamespace' - 'collowner' FROM pg_collation c WHERE oid >= 16384 " \
+           "AND collname <> 'unused' ORDER BY 1"
+    assert source.sql(text) == target.sql(text) and len(source.sql(text)) >= 3
+    assert target.one("SELECT count(*) FROM t WHERE d = 'w'") == 2

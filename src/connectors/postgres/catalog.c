@@ -211,6 +211,7 @@ static const struct step {
 } steps[] = {
 	{ sizes_sql, sizes_read, false },
 	{ catalog_extensions_sql, catalog_extensions_read, true },
+	{ catalog_collations_sql, catalog_collations_read, true },
 	{ catalog_types_sql, catalog_types_read, false },
 	{ columns_sql, columns_read, false },
 	{ catalog_constraints_sql, catalog_constraints_read, true },

@@ -1,4 +1,4 @@
-/* catalog_ddl: what a table has beside columns and types. In: answers about extensions, constraints, indexes, sequences, comments. Out: statements, put to the
+/* catalog_ddl: what a table has beside columns and types. In: answers about extensions, collations, constraints, indexes, sequences, comments. Out: statements, put to the
  * relation that they belong to. Definitions are the server's own (pg_get_constraintdef, pg_get_indexdef), names in what we add are quoted by sql.c. */
 #include "catalog_int.h"
 #include <stdlib.h>
@@ -50,6 +50,50 @@ void catalog_extensions_read(struct catalog *k, const PGresult *res)
 		struct catalog_table *t = catalog_table(k, res, i, 0);
 		if (t)
 			catalog_tell_extension(k, t, PQgetvalue(res, i, 1), PQgetvalue(res, i, 2));
+	}
+}
+
+/* ---- collations -------------------------------------------------------------------------------------------------- */
+enum { O_TABLE, O_SCHEMA, O_NAME, O_DEFINITION };
+
+/* Those that somebody made, of columns, indexes, defaults and constraints. */
+void catalog_collations_sql(const struct catalog *k, struct buf *out)
+{
+	int version = pgconn_server_version(k->conn);
+	const char *locale = version >= 170000 ? "co.colllocale" : version >= 150000 ? "co.colliculocale" : "co.collcollate";
+	buf_str(out, "SELECT DISTINCT x.rel, n.nspname, co.collname, CASE WHEN co.collprovider = 'c'"
+		" THEN format('PROVIDER = libc, LC_COLLATE = %L, LC_CTYPE = %L', co.collcollate, co.collctype) ELSE format('PROVIDER = %s, LOCALE = %L',"
+		" CASE co.collprovider WHEN 'i' THEN 'icu' ELSE 'builtin' END, ");
+	buf_printf(out, "%s)%s END || CASE WHEN co.collisdeterministic THEN '' ELSE ', DETERMINISTIC = false' END", locale,
+		version >= 160000 ? " || COALESCE(', RULES = ' || quote_literal(co.collicurules), '')" : "");
+	buf_str(out, " FROM (SELECT a.attrelid AS rel, a.attcollation AS coll FROM pg_attribute a WHERE a.attrelid = ANY($1::oid[]) AND NOT a.attisdropped"
+		" UNION SELECT i.indrelid, d.refobjid FROM pg_index i JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid"
+		" AND d.refclassid = 'pg_collation'::regclass WHERE i.indrelid = ANY($1::oid[])"
+		" UNION SELECT a.adrelid, d.refobjid FROM pg_attrdef a JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = a.oid"
+		" AND d.refclassid = 'pg_collation'::regclass WHERE a.adrelid = ANY($1::oid[])"
+		" UNION SELECT c.conrelid, d.refobjid FROM pg_constraint c JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid"
+		" AND d.refclassid = 'pg_collation'::regclass WHERE c.conrelid = ANY($1::oid[])) x"
+		" JOIN pg_collation co ON co.oid = x.coll JOIN pg_namespace n ON n.oid = co.collnamespace"
+		" WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1, 2, 3");
+}
+
+void catalog_collations_read(struct catalog *k, const PGresult *res)
+{
+	for (int i = 0; i < PQntuples(res); i++) {
+		struct catalog_table *t = catalog_table(k, res, i, O_TABLE);
+		const char *schema = PQgetvalue(res, i, O_SCHEMA);
+		struct buf sql;
+		if (!t)
+			continue;
+		catalog_tell_schema(k, t, schema);
+		char *name = catalog_name(schema, PQgetvalue(res, i, O_NAME), NULL);
+		buf_init(&sql, SQL_MAX);
+		buf_str(&sql, "CREATE COLLATION IF NOT EXISTS ");
+		sql_qualified(&sql, schema, PQgetvalue(res, i, O_NAME));
+		buf_printf(&sql, " (%s)", PQgetvalue(res, i, O_DEFINITION));
+		relation_build_ddl(t->b, DDL_BEFORE_TABLE, "collation", name, buf_cstr(&sql));
+		buf_fini(&sql);
+		free(name);
 	}
 }
 

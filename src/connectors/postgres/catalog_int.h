@@ -60,6 +60,8 @@ void catalog_types_free(struct catalog *k);
 void catalog_tell_extension(const struct catalog *k, struct catalog_table *t, const char *extension, const char *schema);
 void catalog_extensions_sql(const struct catalog *k, struct buf *out);
 void catalog_extensions_read(struct catalog *k, const PGresult *res);
+void catalog_collations_sql(const struct catalog *k, struct buf *out);
+void catalog_collations_read(struct catalog *k, const PGresult *res);
 void catalog_constraints_sql(const struct catalog *k, struct buf *out);
 void catalog_constraints_read(struct catalog *k, const PGresult *res);
 void catalog_indexes_sql(const struct catalog *k, struct buf *out);
