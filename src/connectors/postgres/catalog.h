@@ -9,7 +9,8 @@
  * An empty include leaves out the tables that belong to an extension. done(rels moved: the caller unrefs and frees the array; NULL with e), once.
  *
  * The ddl's kinds, in the order in which they come; `name` is unquoted, its parts joined by dots:
- *   DDL_BEFORE_TABLE  schema (schema), extension (name), collation (schema.collation; of columns, indexes and constraints), enum composite domain range (schema.type), sequence (schema.sequence)
+ *   DDL_BEFORE_TABLE  schema (schema), extension (name), collation (schema.collation; of columns, indexes and constraints),
+ *                     enum composite domain range (schema.type), sequence (schema.sequence)
  *   DDL_AFTER_LOAD    default (schema.table.column), primary-key unique exclude check (schema.table.constraint), index (schema.index),
  *                     sequence-owner (schema.sequence), identity (schema.table.column), setval (schema.sequence), comment (schema.table[.column])
  *   DDL_AFTER_ALL     foreign-key (schema.table.constraint), of tables that match alone

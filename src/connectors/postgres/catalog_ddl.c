@@ -1,5 +1,6 @@
-/* catalog_ddl: what a table has beside columns and types. In: answers about extensions, collations, constraints, indexes, sequences, comments. Out: statements, put to the
- * relation that they belong to. Definitions are the server's own (pg_get_constraintdef, pg_get_indexdef), names in what we add are quoted by sql.c. */
+/* catalog_ddl: what a table has beside columns and types. In: answers about extensions, collations, constraints, indexes, sequences, comments. Out:
+ * statements, put to the relation that they belong to. Definitions are the server's own (pg_get_constraintdef, pg_get_indexdef), names in what we add are
+ * quoted by sql.c. */
 #include "catalog_int.h"
 #include <stdlib.h>
 

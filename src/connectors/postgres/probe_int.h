@@ -44,7 +44,7 @@ struct probe {
 	struct relation **rels;
 	size_t nrels;
 	bool leaves;
-	bool has_publication;
+	bool has_publication, hides_generated; /* it leaves generated columns out */
 	char publication[64], slot[64];
 	unsigned tries;
 

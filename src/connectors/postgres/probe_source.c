@@ -117,6 +117,7 @@ static void read_publication(struct probe *p, const PGresult *res, const struct 
 	if (!p->has_publication)
 		return;
 	p->leaves = p->leaves || *PQgetvalue(res, 0, PUB_VIA_ROOT) == 'f';
+	p->hides_generated = *PQgetvalue(res, 0, PUB_GENERATED) == 'f';
 	if (!strchr(PQgetvalue(res, 0, PUB_OPERATIONS), 'f'))
 		return;
 	struct buf fix;
@@ -391,6 +392,32 @@ static void read_identities(struct probe *p, const PGresult *res, const struct e
 				p->rels[i]->schema, p->rels[i]->name);
 }
 
+/* The server refuses updates and deletes of such a table, whoever makes them. */
+static void ask_generated(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	if (follows(p) && p->hides_generated)
+		about_tables(p, sql, identity_generated_sql, values, nvalues);
+}
+
+static void read_generated(struct probe *p, const PGresult *res, const struct err *e)
+{
+	struct buf fix;
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	if (!number(res, 0, 0))
+		return;
+	buf_init(&fix, 1024);
+	buf_str(&fix, "ALTER PUBLICATION ");
+	sql_ident(&fix, p->publication);
+	buf_str(&fix, " SET (publish_generated_columns = stored)");
+	probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.publication", p->publication, &fix,
+		"publication \"%s\" leaves out generated columns, which are in the replica identity of %s of the job's tables: the server will refuse to "
+		"update or delete their rows",
+		p->publication, PQgetvalue(res, 0, 0));
+}
+
 /* ---- tables that leave no trace in the log ---- */
 
 static void ask_unlogged(struct probe *p, struct buf *sql, const char **values, int *nvalues)
@@ -550,6 +577,7 @@ static const struct probe_step steps[] = {
 	{ .ask = ask_sequences, .read = read_sequences },
 	{ .ask = ask_published, .read = read_published },
 	{ .ask = ask_identities, .read = read_identities },
+	{ .ask = ask_generated, .read = read_generated },
 	{ .ask = ask_unlogged, .read = read_unlogged },
 	{ .ask = ask_slot, .read = read_slot },
 	{ .ask = ask_waits, .read = read_waits },

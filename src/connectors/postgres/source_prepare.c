@@ -190,7 +190,7 @@ static void refuse_keyless(struct source *s, const PGresult *res)
 		buf_printf(&names, "%s%s.%s (%s)", names.len ? ", " : "", PQgetvalue(res, i, IDENTITY_SCHEMA), PQgetvalue(res, i, IDENTITY_NAME),
 			identity_problem(res, i));
 	identity_fix(res, 0, &fix);
-	source_fail_because(s, DMSR_EINVAL, "source.no-key", buf_ok(&fix) ? buf_cstr(&fix) : "ALTER TABLE ... REPLICA IDENTITY FULL",
+	source_fail_because(s, DMSR_EINVAL, "source.no-key", fix.len && buf_ok(&fix) ? buf_cstr(&fix) : "give each a primary key",
 		"once they are published, the server will refuse to update or delete rows of %d tables, or not tell which rows: %s", n,
 		names.full ? PQgetvalue(res, 0, IDENTITY_NAME) : buf_cstr(&names));
 	buf_fini(&names);

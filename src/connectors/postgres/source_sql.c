@@ -41,9 +41,10 @@ struct settings *pg_settings_copy(const struct settings *from, const struct dmsr
 
 const char *publication_sql(int version)
 {
-#define PUBLICATION(root) "SELECT pg_catalog.concat(pubinsert, pubupdate, pubdelete, pubtruncate), " root ", oid" \
+#define PUBLICATION(root, generated) "SELECT pg_catalog.concat(pubinsert, pubupdate, pubdelete, pubtruncate), " root ", oid, " generated \
 	" FROM pg_catalog.pg_publication WHERE pubname = $1"
-	return version >= 130000 ? PUBLICATION("pubviaroot") : PUBLICATION("NULL");
+	return version >= 180000 ? PUBLICATION("pubviaroot", "pubgencols = 's'") : version >= 130000 ? PUBLICATION("pubviaroot", "NULL") :
+												       PUBLICATION("NULL", "NULL");
 #undef PUBLICATION
 }
 
@@ -107,8 +108,9 @@ void publication_create_sql(struct buf *out, const char *name, struct relation *
 	sql_ident(out, name);
 	buf_str(out, " FOR TABLE ");
 	list_tables(out, rels, n, NULL);
+	/* From 18 on the server refuses updates of a table whose replica identity has a generated column that is not published. */
 	if (version >= 130000)
-		buf_str(out, " WITH (publish_via_partition_root = true)");
+		buf_printf(out, " WITH (publish_via_partition_root = true%s)", version >= 180000 ? ", publish_generated_columns = stored" : "");
 }
 
 size_t publication_add_sql(struct buf *out, const char *name, struct relation *const *rels, size_t n, const struct map *set)
@@ -157,20 +159,27 @@ int slot_note_parse(const char *text, struct slot_note *out)
 
 /* Of the index aliased i: could it be a replica identity? */
 #define USABLE "i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL"
+/* Its columns are in the log's old rows: before 18 generated ones are not. */
+#define IS_SENT "NOT (pg_catalog.current_setting('server_version_num')::pg_catalog.int4 < 180000 AND " HAS_GENERATED ")"
+#define HAS_GENERATED "EXISTS (SELECT FROM pg_catalog.pg_attribute g WHERE g.attrelid = i.indrelid AND g.attgenerated <> ''" \
+	" AND g.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]))"
+/* A whole row is sent, but for generated columns that are not stored; the server then refuses updates and deletes. */
+#define IS_WHOLE(t) "NOT EXISTS (SELECT FROM pg_catalog.pg_attribute g WHERE g.attrelid = " t ".oid AND g.attgenerated = 'v')"
 /* k.prim, k.own: does the table have a primary key that serves; the index that was named? */
 #define KEYS_OF(t) "(SELECT pg_catalog.bool_or(i.indisprimary), pg_catalog.bool_or(i.indisreplident) FROM pg_catalog.pg_index i" \
-	" WHERE i.indrelid = " t ".oid AND i.indisvalid AND i.indimmediate)"
+	" WHERE i.indrelid = " t ".oid AND i.indisvalid AND i.indimmediate AND " IS_SENT ")"
 const char identity_sql[] =
-	"SELECT v.* FROM (SELECT n.nspname, l.relname, l.relreplident, CASE WHEN r.relreplident = 'f' THEN 'f'"
+	"SELECT v.* FROM (SELECT n.nspname, l.relname, l.relreplident, CASE WHEN r.relreplident = 'f' AND " IS_WHOLE("r") " THEN 'f'"
 	" WHEN r.relreplident = 'i' AND rk.own THEN 'i' WHEN rk.prim THEN 'd' WHEN r.relkind <> 'p' AND u.name IS NOT NULL THEN 'i' ELSE 'f' END,"
-	" l.relreplident = 'f' OR (l.relreplident = 'd' AND coalesce(lk.prim, false)) OR (l.relreplident = 'i' AND coalesce(lk.own, false)) AS good,"
+	" (l.relreplident = 'f' AND " IS_WHOLE("l") ") OR (l.relreplident = 'd' AND coalesce(lk.prim, false))"
+	" OR (l.relreplident = 'i' AND coalesce(lk.own, false)) AS good,"
 	" l.relreplident = r.relreplident AS same, u.name"
 	" FROM pg_catalog.pg_class r CROSS JOIN LATERAL (SELECT r.oid AS oid"
 	" UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(r.oid) p WHERE r.relkind = 'p' AND p.isleaf) x"
 	" JOIN pg_catalog.pg_class l ON l.oid = x.oid JOIN pg_catalog.pg_namespace n ON n.oid = l.relnamespace"
 	" CROSS JOIN LATERAL " KEYS_OF("l") " lk(prim, own) CROSS JOIN LATERAL " KEYS_OF("r") " rk(prim, own)"
 	" CROSS JOIN LATERAL (SELECT (SELECT ic.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid"
-	" WHERE i.indrelid = l.oid AND " USABLE
+	" WHERE i.indrelid = l.oid AND " USABLE " AND " IS_SENT
 	" AND NOT EXISTS (SELECT 1 FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY c(num, pos)"
 	" JOIN pg_catalog.pg_attribute a ON a.attrelid = l.oid AND a.attnum = c.num WHERE c.pos <= i.indnkeyatts AND NOT a.attnotnull)"
 	" ORDER BY i.indnkeyatts, ic.relname LIMIT 1) AS name) u"
@@ -184,15 +193,19 @@ const char *identity_problem(const PGresult *res, int row)
 	case 'n':
 		return "its replica identity is NOTHING";
 	case 'i':
-		return "the index that was its replica identity is gone";
+		return "the index that was its replica identity is gone, or has a generated column, which the server does not send";
+	case 'f':
+		return "its replica identity is FULL, and it has generated columns that are not stored, which the server does not send";
 	default:
-		return "it has no primary key, and no other replica identity";
+		return "it has no primary key whose columns the server sends (generated ones are not, before 18), and no other replica identity";
 	}
 }
 
 void identity_fix(const PGresult *res, int row, struct buf *out)
 {
 	char want = *PQgetvalue(res, row, IDENTITY_WANT);
+	if (want == 'f' && *PQgetvalue(res, row, IDENTITY_OWN) == 'f')
+		return; /* it needs a key, which nobody but its owner can think of */
 	buf_str(out, "ALTER TABLE ");
 	sql_qualified(out, PQgetvalue(res, row, IDENTITY_SCHEMA), PQgetvalue(res, row, IDENTITY_NAME));
 	if (want == 'd') {
@@ -204,6 +217,11 @@ void identity_fix(const PGresult *res, int row, struct buf *out)
 		sql_ident(out, PQgetvalue(res, row, IDENTITY_INDEX));
 	}
 }
+
+const char identity_generated_sql[] =
+	"SELECT count(*) FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1::pg_catalog.oid[]) AND CASE c.relreplident WHEN 'f' THEN EXISTS (SELECT FROM"
+	" pg_catalog.pg_attribute g WHERE g.attrelid = c.oid AND g.attgenerated <> '') ELSE EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid"
+	" AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END AND " HAS_GENERATED ") END";
 
 void relations_oids(struct buf *out, struct relation *const *rels, size_t n)
 {

@@ -13,7 +13,8 @@ struct settings *pg_settings_copy(const struct settings *from, const struct dmsr
 
 /* ---- publication ---- */
 /* One row, or none when it is not there; $1: its name. */
-enum { PUB_OPERATIONS /* four of t and f: insert update delete truncate */, PUB_VIA_ROOT /* t or f; NULL before 13 */, PUB_OID };
+enum { PUB_OPERATIONS /* four of t and f: insert update delete truncate */, PUB_VIA_ROOT /* t or f; NULL before 13 */, PUB_OID,
+	PUB_GENERATED /* are generated columns published, where they are stored? NULL before 18 */ };
 const char *publication_sql(int version);
 /* A row a table; $1: the publication's name. */
 enum { PUBTAB_SCHEMA, PUBTAB_NAME, PUBTAB_FILTER /* NULL: all rows and columns are published */ };
@@ -53,7 +54,9 @@ enum {
 extern const char identity_sql[];
 /* What is wrong, as a piece of a sentence, and the statement that mends it. */
 const char *identity_problem(const PGresult *res, int row);
-void identity_fix(const PGresult *res, int row, struct buf *out);
+void identity_fix(const PGresult *res, int row, struct buf *out); /* left empty: there is none */
+/* How many of the tables have a replica identity with generated columns. $1: array of oids. */
+extern const char identity_generated_sql[];
 /* "{1,2,3}" */
 void relations_oids(struct buf *out, struct relation *const *rels, size_t n);
 
