@@ -150,6 +150,29 @@ def test_replica_identities_and_their_fixes(server):
         db.sql(f"DELETE FROM {table}")
 
 
+def test_generated_columns_in_a_replica_identity(server):
+    db = server.database()
+    db.sql('''CREATE TABLE g (a int, k int GENERATED ALWAYS AS (a * 2) STORED PRIMARY KEY); CREATE TABLE good (a int PRIMARY KEY, k int GENERATED ALWAYS AS (a) STORED);
+              CREATE TABLE u (a int NOT NULL, k int GENERATED ALWAYS AS (a * 2) STORED NOT NULL); CREATE UNIQUE INDEX u_k ON u (k);
+              ALTER TABLE u REPLICA IDENTITY USING INDEX u_k; CREATE UNIQUE INDEX u_a ON u (a)''')
+    words, new = ("source", "table=public.*"), server.version >= 18
+    if new:
+        db.sql("CREATE TABLE v (a int, k int GENERATED ALWAYS AS (a * 2)); ALTER TABLE v REPLICA IDENTITY FULL")
+    found = {c["object"]: c["fix"] for c in check(db, *words) if c["id"] == "postgres.replica-identity" and c["level"] == "error"}
+    # Nobody but its owner can mend v: it needs a key, or no such column.
+    assert found == ({"public.v": None} if new else {"public.g": 'ALTER TABLE "public"."g" REPLICA IDENTITY FULL',
+                                                     "public.u": 'ALTER TABLE "public"."u" REPLICA IDENTITY USING INDEX "u_a"'})
+    for fix in filter(None, found.values()):
+        db.sql(fix)
+    if new:
+        db.sql("DROP TABLE v; CREATE PUBLICATION p FOR TABLE g, good, u")
+        c = only(check(db, *words, "publication=p"), "postgres.publication", level="error")
+        db.sql(c["fix"])
+        assert bad(check(db, *words, "publication=p")) == []
+        db.sql("INSERT INTO g VALUES (1); INSERT INTO good VALUES (1); INSERT INTO u VALUES (1); UPDATE g SET a = 2; UPDATE good SET a = 2; UPDATE u SET a = 2")
+    assert bad(check(db, *words)) == []
+
+
 def test_a_given_publication_is_looked_through(server):
     db = server.database()
     db.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY, v int); CREATE PUBLICATION p FOR TABLE t WITH (publish = 'insert')")
@@ -231,6 +254,24 @@ def test_target_rights_and_rows(server):
             db.sql(c["fix"])
     assert bad(check(db, "target", "table=public.e", "table=other.*", "session_replication_role=on", **weak)) == []
     db.sql("ALTER ROLE weak NOSUPERUSER")
+
+
+def test_triggers_of_the_target_that_would_work(server):
+    db = server.database()
+    db.sql('''CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE quiet (id int PRIMARY KEY); CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+              CREATE TRIGGER "a B" BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f(); CREATE TRIGGER c AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION f();
+              CREATE TRIGGER always AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION f(); ALTER TABLE t ENABLE ALWAYS TRIGGER always;
+              CREATE TRIGGER off AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION f(); ALTER TABLE t DISABLE TRIGGER off;
+              CREATE TRIGGER repl AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION f(); ALTER TABLE t ENABLE REPLICA TRIGGER repl;
+              CREATE RULE r AS ON DELETE TO t DO ALSO SELECT 1; CREATE TABLE r (t int REFERENCES t)''')
+    words, id_ = ("target", "table=public.*"), "postgres.target-triggers"
+    c = only(check(db, *words), id_)
+    assert c["object"] == "public.t" and c["level"] == "warning" and c["message"].startswith("trigger always, trigger repl of public.t")
+    c = only(check(db, *words, "session_replication_role=off"), id_)
+    assert c["message"].startswith("rule r, trigger a B, trigger always, trigger c of public.t")
+    assert id_ not in bad(check(db, *words, "prepare=drop-and-create", "session_replication_role=off"), "warning")
+    db.sql(c["fix"])
+    assert id_ not in bad(check(db, *words, "session_replication_role=off"), "warning")
 
 
 def test_discover(server):

@@ -193,7 +193,10 @@ static void read_schemas(struct probe *p, const PGresult *res, const struct err 
 
 /* ---- tables that are there ---- */
 
-enum { T_SCHEMA, T_NAME, T_WRITE, T_OWNS, T_LOADED };
+enum { T_SCHEMA, T_NAME, T_WRITE, T_OWNS, T_AT_WORK, T_REST };
+
+/* Of triggers or rules: would it work while we write? */
+#define AT_WORK(enabled) enabled " IN ('A', CASE pg_catalog.current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END)"
 
 static void ask_tables(struct probe *p, struct buf *sql, const char **values, int *nvalues)
 {
@@ -202,8 +205,16 @@ static void ask_tables(struct probe *p, struct buf *sql, const char **values, in
 	if (p->mode)
 		buf_str(sql, "SELECT n.nspname, c.relname, pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')"
 			" AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')"
-			" AND pg_catalog.has_table_privilege(c.oid, 'DELETE'), pg_catalog.pg_has_role(c.relowner, 'USAGE')"
-			" FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+			" AND pg_catalog.has_table_privilege(c.oid, 'DELETE'), pg_catalog.pg_has_role(c.relowner, 'USAGE'), w.names, w.rest"
+			" FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL ("
+			"SELECT pg_catalog.string_agg(x.kind || ' ' || x.name, ', ' ORDER BY x.kind, x.name),"
+			" pg_catalog.string_agg(pg_catalog.format('ALTER TABLE %I.%I DISABLE %s %I', n.nspname, c.relname, x.kind, x.name), '; '"
+			" ORDER BY x.kind, x.name)"
+			" FROM (SELECT 'trigger', g.tgname FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal"
+			" AND " AT_WORK("g.tgenabled")
+			" UNION ALL SELECT 'rule', r.rulename FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1'"
+			" AND " AT_WORK("r.ev_enabled")
+			") x (kind, name)) w (names, rest)"
 			" WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'dmsr')");
 	if (p->mode) /* a leaf is a table of its own when the source says so */
 		buf_str(sql, p->meant ? " ORDER BY 1, 2" : " AND NOT c.relispartition ORDER BY 1, 2");
@@ -272,6 +283,17 @@ static void need_rights(struct probe *p, const char *schema, const char *name, b
 		is_dropped ? "does not own, so it may not drop," : "may not write to", schema, name);
 }
 
+/* The source's rows are the result of its own triggers: those of the target work a second time. */
+static void check_triggers(struct probe *p, const PGresult *res, int row)
+{
+	const char *object = probe_name(p, PQgetvalue(res, row, T_SCHEMA), PQgetvalue(res, row, T_NAME));
+	if (PQgetisnull(res, row, T_AT_WORK) || prepares(p, "drop-and-create"))
+		return;
+	probe_found(p, DMSR_CHECK_WARNING, "postgres.target-triggers", object, PQgetvalue(res, row, T_REST),
+		"%s of %s will work while its rows are loaded and changed: what that does comes beside what the source did",
+		PQgetvalue(res, row, T_AT_WORK), object);
+}
+
 /* Which of those that match have rows is the next question; it is put together here. */
 static void read_tables(struct probe *p, const PGresult *res, const struct err *e)
 {
@@ -286,6 +308,7 @@ static void read_tables(struct probe *p, const PGresult *res, const struct err *
 		if (!is_meant(p, schema, name))
 			continue;
 		need_rights(p, schema, name, probe_true(res, i, T_WRITE), probe_true(res, i, T_OWNS));
+		check_triggers(p, res, i);
 		if (!(p->mode & DMSR_FULL_LOAD) || !probe_true(res, i, T_WRITE) || n++ >= ROWS_MAX)
 			continue;
 		buf_str(&p->kept, p->kept.len ? " UNION ALL SELECT " : "SELECT ");

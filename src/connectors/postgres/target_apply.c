@@ -227,6 +227,7 @@ enum step apply_table(struct target *t, struct target_table *tb)
 		return STEP_WAIT;
 	}
 	tb->is_checked = true;
+	table_tell_triggers(t, tb);
 	return STEP_DONE;
 }
 

@@ -235,6 +235,7 @@ void table_described(struct target_table *tb, const PGresult *res);
 void table_reset(struct target *t, struct target_table *tb);                    /* not described any more; its statements are given up */
 /* Does the server's table take our rows? Names the first differences otherwise. */
 int table_check(const struct target *t, const struct target_table *tb, struct err *e);
+void table_tell_triggers(struct target *t, struct target_table *tb);           /* once a table: some work while we write */
 struct target_column *table_column(const struct target_table *tb, const char *name);
 
 /* Counts of the transaction that is open. They count when it is durable, and not when it is rolled back. */

@@ -171,6 +171,8 @@ static void decide(struct target *t)
 static void on_described(struct target *t)
 {
 	table_described(t->load.table, t->answer);
+	if (t->prepare != PREPARE_DROP)
+		table_tell_triggers(t, t->load.table);
 	decide(t);
 }
 

@@ -262,6 +262,17 @@ void table_described(struct target_table *tb, const PGresult *res)
 	lay_out(tb);
 }
 
+void table_tell_triggers(struct target *t, struct target_table *tb)
+{
+	if (!tb->has_triggers || tb->has_told_triggers || !t->host.notice)
+		return;
+	tb->has_told_triggers = true;
+	char *text = mem_printf("%s has triggers or rules that work while rows are loaded and changes applied: what they do comes beside what the source did; "
+		"postgres.target-triggers of a dry run names them", tb->sql);
+	t->host.notice(t->host.ctx, text);
+	free(text);
+}
+
 /* ---- does it take our rows ---- */
 
 static void add_difference(struct buf *out, const char *column, const char *what)
