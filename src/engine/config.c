@@ -36,6 +36,8 @@ const struct config_entry config_table[] = {
 	{ "jobs.retry_max", DMSR_OPT_DURATION, LIVE, "1m", NULL, 10, 86400000, "the longest pause between two attempts of a job" },
 	{ "jobs.retry_forever", DMSR_OPT_BOOL, LIVE, "true", NULL, 0, 0,
 		"try on for ever what may be well again by itself; false: a job fails after 10 attempts without progress" },
+	{ "jobs.look_interval", DMSR_OPT_DURATION, LIVE, "30s", NULL, 1000, 3600000,
+		"how often the source of a job that does not run is asked what it keeps for the job: its slot, and the log behind it" },
 	{ "metrics.per_table", DMSR_OPT_BOOL, LIVE, "false", NULL, 0, 0, "a line in /metrics for each table, too" },
 	{ NULL, 0, 0, NULL, NULL, 0, 0, NULL },
 };

@@ -196,6 +196,7 @@ static void on_second(void *arg)
 		engine_tell(g, "progress", job->name, status);
 		json_decref(status);
 	}
+	engine_looks(g);
 	if (g->deletions)
 		engine_turn(g);
 }
@@ -249,6 +250,7 @@ static void read_limits(struct engine *g)
 	g->house.retry_initial_ms = (uint64_t)config_int(g->config, "jobs.retry_initial");
 	g->house.retry_max_ms = (uint64_t)config_int(g->config, "jobs.retry_max");
 	g->house.retry_forever = config_bool(g->config, "jobs.retry_forever");
+	g->look_ms = (uint64_t)config_int(g->config, "jobs.look_interval");
 	g->house.drain_ms = (uint64_t)config_int(g->config, "drain_timeout");
 }
 

@@ -72,6 +72,7 @@ struct engine_job_metrics {
 	const char *name, *state, *error_code;
 	bool source_connected;
 	int64_t lag_bytes, retained_bytes, safe_bytes;          /* -1 unknown */
+	int64_t slot_lost;                                      /* 0 or 1; -1: there is no slot, or it was not seen yet */
 	double lag_seconds;                                     /* -1 unknown */
 	uint64_t events[6];                                     /* insert update delete truncate read ddl, received */
 	uint64_t applied[6];                                    /* summed over targets */

@@ -1,5 +1,5 @@
 /* engine_int: what the parts of the engine share: engine.c (life, list of jobs), engine_command.c (what is asked of it), engine_probe.c (one-shot questions to
- * servers), engine_view.c (JSON of what is), engine_files.c (jobs_dir). */
+ * servers), engine_look.c (what they keep for jobs that do not run), engine_view.c (JSON of what is), engine_files.c (jobs_dir). */
 #ifndef DMSR_ENGINE_ENGINE_INT_H
 #define DMSR_ENGINE_ENGINE_INT_H
 #include "engine.h"
@@ -40,6 +40,8 @@ struct engine {
 	uint64_t event_id;
 	struct deletion *deletions;
 	struct probing *probings;
+	unsigned nlooks;
+	uint64_t look_ms;
 	void (*drained)(void *arg);
 	void *drained_arg;
 	struct err store_error;
@@ -73,6 +75,9 @@ typedef void look_done(void *arg, const struct job_kept *kept, const struct err 
 void engine_probe_look(struct engine *g, struct job *job, const struct position *at, look_done *looked, void *arg);
 void engine_probes_forget(struct engine *g, const struct job *job);     /* the job goes; questions about it go on */
 bool checks_are_good(const json_t *checks);
+
+/* engine_look.c */
+void engine_looks(struct engine *g);            /* once a second */
 
 /* engine_command.c */
 void deletions_turn(struct engine *g);          /* settled jobs whose desire is deleting */

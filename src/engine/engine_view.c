@@ -159,8 +159,8 @@ static double lag_seconds(const struct job *job, const struct pipeline_stat *st)
 	int64_t now = wall_now_us(), oldest = 0;
 	struct pipeline_target_stat t;
 	bool behind = false;
-	if (!job->pipeline || !st->source.last_event_us)
-		return -1;
+	if (!job->pipeline || !st->source.last_event_us || job->desire == DESIRE_PAUSED)
+		return -1; /* nobody reads: how old the newest commit is that was not read, nobody knows */
 	for (size_t i = 0; pipeline_target_stat(job->pipeline, i, &t); i++) {
 		if (t.is_caught_up)
 			continue;
@@ -197,15 +197,41 @@ static const char *slowest_stage(const struct job *job, const struct pipeline_st
 
 /* ---- status ---- */
 
-static json_t *source_json(const struct job *job, const struct pipeline_stat *st)
+/* By the run, when it has seen its slot; else as it was seen last. */
+static struct job_kept what_is_kept(const struct job *job, const struct dmsr_source_stat *s)
+{
+	struct job_kept k = job->kept;
+	if (!job->pipeline || !s->slot)
+		return k;
+	const struct dmsr_kept now = {
+		.slot = s->slot,
+		.slot_status = s->slot_status,
+		.is_lost = s->slot_status && !strcmp(s->slot_status, "lost"),
+		.retained_bytes = s->retained_bytes,
+		.safe_bytes = s->safe_bytes,
+		.lag_bytes = s->lag_bytes,
+	};
+	job_kept_set(&k, &now);
+	return k;
+}
+
+static json_t *slot_json(const struct job_kept *k)
+{
+	if (!k->slot[0] && !err_is_set(&k->error))
+		return json_null();
+	json_t *error = err_is_set(&k->error) ? json_pack("{s:s, s:s}", "code", k->error.id, "message", k->error.message) : json_null();
+	return json_pack("{s:o, s:s, s:b, s:o, s:o, s:o, s:o}", "name", text_or_null(k->slot[0] ? k->slot : NULL),
+		"status", k->status[0] ? k->status : "unknown",
+		"lost", k->is_lost,
+		"retained_bytes", known(k->retained_bytes),
+		"safe_bytes", known(k->safe_bytes),
+		"seen_at", time_json(k->seen_us),
+		"error", error);
+}
+
+static json_t *source_json(const struct job *job, const struct pipeline_stat *st, const struct job_kept *k)
 {
 	const struct dmsr_source_stat *s = &st->source;
-	json_t *slot = json_null();
-	if (s->slot)
-		slot = json_pack("{s:s, s:o, s:o, s:o}", "name", s->slot,
-			"status", text_or_null(s->slot_status),
-			"retained_bytes", known(s->retained_bytes),
-			"safe_bytes", known(s->safe_bytes));
 	json_t *connector = json_object_get(json_object_get(job->spec, "source"), "connector");
 	return json_pack("{s:O?, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "connector", connector,
 		"connected", s->connected,
@@ -213,11 +239,11 @@ static json_t *source_json(const struct job *job, const struct pipeline_stat *st
 		"phase", text_or_null(s->phase),
 		"received", position_json(&s->received),
 		"confirmed", position_json(&s->confirmed),
-		"lag_bytes", known(s->lag_bytes),
+		"lag_bytes", known(k->lag_bytes),
 		"last_event_at", time_json(s->last_event_us),
 		"last_commit_at", time_json(s->last_commit_us),
 		"spool_bytes", count(s->spool_bytes),
-		"slot", slot);
+		"slot", slot_json(k));
 }
 
 static json_t *targets_json(const struct job *job)
@@ -267,12 +293,13 @@ json_t *engine_job_status(struct engine *g, const char *name)
 	if (job->pipeline)
 		pipeline_stat(job->pipeline, &st);
 	double lag = lag_seconds(job, &st);
+	const struct job_kept kept = what_is_kept(job, &st.source);
 	json_t *s = view_event(job);
 	json_object_set_new(s, "uid", json_string(job->uid));
 	json_object_set_new(s, "since", time_json(job->state_since_us));
 	json_object_set_new(s, "stage", text_or_null(job->pipeline ? st.phase : NULL));
 	json_object_set_new(s, "load", load_json(job, &st));
-	json_object_set_new(s, "source", source_json(job, &st));
+	json_object_set_new(s, "source", source_json(job, &st, &kept));
 	json_t *streamer = json_pack("{s:o, s:o, s:o, s:o, s:o, s:b}", "memory_bytes", count(st.streamer.memory_bytes),
 		"memory_limit_bytes", count(st.streamer.memory_limit_bytes),
 		"log_bytes", count(st.streamer.log_bytes),
@@ -282,7 +309,7 @@ json_t *engine_job_status(struct engine *g, const char *name)
 	json_object_set_new(s, "streamer", streamer);
 	json_object_set_new(s, "targets", targets_json(job));
 	json_object_set_new(s, "positions", positions_json(job, &st));
-	json_object_set_new(s, "lag", json_pack("{s:o, s:o}", "bytes", known(st.source.lag_bytes), "seconds", lag < 0 ? json_null() : json_real(lag)));
+	json_object_set_new(s, "lag", json_pack("{s:o, s:o}", "bytes", known(kept.lag_bytes), "seconds", lag < 0 ? json_null() : json_real(lag)));
 	json_object_set_new(s, "slowest_stage", text_or_null(slowest_stage(job, &st)));
 	json_t *next = job->state == JOB_RETRYING ? time_json(job->retry_at_us) : json_null();
 	json_object_set_new(s, "retries", json_pack("{s:o, s:o, s:o}", "total", count(job->retries), "in_a_row", count(job->attempts), "next_at", next));
@@ -425,14 +452,16 @@ void engine_each_job(struct engine *g, void (*fn)(void *arg, const struct engine
 		const struct pipeline_stat *past = &job->past;
 		if (job->pipeline)
 			pipeline_stat(job->pipeline, &st);
+		const struct job_kept kept = what_is_kept(job, &st.source);
 		struct engine_job_metrics m = {
 			.name = job->name,
 			.state = job_state_name(job->state),
 			.error_code = err_is_set(&job->error) ? job->error.id : NULL,
 			.source_connected = st.source.connected,
-			.lag_bytes = st.source.lag_bytes,
-			.retained_bytes = st.source.retained_bytes,
-			.safe_bytes = st.source.safe_bytes,
+			.lag_bytes = kept.lag_bytes,
+			.retained_bytes = kept.retained_bytes,
+			.safe_bytes = kept.safe_bytes,
+			.slot_lost = kept.slot[0] ? kept.is_lost : -1,
 			.lag_seconds = lag_seconds(job, &st),
 			.bytes = st.bytes + past->bytes,
 			.transactions = st.transactions + past->transactions,

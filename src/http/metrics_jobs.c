@@ -50,6 +50,7 @@ static const struct family families[] = {
 	{ "dmsr_source_lag_bytes", "gauge", FIELD(lag_bytes), FIELD_I64, "What the source has written and we have not confirmed." },
 	{ "dmsr_source_retained_bytes", "gauge", FIELD(retained_bytes), FIELD_I64, "Log that the source keeps for this job." },
 	{ "dmsr_source_safe_bytes", "gauge", FIELD(safe_bytes), FIELD_I64, "What is left before the source drops log that this job needs." },
+	{ "dmsr_source_slot_lost", "gauge", FIELD(slot_lost), FIELD_I64, "1: the job's slot is gone or invalid; the job must be made anew." },
 	{ "dmsr_source_bytes_total", "counter", FIELD(bytes), FIELD_U64, "Bytes read from the source." },
 	{ "dmsr_source_transactions_total", "counter", FIELD(transactions), FIELD_U64, "Transactions read from the source." },
 	{ "dmsr_last_event_timestamp_seconds", "gauge", FIELD(last_event_us), FIELD_US, "When the newest event was read." },

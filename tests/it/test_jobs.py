@@ -301,3 +301,44 @@ def test_generated_columns_in_the_identity(any_pg, dmsrd):
     for t in tables:
         source.sql(f"INSERT INTO {t} VALUES (100, 'y'); UPDATE {t} SET b = 'u' WHERE a = 1; UPDATE {t} SET a = a + 1000 WHERE a = 2; DELETE FROM {t} WHERE a = 3")
     dmsrd.wait_equal(source, target)
+
+
+def test_what_is_kept_for_a_stopped_job_is_told(any_pg, dmsrd):
+    source, target = any_pg.database("kept"), any_pg.database("kept_copy")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    dmsrd.options += ["-o", "jobs.look_interval=1s"]
+    dmsrd.stop()
+    dmsrd.start()
+    dmsrd.job("kept", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("kept", "running")
+    name = source.one("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
+
+    def slot():
+        return dmsrd.api("GET", "/jobs/kept/status")["source"]["slot"] or {}
+
+    def metric(of):
+        found = [line for line in dmsrd.call("GET", "/metrics")[2].splitlines() if line.startswith(f'dmsr_source_{of}{{job="kept"}}')]
+        return float(found[0].split()[-1]) if found else None
+
+    def keeps_more():
+        before = slot().get("retained_bytes") or 0
+        source.psql("INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series((SELECT coalesce(max(id), 0) + 1 FROM t), (SELECT coalesce(max(id), 0) + 5000 FROM t)) i")
+        return wait_for("more is kept", lambda: (slot()["retained_bytes"] or 0) > before + 2000000 and metric("retained_bytes") > before + 2000000, 15)
+    for verb, state in (("stop", "stopped"), ("start", "running"), ("pause", "paused")):
+        dmsrd.api("POST", f"/jobs/kept/{verb}")
+        dmsrd.wait_state("kept", state)
+        if verb != "start":
+            wait_for("the slot is told", lambda: slot().get("name") == name, 10)
+            keeps_more()
+            assert dmsrd.api("GET", "/jobs/kept/status")["lag"]["seconds"] is None
+    # paused, and the daemon began anew: nobody is connected
+    dmsrd.stop()
+    dmsrd.start()
+    assert dmsrd.state_of("kept") == "paused"
+    wait_for("the slot is told", lambda: slot().get("name") == name and slot()["seen_at"], 10)
+    keeps_more()
+    assert metric("slot_lost") == 0
+    source.sql(f"SELECT pg_drop_replication_slot('{name}')")
+    wait_for("it is told that it is lost", lambda: slot()["lost"] and slot()["status"] == "missing" and metric("slot_lost") == 1, 10)
+    assert metric("retained_bytes") is None
+    assert any(e["kind"] == "slot" for e in dmsrd.call("GET", "/jobs/kept/events", headers={"Accept": "application/json"})[2]["items"])

@@ -29,7 +29,7 @@ static void open_engine(void)
 	char state[128];
 	snprintf(state, sizeof state, "state_dir=%s/state", dir);
 	const char *overrides[] = { state, "jobs_dir=", "plugin_dir=", "jobs.retry_initial=10ms", "jobs.retry_max=40ms", "http.listen=",
-		"http.socket=", "drain_timeout=2s" };
+		"http.socket=", "drain_timeout=2s", "jobs.look_interval=1s" };
 	char *none[] = { NULL };
 	char file[128];
 	struct err e = { 0 };
@@ -518,6 +518,93 @@ static void thrown_away_at_any_moment(void **state)
 	wait_all(server);
 }
 
+static json_t *slot_of(void)
+{
+	json_t *status = engine_job_status(engine, "job"), *slot = json_incref(json_object_get(json_object_get(status, "source"), "slot"));
+	json_decref(status);
+	return slot;
+}
+
+static bool has_slot_status(void *arg)
+{
+	json_t *slot = slot_of();
+	const char *status = json_string_value(json_object_get(slot, "status"));
+	bool is_it = status && !strcmp(status, arg);
+	json_decref(slot);
+	return is_it;
+}
+
+static void wait_slot(const char *status) { assert_true(fake_run(loop, has_slot_status, (void *)(uintptr_t)status, 8000)); }
+
+static void take_metrics(void *arg, const struct engine_job_metrics *m) { *(struct engine_job_metrics *)arg = *m; }
+
+static void what_is_kept_for_a_stopped_job_is_seen(void **state)
+{
+	struct fake_answers source = { .kept = { "dmsr_job", "extended", false, 5000, 100, 70 } };
+	struct engine_job_metrics m;
+	struct answer a;
+	(void)state;
+	fake_answers_set("s", &source);
+	write_script();
+	create(one_target, NULL);
+	wait_all(server);
+	fake_run(loop, NULL, NULL, 1200);
+	assert_int_equal(source.looks, 0); /* its run knows better */
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	wait_slot("extended");
+	json_t *slot = slot_of();
+	assert_string_equal(json_string_value(json_object_get(slot, "name")), "dmsr_job");
+	assert_int_equal(json_integer_value(json_object_get(slot, "retained_bytes")), 5000);
+	assert_true(json_is_string(json_object_get(slot, "seen_at")) && json_is_null(json_object_get(slot, "error")));
+	json_decref(slot);
+	engine_each_job(engine, take_metrics, &m);
+	assert_true(m.retained_bytes == 5000 && m.safe_bytes == 100 && m.lag_bytes == 70 && !m.slot_lost && m.lag_seconds < 0);
+	/* the server is away: what was seen last stands, and that it is old */
+	err_retry(&source.error, DMSR_EIO, "source.unreachable", "away");
+	source.looks = 0;
+	while (source.looks < 2)
+		fake_run(loop, NULL, NULL, 50);
+	slot = slot_of();
+	assert_int_equal(json_integer_value(json_object_get(slot, "retained_bytes")), 5000);
+	assert_string_equal(json_string_value(json_object_get(json_object_get(slot, "error"), "code")), "source.unreachable");
+	json_decref(slot);
+	source.error.code = 0;
+	source.kept = (struct dmsr_kept){ "dmsr_job", "missing", true, -1, -1, -1 };
+	wait_slot("missing");
+	engine_each_job(engine, take_metrics, &m);
+	assert_true(m.slot_lost == 1 && m.retained_bytes < 0);
+	struct engine_call call = call_of(&a);
+	engine_events(engine, "job", 0, 500, &call);
+	await(&a);
+	const json_t *items = json_object_get(a.result, "items");
+	unsigned told = 0;
+	for (size_t i = 0; i < json_array_size(items); i++)
+		told += !strcmp(json_string_value(json_object_get(json_array_get(items, i), "kind")), "slot");
+	assert_int_equal(told, 1);
+	drop(&a);
+	fake_answers_set("s", NULL);
+}
+
+/* Asked again and again, for a job of which nothing is kept, only until that is known. */
+static void of_which_nothing_is_kept_nobody_asks(void **state)
+{
+	struct fake_answers source = { 0 };
+	(void)state;
+	fake_answers_set("s", &source);
+	write_script();
+	create(one_target, NULL);
+	wait_state("running");
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	fake_run(loop, NULL, NULL, 3500);
+	assert_int_equal(source.looks, 1);
+	json_t *slot = slot_of();
+	assert_true(json_is_null(slot));
+	json_decref(slot);
+	fake_answers_set("s", NULL);
+}
+
 static void drained_in_the_end(void *arg) { *(bool *)arg = true; }
 static bool is_true(void *arg) { return *(bool *)arg; }
 
@@ -546,4 +633,5 @@ RUN_TESTS(TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end), TEST(two_t
 	TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again), TEST(a_target_that_dies_behind_a_commit_doubles_nothing),
 	TEST(pause_holds_and_resume_goes_on), TEST(stop_and_start_go_on_where_it_was), TEST(verbs_that_make_no_sense_are_refused),
 	TEST(a_deleted_job_drops_what_it_made), TEST(jobs_come_and_go),
-	TEST(a_target_that_went_back_is_found_out), TEST(one_bad_row_is_set_aside), TEST(thrown_away_at_any_moment), TEST(a_drained_engine_has_stored_all))
+	TEST(a_target_that_went_back_is_found_out), TEST(one_bad_row_is_set_aside), TEST(what_is_kept_for_a_stopped_job_is_seen),
+	TEST(of_which_nothing_is_kept_nobody_asks), TEST(thrown_away_at_any_moment), TEST(a_drained_engine_has_stored_all))
