@@ -138,6 +138,34 @@ static void what_a_target_holds_does_not_stop_the_source(void **state)
 	stage_end(st);
 }
 
+/* Memory stays full, so what a target was not ready for is dropped again: what was read with it is not. */
+static void what_was_read_of_the_log_is_not_read_again(void **state)
+{
+	struct stage *st = stage_new(1, 2 * MB, 100 * MB);
+	struct taker *t = &st->takers[0];
+	struct fake_disk_stat before, after;
+	int64_t id = 0;
+	(void)state;
+	t->refuses = true;
+	stage_turn(st);
+	id = fill(st, 1, 400);
+	assert_int_equal(id, 400);
+	stage_turn(st);
+	fake_disk_stat(st->disk, &before);
+	t->limit = 1;
+	taker_resume(t);
+	for (int i = 0; i < 1000 && t->nids < 200; i++) {
+		stage_turn(st);
+		id = fill(st, id + 1, id + 3);
+		stage_turn(st);
+		taker_commit(t, t->last);
+	}
+	ids_are(t, 1, 200);
+	fake_disk_stat(st->disk, &after);
+	assert_in_range(after.reads - before.reads, 200 * 20 * KB / (512 * KB), 30);
+	stage_end(st);
+}
+
 static void nothing_is_delivered_before_it_is_durable(void **state)
 {
 	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
@@ -622,6 +650,7 @@ RUN_TESTS(
 	cmocka_unit_test(memory_is_delivered_when_all_have_committed),
 	cmocka_unit_test(a_slow_target_does_not_hold_the_source),
 	cmocka_unit_test(what_a_target_holds_does_not_stop_the_source),
+	cmocka_unit_test(what_was_read_of_the_log_is_not_read_again),
 	cmocka_unit_test(nothing_is_delivered_before_it_is_durable),
 	cmocka_unit_test(a_full_log_makes_the_source_wait),
 	cmocka_unit_test(without_a_log_memory_is_all),

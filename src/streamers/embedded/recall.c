@@ -195,8 +195,8 @@ static void ask_next(struct dmsr_subscription *c)
 	ask(c->s, c->next, c->promised, on_entries, c);
 }
 
-/* The first of the raws is what comes next. True: it is in memory now; false: it is known, or the instance is dead. */
-static bool unpack(struct dmsr_subscription *c)
+/* The first of the raws is what comes next. Then it is in memory, or was skipped as known, or the instance is dead. */
+static void unpack(struct dmsr_subscription *c)
 {
 	struct embedded *s = c->s;
 	const struct raw *r = c->raws;
@@ -206,7 +206,7 @@ static bool unpack(struct dmsr_subscription *c)
 	if (!entry_read(r->data, r->len, &en, &why)) {
 		if (c->is_behind && en.has_end && !en.has_words && position_compare(&en.reached, &c->from) <= 0) {
 			feed_skip(c);
-			return false;
+			return;
 		}
 		b = batch_unpack(en.batch, en.len, &why);
 	}
@@ -214,14 +214,13 @@ static bool unpack(struct dmsr_subscription *c)
 		window_recall(s, r->n, b, r->len);
 	else
 		damaged(s, r->n, &why);
-	return b;
 }
 
 bool recall_next(struct dmsr_subscription *c)
 {
 	struct embedded *s = c->s;
 	while (s->state == EMBEDDED_RUNNING && c->next < s->hi) {
-		/* Others may have brought it; or it was refused, and dropped since. */
+		/* It was taken, or others have brought it. One that is refused and dropped is unpacked again, or what is behind it would be read again. */
 		while (c->raws && c->raws->n != c->next)
 			drop_raw(c);
 		const struct item *it = window_find(s, c->next);
@@ -230,7 +229,8 @@ bool recall_next(struct dmsr_subscription *c)
 		if (c->is_reading)
 			return false;
 		if (!c->seek_hi && c->raws) {
-			if (unpack(c))
+			unpack(c);
+			if (!c->raws->next) /* big ones come alone: not twice in memory */
 				drop_raw(c);
 			continue;
 		}
