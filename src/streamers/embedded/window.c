@@ -91,7 +91,10 @@ struct item *window_recall(struct embedded *s, uint64_t n, struct batch *b, size
 {
 	struct item *it = window_find(s, n);
 	if (!it) {
-		struct item *before = s->first && s->first->n < n ? s->last : NULL;
+		/* The one before it is there mostly; else it is looked for behind all that came since. */
+		struct item *before = s->first && s->first->n < n ? window_find(s, n - 1) : NULL;
+		if (!before && s->first && s->first->n < n)
+			before = s->last;
 		while (before && before->n > n)
 			before = before->prev;
 		it = mem_zalloc(sizeof *it);
