@@ -18,53 +18,6 @@ struct memory {
 	struct map *counts;             /* quoted name -> struct table_count */
 };
 
-/* ---- sets of tables ---- */
-
-const struct dmsr_loaded *table_set_find(const struct table_set *s, const char *schema, const char *name)
-{
-	for (size_t i = 0; i < s->n; i++)
-		if (!strcmp(s->list[i].name, name) && !strcmp(s->list[i].schema, schema))
-			return &s->list[i];
-	return NULL;
-}
-
-void table_set_put(struct table_set *s, const char *schema, const char *name, const struct position *at)
-{
-	struct dmsr_loaded *l = (struct dmsr_loaded *)(uintptr_t)table_set_find(s, schema, name);
-	if (!l) {
-		if (s->n == s->cap) {
-			s->cap = s->cap ? 2 * s->cap : 16;
-			s->list = mem_realloc_array(s->list, s->cap, sizeof *s->list);
-		}
-		l = &s->list[s->n++];
-		*l = (struct dmsr_loaded){ .schema = mem_strdup(schema), .name = mem_strdup(name) };
-	}
-	position_copy(&l->at, at);
-}
-
-static void table_free(struct dmsr_loaded *l)
-{
-	free((void *)(uintptr_t)l->schema);
-	free((void *)(uintptr_t)l->name);
-}
-
-static void table_set_del(struct table_set *s, const char *schema, const char *name)
-{
-	struct dmsr_loaded *l = (struct dmsr_loaded *)(uintptr_t)table_set_find(s, schema, name);
-	if (!l)
-		return;
-	table_free(l);
-	*l = s->list[--s->n];
-}
-
-void table_set_clear(struct table_set *s)
-{
-	for (size_t i = 0; i < s->n; i++)
-		table_free(&s->list[i]);
-	free(s->list);
-	*s = (struct table_set){ 0 };
-}
-
 /* ---- a table's name as a key: "schema"."name" with quotes doubled ---- */
 
 static void put_quoted(struct buf *b, const char *s)
@@ -112,6 +65,80 @@ static int table_unkey(const char *key, char *schema, char *name)
 		return -1;
 	s = unquote(s + 1, name, 2048);
 	return s && !*s ? 0 : -1;
+}
+
+/* ---- sets of tables ---- */
+
+/* Place in the list + 1; 0: it is not in it. */
+static size_t place_of(const struct table_set *s, const char *schema, const char *name)
+{
+	if (!s->n)
+		return 0;
+	char *key = table_key(schema, name);
+	size_t place = (size_t)(uintptr_t)map_get(s->places, key, strlen(key));
+	free(key);
+	return place;
+}
+
+static void set_place(struct table_set *s, const struct dmsr_loaded *l, size_t place)
+{
+	char *key = table_key(l->schema, l->name);
+	if (!s->places)
+		s->places = map_new();
+	if (place)
+		map_put(s->places, key, strlen(key), (void *)(uintptr_t)place);
+	else
+		map_del(s->places, key, strlen(key));
+	free(key);
+}
+
+const struct dmsr_loaded *table_set_find(const struct table_set *s, const char *schema, const char *name)
+{
+	size_t place = place_of(s, schema, name);
+	return place ? &s->list[place - 1] : NULL;
+}
+
+void table_set_put(struct table_set *s, const char *schema, const char *name, const struct position *at)
+{
+	size_t place = place_of(s, schema, name);
+	if (!place) {
+		if (s->n == s->cap) {
+			s->cap = s->cap ? 2 * s->cap : 16;
+			s->list = mem_realloc_array(s->list, s->cap, sizeof *s->list);
+		}
+		s->list[s->n++] = (struct dmsr_loaded){ .schema = mem_strdup(schema), .name = mem_strdup(name) };
+		place = s->n;
+		set_place(s, &s->list[place - 1], place);
+	}
+	position_copy(&s->list[place - 1].at, at);
+}
+
+static void table_free(struct dmsr_loaded *l)
+{
+	free((void *)(uintptr_t)l->schema);
+	free((void *)(uintptr_t)l->name);
+}
+
+static void table_set_del(struct table_set *s, const char *schema, const char *name)
+{
+	size_t place = place_of(s, schema, name);
+	if (!place)
+		return;
+	struct dmsr_loaded *l = &s->list[place - 1], *last = &s->list[--s->n];
+	set_place(s, l, 0);
+	if (l != last)
+		set_place(s, last, place);
+	table_free(l);
+	*l = *last;
+}
+
+void table_set_clear(struct table_set *s)
+{
+	for (size_t i = 0; i < s->n; i++)
+		table_free(&s->list[i]);
+	free(s->list);
+	map_free(s->places);
+	*s = (struct table_set){ 0 };
 }
 
 /* ---- life ---- */

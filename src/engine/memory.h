@@ -25,6 +25,7 @@ struct table_count {
 struct table_set {                      /* tables with the snapshot's position of their load */
 	struct dmsr_loaded *list;       /* strings are the set's own */
 	size_t n, cap;
+	struct map *places;             /* quoted name -> place in the list + 1; NULL: none yet */
 };
 const struct dmsr_loaded *table_set_find(const struct table_set *s, const char *schema, const char *name);
 void table_set_put(struct table_set *s, const char *schema, const char *name, const struct position *at);

@@ -1,0 +1,88 @@
+/* test_memory: what is remembered of a job's tables: the same behind forgetting and reading back, and at a cost that does not grow with their number. */
+#include "store_kit.h"
+
+#include "engine/memory.h"
+#include <time.h>
+
+static const struct position at = { .kind = POSITION_LSN, .server = 7, .lsn = 9 };
+
+static const char *table(int i)
+{
+	static char name[32];
+	snprintf(name, sizeof name, "t%d", i);
+	return name;
+}
+
+/* Of tables 0 to n - 1 those that a multiple of 3 names are gone. */
+static void holds_the_rest(const struct table_set *s, int n)
+{
+	size_t there = 0;
+	for (int i = 0; i < n; i++) {
+		const struct dmsr_loaded *l = table_set_find(s, "public", table(i));
+		assert_int_equal(l != NULL, i % 3 != 0);
+		if (!l)
+			continue;
+		there++;
+		assert_string_equal(l->name, table(i));
+		assert_int_equal(l->at.lsn, (uint64_t)i + 1);
+	}
+	assert_int_equal(s->n, there);
+	assert_null(table_set_find(s, "publi", "ct1"));
+}
+
+static void what_is_forgotten_is_gone_and_the_rest_stays(void **state)
+{
+	struct kit k;
+	struct err e = { 0 };
+	(void)state;
+	kit_init(&k);
+	kit_open(&k);
+	const struct store_job job = { .uid = UID, .name = "shop", .spec = "{}", .desired_state = "stopped", .state = "stopped" };
+	store_job_put(k.store, &job, kit_done, kit_ask(&k));
+	struct memory *m = memory_new(k.store, UID);
+	for (int round = 0; round < 2; round++)
+		for (int i = 0; i < 100; i++)
+			memory_load_put(m, "public", table(i), &(struct position){ .kind = POSITION_LSN, .server = 7, .lsn = (uint64_t)i + 1 });
+	for (int i = 99; i >= 0; i -= 3)
+		memory_load_forget(m, "public", table(i));
+	memory_load_forget(m, "public", "none");
+	holds_the_rest(memory_loaded(m), 100);
+	memory_delivered_put(m, &at, kit_done, kit_ask(&k));
+	kit_run(&k);
+	memory_free(m);
+	m = memory_new(k.store, UID);
+	assert_int_equal(memory_read(m, &e), 0);
+	holds_the_rest(memory_loaded(m), 100);
+	memory_forget(m, kit_done, kit_ask(&k));
+	assert_int_equal(memory_loaded(m)->n, 0);
+	assert_null(table_set_find(memory_loaded(m), "public", "t1"));
+	kit_run(&k);
+	memory_free(m);
+	kit_close(&k);
+	kit_fini(&k);
+}
+
+static double cpu_seconds(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Found by walking through the others these took minutes. */
+static void many_tables_cost_no_more_each(void **state)
+{
+	enum { MANY = 100000 };
+	struct table_set s = { 0 };
+	double began = cpu_seconds();
+	(void)state;
+	for (int i = 0; i < MANY; i++)
+		table_set_put(&s, "public", table(i), &at);
+	for (int i = 0; i < MANY; i++)
+		assert_non_null(table_set_find(&s, "public", table(i)));
+	assert_true(cpu_seconds() - began < 5);
+	table_set_clear(&s);
+	assert_null(table_set_find(&s, "public", "t1"));
+}
+
+RUN_TESTS(cmocka_unit_test(what_is_forgotten_is_gone_and_the_rest_stays), cmocka_unit_test(many_tables_cost_no_more_each))
