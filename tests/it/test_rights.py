@@ -25,8 +25,8 @@ def role(any_pg):
         databases[0].sql(f"DROP ROLE {name}")
 
 
-def as_role(db, name, **more):
-    return db.connection(user=name, password=name, **more)
+def as_role(db, who, **more):
+    return db.connection(user=who, password=who, **more)
 
 
 def warnings(dmsrd, job):
@@ -64,3 +64,94 @@ def test_triggers_of_the_target_are_told(any_pg, dmsrd):
             assert len(warnings(dmsrd, role)) == 1 and 'postgres: "public"."t" has triggers' in warnings(dmsrd, role)[0]
         dmsrd.api("POST", f"/jobs/{role}/stop")
         dmsrd.wait_state(role, "stopped")
+
+
+# What README and dmsr-job(5) ask for, word by word.
+SOURCE = """
+ALTER ROLE {who} REPLICATION;
+GRANT USAGE ON SCHEMA public, "S 2" TO {who};
+GRANT SELECT ON ALL TABLES IN SCHEMA public, "S 2" TO {who};
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA public, "S 2" TO {who};
+"""
+TABLES = """
+CREATE SCHEMA "S 2";
+CREATE TABLE t (id serial PRIMARY KEY, v text); CREATE TABLE "S 2".u (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, t int REFERENCES t, v text);
+"""
+ROWS = "INSERT INTO t (v) SELECT 'x' FROM generate_series(1, 100); INSERT INTO \"S 2\".u (t, v) SELECT id, 'y' FROM t;"
+CHANGES = """
+INSERT INTO t (v) VALUES ('new'); UPDATE t SET v = 'u' WHERE id < 5; DELETE FROM "S 2".u WHERE id = 7; UPDATE "S 2".u SET v = 'w' WHERE id = 8;
+BEGIN; TRUNCATE "S 2".u; INSERT INTO "S 2".u (t, v) VALUES (1, 'again'); COMMIT;
+"""
+# foreign keys and triggers of the target rest
+REST = "GRANT SET ON PARAMETER session_replication_role TO {who}"
+TARGETS = {
+    # whole schemas come
+    "create": ("create", "", 'GRANT CREATE ON DATABASE "{database}" TO {who}; GRANT USAGE, CREATE ON SCHEMA public TO {who}'),
+    # schemas are there
+    "create-in-schemas": ("create", 'CREATE SCHEMA "S 2"', 'CREATE SCHEMA dmsr AUTHORIZATION {who}; GRANT USAGE, CREATE ON SCHEMA public, "S 2" TO {who}'),
+    # tables are there
+    "truncate": ("truncate", TABLES, """
+        CREATE SCHEMA dmsr AUTHORIZATION {who}; GRANT USAGE ON SCHEMA public, "S 2" TO {who};
+        GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA public, "S 2" TO {who};
+        GRANT SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public, "S 2" TO {who}; """ + REST),
+}
+
+
+def publish(db):
+    options = "publish_via_partition_root = true" + (", publish_generated_columns = stored" if db.server.version >= 18 else "")
+    db.sql(f'CREATE PUBLICATION shop FOR TABLE t, "S 2".u WITH ({options})')
+
+
+def follows(dmsrd, source, target):
+    dmsrd.wait_equal(source, target)
+    source.psql(CHANGES)
+    dmsrd.wait_equal(source, target)
+
+
+@pytest.mark.parametrize("how", TARGETS)
+def test_what_the_manual_asks_for_is_enough(any_pg, dmsrd, role, how):
+    source, target = any_pg.database(), any_pg.database()
+    prepare, before, grants = TARGETS[how]
+    source.sql("REVOKE CREATE ON SCHEMA public FROM public;" + TABLES + ROWS)
+    publish(source)
+    target.sql("REVOKE CREATE ON SCHEMA public FROM public;" + before)
+    reads, writes = role(source), role(target)
+    source.sql(SOURCE.format(who=reads))
+    target.sql(grants.format(who=writes, database=target.name))
+    spec = {"name": "s", "source": as_role(source, reads, publication="shop"), "targets": [as_role(target, writes, prepare=prepare, name="t")]}
+    checks = dmsrd.api("POST", "/jobs?dry_run=1", spec)
+    assert [c for c in checks["checks"] if c["level"] == "error"] == [], checks
+    dmsrd.api("POST", "/jobs", spec)
+    dmsrd.wait_state("s", "running")
+    follows(dmsrd, source, target)
+    assert target.one("SELECT nextval('t_id_seq') > 100") and warnings(dmsrd, "s") == []
+    dmsrd.api("DELETE", "/jobs/s")
+    wait_for("it is gone", lambda: dmsrd.call("GET", "/jobs/s")[0] == 404)
+    assert source.one("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()") == 0
+    assert target.one("SELECT count(*) FROM dmsr.positions") == 0
+
+
+@pytest.mark.parametrize("how", TARGETS)
+def test_a_job_says_what_it_may_not(any_pg, dmsrd, role, how):
+    """Nothing is granted; what the job asks for is run until it works."""
+    source, target = any_pg.database(), any_pg.database()
+    prepare, before, _ = TARGETS[how]
+    source.sql("REVOKE CREATE ON SCHEMA public FROM public;" + TABLES + ROWS)
+    publish(source)
+    target.sql("REVOKE CREATE ON SCHEMA public FROM public;" + before)
+    reads, writes = role(source), role(target)
+    if prepare == "truncate":
+        target.sql(REST.format(who=writes))
+    dmsrd.job("s", as_role(source, reads, publication="shop"), [as_role(target, writes, prepare=prepare, name="t")])
+    asked = []
+    for _ in range(15):
+        dmsrd.wait_state("s", ("running", "failed"))
+        if dmsrd.state_of("s") == "running":
+            break
+        error = dmsrd.api("GET", "/jobs/s")["error"]
+        assert error["code"] in ("source.privilege", "target.privilege"), error
+        asked.append(error["suggestion"])
+        (source if error["stage"] == "source" else target).sql(error["suggestion"])
+        dmsrd.api("POST", "/jobs/s/start")
+    assert dmsrd.state_of("s") == "running" and len(asked) == len(set(asked)), asked
+    follows(dmsrd, source, target)

@@ -8,6 +8,7 @@
 #include "catalog.h"
 #include "conn.h"
 #include "probe.h"
+#include "rights.h"
 #include "source_sql.h"
 
 struct probe;

@@ -122,9 +122,7 @@ static void read_publication(struct probe *p, const PGresult *res, const struct 
 		return;
 	struct buf fix;
 	buf_init(&fix, 1024);
-	buf_str(&fix, "ALTER PUBLICATION ");
-	sql_ident(&fix, p->publication);
-	buf_str(&fix, " SET (publish = 'insert, update, delete, truncate')");
+	publication_publish_sql(&fix, p->publication);
 	probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.publication", p->publication, &fix,
 		"publication \"%s\" does not publish all of insert, update, delete and truncate", p->publication);
 }
@@ -230,35 +228,19 @@ static void ask_rights(struct probe *p, struct buf *sql, const char **values, in
 		values, nvalues);
 }
 
-static void grant_to(struct buf *fix, const struct probe *p)
-{
-	buf_str(fix, " TO ");
-	sql_ident(fix, user(p));
-}
-
 static void check_right(struct probe *p, const PGresult *res, int row)
 {
 	const char *schema = PQgetvalue(res, row, R_SCHEMA), *name = PQgetvalue(res, row, R_NAME);
 	struct buf fix;
 	buf_init(&fix, 4096);
-	if (!probe_true(res, row, R_USAGE)) {
-		buf_str(&fix, "GRANT USAGE ON SCHEMA ");
-		sql_ident(&fix, schema);
-		grant_to(&fix, p);
-		buf_str(&fix, "; ");
-	}
 	if (!probe_true(res, row, R_USAGE) || !probe_true(res, row, R_SELECT)) {
-		buf_str(&fix, "GRANT SELECT ON ");
-		sql_qualified(&fix, schema, name);
-		grant_to(&fix, p);
+		right_sql(&fix, RIGHT_READ, p->settings, schema, name);
 		probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.select-right", probe_name(p, schema, name), &fix, "role %s may not read %s.%s", user(p), schema,
 			name);
 		return;
 	}
 	if (probe_true(res, row, R_POLICY)) {
-		buf_str(&fix, "ALTER ROLE ");
-		sql_ident(&fix, user(p));
-		buf_str(&fix, " BYPASSRLS");
+		right_sql(&fix, RIGHT_ALL_ROWS, p->settings, NULL, NULL);
 		probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.row-security", probe_name(p, schema, name), &fix,
 			"row security may hide rows of %s.%s from role %s", schema, name, user(p));
 		return;
@@ -546,11 +528,8 @@ static void on_repl_failed(void *ctx, const struct err *e)
 	}
 	bool is_right = !strcmp(e->id, "source.privilege");
 	buf_init(&fix, 1024);
-	if (is_right) {
-		buf_str(&fix, "ALTER ROLE ");
-		sql_ident(&fix, user(p));
-		buf_str(&fix, " REPLICATION");
-	}
+	if (is_right)
+		right_sql(&fix, RIGHT_REPLICATION, p->settings, NULL, NULL);
 	probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.replication-right", user(p), &fix, "role %s cannot make a replication connection: %s", user(p),
 		e->message);
 	probe_next(p);

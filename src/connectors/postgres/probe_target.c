@@ -11,12 +11,6 @@ enum { ROWS_MAX = 500 /* tables that are looked into */ };
 static const char *user(const struct probe *p) { return settings_str(p->settings, "user"); }
 static bool prepares(const struct probe *p, const char *how) { return !strcmp(settings_str(p->settings, "prepare"), how); }
 
-static void grant_to(struct buf *fix, const struct probe *p)
-{
-	buf_str(fix, " TO ");
-	sql_ident(fix, user(p));
-}
-
 /* ---- the schema dmsr, where positions are kept ---- */
 
 enum { D_SCHEMA, D_TABLES, D_RIGHTS, D_CREATE };
@@ -49,17 +43,7 @@ static void read_dmsr(struct probe *p, const PGresult *res, const struct err *e)
 	}
 	const char *why = has_tables ? "may not write to dmsr.positions and dmsr.loads" : "may not make schema dmsr and its tables";
 	buf_init(&fix, 4096);
-	if (has_tables) {
-		buf_str(&fix, "GRANT USAGE ON SCHEMA dmsr");
-		grant_to(&fix, p);
-		buf_str(&fix, "; GRANT SELECT, INSERT, UPDATE, DELETE ON dmsr.positions, dmsr.loads");
-	} else if (has_schema) {
-		buf_str(&fix, "GRANT USAGE, CREATE ON SCHEMA dmsr");
-	} else {
-		buf_str(&fix, "GRANT CREATE ON DATABASE ");
-		sql_ident(&fix, settings_str(p->settings, "database"));
-	}
-	grant_to(&fix, p);
+	right_sql(&fix, has_tables ? RIGHT_POSITIONS : has_schema ? RIGHT_SCHEMA : RIGHT_DATABASE, p->settings, "dmsr", NULL);
 	probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.positions", "dmsr", &fix,
 		"role %s cannot keep the job's position: it %s", user(p), why);
 }
@@ -89,14 +73,7 @@ static void read_role(struct probe *p, const PGresult *res, const struct err *e)
 		return;
 	}
 	buf_init(&fix, 1024);
-	if (p->version >= 150000) {
-		buf_str(&fix, "GRANT SET ON PARAMETER session_replication_role");
-		grant_to(&fix, p);
-	} else {
-		buf_str(&fix, "ALTER ROLE ");
-		sql_ident(&fix, user(p));
-		buf_str(&fix, " SUPERUSER");
-	}
+	right_sql(&fix, p->version >= 150000 ? RIGHT_SET_ROLE : RIGHT_SUPERUSER, p->settings, NULL, NULL);
 	probe_found_fix(p, is_demanded ? DMSR_CHECK_ERROR : DMSR_CHECK_WARNING, "postgres.session-replication-role", "session_replication_role", &fix,
 		"role %s may not set session_replication_role: the target's triggers and foreign keys work while changes are applied", user(p));
 }
@@ -181,9 +158,7 @@ static void read_schemas(struct probe *p, const PGresult *res, const struct err 
 		bool is_there = probe_true(res, i, 1);
 		struct buf fix;
 		buf_init(&fix, 4096);
-		buf_str(&fix, is_there ? "GRANT CREATE ON SCHEMA " : "GRANT CREATE ON DATABASE ");
-		sql_ident(&fix, is_there ? schema : settings_str(p->settings, "database"));
-		grant_to(&fix, p);
+		right_sql(&fix, is_there ? RIGHT_SCHEMA : RIGHT_DATABASE, p->settings, schema, NULL);
 		probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.create-right", schema, &fix, "role %s may not make %s %s", user(p),
 			is_there ? "tables in schema" : "schema", schema);
 	}
@@ -205,7 +180,8 @@ static void ask_tables(struct probe *p, struct buf *sql, const char **values, in
 	if (p->mode)
 		buf_str(sql, "SELECT n.nspname, c.relname, pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')"
 			" AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')"
-			" AND pg_catalog.has_table_privilege(c.oid, 'DELETE'), pg_catalog.pg_has_role(c.relowner, 'USAGE'), w.names, w.rest"
+			" AND pg_catalog.has_table_privilege(c.oid, 'DELETE')"
+			" AND pg_catalog.has_table_privilege(c.oid, 'TRUNCATE'), pg_catalog.pg_has_role(c.relowner, 'USAGE'), w.names, w.rest"
 			" FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL ("
 			"SELECT pg_catalog.string_agg(x.kind || ' ' || x.name, ', ' ORDER BY x.kind, x.name),"
 			" pg_catalog.string_agg(pg_catalog.format('ALTER TABLE %I.%I DISABLE %s %I', n.nspname, c.relname, x.kind, x.name), '; '"
@@ -266,19 +242,7 @@ static void need_rights(struct probe *p, const char *schema, const char *name, b
 	if (is_dropped ? owns : may_write)
 		return;
 	buf_init(&fix, 4096);
-	if (is_dropped) {
-		buf_str(&fix, "ALTER TABLE ");
-		sql_qualified(&fix, schema, name);
-		buf_str(&fix, " OWNER TO ");
-		sql_ident(&fix, user(p));
-	} else {
-		buf_str(&fix, "GRANT USAGE ON SCHEMA ");
-		sql_ident(&fix, schema);
-		grant_to(&fix, p);
-		buf_str(&fix, prepares(p, "truncate") ? "; GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON " : "; GRANT SELECT, INSERT, UPDATE, DELETE ON ");
-		sql_qualified(&fix, schema, name);
-		grant_to(&fix, p);
-	}
+	right_sql(&fix, is_dropped ? RIGHT_OWN : RIGHT_EMPTY, p->settings, schema, name);
 	probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.write-right", probe_name(p, schema, name), &fix, "role %s %s %s.%s", user(p),
 		is_dropped ? "does not own, so it may not drop," : "may not write to", schema, name);
 }

@@ -202,6 +202,14 @@ void source_put_note(struct source *s, const char *key, const char *value, void 
 
 static void on_failed(void *ctx, const struct err *e) { source_fail(ctx, e); }
 
+static void on_repl_failed(void *ctx, const struct err *why)
+{
+	struct source *s = ctx;
+	struct err e = *why;
+	right_hint(&e, RIGHT_REPLICATION, s->settings, NULL, NULL);
+	source_fail(s, &e);
+}
+
 static void on_sql_failed(void *ctx, const struct err *e)
 {
 	struct source *s = ctx;
@@ -221,6 +229,8 @@ struct pgconn *source_connect(struct source *s, enum pgconn_kind kind, void (*on
 	struct pgconn_owner o = { .ctx = s, .on_ready = on_ready, .on_failed = on_failed, .on_notice = on_notice };
 	if (kind == PGCONN_SQL && !s->sql)
 		o.on_failed = on_sql_failed;
+	if (kind == PGCONN_REPLICATION)
+		o.on_failed = on_repl_failed;
 	return pgconn_new(&s->host.env, s->settings, kind, &o);
 }
 

@@ -9,6 +9,7 @@
 #include "catalog.h"
 #include "conn.h"
 #include "pgoutput.h"
+#include "rights.h"
 #include "source.h"
 #include "source_sql.h"
 

@@ -204,6 +204,14 @@ static void put_off(struct source *s, const char *why)
 	next_table(s);
 }
 
+static void fail_table(struct source *s, const struct relation *rel, const struct err *why)
+{
+	struct err e = *why;
+	err_prefix(&e, "reading table %s.%s", rel->schema, rel->name);
+	right_hint(&e, RIGHT_READ, s->settings, rel->schema, rel->name);
+	source_fail(s, &e);
+}
+
 static void on_copied(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -217,9 +225,7 @@ static void on_copied(void *arg, const PGresult *res, const struct err *e)
 		return;
 	}
 	if (e) {
-		struct err out = *e;
-		err_prefix(&out, "reading table %s.%s", l->rel->schema, l->rel->name);
-		source_fail(s, &out);
+		fail_table(s, l->rel, e);
 		return;
 	}
 	l->nread++;
@@ -298,7 +304,7 @@ static void on_looked(void *arg, const PGresult *res, const struct err *e)
 	if (e && may_pass(e))
 		put_off(s, e->message);
 	else if (e)
-		source_fail(s, e);
+		fail_table(s, s->load->todo[s->load->at], e);
 	else if (PQgetvalue(res, 0, 0)[0] != '0')
 		put_off(s, "it was truncated or rewritten after the snapshot was taken");
 	else

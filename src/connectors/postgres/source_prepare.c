@@ -12,6 +12,17 @@ static bool follows(const struct source *s) { return s->mode & DMSR_CDC; }
 
 static void look_at_publication(struct source *s);
 
+/* The role must own the tables, and be allowed to make something in the database; or somebody who is does it. */
+static void hint_publication(const struct source *s, struct err *e)
+{
+	struct buf sql;
+	buf_init(&sql, 380);
+	publication_create_sql(&sql, s->publication, s->rels, s->nrels, s->version);
+	err_hint(e, "let the owner of the tables run %s; and give its name as the option publication",
+		buf_ok(&sql) ? buf_cstr(&sql) : "CREATE PUBLICATION for them (a dry run of the job, POST /jobs?dry_run=1, writes it out)");
+	buf_fini(&sql);
+}
+
 static void on_publication_changed(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -22,7 +33,7 @@ static void on_publication_changed(void *arg, const PGresult *res, const struct 
 		if (s->publication_is_new && !strcmp(e->id, "source.exists"))
 			source_put_note(s, "publication", "", NULL);
 		if (!strcmp(e->id, "source.privilege"))
-			err_hint(&out, "let the owner of the tables make the publication, and give its name as the option publication");
+			hint_publication(s, &out);
 		source_fail(s, &out);
 		return;
 	}
@@ -63,7 +74,7 @@ static void add_missing(struct source *s, const PGresult *published)
 		source_slot(s);
 	} else if (!own || strncmp(own, "own ", 4) != 0) {
 		source_fail_because(s, DMSR_EINVAL, "publication.incomplete",
-			sql.len < 500 ? buf_cstr(&sql) : "add the tables with ALTER PUBLICATION ... ADD TABLE",
+			sql.len < 500 ? buf_cstr(&sql) : "add the tables to it: a dry run of the job, POST /jobs?dry_run=1, writes the statement out",
 			"publication \"%s\" does not hold all of the job's tables: %zu are missing", s->publication, n);
 	} else {
 		free(s->add_sql);
@@ -144,6 +155,16 @@ static void meet_publication(struct source *s)
 		adopt_publication(s);
 }
 
+static void refuse_operations(struct source *s)
+{
+	struct buf sql;
+	buf_init(&sql, 500);
+	publication_publish_sql(&sql, s->publication);
+	source_fail_because(s, DMSR_EINVAL, "publication.incomplete", buf_cstr(&sql),
+		"publication \"%s\" does not publish all of insert, update, delete and truncate", s->publication);
+	buf_fini(&sql);
+}
+
 static void on_publication(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -162,8 +183,7 @@ static void on_publication(void *arg, const PGresult *res, const struct err *e)
 	else if (!is_there)
 		note_publication(s, "own");
 	else if (strchr(PQgetvalue(res, 0, PUB_OPERATIONS), 'f'))
-		source_fail_because(s, DMSR_EINVAL, "publication.incomplete", "ALTER PUBLICATION ... SET (publish = 'insert, update, delete, truncate')",
-			"publication \"%s\" does not publish all of insert, update, delete and truncate", s->publication);
+		refuse_operations(s);
 	else if (oid && !strcmp(oid, PQgetvalue(res, 0, PUB_OID)))
 		meet_publication(s);
 	else if (oid && slot.is_made)

@@ -113,6 +113,13 @@ void publication_create_sql(struct buf *out, const char *name, struct relation *
 		buf_printf(out, " WITH (publish_via_partition_root = true%s)", version >= 180000 ? ", publish_generated_columns = stored" : "");
 }
 
+void publication_publish_sql(struct buf *out, const char *name)
+{
+	buf_str(out, "ALTER PUBLICATION ");
+	sql_ident(out, name);
+	buf_str(out, " SET (publish = 'insert, update, delete, truncate')");
+}
+
 size_t publication_add_sql(struct buf *out, const char *name, struct relation *const *rels, size_t n, const struct map *set)
 {
 	buf_str(out, "ALTER PUBLICATION ");

@@ -25,6 +25,8 @@ bool publication_holds(const struct map *set, const struct relation *rel);
 /* schema, NUL, name: a map's key. */
 void table_key(struct buf *out, const char *schema, const char *name);
 void publication_create_sql(struct buf *out, const char *name, struct relation *const *rels, size_t n, int version);
+/* ALTER PUBLICATION ... SET: all kinds of changes. */
+void publication_publish_sql(struct buf *out, const char *name);
 /* ALTER PUBLICATION ... ADD TABLE what is not in the set. Returns how many; 0: out is no statement. */
 size_t publication_add_sql(struct buf *out, const char *name, struct relation *const *rels, size_t n, const struct map *set);
 

@@ -99,6 +99,19 @@ static void tell_end(struct target *t)
 
 /* ---- questions ---- */
 
+/* Which right it is that a question of ours was refused for. */
+static enum right missing_right(const struct target *t)
+{
+	if (t->load.state != LOAD_PREPARING)
+		return RIGHT_POSITIONS;
+	switch (t->load.how) {
+	case HOW_MAKE: return RIGHT_SCHEMA;
+	case HOW_DROP: return RIGHT_OWN;
+	case HOW_KEEP: case HOW_EMPTY: break;
+	}
+	return RIGHT_EMPTY;
+}
+
 static void on_answer(void *arg, const PGresult *res, const struct err *e)
 {
 	struct target *t = arg;
@@ -109,7 +122,9 @@ static void on_answer(void *arg, const PGresult *res, const struct err *e)
 		t->answer_error = *e;
 		snprintf(t->sqlstate, sizeof t->sqlstate, "%s", pgconn_sqlstate(t->conn));
 		if (!t->may_fail) {
-			target_fail(t, e);
+			right_hint(&t->answer_error, missing_right(t), t->settings, t->load.table ? t->load.table->schema : NULL,
+				t->load.table ? t->load.table->name : NULL);
+			target_fail(t, &t->answer_error);
 			return;
 		}
 	}

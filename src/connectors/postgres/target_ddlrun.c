@@ -63,10 +63,24 @@ static void hint(struct err *e, const struct ddl *d)
 		err_hint(e, "run it by hand or change the target, then start the job again");
 }
 
+/* The names of what is made before a table begin with their schema's. */
+static void hint_right(const struct target *t, struct err *e, const struct ddl *d)
+{
+	const struct target_table *tb = t->run->tables[t->run->table];
+	char *schema = mem_strndup(d->name, strcspn(d->name, "."));
+	enum right right = !strcmp(d->kind, "schema") ? RIGHT_DATABASE : !strcmp(d->kind, "setval") ? RIGHT_SEQUENCES :
+		d->phase == DDL_BEFORE_TABLE                                                        ? RIGHT_SCHEMA :
+												      RIGHT_OWN;
+	if (strcmp(d->kind, "extension") != 0)
+		right_hint(e, right, t->settings, right == RIGHT_OWN ? tb->schema : schema, tb->name);
+	free(schema);
+}
+
 static void fail(struct target *t, const struct ddl *d)
 {
 	struct err e = t->answer_error;
 	hint(&e, d);
+	hint_right(t, &e, d);
 	err_prefix(&e, "%s %s", d->kind, d->name);
 	target_fail_row(t, &e);
 }
@@ -93,7 +107,16 @@ static void on_run(struct target *t)
 		on_released(t);
 }
 
-static void on_savepoint(struct target *t) { target_try(t, current(t)->sql, 0, NULL, on_run); }
+static void on_savepoint(struct target *t)
+{
+	const struct ddl *d = current(t);
+	struct buf sql;
+	buf_init(&sql, 1 << 20);
+	/* To say CREATE SCHEMA needs a right, even if it is there. */
+	bool is_once = !strcmp(d->kind, "schema") && sql_make_once(&sql, d) && buf_ok(&sql);
+	target_try(t, is_once ? buf_cstr(&sql) : d->sql, 0, NULL, on_run);
+	buf_fini(&sql);
+}
 
 static void run_next(struct target *t)
 {

@@ -7,6 +7,7 @@
 #ifndef DMSR_POSTGRES_TARGET_INT_H
 #define DMSR_POSTGRES_TARGET_INT_H
 #include "conn.h"
+#include "rights.h"
 #include "target_sql.h"
 
 enum target_state {

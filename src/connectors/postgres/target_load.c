@@ -29,6 +29,7 @@ static void fail_copy(struct target *t, const struct err *why)
 {
 	struct err e = *why;
 	err_prefix(&e, "loading %s", t->load.table->sql);
+	right_hint(&e, RIGHT_EMPTY, t->settings, t->load.table->schema, t->load.table->name);
 	target_fail_row(t, &e);
 }
 

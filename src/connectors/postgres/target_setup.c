@@ -24,11 +24,12 @@ static const char look_sql[] =
 	"pg_catalog.set_config('check_function_bodies','off',false), "
 	"pg_catalog.set_config('synchronous_commit',CASE WHEN $1 = 't' THEN pg_catalog.current_setting('synchronous_commit') "
 	"ELSE 'off' END,false), pg_catalog.pg_is_in_recovery(), "
-	"pg_catalog.to_regclass('dmsr.positions') IS NOT NULL AND pg_catalog.to_regclass('dmsr.loads') IS NOT NULL";
-enum { LOOK_RECOVERY = 8, LOOK_HAS_TABLES = 9 };
+	"pg_catalog.to_regclass('dmsr.positions') IS NOT NULL AND pg_catalog.to_regclass('dmsr.loads') IS NOT NULL, "
+	"pg_catalog.to_regnamespace('dmsr') IS NOT NULL";
+enum { LOOK_RECOVERY = 8, LOOK_HAS_TABLES, LOOK_HAS_SCHEMA };
 
+static const char make_schema_sql[] = "CREATE SCHEMA dmsr";
 static const char make_sql[] =
-	"CREATE SCHEMA IF NOT EXISTS dmsr; "
 	"CREATE TABLE IF NOT EXISTS dmsr.positions (job_uid text PRIMARY KEY, job text NOT NULL, position text NOT NULL, "
 	"load_done boolean NOT NULL DEFAULT false, updated_at timestamptz NOT NULL DEFAULT pg_catalog.now()) WITH (fillfactor = 50); "
 	"CREATE TABLE IF NOT EXISTS dmsr.loads (job_uid text, schema_name text, table_name text, position text, "
@@ -100,7 +101,7 @@ static void on_role(struct target *t)
 	if (!t->is_replica && !strcmp(t->replication_role, "on")) {
 		struct err e = t->answer_error;
 		err_prefix(&e, "session_replication_role");
-		err_hint(&e, "a superuser may set it; from PostgreSQL 15 on also: GRANT SET ON PARAMETER session_replication_role TO the role");
+		right_hint(&e, pgconn_server_version(t->conn) >= 150000 ? RIGHT_SET_ROLE : RIGHT_SUPERUSER, t->settings, NULL, NULL);
 		target_fail(t, &e);
 		return;
 	}
@@ -182,7 +183,7 @@ static void look(struct target *t)
 }
 
 /* Another daemon may make them at this moment: IF NOT EXISTS then ends in a duplicate key. */
-static void on_made(struct target *t)
+static void on_made(struct target *t, enum right right)
 {
 	static const char *const races[] = { "23505", "42P06", "42P07", "42710", "XX000" };
 	if (t->answer) {
@@ -197,9 +198,12 @@ static void on_made(struct target *t)
 	}
 	struct err e = t->answer_error;
 	err_prefix(&e, "the schema dmsr, where positions are kept");
-	err_hint(&e, "GRANT CREATE ON DATABASE ... TO the role, or make it by hand: %s", make_sql);
+	right_hint(&e, right, t->settings, "dmsr", NULL);
 	target_fail(t, &e);
 }
+
+static void on_schema_made(struct target *t) { on_made(t, RIGHT_DATABASE); }
+static void on_tables_made(struct target *t) { on_made(t, RIGHT_SCHEMA); }
 
 static void on_look(struct target *t)
 {
@@ -208,8 +212,10 @@ static void on_look(struct target *t)
 		err_retry(&e, DMSR_ESTATE, "target.read-only", "%s is a standby: it takes no writes", pgconn_describe(t->conn));
 		err_hint(&e, "connect to the primary");
 		target_fail(t, &e);
+	} else if (!is_true(t, LOOK_HAS_SCHEMA)) { /* to make it needs a right, even if it is there */
+		target_try(t, make_schema_sql, 0, NULL, on_schema_made);
 	} else if (!is_true(t, LOOK_HAS_TABLES)) {
-		target_try(t, make_sql, 0, NULL, on_made);
+		target_try(t, make_sql, 0, NULL, on_tables_made);
 	} else {
 		t->lock_asked_us = loop_now_us(t->loop);
 		ask_lock(t);

@@ -65,12 +65,17 @@ static PGresult *strip_result(const PGresult *res)
 static void prefix(const struct target *t, struct err *e)
 {
 	const struct sent *s = &t->tx.refused;
+	bool is_ddl = s->what == SENT_DDL || s->what == SENT_DESCRIBE || s->what == SENT_SHAPE;
 	if (s->what == SENT_ROW)
 		err_prefix(e, "%s on %s", change_op_name((enum change_op)s->op), s->table->sql);
-	else if (s->what == SENT_DDL || s->what == SENT_DESCRIBE || s->what == SENT_SHAPE)
+	else if (is_ddl)
 		err_prefix(e, "columns of %s", s->table->sql);
 	else if (s->what == SENT_POSITION || s->what == SENT_COMMIT)
 		err_prefix(e, "commit for job %s", t->host.env.job);
+	if (s->what == SENT_ROW || is_ddl)
+		right_hint(e, is_ddl ? RIGHT_OWN : RIGHT_EMPTY, t->settings, s->table->schema, s->table->name);
+	else
+		right_hint(e, RIGHT_POSITIONS, t->settings, NULL, NULL);
 }
 
 static void note_error(struct target *t, const struct sent *s, const struct err *e, const char *sqlstate)
