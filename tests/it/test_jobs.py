@@ -342,3 +342,14 @@ def test_what_is_kept_for_a_stopped_job_is_told(any_pg, dmsrd):
     wait_for("it is told that it is lost", lambda: slot()["lost"] and slot()["status"] == "missing" and metric("slot_lost") == 1, 10)
     assert metric("retained_bytes") is None
     assert any(e["kind"] == "slot" for e in dmsrd.call("GET", "/jobs/kept/events", headers={"Accept": "application/json"})[2]["items"])
+
+
+def test_rows_of_another_job_are_named(any_pg, dmsrd):
+    source, target = any_pg.database(), any_pg.database()
+    source.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    dmsrd.job("first", source.connection(), [target.connection()])
+    dmsrd.wait_state("first", "running")
+    dmsrd.job("second", source.connection(), [target.connection()])
+    dmsrd.wait_state("second", "failed")
+    error = dmsrd.api("GET", "/jobs/second")["error"]
+    assert error["code"] == "target.table-not-empty" and 'rows, which are of job "first"' in error["message"]

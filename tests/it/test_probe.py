@@ -235,6 +235,31 @@ def test_a_question_that_cannot_be_put_is_an_error_of_its_own(server):
     assert [c["id"] for c in check(db, "source", "mode=none")] == ["postgres.connection", "postgres.version", "postgres.clock"]
 
 
+MEMORY = "CREATE SCHEMA dmsr; CREATE TABLE dmsr.positions (job_uid text, job text, updated_at timestamptz DEFAULT now());" \
+         "CREATE TABLE dmsr.loads (job_uid text, schema_name text, table_name text, position text);"
+
+
+def test_rows_go_in_one_statement(server):
+    db = server.database()
+    db.sql('''CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY REFERENCES a); CREATE TABLE "empty" (id int REFERENCES b);
+              CREATE TABLE lone (id int); CREATE TABLE ours (id int); INSERT INTO a VALUES (1); INSERT INTO b VALUES (1); INSERT INTO lone VALUES (1);
+              INSERT INTO ours VALUES (1)''')
+    db.sql(MEMORY + f"INSERT INTO dmsr.positions VALUES ('{UID}', 'probe'), ('other', 'shop'); INSERT INTO dmsr.loads VALUES ('{UID}', 'public', 'ours', 'pg:1'),"
+           "('other', 'public', 'b', 'pg:1')")
+    words = ("target", "table=public.*", "exclude=public.others")
+    found = {c["object"]: c for c in check(db, *words) if c["id"] == "postgres.target-rows"}
+    assert set(found) == {"public.a", "public.b", "public.lone"}
+    assert 'of job "shop"' in found["public.b"]["message"] and "not this job's" in found["public.a"]["message"]
+    # Of another's table that refers to them nothing is said that would empty it.
+    db.sql("CREATE TABLE others (id int REFERENCES a)")
+    c = [c for c in check(db, *words) if c["id"] == "postgres.target-rows"]
+    assert {x["fix"] for x in c} == {None} and "public.others, which is not to be emptied, refers to" in c[0]["message"]
+    db.sql("DROP TABLE others")
+    assert {c["fix"] for c in found.values()} == {'TRUNCATE "public"."a", "public"."b", "public"."empty", "public"."lone"'}
+    db.sql(found["public.a"]["fix"])
+    assert [c for c in check(db, *words) if c["id"] == "postgres.target-rows"] == [] and db.one("SELECT count(*) FROM ours") == 1
+
+
 def test_target_rights_and_rows(server):
     db = server.database()
     db.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE TABLE e (id int PRIMARY KEY)")
@@ -242,8 +267,7 @@ def test_target_rights_and_rows(server):
     assert bad(check(db, "target", "table=public.*"), "warning") == ["postgres.target-rows"]
     assert bad(check(db, "target", "table=public.t", "prepare=truncate"), "warning") == ["postgres.target-rows"]
     assert bad(check(db, "target", "table=public.e")) == []
-    db.sql("CREATE SCHEMA dmsr; CREATE TABLE dmsr.positions (job_uid text); CREATE TABLE dmsr.loads (job_uid text, schema_name text, table_name text);"
-           f"INSERT INTO dmsr.loads VALUES ('{UID}', 'public', 't')")
+    db.sql(MEMORY + f"INSERT INTO dmsr.positions VALUES ('{UID}', 'probe'); INSERT INTO dmsr.loads VALUES ('{UID}', 'public', 't', 'pg:1')")
     assert bad(check(db, "target", "table=public.t")) == []
     weak = dict(user="weak", password="weak")
     checks = check(db, "target", "table=public.e", "table=other.*", "session_replication_role=on", **weak)

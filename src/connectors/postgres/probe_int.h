@@ -35,7 +35,11 @@ struct probe {
 	struct loop_task *turn;
 	struct buf text;                /* parameters of the step's question */
 	struct buf kept;                /* from step to step */
-	const char **found;             /* target: tables with rows: schema, name, schema, name ... */
+	struct probe_rows {             /* target: tables with rows */
+		const char *schema, *name;
+		const char *job;        /* whose they are, by dmsr.loads; NULL: nobody knows */
+		bool is_ours;
+	} *found;
 	size_t nfound;
 	struct map *meant;              /* target: the source's tables (table_key); NULL: not known, the patterns say */
 

@@ -303,25 +303,20 @@ static bool is_named(const struct probe *p, const char *schema, const char *name
 	return false;
 }
 
-static void has_rows(struct probe *p, const char *schema, const char *name)
+/* What happens to them, as the job is told to prepare its tables. */
+static void has_rows(struct probe *p, const struct probe_rows *f, const char *fix, const char *but)
 {
-	const char *object = probe_name(p, schema, name);
-	bool is_certain = p->meant || is_named(p, schema, name);
-	struct buf fix;
-	if (prepares(p, "truncate")) {
-		probe_found(p, DMSR_CHECK_WARNING, "postgres.target-rows", object, NULL, "%s has rows: they will be removed before the load", object);
-	} else if (prepares(p, "drop-and-create")) {
-		probe_found(p, DMSR_CHECK_WARNING, "postgres.target-rows", object, NULL, "%s has rows: it will be dropped and made anew", object);
-	} else if (prepares(p, "none")) {
-		probe_found(p, DMSR_CHECK_WARNING, "postgres.target-rows", object, NULL, "%s has rows: the source's are added to them", object);
-	} else {
-		buf_init(&fix, 4096);
-		buf_str(&fix, "TRUNCATE ");
-		sql_qualified(&fix, schema, name);
-		probe_found_fix(p, is_certain ? DMSR_CHECK_ERROR : DMSR_CHECK_WARNING, "postgres.target-rows", object, &fix,
-			"%s has rows that are not this job's: %sits load will be refused (prepare is create)", object,
-			is_certain ? "" : "if the source has such a table, ");
-	}
+	const char *object = probe_name(p, f->schema, f->name);
+	bool is_certain = p->meant || is_named(p, f->schema, f->name), is_refused = prepares(p, "create");
+	const char *how = prepares(p, "truncate") ? "they will be removed before the load" :
+		prepares(p, "drop-and-create")    ? "it will be dropped and made anew" :
+		!is_refused                       ? "the source's are added to them" :
+		is_certain                        ? "its load will be refused (prepare is create)" :
+						    "if the source has such a table, its load will be refused (prepare is create)";
+	probe_found(p, is_refused && is_certain ? DMSR_CHECK_ERROR : DMSR_CHECK_WARNING, "postgres.target-rows", object, fix,
+		"%s has rows%s%s%s: %s%s%s%s", object,
+		f->job ? " of job \"" : " that are not this job's", f->job ? f->job : "", f->job ? "\", which may go on writing there" : "", how,
+		but ? "; " : "", but ? but : "", but ? ", which is not to be emptied, refers to such tables" : "");
 }
 
 static void read_rows(struct probe *p, const PGresult *res, const struct err *e)
@@ -330,12 +325,22 @@ static void read_rows(struct probe *p, const PGresult *res, const struct err *e)
 		probe_fail(p, e);
 		return;
 	}
-	/* Kept until it is known which of them this job loaded itself. */
-	p->found = mem_alloc((2 * (size_t)PQntuples(res) + 1) * sizeof *p->found);
-	for (int i = 0; i < PQntuples(res); i++) {
-		p->found[p->nfound++] = arena_strdup(&p->arena, PQgetvalue(res, i, 0));
-		p->found[p->nfound++] = arena_strdup(&p->arena, PQgetvalue(res, i, 1));
+	p->nfound = (size_t)PQntuples(res);
+	p->found = mem_zalloc((p->nfound + 1) * sizeof *p->found);
+	for (size_t i = 0; i < p->nfound; i++) {
+		p->found[i].schema = arena_strdup(&p->arena, PQgetvalue(res, (int)i, 0));
+		p->found[i].name = arena_strdup(&p->arena, PQgetvalue(res, (int)i, 1));
 	}
+}
+
+/* ---- whose rows they are ---- */
+
+static struct probe_rows *found(const struct probe *p, const char *schema, const char *name)
+{
+	for (size_t i = 0; i < p->nfound; i++)
+		if (!strcmp(p->found[i].name, name) && !strcmp(p->found[i].schema, schema))
+			return &p->found[i];
+	return NULL;
 }
 
 static void ask_loaded(struct probe *p, struct buf *sql, const char **values, int *nvalues)
@@ -343,19 +348,79 @@ static void ask_loaded(struct probe *p, struct buf *sql, const char **values, in
 	if (!p->nfound)
 		return;
 	values[(*nvalues)++] = p->host.env.uid;
-	buf_str(sql, "SELECT schema_name, table_name FROM dmsr.loads WHERE job_uid = $1");
+	buf_str(sql, "SELECT l.schema_name, l.table_name, l.job_uid = $1, coalesce(p.job, l.job_uid) FROM dmsr.loads l"
+		" LEFT JOIN dmsr.positions p USING (job_uid) WHERE l.position IS NOT NULL ORDER BY p.updated_at");
 }
 
+/* An error: no such table, or no right to read it; then nobody knows. */
 static void read_loaded(struct probe *p, const PGresult *res, const struct err *e)
 {
-	/* No such table, or no right to read it: then this job has loaded nothing here. */
-	for (size_t n = 0; n < p->nfound; n += 2) {
-		bool is_ours = false;
-		for (int i = 0; !e && i < PQntuples(res); i++)
-			is_ours = is_ours || (!strcmp(PQgetvalue(res, i, 0), p->found[n]) && !strcmp(PQgetvalue(res, i, 1), p->found[n + 1]));
-		if (!is_ours)
-			has_rows(p, p->found[n], p->found[n + 1]);
+	for (int i = 0; !e && i < PQntuples(res); i++) {
+		struct probe_rows *f = found(p, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1));
+		if (f && probe_true(res, i, 2))
+			f->is_ours = true;
+		else if (f)
+			f->job = arena_strdup(&p->arena, PQgetvalue(res, i, 3));
 	}
+}
+
+/* ---- how they can be removed ---- */
+
+/* Those that are refused, and what refers to them, however far: TRUNCATE takes them together, or not at all. */
+static void ask_references(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	struct buf name;
+	(void)values;
+	(void)nvalues;
+	buf_init(&name, 4096);
+	for (size_t i = 0; i < p->nfound; i++) {
+		if (p->found[i].is_ours)
+			continue;
+		buf_reset(&name);
+		sql_qualified(&name, p->found[i].schema, p->found[i].name);
+		buf_str(sql, sql->len ? "), (" : "WITH RECURSIVE r (oid) AS (SELECT pg_catalog.to_regclass(v.t)::pg_catalog.oid FROM (VALUES (");
+		sql_literal(sql, buf_cstr(&name));
+	}
+	buf_fini(&name);
+	if (sql->len)
+		buf_str(sql, ")) v (t) UNION SELECT k.conrelid FROM pg_catalog.pg_constraint k JOIN r ON k.confrelid = r.oid WHERE k.contype = 'f'"
+			" AND k.conparentid = 0) SELECT n.nspname, c.relname FROM r JOIN pg_catalog.pg_class c ON c.oid = r.oid"
+			" JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace ORDER BY 1, 2");
+}
+
+/* One statement for all; NULL when it would empty a table that is not to be, *but. */
+static const char *truncate_all(struct probe *p, const PGresult *res, const char **but)
+{
+	struct buf sql;
+	const char *fix = NULL;
+	buf_init(&sql, SIZE_MAX);
+	for (int i = 0; i < PQntuples(res) && !*but; i++) {
+		const char *schema = PQgetvalue(res, i, 0), *name = PQgetvalue(res, i, 1);
+		const struct probe_rows *f = found(p, schema, name);
+		if (f ? f->is_ours : !is_meant(p, schema, name))
+			*but = probe_name(p, schema, name);
+		buf_str(&sql, i ? ", " : "TRUNCATE ");
+		sql_qualified(&sql, schema, name);
+	}
+	if (!*but)
+		fix = arena_strdup(&p->arena, buf_cstr(&sql));
+	buf_fini(&sql);
+	return fix;
+}
+
+static void read_references(struct probe *p, const PGresult *res, const struct err *e)
+{
+	enum { EACH_MAX = 20 }; /* of more, the statement stands with the first alone */
+	const char *but = NULL, *fix = NULL;
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	if (prepares(p, "create"))
+		fix = truncate_all(p, res, &but);
+	for (size_t i = 0, n = 0; i < p->nfound; i++)
+		if (!p->found[i].is_ours)
+			has_rows(p, &p->found[i], n++ && p->nfound > EACH_MAX ? NULL : fix, but);
 }
 
 /* ---- the verbs ---- */
@@ -368,6 +433,7 @@ static const struct probe_step check_steps[] = {
 	{ .ask = ask_tables, .read = read_tables },
 	{ .ask = ask_rows, .read = read_rows },
 	{ .ask = ask_loaded, .read = read_loaded },
+	{ .ask = ask_references, .read = read_references },
 	{ 0 },
 };
 

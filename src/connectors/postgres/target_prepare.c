@@ -136,11 +136,15 @@ static bool is_outgrown(const struct target *t)
 static void on_rows(struct target *t)
 {
 	bool has_rows = PQgetvalue(t->answer, 0, 0)[0] == 't';
+	char *whose = PQgetisnull(t->answer, 0, 1) ? mem_strdup("not of this job") : mem_printf("of job \"%s\"", PQgetvalue(t->answer, 0, 1));
+	char *why = mem_printf("the table has rows, which are %s", whose);
 	if (has_rows)
-		fail(t, "target.table-not-empty", "the table has rows, which are not of this job",
+		fail(t, "target.table-not-empty", why,
 			"empty or drop it, or set prepare to truncate or drop-and-create; prepare none adds the rows to those that are there");
 	else
 		go(t, HOW_KEEP);
+	free(why);
+	free(whose);
 }
 
 static void decide(struct target *t)
@@ -162,8 +166,11 @@ static void decide(struct target *t)
 	} else if (t->prepare == PREPARE_NONE) {
 		go(t, HOW_KEEP);
 	} else {
-		char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s)", tb->sql);
-		target_ask(t, sql, 0, NULL, on_rows);
+		const char *values[] = { tb->schema, tb->name, t->host.env.uid };
+		char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s), (SELECT p.job FROM dmsr.loads l JOIN dmsr.positions p USING (job_uid) "
+			"WHERE l.schema_name = $1 AND l.table_name = $2 AND l.job_uid <> $3 AND l.position IS NOT NULL ORDER BY p.updated_at DESC LIMIT 1)",
+			tb->sql);
+		target_ask(t, sql, 3, values, on_rows);
 		free(sql);
 	}
 }
