@@ -251,3 +251,26 @@ def test_csv(pg, daemon, tmp_path):
     with source.server.connect(source.name) as c:
         c.cursor().copy_expert("COPY back FROM STDIN (FORMAT csv, HEADER)", io.BytesIO(text))
     assert source.sql("SELECT id, a, b FROM back ORDER BY 1") == [(1, "", None), (2, "x,\"y\n", "z")]
+
+
+def test_a_job_that_goes_takes_its_journal_alone(pg, daemon, tmp_path):
+    daemon.start()
+    source, path = pg.database("files"), tmp_path / "lake"
+    source.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)")
+    other = path / ".dmsr" / "somebody"
+    other.mkdir(parents=True)
+    daemon.job("s", source.connection(), [target(path)])
+    daemon.wait_state("s", "running")
+    wait_for("the load is there", lambda: len(list(records(path, "public.t"))) == 2)
+    # All anew: what the target remembers goes too, so it is loaded again.
+    daemon.api("POST", "/jobs/s/stop")
+    daemon.wait_state("s", "stopped")
+    daemon.api("DELETE", "/jobs/s/positions")
+    assert list((path / ".dmsr").iterdir()) == [other]
+    daemon.api("POST", "/jobs/s/start")
+    wait_for("it is loaded again", lambda: len(list(records(path, "public.t"))) == 4)
+    files = sorted(path.glob("public.t/*"))
+    other.rmdir()
+    daemon.api("DELETE", "/jobs/s")
+    wait_for("it is gone", lambda: daemon.call("GET", "/jobs/s")[0] == 404)
+    assert not (path / ".dmsr").exists() and sorted(path.glob("public.t/*")) == files

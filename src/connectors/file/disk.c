@@ -469,6 +469,47 @@ int disk_probe(const char *path, struct err *e)
 	return rc;
 }
 
+/* ---- the end of a job ---- */
+
+const char *disk_own(const struct disk *d) { return d->own; }
+
+static int remove_own(struct disk *d, struct err *e)
+{
+	static const char *const files[] = { "journal", "journal.new", "lock" };
+	int rc = 0;
+
+	for (size_t i = 0; i < sizeof files / sizeof *files && !rc; i++) {
+		char *path = mem_printf("%s/%s", d->own, files[i]);
+		if (unlink(path) && errno != ENOENT)
+			rc = disk_error(e, "cannot remove", path);
+		free(path);
+	}
+	if (!rc && rmdir(d->own))
+		rc = disk_error(e, "cannot remove", d->own);
+	return rc;
+}
+
+int disk_forget(struct disk *d, bool *busy, struct err *e)
+{
+	struct journal j = { 0 };
+	struct stat st;
+	int rc = 0;
+
+	*busy = false;
+	if (stat(d->own, &st))
+		return errno == ENOENT ? 0 : disk_error(e, "cannot look at", d->own);
+	rc = disk_open(d, &j, busy, e);
+	journal_fini(&j);
+	if (!rc)
+		rc = remove_own(d, e);
+	if (!rc) {
+		char *all = mem_printf("%s/.dmsr", d->path);
+		rmdir(all); /* other jobs may be there */
+		free(all);
+	}
+	return rc;
+}
+
 /* ---- stdout ---- */
 
 int disk_print(struct disk *d, struct worker *w, const char *p, size_t n, struct err *e)

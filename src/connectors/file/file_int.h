@@ -1,6 +1,6 @@
 /* file_int: what the parts of the file target share: target.c (life, queue, order of work), parts.c (rows into parts), publish.c (parts into files that others
  * see), names.c (what files are called), journal.c (what was published, as text), disk.c (all that touches the disk, on the worker's thread), check.c
- * (preflight). Nobody else includes it.
+ * (preflight, and what goes with a job). Nobody else includes it.
  *
  *   {path}/{schema}.{table}/{lsn}-{event}-{lsn}-{event}.ndjson     changes, from the first to the last in it     ({path}/... with layout single)
  *   {path}/{schema}.{table}/{lsn}-0000000000-load-{part}.ndjson    rows of the load, lsn: the snapshot's; sorts before the changes
@@ -63,6 +63,9 @@ int disk_print(struct disk *d, struct worker *w, const char *p, size_t n, struct
 int disk_publish(struct disk *d, const struct journal_rename *renames, size_t n, const char *group, size_t len, bool anew, struct err *e);
 void disk_discard(struct disk *d, uint64_t part);
 int disk_probe(const char *path, struct err *e);        /* could we write there? */
+/* What was published is finished, then all of ours goes but the files; it may be gone already. `busy`: somebody has the lock. */
+int disk_forget(struct disk *d, bool *busy, struct err *e);
+const char *disk_own(const struct disk *d);             /* the directory that is ours */
 
 /* ---- target.c, parts.c, publish.c: on the loop ---- */
 enum target_state {
