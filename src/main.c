@@ -141,10 +141,14 @@ static void reload(struct daemon *d)
 	if (path)
 		log_warn("config", NULL, "%s has changed: that takes effect at the next start", path);
 	apply_log(now, d->config);
-	engine_reload(d->engine, now);
+	unsigned nbad = engine_reload(d->engine, now);
 	config_free(d->config);
 	d->config = now;
-	log_info("config", NULL, "reloaded");
+	if (nbad)
+		log_warn("config", NULL, "reloaded, but %u file%s of %s could not be taken, and what they say stays as it was: see above", nbad, nbad == 1 ? "" : "s",
+			config_str(now, "jobs_dir"));
+	else
+		log_info("config", NULL, "reloaded");
 }
 
 static void on_hangup(void *arg, int signo)

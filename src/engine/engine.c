@@ -321,9 +321,11 @@ int engine_open(struct loop *l, const struct config *c, struct engine **out, str
 		engine_close(g);
 		return e->code;
 	}
+	unsigned nbad = engine_files_read(g); /* before anything runs: what may be changed of a job at rest may be changed now */
+	if (nbad)
+		log_warn("engine", NULL, "%u files of %s could not be taken", nbad, config_str(c, "jobs_dir"));
 	for (size_t i = 0; i < g->njobs; i++)
 		job_begin(g->jobs[i]);
-	engine_files_read(g);
 	loop_timer_start(g->second, 1000);
 	engine_turn(g);
 	*out = g;
@@ -363,14 +365,14 @@ void engine_close(struct engine *g)
 	free(g);
 }
 
-void engine_reload(struct engine *g, const struct config *c)
+unsigned engine_reload(struct engine *g, const struct config *c)
 {
 	struct err e = { 0 };
 	g->config = c;
 	if (read_secrets(g, &e))
 		log_error("engine", NULL, "the secrets stay as they were: %s", e.message);
 	read_limits(g);
-	engine_files_read(g);
+	return engine_files_read(g);
 }
 
 bool engine_is_ready(const struct engine *g, struct err *why)

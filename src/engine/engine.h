@@ -13,8 +13,8 @@ int engine_open(struct loop *l, const struct config *c, struct engine **out, str
 /* SIGTERM: stops taking commands, stops sources, lets targets finish what they have, checkpoints; then done. A job's states stay as they were desired. */
 void engine_drain(struct engine *g, void (*done)(void *arg), void *arg);
 void engine_close(struct engine *g);            /* NULL is fine */
-/* SIGHUP: new configuration (already valid): secrets, jobs_dir, limits. */
-void engine_reload(struct engine *g, const struct config *c);
+/* SIGHUP: new configuration (already valid): secrets, jobs_dir, limits. Returns how much of it could not be taken: files of jobs_dir; each was told. */
+unsigned engine_reload(struct engine *g, const struct config *c);
 bool engine_is_ready(const struct engine *g, struct err *why);     /* store writable, plugins there */
 bool engine_is_draining(const struct engine *g);
 struct plugins *engine_plugins(struct engine *g);

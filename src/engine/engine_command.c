@@ -108,11 +108,10 @@ static void on_saved(void *arg, const struct err *e)
 
 static void create(struct engine *g, const json_t *spec, const struct engine_call *call, bool is_put)
 {
-	const char *state = json_string_value(json_object_get(spec, "desired_state"));
 	struct job *job = job_new(&g->house, spec);
 	engine_insert(g, job);
 	engine_audit(g, job, call, "job %s created", job->name);
-	job->desire = state && !strcmp(state, "stopped") ? DESIRE_STOPPED : state && !strcmp(state, "paused") ? DESIRE_PAUSED : DESIRE_RUNNING;
+	job->desire = job_desire_of(spec);
 	struct command *c = command_new(g, call, job);
 	c->created = is_put;
 	job_save(job, on_saved, c);
@@ -176,8 +175,7 @@ void engine_validate(struct engine *g, const json_t *json, const struct engine_c
 	json_decref(p);
 }
 
-/* What a running job may not be made into: its name, and what its position is a position in. */
-static void check_immutable(const struct job *job, const json_t *spec, problems *p)
+void engine_check_immutable(const struct job *job, const json_t *spec, problems *p)
 {
 	static const char *const fixed[] = { "connector", "database", "host", "port", "slot", "publication" };
 	const char *name = json_string_value(json_object_get(spec, "name"));
@@ -220,7 +218,7 @@ static void change(struct engine *g, struct job *job, const json_t *json, const 
 	json_t *whole = spec_keep_secrets(json, job->spec, g->plugins), *clean = spec_clean(whole);
 	struct spec *spec = spec_parse(whole, g->plugins, g->secrets, p);
 	if (spec)
-		check_immutable(job, clean, p);
+		engine_check_immutable(job, clean, p);
 	if (json_array_size(p)) {
 		invalid(g, call, p);
 	} else {

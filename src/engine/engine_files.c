@@ -2,6 +2,7 @@
  * leaves its job, stopped, to the API: what it made at its servers is not dropped by a missing file. */
 #include "engine_int.h"
 #include <dirent.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,62 +21,133 @@ static void mark(struct engine *g, struct job *job, bool from_file)
 	store_put(g->store, job->uid, "flag", "from_file", from_file ? "1" : NULL, NULL, NULL);
 }
 
-static void log_problems(const char *path, const problems *p)
+/* What a file says is not taken. Said in the log, in the history of its job (or the daemon's, without one), and in the job itself. */
+static void not_taken(struct engine *g, struct job *job, const char *path, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static void not_taken(struct engine *g, struct job *job, const char *path, const char *fmt, ...)
+{
+	char detail[640];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(detail, sizeof detail, fmt, ap);
+	va_end(ap);
+	char *text = mem_printf("%s: %s", path, detail);
+	const struct store_event ev = { .ts_us = wall_now_us(), .kind = "config", .text = text };
+	log_error("jobs.d", job ? job->name : NULL, "%s", text);
+	if (job && job->is_from_file && !job->file_error)
+		job->file_error = mem_strdup(text);
+	if (job)
+		g->house.event(g->house.ctx, job, "config", text);
+	else if (!g->store_failed)
+		store_event_put(g->store, NULL, &ev);
+	free(text);
+}
+
+static void not_taken_for(struct engine *g, struct job *job, const char *path, const problems *p)
 {
 	for (size_t i = 0; i < json_array_size(p); i++) {
 		const json_t *v = json_array_get(p, i);
 		const char *pointer = json_string_value(json_object_get(v, "pointer")), *detail = json_string_value(json_object_get(v, "detail"));
-		log_error("jobs.d", NULL, "%s: %s: %s", path, pointer, detail);
+		not_taken(g, job, path, "%s: %s", *pointer ? pointer : "/", detail);
 	}
 }
 
-/* Returns the job that the file speaks of, or NULL. */
-static struct job *take(struct engine *g, const char *path, const json_t *json)
+/* A desire that the file states is followed each time it is read; one that it does not state is the API's to say. */
+static void follow(struct job *job, const json_t *json)
+{
+	static const enum job_verb verbs[] = { [DESIRE_RUNNING] = VERB_START, [DESIRE_PAUSED] = VERB_PAUSE, [DESIRE_STOPPED] = VERB_STOP };
+	enum job_desire desire = job_desire_of(json);
+	struct err e = { 0 };
+	bool is_there;
+	if (!json_object_get(json, "desired_state") || job->desire == desire || job_may(job, verbs[desire], &is_there, &e))
+		return;
+	job_do(job, verbs[desire]);
+	job_save(job, NULL, NULL);
+}
+
+static struct job *make(struct engine *g, const char *path, const json_t *json)
+{
+	struct job *job = job_new(&g->house, json);
+	engine_insert(g, job);
+	job->desire = job_desire_of(json);
+	job_save(job, NULL, NULL);
+	mark(g, job, true);
+	log_info("jobs.d", job->name, "%s: new", path);
+	job_begin(job);
+	return job;
+}
+
+static void change(struct job *job, const char *path, const json_t *clean)
+{
+	bool is_there;
+	struct err e = { 0 };
+	if (json_equal(job->spec, clean))
+		return;
+	log_info("jobs.d", job->name, "%s: changed", path);
+	job_set_spec(job, clean);
+	if (job->desire == DESIRE_RUNNING && !job_may(job, VERB_RESTART, &is_there, &e))
+		job_do(job, VERB_RESTART);
+	job_save(job, NULL, NULL);
+}
+
+/* The file's job is there (or not: job NULL), and the file is right in itself. */
+static bool may_take(struct engine *g, struct job *job, const char *path, const json_t *clean)
+{
+	problems *p = json_array();
+	bool is_foreign = job && !job->is_from_file && job->desire != DESIRE_DELETING && !json_equal(job->spec, clean);
+	if (is_foreign)
+		not_taken(g, job, path, "there is another job of this name, made by the API: delete that one, or rename this one");
+	else if (job && job->desire == DESIRE_DELETING)
+		not_taken(g, job, path, "a job of this name is being deleted: send SIGHUP again when it is gone");
+	else if (job)
+		engine_check_immutable(job, clean, p);
+	bool is_good = !is_foreign && !json_array_size(p) && !(job && job->desire == DESIRE_DELETING);
+	not_taken_for(g, job, path, p);
+	json_decref(p);
+	return is_good;
+}
+
+/* Returns the job that the file speaks of, or NULL; *is_bad: the file, or what it asks for, is wrong, and all stays as it was. */
+static struct job *take(struct engine *g, const char *path, const json_t *json, bool *is_bad)
 {
 	problems *p = json_array();
 	struct spec *spec = spec_parse(json, g->plugins, g->secrets, p);
-	struct job *job = NULL;
-	const char *desired = json_string_value(json_object_get(json, "desired_state"));
-	bool stopped = desired && !strcmp(desired, "stopped");
+	const char *name = json_string_value(json_object_get(json, "name"));
+	struct job *job = name ? engine_find(g, name) : NULL;
+	json_t *clean = spec_clean(json);
+	*is_bad = true;
+	if (job)
+		job_file_is_right(job);
 	if (!spec) {
-		log_problems(path, p);
-		const char *name = json_string_value(json_object_get(json, "name"));
-		job = name ? engine_find(g, name) : NULL; /* as it was */
-		json_decref(p);
-		return job;
+		not_taken_for(g, job, path, p);
+	} else if (may_take(g, job, path, clean)) {
+		*is_bad = false;
+		if (!job) {
+			job = make(g, path, json);
+		} else {
+			mark(g, job, true);
+			change(job, path, clean);
+			follow(job, json);
+		}
 	}
 	json_decref(p);
-	json_t *clean = spec_clean(json);
-	job = engine_find(g, spec->name);
-	if (job && !job->is_from_file && job->desire != DESIRE_DELETING && !json_equal(job->spec, clean)) {
-		log_error("jobs.d", spec->name, "%s: there is another job of this name, made by the API: delete that one, or rename this one", path);
-		job = NULL;
-	} else if (!job) {
-		job = job_new(&g->house, json);
-		engine_insert(g, job);
-		job->desire = stopped ? DESIRE_STOPPED : DESIRE_RUNNING;
-		job_save(job, NULL, NULL);
-		mark(g, job, true);
-		log_info("jobs.d", job->name, "%s: new", path);
-		job_begin(job);
-	} else {
-		bool is_there;
-		struct err e = { 0 };
-		mark(g, job, true);
-		if (!json_equal(job->spec, clean)) {
-			log_info("jobs.d", job->name, "%s: changed", path);
-			job_set_spec(job, clean);
-			if (job->desire == DESIRE_RUNNING && !job_may(job, VERB_RESTART, &is_there, &e))
-				job_do(job, VERB_RESTART);
-			job_save(job, NULL, NULL);
-		}
-		if (stopped && job->desire == DESIRE_RUNNING && !job_may(job, VERB_STOP, &is_there, &e)) {
-			job_do(job, VERB_STOP);
-			job_save(job, NULL, NULL);
-		}
-	}
 	json_decref(clean);
 	spec_free(spec);
+	return job;
+}
+
+static struct job *read_file(struct engine *g, const char *path, bool *is_bad)
+{
+	json_error_t at;
+	json_t *json = json_load_file(path, JSON_REJECT_DUPLICATES, &at);
+	struct job *job = NULL;
+	*is_bad = true;
+	if (!json)
+		not_taken(g, NULL, path, "line %d, column %d: %s", at.line, at.column, at.text);
+	else if (!json_is_object(json))
+		not_taken(g, NULL, path, "a job must be a JSON object");
+	else
+		job = take(g, path, json, is_bad);
+	json_decref(json);
 	return job;
 }
 
@@ -84,6 +156,7 @@ static void let_go(struct engine *g, struct job *job)
 	bool is_there;
 	struct err e = { 0 };
 	log_warn("jobs.d", job->name, "its file is gone: the job is stopped, and the API's to delete");
+	job_file_is_right(job);
 	mark(g, job, false);
 	if (!job_may(job, VERB_STOP, &is_there, &e) && !is_there)
 		job_do(job, VERB_STOP);
@@ -91,35 +164,38 @@ static void let_go(struct engine *g, struct job *job)
 	job_save(job, NULL, NULL);
 }
 
-void engine_files_read(struct engine *g)
+static bool is_among(struct job *const *found, size_t n, const struct job *job)
+{
+	for (size_t i = 0; i < n; i++)
+		if (found[i] == job)
+			return true;
+	return false;
+}
+
+unsigned engine_files_read(struct engine *g)
 {
 	const char *dir = config_str(g->config, "jobs_dir");
 	struct dirent **files = NULL;
 	size_t nfound = 0;
-	bool unread = false;
+	unsigned nbad = 0;
+	bool is_unclear = false;
 	int n = dir && *dir ? scandir(dir, &files, is_job_file, alphasort) : 0;
 	struct job **found = mem_zalloc(((size_t)(n > 0 ? n : 0) + 1) * sizeof *found);
 	for (int i = 0; i < n; i++) {
 		char *path = mem_printf("%s/%s", dir, files[i]->d_name);
-		json_error_t at;
-		json_t *json = json_load_file(path, JSON_REJECT_DUPLICATES, &at);
-		struct job *job = json && json_is_object(json) ? take(g, path, json) : NULL;
-		if (!json)
-			log_error("jobs.d", NULL, "%s:%d:%d: %s", path, at.line, at.column, at.text);
+		bool is_bad;
+		struct job *job = read_file(g, path, &is_bad);
+		nbad += is_bad;
 		if (job)
 			found[nfound++] = job;
-		unread |= !job; /* what cannot be read now is not gone */
-		json_decref(json);
+		is_unclear |= !job; /* what cannot be read now is not gone */
 		free(path);
 		free(files[i]);
 	}
 	free(files);
-	for (size_t i = 0; n >= 0 && !unread && i < g->njobs; i++) {
-		bool is_there = !g->jobs[i]->is_from_file;
-		for (size_t k = 0; k < nfound; k++)
-			is_there |= found[k] == g->jobs[i];
-		if (!is_there)
+	for (size_t i = 0; n >= 0 && !is_unclear && i < g->njobs; i++)
+		if (g->jobs[i]->is_from_file && !is_among(found, nfound, g->jobs[i]))
 			let_go(g, g->jobs[i]);
-	}
 	free(found);
+	return nbad;
 }

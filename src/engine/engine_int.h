@@ -80,11 +80,14 @@ bool checks_are_good(const json_t *checks);
 void engine_looks(struct engine *g);            /* once a second */
 
 /* engine_command.c */
+/* What a job may not be made into: its name, and what its position is a position in. */
+void engine_check_immutable(const struct job *job, const json_t *spec, problems *p);
 void deletions_turn(struct engine *g);          /* settled jobs whose desire is deleting */
 void deletions_free(struct engine *g);
 
 /* engine_files.c */
-void engine_files_read(struct engine *g);       /* jobs_dir: jobs made, changed, let go */
+/* jobs_dir: jobs made, changed, let go. Returns how many files could not be taken; each was told. */
+unsigned engine_files_read(struct engine *g);
 
 /* engine_view.c */
 json_t *view_error(const struct job *job);

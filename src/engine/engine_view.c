@@ -71,6 +71,8 @@ json_t *engine_job(struct engine *g, const char *name_or_uid, int64_t *generatio
 	json_object_set_new(j, "created_at", time_json(job->created_us));
 	json_object_set_new(j, "updated_at", time_json(job->updated_us));
 	json_object_set_new(j, "managed_by", json_string(job->is_from_file ? "file" : "api"));
+	if (job->file_error)
+		json_object_set_new(j, "file_error", json_string(job->file_error));
 	json_object_set_new(j, "links", links);
 	return j;
 }

@@ -42,6 +42,15 @@ int job_state_parse(const char *name)
 	return -1;
 }
 
+enum job_desire job_desire_of(const json_t *spec)
+{
+	const char *name = json_string_value(json_object_get(spec, "desired_state"));
+	int d = DESIRE_RUNNING;
+	while (name && d < DESIRES && strcmp(desires[d], name) != 0)
+		d++;
+	return d < DESIRES ? (enum job_desire)d : DESIRE_RUNNING;
+}
+
 static void steer(struct job *job);
 
 /* ---- the one setter ---- */
@@ -649,6 +658,7 @@ void job_free(struct job *job)
 	json_decref(job->spec);
 	free(job->scratch);
 	free(job->data);
+	free(job->file_error);
 	free(job->name);
 	free(job);
 }
@@ -677,6 +687,12 @@ void job_save(struct job *job, store_done *done, void *arg)
 	store_job_put(job->house->store, &row, done, arg);
 	free(spec);
 	free(error);
+}
+
+void job_file_is_right(struct job *job)
+{
+	free(job->file_error);
+	job->file_error = NULL;
 }
 
 void job_set_spec(struct job *job, const json_t *spec)

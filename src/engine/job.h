@@ -22,6 +22,7 @@ enum job_verb { VERB_START, VERB_PAUSE, VERB_RESUME, VERB_STOP, VERB_RESTART };
 const char *job_state_name(enum job_state s);
 int job_state_parse(const char *name);          /* or -1 */
 const char *job_desire_name(enum job_desire d);
+enum job_desire job_desire_of(const json_t *spec);      /* what a spec that was found right asks for */
 
 struct job;
 /* What all jobs of a daemon share; the engine's. */
@@ -61,6 +62,7 @@ struct job {
 	int64_t state_since_us;
 	const char *stop_reason;        /* "user" "error" "completed" "shutdown" "config"; NULL: none */
 	bool is_from_file;              /* of jobs_dir: read-only in the API */
+	char *file_error;               /* what is wrong with its file; NULL: nothing */
 	struct err error;               /* code 0: none */
 	char error_stage[80];
 	int64_t error_since_us;
@@ -87,6 +89,7 @@ struct job *job_restore(struct job_house *house, const struct store_job *j, stru
 void job_close_run(struct job *job);            /* the run ends at once; nothing is said to anybody */
 void job_free(struct job *job);                 /* the same, and the job with it */
 void job_save(struct job *job, store_done *done, void *arg);
+void job_file_is_right(struct job *job);       /* nothing is known against it (yet) */
 void job_set_spec(struct job *job, const json_t *spec);        /* generation rises; a run under way goes on with the old one */
 
 /* Is the verb allowed now? DMSR_ESTATE "job.invalid-transition". *is_there: it would change nothing. */

@@ -7,7 +7,7 @@
 enum { NAME_MAX_LEN = 63, POINTER_MAX = 512, PARTS_MAX = 64 };
 
 static const char *const read_only[] = { "uid", "state", "desired_state", "stop_reason", "error", "generation", "created_at", "updated_at",
-	"managed_by", "links", "created", "restarted", NULL };
+	"managed_by", "file_error", "links", "created", "restarted", "note", NULL };
 static const char *const job_keys[] = { "name", "mode", "source", "tables", "streamer", "transforms", "targets", "labels", "description", NULL };
 static const char *const tables_keys[] = { "include", "exclude", NULL };
 static const struct { const char *name; enum dmsr_mode mode; } modes[] = {
@@ -266,6 +266,14 @@ static void read_mode(const json_t *v, enum dmsr_mode *out, problems *p)
 	problem_add(p, s ? "enum" : "type", NULL, "/mode", "must be one of \"full-load\", \"cdc\", \"full-load-and-cdc\"");
 }
 
+/* Of a job that is made: what GET gave for one that is deleted cannot be asked for. */
+static void read_desire(const json_t *v, problems *p)
+{
+	const char *s = json_string_value(v);
+	if (v && (!s || (strcmp(s, "running") != 0 && strcmp(s, "paused") != 0 && strcmp(s, "stopped") != 0)))
+		problem_add(p, s ? "enum" : "type", NULL, "/desired_state", "must be one of \"running\", \"paused\", \"stopped\"");
+}
+
 static void read_labels(const json_t *labels, problems *p)
 {
 	char at[POINTER_MAX];
@@ -352,6 +360,7 @@ struct spec *spec_parse(const json_t *json, const struct plugins *plugins, const
 	read_keys(s->json, p);
 	s->name = read_name(json_object_get(s->json, "name"), "/name", p);
 	read_mode(json_object_get(s->json, "mode"), &s->mode, p);
+	read_desire(json_object_get(s->json, "desired_state"), p);
 	read_labels(json_object_get(s->json, "labels"), p);
 	if (json_object_get(s->json, "description") && !json_is_string(json_object_get(s->json, "description")))
 		problem_add(p, "type", NULL, "/description", "must be a string");
