@@ -161,6 +161,7 @@ struct dmsr_probe_host {
 	/* left: what could not be removed, as statements for a person; e NULL when all is gone */
 	void (*dropped)(void *ctx, const char *const *left, size_t n, const struct err *e);
 	void (*looked)(void *ctx, const struct dmsr_kept *k, const struct err *e); /* k NULL with e */
+	bool keep;                              /* drop: nothing is removed; what would be is told as left */
 	const char *(*note_get)(void *ctx, const char *key);  /* the source's notes of the job; NULL: none (there is no such job yet) */
 	/* check of a target: the tables that the job's source has; NULL: not known. Borrowed until close. */
 	struct relation *const *rels;

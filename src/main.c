@@ -249,8 +249,10 @@ static int open_all(struct daemon *d, struct err *e)
 	d->signals[0] = loop_signal_new(d->loop, SIGTERM, on_terminate, d);
 	d->signals[1] = loop_signal_new(d->loop, SIGINT, on_terminate, d);
 	d->signals[2] = loop_signal_new(d->loop, SIGHUP, on_hangup, d);
-	int rc = engine_open(d->loop, d->config, &d->engine, e);
-	return rc ? rc : http_open(d->loop, d->config, d->engine, &d->http, e);
+	/* A port that is taken is found before a state directory is made and before a job begins. */
+	int rc = http_open(d->loop, d->config, &d->http, e);
+	rc = rc ? rc : engine_open(d->loop, d->config, &d->engine, e);
+	return rc ? rc : http_serve(d->http, d->config, d->engine, e);
 }
 
 static void close_all(struct daemon *d)

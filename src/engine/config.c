@@ -49,6 +49,7 @@ static const char *const reserved_variables[] = { "DMSR_FAILPOINT", "DMSR_BUILD"
 struct config {
 	json_t *values;            /* path -> value as given, defaults too; objects without comments */
 	json_t *origins;           /* path -> text */
+	json_t *places;            /* path -> "file:line", of those that a file set */
 	struct settings *settings; /* all but the objects, typed */
 };
 
@@ -131,19 +132,39 @@ struct layer {
 	size_t len;
 };
 
-/* Puts the place before the details of the findings from n on. */
+static void dotted(char *out, size_t size, const char *pointer)
+{
+	snprintf(out, size, "%s", *pointer == '/' ? pointer + 1 : pointer);
+	for (char *c = out; *c; c++)
+		if (*c == '/')
+			*c = '.';
+}
+
+/* Puts the place, and which option it is, before the details of the findings from n on. */
 static void annotate(const struct layer *l, size_t n)
 {
 	for (; n < json_array_size(l->p); n++) {
 		json_t *one = json_array_get(l->p, n);
-		const char *detail = json_string_value(json_object_get(one, "detail"));
-		unsigned line = l->text ? config_text_line(l->text, l->len, json_string_value(json_object_get(one, "pointer"))) : 0;
-		char *with = line ? mem_printf("%s:%u: %s", l->origin, line, detail) : mem_printf("%s: %s", l->origin, detail);
+		const char *detail = json_string_value(json_object_get(one, "detail")), *pointer = json_string_value(json_object_get(one, "pointer"));
+		unsigned line = l->text ? config_text_line(l->text, l->len, pointer) : 0;
+		char path[CONFIG_POINTER_MAX], number[16] = "";
+		dotted(path, sizeof path, pointer);
+		if (line)
+			snprintf(number, sizeof number, ":%u", line);
+		bool is_named = !*path || strstr(detail, path) || strstr(l->origin, path);
+		char *with = mem_printf("%s%s: %s%s%s", l->origin, number, is_named ? "" : path, is_named ? "" : ": ", detail);
 		json_t *s = json_string(with);
 		if (s)
 			json_object_set_new(one, "detail", s);
 		free(with);
 	}
+}
+
+static void put_place(struct layer *l, const struct config_entry *t, const char *pointer)
+{
+	char *place = l->text ? mem_printf("%s:%u", l->origin, config_text_line(l->text, l->len, pointer)) : NULL;
+	json_object_set_new(l->c->places, t->path, json_string(place ? place : l->origin));
+	free(place);
 }
 
 static void put_value(struct config *c, const struct config_entry *t, const json_t *v, const char *origin)
@@ -179,8 +200,10 @@ static void take_value(struct layer *l, const struct config_entry *t, const char
 		json_decref(obj);
 	}
 	annotate(l, n);
-	if (json_array_size(l->p) == n)
-		put_value(l->c, t, v, l->origin);
+	if (json_array_size(l->p) != n)
+		return;
+	put_value(l->c, t, v, l->origin);
+	put_place(l, t, pointer);
 }
 
 /* Where else somebody may have wanted to put it. */
@@ -243,14 +266,15 @@ static void take_json(struct layer *l)
 	json_error_t je;
 	size_t n = json_array_size(l->p);
 	json_t *obj = json_loadb(l->text, l->len, JSON_REJECT_DUPLICATES, &je);
-	char at[CONFIG_POINTER_MAX];
+	char at[CONFIG_POINTER_MAX], path[CONFIG_POINTER_MAX];
 	if (obj && json_is_object(obj)) {
 		take_object(l, obj, "", "");
 	} else if (obj) {
 		problem_add(l->p, "type", NULL, "", "%s:1: must be an object", l->origin);
 	} else if (json_error_code(&je) == json_error_duplicate_key) {
 		config_text_pointer(l->text, l->len, (size_t)je.position, at, sizeof at);
-		problem_add(l->p, "duplicate", NULL, at, "%s:%d: is there twice", l->origin, je.line);
+		dotted(path, sizeof path, at);
+		problem_add(l->p, "duplicate", NULL, at, "%s:%d: %s is there twice", l->origin, je.line, path);
 	} else {
 		problem_add(l->p, "syntax", NULL, "", "%s:%d: is not JSON: %s", l->origin, je.line, je.text);
 	}
@@ -414,6 +438,7 @@ static struct config *defaults(void)
 	struct config *c = mem_zalloc(sizeof *c);
 	c->values = json_object();
 	c->origins = json_object();
+	c->places = json_object();
 	for (const struct config_entry *t = config_table; t->path; t++) {
 		json_t *schema = entry_schema(t), *dflt = json_deep_copy(json_object_get(schema, "default"));
 		json_object_set_new(c->values, t->path, dflt ? dflt : json_array());
@@ -442,11 +467,9 @@ static void set_typed(struct config *c, problems *p)
 /* c, or NULL with e telling of the first finding. */
 static struct config *finish(struct config *c, problems *p, size_t before, struct err *e)
 {
-	if (json_array_size(p) == before) {
-		set_typed(c, p);
-		assert(c->settings);
-		config_check(c, p);
-	}
+	set_typed(c, p); /* of the values that are right, and defaults for the others */
+	assert(c->settings);
+	config_check(c, p);
 	size_t found = json_array_size(p) - before;
 	if (!found)
 		return c;
@@ -488,6 +511,7 @@ void config_free(struct config *c)
 	settings_free(c->settings);
 	json_decref(c->values);
 	json_decref(c->origins);
+	json_decref(c->places);
 	free(c);
 }
 
@@ -505,6 +529,12 @@ const json_t *config_json(const struct config *c, const char *path)
 }
 
 const char *config_origin(const struct config *c, const char *path) { return json_string_value(json_object_get(c->origins, path)); }
+
+const char *config_place(const struct config *c, const char *path)
+{
+	const char *place = json_string_value(json_object_get(c->places, path));
+	return place ? place : config_origin(c, path);
+}
 
 const char *config_needs_restart(const struct config *old, const struct config *now)
 {

@@ -156,7 +156,21 @@ static void refuse(const struct check *k, const char *code, const char *path, co
 	for (char *c = pointer; *c; c++)
 		if (*c == '.')
 			*c = '/';
-	problem_add(k->p, code, NULL, pointer, "%s: %s %s", config_origin(k->c, path), path, detail);
+	problem_add(k->p, code, NULL, pointer, "%s: %s %s", config_place(k->c, path), path, detail);
+}
+
+/* A value that is wrong itself is not there: what follows from that is not told, too. */
+static bool is_wrong(const struct check *k, const char *pointer)
+{
+	size_t i, n = strlen(pointer);
+	json_t *one;
+	json_array_foreach(k->p, i, one)
+	{
+		const char *at = json_string_value(json_object_get(one, "pointer"));
+		if (!strncmp(at, pointer, n) && (!at[n] || at[n] == '/'))
+			return true;
+	}
+	return false;
 }
 
 static void check_paths(const struct check *k)
@@ -178,7 +192,7 @@ static void check_listen(const struct check *k)
 	const char *listen = config_str(k->c, "http.listen"), *cert = config_str(k->c, "http.tls_cert"), *key = config_str(k->c, "http.tls_key");
 	char host[INET6_ADDRSTRLEN];
 	uint16_t port;
-	if (!*cert != !*key) {
+	if (!*cert != !*key && !is_wrong(k, "/http/tls_cert") && !is_wrong(k, "/http/tls_key")) {
 		const char *without = *cert ? "http.tls_cert" : "http.tls_key";
 		refuse(k, "conflict", without, "needs %s beside it", *cert ? "http.tls_key" : "http.tls_cert");
 	}
@@ -190,11 +204,12 @@ static void check_listen(const struct check *k)
 	}
 	if (config_is_loopback(host))
 		return;
-	bool tokens = json_object_size(config_json(k->c, "http.tokens")) > 0;
-	if (!*cert || !tokens)
+	bool tokens = json_object_size(config_json(k->c, "http.tokens")) > 0 || is_wrong(k, "/http/tokens");
+	bool tls = *cert || is_wrong(k, "/http/tls_cert");
+	if (!tls || !tokens)
 		refuse(k, "conflict", "http.listen", "%s can be reached from other machines, so %s%s%s must be set", listen,
-			*cert ? "" : "http.tls_cert, http.tls_key",
-			!*cert && !tokens ? " and " : "", tokens ? "" : "http.tokens");
+			tls ? "" : "http.tls_cert, http.tls_key",
+			!tls && !tokens ? " and " : "", tokens ? "" : "http.tokens");
 }
 
 static void check_origins(const struct check *k)
@@ -212,7 +227,14 @@ static void check_origins(const struct check *k)
 /* a must not be above b. */
 static void check_order(const struct check *k, const char *a, const char *b)
 {
-	if (config_int(k->c, a) > config_int(k->c, b))
+	char pointer[2][CONFIG_POINTER_MAX];
+	for (int i = 0; i < 2; i++) {
+		snprintf(pointer[i], sizeof pointer[i], "/%s", i ? b : a);
+		for (char *c = pointer[i]; *c; c++)
+			if (*c == '.')
+				*c = '/';
+	}
+	if (config_int(k->c, a) > config_int(k->c, b) && !is_wrong(k, pointer[0]) && !is_wrong(k, pointer[1]))
 		refuse(k, "conflict", a, "must not be more than %s", b);
 }
 

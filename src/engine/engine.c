@@ -271,13 +271,15 @@ static int read_secrets(struct engine *g, struct err *e)
 	return s ? 0 : e->code;
 }
 
-/* "file" jobs are known by a flag in the store. */
+/* What a job is beside its specification: flags in the store. */
 static int on_flag(void *arg, const char *key, const char *value)
 {
 	struct job *job = arg;
 	(void)value;
 	if (!strcmp(key, "from_file"))
 		job->is_from_file = true;
+	if (!strcmp(key, "keep_source"))
+		job->keep_source = true;
 	return 0;
 }
 

@@ -1,4 +1,4 @@
-/* engine_command: what is asked of the engine: jobs made, changed, told to do something, deleted; questions about connections, dead letters, events. A
+/* engine_command: what is asked of the engine: jobs made, changed, told to do something; questions about connections, dead letters, events. A
  * command is answered when it is durable. */
 #include "engine_int.h"
 #include <stdarg.h>
@@ -33,7 +33,7 @@ static void command_free(struct command *c)
 	free(c);
 }
 
-static int refuse(struct engine *g, const struct engine_call *call, const struct err *e, json_t *errors)
+int engine_refuse(struct engine *g, const struct engine_call *call, const struct err *e, json_t *errors)
 {
 	engine_answer(g, call, NULL, e, errors);
 	return e->code;
@@ -45,17 +45,17 @@ static struct job *find_or_refuse(struct engine *g, const char *name, const stru
 	struct job *job = engine_find(g, name);
 	if (!job) {
 		err_set(&e, DMSR_ENOTFOUND, "job.not-found", "there is no job \"%.63s\"", name);
-		refuse(g, call, &e, NULL);
+		engine_refuse(g, call, &e, NULL);
 	}
 	return job;
 }
 
 /* The job, when it may be changed by this call; else the call is answered. */
-static struct job *find_to_change(struct engine *g, const char *name, const struct engine_call *call, bool spec_too)
+struct job *engine_find_to_change(struct engine *g, const char *name, const struct engine_call *call, bool spec_too)
 {
 	struct err e = { 0 };
 	if (engine_may_change(g, &e)) {
-		refuse(g, call, &e, NULL);
+		engine_refuse(g, call, &e, NULL);
 		return NULL;
 	}
 	struct job *job = find_or_refuse(g, name, call);
@@ -73,7 +73,7 @@ static struct job *find_to_change(struct engine *g, const char *name, const stru
 		err_set(&e, DMSR_ESTATE, "job.invalid-transition", "job %s is being deleted", job->name);
 	else
 		return job;
-	refuse(g, call, &e, NULL);
+	engine_refuse(g, call, &e, NULL);
 	return NULL;
 }
 
@@ -84,7 +84,7 @@ static void invalid(struct engine *g, const struct engine_call *call, problems *
 	struct err e = { 0 };
 	size_t n = json_array_size(p);
 	err_set(&e, DMSR_EINVAL, "job.validation", "the job's specification has %zu problem%s", n, n == 1 ? "" : "s");
-	refuse(g, call, &e, json_incref(p));
+	engine_refuse(g, call, &e, json_incref(p));
 }
 
 static void on_saved(void *arg, const struct err *e)
@@ -102,6 +102,11 @@ static void on_saved(void *arg, const struct err *e)
 		json_object_set_new(result, "created", json_true());
 	if (c->restarted)
 		json_object_set_new(result, "restarted", json_true());
+	if (job->state == JOB_FAILED) {
+		char *note = mem_printf("the job has failed, and a change does not start it: POST /jobs/%s/start", job->name);
+		json_object_set_new(result, "note", json_string(note));
+		free(note);
+	}
 	engine_answer(c->g, &c->call, result, NULL, NULL);
 	command_free(c);
 }
@@ -137,7 +142,7 @@ void engine_create(struct engine *g, const json_t *json, bool dry_run, const str
 {
 	struct err e = { 0 };
 	if (!dry_run && engine_may_change(g, &e)) {
-		refuse(g, call, &e, NULL);
+		engine_refuse(g, call, &e, NULL);
 		return;
 	}
 	problems *p = json_array();
@@ -148,7 +153,7 @@ void engine_create(struct engine *g, const json_t *json, bool dry_run, const str
 	} else if (engine_find(g, name)) {
 		err_set(&e, DMSR_EEXIST, "job.exists", "there is a job \"%s\" already", name);
 		err_hint(&e, "give the new one another name, or change it: PUT /jobs/%s", name);
-		refuse(g, call, &e, NULL);
+		engine_refuse(g, call, &e, NULL);
 	} else if (dry_run) {
 		check_spec(g, spec, call);
 		spec = NULL;
@@ -245,7 +250,7 @@ void engine_replace(struct engine *g, const char *name, const json_t *json, cons
 {
 	struct err e = { 0 };
 	if (engine_find(g, name)) {
-		struct job *job = find_to_change(g, name, call, true);
+		struct job *job = engine_find_to_change(g, name, call, true);
 		if (job)
 			change(g, job, json, call);
 		return;
@@ -255,10 +260,10 @@ void engine_replace(struct engine *g, const char *name, const json_t *json, cons
 	if (spec && strcmp(spec->name, name) != 0)
 		problem_add(p, "conflict", NULL, "/name", "is \"%s\", but the path says \"%.63s\"", spec->name, name);
 	if (engine_may_change(g, &e)) {
-		refuse(g, call, &e, NULL);
+		engine_refuse(g, call, &e, NULL);
 	} else if (call->if_generation >= 0) {
 		err_set(&e, DMSR_ESTATE, "precondition.failed", "there is no job \"%.63s\"", name);
-		refuse(g, call, &e, NULL);
+		engine_refuse(g, call, &e, NULL);
 	} else if (json_array_size(p)) {
 		invalid(g, call, p);
 	} else {
@@ -289,12 +294,12 @@ static json_t *merge(const json_t *target, const json_t *patch)
 void engine_patch(struct engine *g, const char *name, const json_t *merge_patch, const struct engine_call *call)
 {
 	struct err e = { 0 };
-	struct job *job = find_to_change(g, name, call, true);
+	struct job *job = engine_find_to_change(g, name, call, true);
 	if (!job)
 		return;
 	if (!json_is_object(merge_patch)) {
 		err_set(&e, DMSR_EINVAL, "job.validation", "a merge patch of a job must be a JSON object");
-		refuse(g, call, &e, NULL);
+		engine_refuse(g, call, &e, NULL);
 		return;
 	}
 	json_t *whole = merge(job->spec, merge_patch);
@@ -306,7 +311,7 @@ void engine_patch(struct engine *g, const char *name, const json_t *merge_patch,
 
 static json_t *verb_json(const struct job *job, bool unchanged)
 {
-	json_t *j = json_pack("{s:s, s:s, s:s}", "name", job->name, "state", job_state_name(job->state), "desired_state", job_desire_name(job->desire));
+	json_t *j = json_pack("{s:s, s:s, s:s}", "name", job->name, "state", job_shown_state(job), "desired_state", job_desire_name(job->desire));
 	if (unchanged)
 		json_object_set_new(j, "unchanged", json_true());
 	return j;
@@ -341,12 +346,12 @@ void engine_command(struct engine *g, const char *name, enum engine_verb verb, b
 		[ENGINE_STOP] = VERB_STOP, [ENGINE_RESTART] = VERB_RESTART };
 	struct err e = { 0 };
 	bool is_there;
-	struct job *job = find_to_change(g, name, call, false);
+	struct job *job = engine_find_to_change(g, name, call, false);
 	(void)force;
 	if (!job)
 		return;
 	if (job_may(job, verbs[verb], &is_there, &e)) {
-		refuse(g, call, &e, allowed_json(job));
+		engine_refuse(g, call, &e, allowed_json(job));
 		return;
 	}
 	if (is_there) {
@@ -358,149 +363,6 @@ void engine_command(struct engine *g, const char *name, enum engine_verb verb, b
 	job_save(job, on_done, command_new(g, call, job));
 }
 
-/* ---- deleting ---- */
-
-/* A job on its way out: it stops, what it made at its servers is dropped, its record goes. */
-struct deletion {
-	struct deletion *next;
-	struct engine *g;
-	struct job *job;
-	struct engine_call call;        /* done NULL: answered */
-	bool keep_source, force, is_dropping;
-	unsigned attempts;
-	int64_t next_us;
-	json_t *left;
-};
-
-static void deletion_answer(struct deletion *d, json_t *result, const struct err *e)
-{
-	if (d->call.done)
-		engine_answer(d->g, &d->call, result, e, NULL);
-	else
-		json_decref(result);
-	d->call.done = NULL;
-}
-
-static void deletion_free(struct deletion *d)
-{
-	struct deletion **at = &d->g->deletions;
-	while (*at != d)
-		at = &(*at)->next;
-	*at = d->next;
-	json_decref(d->left);
-	free(d);
-}
-
-static void on_gone(void *arg, const struct err *e)
-{
-	struct deletion *d = arg;
-	if (e) { /* the store is lost, and every job with it: the record is still there, and the deletion goes on when the daemon is started again */
-		deletion_answer(d, NULL, e);
-		return;
-	}
-	json_t *data = json_pack("{s:s}", "name", d->job->name);
-	log_info("engine", d->job->name, "deleted");
-	engine_tell(d->g, "deleted", d->job->name, data);
-	json_decref(data);
-	job_remove_files(d->job);
-	engine_remove(d->g, d->job);
-	deletion_answer(d, json_pack("{s:O}", "left", d->left), NULL);
-	deletion_free(d);
-}
-
-static void on_drop(void *arg, json_t *left, const struct err *e)
-{
-	struct deletion *d = arg;
-	json_decref(d->left);
-	d->left = json_incref(left);
-	if (e && !d->force) {
-		d->is_dropping = false;
-		d->attempts++;
-		d->next_us = wall_now_us() + (d->attempts < 6 ? 1000000LL << d->attempts : 60000000LL);
-		d->job->error = *e;
-		snprintf(d->job->error_stage, sizeof d->job->error_stage, "delete");
-		log_warn("engine", d->job->name, "what it made cannot be dropped yet: %s: %s; %s", e->id, e->message, e->hint);
-		job_save(d->job, NULL, NULL);
-		json_t *error = json_pack("{s:s, s:s}", "code", e->id, "message", e->message);
-		json_t *pending = json_pack("{s:b, s:O, s:o, s:s}", "pending", 1, "left", d->left, "error", error, "hint",
-			"it is tried again until it succeeds; DELETE with ?force=1 forgets the job and leaves what it made");
-		deletion_answer(d, pending, NULL);
-		return;
-	}
-	if (e)
-		json_array_append_new(d->left, json_pack("{s:s, s:s}", "part", "?", "statement", e->message));
-	store_job_delete(d->g->store, d->job->uid, on_gone, d);
-}
-
-void deletions_turn(struct engine *g)
-{
-	for (struct deletion *d = g->deletions, *next; d; d = next) {
-		next = d->next;
-		if (d->is_dropping || !job_is_settled(d->job) || wall_now_us() < d->next_us || g->store_failed)
-			continue;
-		d->is_dropping = true;
-		engine_probe_drop(g, d->job, d->keep_source, on_drop, d);
-	}
-	/* those that a restart of the daemon interrupted */
-	for (size_t i = 0; i < g->njobs; i++) {
-		struct job *job = g->jobs[i];
-		struct deletion *d = g->deletions;
-		while (d && d->job != job)
-			d = d->next;
-		if (job->desire != DESIRE_DELETING || d || !job_is_settled(job) || g->store_failed)
-			continue;
-		d = mem_zalloc(sizeof *d);
-		*d = (struct deletion){ .next = g->deletions, .g = g, .job = job, .left = json_array(), .is_dropping = true };
-		g->deletions = d;
-		engine_probe_drop(g, job, false, on_drop, d);
-	}
-}
-
-void deletions_free(struct engine *g)
-{
-	struct err e = { 0 };
-	err_retry(&e, DMSR_ESTATE, "draining", "the daemon is stopping; the job is deleted when it is there again");
-	while (g->deletions) {
-		deletion_answer(g->deletions, NULL, &e);
-		deletion_free(g->deletions);
-	}
-}
-
-void engine_delete(struct engine *g, const char *name, bool keep_source, bool force, const struct engine_call *call)
-{
-	struct err e = { 0 };
-	struct job *job = find_to_change(g, name, call, false);
-	if (!job)
-		return;
-	if (job->is_from_file) {
-		err_set(&e, DMSR_ESTATE, "job.managed-by-file",
-			"job %s comes from a file in jobs_dir: remove the file and send SIGHUP, then delete it", job->name);
-		refuse(g, call, &e, NULL);
-		return;
-	}
-	struct deletion *d = g->deletions;
-	while (d && d->job != job)
-		d = d->next;
-	if (!d) {
-		d = mem_zalloc(sizeof *d);
-		*d = (struct deletion){ .next = g->deletions, .g = g, .job = job, .left = json_array() };
-		g->deletions = d;
-	} else if (d->call.done) {
-		err_set(&e, DMSR_ESTATE, "job.invalid-transition", "job %s is being deleted", job->name);
-		refuse(g, call, &e, NULL);
-		return;
-	}
-	engine_audit(g, job, call, "job %s deleted%s%s", job->name, keep_source ? ", slot and publication kept" : "", force ? ", by force" : "");
-	d->call = *call;
-	d->call.actor = NULL;
-	d->keep_source = keep_source;
-	d->force = force;
-	d->next_us = 0;
-	job_delete(job);
-	job_save(job, NULL, NULL);
-	engine_turn(g);
-}
-
 /* ---- connections ---- */
 
 static struct spec_connection *connection_or_refuse(struct engine *g, const json_t *json, const struct engine_call *call)
@@ -510,7 +372,7 @@ static struct spec_connection *connection_or_refuse(struct engine *g, const json
 	if (!c) {
 		struct err e = { 0 };
 		err_set(&e, DMSR_EINVAL, "connection.validation", "the connection has %zu problem%s", json_array_size(p), json_array_size(p) == 1 ? "" : "s");
-		refuse(g, call, &e, json_incref(p));
+		engine_refuse(g, call, &e, json_incref(p));
 	}
 	json_decref(p);
 	return c;
@@ -593,7 +455,7 @@ void engine_positions_set(struct engine *g, const char *name, const json_t *body
 {
 	struct err e = { 0 };
 	struct position at = { 0 };
-	struct job *job = find_to_change(g, name, call, false);
+	struct job *job = engine_find_to_change(g, name, call, false);
 	if (!job)
 		return;
 	const json_t *v = json_object_get(body, "position");
@@ -605,7 +467,7 @@ void engine_positions_set(struct engine *g, const char *name, const json_t *body
 	else if (body && !position_parse(json_string_value(v), &at, &e) && position_is_none(&at))
 		err_set(&e, DMSR_EINVAL, "position.malformed", "\"none\" is no position to go on from: DELETE /jobs/%s/positions begins anew", job->name);
 	if (err_is_set(&e) || (!body && check_forgettable(g, job, &e))) {
-		refuse(g, call, &e, NULL);
+		engine_refuse(g, call, &e, NULL);
 		return;
 	}
 	struct command *c = command_new(g, call, job);
@@ -655,7 +517,7 @@ void engine_errors(struct engine *g, const char *name, int64_t after, int limit,
 
 void engine_errors_delete(struct engine *g, const char *name, int64_t id, const struct engine_call *call)
 {
-	struct job *job = find_to_change(g, name, call, false);
+	struct job *job = engine_find_to_change(g, name, call, false);
 	if (!job)
 		return;
 	if (id)

@@ -1,4 +1,4 @@
-/* engine_int: what the parts of the engine share: engine.c (life, list of jobs), engine_command.c (what is asked of it), engine_probe.c (one-shot questions to
+/* engine_int: what the parts of the engine share: engine.c (life, list of jobs), engine_command.c (what is asked of it), engine_delete.c, engine_probe.c (one-shot questions to
  * servers), engine_look.c (what they keep for jobs that do not run), engine_view.c (JSON of what is), engine_files.c (jobs_dir). */
 #ifndef DMSR_ENGINE_ENGINE_INT_H
 #define DMSR_ENGINE_ENGINE_INT_H
@@ -12,7 +12,7 @@ struct engine_observer {
 	void *arg;
 };
 
-struct deletion;        /* engine_probe.c: what a deleted job made at its servers goes */
+struct deletion;        /* engine_delete.c: what a deleted job made at its servers goes */
 struct probing;         /* engine_probe.c: questions under way */
 
 /* An answer that is due at the loop's next turn. */
@@ -67,7 +67,7 @@ void engine_probe_job(struct engine *g, struct spec *spec /* taken */, const str
 void engine_probe_connection(struct engine *g, struct spec_connection *c /* taken */, probe_done *done, void *arg);
 void engine_probe_discover(struct engine *g, struct spec_connection *c /* taken */, probe_done *done, void *arg);
 void engine_probes_cancel(struct engine *g);
-/* Drops what the job made at its servers. keep_source: not at the source. done may be called more than never: once an attempt. */
+/* Drops what the job made at its servers. keep_source: at the source it is only told ("kept" in left). done may be called more than never: once an attempt. */
 typedef void drop_done(void *arg, json_t *left /* statements; new reference */, const struct err *e);
 void engine_probe_drop(struct engine *g, struct job *job, bool keep_source, drop_done *done, void *arg);
 /* What the source keeps for the job now; at: a position that it shall go on from, or NULL. kept: borrowed, nothing with e. */
@@ -82,6 +82,12 @@ void engine_looks(struct engine *g);            /* once a second */
 /* engine_command.c */
 /* What a job may not be made into: its name, and what its position is a position in. */
 void engine_check_immutable(const struct job *job, const json_t *spec, problems *p);
+/* The job, when it may be changed by this call; else the call is answered, and NULL. */
+struct job *engine_find_to_change(struct engine *g, const char *name, const struct engine_call *call, bool spec_too);
+int engine_refuse(struct engine *g, const struct engine_call *call, const struct err *e, json_t *errors /* taken */); /* returns e->code */
+
+/* engine_delete.c */
+json_t *engine_deletion_view(const struct engine *g, const struct job *job);    /* NULL: it is not deleted */
 void deletions_turn(struct engine *g);          /* settled jobs whose desire is deleting */
 void deletions_free(struct engine *g);
 
@@ -91,6 +97,7 @@ unsigned engine_files_read(struct engine *g);
 
 /* engine_view.c */
 json_t *view_error(const struct job *job);
+json_t *view_time(int64_t us);                  /* null: never */
 json_t *view_event(const struct job *job);
 
 #endif

@@ -16,7 +16,7 @@ struct ask {
 	const struct dmsr_probe *probe;
 	struct dmsr_instance *i;
 	enum ask_kind kind;
-	bool is_answered;
+	bool is_answered, keep;
 };
 
 struct probing {
@@ -29,6 +29,7 @@ struct probing {
 	struct relation **rels;         /* of the source */
 	size_t nrels;
 	const struct position *at;
+	bool keep;                      /* the source's part is told, not dropped */
 	struct job_kept kept;
 	struct ask *asks;
 	size_t nasks;
@@ -169,7 +170,7 @@ static void on_dropped(void *ctx, const char *const *left, size_t n, const struc
 {
 	struct ask *a = ctx;
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(a->all->found, json_pack("{s:s, s:s}", "part", a->part, "statement", left[i]));
+		json_array_append_new(a->all->found, json_pack("{s:s, s:s, s:b}", "part", a->part, "statement", left[i], "kept", a->keep));
 	if (e && !err_is_set(&a->all->error)) {
 		a->all->error = *e;
 		err_prefix(&a->all->error, "%s", a->part);
@@ -256,7 +257,7 @@ static void ask(struct probing *p, enum ask_kind kind, const char *part_name, co
 	int rc = 0;
 	if (!can(probe, kind))
 		return;
-	*a = (struct ask){ .all = p, .kind = kind, .part = part_name, .probe = probe };
+	*a = (struct ask){ .all = p, .kind = kind, .keep = p->keep, .part = part_name, .probe = probe };
 	const struct dmsr_probe_host host = {
 		.ctx = a,
 		.env = {
@@ -276,6 +277,7 @@ static void ask(struct probing *p, enum ask_kind kind, const char *part_name, co
 		.note_get = on_note_get,
 		.rels = p->rels,
 		.nrels = p->nrels,
+		.keep = p->keep,
 	};
 	p->nasks++;
 	switch (kind) {
@@ -355,8 +357,10 @@ static struct probing *probing_of(struct engine *g, struct job *job, probe_done 
 void engine_probe_drop(struct engine *g, struct job *job, bool keep_source, drop_done *done, void *arg)
 {
 	struct probing *p = probing_of(g, job, done, arg);
-	if (p->spec && !keep_source)
+	p->keep = keep_source;
+	if (p->spec)
 		ask_source(p, ASK_DROP);
+	p->keep = false;
 	if (p->spec)
 		ask_targets(p, ASK_DROP);
 }

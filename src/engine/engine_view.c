@@ -7,7 +7,7 @@
 
 /* ---- small things ---- */
 
-static json_t *time_json(int64_t us)
+json_t *view_time(int64_t us)
 {
 	char text[48];
 	struct tm tm;
@@ -31,15 +31,15 @@ static json_t *text_or_null(const char *s) { return s ? json_string(s) : json_nu
 
 json_t *view_error(const struct job *job)
 {
-	if (!err_is_set(&job->error))
+	if (!job_shown_error(job))
 		return json_null();
 	return json_pack("{s:s, s:s, s:s, s:o, s:b, s:o}", "code", job->error.id, "message", job->error.message, "stage", job->error_stage, "suggestion",
-		text_or_null(job->error.hint[0] ? job->error.hint : NULL), "retriable", job->error.retriable, "since", time_json(job->error_since_us));
+		text_or_null(job->error.hint[0] ? job->error.hint : NULL), "retriable", job->error.retriable, "since", view_time(job->error_since_us));
 }
 
 json_t *view_event(const struct job *job)
 {
-	return json_pack("{s:s, s:s, s:s, s:o, s:o}", "name", job->name, "state", job_state_name(job->state), "desired_state",
+	return json_pack("{s:s, s:s, s:s, s:o, s:o}", "name", job->name, "state", job_shown_state(job), "desired_state",
 		job_desire_name(job->desire), "stop_reason",
 		text_or_null(job->stop_reason), "error", view_error(job));
 }
@@ -63,14 +63,17 @@ json_t *engine_job(struct engine *g, const char *name_or_uid, int64_t *generatio
 		json_object_set_new(links, parts[i], json_string(path));
 	}
 	json_object_set_new(j, "uid", json_string(job->uid));
-	json_object_set_new(j, "state", json_string(job_state_name(job->state)));
+	json_object_set_new(j, "state", json_string(job_shown_state(job)));
 	json_object_set_new(j, "desired_state", json_string(job_desire_name(job->desire)));
 	json_object_set_new(j, "stop_reason", text_or_null(job->stop_reason));
 	json_object_set_new(j, "error", view_error(job));
 	json_object_set_new(j, "generation", json_integer(job->generation));
-	json_object_set_new(j, "created_at", time_json(job->created_us));
-	json_object_set_new(j, "updated_at", time_json(job->updated_us));
+	json_object_set_new(j, "created_at", view_time(job->created_us));
+	json_object_set_new(j, "updated_at", view_time(job->updated_us));
 	json_object_set_new(j, "managed_by", json_string(job->is_from_file ? "file" : "api"));
+	json_t *deletion = engine_deletion_view(g, job);
+	if (deletion)
+		json_object_set_new(j, "deletion", deletion);
 	if (job->file_error)
 		json_object_set_new(j, "file_error", json_string(job->file_error));
 	json_object_set_new(j, "links", links);
@@ -83,7 +86,7 @@ json_t *engine_jobs(struct engine *g, const char *after, int limit, const char *
 	*next = NULL;
 	for (size_t i = 0; i < g->njobs; i++) {
 		const struct job *job = g->jobs[i];
-		if ((after && strcmp(job->name, after) <= 0) || (state && strcmp(job_state_name(job->state), state) != 0))
+		if ((after && strcmp(job->name, after) <= 0) || (state && strcmp(job_shown_state(job), state) != 0))
 			continue;
 		if ((int)json_array_size(items) == limit) {
 			const json_t *last = json_array_get(items, (size_t)limit - 1);
@@ -227,7 +230,7 @@ static json_t *slot_json(const struct job_kept *k)
 		"lost", k->is_lost,
 		"retained_bytes", known(k->retained_bytes),
 		"safe_bytes", known(k->safe_bytes),
-		"seen_at", time_json(k->seen_us),
+		"seen_at", view_time(k->seen_us),
 		"error", error);
 }
 
@@ -242,8 +245,8 @@ static json_t *source_json(const struct job *job, const struct pipeline_stat *st
 		"received", position_json(&s->received),
 		"confirmed", position_json(&s->confirmed),
 		"lag_bytes", known(k->lag_bytes),
-		"last_event_at", time_json(s->last_event_us),
-		"last_commit_at", time_json(s->last_commit_us),
+		"last_event_at", view_time(s->last_event_us),
+		"last_commit_at", view_time(s->last_commit_us),
 		"spool_bytes", count(s->spool_bytes),
 		"slot", slot_json(k));
 }
@@ -267,7 +270,7 @@ static json_t *targets_json(const struct job *job)
 			"transactions", count(t.stat.transactions),
 			"queued_bytes", count(t.stat.queued_bytes),
 			"waiting_batches", count(t.waiting_batches),
-			"last_applied_at", time_json(t.stat.last_applied_us),
+			"last_applied_at", view_time(t.stat.last_applied_us),
 			"lag_seconds", lag < 0 ? json_null() : json_real(lag),
 			"caught_up", t.is_caught_up,
 			"load_done", t.load_done);
@@ -297,8 +300,11 @@ json_t *engine_job_status(struct engine *g, const char *name)
 	double lag = lag_seconds(job, &st);
 	const struct job_kept kept = what_is_kept(job, &st.source);
 	json_t *s = view_event(job);
+	json_t *deletion = engine_deletion_view(g, job);
+	if (deletion)
+		json_object_set_new(s, "deletion", deletion);
 	json_object_set_new(s, "uid", json_string(job->uid));
-	json_object_set_new(s, "since", time_json(job->state_since_us));
+	json_object_set_new(s, "since", view_time(job->state_since_us));
 	json_object_set_new(s, "stage", text_or_null(job->pipeline ? st.phase : NULL));
 	json_object_set_new(s, "load", load_json(job, &st));
 	json_object_set_new(s, "source", source_json(job, &st, &kept));
@@ -313,9 +319,9 @@ json_t *engine_job_status(struct engine *g, const char *name)
 	json_object_set_new(s, "positions", positions_json(job, &st));
 	json_object_set_new(s, "lag", json_pack("{s:o, s:o}", "bytes", known(kept.lag_bytes), "seconds", lag < 0 ? json_null() : json_real(lag)));
 	json_object_set_new(s, "slowest_stage", text_or_null(slowest_stage(job, &st)));
-	json_t *next = job->state == JOB_RETRYING ? time_json(job->retry_at_us) : json_null();
+	json_t *next = job->state == JOB_RETRYING ? view_time(job->retry_at_us) : json_null();
 	json_object_set_new(s, "retries", json_pack("{s:o, s:o, s:o}", "total", count(job->retries), "in_a_row", count(job->attempts), "next_at", next));
-	json_object_set_new(s, "last_checkpoint_at", time_json(st.last_checkpoint_us ? st.last_checkpoint_us : job->past.last_checkpoint_us));
+	json_object_set_new(s, "last_checkpoint_at", view_time(st.last_checkpoint_us ? st.last_checkpoint_us : job->past.last_checkpoint_us));
 	return s;
 }
 
@@ -457,8 +463,8 @@ void engine_each_job(struct engine *g, void (*fn)(void *arg, const struct engine
 		const struct job_kept kept = what_is_kept(job, &st.source);
 		struct engine_job_metrics m = {
 			.name = job->name,
-			.state = job_state_name(job->state),
-			.error_code = err_is_set(&job->error) ? job->error.id : NULL,
+			.state = job_shown_state(job),
+			.error_code = job_shown_error(job) ? job->error.id : NULL,
 			.source_connected = st.source.connected,
 			.lag_bytes = kept.lag_bytes,
 			.retained_bytes = kept.retained_bytes,

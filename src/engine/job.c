@@ -34,6 +34,15 @@ const char *const job_verb_names[] = { "start", "pause", "resume", "stop", "rest
 const char *job_state_name(enum job_state s) { return states[s].name; }
 const char *job_desire_name(enum job_desire d) { return desires[d]; }
 
+const char *job_shown_state(const struct job *job) { return job->desire == DESIRE_DELETING ? "deleting" : states[job->state].name; }
+
+/* An error of an earlier run is kept until the new one has got somewhere, for it may be the same one again. */
+const struct err *job_shown_error(const struct job *job)
+{
+	bool runs = job->desire != DESIRE_DELETING && (job->state == JOB_STARTING || job->state == JOB_LOADING || job->state == JOB_RUNNING);
+	return runs || !err_is_set(&job->error) ? NULL : &job->error;
+}
+
 int job_state_parse(const char *name)
 {
 	for (int i = 0; i < JOB_STATES; i++)
@@ -61,6 +70,8 @@ static void set_state(struct job *job, enum job_state state, const char *why)
 		return;
 	assert(states[job->state].to & 1u << state);
 	log_info("job", job->name, "%s -> %s: %s", states[job->state].name, states[state].name, why);
+	if (state == JOB_STARTING || state == JOB_LOADING || state == JOB_RUNNING)
+		job->stop_reason = NULL;
 	char *text = mem_printf("%s -> %s: %s", states[job->state].name, states[state].name, why);
 	job->state = state;
 	job->state_since_us = job->updated_us = wall_now_us();
@@ -293,7 +304,6 @@ static void start_run(struct job *job, const char *why)
 {
 	problems *p = json_array();
 	loop_timer_stop(job->retry_timer);
-	job->stop_reason = NULL;
 	set_state(job, JOB_STARTING, why);
 	struct spec *spec = spec_parse(job->spec, job->house->plugins, job->house->secrets, p);
 	if (!spec) {
@@ -620,6 +630,17 @@ static enum job_state resting_state(int was)
 	return JOB_STOPPED;
 }
 
+static const char *resting_reason(const struct job *job)
+{
+	switch (job->state) {
+	case JOB_STOPPED: return job->desire == DESIRE_RUNNING ? "shutdown" : "user";
+	case JOB_PAUSED: return "user";
+	case JOB_FAILED: return "error";
+	case JOB_COMPLETED: return "completed";
+	default: return NULL;
+	}
+}
+
 struct job *job_restore(struct job_house *house, const struct store_job *j, struct err *e)
 {
 	struct job *job = new_job(house, j->name, j->uid);
@@ -632,8 +653,7 @@ struct job *job_restore(struct job_house *house, const struct store_job *j, stru
 		if (!strcmp(desires[d], j->desired_state))
 			job->desire = (enum job_desire)d;
 	restore_error(job, j->error);
-	if (job->state == JOB_STOPPED && job->desire == DESIRE_RUNNING)
-		job->stop_reason = "shutdown";
+	job->stop_reason = resting_reason(job);
 	if (!job->spec)
 		err_set(e, DMSR_EPROTO, "state.corrupt", "the specification of job %s in the state store is no JSON", j->name);
 	else if (!memory_read(job->memory, e))

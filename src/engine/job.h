@@ -73,6 +73,7 @@ struct job {
 	struct memory *memory;
 	struct pipeline *pipeline;      /* the run; NULL: none */
 	bool restart_wanted;
+	bool keep_source;               /* deleting: what it made at its source stays */
 	bool is_forgetting;             /* its positions are being forgotten: nothing else may be done with it */
 	struct job_kept kept;
 	int64_t look_us;                /* wall clock: when the engine looks again at what is kept; 0: at once */
@@ -86,6 +87,8 @@ struct job {
 struct job *job_new(struct job_house *house, const json_t *spec);
 /* As the store has it; its memory is read too (blocks). */
 struct job *job_restore(struct job_house *house, const struct store_job *j, struct err *e);
+const char *job_shown_state(const struct job *job);     /* as the API has it: "deleting", too */
+const struct err *job_shown_error(const struct job *job); /* NULL: none that is still true, as far as is known */
 void job_close_run(struct job *job);            /* the run ends at once; nothing is said to anybody */
 void job_free(struct job *job);                 /* the same, and the job with it */
 void job_save(struct job *job, store_done *done, void *arg);

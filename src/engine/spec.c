@@ -7,7 +7,7 @@
 enum { NAME_MAX_LEN = 63, POINTER_MAX = 512, PARTS_MAX = 64 };
 
 static const char *const read_only[] = { "uid", "state", "desired_state", "stop_reason", "error", "generation", "created_at", "updated_at",
-	"managed_by", "file_error", "links", "created", "restarted", "note", NULL };
+	"managed_by", "file_error", "deletion", "links", "created", "restarted", "note", NULL };
 static const char *const job_keys[] = { "name", "mode", "source", "tables", "streamer", "transforms", "targets", "labels", "description", NULL };
 static const char *const tables_keys[] = { "include", "exclude", NULL };
 static const struct { const char *name; enum dmsr_mode mode; } modes[] = {
@@ -598,6 +598,9 @@ json_t *spec_schema(const struct plugins *plugins)
 	json_object_set_new(properties, "transforms", json_pack("{s:s, s:o}", "type", "array", "items", role_schema(plugins, PLUGIN_TRANSFORM)));
 	for (size_t i = 0; read_only[i]; i++)
 		json_object_set_new(properties, read_only[i], json_pack("{s:b, s:s}", "readOnly", 1, "description", "Ignored in a request."));
+	json_t *desired = json_pack("{s:s, s:[s,s,s], s:s, s:s}", "type", "string", "enum", "running", "paused", "stopped", "default", "running",
+		"description", "What a job begins as; when it is changed: ignored.");
+	json_object_set_new(properties, "desired_state", desired);
 	return json_pack("{s:s, s:o, s:[s,s], s:{s:{}}, s:b}", "type", "object", "properties", properties, "required", "name", "source",
 		"patternProperties", "^//", "additionalProperties", 0);
 }

@@ -8,10 +8,12 @@
 #include "engine/engine.h"
 
 struct http;
-/* Listens on http.listen ("" : no port) and http.socket ("": none), and answers from the loop's next turn on. engine stays the caller's and outlives http.
+/* Listens on http.listen ("" : no port) and http.socket ("": none): what is in the way of that is known before anything else is made. Nobody is answered yet.
  * DMSR_ESTATE "http.port-taken", "http.socket-taken"; DMSR_EINVAL "http.insecure" (off loopback without TLS and a token), "http.listen", "http.tls",
  * "http.token"; DMSR_EIO "http.socket". */
-int http_open(struct loop *l, const struct config *c, struct engine *g, struct http **out, struct err *e);
+int http_open(struct loop *l, const struct config *c, struct http **out, struct err *e);
+/* Answers from the loop's next turn on. engine stays the caller's and outlives http. On an error h is still the caller's to close. */
+int http_serve(struct http *h, const struct config *c, struct engine *g, struct err *e);
 /* SIGHUP: tokens, TLS keys, allowed hosts and origins, limits. Requests under way go on, event streams are asked to come again. On an error all stays as
  * it was. The addresses themselves do not change: http.listen and http.socket need a restart. */
 int http_reload(struct http *h, const struct config *c, struct err *e);

@@ -11,10 +11,13 @@ static const char *const states[] = { "created", "starting", "loading", "running
 /* ---- lists ------------------------------------------------------------------------------------------------------- */
 static bool check_state(struct request *r, const char *state)
 {
-	for (size_t i = 0; states[i]; i++)
+	char list[160] = "";
+	for (size_t i = 0, n = 0; states[i]; i++) {
 		if (!state || !strcmp(states[i], state))
 			return true;
-	reply_error(&r->reply, DMSR_EINVAL, "query.invalid", "the query parameter \"state\" must be a job's state, as \"running\" or \"failed\"");
+		n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", states[i]);
+	}
+	reply_error(&r->reply, DMSR_EINVAL, "query.invalid", "the query parameter \"state\" must be one of: %s", list);
 	return false;
 }
 

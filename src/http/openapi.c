@@ -140,8 +140,11 @@ static const char fixed_schemas[] =
 	"\"items\":{\"$ref\":\"#/components/schemas/Job\"}},"
 	"\"next_cursor\":{\"type\":[\"string\",\"null\"]}}},"
 	"\"JobState\":{\"type\":\"object\",\"properties\":{\"state\":{\"type\":\"string\"},\"desired_state\":{\"type\":\"string\"}}},"
-	"\"Deletion\":{\"type\":\"object\",\"properties\":{\"left\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},"
-	"\"description\":\"statements that a person may run\"},\"pending\":{\"type\":\"boolean\"}}},"
+	"\"Deletion\":{\"type\":\"object\",\"properties\":{\"left\":{\"type\":\"array\",\"description\":\"what could not be dropped, or was to be kept\","
+	"\"items\":{\"type\":\"object\",\"properties\":{\"part\":{\"type\":\"string\"},\"kept\":{\"type\":\"boolean\"},"
+	"\"statement\":{\"type\":\"string\",\"description\":\"for a person to run\"}}}},"
+	"\"pending\":{\"type\":\"boolean\",\"description\":\"a server does not answer: it is tried again until it does, or until a DELETE with force=1\"},"
+	"\"error\":{\"type\":\"object\"},\"hint\":{\"type\":\"string\"}}},"
 	"\"Checks\":{\"type\":\"object\",\"properties\":{\"ok\":{\"type\":\"boolean\"},\"checks\":{\"type\":\"array\",\"items\":{\"type\":\"object\"}}}},"
 	"\"Validation\":{\"type\":\"object\",\"properties\":{\"valid\":{\"type\":\"boolean\"},\"errors\":{\"type\":\"array\","
 	"\"items\":{\"$ref\":\"#/components/schemas/Finding\"}},\"checks\":{\"type\":\"array\",\"items\":{\"type\":\"object\"}}}}}";

@@ -21,7 +21,7 @@ const struct route routes[] = {
 	{ METHOD_PUT, ROUTE_BODY | ROUTE_MATCH | ROUTE_CHANGES, "/jobs/{name}", NULL, jobs_replace, "200 201", "Job", "Create or replace a job" },
 	{ METHOD_PATCH, ROUTE_BODY | ROUTE_MATCH | ROUTE_CHANGES, "/jobs/{name}", NULL, jobs_patch, "200", "Job", "Change parts of a job (RFC 7396)" },
 	{ METHOD_DELETE, ROUTE_CHANGES, "/jobs/{name}", "force keep_source", jobs_delete, "204 200 202", "Deletion",
-		"Delete a job and, unless keep_source=1, its slot and publication" },
+		"Delete a job and, unless keep_source=1, its slot and publication; force=1 does not wait for servers that are away" },
 	{ VERB, ROUTE_CHANGES, "/jobs/{name}/start", NULL, jobs_command, "202 200", "JobState", "Start a job" },
 	{ VERB, ROUTE_CHANGES, "/jobs/{name}/pause", NULL, jobs_command, "202 200", "JobState", "Pause a job: it keeps its place at the source" },
 	{ VERB, ROUTE_CHANGES, "/jobs/{name}/resume", NULL, jobs_command, "202 200", "JobState", "Resume a paused or failed job" },

@@ -73,20 +73,15 @@ static void take_served(struct listener *l, struct served *s)
 static int open_listeners(struct http *h, const struct config *c, struct err *e)
 {
 	const char *address = text(c, "http.listen"), *path = text(c, "http.socket");
-	struct served *served[2];
 	int rc;
 	if (!(h->auth = read_auth(c, e)))
 		return e->code;
 	if ((address && (rc = listen_tcp(h, address, e))) || (rc = check_secure(h, c, h->auth, e)) || (path && (rc = listen_unix(h, path, e))))
 		return rc;
-	if ((rc = serve(h, c, &h->limits, served, e)))
-		return rc;
-	take_served(&h->tcp, served[0]);
-	take_served(&h->local, served[1]);
 	return 0;
 }
 
-int http_open(struct loop *l, const struct config *c, struct engine *g, struct http **out, struct err *e)
+int http_open(struct loop *l, const struct config *c, struct http **out, struct err *e)
 {
 	struct err own = { 0 };
 	struct http *h = mem_zalloc(sizeof *h);
@@ -94,7 +89,6 @@ int http_open(struct loop *l, const struct config *c, struct engine *g, struct h
 	e = e ? e : &own;
 	MHD_set_panic_func(on_panic, NULL);
 	h->loop = l;
-	h->engine = g;
 	h->tcp = (struct listener){ .http = h, .fd = -1 };
 	h->local = (struct listener){ .http = h, .fd = -1, .local = true };
 	h->boot = (uint32_t)hash_bytes(&now, sizeof now);
@@ -103,18 +97,31 @@ int http_open(struct loop *l, const struct config *c, struct engine *g, struct h
 	h->reaper = loop_task_new(l, "http", on_reap, h);
 	read_limits(c, &h->limits);
 	h->per_table = config_bool(c, "metrics.per_table");
-	h->events = events_new(h);
 	int rc = open_listeners(h, c, e);
 	if (rc) {
 		http_close(h);
 		return rc;
 	}
+	*out = h;
+	return 0;
+}
+
+int http_serve(struct http *h, const struct config *c, struct engine *g, struct err *e)
+{
+	struct served *served[2];
+	struct err own = { 0 };
+	int rc = serve(h, c, &h->limits, served, e ? e : &own);
+	if (rc)
+		return rc;
+	h->engine = g;
+	h->events = events_new(h);
+	take_served(&h->tcp, served[0]);
+	take_served(&h->local, served[1]);
 	if (h->tcp.fd >= 0)
 		log_info("http", NULL, "listening on %s%s%s", h->address, h->tcp.served->tls ? " with TLS" : "",
 			auth_has_tokens(h->auth) ? "" : ", open to this machine");
 	if (h->local.fd >= 0)
 		log_info("http", NULL, "listening on %s", h->local.path);
-	*out = h;
 	return 0;
 }
 
@@ -165,7 +172,8 @@ void http_close(struct http *h)
 	for (struct request *r = h->requests; r; r = r->next)
 		if (r->state == REQUEST_WAITING)
 			request_refuse(r, DMSR_ESTATE, "draining", "the daemon stops");
-	events_end(h->events);
+	if (h->events)
+		events_end(h->events);
 	flush(&h->tcp);
 	flush(&h->local);
 	listener_close(&h->tcp);

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from conftest import wait_for
+from conftest import Dmsrd, wait_for
 
 
 @pytest.fixture
@@ -70,3 +70,68 @@ def test_a_desire_that_is_none_has_a_pointer(pair, dmsrd):
     status, _, body = dmsrd.call("POST", "/jobs", spec)
     assert status == 422 and body["errors"][0]["pointer"] == "/desired_state" and body["errors"][0]["code"] == "enum"
     assert dmsrd.api("POST", "/jobs", {**spec, "desired_state": "paused"})["desired_state"] == "paused"
+
+
+def test_a_job_that_is_deleted_says_what_it_waits_for(pair, dmsrd):
+    source, target = pair
+    dmsrd.job("gone", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("gone", "running")
+    dmsrd.api("POST", "/jobs/gone/stop")
+    dmsrd.wait_state("gone", "stopped")
+    assert dmsrd.api("GET", "/jobs/gone")["stop_reason"] == "user"
+    dmsrd.api("POST", "/jobs/gone/start")
+    assert dmsrd.wait_state("gone", "running")["stop_reason"] is None
+    dmsrd.api("POST", "/jobs/gone/pause")
+    dmsrd.wait_state("gone", "paused")
+    dmsrd.api("POST", "/jobs/gone/resume")
+    assert dmsrd.wait_state("gone", "running")["stop_reason"] is None
+    # the source refuses us from now on
+    source.sql("ALTER ROLE dmsr PASSWORD 'another'")
+    try:
+        dmsrd.api("POST", "/jobs/gone/stop")
+        dmsrd.wait_state("gone", "stopped")
+        status, _, body = dmsrd.call("DELETE", "/jobs/gone?keep_source=0")
+        assert status == 202 and body["pending"] and "force=1" in body["hint"]
+        job = dmsrd.api("GET", "/jobs/gone")
+        assert job["state"] == "deleting" and "force=1" in job["deletion"]["hint"] and "password" in job["deletion"]["waits_for"]
+        assert job["error"]["code"] == "source.auth" and dmsrd.api("GET", "/jobs/gone/status")["deletion"]["attempts"] >= 1
+        assert [j["name"] for j in dmsrd.api("GET", "/jobs?state=deleting")["items"]] == ["gone"]
+    finally:
+        source.sql("ALTER ROLE dmsr PASSWORD 'dmsr-secret'")
+    wait_for("it is gone", lambda: dmsrd.call("GET", "/jobs/gone")[0] == 404)
+    assert source.one("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()") == 0
+
+
+def test_what_is_kept_at_the_source_is_named(pair, dmsrd):
+    source, target = pair
+    dmsrd.job("kept", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("kept", "running")
+    status, _, body = dmsrd.call("DELETE", "/jobs/kept?keep_source=1")
+    assert status == 200 and [(left["part"], left["kept"]) for left in body["left"]] == [("source", True)] * 2
+    for left in body["left"]:
+        source.sql(left["statement"])
+    assert source.one("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()") == 0
+    assert source.one("SELECT count(*) FROM pg_publication") == 0
+
+
+def test_a_failed_job_says_that_it_must_be_started(pair, dmsrd):
+    source, target = pair
+    dmsrd.job("fail", source.connection(password="wrong"), [target.connection(name="copy")])
+    dmsrd.wait_state("fail", "failed")
+    changed = dmsrd.api("PATCH", "/jobs/fail", {"source": {"password": "dmsr-secret"}}, {"If-Match": "*"})
+    assert changed["state"] == "failed" and "POST /jobs/fail/start" in changed["note"]
+    dmsrd.api("POST", "/jobs/fail/start")
+    seen = dmsrd.api("GET", "/jobs/fail")
+    assert seen["error"] is None or seen["state"] not in ("starting", "loading", "running")
+    assert dmsrd.wait_state("fail", "running")["error"] is None
+    status, _, body = dmsrd.call("GET", "/jobs?state=foo")
+    assert status == 400 and "created, starting" in body["detail"] and "deleting" in body["detail"]
+
+
+def test_a_start_that_fails_leaves_nothing(dmsrd, tmp_path):
+    other = Dmsrd(tmp_path / "second")
+    other.port = dmsrd.port
+    other.config.write_text(json.dumps({"state_dir": str(other.state), "jobs_dir": "", "http": {"listen": f"127.0.0.1:{dmsrd.port}", "socket": ""}}))
+    other.start(wait=False)
+    assert other.process.wait(20) == 3 and "http.port-taken" in other.log()
+    assert not other.state.exists()

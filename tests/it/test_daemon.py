@@ -89,12 +89,19 @@ def test_check_config_tells_all_that_is_wrong(config):
     r = run("-t", "-c", path, "-o", "http.listen=0.0.0.0:80", env={"DMSR_JOBS__RETRY_MAX": "x"})
     assert r.returncode == 2
     lines = r.stderr.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert f"{path}:2:" in lines[0] and '"http"' in lines[0]
     assert f"{path}:3:" in lines[1]
     assert f"{path}:4:" in lines[2]
     assert "DMSR_JOBS__RETRY_MAX" in lines[3]
-    # what does not hold between values is told when each value is right
+    assert "-o http.listen" in lines[4] and "http.tokens" in lines[4]
+    assert "drain_timeout" in lines[1] and "log.level" in lines[2]
+    # a value that a file has is found there; what follows from a value that is wrong itself is not told
+    r = run("-t", "-c", config('{\n "http": {\n  "listen": "0.0.0.0:80",\n  "tokens": {"a": "secret"}, "tls_cert": "/c", "tls_key": 1 } }'))
+    assert [line.split(": ")[1] for line in r.stderr.splitlines()] == [f"{path}:4", f"{path}:4"]
+    path.write_text('{\n "http": {\n  "listen": "0.0.0.0:80" } }')
+    r = run("-t", "-c", path)
+    assert f"{path}:3: http.listen" in r.stderr and r.returncode == 2
     r = run("-t", "-c", config({}), "-o", "http.listen=0.0.0.0:80")
     assert r.returncode == 2 and "-o http.listen" in r.stderr and "http.tokens" in r.stderr
 

@@ -37,11 +37,25 @@ struct config *kit_config(struct kit *k, const char *const *more)
 	return c;
 }
 
+int kit_http_open(struct loop *l, const struct config *c, struct engine *g, struct http **out, struct err *e)
+{
+	struct http *h;
+	int rc = http_open(l, c, &h, e);
+	if (rc)
+		return rc;
+	rc = http_serve(h, c, g, e);
+	if (rc)
+		http_close(h);
+	else
+		*out = h;
+	return rc;
+}
+
 void kit_open(struct kit *k, const char *const *more)
 {
 	struct err e = { 0 };
 	k->config = kit_config(k, more);
-	if (http_open(k->loop, k->config, k->engine, &k->http, &e))
+	if (kit_http_open(k->loop, k->config, k->engine, &k->http, &e))
 		fail_msg("%s: %s", e.id, e.message);
 }
 

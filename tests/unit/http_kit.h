@@ -16,6 +16,8 @@ struct kit {
 };
 /* More "http.x=y" settings than those that kit_set_up gives; NULL ends them. */
 struct config *kit_config(struct kit *k, const char *const *more);
+/* http_open and http_serve; closed again when one of them fails. */
+int kit_http_open(struct loop *l, const struct config *c, struct engine *g, struct http **out, struct err *e);
 void kit_open(struct kit *k, const char *const *more);
 void kit_close(struct kit *k);
 int kit_set_up(void **state);           /* opened without more */

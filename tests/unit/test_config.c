@@ -162,14 +162,14 @@ static void every_finding_has_its_place(void **state)
 	assert_null(c);
 	assert_int_equal(json_array_size(p), 9);
 	is_finding(p, 0, "unknown-key", "/http/lisen", "dmsrd.json:3: ", "http.listen");
-	is_finding(p, 1, "range", "/http/body_max", "10-a.json:3: must be between 1KiB and 64MiB", NULL);
-	is_finding(p, 2, "type", "/http/allowed_hosts/1", "10-a.json:5: must be a string", NULL);
+	is_finding(p, 1, "range", "/http/body_max", "10-a.json:3: http.body_max: must be between 1KiB and 64MiB", NULL);
+	is_finding(p, 2, "type", "/http/allowed_hosts/1", "10-a.json:5: http.allowed_hosts.1: must be a string", NULL);
 	is_finding(p, 3, "unknown-key", "/http.body_maxx", "environment DMSR_HTTP__BODY_MAXX: ", "http.body_max");
 	is_finding(p, 4, "pattern", "", "environment DMSR_DRAIN_TIMEOUT: is not UTF-8", NULL);
 	is_finding(p, 5, "enum", "/log/level", "-o log.level: must be one of", "info");
 	is_finding(p, 6, "syntax", "", "-o nonsense", NULL);
 	is_finding(p, 7, "unknown-key", "/http", "-o http: ", NULL);
-	is_finding(p, 8, "type", "/http/tokens/a", "-o http.tokens: must be", NULL);
+	is_finding(p, 8, "type", "/http/tokens/a", "-o http.tokens: http.tokens.a: must be", NULL);
 	json_decref(p);
 }
 
@@ -179,7 +179,7 @@ static void bad_texts_are_refused(void **state)
 	refuses("", "syntax", "", "text:1: is not JSON", NULL);
 	refuses("[]", "type", "", "must be an object", NULL);
 	refuses("{\n\"http\": {\"listen\": }", "syntax", "", "text:2: ", NULL);
-	refuses("{\"http\": {\"timeout\": 5000,\n\"timeout\": 6000}}", "duplicate", "/http/timeout", "text:2: is there twice", NULL);
+	refuses("{\"http\": {\"timeout\": 5000,\n\"timeout\": 6000}}", "duplicate", "/http/timeout", "text:2: http.timeout is there twice", NULL);
 	refuses("{\"http\": 5}", "type", "/http", "must be an object of options", NULL);
 	refuses("{\"http\": {\"listen\": null}}", "type", "/http/listen", "not null", NULL);
 	refuses("{\"listen\": \"x\"}", "unknown-key", "/listen", "did you mean \"http.listen\"", "http.listen");
@@ -190,7 +190,7 @@ static void bad_texts_are_refused(void **state)
 	refuses("{\"log\": {\"format\": \"jsn\"}}", "enum", "/log/format", "logfmt, json", "json");
 	refuses("{\"log\": {\"levels\": {\"http\": \"loud\"}}}", "enum", "/log/levels/http", "error, warn, info, debug", NULL);
 	refuses("{\"log\": {\"levels\": [\"http\"]}}", "type", "/log/levels", "must be an object", NULL);
-	refuses("{\"secrets\": {\"a\":\n {\"file\": \"relative\"}}}", "pattern", "/secrets/a", "text:1: must be", NULL);
+	refuses("{\"secrets\": {\"a\":\n {\"file\": \"relative\"}}}", "pattern", "/secrets/a", "text:1: secrets.a: must be", NULL);
 	refuses("{\"http\": {\"tokens\": {\"a\": \"0123456789abcdef0123456789abcdef\"}}}", "type", "/http/tokens/a", "never the token itself", NULL);
 	refuses("{\"http\": {\"tokens\": {\"a b\": {\"env\": \"A\"}}}}", "pattern", "/http/tokens/a b", "letters", NULL);
 	refuses("{\"http\": {\"tokens\": {\"a\": {\"file\": \"relative\"}}}}", "type", "/http/tokens/a", "sha256", NULL);

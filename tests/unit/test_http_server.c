@@ -180,7 +180,7 @@ static void fails_to_open(struct kit *k, const char *const *more, const char *id
 	struct err e = { 0 };
 	struct http *h = NULL;
 	struct config *c = kit_config(k, more);
-	int rc = http_open(k->loop, c, k->engine, &h, &e);
+	int rc = kit_http_open(k->loop, c, k->engine, &h, &e);
 	config_free(c);
 	assert_true(rc < 0);
 	assert_string_equal(e.id, id);

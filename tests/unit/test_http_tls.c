@@ -128,7 +128,7 @@ static void the_api_over_tls(void **state)
 	make_certificate(k, "one.example");
 	make_certificate(k, "two.example");
 	k->config = tls_config(k, "one.example", "one.example", "http.listen=127.0.0.1:0");
-	assert_int_equal(http_open(k->loop, k->config, k->engine, &k->http, &e), 0);
+	assert_int_equal(kit_http_open(k->loop, k->config, k->engine, &k->http, &e), 0);
 	double_add(k->engine, "shop");
 	assert_true(secure_dial(k, &s, TLS1_3_VERSION));
 	assert_string_equal(s.name, "one.example");
@@ -182,12 +182,12 @@ static void nothing_insecure_is_opened(void **state)
 	make_certificate(k, "one.example");
 	/* files that are not there */
 	struct config *c = tls_config(k, "nobody", "nobody", "http.listen=127.0.0.1:0");
-	assert_true(http_open(k->loop, c, k->engine, &h, &e) < 0);
+	assert_true(kit_http_open(k->loop, c, k->engine, &h, &e) < 0);
 	assert_string_equal(e.id, "http.tls");
 	config_free(c);
 	/* As if it could be reached from elsewhere: what is good for loopback is then refused. The address changes only with a restart. */
 	k->config = tls_config(k, "one.example", "one.example", "http.listen=127.0.0.1:0");
-	assert_int_equal(http_open(k->loop, k->config, k->engine, &k->http, &e), 0);
+	assert_int_equal(kit_http_open(k->loop, k->config, k->engine, &k->http, &e), 0);
 	k->http->loopback = false;
 	assert_int_equal(http_reload(k->http, k->config, &e), 0);
 	c = kit_config(k, NULL);

@@ -48,7 +48,7 @@ static void on_drop(void *arg)
 {
 	struct probe *p = arg;
 	struct fake_answers *a = p->answers;
-	if (a)
+	if (a && !p->host.keep)
 		a->dropped++;
 	p->host.dropped(p->host.ctx, a ? a->left : NULL, a ? a->nleft : 0, error_of(p));
 }

@@ -198,7 +198,12 @@ int pgsource_drop(const struct settings *s, const struct dmsr_probe_host *host, 
 		snprintf(p->slot, sizeof p->slot, "%s", note.name);
 	if (publication && !strncmp(publication, "own ", 4))
 		snprintf(p->publication, sizeof p->publication, "%s", publication + 4);
-	if (!err_is_set(&p->failure) && (p->slot[0] || p->publication[0])) {
+	if (host->keep) {
+		left(p, true);
+		left(p, false);
+		p->answer = probe_answer_dropped;
+		loop_task_post(p->turn);
+	} else if (!err_is_set(&p->failure) && (p->slot[0] || p->publication[0])) {
 		probe_start(p, steps, answer);
 	} else {
 		p->answer = answer;
