@@ -145,8 +145,7 @@ static void reload(struct daemon *d)
 	config_free(d->config);
 	d->config = now;
 	if (nbad)
-		log_warn("config", NULL, "reloaded, but %u file%s of %s could not be taken, and what they say stays as it was: see above", nbad, nbad == 1 ? "" : "s",
-			config_str(now, "jobs_dir"));
+		log_warn("config", NULL, "reloaded, but %u file%s of %s could not be taken", nbad, nbad == 1 ? "" : "s", config_str(now, "jobs_dir"));
 	else
 		log_info("config", NULL, "reloaded");
 }

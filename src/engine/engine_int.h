@@ -1,5 +1,8 @@
-/* engine_int: what the parts of the engine share: engine.c (life, list of jobs), engine_command.c (what is asked of it), engine_delete.c, engine_probe.c (one-shot questions to
- * servers), engine_look.c (what they keep for jobs that do not run), engine_view.c (JSON of what is), engine_files.c (jobs_dir). */
+/* engine_int: what the parts of the engine share:
+ *
+ *   engine.c          life, list of jobs        engine_command.c   what is asked of it        engine_delete.c   jobs on their way out
+ *   engine_probe.c    one-shot questions        engine_look.c      what servers keep for jobs that do not run
+ *   engine_view.c     JSON of what is           engine_files.c     jobs_dir */
 #ifndef DMSR_ENGINE_ENGINE_INT_H
 #define DMSR_ENGINE_ENGINE_INT_H
 #include "engine.h"
