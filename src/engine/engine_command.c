@@ -14,6 +14,7 @@ struct command {
 	char uid[27];
 	json_t *spec;
 	bool created, restarted;
+	struct position at;
 };
 
 static struct command *command_new(struct engine *g, const struct engine_call *call, struct job *job)
@@ -68,7 +69,7 @@ struct job *engine_find_to_change(struct engine *g, const char *name, const stru
 	else if (spec_too && job->is_from_file)
 		err_set(&e, DMSR_ESTATE, "job.managed-by-file", "job %s comes from a file in jobs_dir: change the file and send SIGHUP", job->name);
 	else if (job->is_forgetting)
-		err_set(&e, DMSR_ESTATE, "job.busy", "the positions of job %s are being forgotten: ask again in a moment", job->name);
+		err_set(&e, DMSR_ESTATE, "job.busy", "the positions of job %s are being changed: ask again in a moment", job->name);
 	else if (spec_too && job->desire == DESIRE_DELETING)
 		err_set(&e, DMSR_ESTATE, "job.invalid-transition", "job %s is being deleted", job->name);
 	else
@@ -419,6 +420,31 @@ static void on_position(void *arg, const struct err *e)
 	command_free(c);
 }
 
+/* The position cannot be gone on from, or nobody could say. */
+static json_t *position_finding(const struct err *e)
+{
+	return json_pack("[{s:s, s:s, s:s}]", "pointer", "/position", "code", "conflict", "detail", e->message);
+}
+
+static void on_place(void *arg, const struct job_kept *kept, const struct err *e)
+{
+	struct command *c = arg;
+	struct job *job = engine_find(c->g, c->uid);
+	struct err gone = { 0 };
+	(void)kept;
+	if (job)
+		job->is_forgetting = false;
+	else
+		err_set(&gone, DMSR_ENOTFOUND, "job.not-found", "the job was deleted meanwhile");
+	if (job && !e && !engine_may_change(c->g, &gone)) {
+		memory_position_set(job->memory, &c->at, on_position, c);
+		return;
+	}
+	e = e ? e : &gone;
+	engine_answer(c->g, &c->call, NULL, e, position_finding(e));
+	command_free(c);
+}
+
 static void on_forget(void *arg, json_t *left, const struct err *e)
 {
 	struct command *c = arg;
@@ -467,13 +493,15 @@ void engine_positions_set(struct engine *g, const char *name, const json_t *body
 	else if (body && !position_parse(json_string_value(v), &at, &e) && position_is_none(&at))
 		err_set(&e, DMSR_EINVAL, "position.malformed", "\"none\" is no position to go on from: DELETE /jobs/%s/positions begins anew", job->name);
 	if (err_is_set(&e) || (!body && check_forgettable(g, job, &e))) {
-		engine_refuse(g, call, &e, NULL);
+		engine_refuse(g, call, &e, e.code == DMSR_ESTATE ? NULL : position_finding(&e));
 		return;
 	}
 	struct command *c = command_new(g, call, job);
 	if (body) {
 		engine_audit(g, job, call, "job %s: position set to %s", job->name, json_string_value(v));
-		memory_position_set(job->memory, &at, on_position, c);
+		c->at = at;
+		job->is_forgetting = true; /* nothing may be begun while the source is asked */
+		engine_probe_look(g, job, &c->at, on_place, c);
 	} else {
 		engine_audit(g, job, call, "job %s: positions forgotten", job->name);
 		/* slot, and what the targets remember, go first: else they would be trusted at the next start */

@@ -74,7 +74,7 @@ struct job {
 	struct pipeline *pipeline;      /* the run; NULL: none */
 	bool restart_wanted;
 	bool keep_source;               /* deleting: what it made at its source stays */
-	bool is_forgetting;             /* its positions are being forgotten: nothing else may be done with it */
+	bool is_forgetting;             /* its positions are being forgotten or set: nothing else may be done with it */
 	struct job_kept kept;
 	int64_t look_us;                /* wall clock: when the engine looks again at what is kept; 0: at once */
 	unsigned looks_failed;          /* in a row */

@@ -141,6 +141,20 @@ static int check_body_head(struct request *r, struct err *e)
 	return err_hint(e, "send Content-Type: application/json%s", r->method == METHOD_PATCH ? " or application/merge-patch+json" : "");
 }
 
+/* Where a body ends must have one answer, also for whoever stands between the client and us. */
+static int check_framing(const struct request *r, struct err *e)
+{
+	const char *length = request_header(r, "Content-Length"), *coding = request_header(r, "Transfer-Encoding");
+	unsigned nlengths = request_header_count(r, "Content-Length"), ncodings = request_header_count(r, "Transfer-Encoding");
+	if (nlengths + ncodings > 1)
+		return err_set(e, DMSR_EINVAL, "header.invalid", "the length of the body is told more than once");
+	if (coding && strcasecmp(coding, "chunked") != 0)
+		return err_set(e, DMSR_EINVAL, "header.invalid", "Transfer-Encoding %.40s is not taken: chunked is", coding);
+	if (length && (!*length || length[strspn(length, "0123456789")]))
+		return err_set(e, DMSR_EINVAL, "header.invalid", "Content-Length %.40s is no number", length);
+	return 0;
+}
+
 static void look_at_head(struct request *r, const char *method)
 {
 	struct err e = { 0 };
@@ -149,7 +163,10 @@ static void look_at_head(struct request *r, const char *method)
 	r->method = method_parse(method);
 	if (!r->uri_rc)
 		r->route = route_find(r->method, &r->uri, r->args, &allow);
-	if (r->method == METHOD_OPTIONS && allow && !check_host(r, &e)) {
+	if (check_framing(r, &e)) {
+		r->must_close = true;
+		refuse(r, &e);
+	} else if (r->method == METHOD_OPTIONS && allow && !check_host(r, &e)) {
 		answer_options(r, allow);
 	} else if (check_head(r, allow, &e) || check_body_head(r, &e)) {
 		char methods[80];
@@ -201,7 +218,7 @@ static void add_headers(struct request *r, struct MHD_Response *m)
 		MHD_add_response_header(m, "Access-Control-Expose-Headers", "ETag, Location, Link, Retry-After, DMSR-Request-Id, Idempotency-Replayed");
 		MHD_add_response_header(m, "Vary", "Origin");
 	}
-	if (r->served->retired || r->http->closing || r->state == REQUEST_STREAMING)
+	if (r->must_close || r->served->retired || r->http->closing || r->state == REQUEST_STREAMING)
 		MHD_add_response_header(m, "Connection", "close");
 }
 
@@ -257,7 +274,7 @@ static void run(struct request *r)
 static bool is_early(const struct request *r)
 {
 	const char *length = request_header(r, "Content-Length");
-	return r->reply.status && (request_header(r, "Expect") || (length && strtoull(length, NULL, 10) > DRAIN_BYTES_MAX));
+	return r->must_close || (r->reply.status && (request_header(r, "Expect") || (length && strtoull(length, NULL, 10) > DRAIN_BYTES_MAX)));
 }
 
 enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char *url, const char *method, const char *version, const char *data, size_t *n,

@@ -1,4 +1,4 @@
-/* history: /events and /jobs/{name}/events: what happened, as pages or live. Which one is the Accept header's to say. */
+/* history: /events and /jobs/{name}/events: what happened, as pages, or live when the Accept header asks for that. */
 #include "http/events.h"
 #include "http/resource.h"
 #include <string.h>
@@ -23,7 +23,7 @@ static void live(struct request *r, const char *job)
 {
 	const char *types = uri_param(&r->uri, "types");
 	if (uri_param(&r->uri, "cursor") || uri_param(&r->uri, "limit"))
-		reply_error(&r->reply, DMSR_EINVAL, "query.invalid", "\"cursor\" and \"limit\" go with Accept: application/json; a stream has Last-Event-ID");
+		reply_error(&r->reply, DMSR_EINVAL, "query.invalid", "\"cursor\" and \"limit\" are for pages; a stream has Last-Event-ID");
 	else if (types && (!*types || types[strspn(types, "abcdefghijklmnopqrstuvwxyz-,")]))
 		reply_error(&r->reply, DMSR_EINVAL, "query.invalid", "the query parameter \"types\" must be as state,progress,error");
 	else
@@ -43,8 +43,8 @@ void events_job(struct request *r)
 
 void events_all(struct request *r)
 {
-	if (accepts(r, "application/json") && !accepts(r, "text/event-stream"))
-		history(r, NULL);
-	else
+	if (accepts(r, "text/event-stream"))
 		live(r, uri_param(&r->uri, "job"));
+	else
+		history(r, NULL);
 }

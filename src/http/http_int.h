@@ -89,6 +89,7 @@ struct request {
 	bool replied;                   /* libmicrohttpd has the answer */
 	unsigned method;                /* METHOD_*; HEAD is METHOD_GET with head */
 	bool head;
+	bool must_close;                /* nobody knows where its body ends */
 	char id[REQUEST_ID_BYTES];
 	char actor[96];                 /* "": nobody */
 	struct uri uri;

@@ -94,7 +94,7 @@ def test_a_job_that_is_deleted_says_what_it_waits_for(pair, dmsrd):
         assert status == 202 and body["pending"] and "force=1" in body["hint"]
         job = dmsrd.api("GET", "/jobs/gone")
         assert job["state"] == "deleting" and "force=1" in job["deletion"]["hint"] and "password" in job["deletion"]["waits_for"]
-        assert job["error"]["code"] == "source.auth" and dmsrd.api("GET", "/jobs/gone/status")["deletion"]["attempts"] >= 1
+        assert job["error"]["code"].endswith(".auth") and dmsrd.api("GET", "/jobs/gone/status")["deletion"]["attempts"] >= 1
         assert [j["name"] for j in dmsrd.api("GET", "/jobs?state=deleting")["items"]] == ["gone"]
     finally:
         source.sql("ALTER ROLE dmsr PASSWORD 'dmsr-secret'")
@@ -135,3 +135,36 @@ def test_a_start_that_fails_leaves_nothing(dmsrd, tmp_path):
     other.start(wait=False)
     assert other.process.wait(20) == 3 and "http.port-taken" in other.log()
     assert not other.state.exists()
+
+
+def test_a_position_that_cannot_be_is_refused(pair, dmsrd):
+    source, target = pair
+    dmsrd.job("moved", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("moved", "running")
+    dmsrd.wait_equal(source, target)
+    wait_for("it has a position", lambda: dmsrd.api("GET", "/jobs/moved/positions")["position"])
+    dmsrd.api("POST", "/jobs/moved/stop")
+    dmsrd.wait_state("moved", "stopped")
+    good = dmsrd.api("GET", "/jobs/moved/positions")["position"]
+    _, server, lsn, event, flush = good.split(":")
+    for bad, code in ((f"pg:42:{lsn}:{event}:{flush}", "server.changed"), (f"pg:{server}:FFFFFFF/0:{event}:FFFFFFF/0", "position.ahead"),
+                      (f"pg:{server}:0/10:{event}:0/10", "position.behind-slot"), ("pg:1", "position.malformed")):
+        status, _, body = dmsrd.call("PATCH", "/jobs/moved/positions", {"position": bad})
+        assert status == 422 and body["code"] == code and body["errors"][0]["pointer"] == "/position", body
+    assert dmsrd.api("GET", "/jobs/moved/positions")["position"] == good
+    assert dmsrd.api("PATCH", "/jobs/moved/positions", {"position": good})["position"] == good
+    dmsrd.api("POST", "/jobs/moved/start")
+    dmsrd.wait_state("moved", "running")
+    source.psql("INSERT INTO t VALUES (1000, 'y')")
+    dmsrd.wait_equal(source, target)
+
+
+def test_a_directory_that_cannot_be_made_is_told(pair, dmsrd):
+    source, target = pair
+    (dmsrd.state / "jobs").write_text("in the way")
+    dmsrd.job("dirs", source.connection(), [target.connection(name="copy")])
+    job = dmsrd.wait_state("dirs", ("retrying", "failed"))
+    assert job["error"]["code"] == "state.io" and "jobs" in job["error"]["message"]
+    (dmsrd.state / "jobs").unlink()
+    dmsrd.api("POST", "/jobs/dirs/start")
+    dmsrd.wait_state("dirs", "running")

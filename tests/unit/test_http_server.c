@@ -282,7 +282,7 @@ static void closed_while_requests_wait(void **state)
 	double_hold_store(k->engine, true);
 	struct client *c = start_pause(k), *keyed = dial(k), *stream = dial(k), *half = dial(k);
 	say(keyed, "POST /jobs/shop/pause HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: a\r\n\r\n");
-	say(stream, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+	say(stream, "GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
 	say(half, "POST /jobs HTTP/1.1\r\nHost: loc");
 	assert_true(hear_until(stream, "retry:"));
 	kit_turn(k, 30);
@@ -458,11 +458,33 @@ static void what_is_no_http(void **state)
 	assert_int_equal(double_seen(k->engine)->ncalls, 0);
 }
 
+/* What an intermediary reads otherwise than we do is a second request, smuggled in. */
+static void a_body_has_one_length(void **state)
+{
+	static const char *const framings[] = { "Content-Length: 2\r\nContent-Length: 5\r\n", "Content-Length: 2\r\nContent-Length: 2\r\n",
+		"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+		"Transfer-Encoding: gzip, chunked\r\n" };
+	struct kit *k = *state;
+	kit_open(k, NULL);
+	double_add(k->engine, "shop");
+	for (size_t i = 0; i < sizeof framings / sizeof *framings; i++) {
+		struct client *c = dial(k);
+		say(c, "POST /jobs/shop/pause HTTP/1.1\r\nHost: localhost\r\n%s\r\n{}POST /jobs/shop/stop HTTP/1.1\r\nHost: localhost\r\n\r\n", framings[i]);
+		hear(c);
+		assert_non_null(strstr(c->data, "400 "));
+		assert_non_null(strstr(c->data, "\"code\":\"header.invalid\""));
+		assert_null(strstr(c->data, "202 "));
+		hang_up(c);
+	}
+	assert_int_equal(double_seen(k->engine)->ncalls, 0);
+	expect(k, "POST", "/jobs/shop/pause", NULL, "{}", 202, NULL);
+}
+
 /* ---- events ------------------------------------------------------------------------------------------------------ */
 static struct client *follow(struct kit *k, const char *target, const char *extra)
 {
 	struct client *c = dial(k);
-	say(c, "GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n", target, extra);
+	say(c, "GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n%s\r\n", target, extra);
 	assert_true(hear_until(c, "retry: 3000"));
 	assert_non_null(strstr(c->data, "Content-Type: text/event-stream\r\n"));
 	return c;
@@ -474,7 +496,7 @@ static void events_are_followed(void **state)
 	kit_open(k, NULL);
 	double_add(k->engine, "shop");
 	double_emit(k->engine, "state", "shop", json_pack("{s:s}", "to", "before")); /* nobody listens */
-	struct client *all = follow(k, "/events", ""), *shop = follow(k, "/jobs/uid-of-shop/events?types=state,error", "Accept: text/event-stream\r\n");
+	struct client *all = follow(k, "/events", ""), *shop = follow(k, "/jobs/uid-of-shop/events?types=state,error", "");
 	double_emit(k->engine, "state", "shop", json_pack("{s:s}", "to", "run\nning"));
 	double_emit(k->engine, "progress", "shop", json_pack("{s:i}", "rows", 7));
 	double_emit(k->engine, "stat", "shop", json_object());
@@ -491,9 +513,11 @@ static void events_are_followed(void **state)
 	assert_null(strstr(shop->data, "other"));
 	hang_up(all);
 	hang_up(shop);
-	expect(k, "HEAD", "/events", NULL, NULL, 200, NULL);
-	expect(k, "GET", "/events?types=a%20b", NULL, NULL, 400, "query.invalid");
-	expect(k, "GET", "/events?cursor=x", NULL, NULL, 400, "query.invalid");
+	expect(k, "HEAD", "/events", "Accept: text/event-stream\r\n", NULL, 200, NULL);
+	expect(k, "GET", "/events?types=a%20b", "Accept: text/event-stream\r\n", NULL, 400, "query.invalid");
+	expect(k, "GET", "/events?cursor=x", "Accept: text/event-stream\r\n", NULL, 400, "query.invalid");
+	expect(k, "GET", "/events?types=state", NULL, NULL, 400, "query.invalid");
+	expect(k, "GET", "/events?limit=2", "Accept: */*\r\n", NULL, 200, NULL);
 	expect(k, "GET", "/jobs/shop/events?types=state", NULL, NULL, 400, "query.invalid");
 	expect(k, "GET", "/jobs/nobody/events", "Accept: text/event-stream\r\n", NULL, 404, "job.not-found");
 }
@@ -578,7 +602,7 @@ static void too_many_followers(void **state)
 	kit_open(k, (const char *const[]){ "http.connections_max=8", "http.connections_per_ip_max=8", NULL });
 	for (int i = 0; i < 4; i++)
 		c[i] = follow(k, "/events", "");
-	expect(k, "GET", "/events", NULL, NULL, 503, "events.too-many");
+	expect(k, "GET", "/events", "Accept: text/event-stream\r\n", NULL, 503, "events.too-many");
 	hang_up(c[0]);
 	double_emit(k->engine, "state", "shop", NULL); /* who is gone is found out when there is something to say */
 	kit_turn(k, 50);
@@ -600,7 +624,7 @@ static void a_reload_changes_tokens_and_limits(void **state)
 	struct client *waits = dial(k), *kept = dial(k), *stream = dial(k);
 	say(waits, "POST /jobs/shop/pause HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer test\r\n\r\n");
 	say(kept, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
-	say(stream, "GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer test\r\n\r\n");
+	say(stream, "GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nAuthorization: Bearer test\r\n\r\n");
 	assert_true(hear_until(kept, "\"ok\""));
 	assert_true(hear_until(stream, "retry:"));
 	setenv("DMSR_TEST_TOKEN", "another-token-of-letters", 1);
@@ -641,5 +665,5 @@ RUN_TESTS(T(tokens), T(a_key_belongs_to_who_uses_it), T(the_socket_needs_no_toke
 	T(a_socket_left_by_a_dead_daemon_is_taken_over), T(a_client_vanishes_while_the_engine_works),
 	T(an_engine_that_is_late), T(closed_while_requests_wait), T(two_hundred_at_once), T(limits_of_connections),
 	T(slow_clients_are_cut_while_others_are_served), T(a_connection_is_kept), T(what_is_no_http),
-	T(events_are_followed), T(what_was_missed_comes_later), T(a_follower_that_does_not_read),
+	T(a_body_has_one_length), T(events_are_followed), T(what_was_missed_comes_later), T(a_follower_that_does_not_read),
 	T(too_many_followers), T(a_reload_changes_tokens_and_limits))
