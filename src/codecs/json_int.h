@@ -70,10 +70,10 @@ void json_shapes_free(struct json *j);
 /* ---- json_text.c ---- */
 extern const char json_bad_encoding[];          /* the one complaint with an id of its own */
 const char *json_put_string(struct json *j, const char *p, size_t n);           /* with its quotes */
-const char *json_put_utf8(struct json *j, const char *p, size_t n);             /* as it is, but for what is no UTF-8 */
+const char *json_put_utf8(struct json *j, const char *text, size_t n);          /* as it is, but for what is no UTF-8 */
 /* The string's inside into any buf; bad UTF-8 becomes U+FFFD when replace, else it returns false. */
 bool json_escape(struct buf *out, const char *p, size_t n, bool replace);
-void json_put_base64(struct buf *out, const void *p, size_t n);                 /* without quotes */
+void json_put_base64(struct buf *out, const void *data, size_t n);              /* without quotes */
 json_writer json_write_string, json_write_bytes;
 /* "\x0a1b" -> the bytes, appended to out. */
 bool json_unhex(struct buf *out, const char *p, size_t n);

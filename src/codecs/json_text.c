@@ -49,10 +49,12 @@ static char *put_escape(char *o, unsigned char c)
 		*o++ = letter;
 		return o;
 	}
-	memcpy(o, "u00", 3);
-	o[3] = hex_digits[c >> 4];
-	o[4] = hex_digits[c & 15];
-	return o + 5;
+	*o++ = 'u';
+	*o++ = '0';
+	*o++ = '0';
+	*o++ = hex_digits[c >> 4];
+	*o++ = hex_digits[c & 15];
+	return o;
 }
 
 enum { ESCAPED_MAX = 6 };

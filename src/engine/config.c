@@ -355,13 +355,12 @@ static json_t *text_value(int type, const char *text)
 
 static void take_text(struct layer *l, const char *path, const char *text)
 {
-	const struct config_entry *t = find_entry(path), *in = t ? NULL : find_object(path);
+	const struct config_entry *entry = find_entry(path), *in = entry ? NULL : find_object(path), *t = entry ? entry : in;
 	char pointer[CONFIG_POINTER_MAX] = "";
-	if (!t && !in) {
+	if (!t) {
 		unknown_key(l, "", path, "");
 		return;
 	}
-	t = t ? t : in;
 	if (leaf(t->path) != t->path)
 		snprintf(pointer, sizeof pointer, "/%.*s", (int)(leaf(t->path) - t->path - 1), t->path);
 	json_t *v = text_value(t->type, text);

@@ -181,10 +181,10 @@ static void on_dropped(void *ctx, const char *const *left, size_t n, const struc
 static void on_looked(void *ctx, const struct dmsr_kept *k, const struct err *e)
 {
 	struct ask *a = ctx;
-	if (e)
-		a->all->error = *e;
-	else
+	if (k)
 		job_kept_set(&a->all->kept, k);
+	else
+		a->all->error = *e;
 	answered(a);
 }
 

@@ -35,6 +35,7 @@ static int bad_row(const struct reader *r, const char *why)
 /* Puts the n fields that were read, at the front of v, to their columns. */
 static int place(const struct reader *r, struct value *v, unsigned n)
 {
+	static const struct value unchanged = { .kind = VALUE_UNCHANGED };
 	const struct relation *rel = r->ch->rel;
 
 	if (n == rel->ncolumns)
@@ -42,7 +43,7 @@ static int place(const struct reader *r, struct value *v, unsigned n)
 	if (n != r->nwritable)
 		return bad_row(r, "the number of columns is not the table's");
 	for (unsigned i = rel->ncolumns; i-- > 0;)
-		v[i] = rel->columns[i].flags & COLUMN_GENERATED ? (struct value){ .kind = VALUE_UNCHANGED } : v[--n];
+		v[i] = rel->columns[i].flags & COLUMN_GENERATED ? unchanged : v[--n];
 	return 0;
 }
 

@@ -79,7 +79,7 @@ struct pgconn_pipeline {
 	void (*on_sync)(void *arg, uint64_t tag);
 	void (*on_drain)(void *arg);                    /* all is in the kernel, after more than 256 KiB was not */
 };
-int pgconn_pipeline_enter(struct pgconn *c, const struct pgconn_pipeline *p);
+int pgconn_pipeline_enter(struct pgconn *c, const struct pgconn_pipeline *owner);
 int pgconn_pipeline_prepare(struct pgconn *c, uint64_t tag, const char *name, const char *sql, int ntypes, const Oid *types);
 int pgconn_pipeline_send(struct pgconn *c, uint64_t tag, const char *name, int nparams, const char *const *values, const int *lens, const int *formats);
 int pgconn_pipeline_sql(struct pgconn *c, uint64_t tag, const char *sql, int nparams, const Oid *types,

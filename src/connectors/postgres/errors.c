@@ -57,7 +57,7 @@ static const struct class classes[] = {
 static const struct class *classify(const char *state)
 {
 	const struct class *k = classes;
-	while (strncmp(k->state, state, strlen(k->state)))
+	while (strncmp(k->state, state, strlen(k->state)) != 0)
 		k++;
 	return k;
 }
