@@ -2,9 +2,13 @@
  * the same whether it was sent in pieces or whole. */
 #include "test.h"
 
+#include "connectors/postgres/spool.h"
 #include "pgoutput_kit.h"
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static const char *text_of(struct kit *k)
 {
@@ -213,6 +217,59 @@ static void fill(struct kit *k, unsigned xid, unsigned rows, bool first, bool la
 		free(big);
 	}
 	stop(k);
+}
+
+/* Bytes of the disk that nameless files of ours take. */
+static off_t nameless_bytes(void)
+{
+	off_t bytes = 0;
+	for (int fd = 0; fd < 256; fd++) {
+		struct stat st;
+		if (!fstat(fd, &st) && S_ISREG(st.st_mode) && !st.st_nlink)
+			bytes += st.st_blocks * 512;
+	}
+	return bytes;
+}
+
+static bool can_punch(void)
+{
+	int fd = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+	bool can = fd >= 0 && !fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096);
+	if (fd >= 0)
+		close(fd);
+	return can;
+}
+
+/* Not all at its end: that would take long for a big one. */
+static void the_file_shrinks_as_it_is_read(void **state)
+{
+	enum { RECORDS = 256, RECORD_BYTES = 64 << 10 };
+	static char record[RECORD_BYTES];
+	const char *data;
+	size_t len;
+	(void)state;
+	if (!can_punch())
+		skip();
+	struct spool *s = spool_new("/tmp", 64 << 10, 0);
+	struct spool_run *run = spool_run_new(s);
+	off_t before = nameless_bytes();
+	for (int i = 0; i < RECORDS; i++) {
+		memset(record, i, sizeof record);
+		assert_int_equal(spool_append(run, record, sizeof record, NULL), 0);
+	}
+	off_t full = nameless_bytes() - before;
+	assert_true(full >= (off_t)(RECORDS - 8) * RECORD_BYTES);
+	for (int i = 0; i < RECORDS; i++) {
+		assert_int_equal(spool_next(run, &data, &len, NULL), 1);
+		assert_int_equal(len, sizeof record);
+		assert_int_equal((unsigned char)data[0], i);
+		assert_int_equal((unsigned char)data[len - 1], i);
+		if (i % 32 == 31)
+			assert_true(nameless_bytes() - before <= full - (off_t)(i - 8) * RECORD_BYTES);
+	}
+	assert_int_equal(spool_next(run, &data, &len, NULL), 0);
+	spool_run_free(run);
+	spool_free(s);
 }
 
 /* Three big transactions, memory for a fraction of them: what comes out is what comes out with memory for all. */
@@ -481,5 +538,6 @@ static void same_in_pieces_and_whole(void **state)
 
 RUN_TESTS(cmocka_unit_test(holds_pieces_that_take_turns), cmocka_unit_test(takes_back_subtransactions_but_not_what_they_said_of_tables),
 	cmocka_unit_test(drops_what_was_rolled_back_whole), cmocka_unit_test(keeps_shapes_apart), cmocka_unit_test(refuses_pieces_out_of_order),
+	cmocka_unit_test(the_file_shrinks_as_it_is_read),
 	cmocka_unit_test(spills_and_reads_back), cmocka_unit_test(says_why_it_cannot_spill), cmocka_unit_test(says_when_the_disk_is_full),
 	cmocka_unit_test(many_rolled_back_savepoints), cmocka_unit_test(same_in_pieces_and_whole))

@@ -300,11 +300,20 @@ static void read_ahead(const struct spool_run *r)
 		(void)posix_fadvise(r->spool->fd, (off_t)(next->slot * CHUNK_MAX), next->len, POSIX_FADV_WILLNEED);
 }
 
+/* What was read gives its blocks back at once: all of a big file's, at its end, would hold the loop. */
+static void give_back(const struct spool *s, const struct chunk *c)
+{
+	if (c->slot != NO_SLOT && fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(c->slot * CHUNK_MAX), CHUNK_MAX))
+		errno = 0; /* not every file system can: then they go with the file */
+}
+
 /* Unread bytes are at hand in the first chunk: 1; none is left: 0. */
 static int load(struct spool_run *r, struct err *e)
 {
-	while (r->first && r->at == r->first->len)
+	while (r->first && r->at == r->first->len) {
+		give_back(r->spool, r->first);
 		drop_first(r);
+	}
 	struct chunk *c = r->first;
 	if (!c)
 		return 0;
