@@ -50,6 +50,7 @@ struct load {
 	struct target_table *table;
 	uint64_t lsn, server;
 	uint64_t rows;
+	size_t put;                     /* bytes of the rows at hand that were put */
 	enum copy_state copy;
 	bool is_binary;
 	bool is_ours;                   /* dmsr.loads has it, at another snapshot */

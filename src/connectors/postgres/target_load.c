@@ -9,6 +9,7 @@
 
 enum {
 	PENDING_BYTES = 4 << 20,        /* not taken by the kernel: beyond, wait */
+	PIECE_BYTES = 1 << 20,          /* put at once */
 	ROW_BYTES_MAX = 1 << 30,
 };
 
@@ -161,6 +162,19 @@ static enum step put_lines(struct target *t, const struct change *ch)
 	return rc ? STEP_WAIT : STEP_DONE;
 }
 
+/* The next piece of rows as they are. The server takes a row in pieces, and libpq would move the rest of a big one to the front for each bit that is sent. */
+static enum step put_opaque(struct target *t, const struct change *ch)
+{
+	struct load *l = &t->load;
+	size_t left = ch->u.rows.len - l->put, n = left < PIECE_BYTES ? left : PIECE_BYTES;
+	pgconn_copy_put(t->conn, ch->u.rows.data + l->put, n);
+	l->put = n < left ? l->put + n : 0;
+	if (!l->put)
+		return STEP_DONE;
+	target_wake(t);
+	return STEP_WAIT;
+}
+
 static enum step put_rows(struct target *t, const struct change *ch)
 {
 	bool is_opaque = ch->op == OP_ROWS && !has_all_columns(ch);
@@ -171,9 +185,7 @@ static enum step put_rows(struct target *t, const struct change *ch)
 		return STEP_WAIT;
 	if (target_died(t, failpoint("target.load-rows")))
 		return STEP_WAIT;
-	if (is_opaque)
-		pgconn_copy_put(t->conn, ch->u.rows.data, ch->u.rows.len);
-	else if (put_lines(t, ch) == STEP_WAIT)
+	if ((is_opaque ? put_opaque(t, ch) : put_lines(t, ch)) == STEP_WAIT)
 		return STEP_WAIT;
 	t->load.rows += ch->op == OP_ROWS ? ch->u.rows.rows : 1;
 	return STEP_DONE;
