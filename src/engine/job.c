@@ -171,10 +171,10 @@ static void add_past(struct job *job)
 	past->backpressure_us += s.backpressure_us;
 	past->last_event_us = s.last_event_us;
 	past->last_checkpoint_us = s.last_checkpoint_us;
+	if (!s.source.slot) /* it got nowhere: no more is known than before */
+		return;
 	job->look_us = 0;
 	job->looks_failed = 0;
-	if (!s.source.slot)
-		return;
 	const struct dmsr_kept kept = {
 		.slot = s.source.slot,
 		.slot_status = s.source.slot_status,
