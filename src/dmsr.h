@@ -116,7 +116,8 @@ struct dmsr_source_host {
 	 * the newest durable or pending value, NULL: none, borrowed until the next put. */
 	void (*note_put)(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg);
 	const char *(*note_get)(void *ctx, const char *key);
-	/* Something that nobody asked about and somebody must know; a sentence. It is logged, and an event of the job. Optional. */
+	/* Something that nobody asked about and somebody must know; a sentence. It is logged, an event of the job, and in its status. Once an
+	 * occurrence; any time, inside a verb too. Optional. */
 	void (*notice)(void *ctx, const char *text);
 	void (*finished)(void *ctx);            /* full-load: everything was emitted */
 	void (*failed)(void *ctx, const struct err *e); /* the instance is dead; close it */

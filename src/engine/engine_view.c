@@ -289,6 +289,17 @@ static json_t *positions_json(const struct job *job, const struct pipeline_stat 
 			"confirmed", position_json(&st->source.confirmed));
 }
 
+static json_t *warnings_json(const struct job *job)
+{
+	json_t *list = json_array();
+	for (size_t i = 0; i < json_array_size(job->warnings); i++) {
+		const json_t *w = json_array_get(job->warnings, i);
+		int64_t at_us = json_integer_value(json_object_get(w, "at_us"));
+		json_array_append_new(list, json_pack("{s:o, s:O?}", "at", view_time(at_us), "message", json_object_get(w, "message")));
+	}
+	return list;
+}
+
 json_t *engine_job_status(struct engine *g, const char *name)
 {
 	const struct job *job = engine_find(g, name);
@@ -318,6 +329,7 @@ json_t *engine_job_status(struct engine *g, const char *name)
 	json_object_set_new(s, "targets", targets_json(job));
 	json_object_set_new(s, "positions", positions_json(job, &st));
 	json_object_set_new(s, "lag", json_pack("{s:o, s:o}", "bytes", known(kept.lag_bytes), "seconds", lag < 0 ? json_null() : json_real(lag)));
+	json_object_set_new(s, "warnings", warnings_json(job));
 	json_object_set_new(s, "slowest_stage", text_or_null(slowest_stage(job, &st)));
 	json_t *next = job->state == JOB_RETRYING ? view_time(job->retry_at_us) : json_null();
 	json_object_set_new(s, "retries", json_pack("{s:o, s:o, s:o}", "total", count(job->retries), "in_a_row", count(job->attempts), "next_at", next));

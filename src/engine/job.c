@@ -242,10 +242,14 @@ static void on_ddl(void *ctx, const struct relation *old, const struct relation 
 
 static void on_notice(void *ctx, const char *stage, const char *text)
 {
+	enum { KEPT = 20 };
 	struct job *job = ctx;
 	char *line = mem_printf("%s: %s", stage, text);
 	log_warn("job", job->name, "%s", line);
 	job->house->event(job->house->ctx, job, "warning", line);
+	json_array_append_new(job->warnings, json_pack("{s:I, s:s}", "at_us", (json_int_t)wall_now_us(), "message", line));
+	if (json_array_size(job->warnings) > KEPT)
+		json_array_remove(job->warnings, 0);
 	free(line);
 }
 
@@ -481,6 +485,7 @@ void job_do(struct job *job, enum job_verb verb)
 	switch (verb) {
 	case VERB_START:
 	case VERB_RESUME:
+		json_array_clear(job->warnings);
 		job->desire = DESIRE_RUNNING;
 		job->attempts = 0;
 		if (job->state == JOB_STOPPING)
@@ -494,6 +499,7 @@ void job_do(struct job *job, enum job_verb verb)
 		job->stop_reason = "user";
 		break;
 	case VERB_RESTART:
+		json_array_clear(job->warnings);
 		job->desire = DESIRE_RUNNING;
 		job->attempts = 0;
 		job->restart_wanted = true;
@@ -585,6 +591,7 @@ static struct job *new_job(struct job_house *house, const char *name, const char
 		make_uid(job->uid);
 	job->retry_timer = loop_timer_new(house->loop, "job", on_retry, job);
 	job->memory = memory_new(house->store, job->uid);
+	job->warnings = json_array();
 	job->scratch = mem_printf("%s/jobs/%s/scratch", house->state_dir, job->uid);
 	job->data = mem_printf("%s/jobs/%s/data", house->state_dir, job->uid);
 	job->state_since_us = wall_now_us();
@@ -676,6 +683,7 @@ void job_free(struct job *job)
 	loop_timer_free(job->retry_timer);
 	memory_free(job->memory);
 	json_decref(job->spec);
+	json_decref(job->warnings);
 	free(job->scratch);
 	free(job->data);
 	free(job->file_error);

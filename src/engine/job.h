@@ -72,6 +72,7 @@ struct job {
 	struct loop_timer *retry_timer;
 	struct memory *memory;
 	struct pipeline *pipeline;      /* the run; NULL: none */
+	json_t *warnings;               /* the newest of what source and targets gave notice of since it was last told to start: {at, message} */
 	bool restart_wanted;
 	bool keep_source;               /* deleting: what it made at its source stays */
 	bool is_forgetting;             /* its positions are being forgotten or set: nothing else may be done with it */

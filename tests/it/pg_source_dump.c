@@ -260,6 +260,12 @@ static const char *note_get(void *ctx, const char *key)
 	return NULL;
 }
 
+static void on_notice(void *ctx, const char *text)
+{
+	(void)ctx;
+	fprintf(stderr, "warning: %s\n", text);
+}
+
 static void on_finished(void *ctx)
 {
 	(void)ctx;
@@ -371,6 +377,7 @@ int main(int argc, char **argv)
 		.progress = progress,
 		.note_put = note_put,
 		.note_get = note_get,
+		.notice = on_notice,
 		.finished = on_finished,
 		.failed = on_failed,
 		.stopped = on_stopped,
