@@ -53,19 +53,24 @@ void catalog_tell_schema(const struct catalog *k, struct catalog_table *t, const
 }
 
 /* ---- which tables ------------------------------------------------------------------------------------------------ */
-enum { T_OID, T_SCHEMA, T_NAME, T_IDENTITY, T_ROOT_SCHEMA, T_ROOT_NAME };
-
-static void tables_sql(const struct catalog *k, struct buf *out)
+void catalog_tables_sql(struct buf *out, const struct dmsr_tables *patterns, bool leaves)
 {
 	buf_str(out, "SELECT c.oid, n.nspname, c.relname, c.relreplident, rn.nspname, r.relname FROM pg_class c"
 		" JOIN pg_namespace n ON n.oid = c.relnamespace"
 		" LEFT JOIN pg_class r ON c.relispartition AND r.oid = pg_partition_root(c.oid)"
 		" LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace"
 		" WHERE c.relpersistence = 'p' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND ");
-	buf_str(out, k->leaves ? "c.relkind = 'r'" : "c.relkind IN ('r', 'p') AND NOT c.relispartition");
-	if (!k->patterns->ninclude)
+	buf_str(out, leaves ? "c.relkind = 'r'" : "c.relkind IN ('r', 'p') AND NOT c.relispartition");
+	if (!patterns->ninclude)
 		buf_str(out, " AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')");
 	buf_str(out, " ORDER BY n.nspname, c.relname");
+}
+
+bool catalog_is_meant(const struct dmsr_tables *patterns, const PGresult *res, int row)
+{
+	const char *root = catalog_cell(res, row, TABLE_ROOT_NAME);
+	return (root && dmsr_table_matches(patterns, PQgetvalue(res, row, TABLE_ROOT_SCHEMA), root)) ||
+		dmsr_table_matches(patterns, PQgetvalue(res, row, TABLE_SCHEMA), PQgetvalue(res, row, TABLE_NAME));
 }
 
 static void add_table(struct catalog *k, const PGresult *res, int row)
@@ -73,10 +78,10 @@ static void add_table(struct catalog *k, const PGresult *res, int row)
 	struct catalog_table *t = &k->tables[k->ntables++];
 	struct buf sql;
 
-	t->id = catalog_oid(res, row, T_OID);
-	t->schema = mem_strdup(PQgetvalue(res, row, T_SCHEMA));
-	t->name = mem_strdup(PQgetvalue(res, row, T_NAME));
-	t->identity = *PQgetvalue(res, row, T_IDENTITY);
+	t->id = catalog_oid(res, row, TABLE_OID);
+	t->schema = mem_strdup(PQgetvalue(res, row, TABLE_SCHEMA));
+	t->name = mem_strdup(PQgetvalue(res, row, TABLE_NAME));
+	t->identity = *PQgetvalue(res, row, TABLE_IDENTITY);
 	buf_init(&sql, SQL_MAX);
 	sql_qualified(&sql, t->schema, t->name);
 	t->sql = mem_strdup(buf_cstr(&sql));
@@ -89,12 +94,9 @@ static void tables_read(struct catalog *k, const PGresult *res)
 	int n = PQntuples(res);
 
 	k->tables = mem_zalloc(((size_t)n + 1) * sizeof *k->tables);
-	for (int i = 0; i < n; i++) {
-		const char *root = catalog_cell(res, i, T_ROOT_NAME);
-		bool is_root_in = root && dmsr_table_matches(k->patterns, PQgetvalue(res, i, T_ROOT_SCHEMA), root);
-		if (is_root_in || dmsr_table_matches(k->patterns, PQgetvalue(res, i, T_SCHEMA), PQgetvalue(res, i, T_NAME)))
+	for (int i = 0; i < n; i++)
+		if (catalog_is_meant(k->patterns, res, i))
 			add_table(k, res, i);
-	}
 }
 
 /* ---- sizes ------------------------------------------------------------------------------------------------------- */
@@ -355,7 +357,7 @@ struct catalog *catalog_read(struct pgconn *c, const struct dmsr_tables *tables,
 	k->types = map_new();
 	buf_init(&k->values_sql, SIZE_MAX);
 	buf_init(&sql, SQL_MAX);
-	tables_sql(k, &sql);
+	catalog_tables_sql(&sql, tables, leaves);
 	pgconn_query(c, buf_cstr(&sql), on_tables, k);
 	buf_fini(&sql);
 	return k;

@@ -27,6 +27,12 @@ void catalog_cancel(struct catalog *k);
 enum { MUTE_NAME, MUTE_FIX };
 extern const char catalog_mute_sequences_sql[];
 
+/* The first of its questions, for who wants no more: a row a table; and whether that one matches. */
+enum { TABLE_OID, TABLE_SCHEMA, TABLE_NAME, TABLE_IDENTITY, TABLE_ROOT_SCHEMA /* of a leaf; NULL: it is none */, TABLE_ROOT_NAME };
+void catalog_tables_sql(struct buf *out, const struct dmsr_tables *patterns, bool leaves);
+bool catalog_is_meant(const struct dmsr_tables *patterns, const PGresult *res, int row);
+uint32_t catalog_oid(const PGresult *res, int row, int column);
+
 /* "schema"."table", quoted for SQL; appended to out. Identifiers are quoted by libpq's own rule (doubling the quote). */
 void sql_ident(struct buf *out, const char *name);
 void sql_qualified(struct buf *out, const char *schema, const char *name);

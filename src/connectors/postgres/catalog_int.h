@@ -38,7 +38,6 @@ struct catalog {
 
 /* A field of a result: NULL when it is NULL. */
 const char *catalog_cell(const PGresult *res, int row, int column);
-uint32_t catalog_oid(const PGresult *res, int row, int column);
 bool catalog_true(const PGresult *res, int row, int column);
 /* The table whose oid the field holds; NULL when it is not ours. */
 struct catalog_table *catalog_table(const struct catalog *k, const PGresult *res, int row, int column);

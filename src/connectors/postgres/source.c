@@ -333,6 +333,7 @@ static void source_close(struct dmsr_instance *i)
 	source_load_free(s);
 	source_stream_free(s);
 	source_watch_free(s);
+	source_look_free(s);
 	source_tables_free(s);
 	for (size_t n = 0; n < s->nqueue; n++)
 		batch_free(s->queue[n]);

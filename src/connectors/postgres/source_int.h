@@ -1,7 +1,8 @@
 /* source_int: what the parts of the PostgreSQL source share. source.c owns the instance, its phase, what goes out and how it ends; each other part is a
  * stretch of the way and hands over to the next:
  *
- *   source.c -> source_prepare.c -> source_slot.c -> source_load.c -> source_stream.c        (source_watch.c asks about the slot, beside all that)
+ *   source.c -> source_prepare.c -> source_look.c -> source_slot.c -> source_load.c -> source_stream.c
+ *   beside all that source_watch.c asks about the slot, and while changes come has source_look.c look again
  *
  * Every callback of a connection may find the instance failed or stopping only by being called no more: both free the connections. */
 #ifndef DMSR_POSTGRES_SOURCE_INT_H
@@ -45,6 +46,7 @@ struct source_note;     /* a note on its way to the host */
 struct load;            /* source_load.c */
 struct stream;          /* source_stream.c */
 struct watch;           /* source_watch.c */
+struct look;            /* source_look.c */
 
 struct source {
 	struct dmsr_source_host host;
@@ -75,6 +77,7 @@ struct source {
 	size_t nrels;
 	struct map *rel_by_id;          /* -> places in rels */
 	bool leaves;                    /* partitions one by one, not their root */
+	struct map *marks;              /* what each was like when that was looked at last: oid -> text (source_mark.h); NULL: not yet */
 
 	/* publication and slot */
 	char *publication, *slot;
@@ -96,6 +99,7 @@ struct source {
 	struct load *load;
 	struct stream *stream;
 	struct watch *watch;
+	struct look *look;
 	struct source_note *notes;
 
 	/* what goes out */
@@ -130,6 +134,7 @@ struct relation *source_find_rel(const struct source *s, uint32_t id);
 /* rel NULL: in an earlier run. */
 void source_add_loaded(struct source *s, const struct relation *rel, const char *schema, const char *name, uint64_t lsn);
 struct source_loaded *source_find_loaded(const struct source *s, const struct relation *rel);
+void source_forget(struct source *s, const struct relation *rel);           /* it is not loaded any longer */
 uint64_t source_newest_load(const struct source *s);
 bool source_needs_load(const struct source *s);
 /* What start() said of earlier loads, seen with today's catalog: tables that are others now are not loaded. */
@@ -138,12 +143,23 @@ void source_review_loaded(struct source *s);
 bool source_forget_unpublished(struct source *s, const struct map *published);
 /* Notes the tables as they are; those that are not loaded as to be loaded at lsn or later. Then next. */
 void source_note_tables(struct source *s, uint64_t lsn, void (*next)(struct source *s));
+/* The note, read. */
+struct map *source_noted(const struct source *s);
+void source_noted_free(struct map *noted);
+const char *source_noted_mark(const struct map *noted, const struct relation *rel);    /* NULL: none of that table */
 bool source_wants(const struct source *s, const struct relation *rel, uint64_t *loaded_lsn);   /* the decoder's question */
 
 /* ---- source_prepare.c: on the SQL connection: facts, identity, tables, publication ---- */
 void source_prepare(struct source *s);
 /* IDENTIFY_SYSTEM on s->repl, compared with the slot's note; then next. */
 void source_identify(struct source *s, void (*next)(struct source *s));
+
+/* ---- source_look.c: what the stream does not tell: publication, tables and their rows that changed by other ways ---- */
+void source_look(struct source *s);             /* of a start: what happened since the last one; then source_slot */
+/* On s->loader, in the load's snapshot: what those tables are like in it that are not loaded yet. Then next. */
+void source_look_load(struct source *s, void (*next)(struct source *s));
+void source_look_again(struct source *s);       /* on the SQL connection, which is free; then source_ask_on */
+void source_look_free(struct source *s);
 
 /* ---- source_slot.c: the slot is made or looked at, a snapshot taken if tables need one ---- */
 /* Records the slot of that name as made at lsn on the server as it is now; then next. */

@@ -395,6 +395,8 @@ static void open_load(struct source *s)
 	next_table(s);
 }
 
+static void note_tables(struct source *s) { source_note_tables(s, s->load->lsn, open_load); }
+
 static void on_kinds(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -411,7 +413,7 @@ static void on_kinds(void *arg, const PGresult *res, const struct err *e)
 			if (l->todo[i]->id == strtoul(PQgetvalue(res, n, 0), NULL, 10))
 				l->kinds[i] = 'p';
 	if (s->mode & DMSR_CDC)
-		source_note_tables(s, l->lsn, open_load);
+		source_look_load(s, note_tables);
 	else
 		open_load(s);
 }

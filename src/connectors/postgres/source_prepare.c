@@ -1,5 +1,5 @@
 /* source_prepare: from nothing to known: the SQL connection, facts about the server, its identity, the tables the job means, and the publication. Whatever
- * makes the job impossible is found here, before anything is made at the server. In comes a started instance; out goes source_slot (or source_load, when
+ * makes the job impossible is found here, before anything is made at the server. In comes a started instance; out goes source_look (or source_load, when
  * there is nothing to follow). */
 #include "source_int.h"
 #include <stdio.h>
@@ -41,7 +41,7 @@ static void on_publication_changed(void *arg, const PGresult *res, const struct 
 	if (s->publication_is_new)
 		look_at_publication(s);
 	else
-		source_slot(s);
+		source_look(s);
 }
 
 static void make_publication(struct source *s)
@@ -71,7 +71,7 @@ static void add_missing(struct source *s, const PGresult *published)
 	buf_init(&sql, SIZE_MAX);
 	size_t n = publication_add_sql(&sql, s->publication, s->rels, s->nrels, set);
 	if (!n) {
-		source_slot(s);
+		source_look(s);
 	} else if (!own || strncmp(own, "own ", 4) != 0) {
 		source_fail_because(s, DMSR_EINVAL, "publication.incomplete",
 			sql.len < 500 ? buf_cstr(&sql) : "add the tables to it: a dry run of the job, POST /jobs?dry_run=1, writes the statement out",
@@ -138,11 +138,11 @@ static void adopt_publication(struct source *s)
 			"a publication \"%s\" is there already and was not made by this job", s->publication);
 }
 
+#define MAKE_ANEW "changes since then cannot be read: delete the job, and make it anew so that the tables are loaded again"
+
 static void publication_gone(struct source *s, const char *how)
 {
-	source_fail_because(s, DMSR_EFATAL, "publication.lost",
-		"changes since then cannot be read: delete the job, and make it anew so that the tables are loaded again",
-		"publication \"%s\" was dropped%s", s->publication, how);
+	source_fail_because(s, DMSR_EFATAL, "publication.lost", MAKE_ANEW, "publication \"%s\" was %s", s->publication, how);
 }
 
 /* It is there: is it the same as ever? Changes from between a drop and a new one of that name were not sent. */
@@ -155,12 +155,12 @@ static void meet_publication(struct source *s)
 		adopt_publication(s);
 }
 
-static void refuse_operations(struct source *s)
+static void refuse_operations(struct source *s, bool is_made)
 {
 	struct buf sql;
 	buf_init(&sql, 500);
 	publication_publish_sql(&sql, s->publication);
-	source_fail_because(s, DMSR_EINVAL, "publication.incomplete", buf_cstr(&sql),
+	source_fail_because(s, is_made ? DMSR_EFATAL : DMSR_EINVAL, "publication.incomplete", is_made ? MAKE_ANEW : buf_cstr(&sql),
 		"publication \"%s\" does not publish all of insert, update, delete and truncate", s->publication);
 	buf_fini(&sql);
 }
@@ -173,23 +173,26 @@ static void on_publication(void *arg, const PGresult *res, const struct err *e)
 		source_fail(s, e);
 		return;
 	}
-	const char *oid = s->host.note_get(s->host.ctx, "publication-oid");
+	const char *was = s->host.note_get(s->host.ctx, "publication-oid");
 	bool is_there = PQntuples(res) > 0;
+	const char *is = is_there ? PQgetvalue(res, 0, PUB_ROW) : "";
 	if (slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &slot))
 		slot.is_made = true; /* source_slot will say what is wrong with it */
 	s->publication_is_new = !is_there;
 	if (!is_there && slot.is_made)
-		publication_gone(s, "");
+		publication_gone(s, "dropped");
 	else if (!is_there)
 		note_publication(s, "own");
 	else if (strchr(PQgetvalue(res, 0, PUB_OPERATIONS), 'f'))
-		refuse_operations(s);
-	else if (oid && !strcmp(oid, PQgetvalue(res, 0, PUB_OID)))
+		refuse_operations(s, slot.is_made);
+	else if (was && slot.is_made && strtoul(was, NULL, 10) != strtoul(is, NULL, 10))
+		publication_gone(s, "dropped, and another one was made under its name");
+	else if (was && slot.is_made && !publication_is_same(was, is))
+		publication_gone(s, "altered, and may have left out changes for a while");
+	else if (was && !strcmp(was, is))
 		meet_publication(s);
-	else if (oid && slot.is_made)
-		publication_gone(s, ", and another one was made under its name");
 	else
-		source_put_note(s, "publication-oid", PQgetvalue(res, 0, PUB_OID), meet_publication);
+		source_put_note(s, "publication-oid", is, meet_publication);
 }
 
 static void look_at_publication(struct source *s)

@@ -41,11 +41,21 @@ struct settings *pg_settings_copy(const struct settings *from, const struct dmsr
 
 const char *publication_sql(int version)
 {
-#define PUBLICATION(root, generated) "SELECT pg_catalog.concat(pubinsert, pubupdate, pubdelete, pubtruncate), " root ", oid, " generated \
+#define PUBLICATION(root, generated) "SELECT pg_catalog.concat(pubinsert, pubupdate, pubdelete, pubtruncate), " root "," \
+	" pg_catalog.concat_ws(' ', oid, xmin, pubowner), " generated \
 	" FROM pg_catalog.pg_publication WHERE pubname = $1"
 	return version >= 180000 ? PUBLICATION("pubviaroot", "pubgencols = 's'") : version >= 130000 ? PUBLICATION("pubviaroot", "NULL") :
 												       PUBLICATION("NULL", "NULL");
 #undef PUBLICATION
+}
+
+bool publication_is_same(const char *was, const char *is)
+{
+	unsigned oid[2], written[2], owner[2];
+	int n = sscanf(was, "%u %u %u", &oid[0], &written[0], &owner[0]);
+	if (sscanf(is, "%u %u %u", &oid[1], &written[1], &owner[1]) != 3 || n < 1 || oid[0] != oid[1])
+		return false;
+	return n < 3 || written[0] == written[1] || owner[0] != owner[1];
 }
 
 const char *publication_tables_sql(int version)

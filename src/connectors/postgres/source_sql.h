@@ -13,9 +13,12 @@ struct settings *pg_settings_copy(const struct settings *from, const struct dmsr
 
 /* ---- publication ---- */
 /* One row, or none when it is not there; $1: its name. */
-enum { PUB_OPERATIONS /* four of t and f: insert update delete truncate */, PUB_VIA_ROOT /* t or f; NULL before 13 */, PUB_OID,
+enum { PUB_OPERATIONS /* four of t and f: insert update delete truncate */, PUB_VIA_ROOT /* t or f; NULL before 13 */,
+	PUB_ROW /* "OID WRITTEN OWNER": which one it is, the transaction that wrote its row last, whose it is */,
 	PUB_GENERATED /* are generated columns published, where they are stored? NULL before 18 */ };
 const char *publication_sql(int version);
+/* Of two PUB_ROW: it is the same, and was not altered since, but that it may have got another owner. */
+bool publication_is_same(const char *was, const char *is);
 /* A row a table; $1: the publication's name. */
 enum { PUBTAB_SCHEMA, PUBTAB_NAME, PUBTAB_FILTER /* NULL: all rows and columns are published */ };
 const char *publication_tables_sql(int version);

@@ -4,7 +4,7 @@
  * A table is its oid; but what is remembered of an earlier load is a name. So that a table that was dropped and made anew does not pass for the one that was
  * loaded, the note "tables" tells for each name, before its load begins,
  *
- *   "schema"."name" OID LSN          a load of that name counts if it was of OID, at LSN or later
+ *   "schema"."name" OID LSN MARK     a load of that name counts if it was of OID, at LSN or later; MARK: what the table was like (source_mark.h)
  *
  * The same LSN, raised, tells of a table that was out of the publication for a while, and whose changes were missed: it is loaded again.
  *
@@ -93,7 +93,7 @@ struct source_loaded *source_find_loaded(const struct source *s, const struct re
 	return l && !l->id ? l : NULL;
 }
 
-static void forget(struct source *s, const struct relation *rel)
+void source_forget(struct source *s, const struct relation *rel)
 {
 	struct buf key;
 	struct source_loaded *l = source_find_loaded(s, rel);
@@ -139,7 +139,19 @@ bool source_needs_load(const struct source *s)
 struct noted {
 	unsigned id;
 	uint64_t lsn;
+	char *mark;                     /* NULL: none */
 };
+
+static void free_noted(void *arg, const void *key, size_t n, void *value)
+{
+	struct noted *noted = value;
+	(void)arg;
+	(void)key;
+	(void)n;
+	if (noted)
+		free(noted->mark);
+	free(noted);
+}
 
 /* Behind "schema"."name": a quote inside is doubled. */
 static const char *skip_names(const char *p)
@@ -150,8 +162,10 @@ static const char *skip_names(const char *p)
 	return p;
 }
 
-static void read_note(const char *note, struct map *out)
+struct map *source_noted(const struct source *s)
 {
+	const char *note = s->host.note_get(s->host.ctx, "tables");
+	struct map *out = map_new();
 	for (const char *p = note; p && *p;) {
 		const char *end = skip_names(p);
 		struct noted *n = mem_zalloc(sizeof *n);
@@ -159,49 +173,62 @@ static void read_note(const char *note, struct map *out)
 		int used = 0;
 		if (sscanf(end, " %u %X/%X %n", &n->id, &high, &low, &used) != 3 || !used) {
 			free(n);
-			return;
+			return out;
 		}
 		n->lsn = (uint64_t)high << 32 | low;
-		free(map_put(out, p, (size_t)(end - p), n));
-		p = end + used;
+		const char *mark = end + used;
+		size_t len = *mark == '"' ? 0 : strcspn(mark, " ");
+		if (len)
+			n->mark = mem_strndup(mark, len);
+		free_noted(NULL, NULL, 0, map_put(out, p, (size_t)(end - p), n));
+		p = mark + len + strspn(mark + len, " ");
 	}
+	return out;
 }
 
-static void free_noted(void *arg, const void *key, size_t n, void *value)
+void source_noted_free(struct map *noted)
 {
-	(void)arg;
-	(void)key;
-	(void)n;
-	free(value);
+	map_each(noted, free_noted, NULL);
+	map_free(noted);
 }
 
-static bool is_still_loaded(const struct map *notes, const struct relation *rel, const struct source_loaded *l)
+static const struct noted *noted_of(const struct map *noted, const struct relation *rel)
 {
 	struct buf name;
 	buf_init(&name, SIZE_MAX);
 	sql_qualified(&name, rel->schema, rel->name);
-	const struct noted *n = map_get(notes, name.data, name.len);
+	const struct noted *n = map_get(noted, name.data, name.len);
 	buf_fini(&name);
+	return n;
+}
+
+const char *source_noted_mark(const struct map *noted, const struct relation *rel)
+{
+	const struct noted *n = noted_of(noted, rel);
+	return n && n->id == rel->id ? n->mark : NULL;
+}
+
+static bool is_still_loaded(const struct map *notes, const struct relation *rel, const struct source_loaded *l)
+{
+	const struct noted *n = noted_of(notes, rel);
 	return !n || (n->id == rel->id && l->lsn >= n->lsn);
 }
 
 void source_review_loaded(struct source *s)
 {
-	struct map *notes = map_new();
-	read_note(s->host.note_get(s->host.ctx, "tables"), notes);
+	struct map *notes = source_noted(s);
 	for (size_t i = 0; i < s->nrels; i++) {
 		struct source_loaded *l = source_find_loaded(s, s->rels[i]);
 		if (l && !is_still_loaded(notes, s->rels[i], l)) {
 			log_warn("postgres", s->host.env.job, "table %s.%s is not the one that was loaded, or changes of it were missed: it is loaded again",
 				s->rels[i]->schema, s->rels[i]->name);
-			forget(s, s->rels[i]);
+			source_forget(s, s->rels[i]);
 		} else if (l) {
 			l->id = s->rels[i]->id;
 			map_put_u32(s->loaded_by_id, l->id, l);
 		}
 	}
-	map_each(notes, free_noted, NULL);
-	map_free(notes);
+	source_noted_free(notes);
 }
 
 void source_note_tables(struct source *s, uint64_t lsn, void (*next)(struct source *s))
@@ -212,7 +239,8 @@ void source_note_tables(struct source *s, uint64_t lsn, void (*next)(struct sour
 	for (size_t i = 0; i < s->nrels; i++) {
 		const struct source_loaded *l = source_find_loaded(s, s->rels[i]);
 		sql_qualified(&note, s->rels[i]->schema, s->rels[i]->name);
-		buf_printf(&note, " %u %s ", (unsigned)s->rels[i]->id, lsn_format(l ? l->lsn : lsn, at));
+		const char *mark = s->marks ? map_get_u32(s->marks, s->rels[i]->id) : NULL;
+		buf_printf(&note, " %u %s %s%s", (unsigned)s->rels[i]->id, lsn_format(l ? l->lsn : lsn, at), mark ? mark : "", mark ? " " : "");
 	}
 	source_put_note(s, "tables", buf_cstr(&note), next);
 	buf_fini(&note);
@@ -230,7 +258,7 @@ bool source_forget_unpublished(struct source *s, const struct map *published)
 				rel->name);
 		} else if (source_find_loaded(s, rel)) {
 			log_warn("postgres", s->host.env.job, "table %s.%s was not in the publication for a while: it is loaded again", rel->schema, rel->name);
-			forget(s, rel);
+			source_forget(s, rel);
 			any = true;
 		}
 	}
@@ -262,13 +290,21 @@ void source_tables_init(struct source *s, const struct dmsr_loaded *loaded, size
 		source_add_loaded(s, NULL, loaded[i].schema, loaded[i].name, loaded[i].at.lsn);
 }
 
+static void free_loaded(void *arg, const void *key, size_t n, void *value)
+{
+	(void)arg;
+	(void)key;
+	(void)n;
+	free(value);
+}
+
 void source_tables_free(struct source *s)
 {
 	source_set_rels(s, NULL, 0);
 	map_free(s->rel_by_id);
 	if (!s->loaded)
 		return;
-	map_each(s->loaded, free_noted, NULL);
+	map_each(s->loaded, free_loaded, NULL);
 	map_free(s->loaded);
 	map_free(s->loaded_by_id);
 }

@@ -1,5 +1,6 @@
 /* source_watch: asks every few seconds, on the SQL connection, how the slot is: what it retains, what is left before it is lost. For stat, and to fail in time
- * when the slot is lost during a long load. While streaming the connection may die: it is made anew later, the stream does not need it. */
+ * when the slot is lost during a long load. While streaming it has source_look.c look at what the stream does not tell. The connection may die then: it is made
+ * anew later, the stream does not need it. */
 #include "source_int.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,22 +32,21 @@ static void on_slot(void *arg, const PGresult *res, const struct err *e)
 			"were loaded", s->slot, pgconn_describe(s->sql));
 		return;
 	}
-	if (e || PQntuples(res) != 1) {
-		source_ask_on(s);
-		return;
+	if (!e && PQntuples(res) == 1) {
+		lsn_parse(PQgetvalue(res, 0, 0), &w->server_lsn);
+		w->retained = number(res, 1);
+		w->safe = number(res, 2);
+		snprintf(w->status, sizeof w->status, "%s", PQgetvalue(res, 0, 3));
 	}
-	lsn_parse(PQgetvalue(res, 0, 0), &w->server_lsn);
-	w->retained = number(res, 1);
-	w->safe = number(res, 2);
-	snprintf(w->status, sizeof w->status, "%s", PQgetvalue(res, 0, 3));
-	bool is_lost = !strcmp(w->status, "lost");
-	if (!is_lost)
-		source_ask_on(s);
-	else if (s->phase == SOURCE_LOADING || s->phase == SOURCE_STREAMING)
+	if (!strcmp(w->status, "lost") && (s->phase == SOURCE_LOADING || s->phase == SOURCE_STREAMING))
 		source_fail_because(s, DMSR_EFATAL, "slot.lost",
 			"raise max_slot_wal_keep_size, delete the job, and make it anew so that the tables are loaded again",
 			"replication slot \"%s\" of %s was invalidated by the server: it had to keep more WAL than max_slot_wal_keep_size allows", s->slot,
 			pgconn_describe(s->sql));
+	else if (s->phase == SOURCE_STREAMING && s->marks && !source_is_asking(s))
+		source_look_again(s);
+	else
+		source_ask_on(s);
 }
 
 static void ask(struct source *s)

@@ -1,0 +1,323 @@
+/* source_look: what happened at the server that the stream does not tell: the publication was altered, a table was taken out of it, or written anew with other
+ * values, a partition came with its rows. In come the marks (source_mark.h) of the tables as they were and as they are; out goes a judgement:
+ *
+ *   start:  publication and tables are known -> marks -> compared with those of the note "tables" -> source_slot
+ *           A table of which something was missed is not loaded any longer, and so it is loaded again. Where nothing is loaded a table that was out of the
+ *           publication is the end, for what was missed cannot be had any more; the others may differ, which is said.
+ *   later:  did anything move? -> publication -> marks -> compared with those of before -> tables that are new
+ *           What the start would not pass over ends the run, to be tried again at once: so there is one judge, and what was noted is what it goes by.
+ *
+ * Of a table that is loaded now the mark is that of the snapshot that it is read in: what came before is in its rows, what comes after is seen. */
+#include "source_int.h"
+#include "source_mark.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct look {
+	char *any;              /* the answer to mark_any_sql when all was looked at last; NULL: never */
+	char *any_new;
+	struct map *told;       /* oids of tables that are no part of the job yet */
+	void (*then)(struct source *s);
+};
+
+static void free_text(void *arg, const void *key, size_t n, void *value)
+{
+	(void)arg;
+	(void)key;
+	(void)n;
+	free(value);
+}
+
+static void free_marks(struct map *marks)
+{
+	if (!marks)
+		return;
+	map_each(marks, free_text, NULL);
+	map_free(marks);
+}
+
+static struct map *read_marks(const PGresult *res)
+{
+	struct map *marks = map_new();
+	for (int i = 0; i < PQntuples(res); i++)
+		map_put_u32(marks, catalog_oid(res, i, MARK_OID), mem_strdup(PQgetvalue(res, i, MARK_TEXT)));
+	return marks;
+}
+
+static void ask_marks(struct source *s, struct pgconn *c, pgconn_done *done)
+{
+	struct buf oids;
+	buf_init(&oids, SIZE_MAX);
+	relations_oids(&oids, s->rels, s->nrels);
+	const char *values[] = { buf_cstr(&oids), s->publication };
+	pgconn_query_params(c, mark_sql(s->version), 2, values, done, s);
+	buf_fini(&oids);
+}
+
+/* ---- what to make of it ---- */
+
+static void warn(struct source *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void warn(struct source *s, const char *fmt, ...)
+{
+	char text[500];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	s->host.notice(s->host.ctx, text);
+}
+
+static void tell_partitions(struct source *s, const struct relation *rel, const struct mark_diff *d)
+{
+	if (d->attached)
+		warn(s, "table %s.%s: %u partitions were attached to it that had been tables: rows that were in them did not come by the stream, and may be "
+			"missing at the targets until it is loaded again",
+			rel->schema, rel->name, d->attached);
+	if (d->gone)
+		warn(s, "table %s.%s: %u partitions were detached from it or dropped: their rows are still at the targets", rel->schema, rel->name, d->gone);
+}
+
+/* Why a table is not what its stream says; NULL: it is. */
+static const char *reason(const struct mark_diff *d)
+{
+	if (d->is_unpublished)
+		return "was out of the publication, or published in part, for a while";
+	if (d->is_rewritten)
+		return "was rewritten at the source, by ALTER TABLE ... TYPE, or a new column with a default that differs from row to row";
+	return d->is_made_again ? "has lost a column, and got another one that looks the same" : NULL;
+}
+
+/* ---- at the start ---- */
+
+/* False: that is the end. */
+static bool judge_first(struct source *s, const struct relation *rel, const struct mark_diff *d)
+{
+	const char *why = reason(d);
+	tell_partitions(s, rel, d);
+	if (!why)
+		return true;
+	if (s->mode & DMSR_FULL_LOAD) {
+		if (source_find_loaded(s, rel)) {
+			warn(s, "table %s.%s %s: it is loaded again", rel->schema, rel->name, why);
+			source_forget(s, rel);
+		}
+		return true;
+	}
+	if (!d->is_unpublished) {
+		warn(s, "table %s.%s %s: older rows may differ at the targets", rel->schema, rel->name, why);
+		return true;
+	}
+	source_fail_because(s, DMSR_EFATAL, "publication.lost",
+		"what was missed cannot be read any more: make the job anew, on targets like the source", "table %s.%s %s", rel->schema, rel->name, why);
+	return false;
+}
+
+static void on_first_marks(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	bool is_other = false, may_go_on = true;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	free_marks(s->marks);
+	s->marks = read_marks(res);
+	struct map *noted = source_noted(s);
+	for (size_t i = 0; i < s->nrels && may_go_on; i++) {
+		struct mark_diff d;
+		const char *was = source_noted_mark(noted, s->rels[i]), *is = map_get_u32(s->marks, s->rels[i]->id);
+		is_other |= !was;
+		if (!was || !is)
+			continue;
+		mark_compare(was, is, &d);
+		is_other |= d.is_other;
+		may_go_on = judge_first(s, s->rels[i], &d);
+	}
+	source_noted_free(noted);
+	if (!may_go_on)
+		return;
+	/* What is loaded again must be newer than this: else a crash would let the load of before pass for it. */
+	if (is_other)
+		source_note_tables(s, s->began_lsn + 1, source_slot);
+	else
+		source_slot(s);
+}
+
+void source_look(struct source *s)
+{
+	s->look = mem_zalloc(sizeof *s->look);
+	s->look->told = map_new();
+	s->doing = "looking at the tables";
+	ask_marks(s, s->sql, on_first_marks);
+}
+
+/* ---- of a load ---- */
+
+static void on_load_marks(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	for (int i = 0; i < PQntuples(res); i++) {
+		const struct relation *rel = source_find_rel(s, catalog_oid(res, i, MARK_OID));
+		if (rel && !source_find_loaded(s, rel))
+			free(map_put_u32(s->marks, rel->id, mem_strdup(PQgetvalue(res, i, MARK_TEXT))));
+	}
+	s->look->then(s);
+}
+
+void source_look_load(struct source *s, void (*next)(struct source *s))
+{
+	s->look->then = next;
+	ask_marks(s, s->loader, on_load_marks);
+}
+
+/* ---- later ---- */
+
+static void looked(struct source *s)
+{
+	struct look *l = s->look;
+	free(l->any);
+	l->any = l->any_new;
+	l->any_new = NULL;
+	source_ask_on(s);
+}
+
+static bool has_name(const struct source *s, const char *schema, const char *name)
+{
+	for (size_t i = 0; i < s->nrels; i++)
+		if (!strcmp(s->rels[i]->schema, schema) && !strcmp(s->rels[i]->name, name))
+			return true;
+	return false;
+}
+
+static void tell_new(struct source *s, const char *schema, const char *name)
+{
+	if (has_name(s, schema, name))
+		warn(s, "table %s.%s is another table now than the one that the job reads: the new one is read when the job is started again", schema, name);
+	else
+		warn(s, "table %s.%s is new, and the job's patterns mean it: it is taken up when the job is started again", schema, name);
+}
+
+static void on_list(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	for (int i = 0; !e && i < PQntuples(res); i++) {
+		uint32_t id = catalog_oid(res, i, TABLE_OID);
+		if (map_get_u32(s->marks, id) || map_get_u32(s->look->told, id) || !catalog_is_meant(s->tables, res, i))
+			continue;
+		map_put_u32(s->look->told, id, s);
+		tell_new(s, PQgetvalue(res, i, TABLE_SCHEMA), PQgetvalue(res, i, TABLE_NAME));
+	}
+	looked(s);
+}
+
+static void ask_list(struct source *s)
+{
+	struct buf sql;
+	buf_init(&sql, SIZE_MAX);
+	catalog_tables_sql(&sql, s->tables, s->leaves);
+	pgconn_query(s->sql, buf_cstr(&sql), on_list, s);
+	buf_fini(&sql);
+}
+
+static void again(struct source *s, const char *what, const char *why)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_ESTATE, "source.changed", "%s %s", what, why);
+	source_fail(s, &e);
+}
+
+/* False: the run is over. */
+static bool judge_later(struct source *s, const struct relation *rel, const struct mark_diff *d)
+{
+	const char *why = reason(d);
+	if (why && (d->is_unpublished || s->mode & DMSR_FULL_LOAD)) {
+		char *what = mem_printf("table %s.%s", rel->schema, rel->name);
+		again(s, what, why);
+		free(what);
+		return false;
+	}
+	tell_partitions(s, rel, d);
+	if (why)
+		warn(s, "table %s.%s %s: older rows may differ at the targets", rel->schema, rel->name, why);
+	return true;
+}
+
+static void on_marks(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	bool is_other = false, may_go_on = true;
+	if (e) {
+		source_ask_on(s);
+		return;
+	}
+	struct map *was = s->marks;
+	s->marks = read_marks(res);
+	for (size_t i = 0; i < s->nrels && may_go_on; i++) {
+		struct mark_diff d;
+		const char *a = map_get_u32(was, s->rels[i]->id), *b = map_get_u32(s->marks, s->rels[i]->id);
+		is_other |= !a && b;
+		if (!a || !b)
+			continue;
+		mark_compare(a, b, &d);
+		is_other |= d.is_other;
+		may_go_on = judge_later(s, s->rels[i], &d);
+	}
+	free_marks(was);
+	if (!may_go_on)
+		return;
+	if (is_other)
+		source_note_tables(s, s->began_lsn + 1, NULL);
+	ask_list(s);
+}
+
+static void on_publication(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	const char *was = s->host.note_get(s->host.ctx, "publication-oid");
+	if (e)
+		source_ask_on(s);
+	else if (!PQntuples(res) || !was || !publication_is_same(was, PQgetvalue(res, 0, PUB_ROW)))
+		again(s, "the publication", PQntuples(res) ? "was altered" : "was dropped");
+	else
+		ask_marks(s, s->sql, on_marks);
+}
+
+static void on_any(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct look *l = s->look;
+	const char *values[] = { s->publication };
+	if (e || PQntuples(res) != 1 || (l->any && !strcmp(l->any, PQgetvalue(res, 0, 0)))) {
+		source_ask_on(s);
+		return;
+	}
+	free(l->any_new);
+	l->any_new = mem_strdup(PQgetvalue(res, 0, 0));
+	pgconn_query_params(s->sql, publication_sql(s->version), 1, values, on_publication, s);
+}
+
+void source_look_again(struct source *s)
+{
+	const char *values[] = { s->publication };
+	pgconn_query_params(s->sql, mark_any_sql(s->version), 1, values, on_any, s);
+}
+
+void source_look_free(struct source *s)
+{
+	free_marks(s->marks);
+	s->marks = NULL;
+	if (!s->look)
+		return;
+	free(s->look->any);
+	free(s->look->any_new);
+	map_free(s->look->told);
+	free(s->look);
+	s->look = NULL;
+}

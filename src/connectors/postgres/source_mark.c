@@ -1,0 +1,186 @@
+/* source_mark: see source_mark.h. */
+#include "source_mark.h"
+#include <stdio.h>
+#include <string.h>
+
+/* ---- the questions ---- */
+
+/* What publishes $1's tables: itself or one that it is a partition of, by its name, its schema, or because all are. */
+#define ABOVE "(SELECT t.oid UNION SELECT r.relid FROM pg_catalog.pg_partition_ancestors(t.oid) r)"
+#define BY_TABLE "SELECT 'a' || p.oid FROM pg_catalog.pg_publication p WHERE p.pubname = $2 AND p.puballtables" \
+	" UNION ALL SELECT 'r' || r.oid || ':' || r.xmin FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid" \
+	" WHERE p.pubname = $2 AND r.prrelid IN " ABOVE
+#define BY_SCHEMA " UNION ALL SELECT 'n' || n.oid || ':' || n.xmin FROM pg_catalog.pg_publication_namespace n" \
+	" JOIN pg_catalog.pg_publication p ON p.oid = n.pnpubid WHERE p.pubname = $2" \
+	" AND n.pnnspid IN (SELECT relnamespace FROM pg_catalog.pg_class WHERE oid IN " ABOVE ")"
+/* Made as a partition: in one command, the table (its system columns are never written again) and its place among the partitions. A command of its own for the
+ * place has a number that is further off. So for each step between the leaf and the root. */
+#define BORN "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_partition_ancestors(l.oid) s(id) JOIN pg_catalog.pg_inherits i ON i.inhrelid = s.id" \
+	" JOIN pg_catalog.pg_attribute x ON x.attrelid = s.id AND x.attnum = -1" \
+	" WHERE NOT (i.xmin::pg_catalog.text = x.xmin::pg_catalog.text AND i.cmin::pg_catalog.text::int4 - x.cmin::pg_catalog.text::int4 BETWEEN 0 AND 2))"
+#define LEAVES "(SELECT t.oid AS oid WHERE t.relkind <> 'p' UNION ALL SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(t.oid) p" \
+	" WHERE t.relkind = 'p' AND p.isleaf)"
+#define MARK(published) "SELECT t.oid, pg_catalog.concat(" \
+	"coalesce((SELECT pg_catalog.string_agg(w.m, ',' ORDER BY w.m) FROM (" published ") w(m)), '-'), '/'," \
+	" (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', l.oid, c.relfilenode, CASE WHEN t.relkind <> 'p' OR " BORN " THEN 1 ELSE 0 END), ','" \
+	" ORDER BY l.oid) FROM " LEAVES " l JOIN pg_catalog.pg_class c ON c.oid = l.oid), '/'," \
+	" (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attnum, pg_catalog.left(pg_catalog.md5(a.attname::pg_catalog.text), 8), a.atttypid," \
+	" a.atttypmod, coalesce(d.oid, 0), a.xmin, a.atthasmissing::int4), ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a" \
+	" LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum" \
+	" WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''))" \
+	" FROM pg_catalog.pg_class t WHERE t.oid = ANY ($1::pg_catalog.oid[])"
+
+const char *mark_sql(int version) { return version >= 150000 ? MARK(BY_TABLE BY_SCHEMA) : MARK(BY_TABLE); }
+
+/* Every ALTER TABLE that matters here writes the table's row in pg_class; so do partitions that come and go. */
+#define MEMBERS(catalog, publication) " (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(':', r.oid, r.xmin), ',' ORDER BY r.oid))" \
+	" FROM pg_catalog." catalog " r JOIN pg_catalog.pg_publication p ON p.oid = r." publication " WHERE p.pubname = $1)"
+#define FILES "SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(':', c.oid, c.relname, c.relnamespace, c.relfilenode, c.xmin), ','" \
+	" ORDER BY c.oid)) FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'"
+#define ROW "SELECT pg_catalog.concat(' ', p.oid, ':', p.xmin, ' ') FROM pg_catalog.pg_publication p WHERE p.pubname = $1"
+#define ANY(schemas) "SELECT pg_catalog.concat((" FILES "), (" ROW ")," MEMBERS("pg_publication_rel", "prpubid") schemas ")"
+
+const char *mark_any_sql(int version)
+{
+	return version >= 150000 ? ANY("," MEMBERS("pg_publication_namespace", "pnpubid")) : ANY("");
+}
+
+/* ---- reading ---- */
+
+struct leaf { unsigned id, file, born; };
+struct col { unsigned num, type, dflt, written, missing; int typmod; char name[9]; };
+
+static const char *part(const char *mark, unsigned n)
+{
+	while (mark && n--) {
+		mark = strchr(mark, '/');
+		mark = mark ? mark + 1 : NULL;
+	}
+	return mark;
+}
+
+static bool is_at_end(const char *at) { return !at || !*at || *at == '/' || *at == ' '; }
+
+static const char *behind(const char *at)
+{
+	at += strcspn(at, ",/ ");
+	return *at == ',' ? at + 1 : at;
+}
+
+static bool next_leaf(const char **at, struct leaf *out)
+{
+	if (is_at_end(*at) || sscanf(*at, "%u:%u:%u", &out->id, &out->file, &out->born) != 3)
+		return false;
+	*at = behind(*at);
+	return true;
+}
+
+static bool next_col(const char **at, struct col *out)
+{
+	if (is_at_end(*at))
+		return false;
+	int n = sscanf(*at, "%u:%8[0-9a-f]:%u:%d:%u:%u:%u", &out->num, out->name, &out->type, &out->typmod, &out->dflt, &out->written, &out->missing);
+	if (n != 7)
+		return false;
+	*at = behind(*at);
+	return true;
+}
+
+/* ---- comparing ---- */
+
+static bool has_item(const char *list, const char *item, size_t len)
+{
+	for (; !is_at_end(list); list = behind(list))
+		if (strcspn(list, ",/ ") == len && !strncmp(list, item, len))
+			return true;
+	return false;
+}
+
+static bool is_unpublished(const char *was, const char *is)
+{
+	if (*is == '-' || *was == '-')
+		return true;
+	for (; !is_at_end(was); was = behind(was))
+		if (has_item(is, was, strcspn(was, ",/ ")))
+			return false;
+	return true;
+}
+
+/* Both lists are in the order of their oids. True: one that stayed has another file. */
+static bool compare_files(const char *was, const char *is, struct mark_diff *out)
+{
+	struct leaf a, b;
+	bool is_other = false, has_a = next_leaf(&was, &a), has_b = next_leaf(&is, &b);
+	while (has_a || has_b) {
+		bool both = has_a && has_b && a.id == b.id, only_a = has_a && (!has_b || a.id < b.id);
+		if (both)
+			is_other |= a.file != b.file;
+		else if (only_a)
+			out->gone++;
+		else
+			out->attached += !b.born;
+		if (both || only_a)
+			has_a = next_leaf(&was, &a);
+		if (both || !only_a)
+			has_b = next_leaf(&is, &b);
+	}
+	return is_other;
+}
+
+static bool has_col(const char *list, unsigned num)
+{
+	struct col c;
+	while (next_col(&list, &c))
+		if (c.num == num)
+			return true;
+	return false;
+}
+
+/* Was there a column that looked the same, and is none now? */
+static bool is_again(const char *was, const char *is, const struct col *c)
+{
+	struct col a;
+	while (next_col(&was, &a))
+		if (!strcmp(a.name, c->name) && a.type == c->type && a.typmod == c->typmod)
+			return !has_col(is, a.num);
+	return false;
+}
+
+/* A rewrite moves the values that are kept apart into the rows, which writes the column's row too, also for VACUUM FULL: then the column was altered only if
+ * its type or its default was made anew with it. (Of a column without a default the one cannot be told from the other: ALTER TYPE to the same type, of a column
+ * that was added with a default, which it lost, in a table that was not written anew since. That is taken for VACUUM FULL.) */
+static bool is_col_other(const struct col *was, const struct col *is)
+{
+	if (was->type != is->type || was->typmod != is->typmod)
+		return true;
+	return was->written != is->written && (!was->missing || was->dflt != is->dflt);
+}
+
+/* Both lists are in the order of their numbers. True: a column was altered or added. */
+static bool compare_cols(const char *was, const char *is, struct mark_diff *out)
+{
+	struct col a, b;
+	const char *old = was, *new = is;
+	bool is_other = false, has_a = next_col(&old, &a);
+	while (next_col(&new, &b)) {
+		while (has_a && a.num < b.num)
+			has_a = next_col(&old, &a);
+		bool is_known = has_a && a.num == b.num;
+		is_other |= !is_known || is_col_other(&a, &b);
+		out->is_made_again |= !is_known && is_again(was, is, &b);
+	}
+	return is_other;
+}
+
+void mark_compare(const char *was, const char *is, struct mark_diff *out)
+{
+	*out = (struct mark_diff){ .is_other = strcmp(was, is) != 0 };
+	if (!part(was, 2) || !part(is, 2))
+		return;
+	out->is_unpublished = is_unpublished(was, is);
+	if (!out->is_other)
+		return;
+	bool has_other_file = compare_files(part(was, 1), part(is, 1), out);
+	bool has_other_col = compare_cols(part(was, 2), part(is, 2), out);
+	out->is_rewritten = has_other_file && has_other_col;
+}

@@ -1,0 +1,32 @@
+/* source_mark: what a table is like at the server, in ways of which the stream says nothing: what publishes it, which files its rows lie in, which columns
+ * it has, by number. A text, made by one question; two of them, from before and from now, tell what happened in between. Pure.
+ *
+ *   "PUBLISHED/FILES/COLUMNS"
+ *   PUBLISHED  what publishes it, as it was written last: "r16390:754,n16412:755,a16389"; "-": nothing
+ *   FILES      each leaf, or the table itself: "oid:file:born"; born 1: it was made as a partition, so it was empty when it came
+ *   COLUMNS    those that are not generated: "number:name:type:modifier:default:written:missing", the name hashed, the oid of its default, the transaction
+ *              that wrote the column's row last, whether older rows have a value that is kept apart (attmissingval)
+ *
+ * A table that is written anew has other files; VACUUM FULL, CLUSTER and TRUNCATE do that too, and change no row that is left. What changes rows alters a
+ * column in the same breath. */
+#ifndef DMSR_POSTGRES_SOURCE_MARK_H
+#define DMSR_POSTGRES_SOURCE_MARK_H
+#include <stdbool.h>
+
+/* One row a table: its oid, its mark. $1: an array of oids; $2: the publication's name. */
+enum { MARK_OID, MARK_TEXT };
+const char *mark_sql(int version);
+/* One row, one text: another one when anything of that may have changed for any table, or tables came or went. $1: the publication's name. */
+const char *mark_any_sql(int version);
+
+struct mark_diff {
+	bool is_other;                  /* in any way */
+	bool is_unpublished;            /* nothing of what published it then publishes it now: changes were not sent, at least for a while */
+	bool is_rewritten;              /* its rows got values that the stream does not carry */
+	bool is_made_again;             /* a column was dropped, and another one was added that looks the same */
+	unsigned attached, gone;        /* partitions that came with rows of their own, that went with theirs */
+};
+/* Of texts that cannot be read: is_other, and nothing else. */
+void mark_compare(const char *was, const char *is, struct mark_diff *out);
+
+#endif

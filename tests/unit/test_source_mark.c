@@ -1,0 +1,84 @@
+/* source_mark: what two marks of a table tell. Those here are "published/files/columns"; test_source_changed.py has the server's own. */
+#include "test.h"
+
+#include "connectors/postgres/source_mark.h"
+
+static void expect(const char *was, const char *is, const char *what)
+{
+	struct mark_diff d;
+	char text[80];
+	mark_compare(was, is, &d);
+	snprintf(text, sizeof text, "%s%s%s%s%s%s", d.is_other ? "other" : "", d.is_unpublished ? " unpublished" : "", d.is_rewritten ? " rewritten" : "",
+		d.is_made_again ? " again" : "", d.attached ? " attached" : "", d.gone ? " gone" : "");
+	if (strcmp(text, what) != 0)
+		fail_msg("%s -> %s: \"%s\" instead of \"%s\"", was, is, text, what);
+}
+
+static void publications(void **state)
+{
+	const char *was = "n9:5,r7:3/1:1:1/1:aa:23:-1:0:2:0";
+	(void)state;
+	expect(was, was, "");
+	expect(was, "r7:3/1:1:1/1:aa:23:-1:0:2:0", "other");
+	expect(was, "r7:33/1:1:1/1:aa:23:-1:0:2:0", "other unpublished");
+	expect(was, "-/1:1:1/1:aa:23:-1:0:2:0", "other unpublished");
+	expect(was, "a4/1:1:1/1:aa:23:-1:0:2:0", "other unpublished");
+	expect("-/1:1:1/1:aa:23:-1:0:2:0", was, "other unpublished");
+	expect("-/1:1:1/1:aa:23:-1:0:2:0", "-/1:1:1/1:aa:23:-1:0:2:0", " unpublished");
+}
+
+static void rewrites(void **state)
+{
+	const char *was = "a4/1:10:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:5:1,3:cc:1043:24:0:2:0";
+	(void)state;
+	/* another file alone: VACUUM FULL, TRUNCATE, CLUSTER; the values that were kept apart are in the rows now */
+	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:5:1,3:cc:1043:24:0:2:0", "other");
+	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:9:0,3:cc:1043:24:0:2:0", "other");
+	/* a column alone: its name, its default, a type that needs no rewrite */
+	expect(was, "a4/1:10:1/1:ab:23:-1:0:9:0,2:bb:23:-1:9:9:1,3:cc:1043:28:0:9:0", "other");
+	/* a column that has a default or is a constant's, dropped */
+	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0,3:cc:1043:24:0:2:0", "other");
+	/* ALTER TYPE */
+	expect(was, "a4/1:11:1/1:aa:20:-1:0:9:0,2:bb:23:-1:8:9:0,3:cc:1043:24:0:2:0", "other rewritten");
+	expect(was, "a4/1:11:1/1:aa:23:-1:0:9:0,2:bb:23:-1:8:9:0,3:cc:1043:24:0:2:0", "other rewritten");
+	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0,2:bb:23:-1:12:9:0,3:cc:1043:24:0:2:0", "other rewritten");
+	/* a new column whose default differs from row to row; one whose default is kept apart */
+	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:9:0,3:cc:1043:24:0:2:0,4:dd:2950:-1:14:9:0", "other rewritten");
+	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:5:1,3:cc:1043:24:0:2:0,4:dd:23:-1:14:9:1", "other");
+}
+
+static void columns_made_again(void **state)
+{
+	const char *was = "a4/1:10:1/1:aa:23:-1:0:2:0,2:bb:23:-1:0:2:0";
+	(void)state;
+	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,3:bb:23:-1:0:9:0", "other again");
+	/* another type: the stream tells */
+	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,3:bb:25:-1:0:9:0", "other");
+	/* another name, which the stream tells; and the old column has a new name, which it tells too */
+	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,3:cc:23:-1:0:9:0", "other");
+	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,2:zz:23:-1:0:9:0,3:bb:23:-1:0:9:0", "other");
+}
+
+static void partitions(void **state)
+{
+	const char *was = "a4/5:10:1,7:11:0/1:aa:23:-1:0:2:0";
+	(void)state;
+	expect(was, "a4/5:10:1,6:12:1,7:11:0/1:aa:23:-1:0:2:0", "other");
+	expect(was, "a4/5:10:1,7:11:0,8:12:0/1:aa:23:-1:0:2:0", "other attached");
+	expect(was, "a4/4:9:0,7:11:0/1:aa:23:-1:0:2:0", "other attached gone");
+	expect(was, "a4//1:aa:23:-1:0:2:0", "other gone");
+	/* one of them in another file, and the root's column altered */
+	expect(was, "a4/5:10:1,7:13:0/1:aa:20:-1:0:9:0", "other rewritten");
+	expect(was, "a4/5:13:1,7:13:0/1:aa:23:-1:0:2:0", "other");
+}
+
+static void nonsense(void **state)
+{
+	(void)state;
+	expect("", "a4/1:1:1/1:aa:23:-1:0:2:0", "other");
+	expect("a4", "a4/", "other");
+	expect("a4/x/y", "a4/1:1:1/z", "other");
+}
+
+RUN_TESTS(cmocka_unit_test(publications), cmocka_unit_test(rewrites), cmocka_unit_test(columns_made_again), cmocka_unit_test(partitions),
+	cmocka_unit_test(nonsense))
