@@ -1,7 +1,10 @@
 """What happens at the source and its stream does not tell: a publication that somebody alters, tables that are rewritten, partitions and tables that come and go.
 Nothing of that is passed over in silence: what was missed is loaded again, or the job ends and says why."""
+import time
+
 import pytest
 
+from conftest import wait_for
 from test_source import KEYS, SLOT, TABLES, db, dump, free, server  # noqa: F401 (fixtures)
 
 ROOT = "publish_via_partition_root = true"
@@ -105,3 +108,140 @@ def test_a_table_out_of_the_publication_when_nothing_is_loaded(db, dump):
     db.sql(f"CREATE TABLE o (id int PRIMARY KEY); ALTER PUBLICATION {SLOT} SET TABLE o; ALTER PUBLICATION {SLOT} SET TABLE t")
     again(d)
     assert d.start().failure()[:2] == ("publication.lost", False)
+
+
+# ---- tables that are rewritten ----
+
+REWRITES = ["ALTER TABLE t ALTER a TYPE bigint USING a * 2", "ALTER TABLE t ALTER a TYPE int USING a * 2", "ALTER TABLE t ALTER c TYPE int USING c * 2",
+            "ALTER TABLE t ADD r float8 DEFAULT random()", "ALTER TABLE t ADD u text NOT NULL DEFAULT md5(random()::text)", "ALTER TABLE t ADD s serial",
+            "ALTER TABLE t DROP a; ALTER TABLE t ADD a int", "ALTER TABLE t DROP a; ALTER TABLE t ADD a int DEFAULT 7; VACUUM FULL t"]
+
+
+def statements(db, text):
+    for sql in text.split("; "):
+        db.sql(sql)
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
+@pytest.mark.parametrize("what", REWRITES)
+def test_a_table_that_is_rewritten_is_loaded_again(db, dump, what, down):
+    """Its rows have values that no change carries."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a int); INSERT INTO t SELECT i, i FROM generate_series(1, 9) i; ALTER TABLE t ADD c int DEFAULT 4")
+    db.sql("CREATE TABLE quiet (id int PRIMARY KEY)")
+    d = dump("table=public.*").start().streaming().caught_up()
+    if down:
+        d.stop()
+        free(db)
+    statements(db, what)
+    db.sql("UPDATE t SET id = 100 WHERE id = 1")
+    if not down:
+        assert "public.t" in again(d)
+    for _ in range(2):
+        d.start().streaming()
+        db.sql("INSERT INTO t (id) SELECT max(id) + 1 FROM t")
+        d.caught_up().stop()
+        free(db)
+    d.same()
+    assert loads(d).count("t") == 2 and loads(d).count("quiet") == 1
+
+
+def looked(db, d, table):
+    """It has seen the file that the table has now."""
+    file = db.one("SELECT relfilenode FROM pg_class WHERE oid = %s::regclass", table)
+    wait_for(f"it looked at {table}", lambda: f":{file}:" in d.saved()["note"]["tables"])
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
+def test_what_only_looks_like_that(db, dump, down):
+    """Other files with the same rows, and other columns in the same files."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a varchar(9)); INSERT INTO t SELECT i, i FROM generate_series(1, 9) i; ALTER TABLE t ADD c4 int DEFAULT 4")
+    db.sql("CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (500)")
+    d = dump("table=public.*").start().streaming().caught_up()
+    for what in ("VACUUM FULL t", "CLUSTER t USING t_pkey", "VACUUM FULL p_1", "ALTER TABLE t ALTER a TYPE varchar(20)", "ALTER TABLE t ADD c5 int DEFAULT 5",
+                 "ALTER TABLE t ALTER c5 SET DEFAULT 6", "ANALYZE t", "TRUNCATE p_1", "CREATE TABLE p_2 PARTITION OF p FOR VALUES FROM (500) TO (600)",
+                 "INSERT INTO p VALUES (1, 'a'), (501, 'b')"):
+        if down:
+            d.stop()
+            free(db)
+            d.start().streaming()
+        db.sql(what)
+        d.caught_up()
+        if not down:
+            looked(db, d, "t"), looked(db, d, "p_1")
+    db.sql("UPDATE t SET a = 'x' WHERE id < 4")
+    d.caught_up().stop()
+    d.same()
+    assert sorted(loads(d)) == ["p", "t"] and "warning" not in d.text()
+
+
+def test_a_partitioned_table_that_is_rewritten(db, dump):
+    db.sql(TABLES)
+    d = dump("table=public.*", key=KEYS).start().streaming().caught_up()
+    db.sql("ALTER TABLE p ALTER v TYPE varchar(40) USING v || '!'")
+    assert "public.p" in again(d)
+    d.start().streaming().caught_up().stop()
+    d.same()
+
+
+def test_a_rewrite_is_told_when_nothing_is_loaded(db, dump):
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a int)")
+    d = dump("table=public.*", "mode=cdc").start().streaming().caught_up()
+    db.sql("ALTER TABLE t ALTER a TYPE int USING a * 2")
+    d.says("warning: table public.t was rewritten")
+    d.stop()
+    free(db)
+    d.start().streaming().stop()
+    assert "warning" not in d.text(), "but once"
+
+
+# ---- tables and partitions that come and go ----
+
+def test_what_comes_and_goes_is_told_once(db, dump):
+    db.sql(TABLES)
+    db.sql("CREATE TABLE p_3 (id int PRIMARY KEY, v text); INSERT INTO p_3 VALUES (100001, 'there')")
+    d = dump("table=public.*", "exclude=public.p_*", "exclude=public.old", key=KEYS).start().streaming().caught_up()
+    db.sql("ALTER TABLE p ATTACH PARTITION p_3 FOR VALUES FROM (100000) TO (200000)")
+    d.says("warning: table public.p: 1 partitions were attached")
+    db.sql("CREATE TABLE p_4 PARTITION OF p FOR VALUES FROM (200000) TO (300000); INSERT INTO p VALUES (200001, 'came by the stream')")
+    db.sql("ALTER TABLE p DETACH PARTITION p_1")
+    d.says("warning: table public.p: 1 partitions were detached")
+    db.sql("CREATE TABLE fresh (id int PRIMARY KEY); CREATE TABLE p_not_meant (id int)")
+    d.says("warning: table public.fresh is new")
+    db.sql("CREATE TABLE u_new (LIKE u INCLUDING ALL)")
+    db.sql("ALTER TABLE u_new REPLICA IDENTITY FULL")
+    db.sql("BEGIN; ALTER TABLE u RENAME TO old; ALTER TABLE u_new RENAME TO u; INSERT INTO u VALUES (1, 'new one'); COMMIT")
+    d.says("warning: table public.u is another table now")
+    d.caught_up()
+    time.sleep(6)
+    d.stop()
+    text = d.text()
+    assert all(text.count(what) == 1 for what in ("were attached", "were detached", "fresh is new", "another table now")), text
+    assert "not_meant" not in text
+    free(db)
+    d.start().streaming().caught_up().stop()
+    assert "attached" not in d.text()
+    d.same(["a", "u", "fresh"])
+
+
+def test_a_new_table_without_a_key_is_left_out(db, dump):
+    """The first start refuses it; a job that runs is not stopped by it."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    d = dump("table=public.*").start().streaming().caught_up().stop()
+    free(db)
+    db.sql("CREATE TABLE keyless (a int); INSERT INTO keyless VALUES (1); CREATE TABLE fresh (id int PRIMARY KEY); INSERT INTO fresh VALUES (1)")
+    d.start().streaming().caught_up()
+    assert "warning: table public.keyless is left out" in d.text()
+    db.sql("UPDATE keyless SET a = 2; INSERT INTO fresh VALUES (2)")
+    d.caught_up()
+    time.sleep(6)
+    d.stop()
+    assert "keyless is new" not in d.text()
+    d.same(["t", "fresh"])
+    db.sql("ALTER TABLE keyless REPLICA IDENTITY FULL")
+    free(db)
+    d.key = {("public", "keyless"): "a"}
+    d.start().streaming().caught_up().stop()
+    d.same()
+    db.sql("ALTER TABLE t DROP CONSTRAINT t_pkey")
+    free(db)
+    assert d.start().failure()[:2] == ("source.no-key", False), "one that it has is not given up"

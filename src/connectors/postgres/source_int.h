@@ -77,6 +77,7 @@ struct source {
 	size_t nrels;
 	struct map *rel_by_id;          /* -> places in rels */
 	bool leaves;                    /* partitions one by one, not their root */
+	struct map *left_out;           /* oids of new tables that cannot be followed; NULL: none */
 	struct map *marks;              /* what each was like when that was looked at last: oid -> text (source_mark.h); NULL: not yet */
 
 	/* publication and slot */
@@ -123,6 +124,11 @@ bool source_emit(struct source *s, struct batch *b);
 static inline bool source_may_emit(const struct source *s) { return !s->blocked && !s->paused; }
 /* note_put, then next(s). The instance may be closed before. */
 void source_put_note(struct source *s, const char *key, const char *value, void (*next)(struct source *s));
+static inline void source_tell(const struct source *s, const char *text)      /* somebody must know */
+{
+	if (s->host.notice)
+		s->host.notice(s->host.ctx, text);
+}
 struct pgconn *source_connect(struct source *s, enum pgconn_kind kind, void (*on_ready)(void *ctx));
 
 /* ---- source_tables.c: which tables there are, which are loaded, whose changes are wanted ---- */
@@ -130,6 +136,7 @@ void source_tables_init(struct source *s, const struct dmsr_loaded *loaded, size
 void source_tables_free(struct source *s);      /* also when there was no init */
 void source_set_rels(struct source *s, struct relation **rels, size_t n);   /* takes them; the ones before go */
 void source_put_rel(struct source *s, struct relation *rel);                /* takes it; one of the same oid goes */
+void source_leave_out(struct source *s, uint32_t id);                       /* it is no part of this run */
 struct relation *source_find_rel(const struct source *s, uint32_t id);
 /* rel NULL: in an earlier run. */
 void source_add_loaded(struct source *s, const struct relation *rel, const char *schema, const char *name, uint64_t lsn);
@@ -146,6 +153,7 @@ void source_note_tables(struct source *s, uint64_t lsn, void (*next)(struct sour
 /* The note, read. */
 struct map *source_noted(const struct source *s);
 void source_noted_free(struct map *noted);
+bool source_is_new(const struct source *s, const struct map *noted, const struct relation *rel);       /* it was no part of an earlier run */
 const char *source_noted_mark(const struct map *noted, const struct relation *rel);    /* NULL: none of that table */
 bool source_wants(const struct source *s, const struct relation *rel, uint64_t *loaded_lsn);   /* the decoder's question */
 

@@ -67,7 +67,7 @@ static void warn(struct source *s, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	s->host.notice(s->host.ctx, text);
+	source_tell(s, text);
 }
 
 static void tell_partitions(struct source *s, const struct relation *rel, const struct mark_diff *d)
@@ -209,7 +209,8 @@ static void on_list(void *arg, const PGresult *res, const struct err *e)
 	struct source *s = arg;
 	for (int i = 0; !e && i < PQntuples(res); i++) {
 		uint32_t id = catalog_oid(res, i, TABLE_OID);
-		if (map_get_u32(s->marks, id) || map_get_u32(s->look->told, id) || !catalog_is_meant(s->tables, res, i))
+		bool is_known = map_get_u32(s->marks, id) || map_get_u32(s->look->told, id) || (s->left_out && map_get_u32(s->left_out, id));
+		if (is_known || !catalog_is_meant(s->tables, res, i))
 			continue;
 		map_put_u32(s->look->told, id, s);
 		tell_new(s, PQgetvalue(res, i, TABLE_SCHEMA), PQgetvalue(res, i, TABLE_NAME));

@@ -203,30 +203,70 @@ static void look_at_publication(struct source *s)
 
 /* ---- the tables ---- */
 
-static void refuse_keyless(struct source *s, const PGresult *res)
+static uint32_t root_of(const PGresult *res, int row) { return catalog_oid(res, row, IDENTITY_ROOT); }
+
+static void refuse_keyless(struct source *s, const PGresult *res, int first, int n)
 {
 	struct buf names, fix;
-	int n = PQntuples(res);
 	buf_init(&names, 300);
 	buf_init(&fix, 400);
-	for (int i = 0; i < n; i++)
-		buf_printf(&names, "%s%s.%s (%s)", names.len ? ", " : "", PQgetvalue(res, i, IDENTITY_SCHEMA), PQgetvalue(res, i, IDENTITY_NAME),
-			identity_problem(res, i));
-	identity_fix(res, 0, &fix);
+	for (int i = first; i < PQntuples(res); i++)
+		if (source_find_rel(s, root_of(res, i)))
+			buf_printf(&names, "%s%s.%s (%s)", names.len ? ", " : "", PQgetvalue(res, i, IDENTITY_SCHEMA), PQgetvalue(res, i, IDENTITY_NAME),
+				identity_problem(res, i));
+	identity_fix(res, first, &fix);
 	source_fail_because(s, DMSR_EINVAL, "source.no-key", fix.len && buf_ok(&fix) ? buf_cstr(&fix) : "give each a primary key",
 		"once they are published, the server will refuse to update or delete rows of %d tables, or not tell which rows: %s", n,
-		names.full ? PQgetvalue(res, 0, IDENTITY_NAME) : buf_cstr(&names));
+		names.full ? PQgetvalue(res, first, IDENTITY_NAME) : buf_cstr(&names));
 	buf_fini(&names);
 	buf_fini(&fix);
+}
+
+static void leave_out(struct source *s, const PGresult *res, int row)
+{
+	struct buf fix;
+	buf_init(&fix, 400);
+	identity_fix(res, row, &fix);
+	bool has_fix = fix.len && buf_ok(&fix);
+	const struct relation *rel = source_find_rel(s, root_of(res, row));
+	char *text = mem_printf("table %s.%s is left out: %s. To take it up give it one, then start the job again: %s", rel->schema, rel->name, identity_problem(res, row),
+		has_fix ? buf_cstr(&fix) : "a primary key");
+	source_tell(s, text);
+	free(text);
+	buf_fini(&fix);
+	source_leave_out(s, root_of(res, row));
+}
+
+/* A job that is to begin is refused, so that somebody decides. One that is under way is not ended by a table that came new. */
+static int leave_out_new(struct source *s, const PGresult *res, int *first)
+{
+	struct slot_note slot;
+	struct map *noted = source_noted(s);
+	int left = 0;
+	bool is_begun = !slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &slot) && slot.is_made;
+	for (int i = 0; i < PQntuples(res); i++) {
+		const struct relation *rel = source_find_rel(s, root_of(res, i));
+		if (rel && is_begun && source_is_new(s, noted, rel))
+			leave_out(s, res, i);
+		else if (rel && !left++)
+			*first = i;
+	}
+	source_noted_free(noted);
+	return left;
 }
 
 static void on_identities(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
-	if (e)
+	int first = 0, left = 0;
+	if (e) {
 		source_fail(s, e);
-	else if (PQntuples(res) && !s->opt.keyless)
-		refuse_keyless(s, res);
+		return;
+	}
+	if (!s->opt.keyless)
+		left = leave_out_new(s, res, &first);
+	if (left)
+		refuse_keyless(s, res, first, left);
 	else
 		look_at_publication(s);
 }

@@ -190,7 +190,7 @@ const char identity_sql[] =
 	" WHEN r.relreplident = 'i' AND rk.own THEN 'i' WHEN rk.prim THEN 'd' WHEN r.relkind <> 'p' AND u.name IS NOT NULL THEN 'i' ELSE 'f' END,"
 	" (l.relreplident = 'f' AND " IS_WHOLE("l") ") OR (l.relreplident = 'd' AND coalesce(lk.prim, false))"
 	" OR (l.relreplident = 'i' AND coalesce(lk.own, false)) AS good,"
-	" l.relreplident = r.relreplident AS same, u.name"
+	" l.relreplident = r.relreplident AS same, u.name, r.oid AS root"
 	" FROM pg_catalog.pg_class r CROSS JOIN LATERAL (SELECT r.oid AS oid"
 	" UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(r.oid) p WHERE r.relkind = 'p' AND p.isleaf) x"
 	" JOIN pg_catalog.pg_class l ON l.oid = x.oid JOIN pg_catalog.pg_namespace n ON n.oid = l.relnamespace"

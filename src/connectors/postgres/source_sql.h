@@ -55,6 +55,7 @@ enum {
 	IDENTITY_IS_GOOD,               /* old rows are sent; else the server refuses updates and deletes once the table is published */
 	IDENTITY_IS_SAME,               /* as the root's */
 	IDENTITY_INDEX,                 /* one that would do; may be NULL */
+	IDENTITY_ROOT,                  /* which of $1 it is, or a leaf of */
 };
 extern const char identity_sql[];
 /* What is wrong, as a piece of a sentence, and the statement that mends it. */

@@ -54,6 +54,17 @@ void source_put_rel(struct source *s, struct relation *rel)
 	index_rels(s);
 }
 
+void source_leave_out(struct source *s, uint32_t id)
+{
+	struct relation **at = map_get_u32(s->rel_by_id, id);
+	relation_unref(*at);
+	*at = s->rels[--s->nrels];
+	index_rels(s);
+	if (!s->left_out)
+		s->left_out = map_new();
+	map_put_u32(s->left_out, id, s);
+}
+
 /* ---- what is loaded ---- */
 
 static struct source_loaded *by_name(const struct source *s, const char *schema, const char *name)
@@ -202,6 +213,13 @@ static const struct noted *noted_of(const struct map *noted, const struct relati
 	return n;
 }
 
+bool source_is_new(const struct source *s, const struct map *noted, const struct relation *rel)
+{
+	const struct noted *n = noted_of(noted, rel);
+	/* Without a note nothing is known: a job that did not load anything had none once. */
+	return map_size(noted) && (!n || n->id != rel->id) && !source_find_loaded(s, rel);
+}
+
 const char *source_noted_mark(const struct map *noted, const struct relation *rel)
 {
 	const struct noted *n = noted_of(noted, rel);
@@ -302,6 +320,7 @@ void source_tables_free(struct source *s)
 {
 	source_set_rels(s, NULL, 0);
 	map_free(s->rel_by_id);
+	map_free(s->left_out);
 	if (!s->loaded)
 		return;
 	map_each(s->loaded, free_loaded, NULL);
