@@ -3,6 +3,7 @@
  * Packed, all numbers big-endian, str = u32 length + bytes, length 0xffffffff = NULL:
  *   u8 version | u64 fingerprint | str engine schema name | u32 id | u8 key | i64 rows bytes (estimates)
  *   u16 ncolumns, each: str name native_type dflt collation | u32 type_id | i32 typmod | u16 key_pos | u8 type elem_type flags
+ *     u16 source_id | str missing (both from version 2 on)
  *   u32 nddl, each: u8 phase | str kind name sql */
 #include "model/relation.h"
 #include "base/arena.h"
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PACK_VERSION = 1, MAX_COLUMNS = 1664, MAX_NAME_BYTES = 64 * 1024 };
+enum { PACK_VERSION = 2, MAX_COLUMNS = 1664, MAX_NAME_BYTES = 64 * 1024 };
 #define MAX_SQL_BYTES ((uint32_t)64 << 20)
 #define NO_STRING UINT32_MAX
 
@@ -63,6 +64,7 @@ void relation_build_column(struct relation_builder *b, const struct column *c)
 	to->native_type = keep(b, c->native_type ? c->native_type : "");
 	to->dflt = keep(b, c->dflt);
 	to->collation = keep(b, c->collation);
+	to->missing = keep(b, c->missing);
 }
 
 void relation_build_ddl(struct relation_builder *b, enum ddl_phase phase, const char *kind, const char *name, const char *sql)
@@ -136,7 +138,7 @@ static void pack_shape(const struct relation *r, struct buf *out)
 	buf_byte(out, (char)r->key);
 }
 
-static void pack_columns(const struct relation *r, struct buf *out)
+static void pack_columns(const struct relation *r, struct buf *out, bool is_for_print)
 {
 	buf_u16(out, r->ncolumns);
 	for (unsigned i = 0; i < r->ncolumns; i++) {
@@ -151,6 +153,11 @@ static void pack_columns(const struct relation *r, struct buf *out)
 		buf_byte(out, (char)c->type);
 		buf_byte(out, (char)c->elem_type);
 		buf_byte(out, (char)c->flags);
+		/* One that is not known leaves the fingerprint as it was before there were any. */
+		if (!is_for_print || c->source_id)
+			buf_u16(out, c->source_id);
+		if (!is_for_print)
+			pack_str(out, c->missing);
 	}
 }
 
@@ -160,7 +167,7 @@ static uint64_t fingerprint(const struct relation *r)
 
 	buf_init(&b, SIZE_MAX);
 	pack_shape(r, &b);
-	pack_columns(r, &b);
+	pack_columns(r, &b, true);
 	uint64_t h = hash_stable(b.data, b.len, 0);
 	buf_fini(&b);
 	return h;
@@ -231,7 +238,7 @@ int relation_pack(const struct relation *r, struct buf *out)
 	pack_shape(r, out);
 	buf_u64(out, (uint64_t)r->rows_estimate);
 	buf_u64(out, (uint64_t)r->bytes_estimate);
-	pack_columns(r, out);
+	pack_columns(r, out, false);
 	buf_u32(out, r->nddl);
 	for (uint32_t i = 0; i < r->nddl; i++) {
 		buf_byte(out, (char)r->ddl[i].phase);
@@ -257,8 +264,9 @@ static char *unpack_str(struct cursor *c, struct arena *a, uint32_t max, bool re
 	return arena_dup(a, p, n);
 }
 
-static void unpack_column(struct cursor *c, struct arena *a, struct column *to)
+static void unpack_column(struct cursor *c, struct arena *a, unsigned version, struct column *to)
 {
+	*to = (struct column){ 0 };
 	to->name = unpack_str(c, a, MAX_NAME_BYTES, true);
 	to->native_type = unpack_str(c, a, MAX_NAME_BYTES, true);
 	to->dflt = unpack_str(c, a, MAX_SQL_BYTES, false);
@@ -269,6 +277,10 @@ static void unpack_column(struct cursor *c, struct arena *a, struct column *to)
 	to->type = cursor_u8(c);
 	to->elem_type = cursor_u8(c);
 	to->flags = cursor_u8(c);
+	if (version > 1) {
+		to->source_id = cursor_be16(c);
+		to->missing = unpack_str(c, a, MAX_SQL_BYTES, false);
+	}
 	if (to->type >= TYPE_COUNT || to->elem_type >= TYPE_COUNT)
 		cursor_fail(c);
 }
@@ -287,9 +299,10 @@ static void unpack_ddl(struct cursor *c, struct arena *a, struct relation_builde
 }
 
 /* The head, up to the columns. NULL when it is bad. */
-static struct relation_builder *unpack_head(struct cursor *c, struct arena *a, uint64_t *print, uint8_t *key)
+static struct relation_builder *unpack_head(struct cursor *c, struct arena *a, unsigned *version, uint64_t *print, uint8_t *key)
 {
-	if (cursor_u8(c) != PACK_VERSION)
+	*version = cursor_u8(c);
+	if (!*version || *version > PACK_VERSION)
 		cursor_fail(c);
 	*print = cursor_be64(c);
 	char *engine = unpack_str(c, a, MAX_NAME_BYTES, true);
@@ -309,7 +322,8 @@ static struct relation *unpack(struct cursor *c, struct arena *a)
 {
 	uint64_t print;
 	uint8_t key;
-	struct relation_builder *b = unpack_head(c, a, &print, &key);
+	unsigned version;
+	struct relation_builder *b = unpack_head(c, a, &version, &print, &key);
 
 	if (!b)
 		return NULL;
@@ -318,7 +332,7 @@ static struct relation *unpack(struct cursor *c, struct arena *a)
 		cursor_fail(c);
 	for (unsigned i = 0; i < ncolumns && !c->bad; i++) {
 		struct column col;
-		unpack_column(c, a, &col);
+		unpack_column(c, a, version, &col);
 		if (!c->bad)
 			relation_build_column(b, &col);
 	}

@@ -27,8 +27,10 @@ struct column {
 	const char *native_type;       /* as its server would spell it in DDL, with modifiers: numeric(12,2), "My Schema".mood, int[] */
 	const char *dflt;              /* default or generation expression in the source's dialect; NULL: none */
 	const char *collation;         /* quoted and qualified as in DDL; NULL: default */
+	const char *missing;           /* what rows have in it that are older than the column, as text; NULL: NULL, or not known */
 	uint32_t type_id;              /* the source's own number of the type (PostgreSQL: oid); 0: none */
 	int32_t typmod;                /* PostgreSQL's; -1: none */
+	uint16_t source_id;            /* the source's own number of the column, never used for another (PostgreSQL: attnum); 0: not known */
 	uint16_t key_pos;              /* 1-based place in the key; 0: not part of it */
 	uint8_t type;                  /* enum logical_type; a domain has its base type's */
 	uint8_t elem_type;             /* TYPE_ARRAY: of its elements; TYPE_RANGE/MULTIRANGE: of the bounds */
@@ -51,7 +53,7 @@ struct relation {
 	const char *engine;            /* "postgres", "mysql": whose native types and ddl these are */
 	const char *schema, *name;
 	uint32_t id;                   /* the source's number of the table (PostgreSQL: oid); 0: none */
-	uint64_t fingerprint;          /* hash_stable of all below but ddl and estimates: the version */
+	uint64_t fingerprint;          /* hash_stable of all below but ddl, estimates and what is missing in old rows: the version */
 	uint8_t key;                   /* enum key_kind */
 	uint16_t ncolumns, nkeys;
 	const struct column *columns;
