@@ -116,6 +116,8 @@ static void add_column(struct relation_builder *rb, const json_t *o)
 		.native_type = text_of(o, "native"),
 		.dflt = text_of(o, "dflt"),
 		.collation = text_of(o, "collation"),
+		.missing = text_of(o, "missing"),
+		.source_id = (uint16_t)int_of(o, "number"),
 		.type_id = (uint32_t)int_of(o, "oid"),
 		.typmod = (int32_t)int_of(o, "typmod"),
 		.key_pos = (uint16_t)int_of(o, "key"),

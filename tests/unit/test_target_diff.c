@@ -1,5 +1,5 @@
 /* target_diff: what became of the columns, and the statements for it. Tables are written "id:integer! a:text=5 g:integer~": ! in the key, = a default,
- * - may not be NULL, ~ generated. */
+ * - may not be NULL, ~ generated; and behind the type "#3": the source's number, "?x": what older rows have. */
 #include "test.h"
 
 #include "connectors/postgres/target_diff.h"
@@ -16,6 +16,16 @@ static void read_marks(char *word, struct column *c, uint16_t *places)
 	}
 }
 
+/* What stands behind a mark, which ends the text before it. */
+static const char *cut(char *word, char mark)
+{
+	char *at = strchr(word, mark);
+	if (!at)
+		return NULL;
+	*at = 0;
+	return at + 1;
+}
+
 static struct relation *relation_of(const char *text, enum key_kind key, const char *engine)
 {
 	struct relation_builder *b = relation_build(engine, "s", "t", 1);
@@ -27,11 +37,10 @@ static struct relation *relation_of(const char *text, enum key_kind key, const c
 			continue;
 		c.name = strsep(&word, ":");
 		c.native_type = word;
-		char *dflt = strchr(word, '=');
-		if (dflt) {
-			*dflt = 0;
-			c.dflt = dflt + 1;
-		}
+		c.dflt = cut(word, '=');
+		c.missing = cut(word, '?');
+		const char *number = cut(word, '#');
+		c.source_id = (uint16_t)(number ? strtoul(number, NULL, 10) : 0);
 		read_marks(word, &c, &places);
 		relation_build_column(b, &c);
 	}
@@ -129,6 +138,24 @@ static void tells_what_was_done(void **state)
 			"ALTER TABLE T ADD PRIMARY KEY (\"a\")\nALTER TABLE T ALTER COLUMN \"id\" DROP NOT NULL\n" },
 		{ "id:int! a:int", "nr:int! a:int", "ALTER TABLE T RENAME COLUMN \"id\" TO \"nr\"\n" },
 		{ "id:int! we\"ird:int", "id:int!", "ALTER TABLE T DROP COLUMN \"we\"\"ird\"\n" },
+		/* numbers tell what names and types do not: dropped and added, or renamed; names that change places */
+		{ "id:int!#1 a:text#2", "id:int!#1 x:text#3", "ALTER TABLE T DROP COLUMN \"a\"\nALTER TABLE T ADD COLUMN \"x\" text\n" },
+		{ "id:int!#1 a:text#2", "id:int!#1 a:text#3", "ALTER TABLE T DROP COLUMN \"a\"\nALTER TABLE T ADD COLUMN \"a\" text\n" },
+		{ "id:int!#1 a:text#2", "id:int!#1 a:int#3", "ALTER TABLE T DROP COLUMN \"a\"\nALTER TABLE T ADD COLUMN \"a\" int\n" },
+		{ "id:int!#1 a:text#2", "id:int!#1 x:text#2", "ALTER TABLE T RENAME COLUMN \"a\" TO \"x\"\n" },
+		{ "id:int!#1 a:text#2", "id:int!#1 b:text#2 a:text#3", "ALTER TABLE T RENAME COLUMN \"a\" TO \"b\"\nALTER TABLE T ADD COLUMN \"a\" text\n" },
+		{ "id:int!#1 a:text#2 b:text#3", "id:int!#1 b:text#2 a:text#3",
+			"ALTER TABLE T RENAME COLUMN \"a\" TO \"dmsr_1\"\nALTER TABLE T RENAME COLUMN \"b\" TO \"a\"\n"
+			"ALTER TABLE T RENAME COLUMN \"dmsr_1\" TO \"b\"\n" },
+		{ "id:int!#1 a:text#2", "id:int!#1 x:text", "ALTER TABLE T RENAME COLUMN \"a\" TO \"x\"\n" },
+		/* what older rows have is not what the default is by now */
+		{ "id:int!#1", "id:int!#1 a:int#2?7=8", "ALTER TABLE T ADD COLUMN \"a\" int DEFAULT '7'::int\n"
+			"ALTER TABLE T ALTER COLUMN \"a\" SET DEFAULT 8\n" },
+		{ "id:int!#1", "id:int!#1 a:int-#2?7", "ALTER TABLE T ADD COLUMN \"a\" int DEFAULT '7'::int NOT NULL\n"
+			"ALTER TABLE T ALTER COLUMN \"a\" DROP DEFAULT\n" },
+		{ "id:int!#1", "id:int!#1 a:int#2=8", "ALTER TABLE T ADD COLUMN \"a\" int\nALTER TABLE T ALTER COLUMN \"a\" SET DEFAULT 8\n" },
+		{ "id:int!#1", "id:int!#1 a:int-#2=8", "ALTER TABLE T ADD COLUMN \"a\" int DEFAULT 8 NOT NULL\n" },
+		{ "id:int!#1", "id:int!#1 a:int#2=now()", "ALTER TABLE T ADD COLUMN \"a\" int DEFAULT now()\n" },
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

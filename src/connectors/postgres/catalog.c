@@ -127,7 +127,12 @@ static void sizes_read(struct catalog *k, const PGresult *res)
 }
 
 /* ---- columns ----------------------------------------------------------------------------------------------------- */
-enum { C_TABLE, C_NAME, C_TYPE, C_TYPMOD, C_NATIVE, C_NOT_NULL, C_IDENTITY, C_GENERATED, C_DEFAULT, C_COLLATION, C_KEY_POS };
+enum { C_TABLE, C_NAME, C_TYPE, C_TYPMOD, C_NATIVE, C_NOT_NULL, C_IDENTITY, C_GENERATED, C_DEFAULT, C_COLLATION, C_KEY_POS, C_NUMBER, C_MISSING };
+
+/* What older rows have (attmissingval) is an array of one element; partitions have it, their root has not. */
+#define MISSING "(SELECT CASE t.typdelim WHEN ',' THEN (m.attmissingval::text::text[])[1] ELSE btrim(m.attmissingval::text, '{}') END" \
+	" FROM pg_attribute m WHERE m.attname = a.attname AND m.atthasmissing" \
+	" AND m.attrelid IN (SELECT a.attrelid UNION SELECT p.relid FROM pg_partition_tree(a.attrelid) p) ORDER BY m.attrelid LIMIT 1)"
 
 /* The key is what the server uses to send old rows: see key_kind_of in pgoutput_relation.c, which comes to the same from the wire. A not-null
  * constraint that was not validated (18) does not mean that there are no nulls. */
@@ -137,8 +142,9 @@ static void columns_sql(const struct catalog *k, struct buf *out)
 	buf_str(out, "SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod),"
 		" a.attnotnull AND NOT EXISTS (SELECT 1 FROM pg_constraint z WHERE z.conrelid = a.attrelid AND z.contype = 'n'"
 		" AND z.conkey = ARRAY[a.attnum] AND NOT z.convalidated),"
-		" a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid), quote_ident(con.nspname) || '.' || quote_ident(co.collname), key.pos"
-		" FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid"
+		" a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid), quote_ident(con.nspname) || '.' || quote_ident(co.collname), key.pos,"
+		" a.attnum, CASE WHEN a.atthasmissing OR r.relkind = 'p' THEN " MISSING " END"
+		" FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid"
 		" LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum"
 		" LEFT JOIN pg_collation co ON co.oid = a.attcollation AND a.attcollation <> t.typcollation"
 		" LEFT JOIN pg_namespace con ON con.oid = co.collnamespace"
@@ -189,6 +195,8 @@ static void columns_read(struct catalog *k, const PGresult *res)
 			.native_type = catalog_cell(res, i, C_NATIVE),
 			.dflt = catalog_cell(res, i, C_DEFAULT),
 			.collation = catalog_cell(res, i, C_COLLATION),
+			.missing = catalog_cell(res, i, C_MISSING),
+			.source_id = (uint16_t)strtoul(PQgetvalue(res, i, C_NUMBER), NULL, 10),
 			.type_id = catalog_oid(res, i, C_TYPE),
 			.typmod = (int32_t)strtol(PQgetvalue(res, i, C_TYPMOD), NULL, 10),
 			.flags = column_flags(res, i),

@@ -224,6 +224,8 @@ static void fill_column(struct merge *m, unsigned i, struct column *out)
 	const struct column *k = &m->known->columns[m->match[i]];
 	out->dflt = k->dflt;
 	out->collation = k->collation;
+	out->missing = k->missing;
+	out->source_id = k->source_id;
 	out->flags = k->flags;
 }
 

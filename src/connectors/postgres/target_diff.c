@@ -75,9 +75,33 @@ static int match_gap(const struct relation *old, const struct relation *new, con
 	return may_be_added || came > gone ? 0 : match_middle(old, new, g, from, e);
 }
 
+static bool has_numbers(const struct relation *rel)
+{
+	unsigned n = 0;
+	while (n < rel->ncolumns && rel->columns[n].source_id)
+		n++;
+	return n == rel->ncolumns;
+}
+
+/* By the source's own numbers: then nothing is guessed. False: they are not known, or of another table. */
+static bool match_numbers(const struct relation *old, const struct relation *new, int *from)
+{
+	if (!old->id || old->id != new->id || !has_numbers(old) || !has_numbers(new))
+		return false;
+	for (unsigned i = 0; i < new->ncolumns; i++) {
+		from[i] = -1;
+		for (unsigned n = 0; n < old->ncolumns && from[i] < 0; n++)
+			if (old->columns[n].source_id == new->columns[i].source_id)
+				from[i] = (int)n;
+	}
+	return true;
+}
+
 int diff_map(const struct relation *old, const struct relation *new, int *from, struct err *e)
 {
 	struct gap g = { 0 };
+	if (match_numbers(old, new, from))
+		return 0;
 	match_names(old, new, from);
 	for (unsigned i = 0; i <= new->ncolumns; i++) {
 		if (i < new->ncolumns && from[i] < 0)
@@ -225,20 +249,45 @@ static void rename_to(struct work *w, int at, const char *name)
 	w->names[at] = mem_strdup(name);
 }
 
-/* A name that another column has still is waited for. Columns never change places, so names cannot go in a circle. */
-static void rename_all(struct work *w)
+/* The column that holds a name, if it waits for a new name itself; -1: nobody has to wait for it. */
+static int holder(const struct work *w, const int *at, const char *name)
 {
-	for (bool is_moving = true; is_moving;) {
-		is_moving = false;
-		for (unsigned i = 0; i < w->new->ncolumns; i++) {
-			const char *name = w->new->columns[i].name;
-			int at = w->from[i] < 0 ? -1 : find(w, w->old->columns[w->from[i]].name);
-			if (at < 0 || !strcmp(w->names[at], name) || find(w, name) >= 0)
-				continue;
-			rename_to(w, at, name);
-			is_moving = true;
+	int held = find(w, name);
+	for (unsigned i = 0; held >= 0 && i < w->new->ncolumns; i++)
+		if (at[i] == held && strcmp(w->names[held], w->new->columns[i].name) != 0)
+			return held;
+	return -1;
+}
+
+static bool rename_one(struct work *w, const int *at, bool may_wait)
+{
+	for (unsigned i = 0; i < w->new->ncolumns; i++) {
+		const char *name = w->new->columns[i].name;
+		if (at[i] < 0 || !strcmp(w->names[at[i]], name))
+			continue;
+		if (find(w, name) < 0) {
+			rename_to(w, at[i], name);
+			return true;
+		}
+		if (!may_wait && holder(w, at, name) >= 0) {
+			char *other = mem_printf("dmsr_%u", i);
+			rename_to(w, at[i], other);
+			free(other);
+			return true;
 		}
 	}
+	return false;
+}
+
+/* A name that another column has still is waited for; where they go in a circle one steps aside. */
+static void rename_all(struct work *w)
+{
+	int *at = mem_alloc((w->new->ncolumns + 1u) * sizeof *at);
+	for (unsigned i = 0; i < w->new->ncolumns; i++)
+		at[i] = w->from[i] < 0 ? -1 : find(w, w->old->columns[w->from[i]].name);
+	while (rename_one(w, at, true) || rename_one(w, at, false))
+		;
+	free(at);
 }
 
 static bool is_plain(const struct relation *rel, const struct column *c)
@@ -326,10 +375,46 @@ static void relax_all(struct work *w)
 	}
 }
 
+/* Rows that are there get what they have at the source: that value, or NULL; the default is for those to come, and may be another one by now. */
+static void make_with(struct work *w, const struct column *c, const char *value)
+{
+	begin(w);
+	buf_str(&w->sql, "ADD COLUMN ");
+	sql_column(&w->sql, w->new, c, false);
+	if (value) {
+		buf_str(&w->sql, " DEFAULT ");
+		sql_literal(&w->sql, value);
+		buf_str(&w->sql, "::");
+		sql_type(&w->sql, w->new, c);
+		if (!(c->flags & COLUMN_NULLABLE))
+			buf_str(&w->sql, " NOT NULL");
+	}
+	add(w);
+	if (!value && !c->dflt)
+		return;
+	char *what = c->dflt ? mem_printf("SET DEFAULT %s", c->dflt) : mem_strdup("DROP DEFAULT");
+	alter(w, c, what);
+	free(what);
+}
+
+/* A constant that is kept apart for no row was not given to any; but where no NULL may be, there must have been one, which was moved into the rows. */
+static bool is_made_with(const struct work *w, const struct column *c)
+{
+	bool has_identity = c->flags & (COLUMN_IDENTITY_ALWAYS | COLUMN_IDENTITY_DEFAULT);
+	if (!c->source_id || !is_plain(w->new, c) || has_identity)
+		return false;
+	return c->missing || (c->dflt && c->flags & COLUMN_NULLABLE && diff_is_constant(c->dflt));
+}
+
 /* NOT NULL only where rows that are there get a value: else it may be younger at the source than the rows that come. */
 static void make(struct work *w, const struct column *c)
 {
 	bool has_default = c->dflt && is_plain(w->new, c);
+	w->out->makes_types = true;
+	if (is_made_with(w, c)) {
+		make_with(w, c, c->missing);
+		return;
+	}
 	begin(w);
 	buf_str(&w->sql, "ADD COLUMN ");
 	sql_column(&w->sql, w->new, c, false);
@@ -344,7 +429,6 @@ static void make(struct work *w, const struct column *c)
 			buf_str(&w->sql, " NOT NULL");
 	}
 	add(w);
-	w->out->makes_types = true;
 }
 
 static void make_all(struct work *w)

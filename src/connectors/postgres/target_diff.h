@@ -1,7 +1,8 @@
 /* target_diff: how a table that was like one relation becomes like the next. Pure: two relations and the target's own columns in, statements out.
  *
- * The log does not say what was done at the source, only which columns there are now. So it is told from the two lists, which the source gives in the order of
- * its column numbers: a column never moves, and a new one is put behind all others.
+ * The log does not say what was done at the source, only which columns there are now. Where the source's numbers of all columns are known they tell which
+ * is which. Else it is told from the two lists, which the source gives in the order of its column numbers: a column never moves, and a new one is put behind
+ * all others.
  *   - the same name in the same order: the same column, perhaps of another type;
  *   - a name that came in before one that stayed: a column that was renamed;
  *   - at the end, as many names gone as came, of the same types in the same places: renamed too. (One that was dropped and another that was added looks just

@@ -1,0 +1,63 @@
+"""What happens at the source and its stream does not tell, in a whole job: its tables are the source's in the end, and what could not be mended is said."""
+import pytest
+
+from conftest import wait_for
+from test_jobs import CHANGES, shop  # noqa: F401 (a fixture)
+
+
+def events(dmsrd, name, kind):
+    return [e["text"] for e in dmsrd.api("GET", f"/jobs/{name}/events?limit=200")["items"] if e["kind"] == kind]
+
+
+def test_columns_that_came_and_went_before_a_row_did(shop, dmsrd):
+    """Older rows have what they have at the source, not what the default was by the time that the target heard of it."""
+    source, target = shop
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    for sql in ("ALTER TABLE customers ADD was int DEFAULT 7; ALTER TABLE customers ALTER was SET DEFAULT 8",
+                "ALTER TABLE customers ADD gone text NOT NULL DEFAULT 'it''s, \"so\"'; ALTER TABLE customers ALTER gone DROP DEFAULT",
+                "ALTER TABLE customers ADD late int; ALTER TABLE customers ALTER late SET DEFAULT 5",
+                "ALTER TABLE customers ADD list text[] DEFAULT '{a,NULL}'; ALTER TABLE customers ALTER list SET DEFAULT '{}'",
+                "ALTER TABLE customers ADD area box DEFAULT '(2,2),(1,1)'; ALTER TABLE customers ALTER area DROP DEFAULT",
+                # the last one goes, another of its type comes: that is no new name
+                "ALTER TABLE orders ADD x date; UPDATE orders SET x = '2026-02-02'",
+                "ALTER TABLE orders DROP x; ALTER TABLE orders ADD y date",
+                "ALTER TABLE orders RENAME total TO placed2; ALTER TABLE orders RENAME placed TO total; ALTER TABLE orders RENAME placed2 TO placed"):
+        source.psql(sql)
+        source.psql("UPDATE orders SET customer_id = 1 WHERE id = 5; UPDATE customers SET name = name || '.' WHERE id = 5")
+        dmsrd.wait_equal(source, target)
+    dflt = "SELECT table_name, column_name, column_default FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, ordinal_position"
+    assert source.sql(dflt) == target.sql(dflt)
+    assert not events(dmsrd, "shop", "error")
+
+
+@pytest.mark.parametrize("ddl", ["apply", "stop"])
+def test_a_table_that_is_rewritten_is_loaded_again(shop, dmsrd, ddl):
+    source, target = shop
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy", ddl=ddl)])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    source.psql("ALTER TABLE orders ALTER total TYPE numeric(14,2) USING total * 2" + (", ADD note uuid NOT NULL DEFAULT gen_random_uuid()" if ddl == "apply" else ""))
+    dmsrd.wait_equal(source, target)
+    dmsrd.wait_state("shop", "running")
+    assert "table public.orders was rewritten" in events(dmsrd, "shop", "error")[0]
+    assert [e for e in events(dmsrd, "shop", "warning") if "public.orders" in e and "loaded again" in e]
+    assert "public.orders" in dmsrd.api("GET", "/jobs/shop/status")["warnings"][0]["message"]
+    source.psql(CHANGES)
+    dmsrd.wait_equal(source, target)
+
+
+def test_new_tables_are_told_and_taken_up(shop, dmsrd):
+    source, target = shop
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    source.psql("CREATE TABLE fresh (id int PRIMARY KEY); INSERT INTO fresh VALUES (1); CREATE TABLE bare (a int)")
+    warning = wait_for("it is told", lambda: dmsrd.api("GET", "/jobs/shop/status")["warnings"])[-1]
+    assert warning["at"] and "is new" in warning["message"]
+    dmsrd.api("POST", "/jobs/shop/restart")
+    wait_for("it is there", lambda: target.one("SELECT to_regclass('public.fresh')"))
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target, tables=["public.fresh", "public.orders"])
+    said = dmsrd.api("GET", "/jobs/shop/status")["warnings"]
+    assert len(said) == 1 and "public.bare is left out" in said[0]["message"]
