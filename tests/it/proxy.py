@@ -1,4 +1,4 @@
-"""A TCP proxy on 127.0.0.1 that makes a server slow: bytes dribble, connections hang, or are cut. A thread for each direction; nothing else is known of the bytes."""
+"""A TCP line to a server on 127.0.0.1: bytes dribble, connections hang, or are cut. A thread for each direction; nothing else is known of the bytes."""
 import contextlib
 import socket
 import threading
@@ -6,10 +6,10 @@ import time
 
 
 class Proxy:
-    """piece, every: at most `piece` bytes of the server's every `every` seconds. A context manager."""
+    """piece, every: at most `piece` bytes of the server's every `every` seconds; both may change, and while is_stuck is set nothing passes. A context manager."""
 
-    def __init__(self, port, piece=None, every=0.0, delay=0.0):
-        self.port_there, self.piece, self.every, self.delay = port, piece, every, delay
+    def __init__(self, port, piece=None, every=0.0):
+        self.port_there, self.piece, self.every = port, piece, every
         self.is_stuck = threading.Event()
         self.sockets, self.is_closed = [], False
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -43,7 +43,7 @@ class Proxy:
                     time.sleep(0.02)
                 if not data:
                     break
-                time.sleep(self.delay + (self.every if is_from_server else 0))
+                time.sleep(self.every if is_from_server else 0)
                 b.sendall(data)
         for s in (a, b):
             with contextlib.suppress(OSError):
@@ -51,7 +51,7 @@ class Proxy:
 
     def cut(self):
         """As a network does that loses all its connections at once."""
-        for s in self.sockets:
+        sockets, self.sockets = self.sockets, []
+        for s in sockets:
             with contextlib.suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)
-        self.sockets.clear()

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from conftest import Dmsrd, Postgres, wait_for
-from line import Line
+from proxy import Proxy
 
 @contextlib.contextmanager
 def locked(server, database, table="t"):
@@ -176,14 +176,14 @@ def test_idle_database_lets_wal_go(pair, dmsrd):
 
 def test_line_cut_and_slow(pair, dmsrd):
     server, source, target = pair
-    with Line(server.port) as line:
+    with Proxy(server.port) as line:
         dmsrd.job("f", source.connection(port=line.port), [target.connection(name="copy", port=line.port)])
         dmsrd.wait_state("f", "running")
         for i in range(4):
             source.psql(f"UPDATE t SET v = 'cut{i}'; INSERT INTO t VALUES ({5000 + i}, 'x', 0)")
             line.cut()
             time.sleep(0.3)
-        line.delay(0.05, 512)
+        line.piece, line.every = 512, 0.05
         source.psql("UPDATE t SET v = 'slow' WHERE id < 100")
         # the API answers at once all the while
         began = time.monotonic()
@@ -196,8 +196,8 @@ def test_server_that_says_nothing(dmsrd, pg):
     """A line that takes the connection and never answers: an error in time, and other jobs go on."""
     source, target = pg.database("mute"), pg.database("mute_copy")
     source.psql(SIMPLE)
-    with Line(pg.port) as line:
-        line.mute()
+    with Proxy(pg.port) as line:
+        line.is_stuck.set()
         dmsrd.job("mute", source.connection(port=line.port, connect_timeout="1s"), [target.connection(name="copy")])
         dmsrd.job("well", source.connection(), [target.connection(name="copy")])
         dmsrd.wait_state("well", "running")
