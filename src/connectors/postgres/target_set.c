@@ -39,18 +39,25 @@ static void reserve(struct set *s, unsigned ncolumns, size_t nrows)
 
 /* ---- elements ---- */
 
+/* Every byte of every row comes by here. */
+static const bool is_safe[256] = {
+	['0'] = true, ['1'] = true, ['2'] = true, ['3'] = true, ['4'] = true, ['5'] = true, ['6'] = true, ['7'] = true, ['8'] = true, ['9'] = true,
+	['A'] = true, ['B'] = true, ['C'] = true, ['D'] = true, ['E'] = true, ['F'] = true, ['G'] = true, ['H'] = true, ['I'] = true, ['J'] = true,
+	['K'] = true, ['L'] = true, ['M'] = true, ['N'] = true, ['O'] = true, ['P'] = true, ['Q'] = true, ['R'] = true, ['S'] = true, ['T'] = true,
+	['U'] = true, ['V'] = true, ['W'] = true, ['X'] = true, ['Y'] = true, ['Z'] = true, ['a'] = true, ['b'] = true, ['c'] = true, ['d'] = true,
+	['e'] = true, ['f'] = true, ['g'] = true, ['h'] = true, ['i'] = true, ['j'] = true, ['k'] = true, ['l'] = true, ['m'] = true, ['n'] = true,
+	['o'] = true, ['p'] = true, ['q'] = true, ['r'] = true, ['s'] = true, ['t'] = true, ['u'] = true, ['v'] = true, ['w'] = true, ['x'] = true,
+	['y'] = true, ['z'] = true, ['.'] = true, ['-'] = true, ['+'] = true, [':'] = true, ['_'] = true,
+};
+
 /* Nothing that an array's text would have to quote; "null" is found by its first letter. */
 static bool is_plain(const char *s, size_t n)
 {
 	if (!n || *s == 'n' || *s == 'N')
 		return false;
-	for (size_t i = 0; i < n; i++) {
-		unsigned char c = (unsigned char)s[i];
-		bool is_safe = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '-' || c == '+' || c == ':' ||
-			c == '_';
-		if (!is_safe)
+	for (size_t i = 0; i < n; i++)
+		if (!is_safe[(unsigned char)s[i]])
 			return false;
-	}
 	return true;
 }
 
@@ -71,7 +78,6 @@ static void add_quoted(struct buf *out, const char *s, size_t n)
 
 static void add_element(struct set *s, struct buf *out, const struct column *c, const struct value *v)
 {
-	struct err e = { 0 };
 	const char *text = v->data;
 	size_t n = v->len;
 	buf_byte(out, out->len ? ',' : '{');
@@ -80,6 +86,7 @@ static void add_element(struct set *s, struct buf *out, const struct column *c, 
 		return;
 	}
 	if (v->kind == VALUE_BINARY) {
+		struct err e = { 0 }; /* more bytes than most values: not cleared for each */
 		buf_reset(&s->text);
 		s->is_bad = s->is_bad || value_to_text(v, c->type, c->elem_type, &s->text, &e);
 		text = s->text.data;
