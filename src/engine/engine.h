@@ -53,7 +53,8 @@ json_t *engine_jobs(struct engine *g, const char *after, int limit, const char *
 /* what PUT takes back, + uid, state, desired_state, stop_reason, error, generation, created_at, updated_at, managed_by */
 json_t *engine_job(struct engine *g, const char *name_or_uid, int64_t *generation);
 json_t *engine_job_status(struct engine *g, const char *name);
-json_t *engine_job_tables(struct engine *g, const char *name);
+/* By name, at most limit of them (0: all), after the table ["schema", "name"] (NULL: from the first); next: such a name when there are more, or NULL. */
+json_t *engine_job_tables(struct engine *g, const char *name, const json_t *after, size_t limit, json_t **next);
 json_t *engine_job_positions(struct engine *g, const char *name);
 json_t *engine_connectors(struct engine *g);
 json_t *engine_job_schema(struct engine *g);    /* JSON Schema of a job */

@@ -344,8 +344,22 @@ static json_t *ops_json(const uint64_t n[4])
 	return json_pack("{s:o, s:o, s:o, s:o}", "insert", count(n[0]), "update", count(n[1]), "delete", count(n[2]), "truncate", count(n[3]));
 }
 
+struct table_page {
+	json_t *items;
+	const char *schema, *name;      /* NULL: from the first */
+	size_t limit;
+	bool has_more;
+};
+
 static void add_table(void *arg, struct table_count *c)
 {
+	struct table_page *p = arg;
+	int order = p->schema ? strcmp(c->schema, p->schema) : 1;
+	if (order < 0 || (!order && strcmp(c->name, p->name) <= 0))
+		return;
+	p->has_more = p->limit && json_array_size(p->items) == p->limit;
+	if (p->has_more)
+		return;
 	const char *state = c->is_loaded ? "loaded" : c->is_loading ? "loading" :
 								      "pending";
 	json_t *load = json_pack("{s:o, s:o, s:o, s:o, s:o}", "rows", count(c->rows_loaded),
@@ -361,20 +375,27 @@ static void add_table(void *arg, struct table_count *c)
 		"applied", ops_json(c->applied),
 		"ddl", count(c->ddl),
 		"dead_letters", count(c->dead));
-	json_array_append_new(arg, j);
+	json_array_append_new(p->items, j);
 }
 
-json_t *engine_job_tables(struct engine *g, const char *name)
+json_t *engine_job_tables(struct engine *g, const char *name, const json_t *after, size_t limit, json_t **next)
 {
 	const struct job *job = engine_find(g, name);
+	struct table_page p = { .limit = limit };
+	*next = NULL;
 	if (!job)
 		return NULL;
-	json_t *list = json_array();
-	memory_each_count(job->memory, add_table, list);
+	p.items = json_array();
+	p.schema = json_string_value(json_array_get(after, 0));
+	p.name = json_string_value(json_array_get(after, 1));
+	memory_each_count(job->memory, add_table, &p);
 	const char *mode = json_string_value(json_object_get(job->spec, "mode"));
-	for (size_t i = 0; mode && !strcmp(mode, "cdc") && i < json_array_size(list); i++)
-		json_object_set_new(json_array_get(list, i), "state", json_string("streaming"));
-	return json_pack("{s:o}", "items", list);
+	for (size_t i = 0; mode && !strcmp(mode, "cdc") && i < json_array_size(p.items); i++)
+		json_object_set_new(json_array_get(p.items, i), "state", json_string("streaming"));
+	const json_t *last = json_array_get(p.items, json_array_size(p.items) - 1);
+	if (p.has_more)
+		*next = json_pack("[O, O]", json_object_get(last, "schema"), json_object_get(last, "name"));
+	return json_pack("{s:o}", "items", p.items);
 }
 
 json_t *engine_job_positions(struct engine *g, const char *name)

@@ -203,7 +203,52 @@ static void view(struct request *r, json_t *(*fn)(struct engine *g, const char *
 
 void jobs_status(struct request *r) { view(r, engine_job_status); }
 
-void jobs_tables(struct request *r) { view(r, engine_job_tables); }
+/* Where the page before ended, as ["schema", "name"]. */
+static bool tables_after(struct request *r, json_t **after)
+{
+	char *text;
+	*after = NULL;
+	if (!query_cursor(r, &text))
+		return false;
+	*after = text ? json_loads(text, 0, NULL) : NULL;
+	bool good = !text || (json_array_size(*after) == 2 && json_is_string(json_array_get(*after, 0)) && json_is_string(json_array_get(*after, 1)));
+	free(text);
+	if (!good) {
+		json_decref(*after);
+		reply_error(&r->reply, DMSR_EINVAL, "query.invalid", "the query parameter \"cursor\" must be a next_cursor of an earlier answer");
+	}
+	return good;
+}
+
+static void tables_page(struct request *r, const char *name, const json_t *after, size_t limit)
+{
+	json_t *next, *page = engine_job_tables(r->http->engine, name, after, limit, &next);
+	char *text = next ? json_dumps(next, JSON_COMPACT) : NULL, *cursor = text ? cursor_encode(text) : NULL;
+	if (page)
+		json_object_set_new(page, "next_cursor", text_json(cursor));
+	resource_view(r, page);
+	if (cursor)
+		reply_header(&r->reply, "Link", "</jobs/%s/tables?cursor=%s&limit=%zu>; rel=\"next\"", name, cursor, limit);
+	json_decref(next);
+	free(text);
+	free(cursor);
+}
+
+void jobs_tables(struct request *r)
+{
+	const char *name;
+	json_t *after, *job;
+	int limit;
+	if (!query_limit(r, &limit) || !tables_after(r, &after))
+		return;
+	if (!uri_param(&r->uri, "limit"))
+		limit = LIMIT_MAX; /* most databases have fewer tables, and a list that is whole at once is what people expect */
+	job = resource_job(r, &name, NULL);
+	if (job)
+		tables_page(r, name, after, (size_t)limit);
+	json_decref(job);
+	json_decref(after);
+}
 
 void jobs_positions(struct request *r) { view(r, engine_job_positions); }
 

@@ -35,6 +35,7 @@ const char *methods_text(unsigned set, char *out, size_t size);
 
 /* Typed parameters; a reply is set when they return false. */
 bool query_bool(struct request *r, const char *name, bool *out);                        /* absent: false; "", 1, true; 0, false */
+enum { LIMIT_MAX = 500 };
 bool query_limit(struct request *r, int *out);                                          /* 1..500, absent: 50 */
 bool query_cursor(struct request *r, char **out);                                       /* heap, NULL: absent */
 bool query_cursor_id(struct request *r, int64_t *out);                                  /* absent: 0 */

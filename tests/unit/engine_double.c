@@ -352,14 +352,19 @@ static json_t *part(struct engine *g, const char *name, const char *what)
 
 json_t *engine_job_status(struct engine *g, const char *name) { return part(g, name, "status"); }
 
-json_t *engine_job_tables(struct engine *g, const char *name)
+json_t *engine_job_tables(struct engine *g, const char *name, const json_t *after, size_t limit, json_t **next)
 {
+	(void)limit;
 	json_t *j = part(g, name, "tables"), *ops = json_pack("{s:i, s:i, s:i, s:i}", "insert", 1, "update", 2, "delete", 3, "truncate", 4);
 	if (j)
 		json_object_set_new(j, "items", json_pack("[{s:s, s:s, s:{s:i}}]", "schema", "public", "name", "a\"b", "load", "rows", 5));
 	json_object_set(json_array_get(json_object_get(j, "items"), 0), "captured", ops);
 	json_object_set(json_array_get(json_object_get(j, "items"), 0), "applied", ops);
 	json_decref(ops);
+	/* the first page says that there is one more, with nothing in it */
+	*next = j && !after ? json_pack("[s, s]", "public", "a\"b") : NULL;
+	if (after)
+		json_array_clear(json_object_get(j, "items"));
 	return j;
 }
 

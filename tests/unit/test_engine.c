@@ -240,10 +240,22 @@ static void loads_and_follows(void **state)
 	create(one_target, NULL);
 	wait_state("running");
 	wait_all(server);
-	json_t *tables = engine_job_tables(engine, "job"), *list = json_object_get(tables, "items");
+	json_t *next, *tables = engine_job_tables(engine, "job", NULL, 0, &next), *list = json_object_get(tables, "items");
 	assert_int_equal(json_array_size(list), 2);
+	assert_null(next);
 	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "state")), "loaded");
 	assert_int_equal(json_integer_value(json_object_get(json_object_get(json_array_get(list, 0), "load"), "rows")), 30);
+	/* the same in pages of one */
+	json_t *after = NULL;
+	for (size_t i = 0; i < 2; i++) {
+		json_t *page = engine_job_tables(engine, "job", after, 1, &next), *items = json_object_get(page, "items");
+		assert_int_equal(json_array_size(items), 1);
+		assert_true(json_equal(json_array_get(items, 0), json_array_get(list, i)));
+		assert_true(i ? !next : json_array_size(next) == 2);
+		json_decref(page);
+		json_decref(after);
+		after = next;
+	}
 	json_decref(tables);
 	struct fake_script_stat st;
 	fake_script_stat(script, &st);

@@ -36,6 +36,8 @@ static void unknown_paths_methods_and_parameters(void **state)
 	expect(k, "GET", "/jobs/shop/x", NULL, NULL, 404, "path.not-found");
 	expect(k, "GET", "/a/b/c/d/e/f/g/h/i/j", NULL, NULL, 404, "path.not-found");
 	expect(k, "GET", "/jobs?colour=red", NULL, NULL, 400, "query.unknown");
+	expect(k, "GET", "/jobs/shop/tables?limit=501", NULL, NULL, 400, "query.invalid");
+	expect(k, "GET", "/jobs/shop/tables?cursor=c2hvcA", NULL, NULL, 400, "query.invalid"); /* one of GET /jobs */
 	expect(k, "GET", "/version?x", NULL, NULL, 400, "query.unknown");
 	expect(k, "GET", "/jobs?limit=1&limit=2", NULL, NULL, 400, "query.invalid");
 	expect(k, "POST", "/jobs?dry_run=maybe", NULL, shop, 400, "query.invalid");
@@ -377,6 +379,16 @@ static void jobs_come_in_pages(void **state)
 		snprintf(target, sizeof target, "%.*s", (int)(end - link - 1), link + 1);
 	}
 	assert_int_equal(pages, 3);
+	struct answer *first = ask(k, "GET", "/jobs/job1/tables?limit=1", NULL, NULL);
+	assert_true(answer_header(first, "Link", link, sizeof link));
+	snprintf(target, sizeof target, "%.*s", (int)(strchr(link, '>') - link - 1), link + 1);
+	assert_int_equal(json_array_size(json_object_get(first->json, "items")), 1);
+	answer_free(first);
+	struct answer *second = ask(k, "GET", target, NULL, NULL);
+	assert_int_equal(second->status, 200);
+	assert_int_equal(json_array_size(json_object_get(second->json, "items")), 0);
+	assert_true(json_is_null(json_object_get(second->json, "next_cursor")));
+	answer_free(second);
 	assert_int_equal(items, 5);
 	expect(k, "GET", "/jobs?limit=0", NULL, NULL, 400, "query.invalid");
 	expect(k, "GET", "/jobs?limit=501", NULL, NULL, 400, "query.invalid");
