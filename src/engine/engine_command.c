@@ -292,6 +292,20 @@ static json_t *merge(const json_t *target, const json_t *patch)
 	return out;
 }
 
+/* What a patch is merged into: source and streamer as they are shown, so that a patch of the host alone does not take the secret along, no more than a PUT. */
+static json_t *patchable(const struct engine *g, const struct job *job)
+{
+	static const char *const parts[] = { "source", "streamer" };
+	json_t *base = json_copy(job->spec), *shown = spec_redact(job->spec, g->plugins);
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+		json_t *part = json_object_get(shown, parts[i]);
+		if (part)
+			json_object_set(base, parts[i], part);
+	}
+	json_decref(shown);
+	return base;
+}
+
 void engine_patch(struct engine *g, const char *name, const json_t *merge_patch, const struct engine_call *call)
 {
 	struct err e = { 0 };
@@ -303,9 +317,10 @@ void engine_patch(struct engine *g, const char *name, const json_t *merge_patch,
 		engine_refuse(g, call, &e, NULL);
 		return;
 	}
-	json_t *whole = merge(job->spec, merge_patch);
+	json_t *base = patchable(g, job), *whole = merge(base, merge_patch);
 	change(g, job, whole, call);
 	json_decref(whole);
+	json_decref(base);
 }
 
 /* ---- verbs ---- */

@@ -213,6 +213,22 @@ def test_put_back_what_get_gave(shop, dmsrd):
     dmsrd.wait_equal(source, target)
 
 
+def test_a_password_stays_with_its_server(shop, dmsrd):
+    """Who may change a job is not shown its secrets: no more by a server of his own that it is pointed to."""
+    source, target = shop
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")], desired_state="stopped")
+
+    def patch(part):
+        return dmsrd.call("PATCH", "/jobs/shop", {"source": part}, {"If-Match": "*", "Content-Type": "application/merge-patch+json"})
+    for moved in ({"port": 1}, {"host": "127.0.0.2"}, {"sslmode": "disable"}):
+        status, _, problem = patch(moved)
+        assert status == 422 and problem["errors"][0]["pointer"] == "/source/password", moved
+    assert patch({"user": "dmsr", "batch_bytes": "1MiB"})[0] == 200
+    assert patch({"host": "localhost", "password": source.connection()["password"]})[0] == 200
+    dmsrd.api("POST", "/jobs/shop/start")
+    dmsrd.wait_equal(source, target)
+
+
 def test_dry_run_finds_what_is_missing(pg, dmsrd):
     source, target = pg.database("dry"), pg.database("dry_copy")
     source.psql("CREATE TABLE nokey (a int)")
