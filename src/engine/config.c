@@ -276,7 +276,7 @@ static void take_json(struct layer *l)
 		dotted(path, sizeof path, at);
 		problem_add(l->p, "duplicate", NULL, at, "%s:%d: %s is there twice", l->origin, je.line, path);
 	} else {
-		problem_add(l->p, "syntax", NULL, "", "%s:%d: is not JSON: %s", l->origin, je.line, je.text);
+		problem_add(l->p, "syntax", NULL, "", "%s:%d: is not JSON: %.*s", l->origin, je.line, config_text_said(je.text), je.text);
 	}
 	assert(obj || json_array_size(l->p) > n);
 	json_decref(obj);

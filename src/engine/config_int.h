@@ -11,6 +11,8 @@ unsigned config_text_line(const char *text, size_t n, const char *pointer);
 void config_text_pointer(const char *text, size_t n, size_t offset, char *out, size_t size);
 /* A whole regular file of at most CONFIG_FILE_MAX_BYTES, heap, NUL behind it; NULL with errno. */
 char *config_text_read(const char *path, size_t *n);
+/* Of what jansson says about a text: how much comes before the words of the text that it quotes, which may be a secret's. */
+int config_text_said(const char *said);
 
 /* Is v what this entry of type CONFIG_OPT_OBJECT may hold? */
 void config_check_object(const struct config_entry *t, const json_t *v, const char *pointer, problems *p);

@@ -173,6 +173,12 @@ void config_text_pointer(const char *text, size_t n, size_t offset, char *out, s
 	scan_text(&s);
 }
 
+int config_text_said(const char *said)
+{
+	const char *near = strstr(said, " near ");
+	return near ? (int)(near - said) : (int)strlen(said);
+}
+
 char *config_text_read(const char *path, size_t *n)
 {
 	struct stat st;

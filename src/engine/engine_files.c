@@ -1,7 +1,9 @@
 /* engine_files: jobs of jobs_dir: each *.json there is one job, read at the start and at SIGHUP. They are changed in their file alone. A file that goes
  * leaves its job, stopped, to the API: what it made at its servers is not dropped by a missing file. */
+#include "config_int.h"
 #include "engine_int.h"
 #include <dirent.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,16 +140,22 @@ static struct job *take(struct engine *g, const char *path, const json_t *json, 
 static struct job *read_file(struct engine *g, const char *path, bool *is_bad)
 {
 	json_error_t at;
-	json_t *json = json_load_file(path, JSON_REJECT_DUPLICATES, &at);
+	size_t n = 0;
+	char *text = config_text_read(path, &n);
+	const char *why = text ? NULL : errno == EFBIG ? "it is longer than 1 MiB" : errno == EINVAL ? "it is no regular file" : strerror(errno);
+	json_t *json = text ? json_loadb(text, n, JSON_REJECT_DUPLICATES, &at) : NULL;
 	struct job *job = NULL;
 	*is_bad = true;
-	if (!json)
-		not_taken(g, NULL, path, "line %d, column %d: %s", at.line, at.column, at.text);
+	if (!text)
+		not_taken(g, NULL, path, "cannot be read: %s", why);
+	else if (!json)
+		not_taken(g, NULL, path, "line %d, column %d: %.*s", at.line, at.column, config_text_said(at.text), at.text);
 	else if (!json_is_object(json))
 		not_taken(g, NULL, path, "a job must be a JSON object");
 	else
 		job = take(g, path, json, is_bad);
 	json_decref(json);
+	free(text);
 	return job;
 }
 

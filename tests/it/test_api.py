@@ -1,5 +1,6 @@
 """What the API and the files of jobs_dir say to people who make mistakes, on a real server."""
 import json
+import os
 import signal
 
 import pytest
@@ -62,6 +63,23 @@ def test_files_cannot_change_what_patch_cannot(pair, dmsrd):
     dmsrd.start()
     assert dmsrd.api("GET", "/jobs/file")["source"]["host"] == "localhost"
     dmsrd.wait_state("file", "running")
+
+
+def test_files_that_are_no_jobs(dmsrd):
+    """One that never ends holds nobody up; and where one is wrong is told without its words, which may be a password."""
+    jobs = dmsrd.dir / "jobs.d"
+    jobs.mkdir()
+    os.mkfifo(jobs / "fifo.json")
+    (jobs / "dir.json").mkdir()
+    (jobs / "endless.json").symlink_to("/dev/zero")
+    (jobs / "wrong.json").write_text('{"name": "wrong", "source": {"connector": "postgres", "password" "hunter-2"}}')
+    (jobs / "right.json").write_text(json.dumps({"name": "right", "source": {"connector": "postgres", "host": "127.0.0.1", "port": 1, "database": "d", "user": "u"},
+                                                 "targets": [{"connector": "null"}], "desired_state": "stopped"}))
+    dmsrd.process.send_signal(signal.SIGHUP)
+    wait_for("the right one is there", lambda: dmsrd.call("GET", "/jobs/right", timeout=5)[0] == 200)
+    told = dmsrd.log()
+    assert all(f"{name}.json: " in told for name in ("fifo", "dir", "endless", "wrong")) and "hunter-2" not in told
+    assert "hunter-2" not in json.dumps(dmsrd.api("GET", "/events", headers={"Accept": "application/json"}))
 
 
 def test_a_desire_that_is_none_has_a_pointer(pair, dmsrd):
