@@ -137,14 +137,24 @@ static struct job *take(struct engine *g, const char *path, const json_t *json, 
 	return job;
 }
 
-static struct job *read_file(struct engine *g, const char *path, bool *is_bad)
+static bool is_among(struct job *const *found, size_t n, const struct job *job)
+{
+	for (size_t i = 0; i < n; i++)
+		if (found[i] == job)
+			return true;
+	return false;
+}
+
+/* found: the jobs of the files before this one. */
+static struct job *read_file(struct engine *g, const char *path, struct job *const *found, size_t nfound, bool *is_bad)
 {
 	json_error_t at;
 	size_t n = 0;
 	char *text = config_text_read(path, &n);
 	const char *why = text ? NULL : errno == EFBIG ? "it is longer than 1 MiB" : errno == EINVAL ? "it is no regular file" : strerror(errno);
 	json_t *json = text ? json_loadb(text, n, JSON_REJECT_DUPLICATES, &at) : NULL;
-	struct job *job = NULL;
+	const char *name = json_string_value(json_object_get(json, "name"));
+	struct job *job = name ? engine_find(g, name) : NULL;
 	*is_bad = true;
 	if (!text)
 		not_taken(g, NULL, path, "cannot be read: %s", why);
@@ -152,6 +162,8 @@ static struct job *read_file(struct engine *g, const char *path, bool *is_bad)
 		not_taken(g, NULL, path, "line %d, column %d: %.*s", at.line, at.column, config_text_said(at.text), at.text);
 	else if (!json_is_object(json))
 		not_taken(g, NULL, path, "a job must be a JSON object");
+	else if (job && is_among(found, nfound, job))
+		not_taken(g, NULL, path, "/name: a file before this one has the job \"%s\": rename one of them, or remove it", name);
 	else
 		job = take(g, path, json, is_bad);
 	json_decref(json);
@@ -172,14 +184,6 @@ static void let_go(struct engine *g, struct job *job)
 	job_save(job, NULL, NULL);
 }
 
-static bool is_among(struct job *const *found, size_t n, const struct job *job)
-{
-	for (size_t i = 0; i < n; i++)
-		if (found[i] == job)
-			return true;
-	return false;
-}
-
 unsigned engine_files_read(struct engine *g)
 {
 	const char *dir = config_str(g->config, "jobs_dir");
@@ -192,9 +196,9 @@ unsigned engine_files_read(struct engine *g)
 	for (int i = 0; i < n; i++) {
 		char *path = mem_printf("%s/%s", dir, files[i]->d_name);
 		bool is_bad;
-		struct job *job = read_file(g, path, &is_bad);
+		struct job *job = read_file(g, path, found, nfound, &is_bad);
 		nbad += is_bad;
-		if (job)
+		if (job && !is_among(found, nfound, job))
 			found[nfound++] = job;
 		is_unclear |= !job; /* what cannot be read now is not gone */
 		free(path);

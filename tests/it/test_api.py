@@ -82,6 +82,23 @@ def test_files_that_are_no_jobs(dmsrd):
     assert "hunter-2" not in json.dumps(dmsrd.api("GET", "/events", headers={"Accept": "application/json"}))
 
 
+def test_two_files_of_one_job(dmsrd):
+    """The first one counts; they do not take turns."""
+    jobs = dmsrd.dir / "jobs.d"
+    jobs.mkdir()
+    for file, database in (("a", "one"), ("b", "other")):
+        (jobs / f"{file}.json").write_text(json.dumps({"name": "twice", "source": {"connector": "postgres", "host": "127.0.0.1", "port": 1, "database": database,
+                                                                                   "user": "u"}, "targets": [{"connector": "null"}], "desired_state": "stopped"}))
+    for times in (1, 2):
+        dmsrd.process.send_signal(signal.SIGHUP)
+        logged(dmsrd, "b.json: /name: a file before this one has the job", times)
+        job = dmsrd.api("GET", "/jobs/twice")
+        assert job["source"]["database"] == "one" and job["generation"] == 1
+    (jobs / "a.json").unlink()
+    dmsrd.process.send_signal(signal.SIGHUP)
+    wait_for("the other one counts", lambda: dmsrd.api("GET", "/jobs/twice")["source"]["database"] == "other")
+
+
 def test_a_desire_that_is_none_has_a_pointer(pair, dmsrd):
     source, target = pair
     spec = {"name": "wish", "source": source.connection(), "targets": [target.connection(name="copy")], "desired_state": "sleeping"}
