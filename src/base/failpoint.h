@@ -1,6 +1,6 @@
 /* failpoint: places where a test kills or fails us. DMSR_FAILPOINT=name[:N][:action][,...]: at the Nth passing (default 1) of `name` the
  * process kills itself with SIGKILL (action kill, default), or failpoint() returns true (action fail: the caller behaves as if the
- * call behind it had failed). Without the variable a passing costs one load and a branch. Names are listed in HACKING; tests/it passes each of them. */
+ * call behind it had failed). Without the variable a passing costs one load and a branch. HACKING says how to list them; tests/it passes each. */
 #ifndef DMSR_BASE_FAILPOINT_H
 #define DMSR_BASE_FAILPOINT_H
 #include <stdbool.h>

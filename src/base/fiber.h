@@ -1,5 +1,5 @@
-/* fiber: runs a library's blocking calls on the loop (the MySQL connector's, see MARIADB_OPT_IO_WAIT). One fiber per connection,
- * its own guarded stack; it yields where the library would block. Everything runs on the loop's thread. */
+/* fiber: runs a library's blocking calls on the loop (for a MySQL connector, which is not there yet: MARIADB_OPT_IO_WAIT). One fiber per
+ * connection, its own guarded stack; it yields where the library would block. Everything runs on the loop's thread. */
 #ifndef DMSR_BASE_FIBER_H
 #define DMSR_BASE_FIBER_H
 #include "loop.h"

@@ -40,9 +40,5 @@ const char *config_needs_restart(const struct config *old, const struct config *
 /* "127.0.0.1:8080", "[::1]:8080", "localhost:8080" -> numeric host and port (0: any that is free). False: neither. */
 bool config_split_listen(const char *listen, char *host, size_t size, uint16_t *port);
 bool config_is_loopback(const char *host);      /* a numeric host as above */
-/* Declared paths (at least): state_dir plugin_dir jobs_dir log.format log.level log.levels secrets
- * http.listen (host:port) http.socket (path) http.tokens http.tls_cert http.tls_key http.allowed_hosts http.allowed_origins
- * http.body_max http.connections_max http.connections_per_ip_max http.timeout
- * jobs.retry_initial jobs.retry_max jobs.retry_forever drain_timeout metrics.per_table embedded.* are job options, not here */
 
 #endif
