@@ -129,7 +129,6 @@ struct dmsr_source_start {
 	const struct dmsr_loaded *loaded;       /* tables that need no load */
 	size_t nloaded;
 	bool load_done;                         /* OP_LOAD_DONE was applied */
-	const char *origin_filter;              /* reserved */
 };
 struct dmsr_source {
 	/* Parses nothing but its settings; no I/O. tables is borrowed for the life of the instance. */
@@ -145,8 +144,6 @@ struct dmsr_source {
 };
 
 /* ---- one-shot questions, for sources and targets alike --------------------------------------------------------- */
-/* Each opens its own connection, answers once through done (never inside the call) and is freed by the host with close, also before
- * the answer (= cancel). checks/relations are borrowed during the call. e: the question itself could not be put. */
 /* What a server keeps for a job, seen from outside, while the job does not run. */
 struct dmsr_kept {
 	const char *slot;                       /* NULL: nothing is kept, and there is nothing to look at again */
@@ -154,6 +151,7 @@ struct dmsr_kept {
 	bool is_lost;                           /* what the job needs to go on is gone with it */
 	int64_t retained_bytes, safe_bytes, lag_bytes; /* -1 unknown */
 };
+/* The answer to a question, once: that of its kind. What it brings is borrowed during the call. e: the question itself could not be put. */
 struct dmsr_probe_host {
 	void *ctx;
 	struct dmsr_env env;
@@ -168,6 +166,8 @@ struct dmsr_probe_host {
 	struct relation *const *rels;
 	size_t nrels;
 };
+/* Each opens its own connection, answers once through the host (never inside the call) and is freed by the host with close, also before
+ * the answer (= cancel). */
 struct dmsr_probe {
 	/* Preflight: connect, look, change nothing. mode 0: the connection only. */
 	int (*check)(const struct settings *s, const struct dmsr_tables *tables, enum dmsr_mode mode, const struct dmsr_probe_host *host,

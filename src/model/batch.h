@@ -38,10 +38,8 @@ static inline struct value *batch_values(struct batch *b, unsigned n)
 {
 	return arena_alloc(&b->arena, n * sizeof(struct value));
 }
-/* Replaces each OP_ROWS by OP_READ changes (for codecs and targets that want single rows). Bad rows: DMSR_EPROTO, b unchanged in meaning. */
-int batch_expand_rows(struct batch *b, struct err *e);
-/* The same, without changing a lent batch: calls fn once a row (op OP_READ) with `row` valid during the call; fn's non-zero stops and is
- * returned. DMSR_EPROTO when a row is bad: fn has then seen the rows before it. */
+/* The single rows of an OP_ROWS: calls fn once a row (op OP_READ) with `row` valid during the call; fn's non-zero stops and is returned.
+ * DMSR_EPROTO when a row is bad: fn has then seen the rows before it. */
 int change_each_row(const struct change *rows, int (*fn)(void *arg, const struct change *row), void *arg, struct err *e);
 
 /* Lossless bytes for the spill log: relations are packed once a batch. Everything but token comes back. 0, or DMSR_EFULL when out is full.

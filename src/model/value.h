@@ -32,7 +32,8 @@ struct value {
 	uint8_t kind;       /* enum value_kind */
 };
 
-/* What a column means, whatever server it came from. Names (logical_type_name) are part of the native codec and of dmsr-types(7): append only. */
+/* What a column means, whatever server it came from. The names (logical_type_name) are part of the API, the numbers of
+ * what the state store and the spill log keep: append only. */
 enum logical_type {
 	TYPE_OTHER = 0,     /* only the source knows: text form, native_type tells */
 	TYPE_BOOL, TYPE_INT16, TYPE_INT32, TYPE_INT64, TYPE_UINT64, TYPE_FLOAT32, TYPE_FLOAT64, TYPE_NUMERIC, TYPE_MONEY,
@@ -50,7 +51,6 @@ const char *logical_type_name(enum logical_type t);        /* "int32" ... */
 int logical_type_parse(const char *name);                  /* the type, or -1 */
 
 static inline struct value value_text(const char *data, uint32_t len) { return (struct value){data, len, VALUE_TEXT}; }
-static inline bool value_is_null(const struct value *v) { return v->kind == VALUE_NULL; }
 
 /* Appends the neutral text form of v (TEXT or BINARY, not NULL, not UNCHANGED) to out. `elem` is the element type of an array.
  * Types whose binary form is not listed above are refused: DMSR_EPROTO. Exact: what PostgreSQL itself would print. */
