@@ -38,7 +38,7 @@ void engine_patch(struct engine *g, const char *name, const json_t *merge_patch,
  * away: result {"pending":true}. */
 void engine_delete(struct engine *g, const char *name, bool keep_source, bool force, const struct engine_call *call);
 /* result {"state","desired_state"}; job.invalid-transition with allowed[] in errors */
-void engine_command(struct engine *g, const char *name, enum engine_verb verb, bool force, const struct engine_call *call);
+void engine_command(struct engine *g, const char *name, enum engine_verb verb, const struct engine_call *call);
 void engine_validate(struct engine *g, const json_t *spec, const struct engine_call *call); /* {"valid","errors":[],"checks":[]} */
 /* {"connector","role":"source"|"target",...options} -> {"ok","checks":[]} */
 void engine_check(struct engine *g, const json_t *connection, const struct engine_call *call);

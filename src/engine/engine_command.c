@@ -10,9 +10,7 @@
 struct command {
 	struct engine *g;
 	struct engine_call call;
-	struct job *job;                /* found by uid again where it may have gone */
-	char uid[27];
-	json_t *spec;
+	char uid[27];                   /* of the job, which may be gone by the answer; "": of none */
 	bool created, restarted;
 	struct position at;
 };
@@ -26,12 +24,6 @@ static struct command *command_new(struct engine *g, const struct engine_call *c
 	if (job)
 		memcpy(c->uid, job->uid, sizeof c->uid);
 	return c;
-}
-
-static void command_free(struct command *c)
-{
-	json_decref(c->spec);
-	free(c);
 }
 
 int engine_refuse(struct engine *g, const struct engine_call *call, const struct err *e, json_t *errors)
@@ -51,7 +43,6 @@ static struct job *find_or_refuse(struct engine *g, const char *name, const stru
 	return job;
 }
 
-/* The job, when it may be changed by this call; else the call is answered. */
 struct job *engine_find_to_change(struct engine *g, const char *name, const struct engine_call *call, bool spec_too)
 {
 	struct err e = { 0 };
@@ -95,7 +86,7 @@ static void on_saved(void *arg, const struct err *e)
 	if (e || !job) {
 		if (e)
 			engine_answer(c->g, &c->call, NULL, e, NULL);
-		command_free(c);
+		free(c);
 		return;
 	}
 	json_t *result = engine_job(c->g, c->uid, NULL);
@@ -109,7 +100,7 @@ static void on_saved(void *arg, const struct err *e)
 		free(note);
 	}
 	engine_answer(c->g, &c->call, result, NULL, NULL);
-	command_free(c);
+	free(c);
 }
 
 static void create(struct engine *g, const json_t *spec, const struct engine_call *call, bool is_put)
@@ -131,7 +122,7 @@ static void on_dry_checks(void *arg, json_t *checks, const struct err *e)
 	struct command *c = arg;
 	(void)e;
 	engine_answer(c->g, &c->call, json_pack("{s:b, s:[], s:O}", "valid", checks_are_good(checks), "errors", "checks", checks), NULL, NULL);
-	command_free(c);
+	free(c);
 }
 
 static void check_spec(struct engine *g, struct spec *spec, const struct engine_call *call)
@@ -204,8 +195,8 @@ void engine_check_immutable(const struct job *job, const json_t *spec, problems 
 	}
 }
 
-/* Nothing that a run knows of. */
-static bool differs_in_words(const json_t *a, const json_t *b)
+/* In what no run knows of, or not at all. */
+static bool differs_in_words_alone(const json_t *a, const json_t *b)
 {
 	json_t *x = json_copy((json_t *)(uintptr_t)a), *y = json_copy((json_t *)(uintptr_t)b);
 	json_object_del(x, "labels");
@@ -229,7 +220,7 @@ static void change(struct engine *g, struct job *job, const json_t *json, const 
 		invalid(g, call, p);
 	} else {
 		struct command *c = command_new(g, call, job);
-		bool same = json_equal(clean, job->spec), is_word_only = differs_in_words(clean, job->spec);
+		bool same = json_equal(clean, job->spec), is_word_only = differs_in_words_alone(clean, job->spec);
 		if (!same) {
 			job_set_spec(job, clean);
 			engine_audit(g, job, call, "job %s changed, generation %lld", job->name, (long long)job->generation);
@@ -343,7 +334,7 @@ static void on_done(void *arg, const struct err *e)
 		engine_answer(c->g, &c->call, verb_json(job, false), NULL, NULL);
 	else
 		engine_answer(c->g, &c->call, json_pack("{s:s}", "state", "deleted"), NULL, NULL);
-	command_free(c);
+	free(c);
 }
 
 static json_t *allowed_json(const struct job *job)
@@ -356,14 +347,13 @@ static json_t *allowed_json(const struct job *job)
 	return json_pack("[{s:s, s:s, s:s, s:o}]", "pointer", "", "code", "invalid-transition", "detail", job_state_name(job->state), "allowed", list);
 }
 
-void engine_command(struct engine *g, const char *name, enum engine_verb verb, bool force, const struct engine_call *call)
+void engine_command(struct engine *g, const char *name, enum engine_verb verb, const struct engine_call *call)
 {
 	static const enum job_verb verbs[] = { [ENGINE_START] = VERB_START, [ENGINE_PAUSE] = VERB_PAUSE, [ENGINE_RESUME] = VERB_RESUME,
 		[ENGINE_STOP] = VERB_STOP, [ENGINE_RESTART] = VERB_RESTART };
 	struct err e = { 0 };
 	bool is_there;
 	struct job *job = engine_find_to_change(g, name, call, false);
-	(void)force;
 	if (!job)
 		return;
 	if (job_may(job, verbs[verb], &is_there, &e)) {
@@ -399,7 +389,7 @@ static void on_checks(void *arg, json_t *checks, const struct err *e)
 	struct command *c = arg;
 	(void)e;
 	engine_answer(c->g, &c->call, json_pack("{s:b, s:O}", "ok", checks_are_good(checks), "checks", checks), NULL, NULL);
-	command_free(c);
+	free(c);
 }
 
 void engine_check(struct engine *g, const json_t *connection, const struct engine_call *call)
@@ -413,7 +403,7 @@ static void on_discovered(void *arg, json_t *tables, const struct err *e)
 {
 	struct command *c = arg;
 	engine_answer(c->g, &c->call, e ? NULL : json_pack("{s:O}", "tables", tables), e, NULL);
-	command_free(c);
+	free(c);
 }
 
 void engine_discover(struct engine *g, const json_t *connection, const struct engine_call *call)
@@ -432,7 +422,7 @@ static void on_position(void *arg, const struct err *e)
 	if (job && job->is_forgetting)
 		job_forgotten(job);
 	engine_answer(c->g, &c->call, e || !job ? NULL : engine_job_positions(c->g, job->name), e, NULL);
-	command_free(c);
+	free(c);
 }
 
 /* The position cannot be gone on from, or nobody could say. */
@@ -457,7 +447,7 @@ static void on_place(void *arg, const struct job_kept *kept, const struct err *e
 	}
 	e = e ? e : &gone;
 	engine_answer(c->g, &c->call, NULL, e, position_finding(e));
-	command_free(c);
+	free(c);
 }
 
 static void on_forget(void *arg, json_t *left, const struct err *e)
@@ -469,7 +459,7 @@ static void on_forget(void *arg, json_t *left, const struct err *e)
 		if (job)
 			job->is_forgetting = false;
 		engine_answer(c->g, &c->call, NULL, e, NULL);
-		command_free(c);
+		free(c);
 		return;
 	}
 	memory_forget(job->memory, on_position, c);
@@ -548,7 +538,7 @@ static void on_letters(void *arg, const struct store_dead_letter *rows, size_t n
 	}
 	json_t *next = n ? json_integer(rows[n - 1].id) : json_null();
 	engine_answer(c->g, &c->call, json_pack("{s:o, s:o}", "items", items, "next", next), e, NULL);
-	command_free(c);
+	free(c);
 }
 
 void engine_errors(struct engine *g, const char *name, int64_t after, int limit, const struct engine_call *call)
@@ -585,7 +575,7 @@ static void on_events(void *arg, const struct store_event *rows, size_t n, const
 	}
 	json_t *next = n ? json_integer(rows[n - 1].id) : json_null();
 	engine_answer(c->g, &c->call, json_pack("{s:o, s:o}", "items", items, "next", next), e, NULL);
-	command_free(c);
+	free(c);
 }
 
 void engine_events(struct engine *g, const char *name, int64_t after, int limit, const struct engine_call *call)

@@ -178,13 +178,10 @@ void jobs_command(struct request *r)
 {
 	const char *name, *word = r->uri.segments[r->uri.nsegments - 1];
 	int64_t generation, wanted;
-	bool force;
-	if (!query_bool(r, "force", &force))
-		return;
 	json_t *job = resource_job(r, &name, &generation);
 	for (size_t i = 0; job && i < sizeof verbs / sizeof *verbs; i++)
 		if (!strcmp(verbs[i].word, word) && resource_if_match(r, true, generation, false, &wanted))
-			engine_command(r->http->engine, name, verbs[i].verb, force, call_new(r, finish_command, name, wanted));
+			engine_command(r->http->engine, name, verbs[i].verb, call_new(r, finish_command, name, wanted));
 	json_decref(job);
 }
 

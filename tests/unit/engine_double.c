@@ -265,10 +265,10 @@ void engine_delete(struct engine *g, const char *name, bool keep_source, bool fo
 	answer(g, call, result, NULL);
 }
 
-void engine_command(struct engine *g, const char *name, enum engine_verb verb, bool force, const struct engine_call *call)
+void engine_command(struct engine *g, const char *name, enum engine_verb verb, const struct engine_call *call)
 {
 	static const char *const words[] = { "start", "pause", "resume", "stop", "restart" };
-	see(g, call, NULL, "command %s %s%s", name, words[verb], force ? " force" : "");
+	see(g, call, NULL, "command %s %s", name, words[verb]);
 	json_t *result = json_pack("{s:s, s:s}", "state", verb == ENGINE_START ? "running" : "pausing", "desired_state", "paused");
 	if (verb == ENGINE_START)
 		json_object_set_new(result, "unchanged", json_true());

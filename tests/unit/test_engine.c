@@ -157,7 +157,7 @@ static void verb(enum engine_verb v)
 {
 	struct answer a;
 	struct engine_call call = call_of(&a);
-	engine_command(engine, "job", v, false, &call);
+	engine_command(engine, "job", v, &call);
 	await(&a);
 	if (a.e.code)
 		fail_msg("%s: %s", a.e.id, a.e.message);
@@ -420,13 +420,13 @@ static void verbs_that_make_no_sense_are_refused(void **state)
 	verb(ENGINE_STOP);
 	wait_state("stopped");
 	struct engine_call call = call_of(&a);
-	engine_command(engine, "job", ENGINE_PAUSE, false, &call);
+	engine_command(engine, "job", ENGINE_PAUSE, &call);
 	await(&a);
 	assert_string_equal(a.e.id, "job.invalid-transition");
 	assert_non_null(json_object_get(json_array_get(a.errors, 0), "allowed"));
 	drop(&a);
 	call = call_of(&a);
-	engine_command(engine, "nobody", ENGINE_PAUSE, false, &call);
+	engine_command(engine, "nobody", ENGINE_PAUSE, &call);
 	await(&a);
 	assert_string_equal(a.e.id, "job.not-found");
 	drop(&a);

@@ -308,8 +308,9 @@ static void verbs(void **state)
 	assert_null(json_object_get(a->json, "unchanged"));
 	answer_free(a);
 	assert_string_equal(double_seen(k->engine)->what, "command shop start");
-	expect(k, "POST", "/jobs/shop/stop?force=1", NULL, NULL, 202, NULL);
-	assert_string_equal(double_seen(k->engine)->what, "command shop stop force");
+	expect(k, "POST", "/jobs/shop/stop?force=1", NULL, NULL, 400, "query.unknown");
+	expect(k, "POST", "/jobs/shop/stop", NULL, NULL, 202, NULL);
+	assert_string_equal(double_seen(k->engine)->what, "command shop stop");
 	expect(k, "POST", "/jobs/shop/resume", NULL, NULL, 202, NULL);
 	expect(k, "POST", "/jobs/shop/restart", NULL, NULL, 202, NULL);
 	expect(k, "POST", "/jobs/nobody/start", NULL, NULL, 404, "job.not-found");
