@@ -285,7 +285,7 @@ static void on_ended(void *ctx, enum pipeline_end how, const struct err *e, cons
 		clear_error(job);
 		set_state(job, JOB_COMPLETED, "everything is loaded");
 		break;
-	case PIPELINE_STOPPED: /* only job_stop asks for it */
+	case PIPELINE_STOPPED: /* only halt asks for it, in JOB_STOPPING */
 		assert(!"a run stopped by itself");
 	}
 }
@@ -543,10 +543,9 @@ void job_begin(struct job *job)
 	job->restart_wanted = false;
 	if (job->house->is_draining)
 		return;
-	if (job->desire == DESIRE_RUNNING && job->state != JOB_FAILED && job->state != JOB_COMPLETED)
-		steer(job);
-	else if (job->desire != DESIRE_RUNNING)
-		steer(job);
+	if (job->desire == DESIRE_RUNNING && (job->state == JOB_FAILED || job->state == JOB_COMPLETED))
+		return; /* somebody must ask for it */
+	steer(job);
 }
 
 void job_state_lost(struct job *job, const struct err *e)

@@ -92,7 +92,7 @@ const char *job_shown_state(const struct job *job);     /* as the API has it: "d
 const struct err *job_shown_error(const struct job *job); /* NULL: none that is still true, as far as is known */
 void job_close_run(struct job *job);            /* the run ends at once; nothing is said to anybody */
 void job_free(struct job *job);                 /* the same, and the job with it */
-void job_save(struct job *job, store_done *done, void *arg);
+void job_save(struct job *job, store_done *done, void *arg);   /* as it is now, into the store; done may be NULL */
 void job_file_is_right(struct job *job);       /* nothing is known against it (yet) */
 void job_set_spec(struct job *job, const json_t *spec);        /* generation rises; a run under way goes on with the old one */
 
@@ -107,7 +107,7 @@ void job_shutdown(struct job *job);             /* stops the run, the desire sta
 void job_begin(struct job *job);                /* at the daemon's start: goes where it is desired */
 /* The state store is lost: the run is dropped at once and the job says so, without writing anything. */
 void job_state_lost(struct job *job, const struct err *e);
-void job_remove_files(struct job *job);
+void job_remove_files(struct job *job);         /* its directories, with all in them; blocks */
 void job_kept_set(struct job_kept *to, const struct dmsr_kept *k); /* as seen now */
 bool job_is_settled(const struct job *job);     /* nothing runs and nothing will by itself */
 

@@ -328,14 +328,6 @@ struct memory_target *memory_target(struct memory *m, const char *name)
 	return t;
 }
 
-bool memory_knows_target(const struct memory *m, const char *name)
-{
-	for (size_t i = 0; i < m->ntargets; i++)
-		if (!strcmp(m->targets[i]->name, name))
-			return !position_is_none(&m->targets[i]->applied) || m->targets[i]->loaded.n;
-	return false;
-}
-
 static void put_table(struct memory *m, const char *kind, const char *prefix, const struct dmsr_loaded *l, bool is_there)
 {
 	char text[POSITION_TEXT_MAX], *name = table_key(l->schema, l->name), *key = mem_printf("%s%s%s", prefix, *prefix ? " " : "", name);

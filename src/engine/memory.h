@@ -51,7 +51,6 @@ const struct position *memory_delivered(const struct memory *m);
 const struct table_set *memory_loaded(const struct memory *m);
 bool memory_load_done(const struct memory *m);
 struct memory_target *memory_target(struct memory *m, const char *name);        /* found or made; borrowed */
-bool memory_knows_target(const struct memory *m, const char *name);             /* it has stood somewhere */
 
 /* Each of these is durable before a later memory_delivered_put's done. */
 void memory_load_put(struct memory *m, const char *schema, const char *name, const struct position *at);

@@ -71,8 +71,6 @@ static void note_latency(struct loop_slices *l, int64_t commit_us)
 	l->count[i]++;
 	l->n++;
 	l->total_us += (uint64_t)us;
-	if ((uint64_t)us > l->max_us)
-		l->max_us = (uint64_t)us;
 }
 
 static void count_applied(struct ptarget *t, const struct dmsr_table_counts *counts, size_t n)
