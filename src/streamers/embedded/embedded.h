@@ -137,10 +137,6 @@ struct item *window_append(struct embedded *s, struct batch *b);
 struct item *window_recall(struct embedded *s, uint64_t n, struct batch *b, size_t packed);
 void window_tell(struct embedded *s, struct item *it);
 void window_durable(struct embedded *s, struct item *it); /* it is in the log now */
-uint64_t window_consumed(const struct embedded *s);     /* by all, up to here */
-uint64_t window_committed(const struct embedded *s);
-bool window_is_read(const struct embedded *s, const struct item *it);
-void window_drop(struct embedded *s, struct item *it);  /* its bytes; and the item when the log knows it better */
 /* Gives back what was consumed or committed by all, in slices; makes room in a memory that is nearly full. */
 void window_advance(struct embedded *s);
 /* Is more than limit held that could go elsewhere? What the log has and a consumer reads now cannot: it is bounded by what consumers take. */

@@ -123,17 +123,7 @@ void window_tell(struct embedded *s, struct item *it)
 
 /* ---- who has had what ---- */
 
-void window_durable(struct embedded *s, struct item *it)
-{
-	it->log = ITEM_DURABLE;
-	if (it->b)
-		s->spare += it->bytes;
-	window_tell(s, it);
-	if (it->n <= window_consumed(s))
-		window_drop(s, it);
-}
-
-uint64_t window_consumed(const struct embedded *s)
+static uint64_t all_consumed(const struct embedded *s)
 {
 	uint64_t n = s->hi - 1;
 	for (const struct dmsr_subscription *c = s->subscriptions; c; c = c->next_one)
@@ -141,7 +131,7 @@ uint64_t window_consumed(const struct embedded *s)
 	return n;
 }
 
-uint64_t window_committed(const struct embedded *s)
+static uint64_t all_committed(const struct embedded *s)
 {
 	uint64_t n = s->hi - 1;
 	for (const struct dmsr_subscription *c = s->subscriptions; c; c = c->next_one)
@@ -149,7 +139,7 @@ uint64_t window_committed(const struct embedded *s)
 	return n;
 }
 
-bool window_is_read(const struct embedded *s, const struct item *it)
+static bool is_read(const struct embedded *s, const struct item *it)
 {
 	for (const struct dmsr_subscription *c = s->subscriptions; c; c = c->next_one)
 		if (c->consumed < it->n && it->n < c->next)
@@ -174,12 +164,23 @@ static bool is_next(const struct embedded *s, uint64_t n)
 	return false;
 }
 
-void window_drop(struct embedded *s, struct item *it)
+/* Its bytes; and the item when the log knows it better. */
+static void drop(struct embedded *s, struct item *it)
 {
 	drop_batch(s, it);
 	/* A consumer that holds it uncommitted needs its length, for the log's, at the end. */
 	if (it->log == ITEM_DURABLE && !is_lent(s, it->n))
 		forget(s, it);
+}
+
+void window_durable(struct embedded *s, struct item *it)
+{
+	it->log = ITEM_DURABLE;
+	if (it->b)
+		s->spare += it->bytes;
+	window_tell(s, it);
+	if (it->n <= all_consumed(s))
+		drop(s, it);
 }
 
 /* ---- what is over ---- */
@@ -200,7 +201,7 @@ static void give_back(struct embedded *s, uint64_t n)
 
 static void advance_committed(struct embedded *s)
 {
-	uint64_t end = window_committed(s) + 1;
+	uint64_t end = all_committed(s) + 1;
 	for (unsigned k = 1; s->lo < end; k++) {
 		if (k % SLICE_LOOK == 0 && embedded_slice_is_over(s)) {
 			embedded_wake(s);
@@ -215,7 +216,7 @@ static void advance_committed(struct embedded *s)
 /* Bytes that every consumer has read, and that are worth nothing to anybody else: they are in the log, or will never be. */
 static void advance_consumed(struct embedded *s)
 {
-	uint64_t end = window_consumed(s) + 1;
+	uint64_t end = all_consumed(s) + 1;
 	if (s->dropped < s->lo)
 		s->dropped = s->lo;
 	for (unsigned k = 1; s->dropped < end; k++) {
@@ -225,7 +226,7 @@ static void advance_consumed(struct embedded *s)
 		}
 		struct item *it = window_find(s, s->dropped++);
 		if (it && it->b && (it->log == ITEM_DURABLE || it->is_bound || !s->log))
-			window_drop(s, it);
+			drop(s, it);
 	}
 }
 
@@ -241,7 +242,7 @@ static void advance_settled(struct embedded *s, struct dmsr_subscription *c)
 		}
 		struct item *it = window_find(s, ++c->settled);
 		if (it && !it->b)
-			window_drop(s, it);
+			drop(s, it);
 	}
 }
 
@@ -266,7 +267,7 @@ bool window_is_over(const struct embedded *s, size_t limit)
 	for (const struct dmsr_subscription *c = s->subscriptions; c; c = c->next_one)
 		end = c->next > end ? c->next : end;
 	for (const struct item *it = s->first; it && it->n < end; it = it->next)
-		if (it->b && it->log == ITEM_DURABLE && window_is_read(s, it))
+		if (it->b && it->log == ITEM_DURABLE && is_read(s, it))
 			lent += it->bytes;
 	return s->memory - lent > limit;
 }
@@ -277,8 +278,8 @@ static void drop_logged(struct embedded *s, size_t enough)
 	struct item *before;
 	for (struct item *it = s->last; it && s->memory > enough; it = before) {
 		before = it->prev;
-		if (it->b && it->log == ITEM_DURABLE && !window_is_read(s, it) && !is_next(s, it->n))
-			window_drop(s, it);
+		if (it->b && it->log == ITEM_DURABLE && !is_read(s, it) && !is_next(s, it->n))
+			drop(s, it);
 	}
 }
 
@@ -287,7 +288,7 @@ static bool is_worthless(const struct item *it) { return it && it->b && it->log 
 /* Rule 5. What is dropped here can not be written any more, and nothing behind it until it is committed. */
 static void drop_consumed(struct embedded *s)
 {
-	uint64_t end = window_consumed(s);
+	uint64_t end = all_consumed(s);
 	size_t bytes = 0;
 	if (s->worthless < s->lo)
 		s->worthless = s->lo;
@@ -302,7 +303,7 @@ static void drop_consumed(struct embedded *s)
 	for (; s->worthless <= end; s->worthless++) {
 		struct item *it = window_find(s, s->worthless);
 		if (is_worthless(it))
-			window_drop(s, it);
+			drop(s, it);
 	}
 }
 
