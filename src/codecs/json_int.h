@@ -75,8 +75,6 @@ const char *json_put_utf8(struct json *j, const char *text, size_t n);          
 bool json_escape(struct buf *out, const char *p, size_t n, bool replace);
 void json_put_base64(struct buf *out, const void *data, size_t n);              /* without quotes */
 json_writer json_write_string, json_write_bytes;
-/* "\x0a1b" -> the bytes, appended to out. */
-bool json_unhex(struct buf *out, const char *p, size_t n);
 
 static inline void json_put(struct json *j, const char *p, size_t n) { buf_append(&j->out, p, n); }
 #define JSON_PUT(j, literal) json_put(j, literal, sizeof(literal) - 1)

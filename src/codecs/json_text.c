@@ -237,7 +237,8 @@ static int hex_value(unsigned char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-bool json_unhex(struct buf *out, const char *p, size_t n)
+/* "\x0a1b" -> the bytes, appended to out. */
+static bool unhex(struct buf *out, const char *p, size_t n)
 {
 	if (n < 2 || n % 2 || p[0] != '\\' || p[1] != 'x')
 		return false;
@@ -260,7 +261,7 @@ const char *json_write_bytes(struct json *j, const struct json_column *c, const 
 {
 	(void)c;
 	buf_reset(&j->bytes);
-	if (!json_unhex(&j->bytes, p, n))
+	if (!unhex(&j->bytes, p, n))
 		return "is no text form of bytes (\\x0a1b)";
 	buf_byte(&j->out, '"');
 	json_put_base64(&j->out, j->bytes.data, j->bytes.len);

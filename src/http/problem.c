@@ -89,7 +89,7 @@ static const struct problem_kind *find_kind(const char *id)
 	return NULL;
 }
 
-int problem_status(const struct err *e)
+static int status_of(const struct err *e)
 {
 	const struct problem_kind *k = find_kind(e->id);
 	return k ? k->status : status_of_code(e->code);
@@ -157,7 +157,7 @@ static void set(json_t *o, const char *key, const char *value)
 void reply_problem(struct reply *r, const struct err *e, const json_t *errors)
 {
 	const struct problem_kind *k = find_kind(e->id);
-	int status = problem_status(e);
+	int status = status_of(e);
 	char type[sizeof e->id + 20], instance[64];
 	json_t *o = json_object();
 	snprintf(type, sizeof type, "urn:dmsr:problem:%s", e->id);

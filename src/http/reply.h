@@ -30,6 +30,5 @@ void reply_etag(struct reply *r, json_int_t generation);
 /* The documented codes that HTTP decides about: ends with id NULL. */
 struct problem_kind { const char *id; int status; const char *title; };
 extern const struct problem_kind problem_kinds[];
-int problem_status(const struct err *e);
 
 #endif

@@ -24,7 +24,6 @@ bool text_hstore(struct cursor *c, struct buf *out);
 
 /* One value of a type that has neither element nor bound type. */
 bool text_scalar(struct cursor *c, enum logical_type type, struct buf *out);
-bool text_has_scalar(enum logical_type type);
 
 /* v in decimal with at least `width` digits, zeros in front. */
 void text_padded(struct buf *out, uint64_t v, int width);

@@ -150,7 +150,7 @@ static bool (*const scalars[TYPE_COUNT])(struct cursor *, struct buf *) = {
 	[TYPE_POINT] = text_point, [TYPE_OID] = text_oid, [TYPE_LSN] = text_lsn, [TYPE_HSTORE] = text_hstore,
 };
 
-bool text_has_scalar(enum logical_type type)
+static bool has_scalar(enum logical_type type)
 {
 	return (unsigned)type < TYPE_COUNT && scalars[type];
 }
@@ -167,7 +167,7 @@ static bool is_nested(enum logical_type type)
 
 bool value_has_binary(enum logical_type type, enum logical_type elem)
 {
-	return text_has_scalar(is_nested(type) ? elem : type);
+	return has_scalar(is_nested(type) ? elem : type);
 }
 
 static bool render(const struct value *v, enum logical_type type, enum logical_type elem, struct buf *out)

@@ -183,7 +183,6 @@ static inline bool file_is_alive(const struct target *t) { return t->state == TA
 void file_applied(struct target *t, uint64_t seq, const struct dmsr_table_counts *counts, size_t n);  /* all items up to seq */
 
 /* parts.c */
-struct table *parts_table(struct target *t, const struct relation *rel);  /* rel NULL: of messages */
 int parts_put(struct target *t, const struct change *ch, struct err *e);        /* a row, truncate or message of the stream */
 int parts_put_loaded(struct target *t, const struct change *ch, struct err *e); /* OP_ROWS or OP_READ of a load that is open */
 void parts_load_begin(struct target *t, const struct batch *b, const struct change *ch);

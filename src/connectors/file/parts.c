@@ -23,7 +23,8 @@ static struct table *table_new(struct target *t, const char *schema, const char 
 	return t->tables = tb;
 }
 
-struct table *parts_table(struct target *t, const struct relation *rel)
+/* rel NULL: of messages */
+static struct table *find_table(struct target *t, const struct relation *rel)
 {
 	const char *schema = rel ? rel->schema : "", *name = rel ? rel->name : "";
 
@@ -261,7 +262,7 @@ static bool is_known(const struct target *t, const struct table *tb, const struc
 
 int parts_put(struct target *t, const struct change *ch, struct err *e)
 {
-	struct table *tb = parts_table(t, ch->rel);
+	struct table *tb = find_table(t, ch->rel);
 
 	if (!t->is_stdout && is_known(t, tb, ch))
 		return 0;
@@ -292,7 +293,7 @@ static void drop_load(struct target *t, struct table *tb)
 
 void parts_load_begin(struct target *t, const struct batch *b, const struct change *ch)
 {
-	struct table *tb = parts_table(t, ch->rel);
+	struct table *tb = find_table(t, ch->rel);
 	const struct journal_load *l = journal_find_load(&t->journal, tb->schema, tb->name);
 
 	drop_load(t, tb); /* begun, and cut off: this is its fresh start */
@@ -336,7 +337,7 @@ static int put_load_row(void *arg, const struct change *row)
 
 int parts_put_loaded(struct target *t, const struct change *ch, struct err *e)
 {
-	struct load_row r = { t, parts_table(t, ch->rel), e };
+	struct load_row r = { t, find_table(t, ch->rel), e };
 
 	if (r.tb->load.is_skipped)
 		return 0;
@@ -345,7 +346,7 @@ int parts_put_loaded(struct target *t, const struct change *ch, struct err *e)
 
 void parts_load_end(struct target *t, const struct change *ch)
 {
-	struct table *tb = parts_table(t, ch->rel);
+	struct table *tb = find_table(t, ch->rel);
 	const struct position at = { .kind = POSITION_LSN, .server = tb->load.server, .lsn = tb->load.lsn };
 	struct part *p;
 

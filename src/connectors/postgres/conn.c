@@ -126,7 +126,8 @@ static void leave(struct pgconn *c)
 
 void conn_again(struct pgconn *c) { loop_task_post(c->later); }
 
-void conn_watch(struct pgconn *c)
+/* What the descriptor is to wait for, after paused or the activity changed. */
+static void watch(struct pgconn *c)
 {
 	if (!c->io || c->state <= CONN_CONNECTING || c->state == CONN_CLOSED)
 		return;
@@ -149,7 +150,7 @@ void conn_take(struct pgconn *c, enum conn_state state, bool (*on_input)(struct 
 	c->was_full = false;
 	if (c->paused) {
 		c->paused = false;
-		conn_watch(c);
+		watch(c);
 	}
 }
 
@@ -168,7 +169,7 @@ void conn_flush(struct pgconn *c)
 		c->pending = 0;
 	else if (!c->pending)
 		c->pending = 1;
-	conn_watch(c);
+	watch(c);
 }
 
 void conn_wrote(struct pgconn *c, size_t n)
@@ -188,7 +189,8 @@ bool conn_has_input(struct pgconn *c)
 	return !ioctl(PQsocket(c->pg), FIONREAD, &n) && n > 0;
 }
 
-bool conn_read(struct pgconn *c)
+/* Reads once more. False: dead (the state says so). */
+static bool read_more(struct pgconn *c)
 {
 	if (!PQconsumeInput(c->pg))
 		c->is_gone = true;
@@ -210,7 +212,7 @@ static void read_on(struct pgconn *c)
 	for (;;) {
 		/* libpq moves what it still holds to the front for every read, and grows when it holds much: that is handed on first. */
 		if (!c->is_gone && !c->has_rest)
-			conn_read(c);
+			read_more(c);
 		bool again = c->on_input ? c->on_input(c) : idle_input(c);
 		if (c->freed || c->state == CONN_CLOSED)
 			return;
@@ -570,8 +572,6 @@ int pgconn_server_version(const struct pgconn *c) { return PQserverVersion(c->pg
 
 const char *pgconn_describe(const struct pgconn *c) { return c->description; }
 
-PGconn *pgconn_raw(struct pgconn *c) { return c->pg; }
-
 size_t pgconn_pending(const struct pgconn *c) { return c->pending; }
 
 void pgconn_pause(struct pgconn *c)
@@ -579,7 +579,7 @@ void pgconn_pause(struct pgconn *c)
 	if (c->paused || (c->state != CONN_COPY_OUT && c->state != CONN_STREAM))
 		return;
 	c->paused = true;
-	conn_watch(c);
+	watch(c);
 }
 
 void pgconn_resume(struct pgconn *c)
@@ -587,7 +587,7 @@ void pgconn_resume(struct pgconn *c)
 	if (!c->paused)
 		return;
 	c->paused = false;
-	conn_watch(c);
+	watch(c);
 	if (c->state != CONN_CLOSED)
 		conn_again(c);
 }

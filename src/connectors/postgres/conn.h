@@ -10,8 +10,7 @@
 #include "dmsr.h"
 #include <libpq-fe.h>
 
-/* The connection options that source and target share (host port database user password sslmode sslrootcert sslcert sslkey
- * connect_timeout application_name ...): put PGCONN_OPTIONS into the option table of each. A host that begins with '/' is a socket directory. */
+/* The connection options that source and target share: each has PGCONN_OPTIONS in its option table. A host that begins with '/' is a socket directory. */
 #define PGCONN_OPTIONS \
 	{ "host", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0, "Host name, address, or the directory of the server's unix socket." }, \
 		{ "port", DMSR_OPT_INT, 0, "5432", NULL, 1, 65535, "TCP port." }, \
@@ -34,14 +33,13 @@ struct pgconn_owner {
 };
 enum pgconn_kind { PGCONN_SQL, PGCONN_REPLICATION /* replication=database */ };
 
-/* Starts at once. On READY the session has: client_encoding UTF8, DateStyle ISO, IntervalStyle postgres, extra_float_digits 1 (12: 3 -> use 1),
- * bytea_output hex, timezone UTC, statement_timeout 0, lock_timeout 0, idle_in_transaction_session_timeout 0, search_path '' (pg_catalog only). */
+/* Starts at once. On READY the session has: client_encoding UTF8, DateStyle ISO, IntervalStyle postgres, extra_float_digits 1,
+ * bytea_output hex, TimeZone UTC, all time-outs 0, search_path '' (pg_catalog only) and what else makes output depend on the role (set_up_session). */
 struct pgconn *pgconn_new(const struct dmsr_env *env, const struct settings *s, enum pgconn_kind kind, const struct pgconn_owner *o);
 void pgconn_free(struct pgconn *c);                     /* at once: closes the socket; allowed in any callback; NULL is fine */
 bool pgconn_is_ready(const struct pgconn *c);
 int pgconn_server_version(const struct pgconn *c);      /* 150004 */
 const char *pgconn_describe(const struct pgconn *c);    /* "db1:5432/shop" for messages */
-PGconn *pgconn_raw(struct pgconn *c);                   /* for PQescapeIdentifier and the like; not for I/O */
 
 /* One query (simple protocol if nparams is 0: may be several statements, then the last result counts). READY only; done is called once, with
  * the result (borrowed) or, on an SQL error, NULL and e (see pgerr_from_result); a dead connection calls on_failed instead and done never. */
@@ -50,20 +48,21 @@ void pgconn_query(struct pgconn *c, const char *sql, pgconn_done *done, void *ar
 void pgconn_query_params(struct pgconn *c, const char *sql, int nparams, const char *const *values, pgconn_done *done, void *arg);
 const char *pgconn_sqlstate(const struct pgconn *c);    /* of the newest error of a query or COPY: "42P07"; "" before the first */
 
-/* COPY ... TO STDOUT: on_row once a row with its bytes (borrowed, no copy is made where libpq allows); then done. pgconn_copy_pause stops reading. */
+/* COPY ... TO STDOUT: on_row once a row with its bytes (borrowed, no copy is made where libpq allows); then done. pgconn_pause stops reading. */
 void pgconn_copy_out(struct pgconn *c, const char *sql, void (*on_row)(void *arg, const char *data, size_t len), pgconn_done *done, void *arg);
 void pgconn_pause(struct pgconn *c);                    /* COPY out, stream: no more rows until pgconn_resume; the rest of the turn's rows stay in libpq */
 void pgconn_resume(struct pgconn *c);
 
-/* COPY ... FROM STDIN: opened(res or e) when the server waits for data; put appends; pending tells how many bytes are not yet in the kernel (on_drain
- * fires when it falls under low_bytes after having been over); end (error NULL: done; else: fail the COPY with that reason), then done. */
+/* COPY ... FROM STDIN: opened(res or e) when the server waits for data; put appends (copied); pending tells how many bytes at most are not yet in the
+ * kernel (on_drain, which may be NULL, fires when all are, after more than 256 KiB were not); end (error NULL: done; else: fail the COPY with that
+ * reason), then done. */
 void pgconn_copy_in(struct pgconn *c, const char *sql, pgconn_done *opened, void (*on_drain)(void *arg), pgconn_done *done, void *arg);
 int pgconn_copy_put(struct pgconn *c, const void *data, size_t len);   /* 0, or -1: dead (on_failed follows) */
 void pgconn_copy_end(struct pgconn *c, const char *error);
 size_t pgconn_pending(const struct pgconn *c);
 
 /* Replication stream (START_REPLICATION ... LOGICAL): on_message once a CopyData message; put sends one (standby status). dry fires when
- * the socket is read empty after at least one message: the moment to hand a batch on. Reads are coalesced under load (see stream.c).
+ * the socket is read empty after at least one message: the moment to hand a batch on. Reads are coalesced under load (see conn_stream.c).
  * Paused, keepalives are still answered by the owner's timer through put. */
 void pgconn_stream(struct pgconn *c, const char *sql, void (*started)(void *arg),
 	void (*on_message)(void *arg, const char *data, size_t len), void (*on_dry)(void *arg), pgconn_done *ended, void *arg);
@@ -86,7 +85,6 @@ int pgconn_pipeline_sql(struct pgconn *c, uint64_t tag, const char *sql, int npa
 	const char *const *values, const int *lens, const int *formats);
 int pgconn_pipeline_sync(struct pgconn *c, uint64_t tag);
 int pgconn_pipeline_flush(struct pgconn *c);            /* offers the kernel what was collected; asks the server for nothing */
-size_t pgconn_pipeline_waiting(const struct pgconn *c); /* statements and syncs that are not answered */
 int pgconn_pipeline_leave(struct pgconn *c);            /* when nothing is outstanding: READY again */
 
 /* errors.c: SQLSTATE and libpq messages -> err. Never holds a password. role: "source" or "target" (ids are "source.auth", "target.constraint" ...). Classes:

@@ -91,8 +91,6 @@ void conn_take(struct pgconn *c, enum conn_state state, bool (*on_input)(struct 
 void conn_flush(struct pgconn *c);
 /* As conn_flush, after n bytes were put into libpq. */
 void conn_wrote(struct pgconn *c, size_t n);
-/* What the descriptor is to wait for, after paused or the activity changed. */
-void conn_watch(struct pgconn *c);
 /* on_input at the next turn, without waiting for the descriptor. */
 void conn_again(struct pgconn *c);
 /* The connection is dead for this reason; on_failed comes at the next turn. e may be &c->failure. conn_lost: for what libpq says. */
@@ -102,14 +100,11 @@ void conn_lost(struct pgconn *c, const char *doing);
 bool conn_is_late(struct pgconn *c);
 /* A query was given to libpq (sent: what it said): the connection goes to `state` until on_input is through. c->job is filled before. */
 void conn_begin(struct pgconn *c, enum conn_state state, bool (*on_input)(struct pgconn *c), int sent);
-/* on_input for what is left of any query: gathers results into job.last; behind the last one conn_finish: READY, then job.done (or dead). */
+/* on_input for what is left of any query: gathers results into job.last; behind the last one READY, then job.done (or dead). */
 bool conn_gather(struct pgconn *c);
-bool conn_finish(struct pgconn *c);
 /* Is this result the server's last word on this connection? */
 bool conn_is_fatal(const PGresult *res);
 void conn_pipe_free(struct conn_pipe *p);
-/* Reads once more. False: dead (the state says so). */
-bool conn_read(struct pgconn *c);
 /* Is there more to read, in the kernel or in the TLS library, right now? */
 bool conn_has_input(struct pgconn *c);
 

@@ -193,8 +193,6 @@ int pgconn_pipeline_sync(struct pgconn *c, uint64_t tag)
 	return queued(c, tag, true, 0, PQpipelineSync(c->pg));
 }
 
-size_t pgconn_pipeline_waiting(const struct pgconn *c) { return c->pipe ? c->pipe->count : 0; }
-
 int pgconn_pipeline_leave(struct pgconn *c)
 {
 	if (c->state == CONN_CLOSED)

@@ -26,7 +26,7 @@ static void keep(struct pgconn *c, PGresult *res)
 	c->job.last = res;
 }
 
-bool conn_finish(struct pgconn *c)
+static bool finish(struct pgconn *c)
 {
 	PGresult *last = c->job.last;
 	struct conn_job job = c->job;
@@ -59,7 +59,7 @@ bool conn_gather(struct pgconn *c)
 	while (!PQisBusy(c->pg)) {
 		PGresult *res = PQgetResult(c->pg);
 		if (!res)
-			return conn_finish(c);
+			return finish(c);
 		ExecStatusType s = PQresultStatus(res);
 		if (s == PGRES_COPY_IN || s == PGRES_COPY_OUT || s == PGRES_COPY_BOTH) {
 			struct err e = { 0 };

@@ -76,7 +76,7 @@ int pgo_stream_start(struct pgoutput *d, struct cursor *c, struct err *e)
 	return spool_append(h->run, mark, sizeof mark, e);
 }
 
-int pgo_stream_stop(struct pgoutput *d, struct cursor *c, struct err *e)
+static int stream_stop(struct pgoutput *d, struct cursor *c, struct err *e)
 {
 	if (!cursor_done(c))
 		return pgo_bad(e, "Stream Stop has a wrong length");
@@ -91,7 +91,7 @@ int pgo_hold(struct pgoutput *d, const char *data, size_t len, struct err *e)
 	cursor_init(&c, data, len);
 	switch (cursor_u8(&c)) {
 	case 'E':
-		return pgo_stream_stop(d, &c, e);
+		return stream_stop(d, &c, e);
 	case 'O':
 		return 0;
 	case 'R':

@@ -111,7 +111,6 @@ int pgo_truncate(struct pgoutput *d, struct cursor *c, struct err *e);
 
 /* pgoutput_held.c: all of the protocol's Stream messages, and what comes between Start and Stop */
 int pgo_stream_start(struct pgoutput *d, struct cursor *c, struct err *e);
-int pgo_stream_stop(struct pgoutput *d, struct cursor *c, struct err *e);
 int pgo_stream_commit(struct pgoutput *d, struct cursor *c, struct err *e);
 int pgo_stream_abort(struct pgoutput *d, struct cursor *c, struct err *e);
 int pgo_hold(struct pgoutput *d, const char *data, size_t len, struct err *e);

@@ -229,7 +229,6 @@ void target_setup_again(struct target *t); /* the timer, in TARGET_SETUP */
 /* ---- target_table.c ---- */
 struct target_table *table_get(struct target *t, struct relation *rel);   /* found or made; rel is in force from now on */
 void table_forget_all(struct target *t);
-void table_set_relation(struct target *t, struct target_table *tb, struct relation *rel);
 /* The question about a table and the reading of its answer (in either mode of the connection). Parameters: schema, name, key columns as an array. */
 extern const char table_describe_sql[];
 const char *table_describe_key(const struct target_table *tb, struct buf *out);
@@ -238,7 +237,6 @@ void table_reset(struct target *t, struct target_table *tb);                    
 /* Does the server's table take our rows? Names the first differences otherwise. */
 int table_check(const struct target *t, const struct target_table *tb, struct err *e);
 void table_tell_triggers(struct target *t, struct target_table *tb);           /* once a table: some work while we write */
-struct target_column *table_column(const struct target_table *tb, const char *name);
 
 /* Counts of the transaction that is open. They count when it is durable, and not when it is rolled back. */
 struct dmsr_table_counts *table_counts(struct target *t, struct target_table *tb);

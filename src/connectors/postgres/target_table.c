@@ -86,7 +86,7 @@ void table_forget_all(struct target *t)
 
 /* ---- the source's columns and ours ---- */
 
-struct target_column *table_column(const struct target_table *tb, const char *name)
+static struct target_column *find_column(const struct target_table *tb, const char *name)
 {
 	for (unsigned i = 0; i < tb->ncolumns; i++)
 		if (!strcmp(tb->columns[i].name, name))
@@ -98,10 +98,10 @@ static void lay_out(struct target_table *tb)
 {
 	tb->of = mem_realloc_array(tb->of, tb->rel->ncolumns + 1u, sizeof *tb->of);
 	for (unsigned i = 0; i < tb->rel->ncolumns; i++)
-		tb->of[i] = table_column(tb, tb->rel->columns[i].name);
+		tb->of[i] = find_column(tb, tb->rel->columns[i].name);
 }
 
-void table_set_relation(struct target *t, struct target_table *tb, struct relation *rel)
+static void set_relation(struct target *t, struct target_table *tb, struct relation *rel)
 {
 	if (tb->rel == rel)
 		return;
@@ -153,7 +153,7 @@ struct target_table *table_get(struct target *t, struct relation *rel)
 		map_put(t->tables, key.data, key.len, tb);
 	}
 	buf_fini(&key);
-	table_set_relation(t, tb, rel);
+	set_relation(t, tb, rel);
 	return tb;
 }
 
