@@ -55,7 +55,7 @@ struct dmsr_codec_source {                      /* where the changes come from: 
 struct dmsr_env {
 	struct loop *loop;
 	const char *job;     /* its name, for log lines */
-	const char *uid;     /* its uid: [0-9a-z]{26}, never used twice */
+	const char *uid;     /* its uid: [0-9a-z]{26}, never used twice; "" in a probe for a job that is not there */
 	const char *name;    /* "source", the target's name, "streamer" */
 	const char *scratch; /* a directory of the instance's own for files that may vanish with the process (spools); made, emptied at start by the job */
 	const char *data;    /* a directory of the job's own that lasts as long as the job */

@@ -8,7 +8,7 @@ enum { PROBE_TIME_MS = 30000 };
 /* ASK_TABLES: discover too, for the checks of the targets, which wait for its answer. */
 enum ask_kind { ASK_CHECK, ASK_TABLES, ASK_DISCOVER, ASK_DROP, ASK_LOOK };
 
-#define NOBODY "00000000000000000000000000" /* the uid of a job that is not there */
+#define NOBODY "" /* the uid of a job that is not there */
 
 struct ask {
 	struct probing *all;

@@ -10,7 +10,7 @@
 void source_name(const struct dmsr_env *env, char out[64])
 {
 	size_t n = strlen(env->uid), tail = n < 8 ? n : 8;
-	snprintf(out, 64, "dmsr_%.40s_%s", env->job, env->uid + n - tail);
+	snprintf(out, 64, "dmsr_%.40s%s%s", env->job, tail ? "_" : "", env->uid + n - tail);
 	for (char *p = out; *p; p++)
 		*p = isalnum((unsigned char)*p) ? (char)tolower((unsigned char)*p) : '_';
 }

@@ -4,7 +4,7 @@
 #define DMSR_POSTGRES_SOURCE_SQL_H
 #include "conn.h"
 
-/* Default name of slot and publication: dmsr_<job>_<end of the uid>. out: 64 bytes. */
+/* Default name of slot and publication: dmsr_<job>_<end of the uid>; of a job that is not there yet, dmsr_<job>. out: 64 bytes. */
 void source_name(const struct dmsr_env *env, char out[64]);
 /* 0, or DMSR_EINVAL ("source.slot-name"): no server takes it. NULL is fine. */
 int slot_name_check(const char *name, struct err *e);
