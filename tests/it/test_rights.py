@@ -155,3 +155,46 @@ def test_a_job_says_what_it_may_not(any_pg, dmsrd, role, how):
         dmsrd.api("POST", "/jobs/s/start")
     assert dmsrd.state_of("s") == "running" and len(asked) == len(set(asked)), asked
     follows(dmsrd, source, target)
+
+
+@pytest.mark.parametrize("what", ("another", "as-told"))
+def test_a_publication_that_the_owner_makes_later(any_pg, dmsrd, role, what):
+    """A job that could not make its own takes the one that it is given then, and leaves it alone."""
+    source, target = any_pg.database(), any_pg.database()
+    source.psql(TABLES + ROWS)
+    who = role(source)
+    source.sql(SOURCE.format(who=who))
+    dry = dmsrd.api("POST", "/jobs?dry_run=1", {"name": "s", "source": as_role(source, who), "targets": [target.connection()]})
+    assert [c["fix"].split(" FOR ")[0] for c in dry["checks"] if c["level"] == "error"] == ['CREATE PUBLICATION "dmsr_s"']
+    dmsrd.job("s", as_role(source, who), [target.connection()])
+    dmsrd.wait_state("s", "failed")
+    error = dmsrd.api("GET", "/jobs/s")["error"]
+    assert error["code"] == "source.privilege", error
+    source.sql(error["suggestion"].removeprefix("let the owner of the tables run ").split(";")[0])
+    name = source.one("SELECT pubname FROM pg_publication")
+    if what == "another":
+        source.sql(f"ALTER PUBLICATION {name} RENAME TO shop")
+        name = "shop"
+    else:  # what is there and not ours is taken when we are told to
+        dmsrd.api("POST", "/jobs/s/start")
+        dmsrd.wait_state("s", "failed")
+        assert dmsrd.api("GET", "/jobs/s")["error"]["code"] == "publication.exists"
+    dmsrd.api("PATCH", "/jobs/s", {"source": {"publication": name}}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/s/start")
+    dmsrd.wait_state("s", "running")
+    dmsrd.wait_equal(source, target)
+    assert dmsrd.call("DELETE", "/jobs/s")[0] == 204
+    assert source.one("SELECT pubname FROM pg_publication") == name
+
+
+def test_a_slot_that_is_there_is_named(any_pg, dmsrd):
+    source, target = any_pg.database(), any_pg.database()
+    source.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    source.sql("SELECT pg_create_logical_replication_slot('somebodys', 'pgoutput')")
+    dmsrd.job("s", source.connection(slot="somebodys"), [target.connection()])
+    dmsrd.wait_state("s", "failed")
+    error = dmsrd.api("GET", "/jobs/s")["error"]
+    assert error["code"] == "slot.exists", error
+    source.sql(error["suggestion"].split(": ")[1].split(";")[0])
+    dmsrd.api("POST", "/jobs/s/start")
+    dmsrd.wait_state("s", "running")

@@ -29,8 +29,8 @@ static void on_publication_changed(void *arg, const PGresult *res, const struct 
 	(void)res;
 	if (e) {
 		struct err out = *e;
-		/* Somebody's own, made a moment ago: it must not pass for ours at the next start. */
-		if (s->publication_is_new && !strcmp(e->id, "source.exists"))
+		/* Not made: one of that name that comes is somebody's, and the next start asks the options anew which it shall be. */
+		if (s->publication_is_new && !e->retriable)
 			source_put_note(s, "publication", "", NULL);
 		if (!strcmp(e->id, "source.privilege"))
 			hint_publication(s, &out);

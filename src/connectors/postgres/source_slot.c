@@ -188,8 +188,8 @@ static void on_created(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
 	if (e) {
-		/* Somebody's own, made a moment ago: it must not pass for ours at the next start. */
-		if (!strcmp(e->id, "source.exists"))
+		/* Not made: one of that name that comes is somebody's, and the next start asks the options anew which it shall be. */
+		if (!e->retriable)
 			source_put_note(s, "slot", "", NULL);
 		fail_to_make(s, e);
 		return;
@@ -240,6 +240,13 @@ static void on_dropped(void *arg, const PGresult *res, const struct err *e)
 }
 
 /* Nothing is made yet, or only begun. */
+static void refuse_slot(struct source *s)
+{
+	char *hint = mem_printf("drop it if nobody needs it: SELECT pg_drop_replication_slot('%s'); or set the option slot to another name", s->slot);
+	source_fail_because(s, DMSR_EEXIST, "slot.exists", hint, "a replication slot \"%s\" is there already and was not made by this job", s->slot);
+	free(hint);
+}
+
 static void on_first_look(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -254,9 +261,7 @@ static void on_first_look(void *arg, const PGresult *res, const struct err *e)
 	else if (!PQntuples(res))
 		note_intent(s);
 	else if (!begun)
-		source_fail_because(s, DMSR_EEXIST, "slot.exists",
-			"drop it if nobody needs it (SELECT pg_drop_replication_slot('...')), or set the option slot to another name",
-			"a replication slot \"%s\" is there already and was not made by this job", s->slot);
+		refuse_slot(s);
 	else if (column(res, SLOT_PID))
 		slot_in_use(s, column(res, SLOT_PID));
 	else
