@@ -64,6 +64,22 @@ def test_load_and_follow(shop, dmsrd):
     assert wait_for("lag is 0", lambda: dmsrd.api("GET", "/jobs/shop/status")["lag"]["seconds"] == 0)
 
 
+def test_an_idle_server_is_heard_of(shop, dmsrd):
+    """It writes nothing, so it sends nothing: it is asked, and the lag in seconds stays what it is."""
+    source, _ = shop
+    dmsrd.job("shop", source.connection(), [{"name": "none", "connector": "null"}])  # a target on this server would be what writes
+    dmsrd.wait_state("shop", "running")
+    time.sleep(2)
+    heard, until = set(), time.monotonic() + 12
+    while time.monotonic() < until:
+        status = dmsrd.api("GET", "/jobs/shop/status")
+        heard.add((source.one("SELECT pg_current_wal_lsn()"), status["source"]["last_event_at"]))
+        time.sleep(0.2)
+    times = [sum(other == at for other, _ in heard) for at, _ in heard]
+    assert max(times) >= 2, heard  # from one place in the log
+    assert status["lag"] == {"bytes": 0, "seconds": 0}
+
+
 def test_pause_holds_and_resume_goes_on(shop, dmsrd):
     source, target = shop
     dmsrd.job("shop", source.connection(), [target.connection(name="copy")])

@@ -15,6 +15,7 @@
 enum {
 	TICK_MS = 250,
 	STOP_LIMIT_MS = 3000,           /* a server that does not end the stream is left */
+	QUIET_US = 5000000,             /* so long without a word */
 };
 #define EPOCH_US 946684800000000        /* 2000-01-01, in us since 1970 */
 
@@ -34,6 +35,9 @@ struct stream {
 
 /* ---- to the server ---- */
 
+/* A server that writes nothing sends nothing, as long as we speak to it: then it is asked for a word, which shows that there is nothing to read. */
+static bool is_quiet(const struct stream *st) { return wall_now_us() - st->last_event_us >= QUIET_US; }
+
 static void send_status(struct source *s)
 {
 	struct stream *st = s->stream;
@@ -48,7 +52,7 @@ static void send_status(struct source *s)
 	buf_u64(&b, st->confirmed);
 	buf_u64(&b, st->confirmed);
 	buf_u64(&b, now);
-	buf_byte(&b, 0);
+	buf_byte(&b, is_quiet(st));
 	st->told = st->confirmed;
 	st->told_us = loop_now_us(s->host.env.loop);
 	if (st->told >= st->keepalive)
@@ -216,7 +220,8 @@ static void on_tick(void *arg)
 		return;
 	if (now - st->heartbeat_us >= (uint64_t)s->opt.heartbeat_ms * 1000)
 		heartbeat(s);
-	if (now - st->told_us >= (uint64_t)st->status_us || (st->confirmed > st->told && now - st->told_us >= 1000000))
+	uint64_t untold_us = now - st->told_us;
+	if (untold_us >= (uint64_t)st->status_us || (st->confirmed > st->told && untold_us >= 1000000) || (is_quiet(st) && untold_us >= QUIET_US))
 		send_status(s);
 }
 
