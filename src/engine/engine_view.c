@@ -170,8 +170,8 @@ static double lag_seconds(const struct job *job, const struct pipeline_stat *st)
 		if (t.is_caught_up)
 			continue;
 		behind = true;
-		if (t.last_commit_us && (!oldest || t.last_commit_us < oldest))
-			oldest = t.last_commit_us;
+		if (t.behind_us && (!oldest || t.behind_us < oldest))
+			oldest = t.behind_us;
 	}
 	if (!behind && st->source.paused && st->source.lag_bytes > 0)
 		return (double)(now - st->source.last_event_us) / 1e6;
@@ -259,8 +259,8 @@ static json_t *targets_json(const struct job *job)
 		double lag = -1;
 		if (t.is_caught_up)
 			lag = 0;
-		else if (t.last_commit_us)
-			lag = (double)(wall_now_us() - t.last_commit_us) / 1e6;
+		else if (t.behind_us)
+			lag = (double)(wall_now_us() - t.behind_us) / 1e6;
 		json_t *j = json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}", "name", t.name,
 			"connector", t.connector,
 			"connected", t.stat.connected,

@@ -36,10 +36,12 @@ const char *job_desire_name(enum job_desire d) { return desires[d]; }
 
 const char *job_shown_state(const struct job *job) { return job->desire == DESIRE_DELETING ? "deleting" : states[job->state].name; }
 
-/* An error of an earlier run is kept until the new one has got somewhere, for it may be the same one again. */
+/* An error of an earlier run is kept until the new one has got somewhere, for it may be the same one again. While it is tried again by itself it is what there
+ * is to see; who starts the job by hand has seen it. */
 const struct err *job_shown_error(const struct job *job)
 {
-	bool runs = job->desire != DESIRE_DELETING && (job->state == JOB_STARTING || job->state == JOB_LOADING || job->state == JOB_RUNNING);
+	bool runs = job->desire != DESIRE_DELETING &&
+		((job->state == JOB_STARTING && !job->attempts) || job->state == JOB_LOADING || job->state == JOB_RUNNING);
 	return runs || !err_is_set(&job->error) ? NULL : &job->error;
 }
 

@@ -517,7 +517,7 @@ bool pipeline_target_stat(struct pipeline *p, size_t i, struct pipeline_target_s
 		.connector = t->plugin->name,
 		.applied = t->applied,
 		.waiting_batches = t->count,
-		.last_commit_us = t->last_commit_us,
+		.behind_us = target_behind_us(t),
 		.rows_applied = t->rows_applied,
 		.is_caught_up = target_is_done(t),
 		.load_done = t->memory->load_done,

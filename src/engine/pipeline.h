@@ -54,7 +54,7 @@ struct pipeline_target_stat {
 	struct dmsr_target_stat stat;
 	struct position applied;        /* as told to us */
 	uint64_t waiting_batches;
-	int64_t last_commit_us;         /* source commit time of the newest that was applied */
+	int64_t behind_us;              /* source commit time of the oldest that it has not applied, as far as is known; 0: unknown */
 	uint64_t rows_applied;
 	bool is_caught_up, load_done;
 };

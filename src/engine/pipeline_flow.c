@@ -201,7 +201,7 @@ enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
 	if (!b->more && !(b->is_load && b->last && (b->last->op == OP_ROWS || b->last->op == OP_READ || b->last->op == OP_LOAD_BEGIN)))
 		p->whole_token = b->token;
 	for (size_t i = 0; i < p->ntargets; i++)
-		p->targets[i].is_drained = false;
+		target_owes(&p->targets[i], b);
 	produce(p, b);
 	if (!p->told_flowing || p->source_finished)
 		pipeline_turn(p);

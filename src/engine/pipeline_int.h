@@ -28,7 +28,7 @@ void load_words_fini(struct load_words *w);
 struct flight {
 	uint64_t token;
 	struct position end;
-	int64_t commit_us;
+	int64_t first_us, commit_us;    /* commit times at the source: of its first change; of its last, when that transaction ends here */
 	uint32_t transactions;
 };
 
@@ -46,7 +46,8 @@ struct ptarget {
 	bool position_moved;
 	struct position applied;
 	uint64_t server;                /* that the changes come from */
-	int64_t last_commit_us;
+	int64_t last_commit_us;         /* of the newest that it has applied */
+	int64_t due_us;                 /* of the first that came when it had all */
 	struct flight *ring;            /* of what it has, at (first + k) & (cap - 1) */
 	size_t first, count, cap;
 	struct load_words words;
@@ -131,6 +132,8 @@ int target_open(struct pipeline *p, size_t n, struct err *e);
 int target_check_stand(struct ptarget *t, struct err *e);
 void target_subscribe(struct ptarget *t);
 bool target_is_done(const struct ptarget *t);   /* has applied all that the streamer had for it */
+void target_owes(struct ptarget *t, const struct batch *b); /* b is on its way to it */
+int64_t target_behind_us(const struct ptarget *t);        /* as pipeline_target_stat has it */
 void target_release(struct ptarget *t);
 
 #endif

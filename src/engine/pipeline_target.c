@@ -23,12 +23,19 @@ static void push_flight(struct ptarget *t, const struct flight *f)
 	t->ring[(t->first + t->count++) & (t->cap - 1)] = *f;
 }
 
+/* Of a batch's first change, at the source; 0: unknown, or rows of the load. */
+static int64_t first_commit_us(const struct batch *b)
+{
+	const struct txn *txn = b->first && !b->is_load ? b->first->txn : NULL;
+	return txn ? txn->commit_us : 0;
+}
+
 static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t token)
 {
 	struct ptarget *t = ctx;
 	struct err e = { 0 };
-	const struct change *last = b->last;
-	struct flight f = { .token = token, .end = b->end, .commit_us = !b->is_load && !b->more && last && last->txn ? last->txn->commit_us : 0 };
+	const struct txn *last = b->last && !b->is_load && !b->more ? b->last->txn : NULL;
+	struct flight f = { .token = token, .end = b->end, .first_us = first_commit_us(b), .commit_us = last ? last->commit_us : 0 };
 	if (t->p->must_fail)
 		return DMSR_AGAIN;
 	enum dmsr_verdict v = t->ops->apply(t->i, b, token);
@@ -54,6 +61,22 @@ static void on_drained(void *ctx)
 	if (t->i && !t->is_stopped && t->p->phase <= PHASE_DRAINING)
 		t->ops->flush(t->i);
 	pipeline_turn(t->p);
+}
+
+void target_owes(struct ptarget *t, const struct batch *b)
+{
+	int64_t us = first_commit_us(b);
+	if (target_is_done(t))
+		t->due_us = us ? us : wall_now_us();
+	t->is_drained = false;
+}
+
+int64_t target_behind_us(const struct ptarget *t)
+{
+	int64_t us = t->count ? t->ring[t->first].first_us : 0;
+	if (us)
+		return us;
+	return t->due_us > t->last_commit_us ? t->due_us : t->last_commit_us;
 }
 
 bool target_is_done(const struct ptarget *t) { return t->is_drained && !t->count; }

@@ -9,10 +9,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern const struct dmsr_plugin dmsr_plugin_embedded, dmsr_plugin_json;
+extern const struct dmsr_plugin dmsr_plugin_embedded, dmsr_plugin_json, dmsr_plugin_null;
 /* the table of what is built in knows only what is linked */
-extern const struct dmsr_plugin *const linked[2];
-const struct dmsr_plugin *const linked[2] = { &dmsr_plugin_embedded, &dmsr_plugin_json };
+extern const struct dmsr_plugin *const linked[3];
+const struct dmsr_plugin *const linked[3] = { &dmsr_plugin_embedded, &dmsr_plugin_json, &dmsr_plugin_null };
 
 static char dir[64];
 static struct loop *loop;
@@ -315,12 +315,46 @@ static void an_error_that_may_pass_is_retried(void **state)
 	fake_script_fail(script, &e, 3);
 	fake_script_txn(script, OP_CREATE, t1, 5, 2, 10);
 	create(one_target, NULL);
+	wait_state("retrying");
+	wait_state("starting"); /* it is tried again, and why is still to be seen */
+	assert_string_equal(error_code(), "source.unreachable");
 	wait_all(server);
 	wait_state("running");
 	assert_string_equal(error_code(), "");
 	json_t *s = engine_job_status(engine, "job");
 	assert_int_equal(json_integer_value(json_object_get(json_object_get(s, "retries"), "total")), 3);
 	json_decref(s);
+}
+
+static double lag_of(const char *which)
+{
+	json_t *s = engine_job_status(engine, "job");
+	json_t *of = *which ? json_array_get(json_object_get(s, "targets"), 0) : json_object_get(s, "lag");
+	double lag = json_number_value(json_object_get(of, *which ? "lag_seconds" : "seconds"));
+	json_decref(s);
+	return lag;
+}
+
+static bool is_behind(void *arg) { return lag_of(arg) > 0; }
+static bool is_caught_up(void *arg) { return lag_of(arg) == 0; }
+
+/* The time that nothing was to be done is nobody's lag. */
+static void lag_begins_with_what_waits(void **state)
+{
+	(void)state;
+	fake_script_txn(script, OP_CREATE, t1, 2, 2, 10);
+	fake_script_gate(script);
+	fake_script_txn(script, OP_CREATE, t1, 2, 2, 10);
+	create("{\"name\": \"job\", \"mode\": \"cdc\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, "
+	       "\"targets\": [{\"connector\": \"null\", \"delay\": \"300ms\"}]}",
+		NULL);
+	wait_state("running");
+	assert_true(fake_run(loop, is_behind, (void *)(uintptr_t) "", 5000));
+	assert_true(fake_run(loop, is_caught_up, (void *)(uintptr_t) "", 5000));
+	fake_run(loop, NULL, NULL, 3000);
+	fake_script_open_gate(script);
+	assert_true(fake_run(loop, is_behind, (void *)(uintptr_t) "", 5000));
+	assert_true(lag_of("") < 2 && lag_of("target") > 0 && lag_of("target") < 2);
 }
 
 static void an_error_that_stays_fails_the_job(void **state)
@@ -641,7 +675,7 @@ static void a_drained_engine_has_stored_all(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 RUN_TESTS(TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end), TEST(two_targets_each_have_all), TEST(a_full_load_completes),
-	TEST(an_error_that_may_pass_is_retried),
+	TEST(an_error_that_may_pass_is_retried), TEST(lag_begins_with_what_waits),
 	TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again), TEST(a_target_that_dies_behind_a_commit_doubles_nothing),
 	TEST(pause_holds_and_resume_goes_on), TEST(stop_and_start_go_on_where_it_was), TEST(verbs_that_make_no_sense_are_refused),
 	TEST(a_deleted_job_drops_what_it_made), TEST(jobs_come_and_go),
