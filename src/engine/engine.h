@@ -34,8 +34,8 @@ void engine_create(struct engine *g, const json_t *spec, bool dry_run, const str
 /* PUT: creates when absent (result has "created":true beside the job) */
 void engine_replace(struct engine *g, const char *name, const json_t *spec, const struct engine_call *call);
 void engine_patch(struct engine *g, const char *name, const json_t *merge_patch, const struct engine_call *call);
-/* Drops slot and publication unless keep_source; result {"left":[{part, statement that a person may run, kept}]}. Retried in the background while the server is
- * away: result {"pending":true}. */
+/* Drops slot and publication unless keep_source; result {"left":[{part, statement that a person may run, kept}]}, with "error" when force did not wait for
+ * it. Retried in the background while the server is away: result {"pending":true}. */
 void engine_delete(struct engine *g, const char *name, bool keep_source, bool force, const struct engine_call *call);
 /* result {"state","desired_state"}; job.invalid-transition with allowed[] in errors */
 void engine_command(struct engine *g, const char *name, enum engine_verb verb, const struct engine_call *call);

@@ -16,6 +16,7 @@ struct deletion {
 	unsigned attempts;
 	int64_t next_us;
 	json_t *left;                   /* statements: what could not be dropped, or was to be kept */
+	json_t *error;                  /* why it could not, when the job is forgotten all the same */
 };
 
 #define FORCE_HINT "it is tried again until it succeeds; DELETE with ?force=1 forgets the job and leaves what it made"
@@ -36,6 +37,7 @@ static void deletion_free(struct deletion *d)
 		at = &(*at)->next;
 	*at = d->next;
 	json_decref(d->left);
+	json_decref(d->error);
 	free(d);
 }
 
@@ -52,7 +54,7 @@ static void on_gone(void *arg, const struct err *e)
 	json_decref(data);
 	job_remove_files(d->job);
 	engine_remove(d->g, d->job);
-	deletion_answer(d, json_pack("{s:O}", "left", d->left), NULL);
+	deletion_answer(d, json_pack("{s:O, s:O*}", "left", d->left, "error", d->error), NULL);
 	deletion_free(d);
 }
 
@@ -74,8 +76,10 @@ static void on_drop(void *arg, json_t *left, const struct err *e)
 		deletion_answer(d, pending, NULL);
 		return;
 	}
+	json_decref(d->error);
+	d->error = NULL;
 	if (e)
-		json_array_append_new(d->left, json_pack("{s:s, s:s}", "part", "?", "statement", e->message));
+		d->error = json_pack("{s:s, s:s}", "code", e->id, "message", e->message);
 	store_job_delete(d->g->store, d->job->uid, on_gone, d);
 }
 

@@ -136,7 +136,7 @@ static void finish_delete(struct reply *out, const char *name, const json_t *res
 	(void)name;
 	if (json_is_true(json_object_get(result, "pending")))
 		reply_json(out, 202, json_incref((json_t *)(uintptr_t)result));
-	else if (json_array_size(json_object_get(result, "left")))
+	else if (json_array_size(json_object_get(result, "left")) || json_object_get(result, "error"))
 		reply_json(out, 200, json_incref((json_t *)(uintptr_t)result));
 	else
 		reply_json(out, 204, NULL);

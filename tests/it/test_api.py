@@ -137,6 +137,16 @@ def test_a_job_that_is_deleted_says_what_it_waits_for(pair, dmsrd):
     assert source.one("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()") == 0
 
 
+def test_a_job_that_is_forgotten_says_why(pair, dmsrd):
+    source, target = pair
+    dmsrd.job("never", source.connection(), [target.connection(name="copy", password="wrong")])
+    dmsrd.wait_state("never", "failed")
+    assert dmsrd.call("DELETE", "/jobs/never")[0] == 202
+    status, _, body = dmsrd.call("DELETE", "/jobs/never?force=1")
+    assert status == 200 and body["error"]["code"] == "target.auth" and "password" in body["error"]["message"]
+    assert body["left"] and all(left["statement"].startswith("DELETE FROM dmsr.") for left in body["left"])
+
+
 def test_what_is_kept_at_the_source_is_named(pair, dmsrd):
     source, target = pair
     dmsrd.job("kept", source.connection(), [target.connection(name="copy")])
