@@ -144,7 +144,10 @@ void engine_create(struct engine *g, const json_t *json, bool dry_run, const str
 		invalid(g, call, p);
 	} else if (engine_find(g, name)) {
 		err_set(&e, DMSR_EEXIST, "job.exists", "there is a job \"%s\" already", name);
-		err_hint(&e, "give the new one another name, or change it: PUT /jobs/%s", name);
+		if (dry_run)
+			err_hint(&e, "POST /jobs/validate looks at what it is, or would be after a change");
+		else
+			err_hint(&e, "give the new one another name, or change it: PUT /jobs/%s", name);
 		engine_refuse(g, call, &e, NULL);
 	} else if (dry_run) {
 		check_spec(g, spec, call);

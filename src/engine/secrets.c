@@ -138,7 +138,7 @@ char *secret_resolve(const struct secrets *s, const char *name, struct err *e)
 	const json_t *source = json_object_get(s->all, name);
 	const char *where;
 	if (!source)
-		return unresolved(e, name, "is not configured");
+		return unresolved(e, name, "is not configured: dmsrd.json says under secrets where each is");
 	if ((where = json_string_value(json_object_get(source, "env")))) {
 		const char *value = getenv(where);
 		return value ? secret_text(value, strlen(value), name, e) : unresolved(e, name, "its environment variable is not set");
