@@ -333,7 +333,11 @@ int main(int argc, char **argv)
 		}
 	d.source.overrides = overrides;
 	int rc = EXIT_CONFIG;
-	if (is_good && optind == argc)
+	if (is_good && optind < argc) {
+		fprintf(stderr, "%s: '%s' is no option: jobs are made over HTTP, or as files in jobs_dir\n", argv[0], argv[optind]);
+		is_good = false;
+	}
+	if (is_good)
 		rc = act(&d, action);
 	else
 		fputs(usage, stderr);
