@@ -528,6 +528,57 @@ static void a_target_that_went_back_is_found_out(void **state)
 	assert_string_equal(error_code(), "target.behind");
 }
 
+/* Of a job without a load nobody could give it what is past. */
+static void a_late_target_of_a_job_that_only_follows_is_refused(void **state)
+{
+	struct answer a;
+	(void)state;
+	write_script();
+	create(one_target, "cdc");
+	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	struct engine_call call = call_of(&a);
+	json_t *patch = json_loads("{\"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}, "
+				   "{\"name\": \"late\", \"connector\": \"fake\", \"server\": \"w\"}]}",
+		0, NULL);
+	engine_patch(engine, "job", patch, &call);
+	await(&a);
+	assert_int_equal(a.e.code, 0);
+	json_decref(patch);
+	drop(&a);
+	verb(ENGINE_START);
+	wait_state("failed");
+	assert_string_equal(error_code(), "target.behind");
+	assert_int_equal(other->nrows, 0);
+}
+
+static bool is_inside(void *arg)
+{
+	struct fake_script_stat st;
+	(void)arg;
+	fake_script_stat(script, &st);
+	return st.batches >= 20;
+}
+
+/* Its target commits nothing before the end, which a source that is paused never sends. */
+static void a_pause_in_a_transaction_does_not_wait_for_its_end(void **state)
+{
+	struct fake_script_stat st;
+	(void)state;
+	fake_script_durable(script, is_stored, NULL);
+	fake_script_txn(script, OP_CREATE, t1, 3000, 1, 10);
+	create(one_target, "cdc");
+	assert_true(fake_run(loop, is_inside, NULL, 5000));
+	verb(ENGINE_PAUSE);
+	wait_state("paused");
+	fake_script_stat(script, &st);
+	assert_false(st.is_at_end);
+	assert_int_equal(server->nrows, 0);
+	verb(ENGINE_RESUME);
+	wait_all(server);
+}
+
 static void one_bad_row_is_set_aside(void **state)
 {
 	struct answer a;
@@ -679,5 +730,6 @@ RUN_TESTS(TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end), TEST(two_t
 	TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again), TEST(a_target_that_dies_behind_a_commit_doubles_nothing),
 	TEST(pause_holds_and_resume_goes_on), TEST(stop_and_start_go_on_where_it_was), TEST(verbs_that_make_no_sense_are_refused),
 	TEST(a_deleted_job_drops_what_it_made), TEST(jobs_come_and_go),
-	TEST(a_target_that_went_back_is_found_out), TEST(one_bad_row_is_set_aside), TEST(what_is_kept_for_a_stopped_job_is_seen),
+	TEST(a_target_that_went_back_is_found_out), TEST(one_bad_row_is_set_aside), TEST(a_late_target_of_a_job_that_only_follows_is_refused),
+	TEST(a_pause_in_a_transaction_does_not_wait_for_its_end), TEST(what_is_kept_for_a_stopped_job_is_seen),
 	TEST(of_which_nothing_is_kept_nobody_asks), TEST(thrown_away_at_any_moment), TEST(a_drained_engine_has_stored_all))
