@@ -246,7 +246,6 @@ static enum step judge(struct target *t, struct target_table *tb, const struct c
 		target_fail(t, &k->error);
 		return STEP_WAIT;
 	}
-	log_warn("target", t->host.env.job, "%s: sent aside: %s", t->host.env.name, k->error.message);
 	k->state = CAREFUL_TELLING;
 	k->is_told = false;
 	k->letter = (struct dmsr_dead_letter){ ch, &k->error };

@@ -20,17 +20,24 @@ static void stop(struct target *t, const struct target_table *tb, const struct d
 	target_fail(t, &e);
 }
 
+static void notice(const struct target *t, char *text)
+{
+	if (t->host.notice)
+		t->host.notice(t->host.ctx, text);
+	free(text);
+}
+
+/* Where the target's rows may differ from the source's from now on. */
 static void warn(const struct target *t, const struct target_table *tb, const struct diff *d)
 {
-	const char *job = t->host.env.job, *name = t->host.env.name;
 	if (d->own_value)
-		log_warn("target", job, "%s: %s: rows that were there got the target's own values in the new column %s, since its default is not a "
-			"constant: load the table again to have the source's", name, tb->sql, d->own_value);
+		notice(t, mem_printf("%s: rows that were there got the target's own values in the new column %s, since its default is not a constant: "
+			"load the table again to have the source's", tb->sql, d->own_value));
 	if (d->cast)
-		log_warn("target", job, "%s: %s: column %s was cast to its new type; if the source converted it by another expression, load the table again",
-			name, tb->sql, d->cast);
+		notice(t, mem_printf("%s: column %s was cast to its new type; if the source converted it by another expression, "
+			"load the table again", tb->sql, d->cast));
 	if (d->key)
-		log_warn("target", job, "%s: %s: %s", name, tb->sql, d->key);
+		notice(t, mem_printf("%s: %s", tb->sql, d->key));
 }
 
 /* What new columns are made of. */
