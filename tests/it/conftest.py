@@ -54,6 +54,7 @@ class Postgres:
     """One server; databases are made by the tests, each with a name of its own."""
 
     numbers = itertools.count(1)
+    running = []
 
     def __init__(self, version=None, tls=False, settings=()):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="dmsr-pg-", dir=fast_directory()))
@@ -61,7 +62,9 @@ class Postgres:
         self.port = free_port()
         self.args = (["-v", str(version)] if version else []) + (["-t"] if tls else []) + list(settings)
         self.pid = None
+        self.made = []
         self.start()
+        self.running.append(self)
         with self.connect("postgres") as c:
             c.cursor().execute(f"CREATE ROLE dmsr LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
             self.version = c.server_version // 10000
@@ -86,9 +89,22 @@ class Postgres:
         name = f"{prefix}_{next(self.numbers)}"
         with contextlib.closing(self.connect("postgres")) as c:
             c.cursor().execute(f'CREATE DATABASE "{name}"')
+        self.made.append(name)
         return Database(self, name)
 
+    def sweep(self, names):
+        """A slot that nobody reads holds back all WAL that is written after it, and the files are in memory; so do big databases."""
+        with contextlib.closing(self.connect("postgres")) as c:
+            cur = c.cursor()
+            for name in names:
+                cur.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = %s AND active_pid IS NOT NULL", (name,))
+                cur.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s AND active_pid IS NULL", (name,))
+                cur.execute("SELECT pg_database_size(oid) > 32 << 20 FROM pg_database WHERE datname = %s", (name,))
+                if (cur.fetchone() or [False])[0]:
+                    cur.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
     def close(self):
+        self.running.remove(self)
         self.stop("immediate")
         shutil.rmtree(self.dir, ignore_errors=True)
 
@@ -267,6 +283,16 @@ class Dmsrd:
             if time.monotonic() > deadline:
                 raise AssertionError("\n".join(found) + "\n" + self.log()[-4000:])
             time.sleep(0.2)
+
+
+@pytest.fixture(autouse=True)
+def swept():
+    """What a test made in a server that others use, too, does not weigh on them. Set up before any other fixture of the test, so it goes last."""
+    before = {id(s): len(s.made) for s in Postgres.running}
+    yield
+    for s in Postgres.running:
+        with contextlib.suppress(psycopg2.Error):  # the test's own server may be down, as the test left it
+            s.sweep(s.made[before.get(id(s), 0):])
 
 
 @pytest.fixture(scope="session")
