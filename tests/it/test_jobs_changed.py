@@ -48,6 +48,28 @@ def test_a_table_that_is_rewritten_is_loaded_again(shop, dmsrd, ddl):
     dmsrd.wait_equal(source, target)
 
 
+@pytest.mark.parametrize("how", ["swap", "away"])
+def test_tables_that_take_other_names_are_loaded_again(shop, dmsrd, how):
+    """Rows that follow the swap go, by their names, to the other table's rows."""
+    source, target = shop
+    source.psql("CREATE TABLE one (id int PRIMARY KEY, v text); INSERT INTO one SELECT i, 'one' FROM generate_series(1, 9) i;"
+                "CREATE TABLE two (id int PRIMARY KEY, v text); INSERT INTO two SELECT i, 'two' FROM generate_series(5, 12) i")
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    if how == "swap":
+        source.psql("BEGIN; ALTER TABLE one RENAME TO t; ALTER TABLE two RENAME TO one; ALTER TABLE t RENAME TO two; COMMIT")
+        source.psql("INSERT INTO one VALUES (100, 'was two'); INSERT INTO two VALUES (101, 'was one'); DELETE FROM one WHERE id = 7; UPDATE two SET v = 'x' WHERE id = 8")
+        dmsrd.wait_equal(source, target)
+    else:
+        source.psql("ALTER TABLE one RENAME TO three")  # a row that comes before it is seen ends the job: there is no such table at the target
+        wait_for("it is seen", lambda: [e for e in events(dmsrd, "shop", "error") if "had another name" in e])
+        source.psql("INSERT INTO three VALUES (100, 'was one'); UPDATE three SET v = 'x' WHERE id = 8")
+        dmsrd.wait_equal(source, target, tables=["public.three", "public.two", "public.orders"])
+    dmsrd.wait_state("shop", "running")
+    assert [e for e in events(dmsrd, "shop", "error") if "had another name" in e]
+
+
 def test_new_tables_are_told_and_taken_up(shop, dmsrd):
     source, target = shop
     dmsrd.job("shop", source.connection(), [target.connection(name="copy")])

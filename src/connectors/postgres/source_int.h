@@ -154,6 +154,7 @@ void source_note_tables(struct source *s, uint64_t lsn, void (*next)(struct sour
 struct map *source_noted(const struct source *s);
 void source_noted_free(struct map *noted);
 bool source_is_new(const struct source *s, const struct map *noted, const struct relation *rel);       /* it was no part of an earlier run */
+bool source_is_renamed(const struct map *noted, uint32_t id, const char *schema, const char *name);    /* a table of the job, noted under another name */
 const char *source_noted_mark(const struct map *noted, const struct relation *rel);    /* NULL: none of that table */
 bool source_wants(const struct source *s, const struct relation *rel, uint64_t *loaded_lsn);   /* the decoder's question */
 

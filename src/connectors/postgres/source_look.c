@@ -204,18 +204,53 @@ static void tell_new(struct source *s, const char *schema, const char *name)
 		warn(s, "table %s.%s is new, and the job's patterns mean it: it is taken up when the job is started again", schema, name);
 }
 
+static void again(struct source *s, const char *what, const char *why)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_ESTATE, "source.changed", "%s %s", what, why);
+	source_fail(s, &e);
+}
+
+/* The stream goes by names, and rows of a table that took the name of another went to the other's rows at the targets, until now. False: the run is over. */
+static bool judge_name(struct source *s, const char *schema, const char *name)
+{
+	char *what = mem_printf("table %s.%s", schema, name);
+	bool may_load = s->mode & DMSR_FULL_LOAD;
+	if (may_load)
+		again(s, what, "had another name, under which it was loaded");
+	else
+		warn(s, "%s had another name: what was written since then went to the target's table %s.%s, as it was", what, schema, name);
+	free(what);
+	return !may_load;
+}
+
+/* False: the run is over. */
+static bool look_at_listed(struct source *s, const struct map *noted, const PGresult *res, int i)
+{
+	uint32_t id = catalog_oid(res, i, TABLE_OID);
+	const char *schema = PQgetvalue(res, i, TABLE_SCHEMA), *name = PQgetvalue(res, i, TABLE_NAME);
+	bool is_ours = map_get_u32(s->marks, id);
+	if (map_get_u32(s->look->told, id) || (s->left_out && map_get_u32(s->left_out, id)) || !catalog_is_meant(s->tables, res, i))
+		return true;
+	if (is_ours && !source_is_renamed(noted, id, schema, name))
+		return true;
+	map_put_u32(s->look->told, id, s);
+	if (is_ours)
+		return judge_name(s, schema, name);
+	tell_new(s, schema, name);
+	return true;
+}
+
 static void on_list(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
-	for (int i = 0; !e && i < PQntuples(res); i++) {
-		uint32_t id = catalog_oid(res, i, TABLE_OID);
-		bool is_known = map_get_u32(s->marks, id) || map_get_u32(s->look->told, id) || (s->left_out && map_get_u32(s->left_out, id));
-		if (is_known || !catalog_is_meant(s->tables, res, i))
-			continue;
-		map_put_u32(s->look->told, id, s);
-		tell_new(s, PQgetvalue(res, i, TABLE_SCHEMA), PQgetvalue(res, i, TABLE_NAME));
-	}
-	looked(s);
+	bool may_go_on = true;
+	struct map *noted = source_noted(s);
+	for (int i = 0; !e && may_go_on && i < PQntuples(res); i++)
+		may_go_on = look_at_listed(s, noted, res, i);
+	source_noted_free(noted);
+	if (may_go_on)
+		looked(s);
 }
 
 static void ask_list(struct source *s)
@@ -225,13 +260,6 @@ static void ask_list(struct source *s)
 	catalog_tables_sql(&sql, s->tables, s->leaves);
 	pgconn_query(s->sql, buf_cstr(&sql), on_list, s);
 	buf_fini(&sql);
-}
-
-static void again(struct source *s, const char *what, const char *why)
-{
-	struct err e = { 0 };
-	err_retry(&e, DMSR_ESTATE, "source.changed", "%s %s", what, why);
-	source_fail(s, &e);
 }
 
 /* False: the run is over. */

@@ -203,14 +203,22 @@ void source_noted_free(struct map *noted)
 	map_free(noted);
 }
 
-static const struct noted *noted_of(const struct map *noted, const struct relation *rel)
+static const struct noted *noted_as(const struct map *noted, const char *schema, const char *name)
 {
-	struct buf name;
-	buf_init(&name, SIZE_MAX);
-	sql_qualified(&name, rel->schema, rel->name);
-	const struct noted *n = map_get(noted, name.data, name.len);
-	buf_fini(&name);
+	struct buf key;
+	buf_init(&key, SIZE_MAX);
+	sql_qualified(&key, schema, name);
+	const struct noted *n = map_get(noted, key.data, key.len);
+	buf_fini(&key);
 	return n;
+}
+
+static const struct noted *noted_of(const struct map *noted, const struct relation *rel) { return noted_as(noted, rel->schema, rel->name); }
+
+bool source_is_renamed(const struct map *noted, uint32_t id, const char *schema, const char *name)
+{
+	const struct noted *n = noted_as(noted, schema, name);
+	return map_size(noted) && (!n || n->id != id);
 }
 
 bool source_is_new(const struct source *s, const struct map *noted, const struct relation *rel)
