@@ -163,6 +163,24 @@ def test_changes_only(shop, dmsrd):
     dmsrd.wait_equal(source, target, tables=["public.orders", "public.\"Odd \"\"Name\"", "public.keyless"])
 
 
+def test_a_late_target_gets_what_the_others_have(shop, any_pg, dmsrd):
+    """What is remembered as loaded is so only if each target has it."""
+    source, target = shop
+    late = any_pg.database("late")
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    source.psql(CHANGES)
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("POST", "/jobs/shop/stop")
+    dmsrd.wait_state("shop", "stopped")
+    dmsrd.api("PATCH", "/jobs/shop", {"targets": [target.connection(name="copy"), late.connection(name="late")]}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/shop/start")
+    dmsrd.wait_state("shop", "running")
+    source.psql("INSERT INTO customers (name) VALUES ('after')")
+    dmsrd.wait_equal(source, target)
+    dmsrd.wait_equal(source, late)
+
+
 def test_two_targets_at_their_own_pace(shop, any_pg, dmsrd):
     source, target = shop
     other = any_pg.database("other")
