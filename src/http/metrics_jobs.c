@@ -147,8 +147,10 @@ static void put_tables(struct buf *b, struct engine *g, const struct copies *c)
 {
 	json_t **views = mem_zalloc(sizeof *views * (c->n + 1)), *table, *next;
 	size_t t;
-	for (size_t i = 0; i < c->n; i++)
+	for (size_t i = 0; i < c->n; i++) {
 		views[i] = engine_job_tables(g, c->jobs[i].name, NULL, 0, &next);
+		json_decref(next);
+	}
 	for (size_t f = 0; f < sizeof table_families / sizeof *table_families; f++) {
 		metric_family(b, table_families[f].name, "counter", table_families[f].help);
 		for (size_t i = 0; i < c->n; i++) {
