@@ -223,7 +223,7 @@ def test_state_disk_full(pair, small_disk):
     try:
         daemon.job("f", source.connection(), [target.connection(name="copy")], streamer={"type": "embedded", "memory": "1MiB"})
         daemon.wait_state("f", "running")
-        with open(small_disk / "fill", "wb") as fill:
+        with open(small_disk / "fill", "wb", buffering=0) as fill:  # nothing is left to write when it is closed
             try:
                 while True:
                     fill.write(b"x" * 65536)
