@@ -22,7 +22,7 @@
 #include "model/batch.h"
 #include "model/match.h"
 
-#define DMSR_ABI 2
+#define DMSR_ABI 3
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 enum dmsr_option_type {
@@ -253,6 +253,10 @@ struct dmsr_streamer_host {
 	void *ctx;
 	struct dmsr_env env;
 	const struct dmsr_log *log;             /* NULL: none offered */
+	/* Notes, as the source has them: of the streamer's own. */
+	void (*note_put)(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg);
+	const char *(*note_get)(void *ctx, const char *key);
+	void (*notice)(void *ctx, const char *text); /* as the source's; optional */
 	void (*ready)(void *ctx);               /* after start() */
 	/* Exactly once a produced token, in any order: the batch no longer depends on the source. e: it will not be; the job must start
 	 * over from the ledger. */
@@ -273,6 +277,8 @@ struct dmsr_streamer_stat {
 };
 struct dmsr_streamer {
 	int (*open)(const struct settings *s, const struct dmsr_streamer_host *host, struct dmsr_instance **out, struct err *e);
+	/* Is what was delivered in earlier runs still there for a target that stands behind it? From open on. */
+	bool (*keeps)(const struct dmsr_instance *i);
 	void (*start)(struct dmsr_instance *i);
 	enum dmsr_verdict (*produce)(struct dmsr_instance *i, struct batch *b); /* b->token is set; OK: b is the streamer's */
 	/* Before start(). from: the target has everything up to here; what the streamer still holds and is behind it is not delivered. */
@@ -303,10 +309,17 @@ struct dmsr_record {
 enum { DMSR_RECORDS_MAX = 4 };                  /* a change never becomes more */
 struct dmsr_codec {
 	int (*open)(const struct settings *s, const struct dmsr_codec_source *src, struct dmsr_instance **out, struct err *e);
-	/* records: room for max, at least DMSR_RECORDS_MAX; returns how many (a key change is d + tombstone + c), or DMSR_E*. Begin, commit and words about
-	 * the load give 0. So does OP_SCHEMA, but where a format has a head that stands before the rows of a table (CSV): then it is that, and whoever
+	/* records: room for max, at least DMSR_RECORDS_MAX; returns how many (a key change is d + tombstone + c), or DMSR_E*. max 1: a row stays one
+	 * record, also when its key changes, and there are no tombstones: for a stream that keeps the order of commits. Begin, commit and words about the
+	 * load give 0. So does OP_SCHEMA, but where a format has a head that stands before the rows of a table (CSV): then it is that, and whoever
 	 * starts a file asks for it with a change of that op. OP_ROWS is for change_each_row first (model/batch.h): encode refuses it. */
 	int (*encode)(struct dmsr_instance *i, const struct change *ch, struct dmsr_record *records, unsigned max, struct err *e);
+	/* Whether every row comes back from decode as it was, with the settings of this instance. NULL: never. */
+	bool (*is_exact)(const struct dmsr_instance *i);
+	/* The inverse of encode with max 1, for rows: appends the change to b, with rel (the shape that it was written with) and both images in b's
+	 * arena, in one of their neutral forms; flags are set, txn is that of b, event is the caller's. The bytes come from a wire: nothing is trusted.
+	 * NULL with is_exact. */
+	int (*decode)(struct dmsr_instance *i, const void *value, size_t len, struct relation *rel, struct batch *b, struct err *e);
 	void (*close)(struct dmsr_instance *i);
 };
 

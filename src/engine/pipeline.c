@@ -223,6 +223,29 @@ static void on_streamer_stopped(void *ctx)
 
 static void on_streamer_failed(void *ctx, const struct err *e) { pipeline_fail(ctx, e, "streamer"); }
 
+static void on_streamer_note_put(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg)
+{
+	struct pipeline *p = ctx;
+	char *own = mem_printf("streamer.%s", key);
+	memory_note_put(p->run.memory, own, value, done, arg);
+	free(own);
+}
+
+static const char *on_streamer_note_get(void *ctx, const char *key)
+{
+	struct pipeline *p = ctx;
+	char *own = mem_printf("streamer.%s", key);
+	const char *value = memory_note(p->run.memory, own);
+	free(own);
+	return value;
+}
+
+static void on_streamer_notice(void *ctx, const char *text)
+{
+	struct pipeline *p = ctx;
+	p->run.host.notice(p->run.host.ctx, "streamer", text);
+}
+
 static void on_streamer_ready(void *ctx)
 {
 	struct pipeline *p = ctx;
@@ -240,6 +263,9 @@ static int open_streamer(struct pipeline *p, struct err *e)
 		.ctx = p,
 		.env = pipeline_env(p, "streamer", p->streamer_scratch, p->run.data),
 		.log = store_log_ops(p->log),
+		.note_put = on_streamer_note_put,
+		.note_get = on_streamer_note_get,
+		.notice = on_streamer_notice,
 		.ready = on_streamer_ready,
 		.delivered = flow_delivered,
 		.resume = flow_streamer_resume,

@@ -16,12 +16,11 @@ static bool all_have(const struct pipeline *p, const struct dmsr_loaded *l)
 }
 
 /* What need not be loaded again. What all targets agree on is true, whatever was remembered here: the last step before a crash may be missing. What is in
- * the log is on its way to them. */
+ * the stream is on its way to them. */
 static void agree_on_loads(struct pipeline *p)
 {
 	struct memory *m = p->run.memory;
 	const struct table_set *known = memory_loaded(m);
-	const struct dmsr_log *log = store_log_ops(p->log);
 	if (!p->ntargets)
 		return;
 	const struct table_set *first = &p->targets[0].memory->loaded;
@@ -30,7 +29,7 @@ static void agree_on_loads(struct pipeline *p)
 		if ((!k || k->at.lsn != l->at.lsn) && all_have(p, l))
 			memory_load_put(m, l->schema, l->name, &l->at);
 	}
-	for (size_t i = known->n; i-- > 0 && !log->last;) {
+	for (size_t i = known->n; i-- > 0 && !p->streamer_ops->keeps(p->streamer);) {
 		const struct dmsr_loaded k = known->list[i];
 		if (all_have(p, &k))
 			continue;

@@ -285,7 +285,8 @@ int target_check_stand(struct ptarget *t, struct err *e)
 	const struct pipeline *p = t->p;
 	const struct position *delivered = memory_delivered(p->run.memory);
 	bool loads = p->run.spec->mode & DMSR_FULL_LOAD;
-	if (loads || position_is_none(delivered) || !position_is_none(&t->applied) || store_log_ops(p->log)->last)
+	if (loads || position_is_none(delivered) || !position_is_none(&t->applied) ||
+		p->streamer_ops->keeps(p->streamer))
 		return 0;
 	char at[POSITION_TEXT_MAX];
 	err_set(e, DMSR_EFATAL, "target.behind", "target %s has nothing of this job, which is at %s already", t->name, position_format(delivered, at));
@@ -296,7 +297,7 @@ void target_subscribe(struct ptarget *t)
 {
 	const struct dmsr_consumer c = { .ctx = t, .deliver = on_deliver, .drained = on_drained };
 	t->sub = t->p->streamer_ops->subscribe(t->p->streamer, t->name, &t->applied, &c);
-	t->is_drained = !store_log_ops(t->p->log)->last;
+	t->is_drained = !t->p->streamer_ops->keeps(t->p->streamer);
 }
 
 /* ---- life ---- */

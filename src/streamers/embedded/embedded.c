@@ -171,6 +171,12 @@ static int embedded_open(const struct settings *settings, const struct dmsr_stre
 	return 0;
 }
 
+static bool embedded_keeps(const struct dmsr_instance *i)
+{
+	const struct embedded *s = (const struct embedded *)(const void *)i;
+	return s->log && s->log->last;
+}
+
 static struct dmsr_subscription *embedded_subscribe(struct dmsr_instance *i, const char *target, const struct position *from,
 	const struct dmsr_consumer *consumer)
 {
@@ -324,6 +330,7 @@ static const struct dmsr_option options[] = {
 
 static const struct dmsr_streamer streamer = {
 	.open = embedded_open,
+	.keeps = embedded_keeps,
 	.start = embedded_start,
 	.produce = embedded_produce,
 	.subscribe = embedded_subscribe,
