@@ -325,12 +325,13 @@ def test_ddl_in_mid_stream(pair, dmsrd):
         ALTER TABLE t RENAME COLUMN v TO w; UPDATE t SET w = 'renamed' WHERE id = 4;
         CREATE TYPE color AS ENUM ('red'); ALTER TABLE t ADD COLUMN c color; UPDATE t SET c = 'red' WHERE id = 5;
     """)
+    source.psql("ALTER TYPE color ADD VALUE 'green'")
+    source.psql("UPDATE t SET c = 'green' WHERE id = 6")
     dmsrd.wait_equal(source, target)
     # the new type of n is a rewrite, after which the table is loaded again
     wait_for("t is loaded again", lambda: any("loaded again" in e["text"] for e in dmsrd.api("GET", "/jobs/f/events?limit=200")["items"] if e["kind"] == "warning"))
-    dmsrd.wait_equal(source, target)
-    source.psql("ALTER TYPE color ADD VALUE 'green'")
-    source.psql("UPDATE t SET c = 'green' WHERE id = 6")
+    source.psql("ALTER TYPE color ADD VALUE 'blue' BEFORE 'red'")
+    source.psql("UPDATE t SET c = 'blue' WHERE id = 7")
     dmsrd.wait_equal(source, target)
     columns = "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attname"
     assert source.sql(columns) == target.sql(columns)

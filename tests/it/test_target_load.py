@@ -1,6 +1,8 @@
 """The PostgreSQL target's load: what is made before, with and after the rows, and what is done with tables that are there."""
 import subprocess
 
+import pytest
+
 from feed import UNCHANGED, Feed, Script, c, column, d, u
 
 RICH = r"""
@@ -191,6 +193,37 @@ def test_row_that_the_load_cannot_take(pg):
     assert db.one("SELECT to_regclass('t')") is None
     said = Feed(db).run(Script().rel("t", "t", COLUMNS, ddl=PKEY).load("t", "1\ta\n1\tb\n").done(), on_constraint_error="retry")
     assert said.failed_id == "target.constraint" and "retriable=1" in said.failed and "t_pkey" in said.failed
+
+
+LABELS = "SELECT t.typname, e.enumlabel FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid ORDER BY t.typname, e.enumsortorder"
+
+
+@pytest.mark.parametrize("form", ["text", "binary"])
+def test_labels_that_an_enum_got(any_pg, form):
+    """COPY does not say which label it lacks, so what the source's type has is there before the rows come, in the source's order."""
+    source, target = any_pg.database("source"), any_pg.database("target")
+    source.sql("CREATE TYPE mood AS ENUM ('b', 'd'); CREATE TYPE \"Odd (x\" AS ENUM ('one'); CREATE DOMAIN odd AS \"Odd (x\";"
+               "CREATE TABLE t (id int PRIMARY KEY, m mood, o odd); INSERT INTO t VALUES (1, 'b', 'one')")
+    feed = Feed(target)
+    feed.ok(Script().catalog(source, "t").copy(source, "public.t", form=form).done())
+    grown = r"""
+        ALTER TYPE mood ADD VALUE 'e'; ALTER TYPE mood ADD VALUE 'c' BEFORE 'd'; ALTER TYPE mood ADD VALUE 'a' BEFORE 'b'; ALTER TYPE mood ADD VALUE '' BEFORE 'a';
+        ALTER TYPE "Odd (x" ADD VALUE E'it''s \\ (2), $1'; INSERT INTO t SELECT 2 + row_number() OVER (), l, NULL FROM unnest(enum_range(NULL::mood)) l;
+        INSERT INTO t SELECT 100 + row_number() OVER (), NULL, l FROM unnest(enum_range(NULL::"Odd (x")) l"""
+    source.psql(grown)
+    feed.ok(Script().catalog(source, "t").copy(source, "public.t", form=form, lsn=300).done())
+    assert target.sql(LABELS) == source.sql(LABELS)
+    assert target.rows("t") == source.rows("t")
+    # A table and a type that somebody made before.
+    theirs = any_pg.database("theirs")
+    theirs.sql("CREATE TYPE mood AS ENUM ('d', 'own'); CREATE TYPE \"Odd (x\" AS ENUM (); CREATE DOMAIN odd AS \"Odd (x\";"
+               "CREATE TABLE t (id int PRIMARY KEY, m mood, o odd)")
+    again = Script().catalog(source, "t").copy(source, "public.t", form=form).done()
+    said = Feed(theirs, prepare="truncate", ddl="stop").run(again)
+    assert said.failed_id == "target.data", said
+    Feed(theirs, prepare="truncate").ok(again)
+    assert [label for name, label in theirs.sql(LABELS) if name == "mood"] == ["", "a", "b", "c", "d", "e", "own"]
+    assert theirs.rows("t") == source.rows("t")
 
 
 def test_foreign_keys_come_last(pg):

@@ -172,6 +172,24 @@ static void makes_things_once(void **state)
 	assert_false(sql_make_once(&sql, &d));
 }
 
+static void asks_for_labels(void **state)
+{
+	static const char *const others[] = { "", "CREATE TYPE ", "CREATE TYPE e AS ENUM", "CREATE TYPE e AS ENUM ('a'", "CREATE TYPE e AS RANGE (SUBTYPE = x)",
+		"CREATE TYPE \"s\".\"e AS ENUM ('a')", "CREATE TYPE e" };
+	struct ddl d = { .kind = "enum", .name = "s.e AS ENUM (", .sql = "CREATE TYPE \"s\".\"e\"\" AS ENUM (\" AS ENUM ('a', ' AS ENUM (')" };
+	(void)state;
+	buf_reset(&sql);
+	assert_true(sql_ask_labels(&sql, &d));
+	assert_non_null(strstr(buf_cstr(&sql), "(SELECT '\"s\".\"e\"\" AS ENUM (\"'::text AS type) y"));
+	assert_non_null(strstr(buf_cstr(&sql), "unnest(ARRAY['a', ' AS ENUM (']::text[])"));
+	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+		d.sql = others[i];
+		buf_reset(&sql);
+		assert_false(sql_ask_labels(&sql, &d));
+		assert_int_equal(sql.len, 0);
+	}
+}
+
 static void copies(void **state)
 {
 	struct err e = { 0 };
@@ -191,4 +209,4 @@ static void copies(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 RUN_TESTS(TEST(changes_a_row), TEST(finds_one_row_by_all_of_it), TEST(changes_a_set), TEST(truncates),
-	TEST(makes_tables), TEST(makes_things_once), TEST(copies))
+	TEST(makes_tables), TEST(makes_things_once), TEST(asks_for_labels), TEST(copies))

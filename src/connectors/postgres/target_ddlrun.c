@@ -1,5 +1,6 @@
 /* target_ddlrun: the source's own statements (relation->ddl), run one after another, those of one phase of one or of all tables. Each may be met again
- * after a crash, or be there because somebody made it: "it exists" is an answer like "done". */
+ * after a crash, or be there because somebody made it: "it exists" is an answer like "done". Only an enum that exists may be of less use than a new one: the
+ * source's may have got labels since, and rows of a load, unlike those of the stream (target_mend.c), do not tell which. With ddl = apply it gets them too. */
 #include "target_int.h"
 #include <stdlib.h>
 
@@ -91,6 +92,48 @@ static void on_released(struct target *t)
 	run_next(t);
 }
 
+/* ---- labels of an enum ---- */
+
+/* If they could not be added (it is somebody else's type), the rows may do without them. */
+static void on_labels(struct target *t)
+{
+	if (!t->answer)
+		log_warn("target", t->host.env.job, "%s: enum %s: %s", t->host.env.name, current(t)->name, t->answer_error.message);
+	on_released(t);
+}
+
+static void on_missing_labels(struct target *t)
+{
+	if (!PQntuples(t->answer) || PQgetisnull(t->answer, 0, 0)) {
+		on_released(t);
+		return;
+	}
+	char *sql = mem_strdup(PQgetvalue(t->answer, 0, 0));
+	log_info("target", t->host.env.job, "%s: %s", t->host.env.name, sql);
+	target_try(t, sql, 0, NULL, on_labels);
+	free(sql);
+}
+
+static bool grows(const struct target *t, const struct target_table *tb, const struct ddl *d)
+{
+	(void)tb;
+	return !strcmp(d->kind, "enum") && t->on_ddl == POLICY_APPLY;
+}
+
+/* Not in a transaction: a new label cannot be used in the one that makes it. */
+static void grow(struct target *t)
+{
+	struct buf sql;
+	buf_init(&sql, 32 << 20);
+	if (sql_ask_labels(&sql, current(t)) && buf_ok(&sql))
+		target_ask(t, buf_cstr(&sql), 0, NULL, on_missing_labels);
+	else
+		on_released(t);
+	buf_fini(&sql);
+}
+
+/* ---- one statement ---- */
+
 static void on_run(struct target *t)
 {
 	const struct ddl *d = current(t);
@@ -103,6 +146,8 @@ static void on_run(struct target *t)
 		log_debug("target", t->host.env.job, "%s: %s %s: %s", t->host.env.name, d->kind, d->name, t->answer_error.message);
 	if (t->run->is_inside)
 		target_ask(t, is_done ? "RELEASE SAVEPOINT dmsr_ddl" : "ROLLBACK TO SAVEPOINT dmsr_ddl", 0, NULL, on_released);
+	else if (!is_done && grows(t, NULL, d))
+		grow(t);
 	else
 		on_released(t);
 }
@@ -111,6 +156,10 @@ static void on_savepoint(struct target *t)
 {
 	const struct ddl *d = current(t);
 	struct buf sql;
+	if (t->run->is_meant == grows) {
+		grow(t);
+		return;
+	}
 	buf_init(&sql, 1 << 20);
 	/* To say CREATE SCHEMA needs a right, even if it is there. */
 	bool is_once = !strcmp(d->kind, "schema") && sql_make_once(&sql, d) && buf_ok(&sql);
@@ -193,9 +242,10 @@ static void add_table(void *arg, const void *key, size_t n, void *value)
 	r->tables[r->ntables++] = value;
 }
 
-void ddlrun_before(struct target *t, struct target_table *tb, void (*then)(struct target *t))
+void ddlrun_before(struct target *t, struct target_table *tb, bool makes, void (*then)(struct target *t))
 {
 	struct ddl_run *r = begin(t, DDL_BEFORE_TABLE, then);
+	r->is_meant = makes ? any : grows;
 	r->tables = mem_alloc(sizeof *r->tables);
 	r->tables[r->ntables++] = tb;
 	run_next(t);

@@ -307,7 +307,8 @@ void load_prepare(struct target *t);            /* from LOAD_PREPARING to LOAD_O
 
 /* ---- target_ddlrun.c: each ends in `then`, or target_fail ---- */
 bool ddlrun_is_ours(const struct target *t, const struct target_table *tb);     /* are its keys, indexes and the like ours to make? */
-void ddlrun_before(struct target *t, struct target_table *tb, void (*then)(struct target *t));
+/* What its columns are made of; makes false: only what enums that are there lack. */
+void ddlrun_before(struct target *t, struct target_table *tb, bool makes, void (*then)(struct target *t));
 void ddlrun_key(struct target *t, struct target_table *tb, void (*then)(struct target *t)); /* the primary key, in the load's transaction */
 void ddlrun_all(struct target *t, enum ddl_phase phase, void (*then)(struct target *t));    /* of all tables that we know */
 void ddlrun_fini(struct target *t);

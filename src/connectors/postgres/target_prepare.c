@@ -98,10 +98,7 @@ static void go(struct target *t, enum how how)
 {
 	t->load.how = how;
 	/* What the table is made of; and what statements after the load refer to. */
-	if (how == HOW_MAKE || how == HOW_DROP || ddlrun_is_ours(t, t->load.table))
-		ddlrun_before(t, t->load.table, begin);
-	else
-		begin(t);
+	ddlrun_before(t, t->load.table, how == HOW_MAKE || how == HOW_DROP || ddlrun_is_ours(t, t->load.table), begin);
 }
 
 /* A table that is there and stays: its columns must take the rows. */

@@ -2,6 +2,7 @@
  * quoted. Values never stand in it. Nothing here is owned, nothing asks the server. */
 #include "target_sql.h"
 #include "catalog.h"
+#include <stdlib.h>
 
 enum { FIRST_USER_OID = 16384, SQL_MAX = 16 << 20 };
 
@@ -388,6 +389,34 @@ bool sql_make_once(struct buf *out, const struct ddl *d)
 		buf_printf(out, "%s;", d->sql);
 	}
 	buf_str(out, " EXCEPTION WHEN duplicate_schema OR duplicate_object OR duplicate_table THEN NULL; END $dmsr_once$");
+	return true;
+}
+
+/* "CREATE TYPE name AS ENUM (labels)", where a quoted name may hold any of these words: the server reads both parts as they are. */
+bool sql_ask_labels(struct buf *out, const struct ddl *d)
+{
+	static const char create[] = "CREATE TYPE ", as[] = " AS ENUM (";
+	size_t len = strlen(d->sql);
+	bool is_quoted = false;
+	if (len < sizeof create || strncmp(d->sql, create, sizeof create - 1) != 0 || d->sql[len - 1] != ')')
+		return false;
+	const char *name = d->sql + sizeof create - 1, *p = name;
+	for (; *p && (is_quoted || *p != ' '); p++)
+		is_quoted = is_quoted != (*p == '"');
+	if (strncmp(p, as, sizeof as - 1) != 0)
+		return false;
+	char *type = mem_strndup(name, (size_t)(p - name));
+	buf_str(out, "SELECT pg_catalog.string_agg(pg_catalog.format('ALTER TYPE %s ADD VALUE IF NOT EXISTS %L', x.type, x.label) || CASE "
+		"WHEN x.n > 1 THEN pg_catalog.format(' AFTER %L', x.before) WHEN x.first IS NOT NULL THEN pg_catalog.format(' BEFORE %L', x.first) ELSE '' END"
+		", '; ' ORDER BY x.n) FROM (SELECT y.type, t.oid, l.label, l.n, pg_catalog.lag(l.label) OVER (ORDER BY l.n) AS before, "
+		"(SELECT e.enumlabel FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder LIMIT 1) AS first FROM (SELECT ");
+	sql_literal(out, type);
+	buf_str(out, "::text AS type) y JOIN pg_catalog.pg_type t ON t.oid = pg_catalog.to_regtype(y.type) AND t.typtype = 'e' "
+		"CROSS JOIN pg_catalog.unnest(ARRAY[");
+	buf_append(out, p + sizeof as - 1, len - (size_t)(p + sizeof as - 1 - d->sql) - 1);
+	buf_str(out, "]::text[]) WITH ORDINALITY l(label, n)) x "
+		"WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_enum e WHERE e.enumtypid = x.oid AND e.enumlabel = x.label)");
+	free(type);
 	return true;
 }
 

@@ -76,6 +76,9 @@ void sql_create_table(struct buf *out, const struct relation *rel);
 void sql_column(struct buf *out, const struct relation *rel, const struct column *c, bool with_not_null);
 /* A statement that makes something, so that it is no error when that is there. False: it cannot be wrapped. */
 bool sql_make_once(struct buf *out, const struct ddl *d);
+/* A question: one row, one text: the statements, in one, that give an enum which is there the labels of the source's that it lacks, each behind the one that
+ * it follows at the source; NULL: it lacks none, or there is no such enum. d is of that kind; false: it cannot be read. */
+bool sql_ask_labels(struct buf *out, const struct ddl *d);
 /* Its type as the target is to have it: the source's own words, or what comes closest when it is another engine's. */
 void sql_type(struct buf *out, const struct relation *rel, const struct column *c);
 /* COPY ... FROM STDIN of the columns that are written. is_frozen: the table was made or truncated in this transaction; its rows are written as old ones. */
