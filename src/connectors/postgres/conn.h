@@ -70,20 +70,20 @@ int pgconn_stream_put(struct pgconn *c, const void *data, size_t len);
 void pgconn_stream_end(struct pgconn *c);               /* CopyDone; then ended */
 
 /* Pipeline mode, for the target. Each statement, prepared or parsed on the spot, gets its result in order through on_result (borrowed; an aborted one: status
- * PGRES_PIPELINE_ABORTED), told apart by the owner's tag; a sync ends a group, makes the server send what it has, and gives on_sync. Statements are
- * collected and go out together: at a sync, at a flush, or when there are enough of them. 0, or -1: dead (on_failed follows). */
+ * PGRES_PIPELINE_ABORTED); a sync ends a group, makes the server send what it has, and gives on_sync. Statements are collected and go out together: at a
+ * sync, at a flush, or when there are enough of them. 0, or -1: dead (on_failed follows). */
 struct pgconn_pipeline {
 	void *arg;
-	void (*on_result)(void *arg, uint64_t tag, const PGresult *res);
-	void (*on_sync)(void *arg, uint64_t tag);
+	void (*on_result)(void *arg, const PGresult *res);
+	void (*on_sync)(void *arg);
 	void (*on_drain)(void *arg);                    /* all is in the kernel, after more than 256 KiB was not */
 };
 int pgconn_pipeline_enter(struct pgconn *c, const struct pgconn_pipeline *owner);
-int pgconn_pipeline_prepare(struct pgconn *c, uint64_t tag, const char *name, const char *sql, int ntypes, const Oid *types);
-int pgconn_pipeline_send(struct pgconn *c, uint64_t tag, const char *name, int nparams, const char *const *values, const int *lens, const int *formats);
-int pgconn_pipeline_sql(struct pgconn *c, uint64_t tag, const char *sql, int nparams, const Oid *types,
+int pgconn_pipeline_prepare(struct pgconn *c, const char *name, const char *sql, int ntypes, const Oid *types);
+int pgconn_pipeline_send(struct pgconn *c, const char *name, int nparams, const char *const *values, const int *lens, const int *formats);
+int pgconn_pipeline_sql(struct pgconn *c, const char *sql, int nparams, const Oid *types,
 	const char *const *values, const int *lens, const int *formats);
-int pgconn_pipeline_sync(struct pgconn *c, uint64_t tag);
+int pgconn_pipeline_sync(struct pgconn *c);
 int pgconn_pipeline_flush(struct pgconn *c);            /* offers the kernel what was collected; asks the server for nothing */
 int pgconn_pipeline_leave(struct pgconn *c);            /* when nothing is outstanding: READY again */
 

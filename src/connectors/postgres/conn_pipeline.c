@@ -1,4 +1,4 @@
-/* conn_pipeline: many statements on their way at once, for the target. In come statements with a tag each; out goes each one's result, in order.
+/* conn_pipeline: many statements on their way at once, for the target. In come statements; out goes the result of each, in their order.
  *
  * What was sent and not answered stands in a ring, oldest first. libpq keeps the bytes until enough of them are there or a sync asks for the answers:
  * one call to the kernel for many rows. An error makes the server pass over everything up to the next sync. */
@@ -9,7 +9,6 @@
 enum { SEND_AT_BYTES = 16 * 1024, STATEMENT_OVERHEAD = 40 };
 
 struct waiting {
-	uint64_t tag;
 	bool is_sync;
 	bool is_answered;
 };
@@ -36,7 +35,7 @@ static void pop(struct conn_pipe *p)
 	p->count--;
 }
 
-static void push(struct conn_pipe *p, uint64_t tag, bool is_sync)
+static void push(struct conn_pipe *p, bool is_sync)
 {
 	if (p->count == p->cap) {
 		size_t cap = p->cap ? p->cap * 2 : 64;
@@ -48,7 +47,7 @@ static void push(struct conn_pipe *p, uint64_t tag, bool is_sync)
 		p->cap = cap;
 		p->first = 0;
 	}
-	p->ring[(p->first + p->count++) % p->cap] = (struct waiting){ tag, is_sync, false };
+	p->ring[(p->first + p->count++) % p->cap] = (struct waiting){ is_sync, false };
 }
 
 /* ---- answers ---- */
@@ -57,7 +56,6 @@ static void push(struct conn_pipe *p, uint64_t tag, bool is_sync)
 static bool deliver(struct pgconn *c, PGresult *res)
 {
 	struct conn_pipe *p = c->pipe;
-	struct waiting w = *head(p);
 	if (conn_is_fatal(res)) {
 		struct err e = { 0 };
 		pgerr_from_result(&e, c, res);
@@ -71,13 +69,13 @@ static bool deliver(struct pgconn *c, PGresult *res)
 		return false;
 	}
 	bool is_sync = PQresultStatus(res) == PGRES_PIPELINE_SYNC;
-	assert(is_sync == w.is_sync);
+	assert(is_sync == head(p)->is_sync);
 	if (is_sync) {
 		pop(p);
-		p->owner.on_sync(p->owner.arg, w.tag);
+		p->owner.on_sync(p->owner.arg);
 	} else {
 		head(p)->is_answered = true;
-		p->owner.on_result(p->owner.arg, w.tag, res);
+		p->owner.on_result(p->owner.arg, res);
 	}
 	PQclear(res);
 	return !c->freed && c->state == CONN_PIPELINE;
@@ -139,13 +137,13 @@ int pgconn_pipeline_flush(struct pgconn *c)
 	return c->state == CONN_CLOSED ? -1 : 0;
 }
 
-static int queued(struct pgconn *c, uint64_t tag, bool is_sync, size_t bytes, int ok)
+static int queued(struct pgconn *c, bool is_sync, size_t bytes, int ok)
 {
 	if (!ok) {
 		conn_lost(c, "sending a statement");
 		return -1;
 	}
-	push(c->pipe, tag, is_sync);
+	push(c->pipe, is_sync);
 	c->pipe->unsent += bytes + STATEMENT_OVERHEAD;
 	if (is_sync || c->pipe->unsent >= SEND_AT_BYTES)
 		return pgconn_pipeline_flush(c);
@@ -161,36 +159,36 @@ static size_t values_bytes(int n, const char *const *values, const int *lens, co
 	return bytes;
 }
 
-int pgconn_pipeline_prepare(struct pgconn *c, uint64_t tag, const char *name, const char *sql, int ntypes, const Oid *types)
+int pgconn_pipeline_prepare(struct pgconn *c, const char *name, const char *sql, int ntypes, const Oid *types)
 {
 	if (c->state == CONN_CLOSED)
 		return -1;
-	return queued(c, tag, false, strlen(sql), PQsendPrepare(c->pg, name, sql, ntypes, types));
+	return queued(c, false, strlen(sql), PQsendPrepare(c->pg, name, sql, ntypes, types));
 }
 
-int pgconn_pipeline_send(struct pgconn *c, uint64_t tag, const char *name, int nparams, const char *const *values, const int *lens,
+int pgconn_pipeline_send(struct pgconn *c, const char *name, int nparams, const char *const *values, const int *lens,
 	const int *formats)
 {
 	if (c->state == CONN_CLOSED)
 		return -1;
-	return queued(c, tag, false, values_bytes(nparams, values, lens, formats),
+	return queued(c, false, values_bytes(nparams, values, lens, formats),
 		PQsendQueryPrepared(c->pg, name, nparams, values, lens, formats, 0));
 }
 
-int pgconn_pipeline_sql(struct pgconn *c, uint64_t tag, const char *sql, int nparams, const Oid *types, const char *const *values,
+int pgconn_pipeline_sql(struct pgconn *c, const char *sql, int nparams, const Oid *types, const char *const *values,
 	const int *lens, const int *formats)
 {
 	if (c->state == CONN_CLOSED)
 		return -1;
-	return queued(c, tag, false, strlen(sql) + values_bytes(nparams, values, lens, formats),
+	return queued(c, false, strlen(sql) + values_bytes(nparams, values, lens, formats),
 		PQsendQueryParams(c->pg, sql, nparams, types, values, lens, formats, 0));
 }
 
-int pgconn_pipeline_sync(struct pgconn *c, uint64_t tag)
+int pgconn_pipeline_sync(struct pgconn *c)
 {
 	if (c->state == CONN_CLOSED)
 		return -1;
-	return queued(c, tag, true, 0, PQpipelineSync(c->pg));
+	return queued(c, true, 0, PQpipelineSync(c->pg));
 }
 
 int pgconn_pipeline_leave(struct pgconn *c)

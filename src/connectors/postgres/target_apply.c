@@ -180,7 +180,7 @@ int apply_send(struct target *t, struct target_table *tb, const struct change *c
 	bool finds = ch->op == OP_UPDATE || ch->op == OP_DELETE;
 	stmt_get(t, tb, &sh, name);
 	tx_note(t, SENT_ROW, (enum change_op)ch->op, tb, finds);
-	pgconn_pipeline_send(t->conn, 0, name, b->n, b->values, b->lens, b->formats);
+	pgconn_pipeline_send(t->conn, name, b->n, b->values, b->lens, b->formats);
 	t->tx.since_sync += b->bytes + 64;
 	return 0;
 }
@@ -284,7 +284,7 @@ enum step apply_truncate(struct target *t, const struct change *ch)
 	buf_init(&sql, 16 << 20);
 	sql_truncate(&sql, t->truncates, t->ntruncates, ch->flags);
 	tx_note(t, SENT_ROW, OP_TRUNCATE, tb, 0);
-	pgconn_pipeline_sql(t->conn, 0, buf_cstr(&sql), 0, NULL, NULL, NULL, NULL);
+	pgconn_pipeline_sql(t->conn, buf_cstr(&sql), 0, NULL, NULL, NULL, NULL);
 	buf_fini(&sql);
 	for (size_t i = 0; i < t->ntruncates; i++)
 		table_counts(t, t->truncates[i])->truncated++;

@@ -153,7 +153,7 @@ static void send_set(struct target *t, struct target_table *tb, enum change_op o
 	for (unsigned i = 0; i < nparams; i++)
 		bytes += s->arrays[i].len;
 	tx_note(t, SENT_ROW, op, tb, op == OP_CREATE ? 0 : nrows);
-	pgconn_pipeline_send(t->conn, 0, name, (int)nparams, s->values, NULL, NULL);
+	pgconn_pipeline_send(t->conn, name, (int)nparams, s->values, NULL, NULL);
 	t->tx.since_sync += bytes;
 }
 

@@ -105,7 +105,7 @@ static struct stmt *add(struct target *t, struct target_table *tb, const struct 
 	int n = sh->is_set ? sql_set_change(&k->sql, tb, sh, k->types) : sql_row_change(&k->sql, tb, sh, k->types);
 	name_of(s, name);
 	tx_note(t, SENT_ROW, (enum change_op)sh->op, tb, 0);
-	pgconn_pipeline_prepare(t->conn, 0, name, buf_cstr(&k->sql), n, k->types);
+	pgconn_pipeline_prepare(t->conn, name, buf_cstr(&k->sql), n, k->types);
 	map_put(k->by_shape, s->key, s->nkey, s);
 	link_newest(k, s);
 	if (map_size(k->by_shape) > STATEMENTS_MAX)

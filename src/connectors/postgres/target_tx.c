@@ -42,7 +42,7 @@ void tx_note(struct target *t, enum sent_what what, enum change_op op, struct ta
 int tx_sql(struct target *t, enum sent_what what, struct target_table *tb, const char *sql, int n, const char *const *values)
 {
 	tx_note(t, what, 0, tb, 0);
-	return pgconn_pipeline_sql(t->conn, 0, sql, n, NULL, values, NULL, NULL);
+	return pgconn_pipeline_sql(t->conn, sql, n, NULL, values, NULL, NULL);
 }
 
 static void send_sync(struct target *t)
@@ -50,7 +50,7 @@ static void send_sync(struct target *t)
 	t->tx.unsynced = 0;
 	t->tx.since_sync = 0;
 	t->tx.syncs++;
-	pgconn_pipeline_sync(t->conn, 0);
+	pgconn_pipeline_sync(t->conn);
 }
 
 /* ---- answers ---- */
@@ -174,13 +174,12 @@ static void judge_image(const struct sent *s, const PGresult *res, struct err *e
 		err_set(e, DMSR_EDATA, "target.data", "a value in binary form is not of its type: %s", text ? text : "");
 }
 
-static void on_result(void *arg, uint64_t tag, const PGresult *res)
+static void on_result(void *arg, const PGresult *res)
 {
 	struct target *t = arg;
 	struct tx *x = &t->tx;
 	ExecStatusType status = PQresultStatus(res);
 	struct err e = { 0 };
-	(void)tag;
 	assert(x->sent_count);
 	struct sent s = x->sent[x->sent_first];
 	x->sent_first = (x->sent_first + 1) % x->sent_cap;
@@ -194,10 +193,9 @@ static void on_result(void *arg, uint64_t tag, const PGresult *res)
 	}
 }
 
-static void on_sync(void *arg, uint64_t tag)
+static void on_sync(void *arg)
 {
 	struct target *t = arg;
-	(void)tag;
 	t->tx.syncs--;
 	target_wake(t);
 }
