@@ -3,7 +3,9 @@
 #define DMSR_TESTS_UNIT_STORE_KIT_H
 #include "engine/store_int.h"
 #include "test.h"
+#include <dirent.h>
 #include <ftw.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -209,6 +211,49 @@ static inline const char *kit_read(struct kit *k, uint64_t seq, size_t max_bytes
 	log->read(log->ctx, seq, max_bytes, kit_on_read, kit_ask(k));
 	kit_run(k);
 	return buf_cstr(&k->text);
+}
+
+static inline void kit_close_log(struct kit *k)
+{
+	store_log_close(k->log);
+	k->log = NULL;
+}
+
+/* What the files of a job's log take. */
+static inline uint64_t kit_disk_bytes(const struct kit *k, const char *uid)
+{
+	char path[128];
+	uint64_t bytes = 0;
+	snprintf(path, sizeof path, "%s/logs/%s", k->dir, uid);
+	DIR *d = opendir(path);
+	for (struct dirent *f; d && (f = readdir(d));) {
+		struct stat st;
+		if (f->d_name[0] != '.' && !fstatat(dirfd(d), f->d_name, &st, 0))
+			bytes += (uint64_t)st.st_size;
+	}
+	if (d)
+		closedir(d);
+	return bytes;
+}
+
+/* A test's: an open store in a directory of its own. */
+static inline int kit_set_up(void **state)
+{
+	struct kit *k = mem_alloc(sizeof *k);
+	kit_init(k);
+	kit_open(k);
+	*state = k;
+	return 0;
+}
+
+static inline int kit_tear_down(void **state)
+{
+	struct kit *k = *state;
+	kit_close_log(k);
+	kit_close(k);
+	kit_fini(k);
+	free(k);
+	return 0;
 }
 
 #endif

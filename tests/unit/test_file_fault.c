@@ -1,31 +1,9 @@
 /* test_file_fault: each row is in the file target's files once, whenever the process was killed, the disk failed or was full, or the instance was closed. */
 #include "file_kit.h"
+#include "file_story.h"
 
 #include <signal.h>
 #include <sys/resource.h>
-
-/* In a child that is killed at the failpoint: transactions 1 to 20, two tables, and a load before them; then, in as many lives as it takes, all again. */
-static void feed_all(struct host *h)
-{
-	struct batch *b[23] = { word(OP_LOAD_BEGIN, orders, 0x80), loaded_rows(orders, 0x80, "1\tx\t\\N\n2\tx\t\\N\n"), word(OP_LOAD_END, orders, 0x80) };
-	for (int i = 3; i < 23; i++)
-		b[i] = transaction(i % 2 ? orders : odd, 0x100 * (uint64_t)i, i, 1);
-	for (uint64_t i = 0; i < 23 && !h->has_failed; i++) {
-		apply(h, b[i], i + 1);
-		if (i % 5 == 4) {
-			target()->flush(h->i);
-			target()->flush(h->i);
-			wait_applied(h, i + 1);
-		}
-	}
-	if (!h->has_failed) {
-		target()->flush(h->i);
-		target()->flush(h->i);
-		wait_applied(h, 23);
-	}
-	for (int i = 0; i < 23; i++)
-		batch_free(b[i]);
-}
 
 /* The process dies there by SIGKILL. */
 static bool dies_at(const char *failpoint_text)
@@ -37,29 +15,13 @@ static bool dies_at(const char *failpoint_text)
 		setenv("DMSR_FAILPOINT", failpoint_text, 1);
 		failpoint_init();
 		host_start(&h, GIVEN(path(), FLAT, "roll_interval=1h"));
-		feed_all(&h);
+		story_feed(&h, NULL);
 		host_stop(&h);
 		_exit(0);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0);
 	return WIFSIGNALED(status);
-}
-
-/* Each id once, in each table in its order. */
-static void assert_all_there(void)
-{
-	struct buf want;
-	buf_init(&want, 1 << 16);
-	for (int i = 4; i < 23; i += 2)
-		buf_printf(&want, "{\"id\":%d,\"name\":\"x\",\"total\":null}\n", i);
-	for (int i = 1; i < 3; i++)
-		buf_printf(&want, "{\"id\":%d,\"name\":\"x\",\"total\":null}\n", i);
-	for (int i = 3; i < 23; i += 2)
-		buf_printf(&want, "{\"id\":%d,\"name\":\"x\",\"total\":null}\n", i);
-	assert_text(buf_cstr(&want));
-	buf_fini(&want);
-	assert_int_equal(count_parts(), 0);
 }
 
 static void killed_anywhere(void **state)
@@ -75,9 +37,9 @@ static void killed_anywhere(void **state)
 			struct host h;
 			host_start(&h, GIVEN(path(), FLAT, "roll_interval=1h"));
 			assert_int_equal(count_parts(), 0);
-			feed_all(&h);
+			story_feed(&h, NULL);
 			host_stop(&h);
-			assert_all_there();
+			story_assert_all_there();
 			teardown(state);
 		}
 	setup(state);
@@ -93,7 +55,7 @@ static int fails_at(const char *failpoint_text, const char *id)
 		setenv("DMSR_FAILPOINT", failpoint_text, 1);
 		failpoint_init();
 		host_start(&h, GIVEN(path(), FLAT, "roll_interval=1h"));
-		feed_all(&h);
+		story_feed(&h, NULL);
 		_exit(!h.has_failed ? 1 : !h.error.retriable ? 2 : strcmp(h.error.id, id) ? 3 : 0);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -113,9 +75,9 @@ static void fails_anywhere(void **state)
 			snprintf(text, sizeof text, "%s:%d:fail", points[k], nth);
 			assert_int_equal(fails_at(text, k ? "target.io" : "target.disk-full"), 0);
 			host_start(&h, GIVEN(path(), FLAT, "roll_interval=1h"));
-			feed_all(&h);
+			story_feed(&h, NULL);
 			host_stop(&h);
-			assert_all_there();
+			story_assert_all_there();
 			teardown(state);
 		}
 	setup(state);

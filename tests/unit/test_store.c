@@ -6,25 +6,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-static int set_up(void **state)
-{
-	struct kit *k = mem_alloc(sizeof *k);
-	kit_init(k);
-	kit_open(k);
-	*state = k;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct kit *k = *state;
-	store_log_close(k->log);
-	kit_close(k);
-	kit_fini(k);
-	free(k);
-	return 0;
-}
-
 /* ---- the directory ---- */
 
 static mode_t mode_of(const struct kit *k, const char *name)
@@ -499,236 +480,6 @@ static void test_idem(void **state)
 	assert_string_equal(idem(k, "k2"), "h2 200 -");
 }
 
-/* ---- the log ---- */
-
-static uint64_t disk_bytes(const struct kit *k, const char *uid)
-{
-	char path[128];
-	uint64_t bytes = 0;
-	snprintf(path, sizeof path, "%s/logs/%s", k->dir, uid);
-	DIR *d = opendir(path);
-	for (struct dirent *f; d && (f = readdir(d));) {
-		struct stat st;
-		if (f->d_name[0] != '.' && !fstatat(dirfd(d), f->d_name, &st, 0))
-			bytes += (uint64_t)st.st_size;
-	}
-	if (d)
-		closedir(d);
-	return bytes;
-}
-
-static void close_log(struct kit *k)
-{
-	store_log_close(k->log);
-	k->log = NULL;
-}
-
-static void test_log(void **state)
-{
-	struct kit *k = *state;
-	const struct dmsr_log *log = kit_open_log(k, UID);
-	assert_int_equal(log->first, 1);
-	assert_int_equal(log->last, 0);
-	assert_int_equal(log->bytes, 0);
-	assert_string_equal(kit_read(k, 1, 1000), "");
-	for (uint64_t i = 1; i <= 10; i++)
-		kit_append(k, i, (size_t)i * 10);
-	kit_append(k, 11, 0);
-	kit_run(k);
-	assert_int_equal(k->last_seq, 11);
-	assert_int_equal(store_log_bytes(k->log), 550 + 11 * 24);
-	assert_string_equal(kit_read(k, 9, 1 << 20), "9:90 10:100 11:0 ");
-	assert_string_equal(kit_read(k, 3, 1), "3:30 "); /* at least one */
-	assert_string_equal(kit_read(k, 3, 130), "3:30 4:40 ");
-	assert_string_equal(kit_read(k, 12, 1000), "");
-	close_log(k);
-	kit_reopen(k);
-	log = kit_open_log(k, UID);
-	assert_int_equal(log->first, 1);
-	assert_int_equal(log->last, 11);
-	assert_int_equal(log->bytes, 550);
-	kit_append(k, 12, 5);
-	assert_string_equal(kit_read(k, 10, 1000), "10:100 11:0 ");
-	assert_string_equal(kit_read(k, 12, 1000), "12:5 ");
-	assert_int_equal(k->failed, 0);
-}
-
-static void test_log_numbers_have_no_gaps(void **state)
-{
-	struct kit *k = *state;
-	kit_open_log(k, UID);
-	kit_append(k, 1, 10);
-	kit_append(k, 3, 10);
-	kit_append(k, 2, 10);
-	kit_run(k);
-	assert_int_equal(k->failed, 1);
-	assert_string_equal(k->error.id, "state.log");
-	assert_int_equal(k->failures, 0);
-	assert_string_equal(kit_read(k, 1, 1000), "1:10 2:10 ");
-}
-
-static void test_log_gives_disk_back(void **state)
-{
-	struct kit *k = *state;
-	const size_t len = 8 << 20;
-	const struct dmsr_log *log = kit_open_log(k, UID);
-	for (uint64_t i = 1; i <= 20; i++)
-		kit_append(k, i, len);
-	kit_run(k);
-	assert_true(disk_bytes(k, UID) >= 20 * len);
-	log->trim(log->ctx, 10);
-	assert_string_equal(kit_read(k, 9, 10), "");
-	assert_string_equal(kit_read(k, 10, 10), "10:8388608 ");
-	kit_load(k, UID); /* a turn of the thread later, it has swept */
-	assert_true(disk_bytes(k, UID) < 14 * len);
-	kit_put(k, UID, "note", "a", "b");
-	close_log(k);
-	kit_reopen(k);
-	log = kit_open_log(k, UID);
-	assert_int_equal(log->first, 10);
-	assert_int_equal(log->last, 20);
-	assert_int_equal(log->bytes, 11 * len);
-	log->trim(log->ctx, 21);
-	for (int i = 0; i < 1000 && store_log_bytes(k->log); i++)
-		kit_load(k, UID);
-	assert_int_equal(store_log_bytes(k->log), 0);
-	assert_int_equal(disk_bytes(k, UID), 0);
-	assert_string_equal(kit_read(k, 20, 10), "");
-	kit_append(k, 21, 7); /* numbers go on */
-	assert_string_equal(kit_read(k, 21, 10), "21:7 ");
-	close_log(k);
-	kit_reopen(k);
-	log = kit_open_log(k, UID);
-	assert_int_equal(log->first, 21);
-	assert_int_equal(log->last, 21);
-}
-
-static void test_log_emptied_begins_anew(void **state)
-{
-	struct kit *k = *state;
-	const struct dmsr_log *log = kit_open_log(k, UID);
-	for (uint64_t i = 1; i <= 5; i++)
-		kit_append(k, i, 100);
-	log->trim(log->ctx, 6);
-	kit_put(k, UID, "note", "a", "b");
-	kit_run(k);
-	close_log(k);
-	kit_reopen(k);
-	log = kit_open_log(k, UID);
-	assert_int_equal(log->last, 0);
-	k->last_seq = 0;
-	kit_append(k, 1, 3);
-	assert_string_equal(kit_read(k, 1, 1000), "1:3 ");
-	close_log(k);
-	kit_reopen(k);
-	log = kit_open_log(k, UID);
-	assert_int_equal(log->first, 1);
-	assert_int_equal(log->last, 1);
-}
-
-static void on_cleared(void *arg, const struct err *e) { *(int *)arg = e ? e->code : 1; }
-
-static void test_log_is_cleared(void **state)
-{
-	struct kit *k = *state;
-	int answer = 0;
-	kit_open_log(k, UID);
-	for (uint64_t i = 1; i <= 5; i++)
-		kit_append(k, i, 100);
-	kit_run(k);
-	store_log_clear(k->store, UID, on_cleared, &answer);
-	kit_put(k, UID, "note", "a", "b");
-	kit_run(k);
-	assert_int_equal(answer, DMSR_ESTATE);
-	assert_string_equal(kit_read(k, 5, 1000), "5:100 ");
-	close_log(k);
-	store_log_clear(k->store, UID, on_cleared, &answer);
-	kit_put(k, UID, "note", "a", "b");
-	kit_run(k);
-	assert_int_equal(answer, 1);
-	/* killed here or not: nothing of it comes back */
-	for (int reopens = 0; reopens < 2; reopens++) {
-		assert_int_equal(kit_open_log(k, UID)->last, 0);
-		k->last_seq = 0;
-		kit_append(k, 1, 3);
-		kit_run(k);
-		assert_string_equal(kit_read(k, 1, 1000), "1:3 ");
-		close_log(k);
-		store_log_clear(k->store, UID, NULL, NULL);
-		kit_reopen(k);
-	}
-}
-
-static void test_log_close_silences(void **state)
-{
-	struct kit *k = *state;
-	kit_open_log(k, UID);
-	kit_append(k, 1, 100);
-	const struct dmsr_log *log = store_log_ops(k->log);
-	log->read(log->ctx, 1, 1, kit_on_read, kit_ask(k));
-	close_log(k);
-	k->waiting = 0; /* neither may come: an answer would find nobody waiting */
-	assert_string_equal(kit_load(k, UID), "");
-	/* what was appended is there all the same */
-	log = kit_open_log(k, UID);
-	assert_int_equal(log->last, 1);
-}
-
-static void test_log_is_damaged(void **state)
-{
-	struct kit *k = *state;
-	char path[160];
-	kit_open_log(k, UID);
-	kit_append(k, 1, 1000);
-	kit_append(k, 2, 1000);
-	kit_run(k);
-	kit_put(k, UID, "position", "delivered", "behind 2"); /* from here on somebody relies on both */
-	kit_run(k);
-	snprintf(path, sizeof path, "%s/logs/%s/00000000000000000001.seg", k->dir, UID);
-	int fd = open(path, O_RDWR);
-	assert_int_equal(pwrite(fd, "?", 1, 1500), 1);
-	assert_string_equal(kit_read(k, 1, 1), "1:1000 ");
-	assert_string_equal(kit_read(k, 2, 1), "");
-	assert_string_equal(k->error.id, "state.corrupt");
-	assert_int_equal(k->failures, 0); /* the other jobs go on */
-	close_log(k);
-	kit_reopen(k);
-	assert_false(kit_try_log(k, UID));
-	assert_string_equal(k->error.id, "state.corrupt");
-	assert_int_equal(ftruncate(fd, 500), 0);
-	close(fd);
-	assert_false(kit_try_log(k, UID));
-	unlink(path);
-	assert_false(kit_try_log(k, UID));
-	assert_string_equal(k->error.id, "state.corrupt");
-	assert_true(kit_try_log(k, UID2));
-}
-
-static void test_log_torn_tail_is_cut(void **state)
-{
-	struct kit *k = *state;
-	char path[160];
-	kit_open_log(k, UID);
-	kit_append(k, 1, 1000);
-	kit_run(k);
-	kit_put(k, UID, "position", "delivered", "behind 1");
-	kit_run(k);
-	kit_append(k, 2, 1000);
-	kit_append(k, 3, 1000);
-	kit_run(k);
-	close_log(k);
-	kit_close(k);
-	snprintf(path, sizeof path, "%s/logs/%s/00000000000000000001.seg", k->dir, UID);
-	assert_int_equal(truncate(path, 3 * 1024 - 1), 0); /* as if we had died in the middle of 3 */
-	kit_open(k);
-	const struct dmsr_log *log = kit_open_log(k, UID);
-	assert_int_equal(log->last, 2);
-	k->last_seq = 2;
-	kit_append(k, 3, 7);
-	assert_string_equal(kit_read(k, 1, 5000), "1:1000 2:1000 ");
-	assert_string_equal(kit_read(k, 3, 5000), "3:7 ");
-}
-
 /* ---- deleting ---- */
 
 static void fill_job(struct kit *k, const char *uid)
@@ -747,7 +498,7 @@ static void test_delete_takes_all(void **state)
 {
 	struct kit *k = *state;
 	fill_job(k, UID2);
-	close_log(k);
+	kit_close_log(k);
 	fill_job(k, UID);
 	put_relation(k, "t", 1, 100, 0);
 	store_job_delete(k->store, UID, kit_done, kit_ask(k));
@@ -755,11 +506,11 @@ static void test_delete_takes_all(void **state)
 	kit_append(k, 2, 1000);
 	kit_run(k);
 	assert_string_equal(k->error.id, "state.log"); /* it is gone, and says so */
-	close_log(k);
-	for (int i = 0; i < 1000 && disk_bytes(k, UID); i++)
+	kit_close_log(k);
+	for (int i = 0; i < 1000 && kit_disk_bytes(k, UID); i++)
 		kit_load(k, UID);
-	assert_int_equal(disk_bytes(k, UID), 0);
-	assert_true(disk_bytes(k, UID2) > 0);
+	assert_int_equal(kit_disk_bytes(k, UID), 0);
+	assert_true(kit_disk_bytes(k, UID2) > 0);
 	kit_reopen(k);
 	assert_string_equal(kit_load(k, UID), "");
 	assert_string_equal(letters(k, UID, 0, 10), "");
@@ -768,7 +519,7 @@ static void test_delete_takes_all(void **state)
 	store_relations(k->store, UID, on_relations, kit_ask(k));
 	kit_run(k);
 	assert_string_equal(buf_cstr(&k->text), "");
-	assert_int_equal(disk_bytes(k, UID), 0);
+	assert_int_equal(kit_disk_bytes(k, UID), 0);
 	assert_string_equal(kit_load(k, UID2), "note/a=b ");
 	assert_string_equal(letters(k, UID2, 0, 10), "1=x ");
 	const struct dmsr_log *log = kit_open_log(k, UID2);
@@ -809,10 +560,8 @@ static void test_newer_is_refused(void **state)
 	assert_string_equal(e.id, "state.newer");
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, kit_set_up, kit_tear_down)
 RUN_TESTS(TEST(test_modes), TEST(test_second_open_is_refused), TEST(test_directory_is_made), TEST(test_lost_database_is_no_beginning),
 	TEST(test_jobs), TEST(test_texts), TEST(test_big_texts), TEST(test_writes_share_commits), TEST(test_close_finishes), TEST(test_relations),
-	TEST(test_dead_letters), TEST(test_big_pages_are_cut), TEST(test_events), TEST(test_events_are_bounded), TEST(test_idem), TEST(test_log),
-	TEST(test_log_numbers_have_no_gaps), TEST(test_log_gives_disk_back), TEST(test_log_emptied_begins_anew), TEST(test_log_is_cleared),
-	TEST(test_log_close_silences), TEST(test_log_is_damaged), TEST(test_log_torn_tail_is_cut), TEST(test_delete_takes_all), TEST(test_changed_row_is_told),
+	TEST(test_dead_letters), TEST(test_big_pages_are_cut), TEST(test_events), TEST(test_events_are_bounded), TEST(test_idem), TEST(test_delete_takes_all), TEST(test_changed_row_is_told),
 	TEST(test_newer_is_refused))

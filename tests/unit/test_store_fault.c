@@ -1,15 +1,12 @@
 /* store, when the disk fails or we die: at every single call that changes a file, in turn. Nothing that was confirmed may be missing afterwards,
- * nothing may be confirmed after a failure, nothing may ever read as something that was not written.
- *
- * The calls are interposed: this program's own pwrite, fsync ... come before the C library's, also for SQLite. Each can fail, kill the process, or be a
- * power cut: then what was not synced is undone (all of it, or a part by chance: a disk writes in any order), names of files included. */
+ * nothing may be confirmed after a failure, nothing may ever read as something that was not written. */
 #include "store_kit.h"
 #include "base/sanitizer.h"
-#include <dirent.h>
-#include <dlfcn.h>
+#include "engine/seglog.h"
+#include "faulty_disk.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
+#include <limits.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -20,303 +17,7 @@ enum { STRIDE = 3 };
 #endif
 /* Of the calls, every so many is hit; with DMSR_TEST_ALL set, each is. */
 static long stride = STRIDE;
-enum { EXIT_CUT = 42, ROUNDS = 5 };
-
-/* ---- the disk ---- */
-
-enum what { FAULT_NONE, FAULT_ERROR, FAULT_KILL, FAULT_CUT, FAULT_CUT_IN_PART };
-
-static struct {
-	enum what what;
-	int error;
-	long at; /* the call that is hit */
-	char dir[64];
-} fault;
-static atomic_long calls;
-static atomic_int hits;
-
-/* What a power cut takes back: the newest first. */
-struct undo {
-	struct undo *next;
-	enum { UNDO_BYTES, UNDO_MAKE, UNDO_REMOVE, UNDO_RMDIR, UNDO_RENAME } kind;
-	char path[192], other[192];
-	char *bytes;
-	size_t n;
-	off_t offset, size;
-};
-static struct undo *undos;
-static pthread_mutex_t disk_mutex = PTHREAD_MUTEX_INITIALIZER;
-static unsigned chance, graves;
-
-#define REAL(name) (*(__typeof__(&(name)) *)real(#name))
-static void **real(const char *name)
-{
-	static __thread void *f;
-	f = dlsym(RTLD_NEXT, name);
-	return &f;
-}
-
-static bool is_watched(const char *path) { return fault.what && !strncmp(path, fault.dir, strlen(fault.dir)); }
-
-static bool path_of_fd(int fd, char *out, size_t size)
-{
-	char link[40];
-	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-	ssize_t n = fault.what ? readlink(link, out, size - 1) : -1;
-	out[n > 0 ? (size_t)n : 0] = 0;
-	return n > 0 && is_watched(out);
-}
-
-static bool by_chance(void)
-{
-	chance = chance * 1103515245 + 12345;
-	return (chance >> 16) & 1;
-}
-
-static void undo_one(struct undo *u)
-{
-	if (u->kind == UNDO_MAKE) {
-		REAL(unlink)
-		(u->path);
-		REAL(rmdir)
-		(u->path);
-	} else if (u->kind == UNDO_REMOVE) {
-		if (link(u->other, u->path) && errno != EEXIST && errno != ENOENT)
-			abort();
-	} else if (u->kind == UNDO_RMDIR) {
-		REAL(mkdir)
-		(u->path, 0700);
-	} else if (u->kind == UNDO_RENAME) {
-		REAL(rename)
-		(u->other, u->path);
-	} else {
-		int fd = REAL(open)(u->path, O_RDWR);
-		if (fd < 0)
-			return; /* removed meanwhile, and that was synced */
-		size_t n = u->n;
-		size_t from = fault.what == FAULT_CUT_IN_PART && n > 1024 && by_chance() ? n / 2 : 0; /* the first half got through */
-		if (n && REAL(pwrite)(fd, u->bytes + from, n - from, u->offset + (off_t)from) < 0)
-			abort();
-		if (!from && REAL(ftruncate)(fd, u->size))
-			abort();
-		close(fd);
-	}
-}
-
-static _Noreturn void cut(void)
-{
-	for (struct undo *u = undos; u && fault.what != FAULT_KILL; u = u->next)
-		if (fault.what == FAULT_CUT || by_chance())
-			undo_one(u);
-	_exit(EXIT_CUT);
-}
-
-/* Before a call that changes something. -1: it fails, errno is set. */
-static int before_change(void)
-{
-	pthread_mutex_lock(&disk_mutex);
-	bool is_hit = atomic_fetch_add(&calls, 1) + 1 == fault.at;
-	if (is_hit) {
-		atomic_fetch_add(&hits, 1);
-		if (fault.what != FAULT_ERROR)
-			cut();
-		errno = fault.error;
-	}
-	pthread_mutex_unlock(&disk_mutex);
-	return is_hit ? -1 : 0;
-}
-
-static struct undo *remember(int kind, const char *path)
-{
-	if (fault.what < FAULT_CUT)
-		return NULL;
-	struct undo *u = calloc(1, sizeof *u);
-	u->kind = kind;
-	snprintf(u->path, sizeof u->path, "%s", path);
-	pthread_mutex_lock(&disk_mutex);
-	u->next = undos;
-	undos = u;
-	pthread_mutex_unlock(&disk_mutex);
-	return u;
-}
-
-/* The bytes of [offset, offset + n) as they are, and the size. */
-static void remember_bytes(const char *path, off_t offset, size_t n)
-{
-	struct stat st;
-	if (fault.what < FAULT_CUT || stat(path, &st))
-		return;
-	char *bytes = malloc(n + 1);
-	int fd = REAL(open)(path, O_RDONLY);
-	ssize_t got = pread(fd, bytes, n, offset);
-	close(fd);
-	struct undo *u = remember(UNDO_BYTES, path);
-	u->bytes = bytes;
-	u->offset = offset;
-	u->n = got > 0 ? (size_t)got : 0;
-	u->size = st.st_size;
-}
-
-/* Synced: no power cut takes it back. A directory's sync is about the names in it. */
-static void forget(const char *path)
-{
-	struct stat st;
-	bool is_dir = !stat(path, &st) && S_ISDIR(st.st_mode);
-	size_t n = strlen(path);
-	pthread_mutex_lock(&disk_mutex);
-	for (struct undo **at = &undos, *u; (u = *at);) {
-		bool is_in = !strncmp(u->path, path, n) && u->path[n] == '/' && !strchr(u->path + n + 1, '/');
-		if (is_dir ? u->kind != UNDO_BYTES && is_in : u->kind == UNDO_BYTES && !strcmp(u->path, path)) {
-			*at = u->next;
-			free(u->bytes);
-			free(u);
-		} else {
-			at = &u->next;
-		}
-	}
-	pthread_mutex_unlock(&disk_mutex);
-}
-
-/* Seen by SQLite's library too. */
-#pragma GCC visibility push(default)
-
-static ssize_t do_pwrite(int fd, const void *p, size_t n, off_t offset)
-{
-	char path[192];
-	if (path_of_fd(fd, path, sizeof path)) {
-		if (before_change())
-			return -1;
-		remember_bytes(path, offset, n);
-	}
-	return REAL(pwrite)(fd, p, n, offset);
-}
-ssize_t pwrite(int fd, const void *p, size_t n, off_t offset) { return do_pwrite(fd, p, n, offset); }
-ssize_t pwrite64(int fd, const void *p, size_t n, off_t offset) { return do_pwrite(fd, p, n, offset); }
-
-ssize_t write(int fd, const void *p, size_t n)
-{
-	char path[192];
-	if (path_of_fd(fd, path, sizeof path)) {
-		if (before_change())
-			return -1;
-		remember_bytes(path, lseek(fd, 0, SEEK_CUR), n);
-	}
-	return REAL(write)(fd, p, n);
-}
-
-static int do_ftruncate(int fd, off_t size)
-{
-	char path[192];
-	if (path_of_fd(fd, path, sizeof path)) {
-		struct stat st;
-		if (before_change())
-			return -1;
-		if (!fstat(fd, &st))
-			remember_bytes(path, size, st.st_size > size ? (size_t)(st.st_size - size) : 0);
-	}
-	return REAL(ftruncate)(fd, size);
-}
-int ftruncate(int fd, off_t size) { return do_ftruncate(fd, size); }
-int ftruncate64(int fd, off_t size) { return do_ftruncate(fd, size); }
-
-static int do_sync(int fd)
-{
-	char path[192];
-	if (!path_of_fd(fd, path, sizeof path))
-		return 0; /* nothing here is worth a real one */
-	if (before_change())
-		return -1;
-	forget(path);
-	return 0;
-}
-int fsync(int fd) { return do_sync(fd); }
-int fdatasync(int fd) { return do_sync(fd); }
-
-static int do_open(const char *path, int flags, mode_t mode)
-{
-	bool makes = is_watched(path) && (flags & O_CREAT) && access(path, F_OK);
-	if (makes && before_change())
-		return -1;
-	int fd = REAL(open)(path, flags, mode);
-	if (makes && fd >= 0)
-		remember(UNDO_MAKE, path);
-	return fd;
-}
-int open(const char *path, int flags, ...)
-{
-	va_list ap;
-	va_start(ap, flags);
-	mode_t mode = flags & O_CREAT ? va_arg(ap, mode_t) : 0;
-	va_end(ap);
-	return do_open(path, flags, mode);
-}
-int open64(const char *path, int flags, ...)
-{
-	va_list ap;
-	va_start(ap, flags);
-	mode_t mode = flags & O_CREAT ? va_arg(ap, mode_t) : 0;
-	va_end(ap);
-	return do_open(path, flags, mode);
-}
-
-int mkdir(const char *path, mode_t mode)
-{
-	bool makes = is_watched(path) && access(path, F_OK);
-	if (makes && before_change())
-		return -1;
-	int rc = REAL(mkdir)(path, mode);
-	if (makes && !rc)
-		remember(UNDO_MAKE, path);
-	return rc;
-}
-
-int rmdir(const char *path)
-{
-	bool removes = is_watched(path) && !access(path, F_OK);
-	if (removes && before_change())
-		return -1;
-	int rc = REAL(rmdir)(path);
-	if (removes && !rc)
-		remember(UNDO_RMDIR, path);
-	return rc;
-}
-
-int unlink(const char *path)
-{
-	bool removes = is_watched(path) && !access(path, F_OK);
-	if (removes && before_change())
-		return -1;
-	struct undo *u = removes ? remember(UNDO_REMOVE, path) : NULL;
-	if (u) {
-		snprintf(u->other, sizeof u->other, "%s.grave/%u", fault.dir, graves++);
-		if (link(path, u->other))
-			abort();
-	}
-	return REAL(unlink)(path);
-}
-
-int unlinkat(int dir, const char *name, int flags)
-{
-	char path[192];
-	if (path_of_fd(dir, path, sizeof path) && strlen(path) + strlen(name) + 2 < sizeof path) {
-		size_t n = strlen(path);
-		snprintf(path + n, sizeof path - n, "/%s", name);
-		return unlink(path);
-	}
-	return REAL(unlinkat)(dir, name, flags);
-}
-
-int rename(const char *from, const char *to)
-{
-	if (is_watched(from) && before_change())
-		return -1;
-	struct undo *u = is_watched(from) ? remember(UNDO_RENAME, from) : NULL;
-	if (u)
-		snprintf(u->other, sizeof u->other, "%s", to);
-	return REAL(rename)(from, to);
-}
-
-#pragma GCC visibility pop
+enum { ROUNDS = 5 };
 
 /* ---- what is done, and what was confirmed of it ---- */
 
@@ -555,29 +256,16 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static void begin(struct kit *k, enum what what, long at, int error)
+static void begin(struct kit *k, enum fault what, long at, int error)
 {
-	char grave[80];
-	fault.what = FAULT_NONE;
 	kit_init(k);
 	memset(record, 0, sizeof *record);
-	snprintf(grave, sizeof grave, "%s.grave", k->dir);
-	assert_int_equal(mkdir(grave, 0700), 0);
-	snprintf(fault.dir, sizeof fault.dir, "%s", k->dir);
-	fault.at = at;
-	fault.error = error;
-	atomic_store(&calls, 0);
-	atomic_store(&hits, 0);
-	chance = (unsigned)at;
-	fault.what = what;
+	faulty_disk_begin(k->dir, what, at, error);
 }
 
 static void end(struct kit *k)
 {
-	char grave[80];
-	fault.what = FAULT_NONE;
-	snprintf(grave, sizeof grave, "%s.grave", k->dir);
-	kit_remove(grave);
+	faulty_disk_end();
 	kit_fini(k);
 }
 
@@ -602,18 +290,18 @@ static bool run_with_error(long at, int error)
 			fail_msg("%s %s", e.id, e.message);
 		if (!e.hint[0])
 			fail_msg("no advice: %s", e.message);
-		assert_int_equal(atomic_load(&hits), 1);
+		assert_true(faulty_disk_was_hit());
 	} else {
 		work(&k);
 		assert_true(k.failures <= 1);
 		assert_true(k.failures >= (k.failed > 0));
 		if (k.failures) {
 			assert_true(tells(&k.failure, error));
-			assert_int_equal(atomic_load(&calls), at); /* nothing is tried again, also not by closing */
+			assert_int_equal(faulty_disk_calls(), at); /* nothing is tried again, also not by closing */
 		}
 	}
-	bool was_hit = atomic_load(&hits) > 0;
-	fault.what = FAULT_NONE;
+	bool was_hit = faulty_disk_was_hit();
+	faulty_disk_rest();
 	verify(&k);
 	end(&k);
 	return was_hit;
@@ -632,7 +320,7 @@ static void test_every_call_fails_once(void **state)
 }
 
 /* One run in a process that dies at call `at`, or at a failpoint. false: it came to its end. */
-static bool run_and_die(enum what what, long at, const char *failpoint)
+static bool run_and_die(enum fault what, long at, const char *failpoint)
 {
 	struct kit k;
 	begin(&k, what, at, 0);
@@ -648,11 +336,11 @@ static bool run_and_die(enum what what, long at, const char *failpoint)
 	}
 	int status;
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	fault.what = FAULT_NONE;
+	faulty_disk_rest();
 	bool died = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-	if (!died && !(WIFEXITED(status) && (WEXITSTATUS(status) == EXIT_CUT || !WEXITSTATUS(status))))
+	if (!died && !(WIFEXITED(status) && (WEXITSTATUS(status) == FAULT_EXIT || !WEXITSTATUS(status))))
 		fail_msg("the process that was to die ended with status %x", (unsigned)status);
-	died |= WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CUT;
+	died |= WIFEXITED(status) && WEXITSTATUS(status) == FAULT_EXIT;
 	if (!died)
 		assert_true(record->is_closed);
 	verify(&k);
@@ -732,6 +420,36 @@ static void test_failpoints_fail(void **state)
 	}
 }
 
+/* What a process that was killed left in memory alone is durable when the next one says that it is there. */
+static void test_power_cut_behind_a_kill(void **state)
+{
+	(void)state;
+	struct kit k;
+	struct seglog *g = NULL;
+	char path[128];
+	begin(&k, FAULT_CUT, LONG_MAX, 0);
+	snprintf(path, sizeof path, "%s/log", k.dir);
+	pid_t pid = fork();
+	if (!pid) {
+		setenv("CMOCKA_TEST_ABORT", "1", 1);
+		assert_int_equal(seglog_open(path, 7, &(struct seglog_promise){ 1, 0 }, &g, NULL), 0);
+		for (uint64_t seq = 1; seq <= 3; seq++)
+			assert_int_equal(seglog_append(g, seq, "words", 5, NULL), 0);
+		seglog_close(g);
+		assert_int_equal(seglog_open(path, 7, &(struct seglog_promise){ 1, 0 }, &g, NULL), 0);
+		assert_int_equal(seglog_last(g), 3);
+		faulty_disk_cut();
+	}
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == FAULT_EXIT);
+	faulty_disk_rest();
+	assert_int_equal(seglog_open(path, 7, &(struct seglog_promise){ 1, 3 }, &g, NULL), 0);
+	assert_int_equal(seglog_last(g), 3);
+	seglog_close(g);
+	end(&k);
+}
+
 /* ---- damage ---- */
 
 static void on_any_row(void *arg, const struct store_kv *rows, size_t n, const struct err *e)
@@ -790,7 +508,7 @@ static void test_changed_and_lost_bytes(void **state)
 	assert_int_equal(fstat(fd, &st), 0);
 	char *good = malloc((size_t)st.st_size);
 	assert_int_equal(pread(fd, good, (size_t)st.st_size, 0), st.st_size);
-	chance = 1;
+	unsigned chance = 1;
 	for (int i = 0; i < 600 / stride; i++) {
 		/* a byte that says something: most of a young file is zeros */
 		off_t at;
@@ -816,5 +534,5 @@ static void test_changed_and_lost_bytes(void **state)
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-RUN_TESTS(TEST(test_every_call_fails_once), TEST(test_killed_at_every_call), TEST(test_power_cut_at_every_call), TEST(test_power_cut_that_tears),
+RUN_TESTS(TEST(test_every_call_fails_once), TEST(test_killed_at_every_call), TEST(test_power_cut_at_every_call), TEST(test_power_cut_that_tears), TEST(test_power_cut_behind_a_kill),
 	TEST(test_killed_at_failpoints), TEST(test_failpoints_fail), TEST(test_changed_and_lost_bytes))
