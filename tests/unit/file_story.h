@@ -9,7 +9,8 @@ enum { STORY_BATCHES = 23 };
 /* told: each lsn that is applied, when it is; may be NULL. */
 KIT void story_feed(struct host *h, void (*told)(uint64_t lsn))
 {
-	struct batch *b[STORY_BATCHES] = { word(OP_LOAD_BEGIN, orders, 0x80), loaded_rows(orders, 0x80, "1\tx\t\\N\n2\tx\t\\N\n"), word(OP_LOAD_END, orders, 0x80) };
+	struct batch *b[STORY_BATCHES] = { word(OP_LOAD_BEGIN, orders, 0x80), loaded_rows(orders, 0x80, "1\tx\t\\N\n2\tx\t\\N\n"),
+		word(OP_LOAD_END, orders, 0x80) };
 	for (int i = 3; i < STORY_BATCHES; i++)
 		b[i] = transaction(i % 2 ? orders : odd, 0x100 * (uint64_t)i, i, 1);
 	for (uint64_t i = 0; i < STORY_BATCHES && !h->has_failed; i++) {

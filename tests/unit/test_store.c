@@ -563,5 +563,5 @@ static void test_newer_is_refused(void **state)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, kit_set_up, kit_tear_down)
 RUN_TESTS(TEST(test_modes), TEST(test_second_open_is_refused), TEST(test_directory_is_made), TEST(test_lost_database_is_no_beginning),
 	TEST(test_jobs), TEST(test_texts), TEST(test_big_texts), TEST(test_writes_share_commits), TEST(test_close_finishes), TEST(test_relations),
-	TEST(test_dead_letters), TEST(test_big_pages_are_cut), TEST(test_events), TEST(test_events_are_bounded), TEST(test_idem), TEST(test_delete_takes_all), TEST(test_changed_row_is_told),
-	TEST(test_newer_is_refused))
+	TEST(test_dead_letters), TEST(test_big_pages_are_cut), TEST(test_events), TEST(test_events_are_bounded), TEST(test_idem),
+	TEST(test_delete_takes_all), TEST(test_changed_row_is_told), TEST(test_newer_is_refused))

@@ -534,5 +534,5 @@ static void test_changed_and_lost_bytes(void **state)
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-RUN_TESTS(TEST(test_every_call_fails_once), TEST(test_killed_at_every_call), TEST(test_power_cut_at_every_call), TEST(test_power_cut_that_tears), TEST(test_power_cut_behind_a_kill),
-	TEST(test_killed_at_failpoints), TEST(test_failpoints_fail), TEST(test_changed_and_lost_bytes))
+RUN_TESTS(TEST(test_every_call_fails_once), TEST(test_killed_at_every_call), TEST(test_power_cut_at_every_call), TEST(test_power_cut_that_tears),
+	TEST(test_power_cut_behind_a_kill), TEST(test_killed_at_failpoints), TEST(test_failpoints_fail), TEST(test_changed_and_lost_bytes))

@@ -209,4 +209,5 @@ static void test_log_torn_tail_is_cut(void **state)
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, kit_set_up, kit_tear_down)
-RUN_TESTS(TEST(test_log), TEST(test_log_numbers_have_no_gaps), TEST(test_log_gives_disk_back), TEST(test_log_emptied_begins_anew), TEST(test_log_is_cleared), TEST(test_log_close_silences), TEST(test_log_is_damaged), TEST(test_log_torn_tail_is_cut))
+RUN_TESTS(TEST(test_log), TEST(test_log_numbers_have_no_gaps), TEST(test_log_gives_disk_back), TEST(test_log_emptied_begins_anew),
+	TEST(test_log_is_cleared), TEST(test_log_close_silences), TEST(test_log_is_damaged), TEST(test_log_torn_tail_is_cut))
