@@ -271,6 +271,13 @@ struct dmsr_consumer {
 	enum dmsr_verdict (*deliver)(void *ctx, const struct batch *b, uint64_t token);
 	void (*drained)(void *ctx);             /* nothing waits for this consumer now */
 };
+/* Where a target stands: what the streamer still holds and is not behind it, or is a load that the target has (by that snapshot or a later one), is not
+ * delivered. */
+struct dmsr_stand {
+	struct position at;
+	const struct dmsr_loaded *loaded;       /* borrowed during the call */
+	size_t nloaded;
+};
 struct dmsr_subscription; /* opaque */
 struct dmsr_streamer_stat {
 	uint64_t memory_bytes, memory_limit_bytes, log_bytes, log_limit_bytes, batches;
@@ -281,8 +288,8 @@ struct dmsr_streamer {
 	bool (*keeps)(const struct dmsr_instance *i);
 	void (*start)(struct dmsr_instance *i);
 	enum dmsr_verdict (*produce)(struct dmsr_instance *i, struct batch *b); /* b->token is set; OK: b is the streamer's */
-	/* Before start(). from: the target has everything up to here; what the streamer still holds and is behind it is not delivered. */
-	struct dmsr_subscription *(*subscribe)(struct dmsr_instance *i, const char *target, const struct position *from, const struct dmsr_consumer *c);
+	/* Before start(). */
+	struct dmsr_subscription *(*subscribe)(struct dmsr_instance *i, const char *target, const struct dmsr_stand *stand, const struct dmsr_consumer *c);
 	void (*consumer_resume)(struct dmsr_subscription *s);
 	void (*consumed)(struct dmsr_subscription *s, uint64_t token);  /* this consumer reads it no more, but it is not durable there */
 	void (*commit)(struct dmsr_subscription *s, uint64_t token);    /* durable at this consumer, and all before it */

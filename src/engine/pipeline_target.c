@@ -296,7 +296,8 @@ int target_check_stand(struct ptarget *t, struct err *e)
 void target_subscribe(struct ptarget *t)
 {
 	const struct dmsr_consumer c = { .ctx = t, .deliver = on_deliver, .drained = on_drained };
-	t->sub = t->p->streamer_ops->subscribe(t->p->streamer, t->name, &t->applied, &c);
+	const struct dmsr_stand stand = { .at = t->applied, .loaded = t->memory->loaded.list, .nloaded = t->memory->loaded.n };
+	t->sub = t->p->streamer_ops->subscribe(t->p->streamer, t->name, &stand, &c);
 	t->is_drained = !t->p->streamer_ops->keeps(t->p->streamer);
 }
 

@@ -8,6 +8,7 @@ BUILTIN(csv);
 BUILTIN(embedded);
 BUILTIN(file);
 BUILTIN(json);
+BUILTIN(kafka);
 BUILTIN(null);
 BUILTIN(postgres);
 
@@ -19,6 +20,9 @@ static const struct dmsr_plugin *const table[] = {
 #endif
 #ifdef WITH_PLUGIN_FILE
 	&dmsr_plugin_file,
+#endif
+#ifdef WITH_PLUGIN_KAFKA
+	&dmsr_plugin_kafka,
 #endif
 #ifdef WITH_PLUGIN_NULL
 	&dmsr_plugin_null,

@@ -47,5 +47,10 @@ int change_each_row(const struct change *rows, int (*fn)(void *arg, const struct
 int batch_pack(const struct batch *b, struct buf *out);
 struct batch *batch_unpack(const void *data, size_t len, struct err *e);
 
+/* What of a batch does p cover? Words and rows of a load are never covered: they belong to no transaction of the stream. */
+enum batch_known { KNOWN_NOTHING, KNOWN_PART, KNOWN_ALL };
+enum batch_known batch_known(const struct batch *b, const struct position *p);
+void batch_cut(struct batch *b, const struct position *p); /* takes the changes out that p covers */
+
 #pragma GCC visibility pop
 #endif

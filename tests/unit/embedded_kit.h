@@ -123,7 +123,7 @@ static inline void stage_open(struct stage *st, unsigned ntakers, int64_t memory
 		t->stage = st;
 		t->last = t->committed = t->consumed = 0;
 		t->is_full = false;
-		t->sub = streamer()->subscribe(st->streamer, "target", &t->from, &c);
+		t->sub = streamer()->subscribe(st->streamer, "target", &(struct dmsr_stand){ .at = t->from }, &c);
 	}
 	st->is_in_verb = true;
 	streamer()->start(st->streamer);

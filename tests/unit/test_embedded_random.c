@@ -427,7 +427,7 @@ static void open_run(struct world *w)
 		t->stalled = w->is_last || chance(2) ? 0 : chance(1000);
 		t->limit = 2 + chance(QUEUE - 1);
 		t->consumes = chance(3);
-		t->sub = streamer()->subscribe(w->streamer, "target", &t->durable.at, &c);
+		t->sub = streamer()->subscribe(w->streamer, "target", &(struct dmsr_stand){ .at = t->durable.at }, &c);
 	}
 	streamer()->start(w->streamer);
 }

@@ -150,7 +150,7 @@ static void start_streamer(struct pipe *p)
 	for (unsigned i = 0; i < p->nends; i++) {
 		struct end *d = &p->ends[i];
 		const struct dmsr_consumer c = { .ctx = d, .deliver = on_deliver, .drained = on_drained };
-		d->sub = streamer()->subscribe(p->streamer, "target", &d->at, &c);
+		d->sub = streamer()->subscribe(p->streamer, "target", &(struct dmsr_stand){ .at = d->at }, &c);
 	}
 	const struct fake_server *v = p->ends[0].server;
 	p->nloaded = 0;

@@ -314,7 +314,7 @@ enum step load_step(struct target *t, const struct batch *b, const struct change
 	}
 	if (ch->op == OP_MESSAGE || ch->op == OP_HEARTBEAT)
 		return STEP_DONE;
-	if ((l->state != LOAD_OPEN && l->state != LOAD_ENDING) || l->table->rel != ch->rel) {
+	if ((l->state != LOAD_OPEN && l->state != LOAD_ENDING) || !relation_is_same(l->table->rel, ch->rel)) {
 		broken(t, ch, "rows without a load of their table");
 		return STEP_WAIT;
 	}

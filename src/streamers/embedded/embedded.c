@@ -177,7 +177,7 @@ static bool embedded_keeps(const struct dmsr_instance *i)
 	return s->log && s->log->last;
 }
 
-static struct dmsr_subscription *embedded_subscribe(struct dmsr_instance *i, const char *target, const struct position *from,
+static struct dmsr_subscription *embedded_subscribe(struct dmsr_instance *i, const char *target, const struct dmsr_stand *stand,
 	const struct dmsr_consumer *consumer)
 {
 	struct embedded *s = of(i);
@@ -187,8 +187,8 @@ static struct dmsr_subscription *embedded_subscribe(struct dmsr_instance *i, con
 	c->name = mem_strdup(target);
 	c->c = *consumer;
 	c->next = s->lo;
-	position_copy(&c->from, from);
-	c->is_behind = !position_is_none(from);
+	position_copy(&c->from, &stand->at);
+	c->is_behind = !position_is_none(&stand->at);
 	while (*end)
 		end = &(*end)->next_one;
 	*end = c;
@@ -229,7 +229,7 @@ static bool is_known(struct embedded *s, struct batch *b)
 {
 	if (position_is_none(&s->tail) || position_is_none(&b->end))
 		return false;
-	return entry_known(b, &s->tail) == KNOWN_ALL;
+	return batch_known(b, &s->tail) == KNOWN_ALL;
 }
 
 static void cut_known(struct embedded *s, struct batch *b)
@@ -237,8 +237,8 @@ static void cut_known(struct embedded *s, struct batch *b)
 	if (position_is_none(&s->tail) || position_is_none(&b->end))
 		return;
 	bool is_behind_it = position_compare(&b->end, &s->tail) > 0;
-	if (entry_known(b, &s->tail) == KNOWN_PART)
-		entry_cut(b, &s->tail);
+	if (batch_known(b, &s->tail) == KNOWN_PART)
+		batch_cut(b, &s->tail);
 	if (is_behind_it)
 		s->tail = (struct position){ 0 };
 }

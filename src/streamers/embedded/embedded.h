@@ -166,10 +166,6 @@ struct entry {
 };
 int entry_write(struct buf *out, const struct batch *b, const struct position *reached); /* DMSR_EFULL: too big */
 int entry_read(const void *data, size_t len, struct entry *out, struct err *e);
-/* What of a batch does p cover? */
-enum entry_known { KNOWN_NOTHING, KNOWN_PART, KNOWN_ALL };
-enum entry_known entry_known(const struct batch *b, const struct position *p);
-void entry_cut(struct batch *b, const struct position *p); /* takes the changes out that p covers */
 bool entry_has_rows(const struct batch *b);     /* of a load: then it is bound to memory */
 
 /* feed.c: to the consumers. */

@@ -30,7 +30,7 @@ static struct batch *make_cut(struct dmsr_subscription *c, const struct item *it
 	buf_fini(&packed);
 	if (!b)
 		return NULL;
-	entry_cut(b, &c->from);
+	batch_cut(b, &c->from);
 	b->token = it->token;
 	struct cut *cut = mem_alloc(sizeof *cut), **end = &c->cuts;
 	*cut = (struct cut){ .n = it->n, .b = b, .bytes = window_cost(b) };
@@ -73,7 +73,7 @@ static const struct batch *share_of(struct dmsr_subscription *c, const struct it
 {
 	if (!c->is_behind)
 		return it->b;
-	switch (entry_known(it->b, &c->from)) {
+	switch (batch_known(it->b, &c->from)) {
 	case KNOWN_ALL:
 		return NULL;
 	case KNOWN_PART:

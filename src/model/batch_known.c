@@ -1,0 +1,65 @@
+/* batch_known: what of a batch a position covers: what comes a second time, after a crash, is taken out by it. */
+#include "batch.h"
+
+static bool is_covered(const struct change *ch, const struct batch *b, const struct position *p)
+{
+	switch ((enum change_op)ch->op) {
+	case OP_CREATE: case OP_UPDATE: case OP_DELETE: case OP_TRUNCATE:
+		return ch->txn && position_covers(p, ch->txn->lsn, ch->event);
+	case OP_BEGIN:
+		return ch->txn && position_covers(p, ch->txn->lsn, 1);
+	case OP_COMMIT:
+		return ch->txn && position_covers(p, ch->txn->lsn, POSITION_WHOLE);
+	case OP_SCHEMA:
+		/* It has the number of the change before it: only the next one tells that it is behind. */
+		return ch->txn && !b->is_load && position_covers(p, ch->txn->lsn, ch->event + 1);
+	case OP_MESSAGE:
+		return ch->txn ? position_covers(p, ch->txn->lsn, ch->event) : ch->u.message.lsn <= p->lsn;
+	case OP_HEARTBEAT:
+		return position_compare(&b->end, p) <= 0;
+	case OP_READ: case OP_LOAD_BEGIN: case OP_ROWS: case OP_LOAD_END: case OP_LOAD_DONE:
+		return false;
+	}
+	return false;
+}
+
+enum batch_known batch_known(const struct batch *b, const struct position *p)
+{
+	bool any = false, all = true;
+	if (position_is_none(p) || position_is_none(&b->end))
+		return KNOWN_NOTHING;
+	for (const struct change *ch = b->first; ch; ch = ch->next) {
+		bool is = is_covered(ch, b, p);
+		any |= is;
+		all &= is;
+	}
+	if (position_compare(&b->end, p) > 0)
+		return any ? KNOWN_PART : KNOWN_NOTHING;
+	return all ? KNOWN_ALL : KNOWN_PART;
+}
+
+void batch_cut(struct batch *b, const struct position *p)
+{
+	struct change **at = &b->first, *last = NULL;
+	while (*at) {
+		struct change *ch = *at;
+		if (!is_covered(ch, b, p)) {
+			last = ch;
+			at = &ch->next;
+			continue;
+		}
+		b->nchanges--;
+		b->nrows -= change_is_row(ch);
+		*at = ch->next;
+	}
+	b->last = last;
+	int rest = position_compare(&b->end, p);
+	if (rest > 0) {
+		if (!b->first)
+			batch_append(b, OP_HEARTBEAT, NULL)->txn = NULL;
+		return;
+	}
+	/* Words alone are left, which may be known or not. They come behind p, and do not go back to where they were first. */
+	position_copy(&b->end, p);
+	b->more &= rest == 0;
+}

@@ -1,0 +1,121 @@
+/* client: one of librdkafka's handles: its main queue (logs, errors, reports, results) on the loop; destroyed on a thread. */
+#include "kafka.h"
+#include <stdlib.h>
+
+struct client {
+	struct loop *loop;
+	const char *job;
+	rd_kafka_t *rk;
+	struct port *main;
+	struct client_host host;
+	bool is_down;
+};
+
+/* Its own lines: most of them repeat what we say ourselves. */
+static void on_log(const struct client *c, rd_kafka_event_t *ev)
+{
+	const char *fac, *text;
+	int level;
+	if (!rd_kafka_event_log(ev, &fac, &text, &level))
+		log_write(level <= 4 ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "kafka", c->job, "librdkafka: %s: %s", fac, text);
+}
+
+static void set_down(struct client *c, bool is_down)
+{
+	if (c->is_down == is_down)
+		return;
+	c->is_down = is_down;
+	c->host.connected(c->host.ctx, !is_down);
+}
+
+static void on_error(struct client *c, rd_kafka_event_t *ev)
+{
+	rd_kafka_resp_err_t code = rd_kafka_event_error(ev);
+	struct err e = { 0 };
+	char text[256];
+	if (rd_kafka_event_error_is_fatal(ev)) {
+		code = rd_kafka_fatal_error(c->rk, text, sizeof text);
+		err_retry(&e, DMSR_EIO, "kafka.producer-fatal", "Kafka's producer cannot go on, a new one begins at what was stored: %s (%s)", text,
+			rd_kafka_err2name(code));
+		c->host.failed(c->host.ctx, &e);
+		return;
+	}
+	kafka_error(&e, code, NULL, rd_kafka_event_error_string(ev));
+	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+		set_down(c, true);
+	if (e.code == DMSR_EAUTH)
+		c->host.failed(c->host.ctx, &e);
+	else
+		log_debug("kafka", c->job, "%s", e.message);
+}
+
+static void on_event(void *arg, rd_kafka_event_t *ev)
+{
+	struct client *c = arg;
+	switch (rd_kafka_event_type(ev)) {
+	case RD_KAFKA_EVENT_LOG:
+		on_log(c, ev);
+		break;
+	case RD_KAFKA_EVENT_ERROR:
+		on_error(c, ev);
+		break;
+	case RD_KAFKA_EVENT_DR:
+		set_down(c, false);
+		c->host.event(c->host.ctx, ev);
+		break;
+	default:
+		c->host.event(c->host.ctx, ev);
+		break;
+	}
+	rd_kafka_event_destroy(ev);
+}
+
+int client_new(struct loop *l, const char *job, rd_kafka_type_t type, rd_kafka_conf_t *conf, const struct client_host *host, struct client **out, struct err *e)
+{
+	char why[256];
+	struct client *c = mem_zalloc(sizeof *c);
+	*c = (struct client){ .loop = l, .job = job, .host = *host };
+	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
+	c->rk = rd_kafka_new(type, conf, why, sizeof why);
+	if (!c->rk) {
+		rd_kafka_conf_destroy(conf);
+		free(c);
+		err_set(e, DMSR_EINVAL, "kafka.option", "librdkafka cannot begin: %s", why);
+		return err_hint(e, "check the streamer's options");
+	}
+	rd_kafka_set_log_queue(c->rk, NULL);
+	c->main = port_new(l, rd_kafka_queue_get_main(c->rk), on_event, c);
+	*out = c;
+	return 0;
+}
+
+rd_kafka_t *client_handle(struct client *c) { return c->rk; }
+rd_kafka_queue_t *client_queue(struct client *c) { return port_queue(c->main); }
+
+struct grave {
+	rd_kafka_t *rk;
+	rd_kafka_topic_t *consumed;
+};
+
+static void bury(void *arg)
+{
+	struct grave *g = arg;
+	if (g->consumed) {
+		rd_kafka_consume_stop(g->consumed, 0);
+		rd_kafka_topic_destroy(g->consumed);
+	}
+	rd_kafka_purge(g->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+	rd_kafka_destroy_flags(g->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	free(g);
+}
+
+void client_free(struct client *c, rd_kafka_topic_t *consumed)
+{
+	if (!c)
+		return;
+	struct grave *g = mem_alloc(sizeof *g);
+	*g = (struct grave){ .rk = c->rk, .consumed = consumed };
+	port_free(c->main);
+	worker_free(worker_new(c->loop, "kafka"), bury, g);
+	free(c);
+}

@@ -1,0 +1,489 @@
+/* consume: the stream back from the broker, for one target. Rules 3 to 6 of kafka.h.
+ *
+ *   fetched record -> (parts joined) -> batch -> (known? taken out) -> held -> deliver -> lent -> commit -> note
+ *
+ * One record is held at a time: until its target takes it nothing more is asked of librdkafka, which has what it may fetch ahead (option memory). */
+#include "kafka.h"
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A record of the stream: what a note says of it. */
+struct place {
+	int64_t offset;
+	int64_t ts_ms;                  /* when it was written: two topics of one name differ in it */
+	struct position at;
+};
+
+struct lent {
+	struct lent *next;
+	uint64_t token;
+	struct place place;             /* the newest that is done when this one is */
+	struct batch *b;                /* NULL: consumed */
+};
+
+/* A load that a target has. */
+struct has {
+	char *schema, *name;
+	uint64_t lsn;
+};
+
+struct dmsr_subscription {
+	struct kafka *k;
+	struct dmsr_subscription *next;
+	char *name;                     /* of the target; NULL: the scout */
+	struct dmsr_consumer c;
+	struct client *client;
+	rd_kafka_topic_t *rkt;
+	struct port *port;
+
+	struct has *has;
+	size_t nhas;
+	struct position reached;        /* changes up to here are its already */
+	bool is_skipping;               /* rows of a load that it has */
+	bool is_waiting;                /* said AGAIN */
+	bool has_more;                  /* something may have come since it was told drained */
+
+	struct place done;              /* all up to this one is applied; offset -1: nothing */
+	bool is_checked, is_saved;
+	int64_t next_offset;            /* behind the newest record read */
+
+	struct batch *held;             /* read, not taken */
+	struct place held_place;
+	struct buf parts;
+	uint32_t nparts, of_parts;      /* joined so far; 0: none */
+
+	struct lent *first, *last;
+	uint64_t token;                 /* of the newest */
+	size_t bytes;                   /* held and lent */
+};
+
+static void fail(struct dmsr_subscription *s, struct err *e)
+{
+	if (s->name)
+		err_prefix(e, "target %s", s->name);
+	kafka_fail(s->k, e);
+}
+
+/* ---- notes ---- */
+
+static char *note_key(const struct dmsr_subscription *s) { return mem_printf("at.%s", s->name); }
+
+static void read_note(struct dmsr_subscription *s)
+{
+	char *key = note_key(s), *end;
+	const char *note = s->k->host.note_get(s->k->host.ctx, key);
+	free(key);
+	s->done = (struct place){ .offset = -1 };
+	if (!note)
+		return;
+	struct place p = { .offset = strtoll(note, &end, 10) };
+	p.ts_ms = strtoll(end, &end, 10);
+	if (*end == ' ' && !position_parse(end + 1, &p.at, NULL))
+		s->done = p;
+}
+
+/* An older note does too; that the store failed ends the job anyway. */
+void consume_save(struct dmsr_subscription *s)
+{
+	char position[POSITION_TEXT_MAX];
+	if (!s->name || s->is_saved || s->done.offset < 0)
+		return;
+	s->is_saved = true;
+	char *key = note_key(s), *note = mem_printf("%" PRId64 " %" PRId64 " %s", s->done.offset, s->done.ts_ms, position_format(&s->done.at, position));
+	s->k->host.note_put(s->k->host.ctx, key, note, NULL, NULL);
+	free(key);
+	free(note);
+}
+
+static void done(struct dmsr_subscription *s, const struct place *p)
+{
+	s->done = *p;
+	s->is_saved = false;
+}
+
+/* A record that holds nothing for the target is done with what is before it. */
+static void pass(struct dmsr_subscription *s, const struct place *p)
+{
+	if (s->last)
+		s->last->place = *p;
+	else
+		done(s, p);
+}
+
+/* ---- what it has already ---- */
+
+static bool has_load(const struct dmsr_subscription *s, const struct change *ch)
+{
+	for (size_t i = 0; i < s->nhas; i++)
+		if (s->has[i].lsn >= ch->txn->lsn && !strcmp(s->has[i].name, ch->rel->name) && !strcmp(s->has[i].schema, ch->rel->schema))
+			return true;
+	return false;
+}
+
+/* A batch of a load holds words and rows of one table. */
+static bool is_known_load(struct dmsr_subscription *s, const struct batch *b)
+{
+	const struct change *ch = b->first;
+	while (ch && ch->op == OP_SCHEMA)
+		ch = ch->next;
+	if (!ch || ch->op == OP_LOAD_DONE)
+		return false;
+	if (ch->op == OP_LOAD_BEGIN)
+		s->is_skipping = has_load(s, ch);
+	return s->is_skipping;
+}
+
+/* False: nothing of b is new. */
+static bool is_new(struct dmsr_subscription *s, struct batch *b)
+{
+	struct err e = { 0 };
+	if (b->is_load)
+		return !is_known_load(s, b);
+	if (position_is_none(&b->end))
+		return true;
+	if (!position_is_comparable(&b->end, &s->reached)) {
+		err_set(&e, DMSR_EFATAL, "server.changed", "the stream goes on with the changes of another server");
+		err_hint(&e, "forget the job's positions, and load it again");
+		fail(s, &e);
+		return false;
+	}
+	enum batch_known known = batch_known(b, &s->reached);
+	if (known == KNOWN_ALL)
+		return false;
+	if (known == KNOWN_PART)
+		batch_cut(b, &s->reached);
+	if (position_compare(&b->end, &s->reached) > 0)
+		position_copy(&s->reached, &b->end);
+	return true;
+}
+
+/* ---- from the broker ---- */
+
+static void take(struct dmsr_subscription *s, const void *data, size_t len, const struct place *p)
+{
+	struct err e = { 0 };
+	struct batch *b = batch_unpack(data, len, &e);
+	if (!b) {
+		err_prefix(&e, "topic %s, offset %" PRId64, s->k->stream->name, p->offset);
+		fail(s, &e);
+		return;
+	}
+	if (!is_new(s, b)) {
+		batch_free(b);
+		pass(s, p);
+		return;
+	}
+	s->held = b;
+	s->held_place = *p;
+	s->bytes += b->bytes;
+	port_pause(s->port);
+}
+
+static void drop_parts(struct dmsr_subscription *s)
+{
+	buf_fini(&s->parts);
+	s->nparts = s->of_parts = 0;
+}
+
+/* A producer that died between the parts of a record begins again with the first. */
+static void join(struct dmsr_subscription *s, const rd_kafka_message_t *m, const struct stamp *t, const struct place *p)
+{
+	struct err e = { 0 };
+	if (t->part == 1) {
+		drop_parts(s);
+		s->of_parts = t->parts;
+	}
+	if (t->parts != s->of_parts || t->part != s->nparts + 1) {
+		err_set(&e, DMSR_EPROTO, "kafka.foreign", "topic %s, offset %" PRId64 ": part %u of %u does not follow part %u", s->k->stream->name,
+			p->offset, t->part,
+			t->parts, s->nparts);
+		fail(s, &e);
+		return;
+	}
+	s->nparts++;
+	if (buf_append(&s->parts, m->payload, m->len)) {
+		err_set(&e, DMSR_EFULL, "kafka.record-too-large", "topic %s, offset %" PRId64 ": a batch of more than %zu bytes", s->k->stream->name,
+			p->offset, s->parts.max);
+		fail(s, &e);
+		return;
+	}
+	if (s->nparts < s->of_parts)
+		return;
+	take(s, s->parts.data, s->parts.len, p);
+	drop_parts(s);
+}
+
+/* Rule 4: the record at the noted offset must be the one that was noted. */
+static void check(struct dmsr_subscription *s, const struct place *p)
+{
+	struct err e = { 0 };
+	char is[POSITION_TEXT_MAX], was[POSITION_TEXT_MAX];
+	position_format(&p->at, is);
+	position_format(&s->done.at, was);
+	s->is_checked = true;
+	if (p->offset == s->done.offset && p->ts_ms == s->done.ts_ms && !strcmp(is, was))
+		return;
+	err_set(&e, DMSR_EFATAL, "kafka.topic-changed", "topic %s is not the one that was read before: offset %" PRId64 " held %s, now offset %" PRId64 " "
+		"holds %s",
+		s->k->stream->name, s->done.offset, was, p->offset, is);
+	err_hint(&e, "if the topic was made anew, load the tables again: stop the job, DELETE /jobs/%s/positions, start it", s->k->host.env.job);
+	fail(s, &e);
+}
+
+static void on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
+{
+	struct err e = { 0 };
+	struct stamp t;
+	rd_kafka_timestamp_type_t type;
+	if (stamp_read(m, &t, &e)) {
+		fail(s, &e);
+		return;
+	}
+	const struct place p = { .offset = m->offset, .ts_ms = rd_kafka_message_timestamp(m, &type), .at = t.at };
+	s->next_offset = m->offset + 1;
+	if (!s->is_checked) {
+		check(s, &p);
+		return;
+	}
+	if (t.parts > 1)
+		join(s, m, &t, &p);
+	else
+		take(s, m->payload, m->len, &p);
+}
+
+static void lost(struct dmsr_subscription *s, rd_kafka_resp_err_t code)
+{
+	struct err e = { 0 };
+	int64_t at = s->next_offset;
+	if (s->k->end < at)
+		err_set(&e, DMSR_EFATAL, "kafka.stream-lost", "topic %s ends at offset %" PRId64 ", and what was read before went to %" PRId64 ": the brokers "
+			"have lost records that they had acknowledged, or the topic was made anew", s->k->stream->name, s->k->end, at);
+	else
+		err_set(&e, DMSR_EFATAL, "kafka.retention", "topic %s has offset %" PRId64 " no more, where the target goes on: it was kept for a shorter "
+			"time than the target was behind (%s)",
+			s->k->stream->name, at, rd_kafka_err2name(code));
+	err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it; and raise the topic's retention", s->k->host.env.job);
+	fail(s, &e);
+}
+
+static void on_end(struct dmsr_subscription *s, int64_t offset)
+{
+	if (offset > s->k->end)
+		s->k->end = offset;
+	s->next_offset = offset > s->next_offset ? offset : s->next_offset;
+	if (!s->name && s->k->begin < 0)
+		s->k->begin = offset;
+	s->is_checked |= !s->name;
+	kafka_wake(s->k);
+	if (!s->is_checked && s->k->end <= s->done.offset)
+		lost(s, RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE);
+}
+
+static void on_error(struct dmsr_subscription *s, rd_kafka_event_t *ev)
+{
+	rd_kafka_resp_err_t code = rd_kafka_event_error(ev);
+	struct err e = { 0 };
+	if (code == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+		rd_kafka_topic_partition_t *p = rd_kafka_event_topic_partition(ev);
+		on_end(s, p ? p->offset : s->next_offset);
+		if (p)
+			rd_kafka_topic_partition_destroy(p);
+		return;
+	}
+	if (code == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET || code == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE) {
+		lost(s, code);
+		return;
+	}
+	kafka_error(&e, code, s->k->stream->name, rd_kafka_event_error_string(ev));
+	if (e.retriable)
+		log_info("streamer", s->k->host.env.job, "%s", e.message); /* librdkafka tries again by itself */
+	else
+		fail(s, &e);
+}
+
+static void on_fetched(void *arg, rd_kafka_event_t *ev)
+{
+	struct dmsr_subscription *s = arg;
+	const rd_kafka_message_t *m;
+	if (s->k->state == KAFKA_STARTING || s->k->state == KAFKA_RUNNING) {
+		if (rd_kafka_event_type(ev) == RD_KAFKA_EVENT_ERROR)
+			on_error(s, ev);
+		else if (rd_kafka_event_type(ev) == RD_KAFKA_EVENT_FETCH)
+			while ((m = rd_kafka_event_message_next(ev)))
+				on_message(s, m);
+		kafka_wake(s->k);
+	}
+	rd_kafka_event_destroy(ev);
+}
+
+/* ---- to the target ---- */
+
+static void lend(struct dmsr_subscription *s)
+{
+	struct lent *l = mem_alloc(sizeof *l), *before = s->last;
+	*l = (struct lent){ .token = s->token + 1, .place = s->held_place, .b = s->held };
+	/* Before the call: an answer that comes at once must find it lent. */
+	if (s->last)
+		s->last->next = l;
+	else
+		s->first = l;
+	s->last = l;
+	s->token++;
+	s->held = NULL;
+	enum dmsr_verdict v = s->c.deliver(s->c.ctx, l->b, l->token);
+	if (v == DMSR_OK) {
+		port_resume(s->port);
+		return;
+	}
+	assert(v == DMSR_AGAIN);
+	s->held = l->b;
+	s->token--;
+	s->is_waiting = true;
+	s->last = before;
+	if (before)
+		before->next = NULL;
+	else
+		s->first = NULL;
+	free(l);
+}
+
+void consume_turn(struct dmsr_subscription *s)
+{
+	if (s->held && !s->is_waiting)
+		lend(s);
+	if (s->held || !s->has_more || !produce_is_idle(s->k) || s->next_offset < s->k->end || !s->is_checked)
+		return;
+	s->has_more = false;
+	if (s->c.drained)
+		s->c.drained(s->c.ctx);
+}
+
+void consume_resume(struct dmsr_subscription *s)
+{
+	s->is_waiting = false;
+	kafka_wake(s->k);
+}
+
+static void drop(struct dmsr_subscription *s, struct lent *l)
+{
+	if (l->b)
+		s->bytes -= l->b->bytes;
+	batch_free(l->b);
+	l->b = NULL;
+}
+
+void consume_consumed(struct dmsr_subscription *s, uint64_t token)
+{
+	for (struct lent *l = s->first; l && l->token <= token; l = l->next)
+		drop(s, l);
+}
+
+void consume_commit(struct dmsr_subscription *s, uint64_t token)
+{
+	while (s->first && s->first->token <= token) {
+		struct lent *l = s->first;
+		s->first = l->next;
+		if (!s->first)
+			s->last = NULL;
+		drop(s, l);
+		done(s, &l->place);
+		free(l);
+	}
+}
+
+void consume_expect(struct kafka *k)
+{
+	for (struct dmsr_subscription *s = k->subscriptions; s; s = s->next)
+		s->has_more = true;
+}
+
+struct dmsr_subscription *consume_next(const struct dmsr_subscription *s) { return s->next; }
+
+size_t consume_bytes(const struct dmsr_subscription *s) { return s->bytes; }
+
+/* ---- life ---- */
+
+struct dmsr_subscription *consume_new(struct kafka *k, const char *target, const struct dmsr_stand *stand, const struct dmsr_consumer *c)
+{
+	struct dmsr_subscription *s = mem_zalloc(sizeof *s), **end = &k->subscriptions;
+	*s = (struct dmsr_subscription){ .k = k, .name = mem_strdup(target), .has_more = true, .is_saved = true };
+	s->done.offset = -1;
+	buf_init(&s->parts, (size_t)1 << 31);
+	if (!target)
+		return s;
+	s->c = *c;
+	position_copy(&s->reached, &stand->at);
+	s->has = mem_alloc((stand->nloaded + 1) * sizeof *s->has);
+	for (size_t i = 0; i < stand->nloaded; i++)
+		s->has[s->nhas++] = (struct has){ mem_strdup(stand->loaded[i].schema), mem_strdup(stand->loaded[i].name), stand->loaded[i].at.lsn };
+	while (*end)
+		end = &(*end)->next;
+	*end = s;
+	return s;
+}
+
+static void on_event(void *ctx, rd_kafka_event_t *ev) { (void)ctx, (void)ev; }
+
+static void on_failed(void *ctx, const struct err *e)
+{
+	struct err own = *e;
+	fail(ctx, &own);
+}
+
+static void on_connected(void *ctx, bool is) { (void)ctx, (void)is; /* the producer says it for all */ }
+
+static int begin(struct dmsr_subscription *s, int64_t offset, struct err *e)
+{
+	struct kafka *k = s->k;
+	const struct client_host host = { .ctx = s, .event = on_event, .failed = on_failed, .connected = on_connected };
+	rd_kafka_conf_t *conf = kafka_conf(k->settings, k->host.env.job, RD_KAFKA_CONSUMER, e);
+	if (!conf || client_new(k->host.env.loop, k->host.env.job, RD_KAFKA_CONSUMER, conf, &host, &s->client, e))
+		return e->code;
+	s->rkt = rd_kafka_topic_new(client_handle(s->client), k->stream->name, NULL);
+	rd_kafka_queue_t *q = rd_kafka_queue_new(client_handle(s->client));
+	s->port = port_new(k->host.env.loop, q, on_fetched, s);
+	if (!rd_kafka_consume_start_queue(s->rkt, 0, offset, q))
+		return 0;
+	kafka_error(e, rd_kafka_last_error(), k->stream->name, NULL);
+	return e->code;
+}
+
+int consume_start(struct dmsr_subscription *s, struct err *e)
+{
+	read_note(s);
+	s->is_checked = s->done.offset < 0;
+	s->next_offset = s->is_checked ? s->k->begin : s->done.offset;
+	return begin(s, s->next_offset, e);
+}
+
+int consume_scout(struct kafka *k, struct err *e)
+{
+	k->scout = consume_new(k, NULL, NULL, NULL);
+	k->scout->has_more = false;
+	return begin(k->scout, RD_KAFKA_OFFSET_END, e);
+}
+
+void consume_free(struct dmsr_subscription *s)
+{
+	if (!s)
+		return;
+	port_free(s->port);
+	client_free(s->client, s->rkt);
+	consume_consumed(s, UINT64_MAX);
+	while (s->first) {
+		struct lent *l = s->first;
+		s->first = l->next;
+		free(l);
+	}
+	batch_free(s->held);
+	buf_fini(&s->parts);
+	for (size_t i = 0; i < s->nhas; i++) {
+		free(s->has[i].schema);
+		free(s->has[i].name);
+	}
+	free(s->has);
+	free(s->name);
+	free(s);
+}

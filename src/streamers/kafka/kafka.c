@@ -1,0 +1,372 @@
+/* kafka: the life of an instance, its verbs, and its turns. The rules stand in kafka.h. */
+#include "kafka.h"
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+enum { PATIENCE_MS = 30000 };
+
+static const char *const state_names[KAFKA_STATES] = { "new", "starting", "running", "stopped", "dead" };
+static const bool allowed[KAFKA_STATES][KAFKA_STATES] = {
+	[KAFKA_NEW] = { [KAFKA_STARTING] = true, [KAFKA_STOPPED] = true, [KAFKA_DEAD] = true },
+	[KAFKA_STARTING] = { [KAFKA_RUNNING] = true, [KAFKA_STOPPED] = true, [KAFKA_DEAD] = true },
+	[KAFKA_RUNNING] = { [KAFKA_STOPPED] = true, [KAFKA_DEAD] = true },
+};
+
+static struct kafka *of(struct dmsr_instance *i) { return (struct kafka *)(void *)i; }
+
+static void set_state(struct kafka *k, enum kafka_state to, const char *why)
+{
+	assert(allowed[k->state][to]);
+	log_debug("streamer", k->host.env.job, "%s -> %s: %s", state_names[k->state], state_names[to], why);
+	k->state = to;
+}
+
+void kafka_wake(struct kafka *k) { loop_task_post(k->turn); }
+
+bool kafka_slice_is_over(const struct kafka *k) { return loop_now_us(k->host.env.loop) > k->slice_us; }
+
+void kafka_fail(struct kafka *k, const struct err *e)
+{
+	if (k->state == KAFKA_DEAD || k->state == KAFKA_STOPPED)
+		return;
+	k->error = *e;
+	set_state(k, KAFKA_DEAD, e->message);
+	kafka_wake(k);
+}
+
+/* ---- the way up: topics -> where the stream ends -> where ours begins -> every subscription ---- */
+
+static void run(struct kafka *k)
+{
+	struct err e = { 0 };
+	loop_timer_stop(k->patience);
+	for (struct dmsr_subscription *s = k->subscriptions; s; s = consume_next(s))
+		if (consume_start(s, &e)) {
+			kafka_fail(k, &e);
+			return;
+		}
+	set_state(k, KAFKA_RUNNING, "its topics are there");
+}
+
+static void on_begin_noted(void *arg, const struct err *e)
+{
+	struct kafka *k = arg;
+	k->is_noting = false;
+	if (k->is_closed)
+		kafka_wake(k);
+	else if (e)
+		kafka_fail(k, e);
+	else if (k->state == KAFKA_STARTING)
+		run(k);
+}
+
+static void on_scouted(struct kafka *k)
+{
+	char text[24];
+	const char *end = k->host.note_get(k->host.ctx, "end");
+	struct err e = { 0 };
+	consume_free(k->scout);
+	k->scout = NULL;
+	if (end && strtoll(end, NULL, 10) > k->end) {
+		err_set(&e, DMSR_EFATAL, "kafka.stream-lost", "topic %s ends at offset %" PRId64 ", and went to %s before: the brokers have lost records that "
+			"they had "
+			"acknowledged, or the topic was made anew", k->stream->name, k->end, end);
+		err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it", k->host.env.job);
+		kafka_fail(k, &e);
+		return;
+	}
+	if (k->host.note_get(k->host.ctx, "begin")) {
+		run(k);
+		return;
+	}
+	snprintf(text, sizeof text, "%" PRId64, k->begin);
+	k->is_noting = true;
+	k->host.note_put(k->host.ctx, "begin", text, on_begin_noted, k);
+}
+
+static void start_turn(struct kafka *k)
+{
+	struct err e = { 0 };
+	if (k->nmaking || k->is_noting)
+		return;
+	if (!k->is_ordered)
+		run(k);
+	else if (!k->scout && !k->is_scouted && consume_scout(k, &e))
+		kafka_fail(k, &e);
+	else if (k->scout && k->end >= 0)
+		on_scouted(k);
+	k->is_scouted |= k->scout != NULL;
+}
+
+static void on_patience(void *arg)
+{
+	struct kafka *k = arg;
+	struct err e = { 0 };
+	if (k->state != KAFKA_STARTING)
+		return;
+	err_retry(&e, DMSR_EIO, "kafka.unreachable", "no broker of %s has answered within %d s", settings_str(k->settings, "bootstrap_servers"),
+		PATIENCE_MS / 1000);
+	err_hint(&e, "check bootstrap_servers, and that the brokers run");
+	kafka_fail(k, &e);
+}
+
+/* ---- a turn ---- */
+
+static void tell_delivered(struct kafka *k)
+{
+	struct tokens *t = &k->told;
+	while (t->at < t->n && !k->is_closed && k->state != KAFKA_DEAD) {
+		k->host.delivered(k->host.ctx, t->all[t->at++], NULL);
+		if (!k->is_closed && kafka_slice_is_over(k)) {
+			kafka_wake(k);
+			return;
+		}
+	}
+	if (t->at == t->n)
+		t->at = t->n = 0;
+}
+
+static void tell_room(struct kafka *k)
+{
+	if (!k->said_again || k->state != KAFKA_RUNNING || k->memory > k->memory_max / 4 * 3)
+		return;
+	k->said_again = false;
+	k->host.resume(k->host.ctx);
+}
+
+static void tell_end(struct kafka *k)
+{
+	if (k->has_told_end || (k->state != KAFKA_STOPPED && k->state != KAFKA_DEAD))
+		return;
+	k->has_told_end = true;
+	if (k->state == KAFKA_STOPPED)
+		k->host.stopped(k->host.ctx);
+	else
+		k->host.failed(k->host.ctx, &k->error);
+}
+
+static void release(struct kafka *k)
+{
+	consume_free(k->scout);
+	while (k->subscriptions) {
+		struct dmsr_subscription *s = k->subscriptions;
+		k->subscriptions = consume_next(s);
+		consume_free(s);
+	}
+	topics_free(k);
+	produce_free(k);
+	client_free(k->producer, NULL);
+	if (k->codec)
+		k->codec_ops->close(k->codec);
+	map_free(k->by_table);
+	map_free(k->by_name);
+	loop_task_free(k->turn);
+	loop_timer_free(k->patience);
+	loop_timer_free(k->save);
+	free(k->prefix);
+	free(k);
+}
+
+static void work(struct kafka *k)
+{
+	if (k->state == KAFKA_STARTING)
+		start_turn(k);
+	if (k->state == KAFKA_RUNNING && !k->has_told_ready) {
+		k->has_told_ready = true;
+		k->host.ready(k->host.ctx);
+	}
+	if (k->state == KAFKA_RUNNING)
+		produce_turn(k);
+	for (struct dmsr_subscription *s = k->subscriptions; s && !k->is_closed && k->state == KAFKA_RUNNING; s = consume_next(s))
+		consume_turn(s);
+}
+
+static void on_turn(void *arg)
+{
+	struct kafka *k = arg;
+	k->is_in_turn = true;
+	k->slice_us = loop_now_us(k->host.env.loop) + KAFKA_SLICE_US;
+	if (!k->is_closed)
+		work(k);
+	if (!k->is_closed)
+		tell_delivered(k);
+	if (!k->is_closed)
+		tell_room(k);
+	if (!k->is_closed)
+		tell_end(k);
+	k->is_in_turn = false;
+	if (k->is_closed && !k->is_noting)
+		release(k);
+}
+
+/* ---- the producer ---- */
+
+static void on_event(void *ctx, rd_kafka_event_t *ev)
+{
+	struct kafka *k = ctx;
+	const rd_kafka_message_t *m;
+	if (rd_kafka_event_type(ev) != RD_KAFKA_EVENT_DR)
+		topics_event(k, ev);
+	else
+		while (k->state == KAFKA_RUNNING && (m = rd_kafka_event_message_next(ev)))
+			produce_report(k, m);
+}
+
+static void on_failed(void *ctx, const struct err *e) { kafka_fail(ctx, e); }
+
+static void on_connected(void *ctx, bool is)
+{
+	struct kafka *k = ctx;
+	char text[400];
+	snprintf(text, sizeof text, is ? "the brokers (%s) answer again" : "no broker of %s answers: the source waits until one does",
+		settings_str(k->settings, "bootstrap_servers"));
+	if (k->state == KAFKA_RUNNING)
+		k->host.notice(k->host.ctx, text);
+}
+
+/* ---- life ---- */
+
+static void save(struct kafka *k)
+{
+	char text[24];
+	for (struct dmsr_subscription *s = k->subscriptions; s; s = consume_next(s))
+		consume_save(s);
+	if (!k->is_ordered || k->end <= k->saved_end)
+		return;
+	k->saved_end = k->end;
+	snprintf(text, sizeof text, "%" PRId64, k->end);
+	k->host.note_put(k->host.ctx, "end", text, NULL, NULL);
+}
+
+static void on_save(void *arg)
+{
+	struct kafka *k = arg;
+	save(k);
+	loop_timer_start(k->save, SAVE_EVERY_MS);
+}
+
+static int open_codec(struct kafka *k, struct err *e)
+{
+	const char *name = settings_str(k->settings, "codec");
+	k->codec_ops = k->host.env.codec(k->host.env.codecs, name);
+	if (!k->codec_ops)
+		return err_set(e, DMSR_EINVAL, "kafka.codec", "there is no codec %s", name);
+	return k->codec_ops->open(k->settings, k->host.env.source, &k->codec, e);
+}
+
+static int kafka_open(const struct settings *settings, const struct dmsr_streamer_host *host, struct dmsr_instance **out, struct err *e)
+{
+	struct kafka *k = mem_zalloc(sizeof *k);
+	const char *prefix = settings_str(settings, "prefix"), *begin = host->note_get(host->ctx, "begin");
+	const struct client_host producer = { .ctx = k, .event = on_event, .failed = on_failed, .connected = on_connected };
+	k->host = *host;
+	k->settings = settings;
+	k->prefix = mem_strdup(prefix ? prefix : host->env.job);
+	k->memory_max = (size_t)settings_int(settings, "memory");
+	k->record_max = (size_t)settings_int(settings, "record_bytes");
+	k->begin = begin ? strtoll(begin, NULL, 10) : -1;
+	k->end = -1;
+	k->by_table = map_new();
+	k->by_name = map_new();
+	buf_init(&k->pack, (size_t)1 << 31);
+	k->turn = loop_task_new(host->env.loop, "kafka", on_turn, k);
+	k->patience = loop_timer_new(host->env.loop, "kafka", on_patience, k);
+	k->save = loop_timer_new(host->env.loop, "kafka", on_save, k);
+	rd_kafka_conf_t *conf = kafka_conf(settings, host->env.job, RD_KAFKA_PRODUCER, e);
+	if (!conf || client_new(host->env.loop, host->env.job, RD_KAFKA_PRODUCER, conf, &producer, &k->producer, e) || open_codec(k, e)) {
+		release(k);
+		return e->code;
+	}
+	*out = (struct dmsr_instance *)(void *)k;
+	return 0;
+}
+
+static bool kafka_keeps(const struct dmsr_instance *i) { return ((const struct kafka *)(const void *)i)->begin >= 0; }
+
+static struct dmsr_subscription *kafka_subscribe(struct dmsr_instance *i, const char *target, const struct dmsr_stand *stand, const struct dmsr_consumer *c)
+{
+	assert(of(i)->state == KAFKA_NEW);
+	return consume_new(of(i), target, stand, c);
+}
+
+static void kafka_start(struct dmsr_instance *i)
+{
+	struct kafka *k = of(i);
+	const char *layout = settings_str(k->settings, "layout");
+	bool is_auto = !strcmp(layout, "auto"), is_both = !strcmp(layout, "both");
+	struct err e = { 0 };
+	k->is_ordered = is_both || !strcmp(layout, "ordered") || (is_auto && k->subscriptions);
+	k->is_table = is_both || !strcmp(layout, "table") || !k->is_ordered;
+	set_state(k, KAFKA_STARTING, "asked to");
+	if (k->subscriptions && !k->is_ordered) {
+		err_set(&e, DMSR_EINVAL, "kafka.layout", "the job has targets, and the layout table keeps no order of commits for them");
+		err_hint(&e, "set layout to ordered, or to both");
+		kafka_fail(k, &e);
+		return;
+	}
+	loop_timer_start(k->patience, PATIENCE_MS);
+	loop_timer_start(k->save, SAVE_EVERY_MS);
+	topics_start(k);
+	kafka_wake(k);
+}
+
+static void kafka_stop(struct dmsr_instance *i)
+{
+	struct kafka *k = of(i);
+	if (k->state == KAFKA_RUNNING)
+		save(k);
+	if (k->state < KAFKA_STOPPED)
+		set_state(k, KAFKA_STOPPED, "asked to");
+	kafka_wake(k);
+}
+
+static void kafka_close(struct dmsr_instance *i)
+{
+	struct kafka *k = of(i);
+	k->is_closed = true;
+	loop_timer_stop(k->save);
+	loop_timer_stop(k->patience);
+	if (!k->is_in_turn && !k->is_noting)
+		release(k);
+}
+
+static enum dmsr_verdict kafka_produce(struct dmsr_instance *i, struct batch *b)
+{
+	struct kafka *k = of(i);
+	consume_expect(k);
+	return produce_take(k, b);
+}
+
+static void kafka_stat(struct dmsr_instance *i, struct dmsr_streamer_stat *out)
+{
+	const struct kafka *k = of(i);
+	*out = (struct dmsr_streamer_stat){ .memory_bytes = k->memory, .memory_limit_bytes = k->memory_max };
+	for (const struct flight *f = k->first; f; f = f->next)
+		out->batches++;
+	for (const struct dmsr_subscription *s = k->subscriptions; s; s = consume_next(s))
+		out->memory_bytes += consume_bytes(s);
+}
+
+static const struct dmsr_streamer streamer = {
+	.open = kafka_open,
+	.keeps = kafka_keeps,
+	.start = kafka_start,
+	.produce = kafka_produce,
+	.subscribe = kafka_subscribe,
+	.consumer_resume = consume_resume,
+	.consumed = consume_consumed,
+	.commit = consume_commit,
+	.stat = kafka_stat,
+	.stop = kafka_stop,
+	.close = kafka_close,
+};
+
+DMSR_PLUGIN(kafka) = {
+	.abi = DMSR_ABI,
+	.size = sizeof(struct dmsr_plugin),
+	.name = "kafka",
+	.summary = "streamer: Apache Kafka",
+	.streamer_options = kafka_options,
+	.streamer = &streamer,
+};

@@ -1,0 +1,171 @@
+/* kafka: the streamer on an Apache Kafka broker, by librdkafka.
+ *
+ * What a job sends goes into topics below its prefix, in one of two layouts, or in both:
+ *
+ *   ordered   {prefix}.__stream, one partition: everything, in the order of commits, with the words about the load. Targets read this one.
+ *   table     {prefix}.{schema}.{table}: a record for each row change, key = the row's key. For consumers that are not DMSR.
+ *
+ *   produce -> [fifo] -> records -> librdkafka -> broker -> delivery reports -> delivered      (a batch, when all its records are acknowledged)
+ *   broker -> librdkafka -> [a subscription] -> deliver -> commit -> where it stands (a note)
+ *
+ * The rules
+ *  1. A batch is one record of the stream (its lossless bytes, model/batch_pack.c), or, where it is bigger than a record may be, several that stand one
+ *     behind another: header dmsr-part "2/3". Header dmsr-pos says which position is behind it.
+ *  2. Once on the broker is once for the source: delivered follows acks=all, nothing else. Order comes from the idempotent producer: a fatal error of it ends
+ *     the run, and the next one begins at what was stored.
+ *  3. What is sent twice, after a crash, stands in the stream twice. Who reads takes out what is behind it: changes by their position; a load of a table
+ *     that is there by that snapshot or a later one; parts whose end never came.
+ *  4. A subscription begins behind the record whose end its target has applied (note "at.TARGET": offset and position), or where this job's part of the
+ *     stream begins (note "begin"). It reads the record at the noted offset again first: is that one not the same, then the topic is not the same.
+ *  5. Notes may be older than the truth, never newer: what a target has already it gets again, and rule 3 takes it out.
+ *  6. Nothing jumps: an offset that is not there any more (retention), a stream that ends before what was delivered (a broker without its unflushed
+ *     log, a topic made anew) is an error with a code.
+ *  7. Memory is bounded: what waits for acknowledgement (option memory), and for each target what was fetched and what it holds (the same).
+ *
+ *   NEW -> STARTING -> RUNNING -> STOPPED         any but STOPPED -> DEAD         NEW, STARTING -> STOPPED too
+ *
+ * librdkafka's threads never call us: everything comes through its queues, whose descriptors wake the loop (port.c). Its handles are destroyed on a thread
+ * of their own, since that waits for its threads. */
+#ifndef DMSR_KAFKA_H
+#define DMSR_KAFKA_H
+#include "dmsr.h"
+#include <librdkafka/rdkafka.h>
+
+enum { KAFKA_SLICE_US = 1000, SAVE_EVERY_MS = 1000 };
+
+/* ---- options.c ---- */
+extern const struct dmsr_option kafka_options[];
+/* For a producer or a consumer, all that both share; NULL: e is set. */
+rd_kafka_conf_t *kafka_conf(const struct settings *s, const char *job, rd_kafka_type_t type, struct err *e);
+char *kafka_topic_name(const char *prefix, const char *schema, const char *table); /* what Kafka does not allow becomes _xHH */
+
+/* ---- errors.c ---- */
+/* what: "topic shop.__stream", or NULL */
+void kafka_error(struct err *e, rd_kafka_resp_err_t code, const char *what, const char *text);
+
+/* ---- port.c: one of librdkafka's queues on the loop ---- */
+struct port;
+/* event is called for what the queue has, some at a time; it is the callee's to destroy. */
+struct port *port_new(struct loop *l, rd_kafka_queue_t *q /* taken */, void (*event)(void *arg, rd_kafka_event_t *ev), void *arg);
+void port_pause(struct port *p);
+void port_resume(struct port *p);
+rd_kafka_queue_t *port_queue(struct port *p);
+void port_free(struct port *p); /* NULL is fine; allowed in event */
+
+/* ---- client.c: a handle and its main queue ---- */
+struct client;
+struct client_host {
+	void *ctx;
+	void (*event)(void *ctx, rd_kafka_event_t *ev);         /* reports, results; borrowed */
+	void (*failed)(void *ctx, const struct err *e);         /* fatal, or the broker refuses us */
+	void (*connected)(void *ctx, bool is);                  /* whether any broker answers, when that changes */
+};
+int client_new(struct loop *l, const char *job, rd_kafka_type_t type, rd_kafka_conf_t *conf /* taken */, const struct client_host *host, struct client **out,
+	struct err *e);
+rd_kafka_t *client_handle(struct client *c);
+rd_kafka_queue_t *client_queue(struct client *c);               /* for answers; borrowed */
+/* Gives the handle to a thread that ends the reading of `consumed` (taken), if there is one, and destroys it. NULL is fine. */
+void client_free(struct client *c, rd_kafka_topic_t *consumed);
+
+/* ---- topics.c ---- */
+enum topic_state { TOPIC_NEW, TOPIC_MAKING, TOPIC_READY };
+struct topic {
+	struct topic *next;
+	char *name;
+	char *schema, *table;           /* NULL: not a table's */
+	rd_kafka_topic_t *rkt;
+	enum topic_state state;
+	bool is_compacted, is_single;   /* one partition */
+};
+
+/* ---- kafka.c ---- */
+enum kafka_state { KAFKA_NEW, KAFKA_STARTING, KAFKA_RUNNING, KAFKA_STOPPED, KAFKA_DEAD, KAFKA_STATES };
+
+/* A batch that was produced. */
+struct flight {
+	struct flight *next;
+	uint64_t token;
+	struct batch *b;                /* NULL: all its records are librdkafka's */
+	const struct change *at;        /* the next to be encoded; NULL: not begun, or done */
+	size_t bytes;                   /* what it takes of the memory */
+	uint32_t pending;               /* records that are not acknowledged */
+	bool is_sent;                   /* all records are librdkafka's */
+	bool in_stream, in_tables;      /* has been sent there */
+};
+
+struct kafka {
+	struct dmsr_streamer_host host;
+	const struct settings *settings;        /* borrowed for the life of the instance */
+	enum kafka_state state;
+	char *prefix;
+	bool is_ordered, is_table;
+	size_t memory, memory_max, record_max;
+
+	struct client *producer;
+	struct topic *topics;
+	struct map *by_table;           /* "schema\0table" -> topic */
+	struct map *by_name;            /* topic's name -> topic: two tables never share one */
+	struct topic *stream;
+	unsigned nmaking;
+
+	struct flight *first, *last;    /* in order of produce */
+	struct flight *encoding;        /* the first that is not sent whole */
+	bool said_again;
+	struct buf pack;
+	struct dmsr_instance *codec;
+	const struct dmsr_codec *codec_ops;
+
+	int64_t begin;                  /* where this job's part of the stream begins; -1: not known yet */
+	int64_t end, saved_end;         /* behind the newest acknowledged record of the stream, -1: not known yet; as the note "end" has it */
+	struct dmsr_subscription *scout;        /* finds the stream's end at start; NULL: not under way */
+	struct dmsr_subscription *subscriptions;
+
+	struct tokens { uint64_t *all; size_t at, n, cap; } told; /* to be told delivered */
+	struct loop_task *turn;
+	struct loop_timer *patience;    /* at start: until a broker answers */
+	uint64_t slice_us;
+	struct loop_timer *save;        /* the notes */
+	bool has_told_ready, has_told_end, is_in_turn, is_closed, is_scouted, is_noting;
+	struct err error;
+};
+void kafka_wake(struct kafka *k);
+void kafka_fail(struct kafka *k, const struct err *e);
+bool kafka_slice_is_over(const struct kafka *k);
+
+/* topics.c */
+void topics_start(struct kafka *k);                             /* the stream's */
+struct topic *topics_of(struct kafka *k, const struct relation *rel); /* NULL: failed */
+/* Are those of all tables in b there? False: they are being made, and k is woken. */
+bool topics_ready(struct kafka *k, const struct batch *b);
+void topics_event(struct kafka *k, rd_kafka_event_t *ev);       /* the result of making some */
+void topics_free(struct kafka *k);
+
+/* produce.c */
+enum dmsr_verdict produce_take(struct kafka *k, struct batch *b);
+void produce_turn(struct kafka *k);
+void produce_report(struct kafka *k, const rd_kafka_message_t *m);
+bool produce_is_idle(const struct kafka *k);
+void produce_free(struct kafka *k);
+
+/* consume.c */
+struct dmsr_subscription *consume_new(struct kafka *k, const char *target, const struct dmsr_stand *stand, const struct dmsr_consumer *c);
+int consume_scout(struct kafka *k, struct err *e);              /* then k->begin and k->end are known */
+int consume_start(struct dmsr_subscription *s, struct err *e);
+void consume_turn(struct dmsr_subscription *s);
+void consume_resume(struct dmsr_subscription *s);
+void consume_consumed(struct dmsr_subscription *s, uint64_t token);
+void consume_commit(struct dmsr_subscription *s, uint64_t token);
+void consume_expect(struct kafka *k);                           /* something was produced */
+void consume_save(struct dmsr_subscription *s);                 /* the note, now */
+void consume_free(struct dmsr_subscription *s);                 /* NULL is fine */
+struct dmsr_subscription *consume_next(const struct dmsr_subscription *s);
+size_t consume_bytes(const struct dmsr_subscription *s);
+
+/* record.c: headers. Pure. */
+struct stamp {
+	struct position at;             /* NONE: of a load */
+	uint32_t part, parts;           /* 1/1 where the record is whole */
+};
+int stamp_read(const rd_kafka_message_t *m, struct stamp *out, struct err *e);
+
+#endif

@@ -1,0 +1,132 @@
+/* options: what a job may say about its broker. Each is turned into librdkafka's properties here: nothing else reaches librdkafka, whose own properties can
+ * run programs, open files and fetch from addresses. */
+#include "kafka.h"
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+const struct dmsr_option kafka_options[] = {
+	{ "bootstrap_servers", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0, "Brokers to begin with: host:port, several with commas between." },
+	{ "prefix", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "What the names of the job's topics begin with. Default: the job's name." },
+	{ "layout", DMSR_OPT_ENUM, 0, "auto", "auto|ordered|table|both", 0, 0,
+		"ordered: one topic in the order of commits, for targets; table: a topic for each table. auto: ordered when the job has targets, else table." },
+	{ "codec", DMSR_OPT_ENUM, DMSR_OPT_CODEC, "json", "json", 0, 0, "What the records of the layout table look like." },
+	{ "create_topics", DMSR_OPT_BOOL, 0, "true", NULL, 0, 0, "Make topics that are missing; false: they are expected to be there." },
+	{ "partitions", DMSR_OPT_INT, 0, "1", NULL, 1, 10000, "Partitions of a table's topic that is made." },
+	{ "replication", DMSR_OPT_INT, 0, "0", NULL, 0, 100, "Replicas of a topic that is made; 0: what the broker makes by default." },
+	{ "retention", DMSR_OPT_DURATION, 0, "0", NULL, 0, INT64_MAX,
+		"How long records are kept in topics that are made; 0: what the broker does by default. A target that is behind by more has lost its place." },
+	{ "memory", DMSR_OPT_BYTES, 0, "16MiB", NULL, 1 << 20, (int64_t)1 << 40,
+		"How much may wait for the broker's acknowledgement, and for each target how much may be fetched before it takes it." },
+	{ "record_bytes", DMSR_OPT_BYTES, 0, "900KiB", NULL, 1024, 1000000000, "The biggest record that the broker takes (its message.max.bytes), less 100 "
+		"KiB." },
+	{ "compression", DMSR_OPT_ENUM, 0, "lz4", "none|gzip|snappy|lz4|zstd", 0, 0, "How records are compressed." },
+	{ "linger", DMSR_OPT_DURATION, 0, "2ms", NULL, 0, 900000, "How long a record may wait for others to go with it." },
+	{ "security", DMSR_OPT_ENUM, 0, "plaintext", "plaintext|ssl|sasl_plaintext|sasl_ssl", 0, 0, "How brokers are spoken to, in Kafka's own words." },
+	{ "ssl_ca", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "File with the certificates to trust. Default: those of the system." },
+	{ "sasl_mechanism", DMSR_OPT_ENUM, 0, "SCRAM-SHA-512", "PLAIN|SCRAM-SHA-256|SCRAM-SHA-512", 0, 0, "How the user proves who it is." },
+	{ "user", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "User, for security sasl_plaintext and sasl_ssl." },
+	{ "password", DMSR_OPT_STRING, DMSR_OPT_SECRET, NULL, NULL, 0, 0, "Its password." },
+	{ NULL, 0, 0, NULL, NULL, 0, 0, NULL },
+};
+
+struct setup {
+	rd_kafka_conf_t *conf;
+	struct err *e;
+	bool is_bad;
+};
+
+static void set(struct setup *u, const char *name, const char *value)
+{
+	char why[256];
+	if (u->is_bad || !value || rd_kafka_conf_set(u->conf, name, value, why, sizeof why) == RD_KAFKA_CONF_OK)
+		return;
+	u->is_bad = true;
+	err_set(u->e, DMSR_EINVAL, "kafka.option", "librdkafka does not take what the streamer's options say: %s", why);
+}
+
+static void set_int(struct setup *u, const char *name, int64_t value)
+{
+	char text[24];
+	snprintf(text, sizeof text, "%lld", (long long)value);
+	set(u, name, text);
+}
+
+static void set_producer(struct setup *u, const struct settings *s)
+{
+	set(u, "enable.idempotence", "true");
+	set(u, "acks", "all");
+	/* Never given up: a broker that is down for hours makes the source wait, and loses nothing. */
+	set(u, "message.timeout.ms", "0");
+	set_int(u, "message.max.bytes", settings_int(s, "record_bytes") + 65536);
+	/* Our own count (option memory) is the limit. */
+	set(u, "queue.buffering.max.messages", "10000000");
+	set(u, "queue.buffering.max.kbytes", "2147483647");
+	set_int(u, "linger.ms", settings_int(s, "linger"));
+	set(u, "compression.type", settings_str(s, "compression"));
+	/* The partitioner of Java's clients, so that who joins topics finds the same key in the same partition. */
+	set(u, "partitioner", "murmur2_random");
+}
+
+static void set_consumer(struct setup *u, const struct settings *s)
+{
+	int64_t record = settings_int(s, "record_bytes") + 65536, memory = settings_int(s, "memory");
+	set(u, "enable.auto.commit", "false");
+	set(u, "auto.offset.reset", "error");
+	set(u, "enable.partition.eof", "true");
+	set(u, "check.crcs", "true");
+	set_int(u, "queued.max.messages.kbytes", memory / 1024 < 2097151 ? memory / 1024 : 2097151);
+	set_int(u, "fetch.message.max.bytes", record > (1 << 20) ? record : 1 << 20);
+	set_int(u, "fetch.wait.max.ms", 100);
+}
+
+rd_kafka_conf_t *kafka_conf(const struct settings *s, const char *job, rd_kafka_type_t type, struct err *e)
+{
+	struct setup u = { .conf = rd_kafka_conf_new(), .e = e };
+	char client[128];
+	snprintf(client, sizeof client, "dmsr-%.100s", job);
+	set(&u, "bootstrap.servers", settings_str(s, "bootstrap_servers"));
+	set(&u, "client.id", client);
+	set(&u, "log.queue", "true");
+	set(&u, "log.connection.close", "false");
+	set(&u, "reconnect.backoff.max.ms", "5000");
+	set(&u, "topic.metadata.refresh.interval.ms", "60000");
+	set(&u, "security.protocol", settings_str(s, "security"));
+	set(&u, "ssl.ca.location", settings_str(s, "ssl_ca"));
+	if (!strncmp(settings_str(s, "security"), "sasl", 4)) {
+		set(&u, "sasl.mechanism", settings_str(s, "sasl_mechanism"));
+		set(&u, "sasl.username", settings_str(s, "user"));
+		set(&u, "sasl.password", settings_str(s, "password"));
+	}
+	if (type == RD_KAFKA_PRODUCER)
+		set_producer(&u, s);
+	else
+		set_consumer(&u, s);
+	if (!u.is_bad)
+		return u.conf;
+	rd_kafka_conf_destroy(u.conf);
+	return NULL;
+}
+
+static void put_name(struct buf *b, const char *name)
+{
+	for (const unsigned char *p = (const unsigned char *)name; *p; p++)
+		if (isalnum(*p) || *p == '_' || *p == '-' || *p == '.')
+			buf_byte(b, (char)*p);
+		else
+			buf_printf(b, "_x%02X", *p);
+}
+
+char *kafka_topic_name(const char *prefix, const char *schema, const char *table)
+{
+	struct buf b;
+	buf_init(&b, 4096);
+	put_name(&b, prefix);
+	for (const char *const *part = (const char *const[]){ schema, table, NULL }; *part; part++) {
+		buf_byte(&b, '.');
+		put_name(&b, *part);
+	}
+	char *name = mem_strdup(buf_cstr(&b));
+	buf_fini(&b);
+	return name;
+}

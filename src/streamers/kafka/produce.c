@@ -1,0 +1,277 @@
+/* produce: batches become records, and delivery reports become delivered(). A batch is encoded in slices; its bytes are given back as soon as librdkafka has
+ * its own copy of them. */
+#include "kafka.h"
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { RECORD_OVERHEAD = 256 };      /* librdkafka's own, headers included */
+
+static void refused(struct kafka *k, rd_kafka_resp_err_t code, const char *topic, const struct relation *rel, size_t len)
+{
+	struct err e = { 0 };
+	kafka_error(&e, code, topic, NULL);
+	if (rel)
+		err_prefix(&e, "a record of %s.%s (%zu bytes)", rel->schema, rel->name, len);
+	kafka_fail(k, &e);
+}
+
+static size_t batch_bytes(const struct batch *b) { return b->bytes + sizeof *b; }
+
+static void take_memory(struct kafka *k, struct flight *f, size_t n)
+{
+	f->bytes += n;
+	k->memory += n;
+}
+
+static void give_memory(struct kafka *k, struct flight *f, size_t n)
+{
+	f->bytes -= n;
+	k->memory -= n;
+}
+
+static void sent(struct kafka *k, struct flight *f, size_t len)
+{
+	f->pending++;
+	take_memory(k, f, len + RECORD_OVERHEAD);
+}
+
+/* ---- the layout ordered ---- */
+
+static bool send_part(struct kafka *k, struct flight *f, const char *data, size_t len, const char *position, uint32_t part, uint32_t parts)
+{
+	char of[32];
+	rd_kafka_headers_t *h = rd_kafka_headers_new(2);
+	rd_kafka_header_add(h, "dmsr-pos", -1, position, -1);
+	if (parts > 1) {
+		snprintf(of, sizeof of, "%u/%u", part, parts);
+		rd_kafka_header_add(h, "dmsr-part", -1, of, -1);
+	}
+	rd_kafka_resp_err_t code = rd_kafka_producev(client_handle(k->producer), RD_KAFKA_V_RKT(k->stream->rkt), RD_KAFKA_V_PARTITION(0),
+		RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_VALUE((void *)(uintptr_t)data, len), RD_KAFKA_V_HEADERS(h), RD_KAFKA_V_OPAQUE(f),
+		RD_KAFKA_V_END);
+	if (code) {
+		rd_kafka_headers_destroy(h);
+		refused(k, code, k->stream->name, NULL, len);
+		return false;
+	}
+	sent(k, f, len);
+	return true;
+}
+
+static void send_whole(struct kafka *k, struct flight *f)
+{
+	char position[POSITION_TEXT_MAX];
+	struct err e = { 0 };
+	buf_reset(&k->pack);
+	if (batch_pack(f->b, &k->pack)) {
+		err_set(&e, DMSR_EFULL, "kafka.record-too-large", "a batch of %zu bytes is more than a stream's record can be", f->b->bytes);
+		kafka_fail(k, &e);
+		return;
+	}
+	position_format(&f->b->end, position);
+	uint32_t parts = (uint32_t)((k->pack.len + k->record_max - 1) / k->record_max);
+	for (uint32_t i = 0; i < parts; i++) {
+		size_t at = i * k->record_max, len = k->pack.len - at < k->record_max ? k->pack.len - at : k->record_max;
+		if (!send_part(k, f, k->pack.data + at, len, position, i + 1, parts))
+			return;
+		failpoint("kafka.between-parts");
+	}
+	if (k->pack.cap > 4 * k->record_max)
+		buf_fini(&k->pack);
+}
+
+/* ---- the layout table ---- */
+
+struct sender {
+	struct kafka *k;
+	struct flight *f;
+	struct err *e;
+};
+
+static int send_record(struct kafka *k, struct flight *f, const struct change *ch, const struct topic *t, const struct dmsr_record *r)
+{
+	char position[POSITION_TEXT_MAX], schema[20];
+	const struct position at = { .kind = POSITION_LSN, .server = f->b->end.server, .lsn = ch->txn ? ch->txn->lsn : 0, .event = ch->event };
+	rd_kafka_headers_t *h = rd_kafka_headers_new(2);
+	snprintf(schema, sizeof schema, "%016llx", (unsigned long long)ch->rel->fingerprint);
+	rd_kafka_header_add(h, "dmsr-pos", -1, position_format(&at, position), -1);
+	rd_kafka_header_add(h, "dmsr-schema", -1, schema, 16);
+	/* Without a key nothing else keeps the order of a table's changes. */
+	rd_kafka_resp_err_t code = rd_kafka_producev(client_handle(k->producer), RD_KAFKA_V_RKT(t->rkt),
+		RD_KAFKA_V_PARTITION(r->key ? RD_KAFKA_PARTITION_UA : 0), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+		RD_KAFKA_V_KEY(r->key, r->key_len), RD_KAFKA_V_VALUE((void *)(uintptr_t)r->value, r->value_len), RD_KAFKA_V_HEADERS(h), RD_KAFKA_V_OPAQUE(f),
+		RD_KAFKA_V_END);
+	if (!code) {
+		sent(k, f, r->key_len + r->value_len);
+		return 0;
+	}
+	rd_kafka_headers_destroy(h);
+	refused(k, code, t->name, ch->rel, r->value_len);
+	return DMSR_EFULL;
+}
+
+static int send_row(void *arg, const struct change *ch)
+{
+	struct sender *s = arg;
+	struct dmsr_record records[DMSR_RECORDS_MAX];
+	const struct topic *t = topics_of(s->k, ch->rel);
+	if (!t)
+		return DMSR_EINVAL;
+	int n = s->k->codec_ops->encode(s->k->codec, ch, records, DMSR_RECORDS_MAX, s->e);
+	for (int i = 0; i < n; i++) {
+		int rc = send_record(s->k, s->f, ch, t, &records[i]);
+		if (rc)
+			return rc;
+	}
+	return n < 0 ? n : 0;
+}
+
+/* Some of the batch's changes. True: all are sent. */
+static bool send_rows(struct kafka *k, struct flight *f)
+{
+	struct err e = { 0 };
+	struct sender s = { k, f, &e };
+	if (!f->at)
+		f->at = f->b->first;
+	while (f->at && k->state == KAFKA_RUNNING) {
+		const struct change *ch = f->at;
+		int rc = 0;
+		if (ch->op == OP_ROWS)
+			rc = change_each_row(ch, send_row, &s, &e);
+		else if (change_is_row(ch) || ch->op == OP_TRUNCATE)
+			rc = send_row(&s, ch);
+		if (rc && k->state == KAFKA_RUNNING) {
+			err_prefix(&e, "%s.%s", ch->rel->schema, ch->rel->name);
+			kafka_fail(k, &e);
+		}
+		if (rc)
+			return false;
+		f->at = ch->next;
+		if (f->at && kafka_slice_is_over(k)) {
+			kafka_wake(k);
+			return false;
+		}
+	}
+	return !f->at;
+}
+
+/* ---- in ---- */
+
+enum dmsr_verdict produce_take(struct kafka *k, struct batch *b)
+{
+	if (k->state != KAFKA_RUNNING || k->memory >= k->memory_max) {
+		k->said_again = true;
+		return DMSR_AGAIN;
+	}
+	struct flight *f = mem_zalloc(sizeof *f);
+	*f = (struct flight){ .token = b->token, .b = b };
+	take_memory(k, f, batch_bytes(b));
+	if (k->last)
+		k->last->next = f;
+	else
+		k->first = f;
+	k->last = f;
+	if (!k->encoding)
+		k->encoding = f;
+	kafka_wake(k);
+	return DMSR_OK;
+}
+
+static void tell(struct kafka *k, uint64_t token)
+{
+	struct tokens *t = &k->told;
+	if (t->n == t->cap) {
+		t->cap = t->cap ? 2 * t->cap : 64;
+		t->all = mem_realloc_array(t->all, t->cap, sizeof *t->all);
+	}
+	t->all[t->n++] = token;
+	kafka_wake(k);
+}
+
+/* Is all of it acknowledged? Then it is told. The list is left in order: it goes from its head on. */
+static void settle(struct kafka *k, struct flight *f)
+{
+	if (!f->is_sent || f->pending)
+		return;
+	tell(k, f->token);
+	give_memory(k, f, f->bytes);
+	while (k->first && k->first->is_sent && !k->first->pending) {
+		struct flight *done = k->first;
+		k->first = done->next;
+		if (!k->first)
+			k->last = NULL;
+		free(done);
+	}
+}
+
+void produce_turn(struct kafka *k)
+{
+	while (k->encoding && k->state == KAFKA_RUNNING) {
+		struct flight *f = k->encoding;
+		if (k->is_table && !topics_ready(k, f->b))
+			return;
+		if (k->is_ordered && !f->in_stream) {
+			send_whole(k, f);
+			f->in_stream = true;
+		}
+		if (k->is_table && k->state == KAFKA_RUNNING && !send_rows(k, f))
+			return;
+		if (k->state != KAFKA_RUNNING)
+			return;
+		f->is_sent = true;
+		give_memory(k, f, batch_bytes(f->b));
+		batch_free(f->b);
+		f->b = NULL;
+		k->encoding = f->next;
+		failpoint("kafka.sent");
+		settle(k, f); /* one without records */
+		if (k->encoding && kafka_slice_is_over(k)) {
+			kafka_wake(k);
+			return;
+		}
+	}
+}
+
+/* ---- back ---- */
+
+void produce_report(struct kafka *k, const rd_kafka_message_t *m)
+{
+	struct flight *f = m->_private;
+	if (m->err) {
+		refused(k, m->err, rd_kafka_topic_name(m->rkt), NULL, m->len);
+		return;
+	}
+	assert(f->pending);
+	failpoint("kafka.acknowledged");
+	if (k->stream && m->rkt == k->stream->rkt) {
+		if (m->offset >= 0 && m->offset < k->end) {
+			struct err e = { 0 };
+			err_set(&e, DMSR_EFATAL, "kafka.stream-lost", "topic %s: a new record has offset %lld, but it ended at %lld before: the brokers have "
+				"lost records that they had acknowledged",
+				k->stream->name, (long long)m->offset, (long long)k->end);
+			err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it; and see to the brokers' replication and "
+				"unclean.leader.election", k->host.env.job);
+			kafka_fail(k, &e);
+			return;
+		}
+		k->end = m->offset < 0 ? k->end + 1 : m->offset + 1; /* a record that the broker had already has no offset in its report */
+	}
+	f->pending--;
+	settle(k, f);
+}
+
+bool produce_is_idle(const struct kafka *k) { return !k->first; }
+
+void produce_free(struct kafka *k)
+{
+	while (k->first) {
+		struct flight *f = k->first;
+		k->first = f->next;
+		batch_free(f->b);
+		free(f);
+	}
+	k->last = k->encoding = NULL;
+	buf_fini(&k->pack);
+	free(k->told.all);
+}

@@ -1,0 +1,33 @@
+/* record: what stands in a record's headers beside its bytes. */
+#include "kafka.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+static bool header(const rd_kafka_headers_t *h, const char *name, char *out, size_t room)
+{
+	const void *value;
+	size_t len;
+	if (rd_kafka_header_get_last(h, name, &value, &len) || !value || len >= room)
+		return false;
+	memcpy(out, value, len);
+	out[len] = 0;
+	return true;
+}
+
+int stamp_read(const rd_kafka_message_t *m, struct stamp *out, struct err *e)
+{
+	rd_kafka_headers_t *h;
+	char text[POSITION_TEXT_MAX], *end;
+	*out = (struct stamp){ .part = 1, .parts = 1 };
+	if (rd_kafka_message_headers(m, &h) || !header(h, "dmsr-pos", text, sizeof text) || position_parse(text, &out->at, NULL))
+		return err_set(e, DMSR_EPROTO, "kafka.foreign", "topic %s, offset %lld: the record has no position (dmsr-pos): somebody else writes there",
+			rd_kafka_topic_name(m->rkt), (long long)m->offset);
+	if (!header(h, "dmsr-part", text, sizeof text))
+		return 0;
+	out->part = (uint32_t)strtoul(text, &end, 10);
+	out->parts = *end == '/' ? (uint32_t)strtoul(end + 1, &end, 10) : 0;
+	if (*end || !out->part || out->part > out->parts)
+		return err_set(e, DMSR_EPROTO, "kafka.foreign", "topic %s, offset %lld: \"%s\" is no part of a record", rd_kafka_topic_name(m->rkt),
+			(long long)m->offset, text);
+	return 0;
+}
