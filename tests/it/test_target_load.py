@@ -101,6 +101,21 @@ def test_rows_that_go_in_pieces(pg):
     assert target.digest("t") == source.digest("t")
 
 
+@pytest.mark.parametrize("form", ["text", "binary"])
+def test_a_load_that_begins_anew(any_pg, form):
+    """The source died in a load, and what it had sent came over a broker: what was begun is void, made table and all; another table may come first."""
+    source, target = any_pg.database("source"), any_pg.database("target")
+    source.sql("CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t SELECT i, 'old' FROM generate_series(1, 1000) i;"
+               "CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (5)")
+    script = Script().catalog(source, "t", "u").copy(source, "public.t", lsn=100, form=form)
+    assert script.lines[-2] == {"end": "public.t"}
+    del script.lines[-2]
+    source.sql("UPDATE t SET a = 'new' WHERE id < 500; DELETE FROM t WHERE id > 900")
+    Feed(target).ok(script.copy(source, "public.u", lsn=200, form=form).copy(source, "public.t", lsn=200, form=form).done())
+    assert target.digest("t") == source.digest("t") and target.rows("u") == source.rows("u")
+    assert target.sql("SELECT table_name, split_part(position, ':', 3) FROM dmsr.loads ORDER BY 1") == [("t", "0/C8"), ("u", "0/C8")]
+
+
 COLUMNS = [column("id", "int4", key=1), column("a")]
 PKEY = [(1, "primary-key", "public.t.t_pkey", "ALTER TABLE public.t ADD CONSTRAINT t_pkey PRIMARY KEY (id)")]
 

@@ -98,7 +98,7 @@ static void codec_close(struct dmsr_instance *i)
 
 static const struct dmsr_codec *find_codec(const void *codecs, const char *name)
 {
-	static const struct dmsr_codec codec = { codec_open, codec_encode, codec_close };
+	static const struct dmsr_codec codec = { .open = codec_open, .encode = codec_encode, .close = codec_close };
 	(void)codecs;
 	return !strcmp(name, "json") ? &codec : NULL;
 }

@@ -55,6 +55,8 @@ struct load {
 	bool is_binary;
 	bool is_ours;                   /* dmsr.loads has it, at another snapshot */
 	bool is_fresh;                  /* made or truncated in this transaction */
+	bool was_made;                  /* by us, before it */
+	bool is_void;                   /* it is being rolled back */
 	enum how how;
 	const struct change *word;      /* the begin or end at hand */
 };

@@ -1,6 +1,7 @@
 /* target_load: the rows of a table, in one transaction with the word that they are there (dmsr.loads).
  *
  *   NONE -> PREPARING -> OPEN -> ENDING -> NONE           after the last table: NONE -> FINISHING -> NONE
+ *                        OPEN -> NONE                     another begins: the source died in this one, and it is rolled back
  *
  * In come OP_LOAD_BEGIN, rows, OP_LOAD_END of one table after another. Opaque rows go to COPY as they are, when both sides have the same types; other rows
  * are written in COPY's text form. Nothing is durable, and nothing is told as applied, before the table's COMMIT. */
@@ -50,7 +51,7 @@ static void on_copy_done(void *arg, const PGresult *res, const struct err *e)
 	struct target *t = arg;
 	(void)res;
 	t->load.copy = COPY_NONE;
-	if (e)
+	if (e && !t->load.is_void)
 		fail_copy(t, e);
 	target_wake(t);
 }
@@ -276,19 +277,39 @@ static void finish_load(struct target *t)
 
 /* ---- one change ---- */
 
+static void on_rolled_back(struct target *t)
+{
+	struct target_table *tb = t->load.table;
+	log_info("target", t->host.env.job, "%s: the load of %s was not ended, and is void", t->host.env.name, tb->sql);
+	tb->is_made = t->load.was_made;
+	t->load.state = LOAD_NONE;
+	table_reset(t, tb);
+}
+
+static enum step void_load(struct target *t)
+{
+	t->load.is_void = true;
+	if (t->load.copy == COPY_OPEN) {
+		t->load.copy = COPY_ENDING;
+		pgconn_copy_end(t->conn, "the load begins anew");
+	}
+	if (t->load.copy == COPY_NONE)
+		target_ask(t, "ROLLBACK", 0, NULL, on_rolled_back);
+	return STEP_WAIT;
+}
+
 static enum step begin_table(struct target *t, const struct batch *b, const struct change *ch)
 {
 	struct load *l = &t->load;
 	if (l->state == LOAD_OPEN && l->word == ch)
 		return STEP_DONE;
-	if (l->state == LOAD_OPEN) {
-		broken(t, ch, "its load begins while another table's goes on");
-		return STEP_WAIT;
-	}
+	if (l->state == LOAD_OPEN)
+		return void_load(t);
 	if (l->state != LOAD_NONE || tx_leave(t) == STEP_WAIT)
 		return STEP_WAIT;
 	*l = (struct load){ .state = LOAD_PREPARING, .table = table_get(t, ch->rel), .lsn = ch->txn->lsn, .server = b->end.server, .word = ch };
 	l->is_ours = l->table->loaded_lsn != 0;
+	l->was_made = l->table->is_made;
 	load_prepare(t);
 	return STEP_WAIT;
 }
