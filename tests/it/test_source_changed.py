@@ -86,6 +86,28 @@ def test_a_table_out_of_the_publication_and_back(db, dump, own, down):
     assert loads(d).count("a") == 2, "but once"
 
 
+def test_what_a_start_finds_is_told(db, dump):
+    """A table that is out of the publication, and one that took the place of another."""
+    db.sql("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)")
+    d = dump("table=public.*").start().streaming().caught_up().stop()
+    free(db)
+    db.sql(f"ALTER PUBLICATION {SLOT} DROP TABLE a; INSERT INTO a VALUES (2); DROP TABLE b; CREATE TABLE b (id int PRIMARY KEY, v text); INSERT INTO b VALUES (3, 'v')")
+    d.start().streaming().caught_up().stop()
+    assert "warning: table public.a was not in the publication for a while: it is loaded again" in d.text()
+    assert "warning: table public.b is not the one that was loaded" in d.text()
+    d.same()
+    assert sorted(loads(d)) == ["a", "a", "b", "b"]
+
+
+def test_a_new_table_is_told_when_nothing_is_loaded(db, dump):
+    db.sql("CREATE TABLE a (id int PRIMARY KEY)")
+    d = dump("table=public.*", "mode=cdc").start().streaming().caught_up().stop()
+    free(db)
+    db.sql("CREATE TABLE b (id int PRIMARY KEY)")
+    d.start().streaming().caught_up().stop()
+    assert "warning: table public.b is published from now on" in d.text()
+
+
 @pytest.mark.parametrize("part", ["t WHERE (id > 1)", "t (id)"])
 def test_row_filters_and_column_lists(db, dump, part):
     db.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'), (2, 'b')")

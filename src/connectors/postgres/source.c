@@ -97,6 +97,22 @@ void source_fail_because(struct source *s, int code, const char *id, const char 
 	source_fail(s, &e);
 }
 
+void source_tell(const struct source *s, const char *fmt, ...)
+{
+	va_list ap, again;
+	if (!s->host.notice)
+		return;
+	va_start(ap, fmt);
+	va_copy(again, ap);
+	size_t size = (size_t)vsnprintf(NULL, 0, fmt, again) + 1;
+	va_end(again);
+	char *text = mem_alloc(size);
+	vsnprintf(text, size, fmt, ap);
+	va_end(ap);
+	s->host.notice(s->host.ctx, text);
+	free(text);
+}
+
 void source_stopped(struct source *s)
 {
 	if (s->phase == SOURCE_STOPPED)

@@ -124,11 +124,7 @@ bool source_emit(struct source *s, struct batch *b);
 static inline bool source_may_emit(const struct source *s) { return !s->blocked && !s->paused; }
 /* note_put, then next(s). The instance may be closed before. */
 void source_put_note(struct source *s, const char *key, const char *value, void (*next)(struct source *s));
-static inline void source_tell(const struct source *s, const char *text)      /* somebody must know */
-{
-	if (s->host.notice)
-		s->host.notice(s->host.ctx, text);
-}
+void source_tell(const struct source *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));  /* somebody must know */
 struct pgconn *source_connect(struct source *s, enum pgconn_kind kind, void (*on_ready)(void *ctx));
 
 /* ---- source_tables.c: which tables there are, which are loaded, whose changes are wanted ---- */

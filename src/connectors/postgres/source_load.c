@@ -340,12 +340,9 @@ static void on_sequences(void *arg, const PGresult *res, const struct err *e)
 	buf_init(&names, 64 * 1024);
 	for (int i = 0; i < PQntuples(res); i++)
 		buf_printf(&names, "%s%s", i ? ", " : "", PQgetvalue(res, i, MUTE_NAME));
-	if (names.len && s->host.notice) {
-		char *text = mem_printf("sequences that may not be read, which begin anew at a PostgreSQL target: %s; there SELECT setval(...) sets them",
+	if (names.len)
+		source_tell(s, "sequences that may not be read, which begin anew at a PostgreSQL target: %s; there SELECT setval(...) sets them",
 			buf_ok(&names) ? buf_cstr(&names) : "too many to name");
-		s->host.notice(s->host.ctx, text);
-		free(text);
-	}
 	buf_fini(&names);
 	pgconn_query(s->loader, "COMMIT", on_committed, s);
 }

@@ -10,7 +10,6 @@
  * Of a table that is loaded now the mark is that of the snapshot that it is read in: what came before is in its rows, what comes after is seen. */
 #include "source_int.h"
 #include "source_mark.h"
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,26 +57,14 @@ static void ask_marks(struct source *s, struct pgconn *c, pgconn_done *done)
 
 /* ---- what to make of it ---- */
 
-static void warn(struct source *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void warn(struct source *s, const char *fmt, ...)
-{
-	char text[500];
-	va_list ap;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	source_tell(s, text);
-}
-
 static void tell_partitions(struct source *s, const struct relation *rel, const struct mark_diff *d)
 {
 	if (d->attached)
-		warn(s, "table %s.%s: %u partitions were attached to it that had been tables: rows that were in them did not come by the stream, and may be "
-			"missing at the targets until it is loaded again",
-			rel->schema, rel->name, d->attached);
+		source_tell(s, "table %s.%s: %u partitions were attached to it that had been tables: rows that were in them did not come by the stream, and "
+			"may be missing at the targets until it is loaded again", rel->schema, rel->name, d->attached);
 	if (d->gone)
-		warn(s, "table %s.%s: %u partitions were detached from it or dropped: their rows are still at the targets", rel->schema, rel->name, d->gone);
+		source_tell(s, "table %s.%s: %u partitions were detached from it or dropped: their rows are still at the targets", rel->schema, rel->name,
+			d->gone);
 }
 
 /* Why a table is not what its stream says; NULL: it is. */
@@ -101,13 +88,13 @@ static bool judge_first(struct source *s, const struct relation *rel, const stru
 		return true;
 	if (s->mode & DMSR_FULL_LOAD) {
 		if (source_find_loaded(s, rel)) {
-			warn(s, "table %s.%s %s: it is loaded again", rel->schema, rel->name, why);
+			source_tell(s, "table %s.%s %s: it is loaded again", rel->schema, rel->name, why);
 			source_forget(s, rel);
 		}
 		return true;
 	}
 	if (!d->is_unpublished) {
-		warn(s, "table %s.%s %s: older rows may differ at the targets", rel->schema, rel->name, why);
+		source_tell(s, "table %s.%s %s: older rows may differ at the targets", rel->schema, rel->name, why);
 		return true;
 	}
 	source_fail_because(s, DMSR_EFATAL, "publication.lost",
@@ -199,9 +186,10 @@ static bool has_name(const struct source *s, const char *schema, const char *nam
 static void tell_new(struct source *s, const char *schema, const char *name)
 {
 	if (has_name(s, schema, name))
-		warn(s, "table %s.%s is another table now than the one that the job reads: the new one is read when the job is started again", schema, name);
+		source_tell(s, "table %s.%s is another table now than the one that the job reads: the new one is read when the job is started again", schema,
+			name);
 	else
-		warn(s, "table %s.%s is new, and the job's patterns mean it: it is taken up when the job is started again", schema, name);
+		source_tell(s, "table %s.%s is new, and the job's patterns mean it: it is taken up when the job is started again", schema, name);
 }
 
 static void again(struct source *s, const char *what, const char *why)
@@ -219,7 +207,7 @@ static bool judge_name(struct source *s, const char *schema, const char *name)
 	if (may_load)
 		again(s, what, "had another name, under which it was loaded");
 	else
-		warn(s, "%s had another name: what was written since then went to the target's table %s.%s, as it was", what, schema, name);
+		source_tell(s, "%s had another name: what was written since then went to the target's table %s.%s, as it was", what, schema, name);
 	free(what);
 	return !may_load;
 }
@@ -274,7 +262,7 @@ static bool judge_later(struct source *s, const struct relation *rel, const stru
 	}
 	tell_partitions(s, rel, d);
 	if (why)
-		warn(s, "table %s.%s %s: older rows may differ at the targets", rel->schema, rel->name, why);
+		source_tell(s, "table %s.%s %s: older rows may differ at the targets", rel->schema, rel->name, why);
 	return true;
 }
 

@@ -229,10 +229,8 @@ static void leave_out(struct source *s, const PGresult *res, int row)
 	identity_fix(res, row, &fix);
 	bool has_fix = fix.len && buf_ok(&fix);
 	const struct relation *rel = source_find_rel(s, root_of(res, row));
-	char *text = mem_printf("table %s.%s is left out: %s. To take it up give it one, then start the job again: %s", rel->schema, rel->name,
+	source_tell(s, "table %s.%s is left out: %s. To take it up give it one, then start the job again: %s", rel->schema, rel->name,
 		identity_problem(res, row), has_fix ? buf_cstr(&fix) : "a primary key");
-	source_tell(s, text);
-	free(text);
 	buf_fini(&fix);
 	source_leave_out(s, root_of(res, row));
 }

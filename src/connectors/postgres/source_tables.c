@@ -246,7 +246,7 @@ void source_review_loaded(struct source *s)
 	for (size_t i = 0; i < s->nrels; i++) {
 		struct source_loaded *l = source_find_loaded(s, s->rels[i]);
 		if (l && !is_still_loaded(notes, s->rels[i], l)) {
-			log_warn("postgres", s->host.env.job, "table %s.%s is not the one that was loaded, or changes of it were missed: it is loaded again",
+			source_tell(s, "table %s.%s is not the one that was loaded, or changes of it were missed: it is loaded again",
 				s->rels[i]->schema, s->rels[i]->name);
 			source_forget(s, s->rels[i]);
 		} else if (l) {
@@ -280,10 +280,9 @@ bool source_forget_unpublished(struct source *s, const struct map *published)
 		if (publication_holds(published, rel))
 			continue;
 		if (!(s->mode & DMSR_FULL_LOAD)) {
-			log_warn("postgres", s->host.env.job, "table %s.%s is published from now on: what was written to it before is not read", rel->schema,
-				rel->name);
+			source_tell(s, "table %s.%s is published from now on: what was written to it before is not read", rel->schema, rel->name);
 		} else if (source_find_loaded(s, rel)) {
-			log_warn("postgres", s->host.env.job, "table %s.%s was not in the publication for a while: it is loaded again", rel->schema, rel->name);
+			source_tell(s, "table %s.%s was not in the publication for a while: it is loaded again", rel->schema, rel->name);
 			source_forget(s, rel);
 			any = true;
 		}
