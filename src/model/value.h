@@ -57,6 +57,10 @@ static inline struct value value_text(const char *data, uint32_t len) { return (
 int value_to_text(const struct value *v, enum logical_type type, enum logical_type elem, struct buf *out, struct err *e);
 /* True if value_to_text can render the binary form of this type. */
 bool value_has_binary(enum logical_type type, enum logical_type elem);
+/* Does an element of an array stand in quotes in the neutral text form? */
+bool value_element_needs_quotes(const char *p, size_t n, char delimiter);
+/* Puts what stands in out from `start` on in quotes, as elements of arrays and the parts of an hstore are. */
+void value_quote(struct buf *out, size_t start);
 
 #pragma GCC visibility pop
 #endif

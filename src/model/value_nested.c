@@ -48,12 +48,17 @@ static void quote(struct buf *out, size_t start, const char *escapes, bool doubl
 	out->len += extra + 2;
 }
 
-static bool element_needs_quotes(const char *p, size_t n)
+void value_quote(struct buf *out, size_t start)
+{
+	quote(out, start, "\"\\", false);
+}
+
+bool value_element_needs_quotes(const char *p, size_t n, char delimiter)
 {
 	if (n == 0 || (n == 4 && strncasecmp(p, "NULL", 4) == 0))
 		return true;
 	for (; n; n--, p++)
-		if (*p == '"' || *p == '\\' || *p == '{' || *p == '}' || *p == ',' || is_space(*p))
+		if (*p == '"' || *p == '\\' || *p == '{' || *p == '}' || *p == delimiter || is_space(*p))
 			return true;
 	return false;
 }
@@ -71,8 +76,8 @@ static bool put_element(struct cursor *c, enum logical_type elem, struct buf *ou
 	}
 	if (!put_piece(c, len, elem, out))
 		return false;
-	if (buf_ok(out) && element_needs_quotes(out->data + start, out->len - start))
-		quote(out, start, "\"\\", false);
+	if (buf_ok(out) && value_element_needs_quotes(out->data + start, out->len - start, ','))
+		value_quote(out, start);
 	return true;
 }
 
@@ -225,7 +230,7 @@ static bool put_hstore_text(struct cursor *c, uint32_t len, struct buf *out)
 		return false;
 	buf_append(out, p, len);
 	if (buf_ok(out))
-		quote(out, start, "\"\\", false);
+		value_quote(out, start);
 	return true;
 }
 
