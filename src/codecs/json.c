@@ -8,7 +8,10 @@
  * Row (shape "flat"): {..,"__op","__table","__ts_ms","__lsn","__event"}; the row of a delete is what is known of it. Messages have no row: no record.
  *
  * Key: {"id":1}, the columns of the key; none for a table without. A delete is followed by a tombstone, a record with that key and no value. A changed key
- * is a delete of the old one and a create of the new one. A value that was not sent is left out, so is what a key-only old row does not hold. */
+ * is a delete of the old one and a create of the new one. A value that was not sent is left out, so is what a key-only old row does not hold.
+ * A caller with room for one record gets one: no tombstone, and a changed key is an update like others.
+ *
+ * A value that the new row has not is taken from the old one, if that was sent: not sent means that it is the same in both. */
 #include "json_int.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -47,6 +50,7 @@ struct encoder {
 	char event[20];                 /* its digits */
 	size_t event_len;
 	bool is_key_only;               /* the row at hand: Debezium has nulls for the rest */
+	bool is_single;                 /* a change stays one record */
 };
 
 /* ---- rows ---- */
@@ -157,7 +161,7 @@ static void end_record(struct encoder *en)
 /* Behind a delete's record: the same key, no value. */
 static void put_tombstone(struct encoder *en)
 {
-	if (!en->j->tombstones || !en->spans[en->n - 1].has_key)
+	if (en->is_single || !en->j->tombstones || !en->spans[en->n - 1].has_key)
 		return;
 	en->spans[en->n] = en->spans[en->n - 1];
 	en->spans[en->n++].has_value = false;
@@ -407,7 +411,7 @@ static int put_update(struct encoder *en)
 {
 	const struct value *before = en->ch->u.row.before, *after = en->ch->u.row.after;
 
-	if (!is_key_changed(en))
+	if (en->is_single || !is_key_changed(en))
 		return put_record(en, OP_UPDATE, before, after, before);
 	int rc = put_record(en, OP_DELETE, before, NULL, NULL);
 	return rc ? rc : put_record(en, OP_CREATE, NULL, after, before);
@@ -482,13 +486,13 @@ static int json_encode(struct dmsr_instance *i, const struct change *ch, struct 
 {
 	struct json *j = (struct json *)i;
 
-	assert(max >= DMSR_RECORDS_MAX);
+	assert(max == 1 || max >= DMSR_RECORDS_MAX);
 	if (j->out.cap > KEEP_BYTES && j->out.len < KEEP_BYTES)
 		buf_fini(&j->out);
 	buf_reset(&j->out);
 	if (!change_is_row(ch) && ch->op != OP_TRUNCATE && ch->op != OP_MESSAGE && ch->op != OP_ROWS)
 		return 0;
-	struct encoder en = { .j = j, .s = json_shape_of(j, ch->rel), .ch = ch, .e = e };
+	struct encoder en = { .j = j, .s = json_shape_of(j, ch->rel), .ch = ch, .e = e, .is_single = max == 1 };
 	set_txn(j, ch);
 	set_event(&en);
 	int rc = put_change(&en);

@@ -469,6 +469,32 @@ static void delete_and_key_change(void **state)
 	dmsr_plugin_json.codec->close(quiet);
 }
 
+static void one_record(void **state)
+{
+	struct fixture *f = *state;
+	struct dmsr_instance *i = open_with(NULL), *bare = OPEN("shape=flat", "meta=false"), *d = OPEN("compat=debezium");
+	const struct dmsr_codec *codec = dmsr_plugin_json.codec;
+	struct change u = row_change(f, OP_UPDATE, KIT_ROW(f->b, "1", "\1", "\1"), KIT_ROW(f->b, "2", "\1", "9"));
+	u.flags = CHANGE_KEY_ONLY;
+	assert_int_equal(codec->encode(i, &u, records, 1, &err), 1);
+	assert_key(0, "{'id':2}");
+	assert_value(0, "{'before':{'id':1},'after':{'id':2,'total':'9'}," SOURCE ",'unchanged':['name']}," END("u"));
+	assert_int_equal(codec->encode(bare, &u, records, 1, &err), 1);
+	assert_value(0, "{'id':2,'total':'9'}");
+	assert_int_equal(codec->encode(d, &u, records, 1, &err), 1);
+	struct change gone = row_change(f, OP_DELETE, KIT_ROW(f->b, "1", "\1", "\1"), NULL);
+	gone.flags = CHANGE_KEY_ONLY;
+	assert_int_equal(codec->encode(i, &gone, records, 1, &err), 1);
+	assert_key(0, "{'id':1}");
+	assert_value(0, "{'before':{'id':1},'after':null," SOURCE "}," END("d"));
+	assert_int_equal(codec->encode(bare, &gone, records, 1, &err), 1);
+	assert_key(0, "{'id':1}");
+	assert_null(records[0].value);
+	codec->close(i);
+	codec->close(bare);
+	codec->close(d);
+}
+
 static void truncate_message_words(void **state)
 {
 	struct fixture *f = *state;
@@ -669,5 +695,5 @@ static void escaping_everywhere(void **state)
 }
 
 #define WITH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-RUN_TESTS(cmocka_unit_test(values), cmocka_unit_test(options), cmocka_unit_test(binary), WITH(create_update), WITH(delete_and_key_change),
+RUN_TESTS(cmocka_unit_test(values), cmocka_unit_test(options), cmocka_unit_test(binary), WITH(create_update), WITH(delete_and_key_change), WITH(one_record),
 	WITH(truncate_message_words), WITH(load_rows), WITH(flat), WITH(keyless), WITH(debezium), WITH(many_tables), WITH(escaping_everywhere))
