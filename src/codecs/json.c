@@ -550,6 +550,7 @@ static int json_open(const struct settings *s, const struct dmsr_codec_source *s
 	buf_init(&j->text, record_max);
 	buf_init(&j->piece, record_max);
 	buf_init(&j->bytes, record_max);
+	buf_init(&j->row, UINT32_MAX);
 	buf_init(&j->txn_source, 4096);
 	buf_init(&j->txn_id, 4096);
 	buf_init(&j->txn_flat, 4096);
@@ -572,6 +573,7 @@ static void json_close(struct dmsr_instance *i)
 	buf_fini(&j->text);
 	buf_fini(&j->piece);
 	buf_fini(&j->bytes);
+	buf_fini(&j->row);
 	buf_fini(&j->txn_source);
 	buf_fini(&j->txn_id);
 	buf_fini(&j->txn_flat);
@@ -579,7 +581,13 @@ static void json_close(struct dmsr_instance *i)
 	free(j);
 }
 
-static const struct dmsr_codec codec = { .open = json_open, .encode = json_encode, .close = json_close };
+static const struct dmsr_codec codec = {
+	.open = json_open,
+	.encode = json_encode,
+	.is_exact = json_is_exact,
+	.decode = json_decode,
+	.close = json_close,
+};
 
 DMSR_PLUGIN(json) = {
 	.abi = DMSR_ABI,

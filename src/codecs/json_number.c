@@ -154,6 +154,89 @@ const char *json_write_uint64(struct json *j, const struct json_column *c, const
 	return NULL;
 }
 
+/* ---- reading ---- */
+
+/* What may be a number, off the front. */
+static size_t take_token(struct json_in *r, const char **p)
+{
+	const unsigned char *at = r->in.at;
+
+	while (at < r->in.end && (is_digit((char)*at) || *at == '-' || *at == '.' || *at == '+' || *at == 'e' || *at == 'E'))
+		at++;
+	*p = (const char *)r->in.at;
+	r->in.at = at;
+	return (size_t)(at - (const unsigned char *)*p);
+}
+
+const char *json_read_int(struct json_in *r, const struct json_column *c)
+{
+	const char *p;
+	size_t n = take_token(r, &p);
+
+	(void)c;
+	if (n > INT_TEXT_MAX || whole(p, p + n) != p + n)
+		return not_a_number;
+	buf_append(r->out, p, n);
+	return NULL;
+}
+
+const char *json_read_float(struct json_in *r, const struct json_column *c)
+{
+	const char *p, *why;
+	size_t n;
+
+	(void)c;
+	if (json_is_next(r, '"')) {
+		if ((why = json_take_plain(r, &p, &n)))
+			return why;
+		if (!is_special(p, n))
+			return not_a_number;
+	} else {
+		n = take_token(r, &p);
+		if (!is_real(p, n))
+			return not_a_number;
+	}
+	buf_append(r->out, p, is_word(p, n, "-0.0") ? 2 : n);
+	return NULL;
+}
+
+/* A string or a number, whatever the option is now: of records that were written before it was changed too. */
+static const char *take_exact(struct json_in *r, const char **p, size_t *n)
+{
+	if (json_is_next(r, '"'))
+		return json_take_plain(r, p, n);
+	*n = take_token(r, p);
+	return NULL;
+}
+
+const char *json_read_numeric(struct json_in *r, const struct json_column *c)
+{
+	const char *p, *why;
+	size_t n;
+
+	(void)c;
+	if ((why = take_exact(r, &p, &n)))
+		return why;
+	if (!is_decimal(p, n) && !is_special(p, n))
+		return not_a_number;
+	buf_append(r->out, p, n);
+	return NULL;
+}
+
+const char *json_read_uint64(struct json_in *r, const struct json_column *c)
+{
+	const char *p, *why;
+	size_t n;
+
+	(void)c;
+	if ((why = take_exact(r, &p, &n)))
+		return why;
+	if (n > INT_TEXT_MAX || whole(p, p + n) != p + n || *p == '-')
+		return not_a_number;
+	buf_append(r->out, p, n);
+	return NULL;
+}
+
 /* ---- unscaled values ---- */
 
 enum { CHUNK_DIGITS = 18 };

@@ -37,14 +37,17 @@ static void add_column(struct json *j, struct json_shape *s, struct json_column 
 	c->type = col->type;
 	c->elem_type = col->elem_type;
 	c->write = json_writer_of(j, col->type);
+	c->read = json_reader_of(col->type);
 	c->is_generated = col->flags & COLUMN_GENERATED;
 	set_label(s, c, col->name);
 	if (col->type != TYPE_ARRAY)
 		return;
 	struct json_column *elem = arena_zalloc(&s->arena, sizeof *elem);
 	*elem = *c;
-	elem->type = col->elem_type;
-	elem->write = json_writer_of(j, col->elem_type);
+	/* An element that is an array itself, of a domain over arrays: of what, nobody told. */
+	elem->type = col->elem_type == TYPE_ARRAY ? TYPE_OTHER : col->elem_type;
+	elem->write = json_writer_of(j, elem->type);
+	elem->read = json_reader_of(elem->type);
 	c->elem = elem;
 	c->delimiter = delimiter_of(col);
 }
@@ -54,7 +57,9 @@ static void set_source(struct json *j, struct json_shape *s, const char *schema,
 	struct buf b;
 
 	buf_init(&b, SIZE_MAX);
-	buf_printf(&b, "{\"version\":\"%s\",\"connector\":%s,\"name\":%s,\"db\":%s,\"schema\":\"", PACKAGE_VERSION, j->connector, j->job, j->database);
+	buf_printf(&b, "{\"version\":\"%s\",\"connector\":%s,\"name\":%s,\"db\":%s", PACKAGE_VERSION, j->connector, j->job, j->database);
+	s->where = (uint32_t)b.len;
+	buf_str(&b, ",\"schema\":\"");
 	json_escape(&b, schema, strlen(schema), true);
 	buf_str(&b, "\",\"table\":\"");
 	json_escape(&b, table, strlen(table), true);

@@ -8,6 +8,14 @@ const char json_bad_encoding[] = "is not valid UTF-8";
 
 static const char hex_digits[] = "0123456789abcdef";
 
+static int hex_value(unsigned char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 /* ---- strings ---- */
 
 #define ONES 0x0101010101010101u
@@ -202,6 +210,90 @@ const char *json_write_string(struct json *j, const struct json_column *c, const
 	return json_put_string(j, p, n);
 }
 
+static const char no_string[] = "is no string";
+static const char bad_escape[] = "has an escape that is none";
+
+/* An escape as put_escape writes it, or a character beyond ASCII, at p: moves p over it. */
+static const char *take_special(const unsigned char **at, const unsigned char *end, struct buf *out)
+{
+	static const char letters[0x80] = { ['b'] = '\b', ['t'] = '\t', ['n'] = '\n', ['f'] = '\f', ['r'] = '\r', ['"'] = '"', ['\\'] = '\\' };
+	const unsigned char *p = *at;
+
+	if (*p >= 0x80) {
+		unsigned len = sequence(p, (size_t)(end - p));
+		buf_append(out, p, len);
+		*at = p + len;
+		return len ? NULL : json_bad_encoding;
+	}
+	if (*p != '\\' || end - p < 2)
+		return no_string;
+	if (p[1] < 0x80 && letters[p[1]]) {
+		buf_byte(out, letters[p[1]]);
+		*at = p + 2;
+		return NULL;
+	}
+	if (end - p < 6 || memcmp(p, "\\u00", 4) != 0 || (p[4] != '0' && p[4] != '1') || hex_value(p[5]) < 0)
+		return bad_escape;
+	buf_byte(out, (char)((p[4] - '0') << 4 | hex_value(p[5])));
+	*at = p + 6;
+	return NULL;
+}
+
+const char *json_take_string(struct json_in *r)
+{
+	const unsigned char *p = r->in.at + 1, *end = r->in.end;
+	struct buf *out = r->out;
+
+	if (!json_is_next(r, '"'))
+		return no_string;
+	for (;;) {
+		unsigned good = 0;
+		size_t left = (size_t)(end - p);
+		if (buf_reserve(out, STEP))
+			return "is too long";
+		char *o = out->data + out->len;
+		if (left >= STEP) {
+			memcpy(o, p, STEP);
+			good = plain_bytes(p);
+		} else {
+			for (; good < left && p[good] >= 0x20 && p[good] < 0x80 && p[good] != '"' && p[good] != '\\'; good++)
+				o[good] = (char)p[good];
+		}
+		out->len += good;
+		p += good;
+		if (good == STEP)
+			continue;
+		if (p == end)
+			return no_string;
+		if (*p == '"')
+			break;
+		const char *why = take_special(&p, end, out);
+		if (why)
+			return why;
+	}
+	r->in.at = p + 1;
+	return NULL;
+}
+
+const char *json_take_plain(struct json_in *r, const char **p, size_t *n)
+{
+	if (!json_take_byte(r, '"'))
+		return no_string;
+	const unsigned char *close = memchr(r->in.at, '"', cursor_left(&r->in));
+	if (!close)
+		return no_string;
+	*p = (const char *)r->in.at;
+	*n = (size_t)(close - r->in.at);
+	r->in.at = close + 1;
+	return NULL;
+}
+
+const char *json_read_string(struct json_in *r, const struct json_column *c)
+{
+	(void)c;
+	return json_take_string(r);
+}
+
 /* ---- bytes ---- */
 
 void json_put_base64(struct buf *out, const void *data, size_t n)
@@ -227,14 +319,6 @@ void json_put_base64(struct buf *out, const void *data, size_t n)
 		*o++ = '=';
 	}
 	out->len = (size_t)(o - out->data);
-}
-
-static int hex_value(unsigned char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 /* "\x0a1b" -> the bytes, appended to out. */
@@ -266,5 +350,61 @@ const char *json_write_bytes(struct json *j, const struct json_column *c, const 
 	buf_byte(&j->out, '"');
 	json_put_base64(&j->out, j->bytes.data, j->bytes.len);
 	buf_byte(&j->out, '"');
+	return NULL;
+}
+
+/* A digit of base64, or less than 0. */
+static int base64_value(unsigned char c)
+{
+	/* for each character from + to z its value and 62; $ for what is none */
+	static const char values[] = "|$$$}rstuvwxyz{$$$$$$$>?@ABCDEFGHIJKLMNOPQRSTUVW$$$$$$XYZ[\\]^_`abcdefghijklmnopq";
+	return c >= '+' && c <= 'z' ? values[c - '+'] - 62 : -1;
+}
+
+static char *put_hex(char *o, unsigned byte)
+{
+	*o++ = hex_digits[byte >> 4 & 15];
+	*o++ = hex_digits[byte & 15];
+	return o;
+}
+
+/* Four digits at p with `pad` of them '=': 3 - pad bytes as hex. NULL: they are not that, or bits would be lost. */
+static char *put_group(char *o, const unsigned char *p, unsigned pad)
+{
+	int a = base64_value(p[0]), b = base64_value(p[1]), c = pad > 1 ? 0 : base64_value(p[2]), d = pad ? 0 : base64_value(p[3]);
+
+	if ((a | b | c | d) < 0)
+		return NULL;
+	unsigned v = (unsigned)a << 18 | (unsigned)b << 12 | (unsigned)c << 6 | (unsigned)d;
+	if (pad && v & (pad > 1 ? 0xffff : 0xff))
+		return NULL;
+	o = put_hex(o, v >> 16);
+	o = pad > 1 ? o : put_hex(o, v >> 8);
+	return pad ? o : put_hex(o, v);
+}
+
+const char *json_read_bytes(struct json_in *r, const struct json_column *c)
+{
+	static const char bad[] = "is no base64";
+	const char *text, *why;
+	size_t n;
+
+	(void)c;
+	if ((why = json_take_plain(r, &text, &n)))
+		return why;
+	if (n % 4)
+		return bad;
+	if (buf_reserve(r->out, 2 + n / 4 * 6))
+		return "is too long";
+	const unsigned char *p = (const unsigned char *)text;
+	char *o = r->out->data + r->out->len;
+	*o++ = '\\';
+	*o++ = 'x';
+	for (; n; n -= 4, p += 4) {
+		unsigned pad = n > 4 || p[3] != '=' ? 0 : p[2] != '=' ? 1 : 2;
+		if (!(o = put_group(o, p, pad)))
+			return bad;
+	}
+	r->out->len = (size_t)(o - r->out->data);
 	return NULL;
 }

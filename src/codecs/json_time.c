@@ -81,21 +81,53 @@ static int infinity_of(const char *p, size_t n)
 	return n == 9 && !memcmp(p, "-infinity", 9) ? -1 : 0;
 }
 
+/* 0000 is 1 BC; a sign stands before more than four digits, and a minus before years that came earlier. */
+static bool iso_year(struct scan *s, struct json_when *w)
+{
+	const char *start = s->p;
+	bool minus = next_is(s, '-'), plus = !minus && next_is(s, '+');
+	const char *first = s->p;
+
+	if (!number(s, 4, 7, &w->year) || (s->p - first > 4 && (start == first || *first == '0')) || (plus && s->p - first == 4) || (minus && !w->year))
+		return false;
+	w->year = minus ? -w->year : w->year;
+	return true;
+}
+
+static bool iso_zone(struct scan *s, struct json_when *w)
+{
+	const char *start = s->p;
+
+	if (next_is(s, 'Z'))
+		return true;
+	return zone(s, w) && w->zone && (s->p - start == 6 || (s->p - start == 9 && w->zone % 60));
+}
+
+/* A year 0 is none in the neutral text: as ISO has it, it would read as 1 BC. */
+static bool neutral_year(struct scan *s, struct json_when *w) { return number(s, 4, 7, &w->year) && w->year; }
+
+static bool day(struct scan *s, struct json_when *w, bool iso)
+{
+	if (!(iso ? iso_year(s, w) : neutral_year(s, w)))
+		return false;
+	return next_is(s, '-') && two(s, 1, 12, &w->month) && next_is(s, '-') && two(s, 1, 31, &w->day);
+}
+
 bool json_when_parse(const char *p, size_t n, unsigned parts, struct json_when *w)
 {
 	struct scan s = { p, p + n };
+	bool iso = parts & WHEN_ISO;
 
 	*w = (struct json_when){ .infinite = parts & WHEN_DATE ? infinity_of(p, n) : 0 };
 	if (w->infinite)
 		return true;
-	if (parts & WHEN_DATE &&
-		!(number(&s, 4, 7, &w->year) && next_is(&s, '-') && two(&s, 1, 12, &w->month) && next_is(&s, '-') && two(&s, 1, 31, &w->day)))
+	if (parts & WHEN_DATE && !day(&s, w, iso))
 		return false;
-	if ((parts & WHEN_DATE) && (parts & WHEN_TIME) && !next_is(&s, ' '))
+	if ((parts & WHEN_DATE) && (parts & WHEN_TIME) && !next_is(&s, iso ? 'T' : ' '))
 		return false;
-	if ((parts & WHEN_TIME && !clock_time(&s, w)) || (parts & WHEN_ZONE && !zone(&s, w)))
+	if ((parts & WHEN_TIME && !clock_time(&s, w)) || (parts & WHEN_ZONE && !(iso ? iso_zone(&s, w) : zone(&s, w))))
 		return false;
-	if (parts & WHEN_DATE && s.end - s.p == 3 && !memcmp(s.p, " BC", 3)) {
+	if (parts & WHEN_DATE && !iso && s.end - s.p == 3 && !memcmp(s.p, " BC", 3)) {
 		w->year = 1 - w->year;
 		s.p = s.end;
 	}
@@ -146,18 +178,23 @@ static char *put_two(char *o, unsigned v)
 	return o + 2;
 }
 
-void json_put_date(struct buf *out, const struct json_when *w)
+static void put_plain_date(struct buf *out, const struct json_when *w)
 {
 	char rest[6], *o = rest;
 
-	if (w->year > 9999 || w->year < 0)
-		buf_byte(out, w->year < 0 ? '-' : '+');
 	json_put_digits(out, (uint64_t)(w->year < 0 ? -w->year : w->year), 4);
 	*o++ = '-';
 	o = put_two(o, w->month);
 	*o++ = '-';
 	put_two(o, w->day);
 	buf_append(out, rest, sizeof rest);
+}
+
+void json_put_date(struct buf *out, const struct json_when *w)
+{
+	if (w->year > 9999 || w->year < 0)
+		buf_byte(out, w->year < 0 ? '-' : '+');
+	put_plain_date(out, w);
 }
 
 void json_put_hms(struct buf *out, const struct json_when *w)
@@ -222,7 +259,7 @@ static bool put_usual(struct json *j, const char *p, size_t n, bool has_zone)
 	enum { WHOLE = 19, MOST = 19 + 7 + 3 };
 
 	if (n < WHOLE || n > MOST || !is_like(p, WORD("0000-00-"), WORD("vvvv\x7fvv\x7f")) || !is_like(p + 8, WORD("00 00:00"), WORD("vv\x7fvv\x7fvv")) ||
-		!is_like(p + 11, WORD("00:00:00"), WORD("vv\x7fvv\x7fvv")))
+		!is_like(p + 11, WORD("00:00:00"), WORD("vv\x7fvv\x7fvv")) || !memcmp(p, "0000", 4))
 		return false;
 	size_t end = WHOLE;
 	if (end < n && p[end] == '.')
@@ -334,6 +371,8 @@ static bool interval_time(struct scan *s, int64_t hours, bool minus, struct json
 	return !__builtin_add_overflow(v, sign * ((int64_t)m * 60000000 + (int64_t)sec * 1000000 + us), &iv->us);
 }
 
+static bool is_int32(int64_t v) { return v >= INT32_MIN && v <= INT32_MAX; }
+
 bool json_interval_parse(const char *p, size_t n, struct json_interval *iv)
 {
 	struct scan s = { p, p + n };
@@ -353,7 +392,7 @@ bool json_interval_parse(const char *p, size_t n, struct json_interval *iv)
 		if (s.p < s.end && !next_is(&s, ' '))
 			return false;
 	}
-	return n > 0;
+	return n > 0 && is_int32(iv->months) && is_int32(iv->days);
 }
 
 static void put_part(struct buf *out, int64_t v, char unit)
@@ -401,5 +440,222 @@ const char *json_write_interval(struct json *j, const struct json_column *c, con
 	else
 		put_duration(&j->out, &iv);
 	buf_byte(&j->out, '"');
+	return NULL;
+}
+
+/* ---- reading what was written ---- */
+
+/* put_usual, the other way: between its quotes. */
+static bool take_usual(struct json_in *r, const char *p, size_t n, bool has_zone)
+{
+	enum { WHOLE = 19, MOST = 19 + 7 };
+	size_t end = n - has_zone, at = WHOLE;
+
+	if (n < WHOLE || end < WHOLE || end > MOST || (has_zone && p[end] != 'Z') || !memcmp(p, "0000", 4))
+		return false;
+	if (!is_like(p, WORD("0000-00-"), WORD("vvvv\x7fvv\x7f")) || !is_like(p + 8, WORD("00T00:00"), WORD("vv\x7fvv\x7fvv")) ||
+		!is_like(p + 11, WORD("00:00:00"), WORD("vv\x7fvv\x7fvv")))
+		return false;
+	if (at < end && p[at] == '.')
+		for (at++; at < end && p[at] >= '0' && p[at] <= '9';)
+			at++;
+	if (at != end || p[at - 1] == '.' || buf_reserve(r->out, MOST + 3))
+		return false;
+	char *o = r->out->data + r->out->len;
+	memcpy(o, p, end);
+	o[10] = ' ';
+	if (has_zone)
+		memcpy(o + end, "+00", 3);
+	r->out->len += end + (has_zone ? 3 : 0);
+	return true;
+}
+
+static void put_short_zone(struct buf *out, int east)
+{
+	unsigned s = (unsigned)(east < 0 ? -east : east);
+
+	buf_byte(out, east < 0 ? '-' : '+');
+	json_put_digits(out, s / 3600, 2);
+	if (s % 3600) {
+		buf_byte(out, ':');
+		json_put_digits(out, s / 60 % 60, 2);
+	}
+	if (s % 60) {
+		buf_byte(out, ':');
+		json_put_digits(out, s % 60, 2);
+	}
+}
+
+static void put_neutral(struct buf *out, const struct json_when *w, unsigned parts)
+{
+	struct json_when positive = *w;
+
+	positive.year = w->year > 0 ? w->year : 1 - w->year;
+	if (parts & WHEN_DATE)
+		put_plain_date(out, &positive);
+	if ((parts & (WHEN_DATE | WHEN_TIME)) == (WHEN_DATE | WHEN_TIME))
+		buf_byte(out, ' ');
+	if (parts & WHEN_TIME) {
+		json_put_hms(out, w);
+		put_fraction(out, w->us);
+	}
+	if (parts & WHEN_ZONE)
+		put_short_zone(out, w->zone);
+	if (parts & WHEN_DATE && w->year <= 0)
+		buf_append(out, " BC", 3);
+}
+
+static const char *read_when(struct json_in *r, unsigned parts)
+{
+	struct json_when w;
+	const char *p, *why;
+	size_t n;
+
+	if ((why = json_take_plain(r, &p, &n)))
+		return why;
+	if ((parts & (WHEN_DATE | WHEN_TIME)) == (WHEN_DATE | WHEN_TIME) && take_usual(r, p, n, parts & WHEN_ZONE))
+		return NULL;
+	if (!json_when_parse(p, n, parts | WHEN_ISO, &w))
+		return not_a_date;
+	if (w.infinite)
+		buf_append(r->out, p, n);
+	else
+		put_neutral(r->out, &w, parts);
+	return NULL;
+}
+
+const char *json_read_date(struct json_in *r, const struct json_column *c)
+{
+	(void)c;
+	return read_when(r, WHEN_DATE);
+}
+
+const char *json_read_time(struct json_in *r, const struct json_column *c)
+{
+	(void)c;
+	return read_when(r, WHEN_TIME);
+}
+
+const char *json_read_timetz(struct json_in *r, const struct json_column *c)
+{
+	(void)c;
+	return read_when(r, WHEN_TIME | WHEN_ZONE);
+}
+
+const char *json_read_timestamp(struct json_in *r, const struct json_column *c)
+{
+	(void)c;
+	return read_when(r, WHEN_DATE | WHEN_TIME);
+}
+
+const char *json_read_timestamptz(struct json_in *r, const struct json_column *c)
+{
+	(void)c;
+	return read_when(r, WHEN_DATE | WHEN_TIME | WHEN_ZONE);
+}
+
+/* A part of a duration with this unit, if it is next: v is multiplied into *sum. */
+static bool duration_part(struct scan *s, char unit, int64_t factor, int64_t *sum, bool *any)
+{
+	struct scan ahead = *s;
+	int64_t v;
+	bool minus = next_is(&ahead, '-');
+
+	if (!number(&ahead, 1, 10, &v) || !next_is(&ahead, unit))
+		return true;
+	*s = ahead;
+	*any = true;
+	return !__builtin_mul_overflow(minus ? -v : v, factor, &v) && !__builtin_add_overflow(*sum, v, sum);
+}
+
+static bool duration_seconds(struct scan *s, struct json_interval *iv, bool *any)
+{
+	unsigned us;
+	int64_t v;
+	bool minus = next_is(s, '-');
+
+	if (s->p == s->end && !minus)
+		return true;
+	if (!number(s, 1, 2, &v) || !micros(s, &us) || !next_is(s, 'S'))
+		return false;
+	v = v * 1000000 + us;
+	*any = true;
+	return !__builtin_add_overflow(iv->us, minus ? -v : v, &iv->us);
+}
+
+/* P1Y-2M3DT4H5M6.7S */
+static bool duration_parse(const char *p, size_t n, struct json_interval *iv)
+{
+	struct scan s = { p, p + n };
+	bool any = false, any_time = false;
+
+	*iv = (struct json_interval){ .infinite = infinity_of(p, n) };
+	if (iv->infinite)
+		return true;
+	if (!next_is(&s, 'P') || !duration_part(&s, 'Y', 12, &iv->months, &any) || !duration_part(&s, 'M', 1, &iv->months, &any) ||
+		!duration_part(&s, 'D', 1, &iv->days, &any) || !is_int32(iv->months) || !is_int32(iv->days))
+		return false;
+	if (s.p == s.end)
+		return any;
+	return next_is(&s, 'T') && duration_part(&s, 'H', 3600000000, &iv->us, &any_time) && duration_part(&s, 'M', 60000000, &iv->us, &any_time) &&
+		duration_seconds(&s, iv, &any_time) && any_time && s.p == s.end;
+}
+
+/* A plus stands only behind a part that is negative. */
+static void put_unit(struct buf *out, int64_t v, const char *unit, size_t start, bool *negative)
+{
+	if (!v)
+		return;
+	if (out->len > start)
+		buf_byte(out, ' ');
+	if (*negative && v > 0)
+		buf_byte(out, '+');
+	buf_int(out, v);
+	buf_str(out, unit);
+	if (v != 1)
+		buf_byte(out, 's');
+	*negative = v < 0;
+}
+
+/* Not by way of the binary form: there, the most of everything is infinity. */
+static void put_interval(struct buf *out, const struct json_interval *iv)
+{
+	uint64_t us = iv->us < 0 ? -(uint64_t)iv->us : (uint64_t)iv->us;
+	size_t start = out->len;
+	bool negative = false;
+
+	put_unit(out, iv->months / 12, " year", start, &negative);
+	put_unit(out, iv->months % 12, " mon", start, &negative);
+	put_unit(out, iv->days, " day", start, &negative);
+	if (out->len > start && !us)
+		return;
+	if (out->len > start)
+		buf_byte(out, ' ');
+	if (iv->us < 0 || negative)
+		buf_byte(out, iv->us < 0 ? '-' : '+');
+	json_put_digits(out, us / 3600000000, 2);
+	buf_byte(out, ':');
+	json_put_digits(out, us / 60000000 % 60, 2);
+	buf_byte(out, ':');
+	json_put_digits(out, us / 1000000 % 60, 2);
+	put_fraction(out, (unsigned)(us % 1000000));
+}
+
+const char *json_read_interval(struct json_in *r, const struct json_column *c)
+{
+	static const char bad[] = "is no duration";
+	struct json_interval iv;
+	const char *p, *why;
+	size_t n;
+
+	(void)c;
+	if ((why = json_take_plain(r, &p, &n)))
+		return why;
+	if (!duration_parse(p, n, &iv))
+		return bad;
+	if (iv.infinite)
+		buf_append(r->out, p, n);
+	else
+		put_interval(r->out, &iv);
 	return NULL;
 }

@@ -2,7 +2,7 @@
  *
  *   bool true false | integers, floats: numbers (NaN, Infinity, -Infinity: strings) | numeric, uint64: strings, or numbers where a double holds them (option)
  *   bytes: base64 | dates and times: ISO 8601 | json, jsonb: a string that holds the text, or the document itself (option) | arrays: arrays | hstore: objects
- *   everything else: the server's own text as a string */
+ *   everything else, and an array of which JSON would not say all: the server's own text as a string */
 #include "json_int.h"
 
 static const char *write_bool(struct json *j, const struct json_column *c, const char *p, size_t n)
@@ -17,12 +17,32 @@ static const char *write_bool(struct json *j, const struct json_column *c, const
 	return NULL;
 }
 
+static const char *read_bool(struct json_in *r, const struct json_column *c)
+{
+	(void)c;
+	if (JSON_TAKE(r, "true"))
+		buf_byte(r->out, 't');
+	else if (JSON_TAKE(r, "false"))
+		buf_byte(r->out, 'f');
+	else
+		return "is neither true nor false";
+	return NULL;
+}
+
 static json_writer *const writers[TYPE_COUNT] = {
 	[TYPE_BOOL] = write_bool, [TYPE_INT16] = json_write_int, [TYPE_INT32] = json_write_int, [TYPE_INT64] = json_write_int,
 	[TYPE_OID] = json_write_int, [TYPE_UINT64] = json_write_uint64, [TYPE_FLOAT32] = json_write_float, [TYPE_FLOAT64] = json_write_float,
 	[TYPE_NUMERIC] = json_write_numeric, [TYPE_BYTES] = json_write_bytes, [TYPE_DATE] = json_write_date, [TYPE_TIME] = json_write_time,
 	[TYPE_TIMETZ] = json_write_timetz, [TYPE_TIMESTAMP] = json_write_timestamp, [TYPE_TIMESTAMPTZ] = json_write_timestamptz,
 	[TYPE_INTERVAL] = json_write_interval, [TYPE_ARRAY] = json_write_array, [TYPE_HSTORE] = json_write_hstore,
+};
+
+static json_reader *const readers[TYPE_COUNT] = {
+	[TYPE_BOOL] = read_bool, [TYPE_INT16] = json_read_int, [TYPE_INT32] = json_read_int, [TYPE_INT64] = json_read_int,
+	[TYPE_OID] = json_read_int, [TYPE_UINT64] = json_read_uint64, [TYPE_FLOAT32] = json_read_float, [TYPE_FLOAT64] = json_read_float,
+	[TYPE_NUMERIC] = json_read_numeric, [TYPE_BYTES] = json_read_bytes, [TYPE_DATE] = json_read_date, [TYPE_TIME] = json_read_time,
+	[TYPE_TIMETZ] = json_read_timetz, [TYPE_TIMESTAMP] = json_read_timestamp, [TYPE_TIMESTAMPTZ] = json_read_timestamptz,
+	[TYPE_INTERVAL] = json_read_interval, [TYPE_ARRAY] = json_read_array, [TYPE_HSTORE] = json_read_hstore,
 };
 
 json_writer *json_writer_of(const struct json *j, enum logical_type type)
@@ -34,6 +54,11 @@ json_writer *json_writer_of(const struct json *j, enum logical_type type)
 	if ((type == TYPE_JSON || type == TYPE_JSONB) && j->embed && !j->debezium)
 		return json_write_doc;
 	return (unsigned)type < TYPE_COUNT && writers[type] ? writers[type] : json_write_string;
+}
+
+json_reader *json_reader_of(enum logical_type type)
+{
+	return (unsigned)type < TYPE_COUNT && readers[type] ? readers[type] : json_read_string;
 }
 
 /* Binary forms that are written without a detour over their text; false: this one is not. */

@@ -183,6 +183,7 @@ static const struct example examples[] = {
 	{ TYPE_DATE, 0, -1, "infinity", "\"infinity\"", "-2147472692" },
 	{ TYPE_DATE, 0, -1, "-infinity", "\"-infinity\"", "-2147472691" },
 	{ TYPE_DATE, 0, -1, "31.01.2026", NULL, NULL },
+	{ TYPE_DATE, 0, -1, "0000-01-01", NULL, NULL },
 	{ TYPE_TIME, 0, -1, "10:00:00.1", "\"10:00:00.1\"", "36000100000" },
 	{ TYPE_TIME, 0, -1, "24:00:00", "\"24:00:00\"", "86400000000" },
 	{ TYPE_TIME, 0, 3, "10:00:00.123", "\"10:00:00.123\"", "36000123" },
@@ -199,6 +200,7 @@ static const struct example examples[] = {
 	{ TYPE_TIMESTAMP, 0, -1, "infinity", "\"infinity\"", "9223372036825200000" },
 	{ TYPE_TIMESTAMP, 0, -1, "-infinity", "\"-infinity\"", "-9223372036832400000" },
 	{ TYPE_TIMESTAMP, 0, -1, "2026-01-31T10:00:00", NULL, NULL },
+	{ TYPE_TIMESTAMP, 0, -1, "0000-01-31 10:00:00", NULL, NULL },
 	{ TYPE_TIMESTAMPTZ, 0, -1, "2016-11-04 13:51:30.123456+02", "\"2016-11-04T13:51:30.123456+02:00\"", "\"2016-11-04T11:51:30.123456Z\"" },
 	{ TYPE_TIMESTAMPTZ, 0, -1, "2026-01-31 10:00:00+00", "\"2026-01-31T10:00:00Z\"", "\"2026-01-31T10:00:00.000000Z\"" },
 	{ TYPE_TIMESTAMPTZ, 0, 3, "2026-01-31 10:00:00.5-00:30", "\"2026-01-31T10:00:00.5-00:30\"", "\"2026-01-31T10:30:00.500Z\"" },
@@ -217,6 +219,7 @@ static const struct example examples[] = {
 	{ TYPE_INTERVAL, 0, -1, "178956970 years 7 mons", "\"P178956970Y7M\"", NULL },
 	{ TYPE_INTERVAL, 0, -1, "infinity", "\"infinity\"", "9223372036854775807" },
 	{ TYPE_INTERVAL, 0, -1, "1 fortnight", NULL, NULL },
+	{ TYPE_INTERVAL, 0, -1, "2147483648 days", NULL, NULL },
 	{ TYPE_BIT, 0, 4, "0101", "\"0101\"", "\"BQ==\"" },
 	{ TYPE_BIT, 0, 1, "1", "\"1\"", "true" },
 	{ TYPE_VARBIT, 0, -1, "", "\"\"", "\"\"" },
@@ -250,6 +253,12 @@ static const struct example examples[] = {
 	{ TYPE_ARRAY, TYPE_GEOMETRY, -1, "{\"[(1,1),(0,0)]\",NULL}", "[\"[(1,1),(0,0)]\",null]", NULL },
 	{ TYPE_ARRAY, TYPE_JSONB, -1, "{\"{\\\"a\\\": 1}\"}", "[\"{\\\"a\\\": 1}\"]", NULL },
 	{ TYPE_ARRAY, TYPE_HSTORE, -1, "{\"\\\"a\\\"=>\\\"1\\\"\"}", "[{\"a\":\"1\"}]", "[\"{\\\"a\\\":\\\"1\\\"}\"]" },
+	{ TYPE_ARRAY, TYPE_HSTORE, -1, "{\"\\\"long name\\\"=>\\\"value\\\", \\\"n\\\"=>NULL\"}", "[{\"long name\":\"value\",\"n\":null}]",
+		"[\"{\\\"long name\\\":\\\"value\\\",\\\"n\\\":null}\"]" },
+	{ TYPE_ARRAY, TYPE_ARRAY, -1, "{\"{1,2}\",NULL}", "[\"{1,2}\",null]", NULL }, /* of a domain over arrays */
+	{ TYPE_ARRAY, TYPE_GEOMETRY, -1, "{NULL;NULL}", "\"{NULL;NULL}\"", NULL },
+	{ TYPE_ARRAY, TYPE_OTHER, -1, "{\"a;b\";c}", "\"{\\\"a;b\\\";c}\"", NULL }, /* a delimiter of its own */
+	{ TYPE_ARRAY, TYPE_OTHER, -1, "[0:1]={\"a;b\";c}", "\"[0:1]={\\\"a;b\\\";c}\"", NULL },
 	{ TYPE_ARRAY, TYPE_RANGE, -1, "{\"[1,5)\",empty}", "[\"[1,5)\",\"empty\"]", NULL },
 	{ TYPE_ARRAY, TYPE_INT32, -1, "{1,}", NULL, NULL },
 	{ TYPE_ARRAY, TYPE_INT32, -1, "{,1}", NULL, NULL },
@@ -257,6 +266,7 @@ static const struct example examples[] = {
 	{ TYPE_ARRAY, TYPE_INT32, -1, "{1}}", NULL, NULL },
 	{ TYPE_ARRAY, TYPE_INT32, -1, "{{{{{{{1}}}}}}}", NULL, NULL },
 	{ TYPE_ARRAY, TYPE_INT32, -1, "[x]={1}", NULL, NULL },
+	{ TYPE_ARRAY, TYPE_GEOMETRY, -1, "{NULL;(1,1),(0,0)}", "[null,\"(1,1),(0,0)\"]", NULL },
 	{ TYPE_ARRAY, TYPE_TEXT, -1, "{\"a}", NULL, NULL },
 };
 
