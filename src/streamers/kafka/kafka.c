@@ -47,6 +47,7 @@ static void run(struct kafka *k)
 			return;
 		}
 	set_state(k, KAFKA_RUNNING, "its topics are there");
+	kafka_wake(k);
 }
 
 static void on_begin_noted(void *arg, const struct err *e)
