@@ -17,6 +17,7 @@ struct ask {
 	struct dmsr_instance *i;
 	enum ask_kind kind;
 	bool is_answered, keep;
+	bool has_nothing;               /* drop: it was never ready in any run, and made nothing: that it does not answer holds up nobody */
 };
 
 struct probing {
@@ -169,6 +170,11 @@ static void on_discovered(void *ctx, struct relation *const *rels, size_t n, con
 static void on_dropped(void *ctx, const char *const *left, size_t n, const struct err *e)
 {
 	struct ask *a = ctx;
+	if (e && a->has_nothing) {
+		log_info("engine", a->all->name, "%s was never reached, and is left as it is: %s", a->part, e->message);
+		answered(a);
+		return;
+	}
 	for (size_t i = 0; i < n; i++)
 		json_array_append_new(a->all->found, json_pack("{s:s, s:s, s:b}", "part", a->part, "statement", left[i], "kept", a->keep));
 	if (e && !err_is_set(&a->all->error)) {
@@ -258,6 +264,7 @@ static void ask(struct probing *p, enum ask_kind kind, const char *part_name, co
 	if (!can(probe, kind))
 		return;
 	*a = (struct ask){ .all = p, .kind = kind, .keep = p->keep, .part = part_name, .probe = probe };
+	a->has_nothing = kind == ASK_DROP && p->notes && part != &p->spec->source && !memory_target(p->notes, part_name)->was_ready;
 	const struct dmsr_probe_host host = {
 		.ctx = a,
 		.env = {

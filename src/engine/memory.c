@@ -244,16 +244,21 @@ static int read_target_load(void *arg, const char *key, const char *value)
 	return read_loaded(&memory_target(m, target)->loaded, blank + 1, value);
 }
 
+static void target_is_ready(struct memory_target *t, bool keeps)
+{
+	t->was_ready = true;
+	t->keeps = keeps;
+}
+
 static int read_flag(void *arg, const char *key, const char *value)
 {
 	struct memory *m = arg;
-	(void)value;
 	if (!strcmp(key, "load_done"))
 		m->load_done = true;
 	else if (!strncmp(key, "load_done:", 10))
 		memory_target(m, key + 10)->load_done = true;
 	else if (!strncmp(key, "keeps:", 6))
-		memory_target(m, key + 6)->keeps = true;
+		target_is_ready(memory_target(m, key + 6), !strcmp(value, "1"));
 	return 0;
 }
 
@@ -372,17 +377,19 @@ void memory_target_load_put(struct memory *m, struct memory_target *t, const cha
 	put_table(m, "target-load", t->name, &(struct dmsr_loaded){ schema, name, *at }, true);
 }
 
-static void target_flag(struct memory *m, struct memory_target *t, const char *flag, bool on)
+static void target_flag(struct memory *m, struct memory_target *t, const char *flag, const char *value)
 {
 	char *key = mem_printf("%s:%s", flag, t->name);
-	store_put(m->store, m->uid, "flag", key, on ? "1" : NULL, NULL, NULL);
+	store_put(m->store, m->uid, "flag", key, value, NULL, NULL);
 	free(key);
 }
 
 void memory_target_load_done_put(struct memory *m, struct memory_target *t)
 {
-	if (!t->load_done)
-		target_flag(m, t, "load_done", t->load_done = true);
+	if (t->load_done)
+		return;
+	t->load_done = true;
+	target_flag(m, t, "load_done", "1");
 }
 
 void memory_target_is(struct memory *m, struct memory_target *t, const struct position *p, const struct dmsr_loaded *loaded, size_t n, bool load_done)
@@ -402,14 +409,18 @@ void memory_target_is(struct memory *m, struct memory_target *t, const struct po
 		if (!table_set_find(&t->loaded, old.list[i].schema, old.list[i].name))
 			put_table(m, "target-load", t->name, &old.list[i], false);
 	table_set_clear(&old);
-	if (t->load_done != load_done)
-		target_flag(m, t, "load_done", t->load_done = load_done);
+	if (t->load_done == load_done)
+		return;
+	t->load_done = load_done;
+	target_flag(m, t, "load_done", load_done ? "1" : NULL);
 }
 
 void memory_target_keeps_put(struct memory *m, struct memory_target *t, bool keeps)
 {
-	if (t->keeps != keeps)
-		target_flag(m, t, "keeps", t->keeps = keeps);
+	if (t->was_ready && t->keeps == keeps)
+		return;
+	target_is_ready(t, keeps);
+	target_flag(m, t, "keeps", keeps ? "1" : "0");
 }
 
 void memory_delivered_put(struct memory *m, const struct position *p, store_done *done, void *arg)

@@ -2,8 +2,8 @@
  * target stands, and how many rows went through each table. Kept here for reading at once, and in the state store: every put is written there.
  *
  * kinds in the store: "position" (key "" = delivered, else a target), "note", "load" (key: quoted schema.table; value: position of the snapshot),
- * "target-load" (key: target, blank, table: what that target has), "flag" (load_done, "load_done:<target>", "keeps:<target>"), "count" (quoted
- * schema.table; numbers). */
+ * "target-load" (key: target, blank, table: what that target has), "flag" (load_done, "load_done:<target>", "keeps:<target>": "1" or "0", since it was
+ * ready), "count" (quoted schema.table; numbers). */
 #ifndef DMSR_ENGINE_MEMORY_H
 #define DMSR_ENGINE_MEMORY_H
 #include "store.h"
@@ -36,6 +36,7 @@ struct memory_target {
 	struct position applied;
 	struct table_set loaded;
 	bool load_done;
+	bool was_ready;                 /* in any run: before that it makes nothing */
 	bool keeps;                     /* it stores its position and loads itself, with the rows */
 };
 
@@ -61,7 +62,7 @@ void memory_target_load_put(struct memory *m, struct memory_target *t, const cha
 void memory_target_load_done_put(struct memory *m, struct memory_target *t);
 /* A target says where it stands, and is right: what is remembered of it follows. */
 void memory_target_is(struct memory *m, struct memory_target *t, const struct position *p, const struct dmsr_loaded *loaded, size_t n, bool load_done);
-void memory_target_keeps_put(struct memory *m, struct memory_target *t, bool keeps);
+void memory_target_keeps_put(struct memory *m, struct memory_target *t, bool keeps); /* it is ready */
 /* Everything up to p is durable downstream. Counts that changed go with it. */
 void memory_delivered_put(struct memory *m, const struct position *p, store_done *done, void *arg);
 

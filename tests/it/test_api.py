@@ -141,8 +141,14 @@ def test_a_job_that_is_forgotten_says_why(pair, dmsrd):
     source, target = pair
     dmsrd.job("never", source.connection(), [target.connection(name="copy", password="wrong")])
     dmsrd.wait_state("never", "failed")
-    assert dmsrd.call("DELETE", "/jobs/never")[0] == 202
-    status, _, body = dmsrd.call("DELETE", "/jobs/never?force=1")
+    assert dmsrd.call("DELETE", "/jobs/never")[0] == 204  # it made nothing at a target that it never reached
+    dmsrd.job("once", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("POST", "/jobs/once/stop")
+    dmsrd.wait_state("once", "stopped")
+    dmsrd.api("PATCH", "/jobs/once", {"targets": [target.connection(name="copy", password="wrong")]}, {"If-Match": "*"})
+    assert dmsrd.call("DELETE", "/jobs/once")[0] == 202
+    status, _, body = dmsrd.call("DELETE", "/jobs/once?force=1")
     assert status == 200 and body["error"]["code"] == "target.auth" and "password" in body["error"]["message"]
     assert body["left"] and all(left["statement"].startswith("DELETE FROM dmsr.") for left in body["left"])
 

@@ -254,6 +254,43 @@ static void a_deleted_job_drops_what_it_made(void **state)
 	fake_answers_set("v", NULL);
 }
 
+static void remove_job(bool is_pending)
+{
+	struct answer a;
+	struct engine_call call = call_of(&a);
+	engine_delete(engine, "job", false, false, &call);
+	await(&a);
+	assert_int_equal(a.e.code, 0);
+	assert_int_equal(json_is_true(json_object_get(a.result, "pending")), is_pending);
+	drop(&a);
+}
+
+/* Nothing was made there, by any run of any daemon. */
+static void a_target_that_was_never_reached_holds_up_no_deletion(void **state)
+{
+	struct fake_answers target = { 0 };
+	(void)state;
+	fake_answers_set("v", &target);
+	err_retry(&target.error, DMSR_EIO, "target.unreachable", "away");
+	err_retry(&server->fail_with, DMSR_EIO, "target.unreachable", "away");
+	server->refuses_start = true;
+	write_script();
+	create(one_target, NULL);
+	wait_state("retrying");
+	remove_job(false);
+	wait_state("gone");
+	server->refuses_start = server->keeps = false;
+	create(one_target, NULL);
+	wait_all(server);
+	close_engine();
+	fake_settle(loop);
+	open_engine();
+	remove_job(true);
+	target.error.code = 0;
+	wait_state("gone");
+	fake_answers_set("v", NULL);
+}
+
 static void jobs_come_and_go(void **state)
 {
 	(void)state;
@@ -489,7 +526,7 @@ RUN_TESTS(TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end), TEST(two_t
 	TEST(an_error_that_may_pass_is_retried), TEST(lag_begins_with_what_waits),
 	TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again), TEST(a_target_that_dies_behind_a_commit_doubles_nothing),
 	TEST(pause_holds_and_resume_goes_on), TEST(stop_and_start_go_on_where_it_was), TEST(verbs_that_make_no_sense_are_refused),
-	TEST(a_deleted_job_drops_what_it_made), TEST(jobs_come_and_go),
+	TEST(a_deleted_job_drops_what_it_made), TEST(a_target_that_was_never_reached_holds_up_no_deletion), TEST(jobs_come_and_go),
 	TEST(a_target_that_went_back_is_found_out), TEST(one_bad_row_is_set_aside), TEST(a_late_target_of_a_job_that_only_follows_is_refused),
 	TEST(a_pause_in_a_transaction_does_not_wait_for_its_end), TEST(what_is_kept_for_a_stopped_job_is_seen),
 	TEST(of_which_nothing_is_kept_nobody_asks), TEST(thrown_away_at_any_moment), TEST(a_drained_engine_has_stored_all))
