@@ -440,8 +440,8 @@ static void on_deadline(void *arg)
 	char id[48];
 	enter(c);
 	snprintf(id, sizeof id, "%s.unreachable", c->role);
-	err_retry(&e, DMSR_EIO, id, "%s: no answer in time while %s%s%s", c->description, state_names[c->state],
-		c->naddresses ? " " : "", c->naddresses ? c->addresses[c->address] : "");
+	const char *address = c->naddresses && strcmp(c->addresses[c->address], c->host) != 0 ? c->addresses[c->address] : "";
+	err_retry(&e, DMSR_EIO, id, "%s: no answer in time while %s%s%s", c->description, state_names[c->state], address[0] ? " " : "", address);
 	err_hint(&e, "is the server up, and reachable from here? connect_timeout sets how long to wait");
 	if (c->state == CONN_CONNECTING)
 		address_failed(c, &e);

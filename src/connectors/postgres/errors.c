@@ -168,6 +168,23 @@ static bool is_about_auth(const char *text)
 	return strstr(text, "no password supplied") || strstr(text, "authentication method") || strstr(text, "SCRAM");
 }
 
+/* Without what is said already: `connection to server at "name" (address), port 5432 failed: ` as the description does, and behind the reason a question
+ * that is our hint's. */
+static const char *reason_of(const char *said, size_t *n)
+{
+	static const char to[] = "connection to server ", failed[] = " failed: ";
+	const char *behind = !strncmp(said, to, sizeof to - 1) ? strstr(said, failed) : NULL;
+	if (behind)
+		said = behind + sizeof failed - 1;
+	const char *end = strstr(said, "\nLOCATION:"), *question = strstr(said, "\n\tIs the server running");
+	end = end ? end : said + strlen(said);
+	end = question && question < end ? question : end;
+	while (end > said && (end[-1] == '\n' || end[-1] == ' '))
+		end--;
+	*n = (size_t)(end - said);
+	return said;
+}
+
 int pgerr_from_conn(struct err *e, const struct pgconn *c, const char *doing)
 {
 	static const struct class tls = { "", DMSR_EAUTH, false, "tls" }, auth = { "", DMSR_EAUTH, false, "auth" },
@@ -176,13 +193,11 @@ int pgerr_from_conn(struct err *e, const struct pgconn *c, const char *doing)
 	const char *state = find_state(said);
 	const struct class *k = state ? classify(state) : is_about_tls(said) ? &tls : is_about_auth(said) ? &auth : &lost;
 	char text[sizeof e->message];
-	snprintf(text, sizeof text, "%s: %s", doing, said[0] ? said : "the connection was closed");
-	char *location = strstr(text, "\nLOCATION:");
-	if (location)
-		*location = 0;
-	size_t n = strlen(text);
-	while (n && (text[n - 1] == '\n' || text[n - 1] == ' '))
-		text[--n] = 0;
+	size_t n;
+	const char *reason = reason_of(said, &n);
+	snprintf(text, sizeof text, "%s: %.*s", doing, (int)n, reason);
+	if (!n)
+		snprintf(text, sizeof text, "%s: the connection was closed", doing);
 	set(e, c, k, text);
 	hint_for(e, k, state);
 	return e->code;

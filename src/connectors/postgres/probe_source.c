@@ -148,7 +148,7 @@ static void check_patterns(struct probe *p)
 		probe_found(p, DMSR_CHECK_ERROR, "postgres.tables", "tables", NULL, "no table matches the job's patterns; check tables.include and "
 			"tables.exclude, and that they are ordinary or partitioned tables of this database");
 	else
-		probe_found(p, DMSR_CHECK_OK, "postgres.tables", "tables", NULL, "%zu tables match", p->nrels);
+		probe_found(p, DMSR_CHECK_OK, "postgres.tables", "tables", NULL, "%zu table%s", p->nrels, p->nrels == 1 ? " matches" : "s match");
 }
 
 struct folded {

@@ -169,11 +169,12 @@ static void another_round(struct source *s)
 	source_load_free(s);
 	if (s->rounds > ROUNDS) {
 		struct err e = { 0 };
-		err_retry(&e, DMSR_ESTATE, "source.table-busy", "%zu tables were locked, or truncated or rewritten just after a snapshot was taken", nlater);
+		err_retry(&e, DMSR_ESTATE, "source.table-busy", "%zu table%s locked, or truncated or rewritten just after a snapshot was taken", nlater,
+			nlater == 1 ? " was" : "s were");
 		source_fail(s, &e);
 		return;
 	}
-	log_info("postgres", s->host.env.job, "%zu tables are read in another snapshot", nlater);
+	log_info("postgres", s->host.env.job, "%zu table%s read in another snapshot", nlater, nlater == 1 ? " is" : "s are");
 	if (s->mode & DMSR_CDC)
 		source_slot_again(s);
 	else
@@ -386,7 +387,7 @@ static void open_load(struct source *s)
 	struct load *l = s->load;
 	l->is_open = true;
 	source_enter(s, SOURCE_LOADING, "the snapshot is taken");
-	log_info("postgres", s->host.env.job, "%zu tables to load", l->ntodo);
+	log_info("postgres", s->host.env.job, "%zu table%s to load", l->ntodo, l->ntodo == 1 ? "" : "s");
 	for (size_t i = 0; i < l->ntodo; i++)
 		report(s, l->todo[i], -1, false);
 	next_table(s);

@@ -50,7 +50,7 @@ static void make_publication(struct source *s)
 	buf_init(&sql, 16 * 1024 * 1024);
 	publication_create_sql(&sql, s->publication, s->rels, s->nrels, s->version);
 	s->doing = "creating the publication";
-	log_info("postgres", s->host.env.job, "creating publication %s of %zu tables", s->publication, s->nrels);
+	log_info("postgres", s->host.env.job, "creating publication %s of %zu table%s", s->publication, s->nrels, s->nrels == 1 ? "" : "s");
 	pgconn_query(s->sql, buf_cstr(&sql), on_publication_changed, s);
 	buf_fini(&sql);
 }
@@ -75,7 +75,7 @@ static void add_missing(struct source *s, const PGresult *published)
 	} else if (!own || strncmp(own, "own ", 4) != 0) {
 		source_fail_because(s, DMSR_EINVAL, "publication.incomplete",
 			sql.len < 500 ? buf_cstr(&sql) : "add the tables to it: a dry run of the job, POST /jobs?dry_run=1, writes the statement out",
-			"publication \"%s\" does not hold all of the job's tables: %zu are missing", s->publication, n);
+			"publication \"%s\" does not hold all of the job's tables: %zu %s missing", s->publication, n, n == 1 ? "is" : "are");
 	} else {
 		free(s->add_sql);
 		s->add_sql = mem_strdup(buf_cstr(&sql));
@@ -216,7 +216,7 @@ static void refuse_keyless(struct source *s, const PGresult *res, int first, int
 				identity_problem(res, i));
 	identity_fix(res, first, &fix);
 	source_fail_because(s, DMSR_EINVAL, "source.no-key", fix.len && buf_ok(&fix) ? buf_cstr(&fix) : "give each a primary key",
-		"once they are published, the server will refuse to update or delete rows of %d tables, or not tell which rows: %s", n,
+		"once published, the server will refuse to update or delete rows of %d table%s, or not tell which rows: %s", n, n == 1 ? "" : "s",
 		names.full ? PQgetvalue(res, first, IDENTITY_NAME) : buf_cstr(&names));
 	buf_fini(&names);
 	buf_fini(&fix);
