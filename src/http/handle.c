@@ -1,7 +1,8 @@
 /* handle: the life of a request, from its first line to its end. libmicrohttpd calls; the states are drawn in http_int.h.
  *
  * What is wrong with a request's head is found at once but told when its body was read (and thrown away): a client that is still writing would be cut
- * off before it reads the answer. Only a client that waits for leave ("Expect") or announces a big body is answered at once. */
+ * off before it reads the answer. Only a client that waits for leave ("Expect") or announces more than we are
+ * ready to throw away is answered at once. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "http/body.h"
@@ -14,7 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { DRAIN_BYTES_MAX = 64 * 1024 };
+enum { DRAIN_BYTES_MAX = 64 << 20 };
 
 void *on_uri(void *cls, const char *uri, struct MHD_Connection *c)
 {
@@ -182,13 +183,16 @@ static void look_at_head(struct request *r, const char *method)
 }
 
 /* ---- the body ---------------------------------------------------------------------------------------------------- */
-static void take_body(struct request *r, const char *data, size_t n)
+/* false: it does not end. */
+static bool take_body(struct request *r, const char *data, size_t n)
 {
+	r->drained += r->reply.status ? n : 0;
 	if (r->reply.status || !buf_append(&r->body, data, n))
-		return;
+		return r->drained <= DRAIN_BYTES_MAX;
 	reply_error(&r->reply, DMSR_EINVAL, "body.too-large", "the body is larger than http.body_max, %zu bytes", r->http->limits.body_max);
 	buf_fini(&r->body);
 	buf_init(&r->body, 0);
+	return true;
 }
 
 static void parse_body(struct request *r)
@@ -291,9 +295,9 @@ enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char *url, 
 		return is_early(r) ? send_reply(r) : MHD_YES;
 	}
 	if (*n) {
-		take_body(r, data, *n);
+		bool goes_on = take_body(r, data, *n);
 		*n = 0;
-		return MHD_YES;
+		return goes_on ? MHD_YES : MHD_NO;
 	}
 	if (r->replied)
 		return MHD_YES;

@@ -90,6 +90,7 @@ struct request {
 	unsigned method;                /* METHOD_*; HEAD is METHOD_GET with head */
 	bool head;
 	bool must_close;                /* nobody knows where its body ends */
+	size_t drained;                 /* of a body that is refused: read and thrown away */
 	char id[REQUEST_ID_BYTES];
 	char actor[96];                 /* "": nobody */
 	struct uri uri;

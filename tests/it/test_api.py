@@ -1,7 +1,10 @@
 """What the API and the files of jobs_dir say to people who make mistakes, on a real server."""
 import json
 import os
+import re
 import signal
+import socket
+import subprocess
 
 import pytest
 
@@ -219,3 +222,37 @@ def test_a_directory_that_cannot_be_made_is_told(pair, dmsrd):
     (dmsrd.state / "jobs").unlink()
     dmsrd.api("POST", "/jobs/dirs/start")
     dmsrd.wait_state("dirs", "running")
+
+
+def test_a_body_that_is_too_large_is_answered(dmsrd, tmp_path):
+    """By a client that writes all of it before it reads, and asks for no leave."""
+    body = tmp_path / "big.json"
+    body.write_bytes(b" " * (9 << 20))
+    for more in ([], ["-H", "Transfer-Encoding: chunked"]):
+        p = subprocess.run(["curl", "-sS", "-H", "Expect:", "-H", "Content-Type: application/json", *more, "--data-binary", f"@{body}",
+                            "-w", "\n%{http_code}", f"http://127.0.0.1:{dmsrd.port}/jobs"], capture_output=True, text=True, timeout=60)
+        assert p.returncode == 0, p.stderr
+        problem, status = p.stdout.rsplit("\n", 1)
+        assert status == "413" and json.loads(problem)["code"] == "body.too-large"
+
+
+def test_an_address_is_told_once(pair, dmsrd):
+    source, target = pair
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))  # and nobody listens
+        port = s.getsockname()[1]
+        dmsrd.job("away", source.connection(), [target.connection(name="copy", port=port)])
+        error = dmsrd.wait_state("away", "retrying")["error"]
+    assert error["code"] == "target.unreachable" and "refused" in error["message"]
+    assert error["message"].count("127.0.0.1") == 1 and error["message"].count(str(port)) == 1, error
+    assert "\n" not in error["message"]
+
+
+def test_times_are_told_in_one_way(pair, dmsrd):
+    source, target = pair
+    dmsrd.job("times", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("times", "running")
+    events = dmsrd.call("GET", "/jobs/times/events", headers={"Accept": "application/json"})[2]["items"]
+    assert events and all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", e["ts"]) and "ts_us" not in e for e in events), events
+    lag = dmsrd.api("GET", "/openapi.json")["components"]["schemas"]["JobStatus"]["properties"]["lag"]["properties"]
+    assert "not confirmed" in lag["bytes"]["description"]
