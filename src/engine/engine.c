@@ -82,9 +82,10 @@ static void give_answers(struct engine *g)
 
 /* ---- what is told ---- */
 
-void engine_tell(struct engine *g, const char *type, const char *job, const json_t *data)
+void engine_tell(struct engine *g, const char *type, const char *job, json_t *data)
 {
 	uint64_t id = ++g->event_id;
+	json_object_set_new(data, "ts", view_time(wall_now_us()));
 	for (struct engine_observer *o = g->observers, *next; o; o = next) {
 		next = o->next;
 		o->fn(o->arg, id, type, job, data);

@@ -527,8 +527,8 @@ static void on_letters(void *arg, const struct store_dead_letter *rows, size_t n
 	for (size_t i = 0; i < n; i++) {
 		const struct store_dead_letter *d = &rows[i];
 		json_t *change_ = d->change_json ? json_loads(d->change_json, JSON_DECODE_ANY, NULL) : NULL;
-		json_t *j = json_pack("{s:I, s:I, s:s, s:s*, s:s, s:s, s:s, s:s, s:s, s:o}", "id", (json_int_t)d->id,
-			"ts_us", (json_int_t)d->ts_us,
+		json_t *j = json_pack("{s:I, s:o, s:s, s:s*, s:s, s:s, s:s, s:s, s:s, s:o}", "id", (json_int_t)d->id,
+			"ts", view_time(d->ts_us),
 			"target", d->target,
 			"position", d->position,
 			"schema", d->schema,
@@ -569,8 +569,8 @@ static void on_events(void *arg, const struct store_event *rows, size_t n, const
 	json_t *items = json_array();
 	for (size_t i = 0; i < n; i++) {
 		const struct store_event *ev = &rows[i];
-		json_t *j = json_pack("{s:I, s:I, s:s, s:s*, s:s*}", "id", (json_int_t)ev->id,
-			"ts_us", (json_int_t)ev->ts_us,
+		json_t *j = json_pack("{s:I, s:o, s:s, s:s*, s:s*}", "id", (json_int_t)ev->id,
+			"ts", view_time(ev->ts_us),
 			"kind", ev->kind,
 			"actor", ev->actor,
 			"text", ev->text);

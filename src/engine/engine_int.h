@@ -58,7 +58,7 @@ void engine_remove(struct engine *g, struct job *job); /* frees it */
 void engine_turn(struct engine *g);
 /* Answers at the next turn. result, errors: taken. e: copied; NULL: none. */
 void engine_answer(struct engine *g, const struct engine_call *call, json_t *result, const struct err *e, json_t *errors);
-void engine_tell(struct engine *g, const char *type, const char *job, const json_t *data);
+void engine_tell(struct engine *g, const char *type, const char *job, json_t *data);   /* to observers; "ts" is added */
 void engine_audit(struct engine *g, const struct job *job, const struct engine_call *call, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* DMSR_ESTATE "draining" or the store's error: nothing may be changed now. */
 int engine_may_change(struct engine *g, struct err *e);

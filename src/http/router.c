@@ -27,7 +27,7 @@ const struct route routes[] = {
 	{ VERB, ROUTE_CHANGES, "/jobs/{name}/resume", NULL, jobs_command, "202 200", "JobState", "Resume a paused or failed job" },
 	{ VERB, ROUTE_CHANGES, "/jobs/{name}/stop", NULL, jobs_command, "202 200", "JobState", "Stop a job" },
 	{ VERB, ROUTE_CHANGES, "/jobs/{name}/restart", NULL, jobs_command, "202", "JobState", "Stop and start a job" },
-	{ METHOD_GET, 0, "/jobs/{name}/status", NULL, jobs_status, "200", NULL, "Stages, positions, lag, load progress" },
+	{ METHOD_GET, 0, "/jobs/{name}/status", NULL, jobs_status, "200", "JobStatus", "Stages, positions, lag, load progress" },
 	{ METHOD_GET, 0, "/jobs/{name}/tables", "cursor limit", jobs_tables, "200", "Page", "Per table: rows loaded, changes captured and applied" },
 	{ METHOD_GET, 0, "/jobs/{name}/positions", NULL, jobs_positions, "200", NULL, "Where the job stands" },
 	{ METHOD_PATCH, ROUTE_BODY | ROUTE_CHANGES, "/jobs/{name}/positions", NULL, jobs_positions_set, "200", NULL, "Move a stopped job" },
