@@ -11,7 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "it"))
 try:
     from conftest import BUILD, TOP, Dmsrd, Postgres, wait_for  # noqa: F401: for the benches
 except ImportError as e:
-    sys.exit(f"{e.name} is missing: apt-get install python3-{e.name}")
+    sys.exit(f"{e.name} is missing: apt-get install python3-{e.name.replace('_', '-')}")
 
 RESULTS = BUILD / "bench"
 TICK = os.sysconf("SC_CLK_TCK")

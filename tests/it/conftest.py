@@ -16,6 +16,7 @@ import urllib.request
 import psycopg2
 import psycopg2.extensions
 import pytest
+from kafka import Kafka
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("DMSR_BUILD", TOP / "build" / "gcc"))
@@ -314,6 +315,36 @@ def pg18():
 def any_pg(request):
     """A test that takes this runs on both servers."""
     return request.getfixturevalue("pg" if request.param == "debian" else "pg18")
+
+
+def pytest_configure(config):
+    """Before the workers are there: they share a broker in this directory, which this process, that outlives them, takes away."""
+    if not hasattr(config, "workerinput"):
+        os.environ["DMSR_TEST_KAFKA"] = tempfile.mkdtemp(prefix="dmsr-kafka-", dir=fast_directory())
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        Kafka.end(os.environ["DMSR_TEST_KAFKA"])
+
+
+@pytest.fixture
+def kafka():
+    """The shared broker, with TLS and SASL. The test's topics begin with kafka.prefix, and go with it."""
+    broker = Kafka.shared(os.environ["DMSR_TEST_KAFKA"])
+    yield broker
+    broker.delete(*broker.topics(broker.prefix))
+
+
+@pytest.fixture
+def start_kafka():
+    """Starts brokers of the test's own: start_kafka(version=, tls=, settings=)."""
+    with contextlib.ExitStack() as stack:
+        def start(**how):
+            directory = tempfile.mkdtemp(prefix="dmsr-kafka-", dir=fast_directory())
+            stack.callback(Kafka.end, directory)
+            return Kafka(directory, **how)
+        yield start
 
 
 @pytest.fixture
