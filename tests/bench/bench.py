@@ -6,10 +6,12 @@ import pathlib
 import shutil
 import signal
 import sys
+import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "it"))
 try:
-    from conftest import BUILD, TOP, Dmsrd, Postgres, wait_for  # noqa: F401: for the benches
+    from conftest import BUILD, TOP, Dmsrd, Postgres, fast_directory, wait_for  # noqa: F401: for the benches
+    from kafka import Kafka
 except ImportError as e:
     sys.exit(f"{e.name} is missing: apt-get install python3-{e.name.replace('_', '-')}")
 
@@ -49,6 +51,19 @@ def server():
         yield db
     finally:
         pg.close()
+
+
+@contextlib.contextmanager
+def broker(*settings):
+    """A Kafka of the bench's own, which Java compiles as well as it can (the tests' compiles quickly). It ends as server() does; the first seconds warm it up."""
+    need(kcat="kcat", java="default-jre-headless", mvn="maven")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    os.environ["DMSR_KAFKA_JAVA_OPTS"] = "-Xms512m -Xmx512m -XX:TieredStopAtLevel=4"
+    directory = tempfile.mkdtemp(prefix="dmsr-kafka-", dir=fast_directory())
+    try:
+        yield Kafka(directory, settings=settings)
+    finally:
+        Kafka.end(directory)
 
 
 def insert(db, first, count):
