@@ -216,6 +216,12 @@ void relation_unref(struct relation *r)
 	free(h);
 }
 
+void relation_key(struct buf *out, const char *schema, const char *name)
+{
+	buf_append(out, schema, strlen(schema) + 1);
+	buf_str(out, name);
+}
+
 int relation_find_column(const struct relation *r, const char *name)
 {
 	for (int i = 0; i < r->ncolumns; i++)

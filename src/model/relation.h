@@ -77,6 +77,7 @@ void relation_build_free(struct relation_builder *b);
 
 struct relation *relation_ref(struct relation *r);
 void relation_unref(struct relation *r);                     /* NULL is fine */
+void relation_key(struct buf *out, const char *schema, const char *name); /* appends what a map of tables has as its key */
 int relation_find_column(const struct relation *r, const char *name); /* number or -1 */
 bool relation_is_same(const struct relation *a, const struct relation *b); /* fingerprints equal */
 

@@ -30,14 +30,15 @@ static struct table *find_table(struct target *t, const struct relation *rel)
 
 	if (rel && rel == t->last_rel)
 		return t->last_table;
-	char *key = mem_printf("%s%c%s", schema, 0, name);
-	size_t n = strlen(schema) + 1 + strlen(name);
-	struct table *tb = map_get(t->by_name, key, n);
+	struct buf key;
+	buf_init(&key, SIZE_MAX);
+	relation_key(&key, schema, name);
+	struct table *tb = map_get(t->by_name, key.data, key.len);
 	if (!tb) {
 		tb = table_new(t, schema, name);
-		map_put(t->by_name, key, n, tb);
+		map_put(t->by_name, key.data, key.len, tb);
 	}
-	free(key);
+	buf_fini(&key);
 	/* Of the batch at hand; forgotten when that is given back. */
 	t->last_rel = rel;
 	t->last_table = tb;

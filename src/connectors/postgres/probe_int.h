@@ -41,7 +41,7 @@ struct probe {
 		bool is_ours;
 	} *found;
 	size_t nfound;
-	struct map *meant;              /* target: the source's tables (table_key); NULL: not known, the patterns say */
+	struct map *meant;              /* target: the source's tables (relation_key); NULL: not known, the patterns say */
 
 	/* what is known of the server */
 	int version;

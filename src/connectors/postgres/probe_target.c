@@ -200,7 +200,7 @@ static void *meant(struct probe *p, const char *schema, const char *name)
 {
 	struct buf key;
 	buf_init(&key, SIZE_MAX);
-	table_key(&key, schema, name);
+	relation_key(&key, schema, name);
 	void *found = map_get(p->meant, key.data, key.len);
 	buf_fini(&key);
 	return found;
@@ -444,7 +444,7 @@ static void mean_tables(struct probe *p)
 	buf_init(&key, SIZE_MAX);
 	for (size_t i = 0; i < p->host.nrels; i++) {
 		buf_reset(&key);
-		table_key(&key, p->host.rels[i]->schema, p->host.rels[i]->name);
+		relation_key(&key, p->host.rels[i]->schema, p->host.rels[i]->name);
 		map_put(p->meant, key.data, key.len, p->host.rels[i]);
 	}
 	buf_fini(&key);

@@ -59,7 +59,7 @@ struct source {
 	/* what start() said */
 	enum dmsr_mode mode;
 	struct position from;
-	struct map *loaded, *loaded_by_id;      /* table_key -> struct source_loaded; those of a known oid */
+	struct map *loaded, *loaded_by_id;      /* relation_key -> struct source_loaded; those of a known oid */
 	bool load_done;
 	uint64_t load_done_at;          /* OP_LOAD_DONE is due when the stream has passed this; 0: it is not due */
 

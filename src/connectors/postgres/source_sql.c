@@ -70,12 +70,6 @@ const char *publication_tables_sql(int version)
 	return version >= 150000 ? parts : whole;
 }
 
-void table_key(struct buf *out, const char *schema, const char *name)
-{
-	buf_append(out, schema, strlen(schema) + 1);
-	buf_str(out, name);
-}
-
 struct map *publication_set(const PGresult *tables)
 {
 	struct map *set = map_new();
@@ -83,7 +77,7 @@ struct map *publication_set(const PGresult *tables)
 	buf_init(&key, SIZE_MAX);
 	for (int i = 0; i < PQntuples(tables); i++) {
 		buf_reset(&key);
-		table_key(&key, PQgetvalue(tables, i, PUBTAB_SCHEMA), PQgetvalue(tables, i, PUBTAB_NAME));
+		relation_key(&key, PQgetvalue(tables, i, PUBTAB_SCHEMA), PQgetvalue(tables, i, PUBTAB_NAME));
 		map_put(set, key.data, key.len, set);
 	}
 	buf_fini(&key);
@@ -94,7 +88,7 @@ bool publication_holds(const struct map *set, const struct relation *rel)
 {
 	struct buf key;
 	buf_init(&key, SIZE_MAX);
-	table_key(&key, rel->schema, rel->name);
+	relation_key(&key, rel->schema, rel->name);
 	bool is_in = map_get(set, key.data, key.len) != NULL;
 	buf_fini(&key);
 	return is_in;

@@ -25,8 +25,6 @@ const char *publication_tables_sql(int version);
 /* Of publication_tables_sql's rows; freed by map_free. */
 struct map *publication_set(const PGresult *tables);
 bool publication_holds(const struct map *set, const struct relation *rel);
-/* schema, NUL, name: a map's key. */
-void table_key(struct buf *out, const char *schema, const char *name);
 void publication_create_sql(struct buf *out, const char *name, struct relation *const *rels, size_t n, int version);
 /* ALTER PUBLICATION ... SET: all kinds of changes. */
 void publication_publish_sql(struct buf *out, const char *name);

@@ -71,7 +71,7 @@ static struct source_loaded *by_name(const struct source *s, const char *schema,
 {
 	struct buf key;
 	buf_init(&key, SIZE_MAX);
-	table_key(&key, schema, name);
+	relation_key(&key, schema, name);
 	struct source_loaded *l = map_get(s->loaded, key.data, key.len);
 	buf_fini(&key);
 	return l;
@@ -85,7 +85,7 @@ void source_add_loaded(struct source *s, const struct relation *rel, const char 
 	l->is_earlier = !rel;
 	l->lsn = lsn;
 	buf_init(&key, SIZE_MAX);
-	table_key(&key, schema, name);
+	relation_key(&key, schema, name);
 	struct source_loaded *old = map_put(s->loaded, key.data, key.len, l);
 	buf_fini(&key);
 	if (old && old->id)
@@ -111,7 +111,7 @@ void source_forget(struct source *s, const struct relation *rel)
 	if (!l)
 		return;
 	buf_init(&key, SIZE_MAX);
-	table_key(&key, rel->schema, rel->name);
+	relation_key(&key, rel->schema, rel->name);
 	struct source_loaded *same = map_del(s->loaded, key.data, key.len);
 	buf_fini(&key);
 	/* Only a table of this run's catalogs is forgotten, under the name that it has there. */

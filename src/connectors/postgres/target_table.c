@@ -137,8 +137,7 @@ struct target_table *table_get(struct target *t, struct relation *rel)
 {
 	struct buf key;
 	buf_init(&key, 64 * 1024);
-	buf_append(&key, rel->schema, strlen(rel->schema) + 1);
-	buf_str(&key, rel->name);
+	relation_key(&key, rel->schema, rel->name);
 	struct target_table *tb = map_get(t->tables, key.data, key.len);
 	if (!tb) {
 		struct buf sql;
