@@ -7,6 +7,9 @@
 #include "plugin.h"
 #include "store.h"
 
+/* The states that a job is shown in, in the order of enum job_state. */
+#define ENGINE_STATES "created", "starting", "loading", "running", "retrying", "pausing", "paused", "stopping", "stopped", "completed", "failed", "deleting"
+
 struct engine;
 /* Opens the store, loads plugins and jobs (of the store and of jobs_dir), starts those whose desired state is running. config stays the caller's. */
 int engine_open(struct loop *l, const struct config *c, struct engine **out, struct err *e);

@@ -230,7 +230,7 @@ static void change(struct engine *g, struct job *job, const json_t *json, const 
 			if (!is_word_only && (job->pipeline || job->state == JOB_RETRYING)) {
 				c->restarted = true;
 				if (job->desire == DESIRE_RUNNING)
-					job_do(job, VERB_RESTART);
+					job_do(job, ENGINE_RESTART);
 			}
 		}
 		job_save(job, on_saved, c);
@@ -344,7 +344,7 @@ static json_t *allowed_json(const struct job *job)
 {
 	json_t *list = json_array();
 	unsigned allowed = job_allowed(job);
-	for (int v = VERB_START; v <= VERB_RESTART; v++)
+	for (int v = ENGINE_START; v <= ENGINE_RESTART; v++)
 		if (allowed & 1u << v)
 			json_array_append_new(list, json_string(job_verb_names[v]));
 	return json_pack("[{s:s, s:s, s:s, s:o}]", "pointer", "", "code", "invalid-transition", "detail", job_state_name(job->state), "allowed", list);
@@ -352,14 +352,12 @@ static json_t *allowed_json(const struct job *job)
 
 void engine_command(struct engine *g, const char *name, enum engine_verb verb, const struct engine_call *call)
 {
-	static const enum job_verb verbs[] = { [ENGINE_START] = VERB_START, [ENGINE_PAUSE] = VERB_PAUSE, [ENGINE_RESUME] = VERB_RESUME,
-		[ENGINE_STOP] = VERB_STOP, [ENGINE_RESTART] = VERB_RESTART };
 	struct err e = { 0 };
 	bool is_there;
 	struct job *job = engine_find_to_change(g, name, call, false);
 	if (!job)
 		return;
-	if (job_may(job, verbs[verb], &is_there, &e)) {
+	if (job_may(job, verb, &is_there, &e)) {
 		engine_refuse(g, call, &e, allowed_json(job));
 		return;
 	}
@@ -367,8 +365,8 @@ void engine_command(struct engine *g, const char *name, enum engine_verb verb, c
 		engine_answer(g, call, verb_json(job, true), NULL, NULL);
 		return;
 	}
-	engine_audit(g, job, call, "job %s: %s", job->name, job_verb_names[verbs[verb]]);
-	job_do(job, verbs[verb]);
+	engine_audit(g, job, call, "job %s: %s", job->name, job_verb_names[verb]);
+	job_do(job, verb);
 	job_save(job, on_done, command_new(g, call, job));
 }
 

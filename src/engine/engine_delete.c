@@ -67,9 +67,7 @@ static void on_drop(void *arg, json_t *left, const struct err *e)
 		d->is_dropping = false;
 		d->attempts++;
 		d->next_us = wall_now_us() + (d->attempts < 6 ? 1000000LL << d->attempts : 60000000LL);
-		d->job->error = *e;
-		snprintf(d->job->error_stage, sizeof d->job->error_stage, "delete");
-		log_warn("engine", d->job->name, "what it made cannot be dropped yet: %s: %s; %s", e->id, e->message, e->hint);
+		job_set_error(d->job, e, "delete");
 		job_save(d->job, NULL, NULL);
 		json_t *error = json_pack("{s:s, s:s}", "code", e->id, "message", e->message);
 		json_t *pending = json_pack("{s:b, s:O, s:o, s:s}", "pending", 1, "left", d->left, "error", error, "hint", FORCE_HINT);

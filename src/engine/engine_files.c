@@ -56,7 +56,7 @@ static void not_taken_for(struct engine *g, struct job *job, const char *path, c
 /* A desire that the file states is followed each time it is read; one that it does not state is the API's to say. */
 static void follow(struct job *job, const json_t *json)
 {
-	static const enum job_verb verbs[] = { [DESIRE_RUNNING] = VERB_START, [DESIRE_PAUSED] = VERB_PAUSE, [DESIRE_STOPPED] = VERB_STOP };
+	static const enum engine_verb verbs[] = { [DESIRE_RUNNING] = ENGINE_START, [DESIRE_PAUSED] = ENGINE_PAUSE, [DESIRE_STOPPED] = ENGINE_STOP };
 	enum job_desire desire = job_desire_of(json);
 	struct err e = { 0 };
 	bool is_there;
@@ -86,8 +86,8 @@ static void change(struct job *job, const char *path, const json_t *clean)
 		return;
 	log_info("jobs.d", job->name, "%s: changed", path);
 	job_set_spec(job, clean);
-	if (job->desire == DESIRE_RUNNING && !job_may(job, VERB_RESTART, &is_there, &e))
-		job_do(job, VERB_RESTART);
+	if (job->desire == DESIRE_RUNNING && !job_may(job, ENGINE_RESTART, &is_there, &e))
+		job_do(job, ENGINE_RESTART);
 	job_save(job, NULL, NULL);
 }
 
@@ -178,8 +178,8 @@ static void let_go(struct engine *g, struct job *job)
 	log_warn("jobs.d", job->name, "its file is gone: the job is stopped, and the API's to delete");
 	job_file_is_right(job);
 	mark(g, job, false);
-	if (!job_may(job, VERB_STOP, &is_there, &e) && !is_there)
-		job_do(job, VERB_STOP);
+	if (!job_may(job, ENGINE_STOP, &is_there, &e) && !is_there)
+		job_do(job, ENGINE_STOP);
 	job->stop_reason = "config";
 	job_save(job, NULL, NULL);
 }

@@ -12,29 +12,31 @@
 
 #define TO(s) (1u << JOB_##s)
 #define ANY_END (TO(RETRYING) | TO(FAILED) | TO(STOPPING) | TO(STOPPED))
-static const struct { const char *name; unsigned to, verbs; } states[JOB_STATES] = {
-#define CAN(v) (1u << VERB_##v)
-	[JOB_CREATED] = { "created", TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(STOP) | CAN(RESTART) },
-	[JOB_STARTING] = { "starting", TO(LOADING) | TO(RUNNING) | TO(PAUSING) | TO(COMPLETED) | ANY_END, CAN(PAUSE) | CAN(STOP) | CAN(RESTART) },
-	[JOB_LOADING] = { "loading", TO(RUNNING) | TO(PAUSING) | TO(COMPLETED) | ANY_END, CAN(PAUSE) | CAN(STOP) | CAN(RESTART) },
-	[JOB_RUNNING] = { "running", TO(LOADING) | TO(PAUSING) | TO(COMPLETED) | ANY_END, CAN(PAUSE) | CAN(STOP) | CAN(RESTART) },
-	[JOB_RETRYING] = { "retrying", TO(STARTING) | TO(PAUSED) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(PAUSE) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
-	[JOB_PAUSING] = { "pausing", TO(PAUSED) | TO(STARTING) | TO(LOADING) | TO(RUNNING) | TO(COMPLETED) | ANY_END,
+static const struct { unsigned to, verbs; } states[JOB_STATES] = {
+#define CAN(v) (1u << ENGINE_##v)
+	[JOB_CREATED] = { TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(STOP) | CAN(RESTART) },
+	[JOB_STARTING] = { TO(LOADING) | TO(RUNNING) | TO(PAUSING) | TO(COMPLETED) | ANY_END, CAN(PAUSE) | CAN(STOP) | CAN(RESTART) },
+	[JOB_LOADING] = { TO(RUNNING) | TO(PAUSING) | TO(COMPLETED) | ANY_END, CAN(PAUSE) | CAN(STOP) | CAN(RESTART) },
+	[JOB_RUNNING] = { TO(LOADING) | TO(PAUSING) | TO(COMPLETED) | ANY_END, CAN(PAUSE) | CAN(STOP) | CAN(RESTART) },
+	[JOB_RETRYING] = { TO(STARTING) | TO(PAUSED) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(PAUSE) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
+	[JOB_PAUSING] = { TO(PAUSED) | TO(STARTING) | TO(LOADING) | TO(RUNNING) | TO(COMPLETED) | ANY_END,
 		CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
-	[JOB_PAUSED] = { "paused", TO(STARTING) | TO(LOADING) | TO(RUNNING) | TO(COMPLETED) | ANY_END, CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
-	[JOB_STOPPING] = { "stopping", TO(STOPPED) | TO(FAILED) | TO(STARTING), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
-	[JOB_STOPPED] = { "stopped", TO(STARTING) | TO(PAUSED) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(RESTART) },
-	[JOB_COMPLETED] = { "completed", TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(STOP) },
-	[JOB_FAILED] = { "failed", TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
+	[JOB_PAUSED] = { TO(STARTING) | TO(LOADING) | TO(RUNNING) | TO(COMPLETED) | ANY_END, CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
+	[JOB_STOPPING] = { TO(STOPPED) | TO(FAILED) | TO(STARTING), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
+	[JOB_STOPPED] = { TO(STARTING) | TO(PAUSED) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(RESTART) },
+	[JOB_COMPLETED] = { TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(STOP) },
+	[JOB_FAILED] = { TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
 #undef CAN
 };
+static const char *const state_names[] = { ENGINE_STATES };
+_Static_assert(sizeof state_names / sizeof *state_names == JOB_STATES + 1, "each state has a name, and being deleted one more");
 static const char *const desires[DESIRES] = { "running", "paused", "stopped", "deleting" };
 const char *const job_verb_names[] = { "start", "pause", "resume", "stop", "restart" };
 
-const char *job_state_name(enum job_state s) { return states[s].name; }
+const char *job_state_name(enum job_state s) { return state_names[s]; }
 const char *job_desire_name(enum job_desire d) { return desires[d]; }
 
-const char *job_shown_state(const struct job *job) { return job->desire == DESIRE_DELETING ? "deleting" : states[job->state].name; }
+const char *job_shown_state(const struct job *job) { return job->desire == DESIRE_DELETING ? state_names[JOB_STATES] : state_names[job->state]; }
 
 /* An error of an earlier run is kept until the new one has got somewhere, for it may be the same one again. While it is tried again by itself it is what there
  * is to see; who starts the job by hand has seen it. */
@@ -48,7 +50,7 @@ const struct err *job_shown_error(const struct job *job)
 int job_state_parse(const char *name)
 {
 	for (int i = 0; i < JOB_STATES; i++)
-		if (!strcmp(states[i].name, name))
+		if (!strcmp(state_names[i], name))
 			return i;
 	return -1;
 }
@@ -71,10 +73,10 @@ static void set_state(struct job *job, enum job_state state, const char *why)
 	if (job->state == state)
 		return;
 	assert(states[job->state].to & 1u << state);
-	log_info("job", job->name, "%s -> %s: %s", states[job->state].name, states[state].name, why);
+	log_info("job", job->name, "%s -> %s: %s", state_names[job->state], state_names[state], why);
 	if (state == JOB_STARTING || state == JOB_LOADING || state == JOB_RUNNING)
 		job->stop_reason = NULL;
-	char *text = mem_printf("%s -> %s: %s", states[job->state].name, states[state].name, why);
+	char *text = mem_printf("%s -> %s: %s", state_names[job->state], state_names[state], why);
 	job->state = state;
 	job->state_since_us = job->updated_us = wall_now_us();
 	job->house->event(job->house->ctx, job, "state", text);
@@ -107,7 +109,7 @@ static void clear_error(struct job *job)
 	job->error_since_us = 0;
 }
 
-static void set_error(struct job *job, const struct err *e, const char *stage)
+void job_set_error(struct job *job, const struct err *e, const char *stage)
 {
 	bool same = err_is_set(&job->error) && !strcmp(job->error.id, e->id) && !strcmp(job->error_stage, stage);
 	job->error = *e;
@@ -136,7 +138,7 @@ static void decide(struct job *job, const struct err *e, const char *stage)
 {
 	char why[160];
 	enum { GIVE_UP = 10 };
-	set_error(job, e, stage);
+	job_set_error(job, e, stage);
 	if (!e->retriable || (!job->house->retry_forever && job->attempts >= GIVE_UP)) {
 		job->stop_reason = "error";
 		set_state(job, JOB_FAILED, e->id);
@@ -273,7 +275,7 @@ static void on_ended(void *ctx, enum pipeline_end how, const struct err *e, cons
 	switch (how) {
 	case PIPELINE_FAILED:
 		if (job->desire == DESIRE_PAUSED && error.retriable) { /* nobody waits for it now: resume opens a new run */
-			set_error(job, &error, where);
+			job_set_error(job, &error, where);
 			if (job->state == JOB_PAUSED)
 				touched(job, error.id);
 			else
@@ -459,48 +461,48 @@ unsigned job_allowed(const struct job *job)
 	return job->desire == DESIRE_DELETING || job->is_forgetting ? 0 : states[job->state].verbs;
 }
 
-int job_may(const struct job *job, enum job_verb verb, bool *is_there, struct err *e)
+int job_may(const struct job *job, enum engine_verb verb, bool *is_there, struct err *e)
 {
 	bool runs = job->state == JOB_STARTING || job->state == JOB_LOADING || job->state == JOB_RUNNING;
 	switch (verb) {
-	case VERB_START:
-	case VERB_RESUME: *is_there = job->desire == DESIRE_RUNNING && runs; break;
-	case VERB_PAUSE: *is_there = job->desire == DESIRE_PAUSED && (job->state == JOB_PAUSED || job->state == JOB_PAUSING); break;
-	case VERB_STOP: *is_there = job->desire == DESIRE_STOPPED && (job->state == JOB_STOPPED || job->state == JOB_STOPPING); break;
-	case VERB_RESTART: *is_there = false; break;
+	case ENGINE_START:
+	case ENGINE_RESUME: *is_there = job->desire == DESIRE_RUNNING && runs; break;
+	case ENGINE_PAUSE: *is_there = job->desire == DESIRE_PAUSED && (job->state == JOB_PAUSED || job->state == JOB_PAUSING); break;
+	case ENGINE_STOP: *is_there = job->desire == DESIRE_STOPPED && (job->state == JOB_STOPPED || job->state == JOB_STOPPING); break;
+	case ENGINE_RESTART: *is_there = false; break;
 	}
 	if (*is_there || job_allowed(job) & 1u << verb)
 		return 0;
 	if (job->desire == DESIRE_DELETING)
 		err_set(e, DMSR_ESTATE, "job.invalid-transition", "job %s is being deleted", job->name);
 	else
-		err_set(e, DMSR_ESTATE, "job.invalid-transition", "job %s is %s: it cannot %s", job->name, states[job->state].name, job_verb_names[verb]);
+		err_set(e, DMSR_ESTATE, "job.invalid-transition", "job %s is %s: it cannot %s", job->name, state_names[job->state], job_verb_names[verb]);
 	if (job->state == JOB_COMPLETED)
 		err_hint(e, "to load again: POST /jobs/%s/stop, DELETE /jobs/%s/positions, POST /jobs/%s/start", job->name, job->name, job->name);
 	return DMSR_ESTATE;
 }
 
-void job_do(struct job *job, enum job_verb verb)
+void job_do(struct job *job, enum engine_verb verb)
 {
 	job->updated_us = wall_now_us();
 	job->restart_wanted = false;
 	switch (verb) {
-	case VERB_START:
-	case VERB_RESUME:
+	case ENGINE_START:
+	case ENGINE_RESUME:
 		json_array_clear(job->warnings);
 		job->desire = DESIRE_RUNNING;
 		job->attempts = 0;
 		if (job->state == JOB_STOPPING)
 			job->restart_wanted = true;
 		break;
-	case VERB_PAUSE:
+	case ENGINE_PAUSE:
 		job->desire = DESIRE_PAUSED;
 		break;
-	case VERB_STOP:
+	case ENGINE_STOP:
 		job->desire = DESIRE_STOPPED;
 		job->stop_reason = "user";
 		break;
-	case VERB_RESTART:
+	case ENGINE_RESTART:
 		json_array_clear(job->warnings);
 		job->desire = DESIRE_RUNNING;
 		job->attempts = 0;
@@ -560,7 +562,7 @@ void job_state_lost(struct job *job, const struct err *e)
 	} else if (job->state != JOB_RETRYING && job->state != JOB_STARTING) {
 		return;
 	}
-	set_error(job, e, "state");
+	job_set_error(job, e, "state");
 	job->stop_reason = "error";
 	set_state(job, JOB_FAILED, e->id);
 }
@@ -708,7 +710,7 @@ void job_save(struct job *job, store_done *done, void *arg)
 		.spec = spec,
 		.generation = job->generation,
 		.desired_state = desires[job->desire],
-		.state = states[job->state].name,
+		.state = state_names[job->state],
 		.error = error,
 		.created_us = job->created_us,
 		.updated_us = job->updated_us,

@@ -9,7 +9,7 @@
  * The state follows the desire: a verb changes the desire, makes it durable, and steers. */
 #ifndef DMSR_ENGINE_JOB_H
 #define DMSR_ENGINE_JOB_H
-#include "config.h"
+#include "engine.h"
 #include "pipeline.h"
 
 enum job_state {
@@ -17,7 +17,6 @@ enum job_state {
 	JOB_PAUSING, JOB_PAUSED, JOB_STOPPING, JOB_STOPPED, JOB_COMPLETED, JOB_FAILED, JOB_STATES
 };
 enum job_desire { DESIRE_RUNNING, DESIRE_PAUSED, DESIRE_STOPPED, DESIRE_DELETING, DESIRES };
-enum job_verb { VERB_START, VERB_PAUSE, VERB_RESUME, VERB_STOP, VERB_RESTART };
 
 const char *job_state_name(enum job_state s);
 int job_state_parse(const char *name);          /* or -1 */
@@ -90,6 +89,7 @@ struct job *job_new(struct job_house *house, const json_t *spec);
 struct job *job_restore(struct job_house *house, const struct store_job *j, struct err *e);
 const char *job_shown_state(const struct job *job);     /* as the API has it: "deleting", too */
 const struct err *job_shown_error(const struct job *job); /* NULL: none that is still true, as far as is known */
+void job_set_error(struct job *job, const struct err *e, const char *stage);     /* logged, and an event; the caller saves */
 void job_close_run(struct job *job);            /* the run ends at once; nothing is said to anybody */
 void job_free(struct job *job);                 /* the same, and the job with it */
 void job_save(struct job *job, store_done *done, void *arg);   /* as it is now, into the store; done may be NULL */
@@ -97,10 +97,10 @@ void job_file_is_right(struct job *job);       /* nothing is known against it (y
 void job_set_spec(struct job *job, const json_t *spec);        /* generation rises; a run under way goes on with the old one */
 
 /* Is the verb allowed now? DMSR_ESTATE "job.invalid-transition". *is_there: it would change nothing. */
-int job_may(const struct job *job, enum job_verb verb, bool *is_there, struct err *e);
+int job_may(const struct job *job, enum engine_verb verb, bool *is_there, struct err *e);
 extern const char *const job_verb_names[];
-unsigned job_allowed(const struct job *job);    /* bits 1 << VERB_* */
-void job_do(struct job *job, enum job_verb verb);       /* the desire moves; the caller saves */
+unsigned job_allowed(const struct job *job);    /* bits 1 << ENGINE_* */
+void job_do(struct job *job, enum engine_verb verb);       /* the desire moves; the caller saves */
 void job_forgotten(struct job *job);            /* its positions are: a load that was complete is to be made again */
 void job_delete(struct job *job);               /* desire deleting; settled when stopped */
 void job_shutdown(struct job *job);             /* stops the run, the desire stays */

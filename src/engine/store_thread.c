@@ -295,7 +295,6 @@ static void tell_failure(struct store *s)
 	if (!has_failed || s->is_told)
 		return;
 	s->is_told = true;
-	log_error("store", NULL, "%s; nothing is written any more", s->q->failure.message);
 	if (s->on_failed)
 		s->on_failed(s->arg, &s->q->failure);
 }

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const states[] = { "created", "starting", "loading", "running", "retrying", "pausing", "paused", "stopping", "stopped", "completed",
-	"failed", "deleting", NULL };
+static const char *const states[] = { ENGINE_STATES, NULL };
 
 /* ---- lists ------------------------------------------------------------------------------------------------------- */
 static bool check_state(struct request *r, const char *state)

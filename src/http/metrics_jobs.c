@@ -107,8 +107,7 @@ static void put_ops(struct buf *b, const struct copies *c, const char *name, siz
 
 static void put_states(struct buf *b, const struct copies *c)
 {
-	static const char *const states[] = { "created", "starting", "loading", "running", "retrying", "pausing", "paused", "stopping", "stopped", "completed",
-		"failed", "deleting" };
+	static const char *const states[] = { ENGINE_STATES };
 	metric_family(b, "dmsr_job_state", "gauge", "1 for the state that the job is in.");
 	for (size_t i = 0; i < c->n; i++) {
 		const struct engine_job_metrics *m = &c->jobs[i];
