@@ -369,14 +369,6 @@ struct seglog_promise seglog_can_promise(const struct seglog *g)
 	return g->next ? (struct seglog_promise){ g->first, g->next - 1 } : (struct seglog_promise){ 1, 0 };
 }
 
-uint64_t seglog_bytes(const struct seglog *g)
-{
-	uint64_t bytes = 0;
-	for (size_t i = 0; i < g->n; i++)
-		bytes += g->segments[i].bytes;
-	return bytes;
-}
-
 /* ---- appending ---- */
 
 static int begin_segment(struct seglog *g, uint64_t first, struct err *e)

@@ -26,7 +26,6 @@ void seglog_close(struct seglog *g); /* NULL is fine */
 uint64_t seglog_first(const struct seglog *g);
 uint64_t seglog_last(const struct seglog *g);
 uint64_t seglog_next(const struct seglog *g);
-uint64_t seglog_bytes(const struct seglog *g); /* of disk */
 /* The bytes of the data of all entries. "state.corrupt" when that cannot be known. */
 int seglog_data_bytes(struct seglog *g, uint64_t *bytes, struct err *e);
 

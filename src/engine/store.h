@@ -74,7 +74,6 @@ void store_idem_put(struct store *s, const char *key, const char *request_hash, 
 struct store_log;
 void store_log_open(struct store *s, const char *uid, void (*done)(void *arg, struct store_log *log, const struct err *e), void *arg);
 const struct dmsr_log *store_log_ops(struct store_log *log);
-uint64_t store_log_bytes(const struct store_log *log);
 void store_log_close(struct store_log *log);
 /* Forgets all of a log that nobody has open: the next open finds it empty. done may be NULL. DMSR_ESTATE "state.log": it is open. */
 void store_log_clear(struct store *s, const char *uid, store_done *done, void *arg);

@@ -7,7 +7,6 @@
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -21,7 +20,6 @@ struct store_log_file {
 	struct seglog_promise promised;
 	unsigned handles;
 	bool is_gone; /* its job was deleted */
-	atomic_uint_fast64_t bytes;
 };
 
 /* The loop's side: one an open. */
@@ -57,11 +55,6 @@ static int breaks(struct store *s, int rc)
 {
 	s->is_broken |= rc != 0;
 	return rc;
-}
-
-static void note_size(struct store_log_file *f)
-{
-	atomic_store_explicit(&f->bytes, f->g ? seglog_bytes(f->g) : 0, memory_order_relaxed);
 }
 
 static char *dir_of(const struct store *s, const char *uid) { return mem_printf("%s/logs/%s", s->dir, uid); }
@@ -103,7 +96,6 @@ static int open_file(struct store *s, struct store_log_file *f, struct err *e)
 	if (rc)
 		return rc;
 	f->is_gone = false;
-	note_size(f);
 	p = seglog_can_promise(f->g);
 	return put_promise(s, f, &p, e);
 }
@@ -196,7 +188,6 @@ static int run_append(struct store *s, struct request *r, struct err *e)
 	if (q->len > SEGLOG_ENTRY_MAX)
 		return err_set(e, DMSR_EFULL, "state.log", "an entry of %zu bytes is too big for the log of job %s", q->len, f->uid);
 	int rc = breaks(s, seglog_append(f->g, q->seq, q->data, q->len, e));
-	note_size(f);
 	free(q->data);
 	q->data = NULL;
 	return rc;
@@ -271,7 +262,6 @@ static int sweep(struct store *s, struct store_log_file *f, struct err *e)
 			return rc;
 	}
 	int rc = breaks(s, seglog_sweep(f->g, SWEEP_FILES, e));
-	note_size(f);
 	return rc;
 }
 
@@ -302,7 +292,6 @@ int store_log_forget(struct store *s, const char *uid, struct err *e)
 		seglog_close(f->g);
 		f->g = NULL;
 		f->is_gone = true;
-		note_size(f);
 	}
 	return store_db_run(s->db, "DELETE FROM log WHERE uid = ?", &key, NULL, e);
 }
@@ -464,8 +453,6 @@ void store_log_open(struct store *s, const char *uid, void (*done)(void *arg, st
 }
 
 const struct dmsr_log *store_log_ops(struct store_log *log) { return &log->ops; }
-
-uint64_t store_log_bytes(const struct store_log *log) { return atomic_load_explicit(&log->file->bytes, memory_order_relaxed); }
 
 void store_log_close(struct store_log *log)
 {
