@@ -551,6 +551,7 @@ static int json_open(const struct settings *s, const struct dmsr_codec_source *s
 	buf_init(&j->piece, record_max);
 	buf_init(&j->bytes, record_max);
 	buf_init(&j->row, UINT32_MAX);
+	buf_init(&j->read_txn, 4096);
 	buf_init(&j->txn_source, 4096);
 	buf_init(&j->txn_id, 4096);
 	buf_init(&j->txn_flat, 4096);
@@ -574,6 +575,7 @@ static void json_close(struct dmsr_instance *i)
 	buf_fini(&j->piece);
 	buf_fini(&j->bytes);
 	buf_fini(&j->row);
+	buf_fini(&j->read_txn);
 	buf_fini(&j->txn_source);
 	buf_fini(&j->txn_id);
 	buf_fini(&j->txn_flat);

@@ -58,6 +58,7 @@ struct json {
 	struct buf piece;               /* an element */
 	struct buf bytes;               /* decoded, before base64; a part of an hstore */
 	struct buf row;                 /* texts of a row that is read, a NUL behind each */
+	struct buf read_txn;            /* what the record read last said of its transaction: as a rule, the next one says the same */
 	struct map *shapes;             /* fingerprint -> shape */
 	struct json_shape *none;        /* of changes without a table */
 	struct {

@@ -12,6 +12,7 @@ enum { KEEP_BYTES = 4 << 20, NAME_MAX_BYTES = 256 };
 
 struct decoder {
 	struct json_in r;
+	struct json *j;
 	const struct json_shape *s;
 	struct err *e;
 	struct value *before, *after;   /* of a TEXT the data are set at the end: the buffer moves */
@@ -160,11 +161,27 @@ static int take_unchanged(struct decoder *d)
 	return 0;
 }
 
+static bool pass_txn(struct decoder *d)
+{
+	static const struct member txn[] = { NUMBER(",\"ts_ms\":"), NUMBER(",\"ts_us\":"), STRING(",\"snapshot\":"),
+		NUMBER(",\"txId\":"), NUMBER(",\"lsn\":") };
+	static const struct member event[] = { STRING("\"sequence\":"), NUMBER(",\"event\":") };
+	struct buf *known = &d->j->read_txn;
+	const unsigned char *start = d->r.in.at;
+
+	if (!known->len || !json_take(&d->r, known->data, known->len)) {
+		/* with the comma, or a longer number would do too */
+		if (!PASS(&d->r, txn) || !json_take_byte(&d->r, ','))
+			return false;
+		buf_reset(known);
+		buf_append(known, start, (size_t)(d->r.in.at - start));
+	}
+	return PASS(&d->r, event);
+}
+
 static int take_source(struct decoder *d)
 {
 	static const struct member origin[] = { STRING("{\"version\":"), STRING(",\"connector\":"), STRING(",\"name\":"), STRING(",\"db\":") };
-	static const struct member txn[] = { NUMBER(",\"ts_ms\":"), NUMBER(",\"ts_us\":"), STRING(",\"snapshot\":"), NUMBER(",\"txId\":"), NUMBER(",\"lsn\":"),
-		STRING(",\"sequence\":"), NUMBER(",\"event\":") };
 	const struct json_shape *s = d->s;
 	int rc;
 
@@ -175,7 +192,7 @@ static int take_source(struct decoder *d)
 		if (!json_take(&d->r, s->source + s->where, s->source_len - s->where))
 			return bad_record(d, "is of another table");
 	}
-	if (!PASS(&d->r, txn))
+	if (!pass_txn(d))
 		return bad_record(d, "does not say where in the stream it stood");
 	if ((rc = take_unchanged(d)))
 		return rc;
@@ -281,7 +298,7 @@ int json_decode(struct dmsr_instance *i, const void *value, size_t len, struct r
 	if (j->row.cap > KEEP_BYTES && j->row.len < KEEP_BYTES)
 		buf_fini(&j->row);
 	buf_reset(&j->row);
-	struct decoder d = { .r.out = &j->row, .s = json_shape_of(j, rel), .e = e };
+	struct decoder d = { .r.out = &j->row, .j = j, .s = json_shape_of(j, rel), .e = e };
 	cursor_init(&d.r.in, value, len);
 	int rc = take_record(&d, b);
 	if (!rc)

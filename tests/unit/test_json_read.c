@@ -518,6 +518,26 @@ static void other_origin(void **state)
 	dmsr_plugin_json.codec->close(i);
 }
 
+/* Records of one transaction and of others, by one reader: a position that begins like the one before is another one. */
+static void many_transactions(void **state)
+{
+	static const uint64_t lsns[] = { 12, 12, 123, 12, 1, 123456789, 123456789 };
+	struct dmsr_instance *i = open_with(NULL);
+	struct relation *rel = kit_orders("public", "orders");
+	struct batch *b = batch_new();
+	(void)state;
+	for (size_t k = 0; k < sizeof lsns / sizeof *lsns; k++) {
+		const struct txn t = { .lsn = lsns[k], .xid = 7 };
+		struct change c = row_change(rel, OP_CREATE, NULL, KIT_ROW(b, "1", "ann", "2"));
+		c.txn = &t;
+		c.event = k + 1;
+		check_change(i, &c);
+	}
+	relation_unref(rel);
+	batch_free(b);
+	dmsr_plugin_json.codec->close(i);
+}
+
 /* ---- what is refused ---- */
 
 /* record with `from` replaced by `to` */
@@ -673,5 +693,6 @@ static void exactness(void **state)
 }
 
 RUN_TESTS(cmocka_unit_test(values_of_a_server), cmocka_unit_test(more_values), cmocka_unit_test(noise), cmocka_unit_test(every_byte), cmocka_unit_test(rows),
-	cmocka_unit_test(completed), cmocka_unit_test(no_columns), cmocka_unit_test(other_origin), cmocka_unit_test(malformed), cmocka_unit_test(bad_values),
+	cmocka_unit_test(completed), cmocka_unit_test(no_columns), cmocka_unit_test(other_origin),
+	cmocka_unit_test(many_transactions), cmocka_unit_test(malformed), cmocka_unit_test(bad_values),
 	cmocka_unit_test(exactness))
