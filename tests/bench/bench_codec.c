@@ -1,6 +1,6 @@
-/* What decoding and encoding cost: a captured pgoutput stream through the decoder, and each row through codec json, ROUNDS times.
+/* What decoding and encoding cost: a captured pgoutput stream through the decoder, and each row through codec json and back, ROUNDS times.
  *
- * usage: bench_codec decode|encode FILE ROUNDS      encode: decode, and then encode
+ * usage: bench_codec decode|encode|read FILE ROUNDS      encode: decode, and then encode; read: encode, and then read the records back
  *
  * FILE: records, each u32 length of the rest, u64 wal_start, message; big-endian. Prints how many changes (rows) went through in all and the bytes that
  * came out. bench_instructions runs it under callgrind with two counts of rounds: the difference is free of the start. */
@@ -18,6 +18,7 @@ enum { SERVER = 7 };
 
 struct bench {
 	struct dmsr_instance *encoder;  /* NULL: nothing is encoded */
+	bool reads;
 	uint64_t rows, records, bytes;
 	struct err error;               /* here and not on the stack: clearing one for every change is what this would measure */
 };
@@ -49,25 +50,32 @@ static bool wanted(void *ctx, const struct relation *rel, uint64_t *loaded_lsn)
 	return true;
 }
 
-static void encode(struct bench *b, const struct change *ch)
+/* back: where what is read goes; NULL: nothing is read */
+static void encode(struct bench *b, const struct change *ch, struct batch *back)
 {
 	struct dmsr_record records[DMSR_RECORDS_MAX];
-	int n = dmsr_plugin_json.codec->encode(b->encoder, ch, records, DMSR_RECORDS_MAX, &b->error);
+	const struct dmsr_codec *codec = dmsr_plugin_json.codec;
+	int n = codec->encode(b->encoder, ch, records, back ? 1 : DMSR_RECORDS_MAX, &b->error);
 
 	if (n < 0)
 		die("encode", &b->error);
 	for (int i = 0; i < n; i++)
 		b->bytes += records[i].key_len + records[i].value_len;
 	b->records += (uint64_t)n;
+	if (n && back && codec->decode(b->encoder, records[0].value, records[0].value_len, ch->rel, back, &b->error))
+		die("read", &b->error);
 }
 
 static enum dmsr_verdict take(void *ctx, struct batch *batch)
 {
 	struct bench *b = ctx;
 
+	struct batch *back = b->reads ? batch_new() : NULL;
+
 	b->rows += batch->nrows;
 	for (const struct change *ch = batch->first; ch && b->encoder; ch = ch->next)
-		encode(b, ch);
+		encode(b, ch, back);
+	batch_free(back);
 	batch_free(batch);
 	return DMSR_OK;
 }
@@ -150,12 +158,13 @@ int main(int argc, char **argv)
 	struct bench b = { 0 };
 	size_t len;
 
-	if (argc != 4 || (strcmp(argv[1], "decode") != 0 && strcmp(argv[1], "encode") != 0)) {
-		fprintf(stderr, "usage: bench_codec decode|encode FILE ROUNDS\n");
+	if (argc != 4 || (strcmp(argv[1], "decode") != 0 && strcmp(argv[1], "encode") != 0 && strcmp(argv[1], "read") != 0)) {
+		fprintf(stderr, "usage: bench_codec decode|encode|read FILE ROUNDS\n");
 		return 2;
 	}
 	char *data = read_file(argv[2], &len);
-	if (!strcmp(argv[1], "encode"))
+	b.reads = !strcmp(argv[1], "read");
+	if (strcmp(argv[1], "decode") != 0)
 		b.encoder = open_codec();
 	for (long rounds = strtol(argv[3], NULL, 10); rounds > 0; rounds--)
 		replay(&b, data, len);
