@@ -3,11 +3,12 @@
  * was killed.
  *
  * usage: pg_source_dump STATE [option=value ...] [table=PATTERN ...] [exclude=PATTERN ...] [mode=full-load|cdc|full-load-and-cdc] [seconds=N]
- *                       [out=FILE] [quiet=1] [slow_ms=N] [pause_ms=N] [stats=1] [debug=1]
+ *                       [out=FILE] [quiet=1] [slow_ms=N] [pause_ms=N] [stats=1] [debug=1] [json=1]
  *
  * It ends by itself after `seconds` without a change, on SIGTERM, or when the source says finished or failed (exit 1). out: the changes as JSON, an array
  * a line, [op, schema, table, before, after], a value being a text, null or {} (not sent); the state holds how much of that file counts, so a run that
- * is killed between two batches leaves nothing behind that is not taken up again. slow_ms: the host is full for that long after each batch; pause_ms: after
+ * is killed between two batches leaves nothing behind that is not taken up again. json: each row goes through codec json, and what is printed is what was
+ * read back. slow_ms: the host is full for that long after each batch; pause_ms: after
  * the first batch the source is paused for that long. The last lines on stderr tell how long the loop was held: a 10 ms timer looks. */
 #include "pg_args.h"
 #include <inttypes.h>
@@ -15,12 +16,13 @@
 #include <unistd.h>
 
 static const struct dmsr_plugin *const plugin = &dmsr_plugin_postgres;
+extern const struct dmsr_plugin dmsr_plugin_json;
 
 struct note { char *key, *value; };
 struct put { void (*done)(void *arg, const struct err *e); void *arg; };
 
 static struct loop *loop;
-static struct dmsr_instance *source;
+static struct dmsr_instance *source, *codec;
 static struct loop_timer *idle, *slow, *stat_timer, *tick;
 static struct loop_task *answer, *pause_task;
 static FILE *out;
@@ -132,10 +134,32 @@ static void put_line(const struct change *ch)
 	json_decref(line);
 }
 
+/* What is not as it was, but for a value that was not sent and that the old row had, ends the run. */
+static void put_through_codec(const struct change *ch)
+{
+	struct err e = { 0 };
+	struct dmsr_record r;
+	struct batch *b = batch_new();
+	if (dmsr_plugin_json.codec->encode(codec, ch, &r, 1, &e) != 1 || dmsr_plugin_json.codec->decode(codec, r.value, r.value_len, ch->rel, b, &e)) {
+		fprintf(stderr, "failed: %s: %s\n", e.id, e.message);
+		_exit(1);
+	}
+	if (b->last->op != ch->op || b->last->flags != ch->flags) {
+		fprintf(stderr, "failed: %s.%s: %c with flags %d came back as %c with %d\n", ch->rel->schema, ch->rel->name, ch->op, ch->flags, b->last->op,
+			b->last->flags);
+		_exit(1);
+	}
+	put_line(b->last);
+	batch_free(b);
+}
+
 static int put_row(void *arg, const struct change *ch)
 {
 	(void)arg;
-	put_line(ch);
+	if (codec && change_is_row(ch))
+		put_through_codec(ch);
+	else
+		put_line(ch);
 	return 0;
 }
 
@@ -144,7 +168,7 @@ static void put_change(const struct change *ch)
 {
 	struct err e = { 0 };
 	if (ch->op != OP_ROWS)
-		put_line(ch);
+		put_row(NULL, ch);
 	else if (change_each_row(ch, put_row, NULL, &e))
 		fprintf(out, "[\"!\",\"%s\"]\n", e.message);
 }
@@ -312,6 +336,16 @@ static void on_stat(void *arg)
 	loop_timer_start(stat_timer, 1000);
 }
 
+static void open_codec(void)
+{
+	static const struct dmsr_codec_source from = { "postgres", "dump", NULL, 0 };
+	json_t *none = json_object();
+	struct settings *s = pg_arg_settings(dmsr_plugin_json.codec_options, none);
+	if (!s || dmsr_plugin_json.codec->open(s, &from, &codec, NULL))
+		_exit(2);
+	settings_free(s);
+}
+
 static void open_out(void)
 {
 	out = out_path ? fopen(out_path, "a") : stdout;
@@ -347,6 +381,8 @@ int main(int argc, char **argv)
 			seconds = strtoll(v, NULL, 10);
 		else if (!strcmp(argv[i], "quiet"))
 			quiet = true;
+		else if (!strcmp(argv[i], "json"))
+			open_codec();
 		else if (!strcmp(argv[i], "stats"))
 			stats = true;
 		else if (!strcmp(argv[i], "slow_ms"))
@@ -408,6 +444,8 @@ int main(int argc, char **argv)
 	fprintf(stderr, "%" PRIu64 " ticks of 10 ms, longest gap %" PRIu64 " us\n", nticks, gap_us);
 	if (out_path)
 		fclose(out);
+	if (codec)
+		dmsr_plugin_json.codec->close(codec);
 	loop_task_free(answer);
 	loop_task_free(pause_task);
 	loop_timer_free(tick);
