@@ -53,6 +53,7 @@ struct dmsr_subscription {
 	struct place held_place;
 	struct buf parts;
 	uint32_t nparts, of_parts;      /* joined so far; 0: none */
+	uint64_t run;                   /* the newest seen */
 
 	struct lent *first, *last;
 	uint64_t token;                 /* of the newest */
@@ -243,6 +244,11 @@ static void on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 	}
 	const struct place p = { .offset = m->offset, .ts_ms = rd_kafka_message_timestamp(m, &type), .at = t.at };
 	s->next_offset = m->offset + 1;
+	if (t.run < s->run) { /* late, and sent again by the newer one */
+		pass(s, &p);
+		return;
+	}
+	s->run = t.run;
 	if (!s->is_checked) {
 		check(s, &p);
 		return;

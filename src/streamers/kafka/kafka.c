@@ -50,15 +50,36 @@ static void run(struct kafka *k)
 	kafka_wake(k);
 }
 
+/* A note on which more depends is durable. False: that is as far as it goes. */
+static bool is_noted(struct kafka *k, const struct err *e)
+{
+	k->is_noting = false;
+	if (e && !k->is_closed)
+		kafka_fail(k, e);
+	kafka_wake(k);
+	return !e && !k->is_closed && k->state == KAFKA_STARTING;
+}
+
+static void on_run_noted(void *arg, const struct err *e)
+{
+	struct kafka *k = arg;
+	if (is_noted(k, e))
+		topics_start(k);
+}
+
+static void note_run(struct kafka *k)
+{
+	const char *last = k->host.note_get(k->host.ctx, "run");
+	long long now = wall_now_us(), least = last ? strtoll(last, NULL, 10) + 1 : 1;
+	snprintf(k->run, sizeof k->run, "%lld", now > least ? now : least);
+	k->is_noting = true;
+	k->host.note_put(k->host.ctx, "run", k->run, on_run_noted, k);
+}
+
 static void on_begin_noted(void *arg, const struct err *e)
 {
 	struct kafka *k = arg;
-	k->is_noting = false;
-	if (k->is_closed)
-		kafka_wake(k);
-	else if (e)
-		kafka_fail(k, e);
-	else if (k->state == KAFKA_STARTING)
+	if (is_noted(k, e))
 		run(k);
 }
 
@@ -162,6 +183,7 @@ static void release(struct kafka *k)
 		k->codec_ops->close(k->codec);
 	map_free(k->by_table);
 	map_free(k->by_name);
+	map_free(k->schemas_sent);
 	loop_task_free(k->turn);
 	loop_timer_free(k->patience);
 	loop_timer_free(k->save);
@@ -270,6 +292,7 @@ static int kafka_open(const struct settings *settings, const struct dmsr_streame
 	k->end = -1;
 	k->by_table = map_new();
 	k->by_name = map_new();
+	k->schemas_sent = map_new();
 	buf_init(&k->pack, (size_t)1 << 31);
 	k->turn = loop_task_new(host->env.loop, "kafka", on_turn, k);
 	k->patience = loop_timer_new(host->env.loop, "kafka", on_patience, k);
@@ -308,8 +331,7 @@ static void kafka_start(struct dmsr_instance *i)
 	}
 	loop_timer_start(k->patience, PATIENCE_MS);
 	loop_timer_start(k->save, SAVE_EVERY_MS);
-	topics_start(k);
-	kafka_wake(k);
+	note_run(k);
 }
 
 static void kafka_stop(struct dmsr_instance *i)

@@ -14,7 +14,8 @@
  *  2. Once on the broker is once for the source: delivered follows acks=all, nothing else. Order comes from the idempotent producer: a fatal error of it ends
  *     the run, and the next one begins at what was stored.
  *  3. What is sent twice, after a crash, stands in the stream twice. Who reads takes out what is behind it: changes by their position; a load of a table
- *     that is there by that snapshot or a later one; parts whose end never came.
+ *     that is there by that snapshot or a later one. What a producer that is gone had under way may come late, between what the next one sends: each says
+ *     which run it is (header dmsr-run, which rises), and who has seen a newer one passes over it: it was not acknowledged, so it is sent again.
  *  4. A subscription begins behind the record whose end its target has applied (note "at.TARGET": offset and position), or where this job's part of the
  *     stream begins (note "begin"). It reads the record at the noted offset again first: is that one not the same, then the topic is not the same.
  *  5. Notes may be older than the truth, never newer: what a target has already it gets again, and rule 3 takes it out.
@@ -37,7 +38,8 @@ enum { KAFKA_SLICE_US = 1000, SAVE_EVERY_MS = 1000 };
 extern const struct dmsr_option kafka_options[];
 /* For a producer or a consumer, all that both share; NULL: e is set. */
 rd_kafka_conf_t *kafka_conf(const struct settings *s, const char *job, rd_kafka_type_t type, struct err *e);
-char *kafka_topic_name(const char *prefix, const char *schema, const char *table); /* what Kafka does not allow becomes _xHH */
+/* What Kafka does not allow becomes _xHH. schema NULL: the prefix alone. */
+char *kafka_topic_name(const char *prefix, const char *schema, const char *table);
 
 /* ---- errors.c ---- */
 /* what: "topic shop.__stream", or NULL */
@@ -90,7 +92,7 @@ struct flight {
 	size_t bytes;                   /* what it takes of the memory */
 	uint32_t pending;               /* records that are not acknowledged */
 	bool is_sent;                   /* all records are librdkafka's */
-	bool in_stream, in_tables;      /* has been sent there */
+	bool in_stream;                 /* has been sent there */
 };
 
 struct kafka {
@@ -105,7 +107,8 @@ struct kafka {
 	struct topic *topics;
 	struct map *by_table;           /* "schema\0table" -> topic */
 	struct map *by_name;            /* topic's name -> topic: two tables never share one */
-	struct topic *stream;
+	struct topic *stream, *schemas; /* stream NULL: no layout ordered */
+	struct map *schemas_sent;       /* fingerprints, in this run */
 	unsigned nmaking;
 
 	struct flight *first, *last;    /* in order of produce */
@@ -115,6 +118,7 @@ struct kafka {
 	struct dmsr_instance *codec;
 	const struct dmsr_codec *codec_ops;
 
+	char run[24];                   /* names this producer; rises from run to run, whatever the clock does (note "run") */
 	int64_t begin;                  /* where this job's part of the stream begins; -1: not known yet */
 	int64_t end, saved_end;         /* behind the newest acknowledged record of the stream, -1: not known yet; as the note "end" has it */
 	struct dmsr_subscription *scout;        /* finds the stream's end at start; NULL: not under way */
@@ -133,7 +137,7 @@ void kafka_fail(struct kafka *k, const struct err *e);
 bool kafka_slice_is_over(const struct kafka *k);
 
 /* topics.c */
-void topics_start(struct kafka *k);                             /* the stream's */
+void topics_start(struct kafka *k);                             /* those that are no table's */
 struct topic *topics_of(struct kafka *k, const struct relation *rel); /* NULL: failed */
 /* Are those of all tables in b there? False: they are being made, and k is woken. */
 bool topics_ready(struct kafka *k, const struct batch *b);
@@ -141,6 +145,14 @@ void topics_event(struct kafka *k, rd_kafka_event_t *ev);       /* the result of
 void topics_free(struct kafka *k);
 
 /* produce.c */
+struct record {
+	const char *key, *value;        /* NULL: none */
+	size_t key_len, len;
+	int32_t partition;
+	rd_kafka_headers_t *headers;    /* taken; NULL: none */
+};
+/* Hands one to librdkafka, which copies it; rel names what it is of, for the error. False: failed. */
+bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, const struct record *r, const struct relation *rel);
 enum dmsr_verdict produce_take(struct kafka *k, struct batch *b);
 void produce_turn(struct kafka *k);
 void produce_report(struct kafka *k, const rd_kafka_message_t *m);
@@ -161,9 +173,14 @@ void consume_free(struct dmsr_subscription *s);                 /* NULL is fine 
 struct dmsr_subscription *consume_next(const struct dmsr_subscription *s);
 size_t consume_bytes(const struct dmsr_subscription *s);
 
+/* schema.c */
+const char *schema_key(const struct relation *r, char out[20]); /* 16 digits */
+bool schema_send(struct kafka *k, struct flight *f, const struct relation *r); /* unless it was sent in this run; false: failed */
+
 /* record.c: headers. Pure. */
 struct stamp {
 	struct position at;             /* NONE: of a load */
+	uint64_t run;                   /* of the producer that wrote it */
 	uint32_t part, parts;           /* 1/1 where the record is whole */
 };
 int stamp_read(const rd_kafka_message_t *m, struct stamp *out, struct err *e);

@@ -122,7 +122,7 @@ char *kafka_topic_name(const char *prefix, const char *schema, const char *table
 	struct buf b;
 	buf_init(&b, 4096);
 	put_name(&b, prefix);
-	for (const char *const *part = (const char *const[]){ schema, table, NULL }; *part; part++) {
+	for (const char *const *part = (const char *const[]){ schema, table, NULL }; schema && *part; part++) {
 		buf_byte(&b, '.');
 		put_name(&b, *part);
 	}

@@ -30,10 +30,20 @@ static void give_memory(struct kafka *k, struct flight *f, size_t n)
 	k->memory -= n;
 }
 
-static void sent(struct kafka *k, struct flight *f, size_t len)
+bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, const struct record *r, const struct relation *rel)
 {
-	f->pending++;
-	take_memory(k, f, len + RECORD_OVERHEAD);
+	rd_kafka_resp_err_t code = rd_kafka_producev(client_handle(k->producer), RD_KAFKA_V_RKT(t->rkt), RD_KAFKA_V_PARTITION(r->partition),
+		RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(r->key, r->key_len), RD_KAFKA_V_VALUE((void *)(uintptr_t)r->value, r->len),
+		RD_KAFKA_V_HEADERS(r->headers), RD_KAFKA_V_OPAQUE(f), RD_KAFKA_V_END);
+	if (!code) {
+		f->pending++;
+		take_memory(k, f, r->key_len + r->len + RECORD_OVERHEAD);
+		return true;
+	}
+	if (r->headers)
+		rd_kafka_headers_destroy(r->headers);
+	refused(k, code, t->name, rel, r->len);
+	return false;
 }
 
 /* ---- the layout ordered ---- */
@@ -41,22 +51,14 @@ static void sent(struct kafka *k, struct flight *f, size_t len)
 static bool send_part(struct kafka *k, struct flight *f, const char *data, size_t len, const char *position, uint32_t part, uint32_t parts)
 {
 	char of[32];
-	rd_kafka_headers_t *h = rd_kafka_headers_new(2);
+	rd_kafka_headers_t *h = rd_kafka_headers_new(3);
 	rd_kafka_header_add(h, "dmsr-pos", -1, position, -1);
+	rd_kafka_header_add(h, "dmsr-run", -1, k->run, -1);
 	if (parts > 1) {
 		snprintf(of, sizeof of, "%u/%u", part, parts);
 		rd_kafka_header_add(h, "dmsr-part", -1, of, -1);
 	}
-	rd_kafka_resp_err_t code = rd_kafka_producev(client_handle(k->producer), RD_KAFKA_V_RKT(k->stream->rkt), RD_KAFKA_V_PARTITION(0),
-		RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_VALUE((void *)(uintptr_t)data, len), RD_KAFKA_V_HEADERS(h), RD_KAFKA_V_OPAQUE(f),
-		RD_KAFKA_V_END);
-	if (code) {
-		rd_kafka_headers_destroy(h);
-		refused(k, code, k->stream->name, NULL, len);
-		return false;
-	}
-	sent(k, f, len);
-	return true;
+	return produce_record(k, f, k->stream, &(struct record){ .value = data, .len = len, .headers = h }, NULL);
 }
 
 static void send_whole(struct kafka *k, struct flight *f)
@@ -89,26 +91,17 @@ struct sender {
 	struct err *e;
 };
 
-static int send_record(struct kafka *k, struct flight *f, const struct change *ch, const struct topic *t, const struct dmsr_record *r)
+static bool send_record(struct kafka *k, struct flight *f, const struct change *ch, const struct topic *t, const struct dmsr_record *r)
 {
 	char position[POSITION_TEXT_MAX], schema[20];
 	const struct position at = { .kind = POSITION_LSN, .server = f->b->end.server, .lsn = ch->txn ? ch->txn->lsn : 0, .event = ch->event };
 	rd_kafka_headers_t *h = rd_kafka_headers_new(2);
-	snprintf(schema, sizeof schema, "%016llx", (unsigned long long)ch->rel->fingerprint);
 	rd_kafka_header_add(h, "dmsr-pos", -1, position_format(&at, position), -1);
-	rd_kafka_header_add(h, "dmsr-schema", -1, schema, 16);
+	rd_kafka_header_add(h, "dmsr-schema", -1, schema_key(ch->rel, schema), 16);
 	/* Without a key nothing else keeps the order of a table's changes. */
-	rd_kafka_resp_err_t code = rd_kafka_producev(client_handle(k->producer), RD_KAFKA_V_RKT(t->rkt),
-		RD_KAFKA_V_PARTITION(r->key ? RD_KAFKA_PARTITION_UA : 0), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-		RD_KAFKA_V_KEY(r->key, r->key_len), RD_KAFKA_V_VALUE((void *)(uintptr_t)r->value, r->value_len), RD_KAFKA_V_HEADERS(h), RD_KAFKA_V_OPAQUE(f),
-		RD_KAFKA_V_END);
-	if (!code) {
-		sent(k, f, r->key_len + r->value_len);
-		return 0;
-	}
-	rd_kafka_headers_destroy(h);
-	refused(k, code, t->name, ch->rel, r->value_len);
-	return DMSR_EFULL;
+	const int32_t partition = r->key ? RD_KAFKA_PARTITION_UA : 0;
+	const struct record rec = { .key = r->key, .key_len = r->key_len, .value = r->value, .len = r->value_len, .headers = h, .partition = partition };
+	return produce_record(k, f, t, &rec, ch->rel);
 }
 
 static int send_row(void *arg, const struct change *ch)
@@ -119,11 +112,9 @@ static int send_row(void *arg, const struct change *ch)
 	if (!t)
 		return DMSR_EINVAL;
 	int n = s->k->codec_ops->encode(s->k->codec, ch, records, DMSR_RECORDS_MAX, s->e);
-	for (int i = 0; i < n; i++) {
-		int rc = send_record(s->k, s->f, ch, t, &records[i]);
-		if (rc)
-			return rc;
-	}
+	for (int i = 0; i < n; i++)
+		if (!send_record(s->k, s->f, ch, t, &records[i]))
+			return DMSR_EFULL;
 	return n < 0 ? n : 0;
 }
 
@@ -205,11 +196,21 @@ static void settle(struct kafka *k, struct flight *f)
 	}
 }
 
+static bool send_schemas(struct kafka *k, struct flight *f)
+{
+	for (uint32_t i = 0; i < f->b->nrels; i++)
+		if (!schema_send(k, f, f->b->rels[i]))
+			return false;
+	return true;
+}
+
 void produce_turn(struct kafka *k)
 {
 	while (k->encoding && k->state == KAFKA_RUNNING) {
 		struct flight *f = k->encoding;
 		if (k->is_table && !topics_ready(k, f->b))
+			return;
+		if (!send_schemas(k, f))
 			return;
 		if (k->is_ordered && !f->in_stream) {
 			send_whole(k, f);

@@ -22,6 +22,8 @@ int stamp_read(const rd_kafka_message_t *m, struct stamp *out, struct err *e)
 	if (rd_kafka_message_headers(m, &h) || !header(h, "dmsr-pos", text, sizeof text) || position_parse(text, &out->at, NULL))
 		return err_set(e, DMSR_EPROTO, "kafka.foreign", "topic %s, offset %lld: the record has no position (dmsr-pos): somebody else writes there",
 			rd_kafka_topic_name(m->rkt), (long long)m->offset);
+	if (header(h, "dmsr-run", text, sizeof text))
+		out->run = strtoull(text, NULL, 10);
 	if (!header(h, "dmsr-part", text, sizeof text))
 		return 0;
 	out->part = (uint32_t)strtoul(text, &end, 10);

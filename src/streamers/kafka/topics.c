@@ -149,11 +149,15 @@ bool topics_ready(struct kafka *k, const struct batch *b)
 
 void topics_start(struct kafka *k)
 {
-	if (!k->is_ordered)
-		return;
-	k->stream = add(k, mem_printf("%s.__stream", k->prefix), NULL, NULL);
-	k->stream->is_single = true;
-	if (k->stream->state == TOPIC_NEW)
+	char *prefix = kafka_topic_name(k->prefix, NULL, NULL);
+	k->schemas = add(k, mem_printf("%s.__schemas", prefix), NULL, NULL);
+	k->schemas->is_single = k->schemas->is_compacted = true;
+	if (k->is_ordered) {
+		k->stream = add(k, mem_printf("%s.__stream", prefix), NULL, NULL);
+		k->stream->is_single = true;
+	}
+	free(prefix);
+	if (k->schemas->state == TOPIC_NEW)
 		make(k);
 }
 
