@@ -243,6 +243,35 @@ def test_what_comes_and_goes_is_told_once(db, dump):
     d.same(["a", "u", "fresh"])
 
 
+def test_a_row_under_another_name_does_not_go_out(db, dump):
+    """Nor is a name of before the load taken for a new one."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    d = dump("table=public.*").start().streaming().caught_up()
+    db.sql("INSERT INTO t VALUES (2)")
+    db.sql("ALTER TABLE t RENAME TO s; INSERT INTO s VALUES (3)")
+    assert "table public.s had another name" in again(d)
+    assert not [line for line in d.lines() if line[2] == "s"]
+    for _ in range(2):
+        d.start().streaming().caught_up().stop()
+        free(db)
+    d.same(["s"])
+    assert loads(d) == ["t", "s"]
+
+
+def test_another_name_is_told_when_nothing_is_loaded(db, dump):
+    db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    d = dump("table=public.t", "table=public.s", "mode=cdc").start().streaming().caught_up()
+    db.sql("ALTER TABLE t RENAME TO s; INSERT INTO s VALUES (1)")
+    d.says("warning: table public.s had another name")
+    d.caught_up()
+    db.sql("ALTER TABLE s RENAME TO out; INSERT INTO out VALUES (2)")
+    d.caught_up()
+    time.sleep(6)
+    d.stop()
+    assert d.text().count("warning") == 1, d.text()
+    assert [line[2] for line in d.lines() if line[0] == "c"] == ["s", "out"]
+
+
 def test_a_new_table_without_a_key_is_left_out(db, dump):
     """The first start refuses it; a job that runs is not stopped by it."""
     db.sql("CREATE TABLE t (id int PRIMARY KEY)")

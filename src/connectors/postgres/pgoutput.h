@@ -14,8 +14,9 @@ struct pgoutput_host {
 	/* The catalog's knowledge of a relation (types by oid that are not built in, keys, defaults, ddl), or NULL when it is not known (yet):
 	 * then the decoder builds the relation from the wire alone. Borrowed (the decoder takes a reference when it keeps it). */
 	struct relation *(*describe)(void *ctx, uint32_t relid);
-	/* The server speaks of a wanted table that describe does not know, or of a column, type or modifier that its description lacks. OK: go on with
-	 * what there is. AGAIN: the catalog is being asked; decoding stops, pgoutput_continue asks describe anew. Once a relation message. NULL: go on. */
+	/* The server speaks of a wanted table that describe does not know, or knows under another name, or of a column, type or modifier that its
+	 * description lacks. OK: go on with what there is. AGAIN: the catalog is being asked; decoding stops, pgoutput_continue asks describe anew. Once a
+	 * relation message. NULL: go on. */
 	enum dmsr_verdict (*ask)(void *ctx, uint32_t relid);
 	/* Is this table wanted; if so, changes of transactions with commit LSN < *loaded_lsn are in its loaded rows already (0: none are). Called when
 	 * a relation is (re)built, not per row. */

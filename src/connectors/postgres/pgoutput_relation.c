@@ -40,7 +40,7 @@ struct merge {
 	int *place;                     /* wire column -> column of known of the same name, or -1 */
 	int *match;                     /* the same, but -1 when the type is another */
 	bool *on_wire;                  /* column of known: its name is on the wire */
-	bool is_known;                  /* every wire column has its match, modifier included */
+	bool is_known;                  /* it has the wire's name, and every wire column its match, modifier included */
 	bool is_same;                   /* and known has no others but generated ones */
 	char type_text[MAX_TYPE_TEXT];
 };
@@ -103,7 +103,7 @@ static void find_matches(struct merge *m)
 	const struct relation *known = m->known;
 	int at = -1;
 
-	m->is_known = known != NULL;
+	m->is_known = known && !strcmp(known->name, w->name) && !strcmp(known->schema, w->schema);
 	for (unsigned i = 0; i < w->n; i++) {
 		const struct wire_column *col = &w->columns[i];
 		at = known ? find_known(known, col->name, (unsigned)(at + 1)) : -1;

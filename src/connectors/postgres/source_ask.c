@@ -1,6 +1,6 @@
-/* source_ask: the stream speaks of a table, or of a column, that our reading of the catalog does not know: it came later. In comes the table's oid;
+/* source_ask: the stream speaks of a table, of its name or of a column, that our reading of the catalog does not know: it came later. In comes the table's oid;
  * out goes, in source.rels, what the catalog says of it now (types' names, defaults, ddl), and the decoder goes on. No answer is no harm: the wire
- * tells the rest.
+ * tells the rest. That the table has another name now is judged by source_look.c before a row goes out under it.
  *
  * The SQL connection is shared with source_watch: whoever finds it busy is called when it is free. */
 #include "source_int.h"
@@ -22,8 +22,10 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 		log_warn("postgres", s->host.env.job, "the catalog was asked about table %u: %s", s->asked, e->message);
 	if (!e && !n)
 		map_put_u32(s->unknown, s->asked, s);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		source_put_rel(s, rels[i]);
+		source_look_named(s, rels[i]);
+	}
 	free(rels);
 	answered(s);
 }

@@ -212,6 +212,18 @@ static bool judge_name(struct source *s, const char *schema, const char *name)
 	return !may_load;
 }
 
+void source_look_named(struct source *s, const struct relation *rel)
+{
+	if (!map_get_u32(s->marks, rel->id) || map_get_u32(s->look->told, rel->id) || !dmsr_table_matches(s->tables, rel->schema, rel->name))
+		return;
+	struct map *noted = source_noted(s);
+	if (source_is_renamed(noted, rel->id, rel->schema, rel->name)) {
+		map_put_u32(s->look->told, rel->id, s);
+		judge_name(s, rel->schema, rel->name);
+	}
+	source_noted_free(noted);
+}
+
 /* False: the run is over. */
 static bool look_at_listed(struct source *s, const struct map *noted, const PGresult *res, int i)
 {
