@@ -161,13 +161,15 @@ static struct relation *rel_of(struct feed *f, const json_t *o, const char *key)
 	return rel;
 }
 
+static unsigned digit(char c) { return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10); }
+
 static const char *unhex(struct batch *b, const char *hex, size_t *n)
 {
 	*n = strlen(hex) / 2;
 	char *out = arena_alloc(&b->arena, *n + 1);
 	for (size_t i = 0; i < *n; i++) {
 		unsigned byte;
-		sscanf(hex + 2 * i, "%2x", &byte);
+		byte = digit(hex[2 * i]) << 4 | digit(hex[2 * i + 1]);
 		out[i] = (char)byte;
 	}
 	return out;

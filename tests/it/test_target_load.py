@@ -92,11 +92,12 @@ def test_binary_rows(pg, pg18):
     assert other.sql("SELECT extra, id, m, n::text, a, g FROM t ORDER BY id") == [("e", 1, "so so", "1.5", "{1,NULL}", 3), ("e", 2, None, "NaN", None, 3)]
 
 
-def test_rows_that_go_in_pieces(pg):
+@pytest.mark.parametrize("form", ["text", "binary"])
+def test_rows_that_go_in_pieces(pg, form):
     source, target = pg.database("source"), pg.database("target")
     source.sql("CREATE TABLE t (id int PRIMARY KEY, v text);"
                "INSERT INTO t SELECT i, (SELECT string_agg(md5((i * 1000000 + k)::text), E'\\n') FROM generate_series(1, i * 60000) k) FROM generate_series(0, 3) i")
-    Feed(target).ok(Script().catalog(source, "t").copy(source, "public.t").done())
+    Feed(target).ok(Script().catalog(source, "t").copy(source, "public.t", form=form).done())
     assert target.one("SELECT max(length(v)) FROM t") > 5 << 20
     assert target.digest("t") == source.digest("t")
 
