@@ -312,6 +312,41 @@ def test_constraint_dead_letter(pair, dmsrd):
     assert len(dmsrd.api("GET", "/jobs/f/errors")["items"]) == 1
 
 
+# ---- rows that are not seen ----
+
+@pytest.fixture
+def weak(pair):
+    """A role that may read and follow, and goes with the test."""
+    _, source, _ = pair
+    name = f"weak_{source.name}"
+    source.sql(f"CREATE ROLE {name} LOGIN REPLICATION PASSWORD '{name}'")
+    yield name
+    source.sql(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+@pytest.mark.parametrize("mode", ["full-load", "full-load-and-cdc"])
+@pytest.mark.parametrize("table", ["t", "p"])
+def test_rows_that_a_policy_hides(pair, dmsrd, weak, table, mode):
+    """Neither some of them nor none: the job ends, and says what the role needs."""
+    _, source, target = pair
+    source.psql(f"""
+        CREATE TABLE p (id integer PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (2000);
+        INSERT INTO p SELECT id, v FROM t; GRANT SELECT ON t, p, p_1 TO {weak}; CREATE PUBLICATION given FOR TABLE t, p WITH (publish_via_partition_root = true);
+        ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON {table} FOR SELECT USING (id <= 10)""")
+    own = {} if mode == "full-load" else {"publication": "given"}
+    job = {"source": source.connection(user=weak, password=weak, **own), "targets": [target.connection(name="copy")], "mode": mode,
+           "tables": {"include": [f"public.{table}"]}}
+    found = dmsrd.api("POST", "/jobs?dry_run=1", {"name": "f", **job})
+    assert [(c["object"], c["fix"]) for c in found["checks"] if c["id"] == "postgres.row-security"] == [(f"public.{table}", f'ALTER ROLE "{weak}" BYPASSRLS')]
+    dmsrd.job("f", job["source"], job["targets"], mode=mode, tables=job["tables"])
+    assert failed(dmsrd, "source.row-security")["suggestion"] == f'ALTER ROLE "{weak}" BYPASSRLS'
+    assert not target.one("SELECT to_regclass(%s) IS NOT NULL", table) or target.one(f"SELECT count(*) FROM {table}") == 0
+    source.sql(f"ALTER ROLE {weak} BYPASSRLS")
+    dmsrd.api("POST", "/jobs/f/start")
+    dmsrd.wait_state("f", "completed" if mode == "full-load" else "running")
+    dmsrd.wait_equal(source, target, tables=[f"public.{table}"])
+
+
 # ---- schemas that move ----
 
 def test_ddl_in_mid_stream(pair, dmsrd):

@@ -80,6 +80,7 @@ static const struct { const char *id, *text; } hints[] = {
 	{ "disk-full", "free space on the server's disk" },
 	{ "limit", "raise the server's limit that is named, or use less of it" },
 	{ "privilege", "grant the role what is named, or use a role that has it" },
+	{ "row-security", "give the role BYPASSRLS, or use one that has it" },
 	{ "read-only", "the server is a standby or read-only: connect to its primary" },
 	{ "database", "create the database, or mend the option database" },
 	{ "constraint",
@@ -113,12 +114,21 @@ static void add_field(struct buf *b, const PGresult *res, int field, const char 
 		buf_printf(b, "%s%s%s", before, v, after);
 }
 
+/* With row_security off, a policy that may hide rows is an error under the SQLSTATE of a missing privilege; its text is translated. */
+static const struct class row_security = { "", DMSR_EAUTH, false, "row-security" };
+
+static bool is_row_security(const char *state, const PGresult *res)
+{
+	const char *where = PQresultErrorField(res, PG_DIAG_SOURCE_FUNCTION);
+	return !strcmp(state, "42501") && where && !strcmp(where, "check_enable_rls");
+}
+
 int pgerr_from_result(struct err *e, const struct pgconn *c, const PGresult *res)
 {
 	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 	if (!state)
 		return pgerr_from_conn(e, c, "waiting for an answer");
-	const struct class *k = classify(state);
+	const struct class *k = is_row_security(state, res) ? &row_security : classify(state);
 	struct buf text;
 	buf_init(&text, sizeof e->message);
 	add_field(&text, res, PG_DIAG_MESSAGE_PRIMARY, "", "");

@@ -37,7 +37,9 @@ void right_sql(struct buf *out, enum right r, const struct settings *s, const ch
 void right_hint(struct err *e, enum right r, const struct settings *s, const char *schema, const char *name)
 {
 	struct buf sql;
-	if (strcmp(e->id, "source.privilege") != 0 && strcmp(e->id, "target.privilege") != 0)
+	if (!strcmp(e->id, "source.row-security") || !strcmp(e->id, "target.row-security"))
+		r = RIGHT_ALL_ROWS;
+	else if (strcmp(e->id, "source.privilege") != 0 && strcmp(e->id, "target.privilege") != 0)
 		return;
 	buf_init(&sql, sizeof e->hint);
 	right_sql(&sql, r, s, schema, name);

@@ -19,7 +19,7 @@ enum right {
 };
 /* Of the settings' user, in their database. schema and name as far as the right is about them; else NULL. */
 void right_sql(struct buf *out, enum right r, const struct settings *s, const char *schema, const char *name);
-/* The same as the hint of an error that says that a right is missing; others are left as they are. */
+/* The same as the hint of an error that says that a right is missing, or that row security may hide rows; others are left as they are. */
 void right_hint(struct err *e, enum right r, const struct settings *s, const char *schema, const char *name);
 
 #endif
