@@ -95,6 +95,15 @@ struct flight {
 	bool in_stream;                 /* has been sent there */
 };
 
+/* What was written last into the headers of a row's record. */
+struct known_row {
+	const struct relation *rel;     /* of the batch at hand */
+	const struct topic *topic;
+	struct position at;
+	size_t position_len;            /* 0: nothing */
+	char position[POSITION_TEXT_MAX], schema[20];
+};
+
 struct kafka {
 	struct dmsr_streamer_host host;
 	const struct settings *settings;        /* borrowed for the life of the instance */
@@ -115,6 +124,7 @@ struct kafka {
 	struct flight *encoding;        /* the first that is not sent whole */
 	bool said_again;
 	struct buf pack;
+	struct known_row row;
 	struct dmsr_instance *codec;
 	const struct dmsr_codec *codec_ops;
 
