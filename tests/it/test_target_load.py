@@ -211,6 +211,13 @@ def test_row_that_the_load_cannot_take(pg):
     assert said.failed_id == "target.constraint" and "retriable=1" in said.failed and "t_pkey" in said.failed
 
 
+def test_row_that_the_load_cannot_take_long_before_its_end(pg):
+    """The server has said all that it will say by the time that the COPY is ended."""
+    rows = "".join(f"{i}\t{'a' * 1000}\n" for i in range(20000))
+    said = Feed(pg.database("target")).run(Script().rel("t", "t", COLUMNS, ddl=PKEY).load("t", "x\tb\n" + rows).done())
+    assert said.failed_id == "target.data" and 'loading "public"."t"' in said.failed
+
+
 LABELS = "SELECT t.typname, e.enumlabel FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid ORDER BY t.typname, e.enumsortorder"
 
 

@@ -72,6 +72,8 @@ static void end_copy_in(struct pgconn *c, const char *error)
 		return;
 	}
 	conn_wrote(c, 1);
+	/* One that the server has refused is answered already, and libpq may hold all of it: nothing more comes to read. */
+	conn_again(c);
 }
 
 /* In the middle of a COPY the server speaks only to complain, and libpq keeps an error to itself until the COPY is ended: without this a load
