@@ -130,7 +130,7 @@ static void reload(struct daemon *d)
 {
 	struct err e = { 0 };
 	struct config *now = load_config(&d->source, true);
-	if (!now || http_reload(d->http, now, &e)) {
+	if (!now || engine_check_config(d->engine, now, &e) || http_reload(d->http, now, &e)) {
 		if (now)
 			log_error("config", NULL, "%s: %s%s%s", e.id, e.message, *e.hint ? "; " : "", e.hint);
 		log_error("config", NULL, "not reloaded: all stays as it was");
@@ -289,6 +289,17 @@ static int serve(struct daemon *d)
 
 /* ---- options ---- */
 
+static int check(const struct daemon *d)
+{
+	struct err e = { 0 };
+	if (engine_check_config(NULL, d->config, &e)) {
+		fprintf(stderr, "dmsrd: %s\n", e.message);
+		return EXIT_CONFIG;
+	}
+	puts("the configuration is good");
+	return EXIT_OK;
+}
+
 static int act(struct daemon *d, enum action action)
 {
 	int rc = EXIT_OK;
@@ -301,7 +312,7 @@ static int act(struct daemon *d, enum action action)
 	if (action == DO_PRINT)
 		rc = print_json(config_print(d->config));
 	else if (action == DO_CHECK)
-		puts("the configuration is good");
+		rc = check(d);
 	else
 		rc = serve(d);
 	config_free(d->config);

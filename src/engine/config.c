@@ -38,12 +38,14 @@ const struct config_entry config_table[] = {
 		"try on for ever what may be well again by itself; false: a job fails after 10 attempts without progress" },
 	{ "jobs.look_interval", DMSR_OPT_DURATION, LIVE, "30s", NULL, 1000, 3600000,
 		"how often the source of a job that does not run is asked what it keeps for the job: its slot, and the log behind it" },
+	{ "jobs.streamer", CONFIG_OPT_OBJECT, LIVE | DMSR_OPT_SECRET, NULL, NULL, 0, 0,
+		"the streamer that a job gets when it is made and names none, as a job would have it; none: embedded" },
 	{ "metrics.per_table", DMSR_OPT_BOOL, LIVE, "false", NULL, 0, 0, "a line in /metrics for each table, too" },
 	{ NULL, 0, 0, NULL, NULL, 0, 0, NULL },
 };
 
 /* Variables with our prefix that are not options: ours, and those that Kubernetes and Docker make for a service named dmsr. */
-static const char *const reserved_variables[] = { "DMSR_FAILPOINT", "DMSR_BUILD", "DMSR_FUZZING", "DMSR_QUICKSTART", "DMSR_*SERVICE_HOST",
+static const char *const reserved_variables[] = { "DMSR_FAILPOINT", "DMSR_BUILD", "DMSR_FUZZING", "DMSR_QUICKSTART", "DMSR_KAFKA_*", "DMSR_*SERVICE_HOST",
 	"DMSR_*SERVICE_PORT*", "DMSR_*PORT", "DMSR_*PORT_[0-9]*", NULL };
 
 struct config {
@@ -547,15 +549,9 @@ json_t *config_print(const struct config *c)
 {
 	json_t *all = json_object();
 	for (const struct config_entry *t = config_table; t->path; t++) {
-		json_t *v = json_deep_copy(json_object_get(c->values, t->path)), *one;
-		const char *key;
-		if (t->flags & DMSR_OPT_SECRET) {
-			json_object_foreach(v, key, one)
-			{
-				if (json_object_get(one, "sha256"))
-					json_object_set_new(one, "sha256", json_string("***"));
-			}
-		}
+		json_t *v = json_deep_copy(json_object_get(c->values, t->path));
+		if (t->flags & DMSR_OPT_SECRET)
+			config_hide_secrets(t, v);
 		json_object_set_new(all, t->path, json_pack("{s:o, s:s}", "value", v, "origin", config_origin(c, t->path)));
 	}
 	return all;

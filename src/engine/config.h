@@ -17,7 +17,7 @@ void config_free(struct config *c);
 const char *config_str(const struct config *c, const char *path);       /* "http.listen"; a declared path */
 int64_t config_int(const struct config *c, const char *path);
 bool config_bool(const struct config *c, const char *path);
-const json_t *config_json(const struct config *c, const char *path);    /* objects and lists: "secrets", "http.tokens", "log.levels" */
+const json_t *config_json(const struct config *c, const char *path);    /* objects and lists: "secrets", "http.tokens", "jobs.streamer" */
 json_t *config_print(const struct config *c);   /* every value, redacted, with its origin: {"http.listen":{"value":..,"origin":"/etc/dmsr/dmsrd.json"}} */
 json_t *config_schema(void);                    /* JSON Schema 2020-12 of the file */
 /* The table, for the man page's check: path, type, default, help. */
@@ -33,7 +33,8 @@ extern const struct config_entry config_table[]; /* ends with path NULL */
 /* Beside enum dmsr_option_type: an object of named things, merged name by name over the layers. The pages say what may be in each:
  *   log.levels   room -> level
  *   secrets      name -> {"file": absolute path} | {"env": "NAME"} | {"credential": "name"}        (secrets_new takes it)
- *   http.tokens  name -> the same, or {"sha256": 64 hexadecimal digits}; never the token itself     (flag DMSR_OPT_SECRET: the digits are not printed) */
+ *   http.tokens  name -> the same, or {"sha256": 64 hexadecimal digits}; never the token itself     (flag DMSR_OPT_SECRET: the digits are not printed)
+ *   jobs.streamer  "type" and its options: only the plugin knows which (engine_check_config)            (and which of them are secret) */
 enum { CONFIG_OPT_OBJECT = 64 };
 /* The first path that differs and takes effect only at a start (no DMSR_OPT_LIVE), or NULL. */
 const char *config_needs_restart(const struct config *old, const struct config *now);

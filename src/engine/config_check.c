@@ -1,5 +1,6 @@
 /* config_check: the rules of the daemon's configuration that no table can say: objects of named things, and what holds between values. */
 #include "engine/config_int.h"
+#include "engine/spec.h"
 #include <arpa/inet.h>
 #include <assert.h>
 #include <ctype.h>
@@ -53,6 +54,15 @@ static void check_token(const char *name, const json_t *v, const char *at, probl
 	}
 }
 
+/* What each option may be, the plugin says. */
+static void check_streamer(const char *name, const json_t *v, const char *at, problems *p)
+{
+	if (!strcmp(name, "type") && !json_is_string(v))
+		problem_add(p, "type", NULL, at, "must be a string");
+	else if (json_is_null(v))
+		problem_add(p, "type", NULL, at, "must not be null: leave it out");
+}
+
 static void each_name(const json_t *v, const char *pointer, void (*check)(const char *name, const json_t *v, const char *at, problems *p), problems *p)
 {
 	const char *key;
@@ -76,6 +86,8 @@ void config_check_object(const struct config_entry *t, const json_t *v, const ch
 		each_name(v, pointer, check_token, p);
 	else if (!strcmp(t->path, "log.levels"))
 		each_name(v, pointer, check_level, p);
+	else if (!strcmp(t->path, "jobs.streamer"))
+		each_name(v, pointer, check_streamer, p);
 	else
 		assert(!"an object of the configuration that nobody checks");
 }
@@ -97,9 +109,32 @@ json_t *config_object_schema(const struct config_entry *t)
 		of = place_schema(t->flags & DMSR_OPT_SECRET);
 	else if (!strcmp(t->path, "log.levels"))
 		of = json_pack("{s:s, s:[s,s,s,s]}", "type", "string", "enum", "error", "warn", "info", "debug");
+	else if (!strcmp(t->path, "jobs.streamer"))
+		of = json_pack("{s:[s,s,s,s,s]}", "type", "string", "number", "boolean", "array", "object");
 	assert(of && "an object of the configuration without a schema");
 	return json_pack("{s:s, s:s, s:{}, s:{s:{}}, s:o}", "type", "object", "description", t->help, "default",
 		"patternProperties", "^//", "additionalProperties", of);
+}
+
+void config_hide_secrets(const struct config_entry *t, json_t *v)
+{
+	const char *key;
+	json_t *one;
+	if (!strcmp(t->path, "jobs.streamer")) {
+		/* Those built in; of another's options nobody here knows which are secret, so all are hidden. */
+		struct plugins *plugins = plugins_new();
+		json_t *part = json_pack("{s:O}", "streamer", v), *shown = spec_redact(part, plugins);
+		json_object_update(v, json_object_get(shown, "streamer"));
+		json_decref(shown);
+		json_decref(part);
+		plugins_free(plugins);
+		return;
+	}
+	json_object_foreach(v, key, one)
+	{
+		if (json_object_get(one, "sha256"))
+			json_object_set_new(one, "sha256", json_string("***"));
+	}
 }
 
 /* ---- between values ---- */
@@ -245,5 +280,8 @@ void config_check(const struct config *c, problems *p)
 	check_listen(&k);
 	check_origins(&k);
 	check_order(&k, "jobs.retry_initial", "jobs.retry_max");
+	const json_t *streamer = config_json(c, "jobs.streamer");
+	if (json_object_size(streamer) && !json_object_get(streamer, "type") && !is_wrong(&k, "/jobs/streamer"))
+		refuse(&k, "required", "jobs.streamer", "needs a \"type\": which streamer it is");
 	check_order(&k, "http.connections_per_ip_max", "http.connections_max");
 }

@@ -17,6 +17,8 @@ int config_text_said(const char *said);
 /* Is v what this entry of type CONFIG_OPT_OBJECT may hold? */
 void config_check_object(const struct config_entry *t, const json_t *v, const char *pointer, problems *p);
 json_t *config_object_schema(const struct config_entry *t);
+/* In place, of an entry with DMSR_OPT_SECRET. */
+void config_hide_secrets(const struct config_entry *t, json_t *v);
 /* What holds between values, all layers together. */
 void config_check(const struct config *c, problems *p);
 const char *config_origin(const struct config *c, const char *path);

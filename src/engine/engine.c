@@ -255,14 +255,22 @@ static void read_limits(struct engine *g)
 	g->house.drain_ms = (uint64_t)config_int(g->config, "drain_timeout");
 }
 
+/* The first finding, as an error. 0: there is none. */
+static int invalid(const problems *p, struct err *e)
+{
+	const json_t *first = json_array_get(p, 0);
+	if (!first)
+		return 0;
+	return err_set(e, DMSR_EINVAL, "config.invalid", "%s: %s", json_string_value(json_object_get(first, "pointer")),
+		json_string_value(json_object_get(first, "detail")));
+}
+
 static int read_secrets(struct engine *g, struct err *e)
 {
 	problems *p = json_array();
 	struct secrets *s = secrets_new(config_json(g->config, "secrets"), p);
 	if (!s) {
-		const json_t *first = json_array_get(p, 0);
-		err_set(e, DMSR_EINVAL, "config.invalid", "%s: %s", json_string_value(json_object_get(first, "pointer")),
-			json_string_value(json_object_get(first, "detail")));
+		invalid(p, e);
 	} else {
 		secrets_free(g->secrets);
 		g->secrets = s;
@@ -270,6 +278,25 @@ static int read_secrets(struct engine *g, struct err *e)
 	}
 	json_decref(p);
 	return s ? 0 : e->code;
+}
+
+int engine_check_config(const struct engine *g, const struct config *c, struct err *e)
+{
+	const json_t *streamer = config_json(c, "jobs.streamer");
+	if (!json_object_size(streamer))
+		return 0;
+	problems *p = json_array();
+	struct secrets *secrets = secrets_new(config_json(c, "secrets"), p);
+	struct plugins *own = g ? NULL : plugins_new();
+	if (own)
+		plugins_load_dir(own, config_str(c, "plugin_dir"), on_plugin_error, NULL);
+	if (secrets)
+		spec_check_streamer(streamer, "/jobs/streamer", g ? g->plugins : own, secrets, p);
+	plugins_free(own);
+	secrets_free(secrets);
+	int rc = invalid(p, e);
+	json_decref(p);
+	return rc;
 }
 
 /* What a job is beside its specification: flags in the store. */
@@ -302,7 +329,7 @@ int engine_open(struct loop *l, const struct config *c, struct engine **out, str
 	g->answers_end = &g->answers;
 	g->plugins = plugins_new();
 	plugins_load_dir(g->plugins, config_str(c, "plugin_dir"), on_plugin_error, NULL);
-	if (read_secrets(g, e) || store_open(l, config_str(c, "state_dir"), on_store_failed, g, &g->store, e)) {
+	if (read_secrets(g, e) || engine_check_config(g, c, e) || store_open(l, config_str(c, "state_dir"), on_store_failed, g, &g->store, e)) {
 		engine_close(g);
 		return e->code;
 	}

@@ -17,6 +17,8 @@ int engine_open(struct loop *l, const struct config *c, struct engine **out, str
 void engine_drain(struct engine *g, void (*done)(void *arg), void *arg);
 void engine_close(struct engine *g);            /* NULL is fine */
 /* SIGHUP: new configuration (already valid): secrets, jobs_dir, limits. Returns how much of it could not be taken: files of jobs_dir; each was told. */
+/* What only the plugins can tell of a configuration: is jobs.streamer a streamer? 0, or "config.invalid". g NULL: for an engine that is not opened yet. */
+int engine_check_config(const struct engine *g, const struct config *c, struct err *e);
 unsigned engine_reload(struct engine *g, const struct config *c);
 bool engine_is_ready(const struct engine *g, struct err *why);     /* store writable, plugins there */
 bool engine_is_draining(const struct engine *g);

@@ -79,6 +79,11 @@ static void invalid(struct engine *g, const struct engine_call *call, problems *
 	engine_refuse(g, call, &e, json_incref(p));
 }
 
+json_t *engine_whole_spec(const struct engine *g, const json_t *json, const struct job *old)
+{
+	return spec_give_streamer(json, old ? json_object_get(old->spec, "streamer") : config_json(g->config, "jobs.streamer"));
+}
+
 static void on_saved(void *arg, const struct err *e)
 {
 	struct command *c = arg;
@@ -138,7 +143,8 @@ void engine_create(struct engine *g, const json_t *json, bool dry_run, const str
 		return;
 	}
 	problems *p = json_array();
-	struct spec *spec = spec_parse(json, g->plugins, g->secrets, p);
+	json_t *whole = engine_whole_spec(g, json, NULL);
+	struct spec *spec = spec_parse(whole, g->plugins, g->secrets, p);
 	const char *name = json_is_object(json) ? json_string_value(json_object_get(json, "name")) : NULL;
 	if (!spec) {
 		invalid(g, call, p);
@@ -153,9 +159,10 @@ void engine_create(struct engine *g, const json_t *json, bool dry_run, const str
 		check_spec(g, spec, call);
 		spec = NULL;
 	} else {
-		create(g, json, call, false);
+		create(g, whole, call, false);
 	}
 	spec_free(spec);
+	json_decref(whole);
 	json_decref(p);
 }
 
@@ -165,12 +172,13 @@ void engine_validate(struct engine *g, const json_t *json, const struct engine_c
 	struct job *old = json_is_object(json) && json_string_value(json_object_get(json, "name")) ? engine_find(g,
 													     json_string_value(json_object_get(json, "name"))) :
 												     NULL;
-	json_t *whole = old ? spec_keep_secrets(json, old->spec, g->plugins) : json_incref((json_t *)(uintptr_t)json);
+	json_t *with = engine_whole_spec(g, json, old), *whole = old ? spec_keep_secrets(with, old->spec, g->plugins) : json_incref(with);
 	struct spec *spec = spec_parse(whole, g->plugins, g->secrets, p);
 	if (spec)
 		check_spec(g, spec, call);
 	else
 		engine_answer(g, call, json_pack("{s:b, s:O, s:[]}", "valid", 0, "errors", p, "checks"), NULL, NULL);
+	json_decref(with);
 	json_decref(whole);
 	json_decref(p);
 }
@@ -215,7 +223,7 @@ static bool differs_in_words_alone(const json_t *a, const json_t *b)
 static void change(struct engine *g, struct job *job, const json_t *json, const struct engine_call *call)
 {
 	problems *p = json_array();
-	json_t *whole = spec_keep_secrets(json, job->spec, g->plugins), *clean = spec_clean(whole);
+	json_t *with = engine_whole_spec(g, json, job), *whole = spec_keep_secrets(with, job->spec, g->plugins), *clean = spec_clean(whole);
 	struct spec *spec = spec_parse(whole, g->plugins, g->secrets, p);
 	if (spec)
 		engine_check_immutable(job, clean, p);
@@ -236,6 +244,7 @@ static void change(struct engine *g, struct job *job, const json_t *json, const 
 		job_save(job, on_saved, c);
 	}
 	spec_free(spec);
+	json_decref(with);
 	json_decref(whole);
 	json_decref(clean);
 	json_decref(p);
@@ -251,7 +260,8 @@ void engine_replace(struct engine *g, const char *name, const json_t *json, cons
 		return;
 	}
 	problems *p = json_array();
-	struct spec *spec = spec_parse(json, g->plugins, g->secrets, p);
+	json_t *whole = engine_whole_spec(g, json, NULL);
+	struct spec *spec = spec_parse(whole, g->plugins, g->secrets, p);
 	if (spec && strcmp(spec->name, name) != 0)
 		problem_add(p, "conflict", NULL, "/name", "is \"%s\", but the path says \"%.63s\"", spec->name, name);
 	if (engine_may_change(g, &e)) {
@@ -262,9 +272,10 @@ void engine_replace(struct engine *g, const char *name, const json_t *json, cons
 	} else if (json_array_size(p)) {
 		invalid(g, call, p);
 	} else {
-		create(g, json, call, true);
+		create(g, whole, call, true);
 	}
 	spec_free(spec);
+	json_decref(whole);
 	json_decref(p);
 }
 

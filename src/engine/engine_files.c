@@ -112,10 +112,10 @@ static bool may_take(struct engine *g, struct job *job, const char *path, const 
 static struct job *take(struct engine *g, const char *path, const json_t *json, bool *is_bad)
 {
 	problems *p = json_array();
-	struct spec *spec = spec_parse(json, g->plugins, g->secrets, p);
 	const char *name = json_string_value(json_object_get(json, "name"));
 	struct job *job = name ? engine_find(g, name) : NULL;
-	json_t *clean = spec_clean(json);
+	json_t *whole = engine_whole_spec(g, json, job), *clean = spec_clean(whole);
+	struct spec *spec = spec_parse(whole, g->plugins, g->secrets, p);
 	*is_bad = true;
 	if (job)
 		job_file_is_right(job);
@@ -124,7 +124,7 @@ static struct job *take(struct engine *g, const char *path, const json_t *json, 
 	} else if (may_take(g, job, path, clean)) {
 		*is_bad = false;
 		if (!job) {
-			job = make(g, path, json);
+			job = make(g, path, whole);
 		} else {
 			mark(g, job, true);
 			change(job, path, clean);
@@ -132,6 +132,7 @@ static struct job *take(struct engine *g, const char *path, const json_t *json, 
 		}
 	}
 	json_decref(p);
+	json_decref(whole);
 	json_decref(clean);
 	spec_free(spec);
 	return job;

@@ -85,6 +85,8 @@ void engine_looks(struct engine *g);            /* once a second */
 /* engine_command.c */
 /* What a job may not be made into: its name, and what its position is a position in. */
 void engine_check_immutable(const struct job *job, const json_t *spec, problems *p);
+/* What is kept of a job's JSON that names no streamer: an old job keeps the one it has, a new one (NULL) gets the configuration's. New reference. */
+json_t *engine_whole_spec(const struct engine *g, const json_t *json, const struct job *old);
 /* The job, when it may be changed by this call; else the call is answered, and NULL. */
 struct job *engine_find_to_change(struct engine *g, const char *name, const struct engine_call *call, bool spec_too);
 int engine_refuse(struct engine *g, const struct engine_call *call, const struct err *e, json_t *errors /* taken */); /* returns e->code */

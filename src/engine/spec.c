@@ -427,6 +427,25 @@ void spec_connection_free(struct spec_connection *c)
 	free(c);
 }
 
+/* ---- a streamer for a job that names none ---- */
+
+void spec_check_streamer(const json_t *streamer, const char *pointer, const struct plugins *plugins, const struct secrets *secrets, problems *p)
+{
+	const struct reading r = { plugins, secrets, p, NULL };
+	struct spec_part part = { 0 };
+	read_part(&r, PLUGIN_STREAMER, streamer, pointer, &part);
+	part_fini(&part);
+}
+
+json_t *spec_give_streamer(const json_t *json, const json_t *streamer)
+{
+	if (!json_is_object(json) || json_object_get(json, "streamer") || !json_object_size(streamer))
+		return json_incref((json_t *)(uintptr_t)json);
+	json_t *with = json_copy((json_t *)(uintptr_t)json);
+	json_object_set_new(with, "streamer", json_deep_copy(streamer));
+	return with;
+}
+
 /* ---- copies ---- */
 
 json_t *spec_clean(const json_t *json)
@@ -517,7 +536,8 @@ static const json_t *old_part(const json_t *old, enum plugin_role role, const js
 /* Nobody may send somebody else's password to a server of his own, or in the clear. */
 static bool is_same_place(const json_t *a, const json_t *b)
 {
-	static const char *const keys[] = { "connector", "type", "host", "port", "sslmode", "sslrootcert" };
+	static const char *const keys[] = { "connector", "type", "host", "port", "sslmode", "sslrootcert",
+		"bootstrap_servers", "security", "ssl_ca", "sasl_mechanism" };
 	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
 		const json_t *x = json_object_get(a, keys[i]), *y = json_object_get(b, keys[i]);
 		if (x != y && !json_equal(x, y))

@@ -35,6 +35,10 @@ json_t *spec_clean(const json_t *json);
 json_t *spec_redact(const json_t *json, const struct plugins *plugins);
 /* A copy of json in which every secret given as "***" has the value that `old` has at the same place (targets are found by name). */
 json_t *spec_keep_secrets(const json_t *json, const json_t *old, const struct plugins *plugins);
+/* json, or a copy of it with this streamer, when it names none. streamer NULL or empty: it stays as it is, which is embedded. New reference. */
+json_t *spec_give_streamer(const json_t *json, const json_t *streamer);
+/* May a job have it as its streamer? If not, problems are added, each below pointer. */
+void spec_check_streamer(const json_t *streamer, const char *pointer, const struct plugins *plugins, const struct secrets *secrets, problems *p);
 /* JSON Schema of a job: one branch a connector. */
 json_t *spec_schema(const struct plugins *plugins);
 /* One connection on its own: {"connector", "role"?: source|target, "tables"?, ...options}. role: what is asked for when it does not say. */

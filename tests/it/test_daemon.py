@@ -106,6 +106,16 @@ def test_check_config_tells_all_that_is_wrong(config):
     assert r.returncode == 2 and "-o http.listen" in r.stderr and "http.tokens" in r.stderr
 
 
+def test_check_config_knows_what_a_streamer_may_be(config):
+    wrong = config({"jobs": {"streamer": {"type": "kafka", "bootstrap_servers": "b:9092", "layot": "both", "password": {"$secret": "gone"}}}})
+    r = run("-t", "-c", wrong)
+    assert r.returncode == 2 and "/jobs/streamer/layot" in r.stderr
+    r = run("-c", wrong, "-o", "http.listen=", "-o", "http.socket=")
+    assert r.returncode == 2 and "/jobs/streamer/layot" in r.stderr
+    r = run("-t", "-c", wrong, env={"DMSR_JOBS__STREAMER": '{"layout": "both"}'})
+    assert r.returncode == 2  # variables add, they take nothing away
+
+
 def test_shipped_configurations_are_good(tmp_path):
     for path in [TOP / "etc/dmsrd.json", TOP / "contrib/k8s/base/dmsrd.json"]:
         r = run("--check-config", "--config", path)
@@ -149,14 +159,16 @@ def test_shipped_job_is_good(daemon):
 
 def test_print_config_says_where_each_value_is_from_and_hides_secrets(config):
     digits = "0123456789abcdef" * 4
-    path = config({"http": {"tokens": {"a": {"sha256": digits}}}, "secrets": {"x": {"env": "X"}}, "jobs": {"retry_max": "3m"}})
+    path = config({"http": {"tokens": {"a": {"sha256": digits}}}, "secrets": {"x": {"env": "X"}}, "jobs": {
+        "retry_max": "3m", "streamer": {"type": "kafka", "bootstrap_servers": "b:9092", "user": "u", "password": "hidden-one"}}})
     (path.parent / "conf.d").mkdir()
     (path.parent / "conf.d/10.json").write_text('{"log": {"level": "warn"}}')
     r = run("--print-config", "-c", path, "-o", "http.timeout=7s", env={"DMSR_DRAIN_TIMEOUT": "9s"})
-    assert r.returncode == 0 and digits not in r.stdout
+    assert r.returncode == 0 and digits not in r.stdout and "hidden-one" not in r.stdout
     seen = json.loads(r.stdout)
     assert seen["http.tokens"] == {"value": {"a": {"sha256": "***"}}, "origin": str(path)}
     assert seen["secrets"]["value"] == {"x": {"env": "X"}}
+    assert seen["jobs.streamer"]["value"] == {"type": "kafka", "bootstrap_servers": "b:9092", "user": "u", "password": "***"}
     assert seen["jobs.retry_max"] == {"value": "3m", "origin": str(path)}
     assert seen["log.level"] == {"value": "warn", "origin": str(path.parent / "conf.d/10.json")}
     assert seen["drain_timeout"] == {"value": "9s", "origin": "environment DMSR_DRAIN_TIMEOUT"}
@@ -259,6 +271,11 @@ def test_reload_of_a_wrong_configuration_changes_nothing(daemon):
     daemon.config.write_text(good)
     daemon.process.send_signal(signal.SIGHUP)
     wait_for("reloaded", lambda: "msg=reloaded" in daemon.log() or 'msg="reloaded"' in daemon.log(), 10)
+    value = json.loads(good)
+    value["jobs"] = {"streamer": {"type": "kafak"}}
+    daemon.config.write_text(json.dumps(value))
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_for("refused", lambda: "/jobs/streamer/type" in daemon.log(), 10)
     assert daemon.kill(signal.SIGTERM) == 0
 
 

@@ -247,6 +247,37 @@ def test_put_back_what_get_gave(shop, dmsrd):
     dmsrd.wait_equal(source, target)
 
 
+def test_the_configured_streamer_is_written_into_new_jobs(shop, dmsrd):
+    """What the daemon's file says later is nothing to a job that is there."""
+    source, target = shop
+    targets = [target.connection(name="copy")]
+    own = {"type": "embedded", "memory": "2MiB"}
+    dmsrd.job("before", source.connection(), targets, desired_state="stopped")
+    spec = {"source": source.connection(), "targets": targets, "desired_state": "stopped"}
+    value = json.loads(dmsrd.config.read_text())
+
+    def start_with(memory):
+        value["jobs"] = {"streamer": {"type": "embedded", "memory": memory}}
+        dmsrd.config.write_text(json.dumps(value))
+        dmsrd.stop()
+        dmsrd.start()
+    jobs_dir = dmsrd.dir / "jobs.d"
+    jobs_dir.mkdir(exist_ok=True)
+    (jobs_dir / "file.json").write_text(json.dumps({"name": "file", **spec}))
+    start_with("1MiB")
+    dmsrd.job("posted", source.connection(), targets, desired_state="stopped")
+    assert dmsrd.call("PUT", "/jobs/put", {"name": "put", **spec})[0] == 201
+    dmsrd.job("other", source.connection(), targets, desired_state="stopped", streamer=own)
+    for memory in ("1MiB", "3MiB"):
+        start_with(memory)
+        found = {name: dmsrd.api("GET", f"/jobs/{name}").get("streamer") for name in ("before", "file", "posted", "put", "other")}
+        given = {"type": "embedded", "memory": "1MiB"}
+        assert found == {"before": None, "file": given, "posted": given, "put": given, "other": own}
+    etag = dmsrd.call("GET", "/jobs/put")[1]["ETag"]
+    status, _, job = dmsrd.call("PUT", "/jobs/put", {"name": "put", **spec}, {"If-Match": etag})
+    assert status == 200 and job["streamer"]["memory"] == "1MiB"
+
+
 def test_a_password_stays_with_its_server(shop, dmsrd):
     """Who may change a job is not shown its secrets: no more by a server of his own that it is pointed to."""
     source, target = shop

@@ -25,15 +25,16 @@ KIT struct engine *engine;
 KIT struct fake_script *script;
 KIT struct fake_server *server, *other;
 KIT struct relation *t1, *t2;
+KIT const char *streamer = "jobs.streamer={}"; /* the configuration's */
 
 /* ---- the house ---- */
 
-KIT void open_engine(void)
+KIT void load_config(void)
 {
 	char state[128];
 	snprintf(state, sizeof state, "state_dir=%s/state", dir);
 	const char *overrides[] = { state, "jobs_dir=", "plugin_dir=", "jobs.retry_initial=10ms", "jobs.retry_max=40ms", "http.listen=",
-		"http.socket=", "drain_timeout=2s", "jobs.look_interval=1s" };
+		"http.socket=", "drain_timeout=2s", "jobs.look_interval=1s", streamer };
 	char *none[] = { NULL };
 	char file[128];
 	struct err e = { 0 };
@@ -47,6 +48,12 @@ KIT void open_engine(void)
 	if (!config)
 		fail_msg("%s: %s", e.message, json_dumps(p, 0));
 	json_decref(p);
+}
+
+KIT void open_engine(void)
+{
+	struct err e = { 0 };
+	load_config();
 	if (engine_open(loop, config, &engine, &e))
 		fail_msg("%s: %s", e.id, e.message);
 	/* the job of an earlier engine asked for it before it was there, and waits for a start */
@@ -82,6 +89,7 @@ KIT int tear_down(void **state)
 {
 	(void)state;
 	close_engine();
+	streamer = "jobs.streamer={}";
 	fake_settle(loop);
 	fake_script_free(script);
 	fake_server_free(server);

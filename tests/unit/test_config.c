@@ -123,7 +123,8 @@ static void later_layers_win(void **state)
 		"{\"//\": \"words\", \"http\": {\"//timeout\": [1], \"timeout\": \"4s\", \"body_max\": \"4KiB\"},\n"
 		" \"log\": {\"levels\": {\"//\": \"x\", \"http\": \"debug\"}}, \"secrets\": {\"a\": {\"env\": \"A\"}}, \"metrics\": {\"per_table\": true}}");
 	const char *variables[] = { "HOME=/", "DMSR_HTTP__BODY_MAX=8KiB", "DMSR_JOBS__RETRY_FOREVER=false", "DMSR_LOG__LEVELS__LOOP=warn",
-		"DMSR_FAILPOINT=x",
+		"DMSR_JOBS__STREAMER={\"type\": \"kafka\", \"partitions\": 3}", "DMSR_JOBS__STREAMER__BOOTSTRAP_SERVERS=b:9092",
+		"DMSR_FAILPOINT=x", "DMSR_KAFKA_CACHE=/x",
 		"DMSR_SERVICE_HOST=10.0.0.1", "DMSR_PORT_8080_TCP_ADDR=10.0.0.1", "DMSR_PORT=tcp://10.0.0.1:8080",
 		"DMSR_API_SERVICE_PORT_HTTP=1", NULL };
 	const char *overrides[] = { "jobs.retry_forever=true", "http.allowed_hosts=a.example,b.example", "http.connections_per_ip_max=9",
@@ -142,6 +143,9 @@ static void later_layers_win(void **state)
 	assert_int_equal(json_object_size(config_json(c, "log.levels")), 2);
 	assert_string_equal(json_string_value(json_object_get(config_json(c, "log.levels"), "loop")), "warn");
 	assert_int_equal(json_object_size(config_json(c, "secrets")), 2);
+	assert_int_equal(json_object_size(config_json(c, "jobs.streamer")), 3);
+	assert_int_equal(json_integer_value(json_object_get(config_json(c, "jobs.streamer"), "partitions")), 3);
+	assert_string_equal(json_string_value(json_object_get(config_json(c, "jobs.streamer"), "bootstrap_servers")), "b:9092");
 	assert_string_equal(config_origin(c, "metrics.per_table"), file);
 	assert_true(strstr(config_origin(c, "http.timeout"), "/conf.d/20-b.json") != NULL);
 	assert_string_equal(config_origin(c, "http.body_max"), "environment DMSR_HTTP__BODY_MAX");
@@ -194,6 +198,10 @@ static void bad_texts_are_refused(void **state)
 	refuses("{\"http\": {\"tokens\": {\"a\": \"0123456789abcdef0123456789abcdef\"}}}", "type", "/http/tokens/a", "never the token itself", NULL);
 	refuses("{\"http\": {\"tokens\": {\"a b\": {\"env\": \"A\"}}}}", "pattern", "/http/tokens/a b", "letters", NULL);
 	refuses("{\"http\": {\"tokens\": {\"a\": {\"file\": \"relative\"}}}}", "type", "/http/tokens/a", "sha256", NULL);
+	refuses("{\"jobs\": {\"streamer\": \"kafka\"}}", "type", "/jobs/streamer", "must be an object", NULL);
+	refuses("{\"jobs\": {\"streamer\": {\"type\": 1}}}", "type", "/jobs/streamer/type", "must be a string", NULL);
+	refuses("{\"jobs\": {\"streamer\": {\"type\": \"kafka\", \"user\": null}}}", "type", "/jobs/streamer/user", "leave it out", NULL);
+	refuses("{\"jobs\":\n {\"streamer\": {\"prefix\": \"a\"}}}", "required", "/jobs/streamer", "text:2: jobs.streamer needs a \"type\"", NULL);
 	refuses("{\"http\": {\"tokens\": {\"a\": {\"sha256\": \"abc\"}}}}", "pattern", "/http/tokens/a", "64 hexadecimal digits", NULL);
 }
 
@@ -276,7 +284,8 @@ static void files_that_cannot_be_read(void **state)
 static void secrets_are_not_printed(void **state)
 {
 	static const char text[] = "{\"http\": {\"tokens\": {\"a\": {\"sha256\": \"" SUM "\"}, \"b\": {\"file\": \"/t\"}}},"
-				   " \"secrets\": {\"s\": {\"env\": \"X\"}}, \"jobs\": {\"retry_max\": \"2m\"}}";
+				   " \"secrets\": {\"s\": {\"env\": \"X\"}}, \"jobs\": {\"retry_max\": \"2m\","
+				   " \"streamer\": {\"type\": \"unheard-of\", \"password\": \"hidden-one\"}}}";
 	problems *p = json_array();
 	(void)state;
 	struct config *c = config_load_text(text, sizeof text - 1, p, NULL);
@@ -288,6 +297,8 @@ static void secrets_are_not_printed(void **state)
 		n++;
 	assert_int_equal(json_object_size(all), n);
 	assert_null(strstr(printed, SUM));
+	assert_null(strstr(printed, "hidden-one"));
+	assert_non_null(strstr(printed, "unheard-of"));
 	json_t *tokens = json_object_get(json_object_get(all, "http.tokens"), "value");
 	assert_string_equal(json_string_value(json_object_get(json_object_get(tokens, "a"), "sha256")), "***");
 	assert_string_equal(json_string_value(json_object_get(json_object_get(tokens, "b"), "file")), "/t");

@@ -522,11 +522,103 @@ static void a_drained_engine_has_stored_all(void **state)
 	json_decref(j);
 }
 
-RUN_TESTS(TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end), TEST(two_targets_each_have_all), TEST(a_full_load_completes),
-	TEST(an_error_that_may_pass_is_retried), TEST(lag_begins_with_what_waits),
-	TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again), TEST(a_target_that_dies_behind_a_commit_doubles_nothing),
-	TEST(pause_holds_and_resume_goes_on), TEST(stop_and_start_go_on_where_it_was), TEST(verbs_that_make_no_sense_are_refused),
-	TEST(a_deleted_job_drops_what_it_made), TEST(a_target_that_was_never_reached_holds_up_no_deletion), TEST(jobs_come_and_go),
-	TEST(a_target_that_went_back_is_found_out), TEST(one_bad_row_is_set_aside), TEST(a_late_target_of_a_job_that_only_follows_is_refused),
-	TEST(a_pause_in_a_transaction_does_not_wait_for_its_end), TEST(what_is_kept_for_a_stopped_job_is_seen),
-	TEST(of_which_nothing_is_kept_nobody_asks), TEST(thrown_away_at_any_moment), TEST(a_drained_engine_has_stored_all))
+static const char *memory_of_job(void)
+{
+	static char memory[32];
+	json_t *j = engine_job(engine, "job", NULL);
+	const char *s = json_string_value(json_object_get(json_object_get(j, "streamer"), "memory"));
+	snprintf(memory, sizeof memory, "%s", s ? s : "");
+	json_decref(j);
+	return memory;
+}
+
+static void reopen_with(const char *as)
+{
+	close_engine();
+	streamer = as;
+	open_engine();
+}
+
+static void put(const char *text)
+{
+	struct answer a;
+	struct engine_call call = call_of(&a);
+	json_t *spec = json_loads(text, 0, NULL);
+	engine_replace(engine, "job", spec, &call);
+	await(&a);
+	assert_int_equal(a.e.code, 0);
+	json_decref(spec);
+	drop(&a);
+}
+
+/* It is the job's own from then on: what the configuration says later is nothing to it. */
+static void a_job_without_a_streamer_gets_the_configured_one(void **state)
+{
+	static const char one[] = "jobs.streamer={\"type\":\"embedded\",\"memory\":\"1MiB\"}",
+			  two[] = "jobs.streamer={\"type\":\"embedded\",\"memory\":\"2MiB\"}";
+	int64_t generation = 0;
+	(void)state;
+	reopen_with(one);
+	put(one_target);
+	assert_string_equal(memory_of_job(), "1MiB");
+	reopen_with(two);
+	put(one_target);
+	json_decref(engine_job(engine, "job", &generation));
+	assert_string_equal(memory_of_job(), "1MiB");
+	assert_int_equal(generation, 1);
+	json_t *own = json_loads(one_target, 0, NULL);
+	json_object_set_new(own, "name", json_string("second"));
+	json_object_set_new(own, "streamer", json_pack("{s:s}", "type", "embedded"));
+	char *text = json_dumps(own, 0);
+	create(text, NULL);
+	json_t *second = engine_job(engine, "second", NULL);
+	assert_null(json_object_get(json_object_get(second, "streamer"), "memory"));
+	json_decref(second);
+	json_decref(own);
+	free(text);
+}
+
+static void a_job_from_before_stays_with_what_it_had(void **state)
+{
+	(void)state;
+	create(one_target, NULL);
+	reopen_with("jobs.streamer={\"type\":\"embedded\",\"memory\":\"1MiB\"}");
+	put(one_target);
+	assert_string_equal(memory_of_job(), "");
+}
+
+static void a_wrong_streamer_is_a_wrong_configuration(void **state)
+{
+	static const struct { const char *as, *why; } wrong[] = {
+		{ "jobs.streamer={\"type\":\"embeded\"}", "/jobs/streamer/type: there is no streamer \"embeded\"" },
+		{ "jobs.streamer={\"type\":\"embedded\",\"memry\":1}", "/jobs/streamer/memry" },
+		{ "jobs.streamer={\"type\":\"embedded\",\"memory\":\"much\"}", "/jobs/streamer/memory" },
+	};
+	(void)state;
+	close_engine();
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		struct err e = { 0 };
+		streamer = wrong[i].as;
+		load_config();
+		assert_int_equal(engine_open(loop, config, &engine, &e), DMSR_EINVAL);
+		assert_string_equal(e.id, "config.invalid");
+		if (!strstr(e.message, wrong[i].why))
+			fail_msg("%s: %s", wrong[i].as, e.message);
+		assert_int_equal(engine_check_config(NULL, config, &e), DMSR_EINVAL);
+		config_free(config);
+	}
+	streamer = "jobs.streamer={}";
+	open_engine();
+}
+
+RUN_TESTS(TEST(a_job_without_a_streamer_gets_the_configured_one), TEST(a_job_from_before_stays_with_what_it_had),
+	TEST(a_wrong_streamer_is_a_wrong_configuration), TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end),
+	TEST(two_targets_each_have_all), TEST(a_full_load_completes), TEST(an_error_that_may_pass_is_retried),
+	TEST(lag_begins_with_what_waits), TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again),
+	TEST(a_target_that_dies_behind_a_commit_doubles_nothing), TEST(pause_holds_and_resume_goes_on),
+	TEST(stop_and_start_go_on_where_it_was), TEST(verbs_that_make_no_sense_are_refused), TEST(a_deleted_job_drops_what_it_made),
+	TEST(a_target_that_was_never_reached_holds_up_no_deletion), TEST(jobs_come_and_go),
+	TEST(a_target_that_went_back_is_found_out), TEST(one_bad_row_is_set_aside),
+	TEST(a_late_target_of_a_job_that_only_follows_is_refused), TEST(a_pause_in_a_transaction_does_not_wait_for_its_end),
+	TEST(what_is_kept_for_a_stopped_job_is_seen), TEST(of_which_nothing_is_kept_nobody_asks), TEST(thrown_away_at_any_moment),
+	TEST(a_drained_engine_has_stored_all))

@@ -55,6 +55,23 @@ static const struct dmsr_plugin mem = {
 	.streamer = &some_streamer,
 };
 
+static const struct dmsr_option broker_options[] = {
+	{ "bootstrap_servers", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0, "Brokers." },
+	{ "security", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "How." },
+	{ "ssl_ca", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "Whom to trust." },
+	{ "sasl_mechanism", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "With what proof." },
+	{ "password", DMSR_OPT_STRING, DMSR_OPT_SECRET, NULL, NULL, 0, 0, "Password." },
+	{ 0 },
+};
+static const struct dmsr_plugin broker = {
+	.streamer_options = broker_options,
+	.abi = DMSR_ABI,
+	.size = sizeof broker,
+	.name = "broker",
+	.summary = "A broker.",
+	.streamer = &some_streamer,
+};
+
 static struct plugins *plugins;
 
 static int set_up(void **state)
@@ -62,8 +79,8 @@ static int set_up(void **state)
 	struct err e = { 0 };
 	(void)state;
 	plugins = plugins_new();
-	const struct dmsr_plugin *all[] = { &db, &out, &lines, &mem };
-	for (size_t i = 0; i < 4; i++)
+	const struct dmsr_plugin *all[] = { &db, &out, &lines, &mem, &broker };
+	for (size_t i = 0; i < 5; i++)
 		assert_int_equal(plugins_add(plugins, all[i], &e), 0);
 	return 0;
 }
@@ -218,6 +235,48 @@ static void a_redacted_job_can_be_put_back(void **state)
 	json_decref(renamed);
 }
 
+/* Nor does a streamer's go to other brokers. */
+static void a_streamers_password_stays_with_its_brokers(void **state)
+{
+	static const char *const moved[] = { "bootstrap_servers", "security", "ssl_ca", "sasl_mechanism", NULL };
+	(void)state;
+	json_t *old = parse("{\"name\": \"a\"," GOOD_SOURCE ", \"streamer\": {\"type\": \"broker\", \"bootstrap_servers\": \"a\", \"password\": \"p3\"}}");
+	json_t *shown = spec_redact(old, plugins), *kept = spec_keep_secrets(shown, old, plugins);
+	assert_true(json_equal(kept, old));
+	json_decref(kept);
+	for (const char *const *m = moved; *m; m++) {
+		json_t *other = json_deep_copy(shown);
+		json_object_set_new(json_object_get(other, "streamer"), *m, json_string("elsewhere"));
+		kept = spec_keep_secrets(other, old, plugins);
+		assert_string_equal(json_string_value(json_object_get(json_object_get(kept, "streamer"), "password")), "***");
+		json_decref(kept);
+		json_decref(other);
+	}
+	json_decref(shown);
+	json_decref(old);
+}
+
+static void a_streamer_is_given_to_who_has_none(void **state)
+{
+	(void)state;
+	json_t *j = parse("{\"name\": \"a\"}"), *queue = parse("{\"type\": \"queue\"}"), *none = parse("{}"), *p = json_array();
+	json_t *with = spec_give_streamer(j, queue), *again = spec_give_streamer(with, none), *same = spec_give_streamer(j, none);
+	assert_true(json_equal(json_object_get(with, "streamer"), queue));
+	assert_true(again == with && same == j && !json_object_get(j, "streamer"));
+	spec_check_streamer(queue, "/x", plugins, NULL, p);
+	assert_int_equal(json_array_size(p), 0);
+	json_object_set_new(queue, "typ", json_string("queue"));
+	spec_check_streamer(queue, "/x", plugins, NULL, p);
+	assert_true(has(p, "/x/typ", "unknown-key", "type"));
+	json_decref(with);
+	json_decref(again);
+	json_decref(same);
+	json_decref(j);
+	json_decref(queue);
+	json_decref(none);
+	json_decref(p);
+}
+
 static void what_a_reply_adds_is_taken_off(void **state)
 {
 	(void)state;
@@ -258,5 +317,5 @@ static void the_schema_knows_every_part(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 RUN_TESTS(TEST(a_good_job), TEST(each_mistake_has_its_place), TEST(secrets_are_not_shown), TEST(a_redacted_job_can_be_put_back),
-	TEST(what_a_reply_adds_is_taken_off),
+	TEST(a_streamers_password_stays_with_its_brokers), TEST(a_streamer_is_given_to_who_has_none), TEST(what_a_reply_adds_is_taken_off),
 	TEST(a_connection_alone), TEST(the_schema_knows_every_part))
