@@ -55,6 +55,13 @@ struct dmsr_subscription {
 	uint32_t nparts, of_parts;      /* joined so far; 0: none */
 	uint64_t run;                   /* the newest seen */
 
+	/* codec json */
+	struct rebuild *rebuild;        /* NULL: records are batches */
+	struct batch *word;             /* read, behind what is being rebuilt */
+	struct place whole;             /* the newest record behind which nothing is open; offset -1: none yet */
+	rd_kafka_event_t *stuck;        /* a record whose table's shape is not known yet */
+	const rd_kafka_message_t *stuck_message;
+
 	struct lent *first, *last;
 	uint64_t token;                 /* of the newest */
 	size_t bytes;                   /* held and lent */
@@ -100,6 +107,8 @@ void consume_save(struct dmsr_subscription *s)
 
 static void done(struct dmsr_subscription *s, const struct place *p)
 {
+	if (p->offset < 0)
+		return;
 	s->done = *p;
 	s->is_saved = false;
 }
@@ -136,18 +145,23 @@ static bool is_known_load(struct dmsr_subscription *s, const struct batch *b)
 	return s->is_skipping;
 }
 
+static void fail_foreign(struct dmsr_subscription *s)
+{
+	struct err e = { 0 };
+	err_set(&e, DMSR_EFATAL, "server.changed", "the stream goes on with the changes of another server");
+	err_hint(&e, "forget the job's positions, and load it again");
+	fail(s, &e);
+}
+
 /* False: nothing of b is new. */
 static bool is_new(struct dmsr_subscription *s, struct batch *b)
 {
-	struct err e = { 0 };
 	if (b->is_load)
 		return !is_known_load(s, b);
 	if (position_is_none(&b->end))
 		return true;
 	if (!position_is_comparable(&b->end, &s->reached)) {
-		err_set(&e, DMSR_EFATAL, "server.changed", "the stream goes on with the changes of another server");
-		err_hint(&e, "forget the job's positions, and load it again");
-		fail(s, &e);
+		fail_foreign(s);
 		return false;
 	}
 	enum batch_known known = batch_known(b, &s->reached);
@@ -233,30 +247,101 @@ static void check(struct dmsr_subscription *s, const struct place *p)
 	fail(s, &e);
 }
 
-static void on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
+/* ---- codec json ---- */
+
+/* What was read goes to the target when there is enough of it, when a word must follow it, or when nothing more is here. */
+static void hold_next(struct dmsr_subscription *s)
+{
+	struct rebuild *r = s->rebuild;
+	bool is_dry = s->word || s->stuck || rebuild_is_full(r) || !rd_kafka_queue_length(port_queue(s->port));
+	if (s->held || !is_dry)
+		return;
+	s->held = rebuild_take(r);
+	if (!s->held) {
+		s->held = s->word;
+		s->word = NULL;
+	}
+	if (!s->held)
+		return;
+	s->held_place = s->whole;
+	s->bytes += s->held->bytes;
+	port_pause(s->port);
+}
+
+static void take_word(struct dmsr_subscription *s, struct batch *word)
+{
+	bool is_begin = word->last && word->last->op == OP_LOAD_BEGIN, is_wanted = is_new(s, word);
+	if (is_begin)
+		rebuild_skip_load(s->rebuild, !is_wanted);
+	if (is_wanted) {
+		s->word = word;
+		port_pause(s->port);
+	} else {
+		batch_free(word);
+	}
+}
+
+/* False: it must wait, its table's shape is not known yet. */
+static bool take_change(struct dmsr_subscription *s, const rd_kafka_message_t *m, const struct stamp *t, const struct place *p)
+{
+	struct err e = { 0 };
+	struct batch *word;
+	bool has_position = !position_is_none(&t->at);
+	if (has_position && !position_is_comparable(&t->at, &s->reached)) {
+		fail_foreign(s);
+		return true;
+	}
+	bool is_known = has_position && position_compare(&t->at, &s->reached) <= 0;
+	int rc = rebuild_record(s->rebuild, m, t, is_known, &word, &e);
+	if (rc == DMSR_AGAIN)
+		return false;
+	if (rc) {
+		fail(s, &e);
+		return true;
+	}
+	if (word)
+		take_word(s, word);
+	else if (has_position && !is_known)
+		position_copy(&s->reached, &t->at);
+	if (rebuild_is_whole(s->rebuild)) {
+		s->whole = *p;
+		if (!s->word && !s->held && rebuild_is_empty(s->rebuild))
+			pass(s, p);
+	}
+	if (rebuild_is_full(s->rebuild))
+		port_pause(s->port);
+	return true;
+}
+
+/* ---- a record ---- */
+
+static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 {
 	struct err e = { 0 };
 	struct stamp t;
 	rd_kafka_timestamp_type_t type;
 	if (stamp_read(m, &t, &e)) {
 		fail(s, &e);
-		return;
+		return true;
 	}
 	const struct place p = { .offset = m->offset, .ts_ms = rd_kafka_message_timestamp(m, &type), .at = t.at };
 	s->next_offset = m->offset + 1;
 	if (t.run < s->run) { /* late, and sent again by the newer one */
 		pass(s, &p);
-		return;
+		return true;
 	}
 	s->run = t.run;
 	if (!s->is_checked) {
 		check(s, &p);
-		return;
+		return true;
 	}
+	if (s->rebuild)
+		return take_change(s, m, &t, &p);
 	if (t.parts > 1)
 		join(s, m, &t, &p);
 	else
 		take(s, m->payload, m->len, &p);
+	return true;
 }
 
 static void lost(struct dmsr_subscription *s, rd_kafka_resp_err_t code)
@@ -316,12 +401,34 @@ static void on_fetched(void *arg, rd_kafka_event_t *ev)
 	if (s->k->state == KAFKA_STARTING || s->k->state == KAFKA_RUNNING) {
 		if (rd_kafka_event_type(ev) == RD_KAFKA_EVENT_ERROR)
 			on_error(s, ev);
-		else if (rd_kafka_event_type(ev) == RD_KAFKA_EVENT_FETCH)
-			while ((m = rd_kafka_event_message_next(ev)))
-				on_message(s, m);
+		else if (rd_kafka_event_type(ev) == RD_KAFKA_EVENT_FETCH && (m = rd_kafka_event_message_next(ev)) && !on_message(s, m)) {
+			s->stuck = ev;
+			s->stuck_message = m;
+			port_pause(s->port);
+			kafka_wake(s->k);
+			return;
+		}
 		kafka_wake(s->k);
 	}
 	rd_kafka_event_destroy(ev);
+}
+
+/* A shape may have come. */
+static void try_stuck(struct dmsr_subscription *s)
+{
+	struct stamp t;
+	struct err e = { 0 };
+	rd_kafka_timestamp_type_t type;
+	const rd_kafka_message_t *m = s->stuck_message;
+	if (!s->stuck || stamp_read(m, &t, &e))
+		return;
+	const struct place p = { .offset = m->offset, .ts_ms = rd_kafka_message_timestamp(m, &type), .at = t.at };
+	if (!take_change(s, m, &t, &p))
+		return;
+	rd_kafka_event_destroy(s->stuck);
+	s->stuck = NULL;
+	if (!s->held && !s->word)
+		port_resume(s->port);
 }
 
 /* ---- to the target ---- */
@@ -340,7 +447,8 @@ static void lend(struct dmsr_subscription *s)
 	s->held = NULL;
 	enum dmsr_verdict v = s->c.deliver(s->c.ctx, l->b, l->token);
 	if (v == DMSR_OK) {
-		port_resume(s->port);
+		if (!s->word && !s->stuck)
+			port_resume(s->port);
 		return;
 	}
 	assert(v == DMSR_AGAIN);
@@ -355,11 +463,24 @@ static void lend(struct dmsr_subscription *s)
 	free(l);
 }
 
+/* Is there, or may there be, something that it has not taken? */
+static bool is_behind(const struct dmsr_subscription *s)
+{
+	bool is_rebuilding = s->word || s->stuck || (s->rebuild && !rebuild_is_empty(s->rebuild));
+	return s->held || is_rebuilding || !produce_is_idle(s->k) || s->next_offset < s->k->end || !s->is_checked;
+}
+
 void consume_turn(struct dmsr_subscription *s)
 {
+	if (s->rebuild) {
+		try_stuck(s);
+		hold_next(s);
+	}
 	if (s->held && !s->is_waiting)
 		lend(s);
-	if (s->held || !s->has_more || !produce_is_idle(s->k) || s->next_offset < s->k->end || !s->is_checked)
+	if (s->rebuild && !s->is_waiting && (s->word || !rebuild_is_empty(s->rebuild)))
+		kafka_wake(s->k);
+	if (is_behind(s) || !s->has_more)
 		return;
 	s->has_more = false;
 	if (s->c.drained)
@@ -415,7 +536,7 @@ struct dmsr_subscription *consume_new(struct kafka *k, const char *target, const
 {
 	struct dmsr_subscription *s = mem_zalloc(sizeof *s), **end = &k->subscriptions;
 	*s = (struct dmsr_subscription){ .k = k, .name = mem_strdup(target), .has_more = true, .is_saved = true };
-	s->done.offset = -1;
+	s->done.offset = s->whole.offset = -1;
 	buf_init(&s->parts, (size_t)1 << 31);
 	if (!target)
 		return s;
@@ -459,6 +580,8 @@ static int begin(struct dmsr_subscription *s, int64_t offset, struct err *e)
 int consume_start(struct dmsr_subscription *s, struct err *e)
 {
 	read_note(s);
+	s->whole = s->done;
+	s->rebuild = s->k->is_json ? rebuild_new(s->k) : NULL;
 	s->is_checked = s->done.offset < 0;
 	s->next_offset = s->is_checked ? s->k->begin : s->done.offset;
 	return begin(s, s->next_offset, e);
@@ -475,8 +598,12 @@ void consume_free(struct dmsr_subscription *s)
 {
 	if (!s)
 		return;
+	if (s->stuck)
+		rd_kafka_event_destroy(s->stuck);
 	port_free(s->port);
 	client_free(s->client, s->rkt);
+	rebuild_free(s->rebuild);
+	batch_free(s->word);
 	consume_consumed(s, UINT64_MAX);
 	while (s->first) {
 		struct lent *l = s->first;

@@ -41,6 +41,10 @@ static void run(struct kafka *k)
 {
 	struct err e = { 0 };
 	loop_timer_stop(k->patience);
+	if (k->is_json && k->subscriptions && schemas_start(k, &e)) {
+		kafka_fail(k, &e);
+		return;
+	}
 	for (struct dmsr_subscription *s = k->subscriptions; s; s = consume_next(s))
 		if (consume_start(s, &e)) {
 			kafka_fail(k, &e);
@@ -170,6 +174,7 @@ static void tell_end(struct kafka *k)
 
 static void release(struct kafka *k)
 {
+	schemas_free(k);
 	consume_free(k->scout);
 	while (k->subscriptions) {
 		struct dmsr_subscription *s = k->subscriptions;
@@ -272,6 +277,9 @@ static void on_save(void *arg)
 static int open_codec(struct kafka *k, struct err *e)
 {
 	const char *name = settings_str(k->settings, "codec");
+	k->is_json = strcmp(name, "native") != 0;
+	if (!k->is_json)
+		return 0;
 	k->codec_ops = k->host.env.codec(k->host.env.codecs, name);
 	if (!k->codec_ops)
 		return err_set(e, DMSR_EINVAL, "kafka.codec", "there is no codec %s", name);
@@ -326,6 +334,18 @@ static void kafka_start(struct dmsr_instance *i)
 	if (k->subscriptions && !k->is_ordered) {
 		err_set(&e, DMSR_EINVAL, "kafka.layout", "the job has targets, and the layout table keeps no order of commits for them");
 		err_hint(&e, "set layout to ordered, or to both");
+		kafka_fail(k, &e);
+		return;
+	}
+	if (k->is_table && !k->is_json) {
+		err_set(&e, DMSR_EINVAL, "kafka.layout", "the layout table is for readers that are not DMSR, who do not know the codec native");
+		err_hint(&e, "set codec to json, or layout to ordered");
+		kafka_fail(k, &e);
+		return;
+	}
+	if (k->subscriptions && k->is_json && !k->codec_ops->is_exact(k->codec)) {
+		err_set(&e, DMSR_EINVAL, "kafka.codec", "what codec json writes with these options cannot be read back exactly, as the targets have to");
+		err_hint(&e, "leave shape, compat, json and invalid_utf8 as they are by default, or set codec to native");
 		kafka_fail(k, &e);
 		return;
 	}

@@ -9,8 +9,9 @@
  *   broker -> librdkafka -> [a subscription] -> deliver -> commit -> where it stands (a note)
  *
  * The rules
- *  1. A batch is one record of the stream (its lossless bytes, model/batch_pack.c), or, where it is bigger than a record may be, several that stand one
- *     behind another: header dmsr-part "2/3". Header dmsr-pos says which position is behind it.
+ *  1. With codec json a record of the stream is a change (ordered.c, rebuild.c). With codec native it is a batch (its lossless bytes, model/batch_pack.c), or,
+ *     where that is bigger than a record may be, several records that stand one behind another: header dmsr-part "2/3". Header dmsr-pos says which position
+ *     is behind it.
  *  2. Once on the broker is once for the source: delivered follows acks=all, nothing else. Order comes from the idempotent producer: a fatal error of it ends
  *     the run, and the next one begins at what was stored.
  *  3. What is sent twice, after a crash, stands in the stream twice. Who reads takes out what is behind it: changes by their position; a load of a table
@@ -109,7 +110,7 @@ struct kafka {
 	const struct settings *settings;        /* borrowed for the life of the instance */
 	enum kafka_state state;
 	char *prefix;
-	bool is_ordered, is_table;
+	bool is_ordered, is_table, is_json; /* is_json: a record of the stream is a change, not a batch */
 	size_t memory, memory_max, record_max;
 
 	struct client *producer;
@@ -118,6 +119,7 @@ struct kafka {
 	struct map *by_name;            /* topic's name -> topic: two tables never share one */
 	struct topic *stream, *schemas; /* stream NULL: no layout ordered */
 	struct map *schemas_sent;       /* fingerprints, in this run */
+	struct shapes *shapes;          /* what is read back of them; NULL: nobody asks */
 	unsigned nmaking;
 
 	struct flight *first, *last;    /* in order of produce */
@@ -145,6 +147,23 @@ struct kafka {
 void kafka_wake(struct kafka *k);
 void kafka_fail(struct kafka *k, const struct err *e);
 bool kafka_slice_is_over(const struct kafka *k);
+
+/* ordered.c: the layout ordered, a record for each change */
+bool ordered_send(struct kafka *k, struct flight *f); /* some of them; true: all are sent */
+
+/* rebuild.c: and back */
+struct rebuild;
+struct stamp;
+struct rebuild *rebuild_new(struct kafka *k);
+void rebuild_free(struct rebuild *r); /* NULL is fine */
+/* One record: a row, begin or commit goes into the batch being filled, unless the target knows it; a word comes as a batch of its own, which belongs behind
+ * what is being filled. DMSR_AGAIN: the row's shape is not there yet. */
+int rebuild_record(struct rebuild *r, const rd_kafka_message_t *m, const struct stamp *t, bool is_known, struct batch **word, struct err *e);
+void rebuild_skip_load(struct rebuild *r, bool is);     /* the load whose begin was the last word */
+bool rebuild_is_full(const struct rebuild *r);
+bool rebuild_is_empty(const struct rebuild *r);
+bool rebuild_is_whole(const struct rebuild *r);         /* behind the last record no transaction, and no load, is open */
+struct batch *rebuild_take(struct rebuild *r);          /* what is filled; NULL: nothing */
 
 /* topics.c */
 void topics_start(struct kafka *k);                             /* those that are no table's */
@@ -186,6 +205,10 @@ size_t consume_bytes(const struct dmsr_subscription *s);
 /* schema.c */
 const char *schema_key(const struct relation *r, char out[20]); /* 16 digits */
 bool schema_send(struct kafka *k, struct flight *f, const struct relation *r); /* unless it was sent in this run; false: failed */
+/* Shapes that records of the stream name: read from the topic, from its beginning on, for as long as the instance lives. */
+int schemas_start(struct kafka *k, struct err *e);
+struct relation *schemas_find(const struct kafka *k, const char key[16]); /* borrowed; NULL: not there yet */
+void schemas_free(struct kafka *k);
 
 /* record.c: headers. Pure. */
 struct stamp {

@@ -249,8 +249,12 @@ void produce_turn(struct kafka *k)
 		if (!send_schemas(k, f))
 			return;
 		if (k->is_ordered && !f->in_stream) {
-			send_whole(k, f);
+			if (k->is_json && !ordered_send(k, f))
+				return;
+			if (!k->is_json)
+				send_whole(k, f);
 			f->in_stream = true;
+			f->at = NULL;
 		}
 		if (k->is_table && k->state == KAFKA_RUNNING && !send_rows(k, f))
 			return;

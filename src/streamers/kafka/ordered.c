@@ -1,0 +1,149 @@
+/* ordered: the stream with a record for each change, as JSON: what is in a batch, one record behind another.
+ *
+ *   a row       value: its envelope (encode with room for one)    headers dmsr-pos, dmsr-run, dmsr-schema
+ *   begin, end  value: {"status":"BEGIN","id":"XID:LSN",..}       headers dmsr-pos, dmsr-run, dmsr-txn: "B LSN COMMIT_US XID STREAMED", or C
+ *   any word    value: what it says, for people                   headers dmsr-pos, dmsr-run, dmsr-word: it, in the model's lossless form
+ *
+ * dmsr-pos is the position behind the record; none for words and rows of a load. rebuild.c is the way back. */
+#include "kafka.h"
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { LOOK_EVERY = 32 };
+
+static rd_kafka_headers_t *headers(struct kafka *k, const struct position *at)
+{
+	char text[POSITION_TEXT_MAX];
+	rd_kafka_headers_t *h = rd_kafka_headers_new(3);
+	rd_kafka_header_add(h, "dmsr-pos", 8, position_format(at, text), -1);
+	rd_kafka_header_add(h, "dmsr-run", 8, k->run, -1);
+	return h;
+}
+
+/* Behind ch. */
+static struct position position_of(const struct batch *b, const struct change *ch)
+{
+	if (b->is_load)
+		return (struct position){ 0 };
+	if (!ch->next)
+		return b->end;
+	return (struct position){ .kind = POSITION_LSN, .server = b->end.server, .lsn = ch->txn ? ch->txn->lsn : 0, .event = ch->event };
+}
+
+static bool put(struct kafka *k, struct flight *f, const struct change *ch, const char *value, size_t len, rd_kafka_headers_t *h)
+{
+	const struct record r = { .value = value, .len = len, .headers = h };
+	return produce_record(k, f, k->stream, &r, ch->rel);
+}
+
+/* ---- the three kinds ---- */
+
+static bool send_mark(struct kafka *k, struct flight *f, const struct change *ch)
+{
+	char txn[80], value[160];
+	const struct txn *t = ch->txn;
+	const struct position at = position_of(f->b, ch);
+	rd_kafka_headers_t *h = headers(k, &at);
+	snprintf(txn, sizeof txn, "%c %llu %lld %u %d", ch->op, (unsigned long long)t->lsn, (long long)t->commit_us, (unsigned)t->xid, t->streamed);
+	rd_kafka_header_add(h, "dmsr-txn", 8, txn, -1);
+	int n = snprintf(value, sizeof value, "{\"status\":\"%s\",\"id\":\"%u:%llu\",\"ts_ms\":%lld}", ch->op == OP_BEGIN ? "BEGIN" : "END", (unsigned)t->xid,
+		(unsigned long long)t->lsn, (long long)(t->commit_us / 1000));
+	return put(k, f, ch, value, (size_t)n, h);
+}
+
+static struct change *copy_word(struct batch *w, const struct change *ch)
+{
+	struct change *c = batch_append(w, (enum change_op)ch->op, ch->rel);
+	c->flags = ch->flags;
+	c->event = ch->event;
+	c->u = ch->u;
+	if (ch->op == OP_SCHEMA && ch->u.schema.old)
+		batch_hold(w, ch->u.schema.old);
+	return c;
+}
+
+/* All of one statement (truncate of several tables) are one word. Returns the last change that it holds; NULL: failed. */
+static const struct change *send_word(struct kafka *k, struct flight *f, const struct change *ch)
+{
+	struct batch *w = batch_new();
+	const struct change *last = ch;
+	w->is_load = f->b->is_load;
+	w->received_us = f->b->received_us;
+	if (ch->txn)
+		batch_txn(w, ch->txn);
+	for (copy_word(w, ch)->txn = ch->txn ? w->txn : NULL; (last->flags & CHANGE_GROUP_MORE) && last->op == OP_TRUNCATE && last->next; last = last->next)
+		copy_word(w, last->next);
+	position_copy(&w->end, &(struct position){ 0 });
+	w->end = position_of(f->b, last);
+	w->more = last->next ? ch->txn != NULL && !f->b->is_load : f->b->more;
+	buf_reset(&k->pack);
+	bool is_packed = !batch_pack(w, &k->pack);
+	batch_free(w);
+	json_t *o = json_pack("{s:s, s:s*, s:s*}", "word", change_op_name((enum change_op)ch->op), "schema", ch->rel ? ch->rel->schema : NULL, "table",
+		ch->rel ? ch->rel->name : NULL);
+	char *value = json_dumps(o, JSON_COMPACT);
+	json_decref(o);
+	const struct position at = position_of(f->b, last);
+	rd_kafka_headers_t *h = headers(k, &at);
+	rd_kafka_header_add(h, "dmsr-word", 9, k->pack.data, (ssize_t)k->pack.len);
+	bool is_sent = is_packed && value && put(k, f, ch, value, strlen(value), h);
+	free(value);
+	return is_sent ? last : NULL;
+}
+
+struct sender {
+	struct kafka *k;
+	struct flight *f;
+	struct position at;
+	struct err *e;
+};
+
+static int send_row(void *arg, const struct change *ch)
+{
+	struct sender *s = arg;
+	struct dmsr_record r;
+	char schema[20];
+	int n = s->k->codec_ops->encode(s->k->codec, ch, &r, 1, s->e);
+	if (n <= 0)
+		return n;
+	rd_kafka_headers_t *h = headers(s->k, &s->at);
+	rd_kafka_header_add(h, "dmsr-schema", 11, schema_key(ch->rel, schema), 16);
+	const struct record rec = { .key = r.key, .key_len = r.key_len, .value = r.value, .len = r.value_len, .headers = h };
+	return produce_record(s->k, s->f, s->k->stream, &rec, ch->rel) ? 0 : DMSR_EFULL;
+}
+
+static int send_rows(struct kafka *k, struct flight *f, const struct change *ch, struct err *e)
+{
+	struct sender s = { .k = k, .f = f, .at = position_of(f->b, ch), .e = e };
+	return ch->op == OP_ROWS ? change_each_row(ch, send_row, &s, e) : send_row(&s, ch);
+}
+
+bool ordered_send(struct kafka *k, struct flight *f)
+{
+	struct err e = { 0 };
+	unsigned n = 0;
+	if (!f->at)
+		f->at = f->b->first;
+	while (f->at && k->state == KAFKA_RUNNING) {
+		const struct change *ch = f->at;
+		if (change_is_row(ch) || ch->op == OP_ROWS) {
+			if (send_rows(k, f, ch, &e) && k->state == KAFKA_RUNNING) {
+				err_prefix(&e, "%s.%s", ch->rel->schema, ch->rel->name);
+				kafka_fail(k, &e);
+			}
+		} else if (ch->op == OP_BEGIN || ch->op == OP_COMMIT) {
+			send_mark(k, f, ch);
+		} else {
+			ch = send_word(k, f, ch);
+		}
+		if (k->state != KAFKA_RUNNING || !ch)
+			return false;
+		f->at = ch->next;
+		if (f->at && (++n % LOOK_EVERY == 0 || ch->op == OP_ROWS) && kafka_slice_is_over(k)) {
+			kafka_wake(k);
+			return false;
+		}
+	}
+	return !f->at;
+}
