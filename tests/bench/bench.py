@@ -83,6 +83,37 @@ def protocol(db):
     return options
 
 
+def cpu(pid):
+    """(user, system) seconds of all threads of a process."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return int(fields[11]) / TICK, int(fields[12]) / TICK
+
+
+def peak_kib(pid):
+    return next((int(line.split()[1]) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")), 0)
+
+
+class Sender:
+    """The walsender of a slot: its CPU time as it was seen last."""
+
+    def __init__(self, cursor, slot):
+        self.cursor, self.slot, self.pid, self.seen = cursor, slot, None, 0.0
+
+    def look(self):
+        """Returns (sent, confirmed) as LSNs, None where there is none."""
+        self.cursor.execute("SELECT s.active_pid, r.sent_lsn - '0/0', s.confirmed_flush_lsn - '0/0' FROM pg_replication_slots s "
+                            "LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid WHERE slot_name = %s", (self.slot,))
+        pid, sent, confirmed = self.cursor.fetchone()
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            self.seen = sum(cpu(pid)) if pid else self.seen
+        return sent, confirmed
+
+
+def lsn(text):
+    high, low = text.split("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
 def write_result(name, result):
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
