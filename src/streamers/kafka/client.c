@@ -35,8 +35,10 @@ static void on_error(struct client *c, rd_kafka_event_t *ev)
 	char text[256];
 	if (rd_kafka_event_error_is_fatal(ev)) {
 		code = rd_kafka_fatal_error(c->rk, text, sizeof text);
-		err_retry(&e, DMSR_EIO, "kafka.producer-fatal", "Kafka's producer cannot go on, a new one begins at what was stored: %s (%s)", text,
-			rd_kafka_err2name(code));
+		kafka_error(&e, code, NULL, text);
+		if (e.retriable)
+			err_retry(&e, DMSR_EIO, "kafka.producer-fatal", "Kafka's producer cannot go on, a new one begins at what was stored: %s (%s)", text,
+				rd_kafka_err2name(code));
 		c->host.failed(c->host.ctx, &e);
 		return;
 	}

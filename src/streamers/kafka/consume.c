@@ -41,12 +41,13 @@ struct dmsr_subscription {
 	struct has *has;
 	size_t nhas;
 	struct position reached;        /* changes up to here are its already */
-	bool is_skipping;               /* rows of a load that it has */
 	bool is_waiting;                /* said AGAIN */
 	bool has_more;                  /* something may have come since it was told drained */
 
 	struct place done;              /* all up to this one is applied; offset -1: nothing */
 	bool is_checked, is_saved;
+	bool has_read;                  /* in this run, since it knows where the stream ends */
+	bool must_begin;                /* once more, behind the noted record */
 	int64_t next_offset;            /* behind the newest record read */
 
 	struct batch *held;             /* read, not taken */
@@ -111,6 +112,7 @@ static void done(struct dmsr_subscription *s, const struct place *p)
 		return;
 	s->done = *p;
 	s->is_saved = false;
+	kafka_save_soon(s->k);
 }
 
 /* A record that holds nothing for the target is done with what is before it. */
@@ -132,17 +134,13 @@ static bool has_load(const struct dmsr_subscription *s, const struct change *ch)
 	return false;
 }
 
-/* A batch of a load holds words and rows of one table. */
-static bool is_known_load(struct dmsr_subscription *s, const struct batch *b)
+/* A batch of a load holds words and rows of one table, each with its snapshot: which load it is needs no word before it, that an earlier run has read. */
+static bool is_known_load(const struct dmsr_subscription *s, const struct batch *b)
 {
 	const struct change *ch = b->first;
 	while (ch && ch->op == OP_SCHEMA)
 		ch = ch->next;
-	if (!ch || ch->op == OP_LOAD_DONE)
-		return false;
-	if (ch->op == OP_LOAD_BEGIN)
-		s->is_skipping = has_load(s, ch);
-	return s->is_skipping;
+	return ch && ch->op != OP_LOAD_DONE && ch->rel && ch->txn && has_load(s, ch);
 }
 
 static void fail_foreign(struct dmsr_subscription *s)
@@ -320,16 +318,17 @@ static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 	struct err e = { 0 };
 	struct stamp t;
 	rd_kafka_timestamp_type_t type;
+	if (!s->name) /* the scout wants the end alone, and late ones of a producer that is gone stand before it */
+		return true;
 	if (stamp_read(m, &t, &e)) {
 		fail(s, &e);
 		return true;
 	}
 	const struct place p = { .offset = m->offset, .ts_ms = rd_kafka_message_timestamp(m, &type), .at = t.at };
 	s->next_offset = m->offset + 1;
-	if (t.run < s->run) { /* late, and sent again by the newer one */
-		pass(s, &p);
+	s->has_read = true;
+	if (t.run < s->run) /* late, and sent again by the newer one; no note is of it, since it may stand between what belongs together */
 		return true;
-	}
 	s->run = t.run;
 	if (!s->is_checked) {
 		check(s, &p);
@@ -344,32 +343,51 @@ static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 	return true;
 }
 
-static void lost(struct dmsr_subscription *s, rd_kafka_resp_err_t code)
+/* At start, when k->end is fresh. */
+static void lost(struct dmsr_subscription *s)
 {
 	struct err e = { 0 };
 	int64_t at = s->next_offset;
-	if (s->k->end < at)
+	if (s->k->end < at || (s->k->end == at && !s->is_checked))
 		err_set(&e, DMSR_EFATAL, "kafka.stream-lost", "topic %s ends at offset %" PRId64 ", and what was read before went to %" PRId64 ": the brokers "
 			"have lost records that they had acknowledged, or the topic was made anew", s->k->stream->name, s->k->end, at);
 	else
 		err_set(&e, DMSR_EFATAL, "kafka.retention", "topic %s has offset %" PRId64 " no more, where the target goes on: it was kept for a shorter "
-			"time than the target was behind (%s)",
-			s->k->stream->name, at, rd_kafka_err2name(code));
+			"time than the target was behind", s->k->stream->name, at);
 	err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it; and raise the topic's retention", s->k->host.env.job);
 	fail(s, &e);
 }
 
+/* The broker has nothing at the offset where we go on. */
+static void out_of_range(struct dmsr_subscription *s)
+{
+	struct err e = { 0 };
+	if (s->has_read) {
+		err_retry(&e, DMSR_EIO, "kafka.broker", "topic %s has offset %" PRId64 " no more: what became of it is looked at anew", s->k->stream->name,
+			s->next_offset);
+		fail(s, &e);
+	} else if (!s->is_checked && s->k->end > s->done.offset) { /* the noted record is gone, which was applied: what is behind it may be there */
+		s->must_begin = s->is_checked = true;
+		s->next_offset = s->done.offset + 1;
+	} else {
+		lost(s);
+	}
+}
+
 static void on_end(struct dmsr_subscription *s, int64_t offset)
 {
-	if (offset > s->k->end)
-		s->k->end = offset;
+	if (!s->is_checked && s->name) {
+		lost(s); /* the noted record is not there */
+		return;
+	}
+	s->has_read = true;
 	s->next_offset = offset > s->next_offset ? offset : s->next_offset;
-	if (!s->name && s->k->begin < 0)
+	if (s->name)
+		return;
+	/* For a subscription this is no news: the reports say it, and of what is acknowledged some may be under way to us yet. */
+	s->k->end = offset;
+	if (s->k->begin < 0)
 		s->k->begin = offset;
-	s->is_checked |= !s->name;
-	kafka_wake(s->k);
-	if (!s->is_checked && s->k->end <= s->done.offset)
-		lost(s, RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE);
 }
 
 static void on_error(struct dmsr_subscription *s, rd_kafka_event_t *ev)
@@ -384,7 +402,7 @@ static void on_error(struct dmsr_subscription *s, rd_kafka_event_t *ev)
 		return;
 	}
 	if (code == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET || code == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE) {
-		lost(s, code);
+		out_of_range(s);
 		return;
 	}
 	kafka_error(&e, code, s->k->stream->name, rd_kafka_event_error_string(ev));
@@ -470,8 +488,25 @@ static bool is_behind(const struct dmsr_subscription *s)
 	return s->held || is_rebuilding || !produce_is_idle(s->k) || s->next_offset < s->k->end || !s->is_checked;
 }
 
+static int begin(struct dmsr_subscription *s, int64_t offset, struct err *e);
+
+static void begin_again(struct dmsr_subscription *s)
+{
+	struct err e = { 0 };
+	s->must_begin = false;
+	port_free(s->port);
+	client_free(s->client, s->rkt);
+	s->port = NULL;
+	s->client = NULL;
+	s->rkt = NULL;
+	if (begin(s, s->next_offset, &e))
+		fail(s, &e);
+}
+
 void consume_turn(struct dmsr_subscription *s)
 {
+	if (s->must_begin)
+		begin_again(s);
 	if (s->rebuild) {
 		try_stuck(s);
 		hold_next(s);

@@ -20,9 +20,9 @@ static const struct known {
 		"topics below the prefix" },
 	{ RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED, "kafka.denied", DMSR_EAUTH, false, "give the user the right IdempotentWrite (brokers before 2.8), "
 		"or Create, on the cluster" },
-	{ RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, "kafka.topic-missing", DMSR_ENOTFOUND, false, "make the topic, or set create_topics to true" },
-	{ RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC, "kafka.topic-missing", DMSR_ENOTFOUND, false, "make the topic, or set create_topics to true" },
-	{ RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, "kafka.topic-missing", DMSR_ENOTFOUND, false, "make the topic with as many partitions as it had" },
+	{ RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, "kafka.topic-missing", DMSR_ENOTFOUND, true, "make the topic, or set create_topics to true" },
+	{ RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC, "kafka.topic-missing", DMSR_ENOTFOUND, true, "make the topic, or set create_topics to true" },
+	{ RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, "kafka.topic-missing", DMSR_ENOTFOUND, true, "make the topic with as many partitions as it had" },
 	{ RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, "kafka.record-too-large", DMSR_EFULL, false,
 		"raise max.message.bytes of the topic (message.max.bytes of the brokers), and record_bytes with it" },
 	{ RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR, "kafka.replication", DMSR_EINVAL, false, "set replication to no more than there are brokers" },

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-enum { PATIENCE_MS = 30000 };
+enum { PATIENCE_MS = 30000, SAVE_AFTER_MS = 50 };
 
 static const char *const state_names[KAFKA_STATES] = { "new", "starting", "running", "stopped", "dead" };
 static const bool allowed[KAFKA_STATES][KAFKA_STATES] = {
@@ -125,16 +125,19 @@ static void start_turn(struct kafka *k)
 	k->is_scouted |= k->scout != NULL;
 }
 
+static void unreachable(struct kafka *k, const char *why)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_EIO, "kafka.unreachable", "no broker of %s %s", settings_str(k->settings, "bootstrap_servers"), why);
+	err_hint(&e, "check bootstrap_servers, and that the brokers run");
+	kafka_fail(k, &e);
+}
+
 static void on_patience(void *arg)
 {
 	struct kafka *k = arg;
-	struct err e = { 0 };
-	if (k->state != KAFKA_STARTING)
-		return;
-	err_retry(&e, DMSR_EIO, "kafka.unreachable", "no broker of %s has answered within %d s", settings_str(k->settings, "bootstrap_servers"),
-		PATIENCE_MS / 1000);
-	err_hint(&e, "check bootstrap_servers, and that the brokers run");
-	kafka_fail(k, &e);
+	if (k->state == KAFKA_STARTING)
+		unreachable(k, "has answered in time");
 }
 
 /* ---- a turn ---- */
@@ -142,15 +145,19 @@ static void on_patience(void *arg)
 static void tell_delivered(struct kafka *k)
 {
 	struct tokens *t = &k->told;
-	while (t->at < t->n && !k->is_closed && k->state != KAFKA_DEAD) {
+	while (t->at < t->ready && !k->is_closed && k->state != KAFKA_DEAD) {
 		k->host.delivered(k->host.ctx, t->all[t->at++], NULL);
 		if (!k->is_closed && kafka_slice_is_over(k)) {
 			kafka_wake(k);
 			return;
 		}
 	}
-	if (t->at == t->n)
-		t->at = t->n = 0;
+	if (t->at < t->ready)
+		return;
+	t->n -= t->at;
+	if (t->n)
+		memmove(t->all, t->all + t->at, t->n * sizeof *t->all);
+	t->at = t->ready = 0;
 }
 
 static void tell_room(struct kafka *k)
@@ -172,10 +179,12 @@ static void tell_end(struct kafka *k)
 		k->host.failed(k->host.ctx, &k->error);
 }
 
-static void release(struct kafka *k)
+/* All that has librdkafka's threads, and the host's names. */
+static void shut(struct kafka *k)
 {
 	schemas_free(k);
 	consume_free(k->scout);
+	k->scout = NULL;
 	while (k->subscriptions) {
 		struct dmsr_subscription *s = k->subscriptions;
 		k->subscriptions = consume_next(s);
@@ -184,6 +193,12 @@ static void release(struct kafka *k)
 	topics_free(k);
 	produce_free(k);
 	client_free(k->producer, NULL);
+	k->producer = NULL;
+}
+
+static void release(struct kafka *k)
+{
+	shut(k);
 	if (k->codec)
 		k->codec_ops->close(k->codec);
 	map_free(k->by_table);
@@ -194,6 +209,15 @@ static void release(struct kafka *k)
 	loop_timer_free(k->save);
 	free(k->prefix);
 	free(k);
+}
+
+/* A note under way will still be answered. */
+static void end(struct kafka *k)
+{
+	if (k->is_noting)
+		shut(k);
+	else
+		release(k);
 }
 
 static void work(struct kafka *k)
@@ -224,8 +248,8 @@ static void on_turn(void *arg)
 	if (!k->is_closed)
 		tell_end(k);
 	k->is_in_turn = false;
-	if (k->is_closed && !k->is_noting)
-		release(k);
+	if (k->is_closed)
+		end(k);
 }
 
 /* ---- the producer ---- */
@@ -251,6 +275,8 @@ static void on_connected(void *ctx, bool is)
 		settings_str(k->settings, "bootstrap_servers"));
 	if (k->state == KAFKA_RUNNING)
 		k->host.notice(k->host.ctx, text);
+	else if (k->state == KAFKA_STARTING && !is)
+		unreachable(k, "answers");
 }
 
 /* ---- life ---- */
@@ -260,18 +286,26 @@ static void save(struct kafka *k)
 	char text[24];
 	for (struct dmsr_subscription *s = k->subscriptions; s; s = consume_next(s))
 		consume_save(s);
-	if (!k->is_ordered || k->end <= k->saved_end)
-		return;
-	k->saved_end = k->end;
-	snprintf(text, sizeof text, "%" PRId64, k->end);
-	k->host.note_put(k->host.ctx, "end", text, NULL, NULL);
+	if (k->is_ordered && k->end > k->saved_end) {
+		k->saved_end = k->end;
+		snprintf(text, sizeof text, "%" PRId64, k->end);
+		k->host.note_put(k->host.ctx, "end", text, NULL, NULL);
+	}
+	k->told.ready = k->told.n;
+	kafka_wake(k);
 }
 
 static void on_save(void *arg)
 {
 	struct kafka *k = arg;
-	save(k);
-	loop_timer_start(k->save, SAVE_EVERY_MS);
+	if (k->state == KAFKA_RUNNING)
+		save(k);
+}
+
+void kafka_save_soon(struct kafka *k)
+{
+	if (k->save && !loop_timer_is_running(k->save))
+		loop_timer_start(k->save, SAVE_AFTER_MS);
 }
 
 static int open_codec(struct kafka *k, struct err *e)
@@ -350,7 +384,6 @@ static void kafka_start(struct dmsr_instance *i)
 		return;
 	}
 	loop_timer_start(k->patience, PATIENCE_MS);
-	loop_timer_start(k->save, SAVE_EVERY_MS);
 	note_run(k);
 }
 
@@ -370,8 +403,8 @@ static void kafka_close(struct dmsr_instance *i)
 	k->is_closed = true;
 	loop_timer_stop(k->save);
 	loop_timer_stop(k->patience);
-	if (!k->is_in_turn && !k->is_noting)
-		release(k);
+	if (!k->is_in_turn)
+		end(k);
 }
 
 static enum dmsr_verdict kafka_produce(struct dmsr_instance *i, struct batch *b)

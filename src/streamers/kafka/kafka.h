@@ -19,7 +19,8 @@
  *     which run it is (header dmsr-run, which rises), and who has seen a newer one passes over it: it was not acknowledged, so it is sent again.
  *  4. A subscription begins behind the record whose end its target has applied (note "at.TARGET": offset and position), or where this job's part of the
  *     stream begins (note "begin"). It reads the record at the noted offset again first: is that one not the same, then the topic is not the same.
- *  5. Notes may be older than the truth, never newer: what a target has already it gets again, and rule 3 takes it out.
+ *  5. Notes of targets may be older than the truth, never newer: what a target has already it gets again, and rule 3 takes it out. That of the stream's end
+ *     (note "end") covers whatever was told delivered: it is stored first.
  *  6. Nothing jumps: an offset that is not there any more (retention), a stream that ends before what was delivered (a broker without its unflushed
  *     log, a topic made anew) is an error with a code.
  *  7. Memory is bounded: what waits for acknowledgement (option memory), and for each target what was fetched and what it holds (the same).
@@ -33,7 +34,7 @@
 #include "dmsr.h"
 #include <librdkafka/rdkafka.h>
 
-enum { KAFKA_SLICE_US = 1000, SAVE_EVERY_MS = 1000 };
+enum { KAFKA_SLICE_US = 1000 };
 
 /* ---- options.c ---- */
 extern const struct dmsr_option kafka_options[];
@@ -136,7 +137,7 @@ struct kafka {
 	struct dmsr_subscription *scout;        /* finds the stream's end at start; NULL: not under way */
 	struct dmsr_subscription *subscriptions;
 
-	struct tokens { uint64_t *all; size_t at, n, cap; } told; /* to be told delivered */
+	struct tokens { uint64_t *all; size_t at, ready, n, cap; } told; /* to be told delivered; those up to ready now, the others when the end is noted */
 	struct loop_task *turn;
 	struct loop_timer *patience;    /* at start: until a broker answers */
 	uint64_t slice_us;
@@ -146,6 +147,7 @@ struct kafka {
 };
 void kafka_wake(struct kafka *k);
 void kafka_fail(struct kafka *k, const struct err *e);
+void kafka_save_soon(struct kafka *k);                          /* the notes; then what they cover is told delivered */
 bool kafka_slice_is_over(const struct kafka *k);
 
 /* ordered.c: the layout ordered, a record for each change */

@@ -92,6 +92,8 @@ rd_kafka_conf_t *kafka_conf(const struct settings *s, const char *job, rd_kafka_
 	set(&u, "log.connection.close", "false");
 	set(&u, "reconnect.backoff.max.ms", "5000");
 	set(&u, "topic.metadata.refresh.interval.ms", "60000");
+	/* Within what it takes a topic that was just made to be known; a missing one is said to be that before patience is over. */
+	set(&u, "topic.metadata.propagation.max.ms", "5000");
 	set(&u, "security.protocol", settings_str(s, "security"));
 	set(&u, "ssl.ca.location", settings_str(s, "ssl_ca"));
 	if (!strncmp(settings_str(s, "security"), "sasl", 4)) {

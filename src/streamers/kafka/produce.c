@@ -213,7 +213,7 @@ static void tell(struct kafka *k, uint64_t token)
 		t->all = mem_realloc_array(t->all, t->cap, sizeof *t->all);
 	}
 	t->all[t->n++] = token;
-	kafka_wake(k);
+	kafka_save_soon(k);
 }
 
 /* Is all of it acknowledged? Then it is told. The list is left in order: it goes from its head on. */
@@ -315,4 +315,5 @@ void produce_free(struct kafka *k)
 	k->last = k->encoding = NULL;
 	buf_fini(&k->pack);
 	free(k->told.all);
+	k->told = (struct tokens){ 0 };
 }

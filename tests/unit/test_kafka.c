@@ -1,0 +1,416 @@
+/* test_kafka: the rules of streamers/kafka/kafka.h, as far as a real broker cannot be made to show them. tests/it/test_kafka.py has the others. */
+#include "kafka_kit.h"
+#include <unistd.h>
+
+static void ids_are(const struct kit *k, int64_t first, int64_t last)
+{
+	assert_false(k->has_failed);
+	assert_int_equal(k->nids, last - first + 1);
+	for (size_t i = 0; i < k->nids; i++)
+		assert_int_equal(k->ids[i], first + (int64_t)i);
+}
+
+static void produce(struct kit *k, int64_t first, int64_t last, size_t pad)
+{
+	for (int64_t id = first; id <= last; id++)
+		assert_int_equal(kit_produce(k, kit_txn(k, id, 1, pad)), DMSR_OK);
+}
+
+/* What the target has is durable there, and the notes say so. */
+static void commit_all(struct kit *k)
+{
+	kit_ops()->commit(k->sub, k->last);
+	k->stand.at = fake_position(k->lsn, POSITION_WHOLE);
+	fake_run(k->loop, NULL, NULL, 150);
+}
+
+/* 1 */
+static void batches_come_back_whole(void **state)
+{
+	struct kit *k = kit_new();
+	(void)state;
+	kit_open(k);
+	produce(k, 1, 3, 10);
+	produce(k, 4, 4, 50000); /* in 50 parts */
+	produce(k, 5, 5, 10);
+	kit_run(k, kit_all_delivered);
+	kit_want_rows(k, 5);
+	ids_are(k, 1, 5);
+	kit_run(k, kit_is_drained);
+	kit_free(k);
+}
+
+/* 2 */
+static bool is_full(struct kit *k)
+{
+	struct batch *b = kit_txn(k, (int64_t)k->produced + 1, 1, 10000);
+	bool is = kit_produce(k, b) == DMSR_AGAIN;
+	if (is) {
+		batch_free(b);
+		k->lsn -= FAKE_LSN_STEP;
+	}
+	return is || k->produced >= 1000;
+}
+
+static bool has_resumed(struct kit *k) { return k->resumed; }
+
+static void nothing_is_delivered_without_the_broker(void **state)
+{
+	struct kit *k = kit_new();
+	struct dmsr_streamer_stat s;
+	(void)state;
+	kit_open(k);
+	produce(k, 1, 1, 10);
+	kit_run(k, kit_all_delivered);
+	rd_kafka_mock_broker_set_down(kit_mock, 1);
+	kit_run(k, is_full);
+	assert_in_range(k->produced, 20, 300);
+	fake_run(k->loop, NULL, NULL, 500);
+	assert_int_equal(k->ndelivered, 1);
+	assert_int_equal(k->resumed, 0);
+	kit_ops()->stat(k->streamer, &s);
+	assert_in_range(s.memory_bytes, 1 << 20, 3 << 19);
+	rd_kafka_mock_broker_set_up(kit_mock, 1);
+	kit_run(k, has_resumed);
+	kit_run(k, kit_all_delivered);
+	kit_want_rows(k, k->produced);
+	ids_are(k, 1, (int64_t)k->produced);
+	kit_free(k);
+}
+
+static void an_error_that_passes_is_nobodys_business(void **state)
+{
+	struct kit *k = kit_new();
+	(void)state;
+	kit_open(k);
+	rd_kafka_mock_push_request_errors(kit_mock, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+		RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT);
+	produce(k, 1, 20, 10);
+	kit_run(k, kit_all_delivered);
+	kit_want_rows(k, 20);
+	ids_are(k, 1, 20);
+	kit_free(k);
+}
+
+/* The broker has it from an earlier attempt of ours: its report has no offset. */
+static void what_the_broker_has_already_is_delivered(void **state)
+{
+	struct kit *k = kit_new();
+	(void)state;
+	kit_open(k);
+	rd_kafka_mock_push_request_errors(kit_mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER);
+	produce(k, 1, 1, 10);
+	kit_run(k, kit_all_delivered);
+	assert_false(k->has_failed);
+	assert_int_equal(k->ndelivered, 1);
+	assert_string_equal(kit_note_get(k, "end"), "1");
+	kit_free(k);
+}
+
+static void errors_that_stay(void **state)
+{
+	static const struct { rd_kafka_resp_err_t code; const char *id; bool retriable; } all[] = {
+		{ RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "kafka.denied", false },
+		{ RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, "kafka.record-too-large", false },
+		{ RD_KAFKA_RESP_ERR_INVALID_MSG, "kafka.broker", true },
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		struct kit *k = kit_new();
+		kit_open(k);
+		rd_kafka_mock_push_request_errors(kit_mock, API_PRODUCE, 1, all[i].code);
+		produce(k, 1, 1, 10);
+		kit_run(k, kit_has_failed);
+		assert_int_equal(k->ndelivered, 0);
+		if (all[i].retriable == k->error.retriable && !all[i].retriable) {
+			assert_string_equal(k->error.id, all[i].id);
+			assert_non_null(strstr(k->error.message, k->prefix));
+		}
+		assert_int_equal(k->error.retriable, all[i].retriable);
+		kit_free(k);
+	}
+}
+
+static void a_fatal_error_ends_the_run_and_no_more(void **state)
+{
+	struct kit *k = kit_new();
+	(void)state;
+	kit_open(k);
+	rd_kafka_test_fatal_error(client_handle(((struct kafka *)(void *)k->streamer)->producer), RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "as told");
+	kit_fails(k, "kafka.producer-fatal");
+	assert_true(k->error.retriable);
+	kit_reopen(k);
+	produce(k, 1, 1, 10);
+	kit_want_rows(k, 1);
+	ids_are(k, 1, 1);
+	kit_free(k);
+}
+
+/* Its rights are no matter of another attempt. */
+static void a_fatal_error_that_stays(void **state)
+{
+	struct kit *k = kit_new();
+	(void)state;
+	kit_open(k);
+	rd_kafka_test_fatal_error(client_handle(((struct kafka *)(void *)k->streamer)->producer), RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED, "as told");
+	kit_fails(k, "kafka.denied");
+	assert_false(k->error.retriable);
+	kit_free(k);
+}
+
+/* 3 */
+static void what_is_known_is_taken_out(void **state)
+{
+	struct kit *k = kit_new();
+	(void)state;
+	kit_open(k);
+	produce(k, 1, 3, 10);
+	kit_run(k, kit_all_delivered);
+	k->lsn -= 2 * FAKE_LSN_STEP;
+	produce(k, 2, 5, 10); /* 2 and 3 again */
+	kit_want_rows(k, 5);
+	ids_are(k, 1, 5);
+	kit_free(k);
+}
+
+static void runs_do_not_mix(void **state)
+{
+	struct kit *k = kit_new();
+	(void)state;
+	kit_open(k);
+	struct batch *a = kit_txn(k, 1, 3, 100), *late = kit_txn_at(k, k->lsn + 8 * FAKE_LSN_STEP, 100, 1, 10);
+	struct kit_writer w = kit_writer(k);
+	kit_write(&w, 5, a, 1, 3);
+	kit_write(&w, 6, a, 1, 2);
+	kit_write(&w, 5, a, 2, 3); /* would be taken for the second of two */
+	kit_write(&w, 5, a, 3, 3);
+	kit_write(&w, 5, late, 1, 1);
+	kit_write(&w, 6, a, 2, 2);
+	kit_want_rows(k, 3);
+	produce(k, 4, 4, 10);
+	kit_want_rows(k, 4);
+	ids_are(k, 1, 4);
+	kit_writer_free(&w);
+	batch_free(a);
+	batch_free(late);
+	kit_free(k);
+}
+
+/* A late record between the parts of a newer run: a run that goes on behind it would have missed the first of them. */
+static void no_note_stands_between_parts(void **state)
+{
+	struct kit *k = kit_new();
+	(void)state;
+	kit_open(k);
+	struct batch *first = kit_txn(k, 1, 1, 10);
+	struct kit_writer w = kit_writer(k);
+	kit_write(&w, 5, first, 1, 1);
+	kit_want_rows(k, 1);
+	commit_all(k);
+	struct batch *second = kit_txn(k, 2, 3, 100);
+	kit_write(&w, 6, second, 1, 2);
+	kit_write(&w, 5, first, 1, 1);
+	fake_run(k->loop, NULL, NULL, 500);
+	kit_close(k);
+	kit_write(&w, 6, second, 2, 2);
+	kit_open(k);
+	kit_want_rows(k, 3);
+	ids_are(k, 2, 4);
+	kit_writer_free(&w);
+	batch_free(first);
+	batch_free(second);
+	kit_free(k);
+}
+
+static void a_known_load_is_known_from_its_middle(void **state)
+{
+	static const enum change_op ops[] = { OP_LOAD_BEGIN, OP_ROWS, OP_ROWS, OP_LOAD_END };
+	const struct dmsr_loaded loaded = { "public", "t", { .kind = POSITION_LSN, .server = FAKE_SERVER_ID, .lsn = 0x9000 } };
+	struct kit *k = kit_new();
+	(void)state;
+	kit_open(k);
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(kit_produce(k, kit_load(k, 0x9000, ops[i], 10)), DMSR_OK);
+	k->lsn = 0xa000;
+	produce(k, 1, 1, 10);
+	kit_want_rows(k, 21);
+	kit_ops()->commit(k->sub, 2); /* the first rows: then it was killed */
+	fake_run(k->loop, NULL, NULL, 150);
+	k->stand = (struct dmsr_stand){ .loaded = &loaded, .nloaded = 1 };
+	kit_reopen(k);
+	kit_want_rows(k, 1);
+	ids_are(k, 1, 1);
+	assert_int_equal(k->rows_loaded, 0);
+	kit_free(k);
+}
+
+static void a_later_load_of_the_table_is_news(void **state)
+{
+	const struct dmsr_loaded loaded = { "public", "t", { .kind = POSITION_LSN, .server = FAKE_SERVER_ID, .lsn = 0x9000 } };
+	struct kit *k = kit_new();
+	(void)state;
+	k->stand = (struct dmsr_stand){ .loaded = &loaded, .nloaded = 1 };
+	kit_open(k);
+	assert_int_equal(kit_produce(k, kit_load(k, 0x9000, OP_ROWS, 10)), DMSR_OK);
+	assert_int_equal(kit_produce(k, kit_load(k, 0x9001, OP_ROWS, 7)), DMSR_OK);
+	kit_want_rows(k, 7);
+	assert_int_equal(k->rows_loaded, 7);
+	kit_free(k);
+}
+
+/* 4 */
+static void it_goes_on_where_the_target_was(void **state)
+{
+	struct kit *k = kit_new();
+	(void)state;
+	kit_open(k);
+	produce(k, 1, 3, 10);
+	kit_want_rows(k, 3);
+	commit_all(k);
+	produce(k, 4, 5, 10);
+	kit_run(k, kit_all_delivered);
+	kit_reopen(k);
+	kit_want_rows(k, 2);
+	ids_are(k, 4, 5);
+	kit_free(k);
+}
+
+static void another_record_at_the_noted_offset(void **state)
+{
+	struct kit *k = kit_new();
+	char offset[8], rest[100];
+	(void)state;
+	kit_open(k);
+	produce(k, 1, 3, 10);
+	kit_want_rows(k, 3);
+	commit_all(k);
+	struct kit_note *n = kit_note(k, "at.copy");
+	assert_int_equal(sscanf(n->value, "%7s %*s %99s", offset, rest), 2);
+	snprintf(n->value, sizeof n->value, "%s 17 %s", offset, rest); /* written at another time */
+	kit_reopen(k);
+	kit_fails(k, "kafka.topic-changed");
+	kit_free(k);
+}
+
+/* 5 */
+static void the_end_is_noted_before_it_is_told(void **state)
+{
+	struct kit *k = kit_new();
+	(void)state;
+	kit_open(k);
+	for (int64_t i = 1; i <= 40; i++) {
+		produce(k, i, i, 10);
+		kit_run(k, kit_all_delivered);
+		assert_int_equal(k->end_at_delivery, i);
+	}
+	kit_free(k);
+}
+
+/* 6 */
+static void a_stream_that_ends_too_early(void **state)
+{
+	static const char *const notes[][2] = { { "end", "4" }, { "at.copy", "3 17 pg:7:0/300:*:0/301" }, { "at.copy", "7 17 pg:7:0/300:*:0/301" } };
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct kit *k = kit_new();
+		kit_open(k);
+		produce(k, 1, 3, 10);
+		kit_run(k, kit_all_delivered);
+		kit_note_put(k, notes[i][0], notes[i][1], NULL, NULL);
+		kit_reopen(k);
+		kit_fails(k, "kafka.stream-lost");
+		assert_false(k->error.retriable);
+		kit_free(k);
+	}
+}
+
+/* That a target has read a record already is no sign that it was there before. */
+static void reports_may_come_after_the_record(void **state)
+{
+	struct kit *k = kit_new();
+	(void)state;
+	kit_open(k);
+	for (int64_t i = 0; i < 8; i++) {
+		produce(k, 1 + 5 * i, 5 + 5 * i, 10);
+		fake_settle(k->loop);
+		usleep(150000);
+		kit_run(k, kit_all_delivered);
+	}
+	kit_want_rows(k, 40);
+	ids_are(k, 1, 40);
+	kit_free(k);
+}
+
+static void parts_without_their_first(void **state)
+{
+	struct kit *k = kit_new();
+	(void)state;
+	kit_open(k);
+	struct batch *b = kit_txn(k, 1, 3, 100);
+	struct kit_writer w = kit_writer(k);
+	kit_write(&w, 5, b, 2, 3);
+	kit_fails(k, "kafka.foreign");
+	kit_writer_free(&w);
+	batch_free(b);
+	kit_free(k);
+}
+
+/* 7 */
+static void a_target_that_takes_nothing_costs_little(void **state)
+{
+	struct kit *k = kit_new();
+	struct dmsr_streamer_stat s;
+	(void)state;
+	kit_open(k);
+	k->refuses = true;
+	for (int64_t i = 1; i <= 60; i++) {
+		produce(k, i, i, 50000);
+		kit_run(k, kit_all_delivered);
+	}
+	kit_ops()->stat(k->streamer, &s);
+	assert_in_range(s.memory_bytes, 50000, 60000);
+	k->refuses = false;
+	kit_ops()->consumer_resume(k->sub);
+	kit_want_rows(k, 60);
+	ids_are(k, 1, 60);
+	kit_free(k);
+}
+
+/* Whatever was under way. */
+static void it_may_be_closed_at_any_time(void **state)
+{
+	struct kit *k = kit_new();
+	(void)state;
+	kit_open(k);
+	produce(k, 1, 3, 10);
+	kit_run(k, kit_all_delivered);
+	kit_close(k);
+	for (unsigned ms = 0; ms < 40; ms += ms < 8 ? 1 : 8) {
+		kit_begin(k);
+		if (ms)
+			fake_run(k->loop, NULL, NULL, ms);
+		kit_close(k);
+	}
+	kit_free(k);
+}
+
+RUN_TESTS(cmocka_unit_test(batches_come_back_whole),
+	cmocka_unit_test(nothing_is_delivered_without_the_broker),
+	cmocka_unit_test(an_error_that_passes_is_nobodys_business),
+	cmocka_unit_test(what_the_broker_has_already_is_delivered),
+	cmocka_unit_test(errors_that_stay),
+	cmocka_unit_test(a_fatal_error_ends_the_run_and_no_more),
+	cmocka_unit_test(a_fatal_error_that_stays),
+	cmocka_unit_test(what_is_known_is_taken_out),
+	cmocka_unit_test(runs_do_not_mix),
+	cmocka_unit_test(no_note_stands_between_parts),
+	cmocka_unit_test(a_known_load_is_known_from_its_middle),
+	cmocka_unit_test(a_later_load_of_the_table_is_news),
+	cmocka_unit_test(it_goes_on_where_the_target_was),
+	cmocka_unit_test(another_record_at_the_noted_offset),
+	cmocka_unit_test(the_end_is_noted_before_it_is_told),
+	cmocka_unit_test(a_stream_that_ends_too_early),
+	cmocka_unit_test(reports_may_come_after_the_record),
+	cmocka_unit_test(parts_without_their_first),
+	cmocka_unit_test(a_target_that_takes_nothing_costs_little),
+	cmocka_unit_test(it_may_be_closed_at_any_time))
