@@ -41,7 +41,8 @@ struct kit {
 
 	/* the target */
 	struct dmsr_stand stand;
-	bool has_target, refuses;
+	bool has_target, refuses, refuses_words;
+	unsigned words;                 /* OP_LOAD_DONE */
 	uint64_t last;                  /* token */
 	int64_t ids[KIT_IDS];
 	size_t nids, nbatches, rows_loaded;
@@ -66,10 +67,11 @@ static inline struct kit_note *kit_note(struct kit *k, const char *key)
 static inline void kit_note_put(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg)
 {
 	struct kit *k = ctx;
-	struct kit_note *n = kit_note(k, key);
-	if (!n)
-		n = kit_note(k, "");
-	assert_non_null(n);
+	size_t i = 0;
+	while (i + 1 < KIT_NOTES && k->notes[i].key[0] && strcmp(k->notes[i].key, key) != 0)
+		i++;
+	struct kit_note *n = &k->notes[i];
+	assert_true(!n->key[0] || !strcmp(n->key, key));
 	snprintf(n->key, sizeof n->key, "%s", key);
 	snprintf(n->value, sizeof n->value, "%s", value);
 	n->done = done;
@@ -127,7 +129,7 @@ static inline void kit_on_failed(void *ctx, const struct err *e)
 static inline enum dmsr_verdict kit_deliver(void *ctx, const struct batch *b, uint64_t token)
 {
 	struct kit *k = ctx;
-	if (k->refuses)
+	if (k->refuses || (k->refuses_words && b->last && b->last->op == OP_LOAD_DONE))
 		return DMSR_AGAIN;
 	k->last = token;
 	k->nbatches++;
@@ -135,6 +137,7 @@ static inline enum dmsr_verdict kit_deliver(void *ctx, const struct batch *b, ui
 		if (change_is_row(ch))
 			k->ids[k->nids++] = fake_row_id(ch);
 		k->rows_loaded += ch->op == OP_ROWS ? ch->u.rows.rows : 0;
+		k->words += ch->op == OP_LOAD_DONE;
 	}
 	return DMSR_OK;
 }
@@ -143,11 +146,11 @@ static inline void kit_drained(void *ctx) { ((struct kit *)ctx)->drained++; }
 
 /* ---- life ---- */
 
-static inline struct settings *kit_settings(const char *prefix)
+static inline struct settings *kit_settings(const char *prefix, const char *codec)
 {
 	struct settings *s = settings_new();
 	static const char *const none[] = { "ssl_ca", "user", "password" };
-	static const char *const texts[][2] = { { "layout", "auto" }, { "codec", "json" }, { "compression", "none" }, { "security", "plaintext" },
+	static const char *const texts[][2] = { { "layout", "auto" }, { "compression", "none" }, { "security", "plaintext" },
 		{ "sasl_mechanism", "PLAIN" }, { "shape", "envelope" }, { "numbers", "string" }, { "json", "text" }, { "compat", "none" },
 		{ "invalid_utf8", "stop" } };
 	static const struct { const char *name; int64_t value; } numbers[] = { { "partitions", 1 }, { "replication", 0 }, { "retention", 0 },
@@ -161,6 +164,7 @@ static inline struct settings *kit_settings(const char *prefix)
 	settings_put_bool(s, "create_topics", false);
 	settings_put_bool(s, "meta", true);
 	settings_put_bool(s, "tombstones", true);
+	settings_put_str(s, "codec", codec);
 	settings_put_str(s, "prefix", prefix);
 	settings_put_str(s, "bootstrap_servers", rd_kafka_mock_cluster_bootstraps(kit_mock));
 	return s;
@@ -222,7 +226,7 @@ static inline void kit_begin(struct kit *k)
 	const struct dmsr_consumer c = { .ctx = k, .deliver = kit_deliver, .drained = kit_drained };
 	k->is_ready = k->is_stopped = k->has_failed = false;
 	k->produced = k->ndelivered = k->last = 0;
-	k->nids = k->nbatches = k->rows_loaded = k->drained = 0;
+	k->nids = k->nbatches = k->rows_loaded = k->drained = k->words = 0;
 	assert_int_equal(kit_ops()->open(k->settings, &host, &k->streamer, &k->error), 0);
 	if (k->has_target)
 		k->sub = kit_ops()->subscribe(k->streamer, "copy", &k->stand, &c);
@@ -264,7 +268,7 @@ static inline void kit_mock_begin(void)
 	atexit(kit_mock_end);
 }
 
-static inline struct kit *kit_new(void)
+static inline struct kit *kit_new(const char *codec)
 {
 	struct kit *k = calloc(1, sizeof *k);
 	static unsigned number;
@@ -281,7 +285,7 @@ static inline struct kit *kit_new(void)
 	assert_int_equal(rd_kafka_mock_topic_create(kit_mock, k->stream, 1, 1), 0);
 	assert_int_equal(rd_kafka_mock_topic_create(kit_mock, schemas, 1, 1), 0);
 	rd_kafka_mock_clear_request_errors(kit_mock, API_PRODUCE);
-	k->settings = kit_settings(k->prefix);
+	k->settings = kit_settings(k->prefix, codec);
 	return k;
 }
 

@@ -27,7 +27,7 @@ static void commit_all(struct kit *k)
 /* 1 */
 static void batches_come_back_whole(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
 	produce(k, 1, 3, 10);
@@ -56,7 +56,7 @@ static bool has_resumed(struct kit *k) { return k->resumed; }
 
 static void nothing_is_delivered_without_the_broker(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	struct dmsr_streamer_stat s;
 	(void)state;
 	kit_open(k);
@@ -78,32 +78,40 @@ static void nothing_is_delivered_without_the_broker(void **state)
 	kit_free(k);
 }
 
+/* One at a time, since the mock does not look at sequence numbers as a broker does. */
 static void an_error_that_passes_is_nobodys_business(void **state)
 {
-	struct kit *k = kit_new();
+	static const rd_kafka_resp_err_t errors[] = { RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+		RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT };
+	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
-	rd_kafka_mock_push_request_errors(kit_mock, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
-		RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT);
-	produce(k, 1, 20, 10);
+	produce(k, 1, 1, 10);
 	kit_run(k, kit_all_delivered);
-	kit_want_rows(k, 20);
-	ids_are(k, 1, 20);
+	for (int64_t i = 0; i < 3; i++) {
+		rd_kafka_mock_push_request_errors(kit_mock, API_PRODUCE, 1, errors[i]);
+		produce(k, i + 2, i + 2, 10);
+		kit_run(k, kit_all_delivered);
+	}
+	kit_want_rows(k, 4);
+	ids_are(k, 1, 4);
 	kit_free(k);
 }
 
 /* The broker has it from an earlier attempt of ours: its report has no offset. */
 static void what_the_broker_has_already_is_delivered(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
-	rd_kafka_mock_push_request_errors(kit_mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER);
 	produce(k, 1, 1, 10);
 	kit_run(k, kit_all_delivered);
+	rd_kafka_mock_push_request_errors(kit_mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER);
+	produce(k, 2, 2, 10);
+	kit_run(k, kit_all_delivered);
 	assert_false(k->has_failed);
-	assert_int_equal(k->ndelivered, 1);
-	assert_string_equal(kit_note_get(k, "end"), "1");
+	assert_int_equal(k->ndelivered, 2);
+	assert_string_equal(kit_note_get(k, "end"), "2");
 	kit_free(k);
 }
 
@@ -116,7 +124,7 @@ static void errors_that_stay(void **state)
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-		struct kit *k = kit_new();
+		struct kit *k = kit_new("native");
 		kit_open(k);
 		rd_kafka_mock_push_request_errors(kit_mock, API_PRODUCE, 1, all[i].code);
 		produce(k, 1, 1, 10);
@@ -133,7 +141,7 @@ static void errors_that_stay(void **state)
 
 static void a_fatal_error_ends_the_run_and_no_more(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
 	rd_kafka_test_fatal_error(client_handle(((struct kafka *)(void *)k->streamer)->producer), RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "as told");
@@ -149,7 +157,7 @@ static void a_fatal_error_ends_the_run_and_no_more(void **state)
 /* Its rights are no matter of another attempt. */
 static void a_fatal_error_that_stays(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
 	rd_kafka_test_fatal_error(client_handle(((struct kafka *)(void *)k->streamer)->producer), RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED, "as told");
@@ -161,7 +169,7 @@ static void a_fatal_error_that_stays(void **state)
 /* 3 */
 static void what_is_known_is_taken_out(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
 	produce(k, 1, 3, 10);
@@ -175,7 +183,7 @@ static void what_is_known_is_taken_out(void **state)
 
 static void runs_do_not_mix(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
 	struct batch *a = kit_txn(k, 1, 3, 100), *late = kit_txn_at(k, k->lsn + 8 * FAKE_LSN_STEP, 100, 1, 10);
@@ -199,7 +207,7 @@ static void runs_do_not_mix(void **state)
 /* A late record between the parts of a newer run: a run that goes on behind it would have missed the first of them. */
 static void no_note_stands_between_parts(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
 	struct batch *first = kit_txn(k, 1, 1, 10);
@@ -226,7 +234,7 @@ static void a_known_load_is_known_from_its_middle(void **state)
 {
 	static const enum change_op ops[] = { OP_LOAD_BEGIN, OP_ROWS, OP_ROWS, OP_LOAD_END };
 	const struct dmsr_loaded loaded = { "public", "t", { .kind = POSITION_LSN, .server = FAKE_SERVER_ID, .lsn = 0x9000 } };
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
 	for (size_t i = 0; i < 4; i++)
@@ -247,7 +255,7 @@ static void a_known_load_is_known_from_its_middle(void **state)
 static void a_later_load_of_the_table_is_news(void **state)
 {
 	const struct dmsr_loaded loaded = { "public", "t", { .kind = POSITION_LSN, .server = FAKE_SERVER_ID, .lsn = 0x9000 } };
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	(void)state;
 	k->stand = (struct dmsr_stand){ .loaded = &loaded, .nloaded = 1 };
 	kit_open(k);
@@ -261,7 +269,7 @@ static void a_later_load_of_the_table_is_news(void **state)
 /* 4 */
 static void it_goes_on_where_the_target_was(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
 	produce(k, 1, 3, 10);
@@ -277,7 +285,7 @@ static void it_goes_on_where_the_target_was(void **state)
 
 static void another_record_at_the_noted_offset(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	char offset[8], rest[100];
 	(void)state;
 	kit_open(k);
@@ -292,10 +300,55 @@ static void another_record_at_the_noted_offset(void **state)
 	kit_free(k);
 }
 
+static bool has_words(struct kit *k) { return k->has_failed || k->words; }
+
+/* What was read with a word, and is before it, is applied: the word is not. */
+static void a_word_is_not_passed_with_what_is_before_it(void **state)
+{
+	struct kit *k = kit_new("json");
+	(void)state;
+	kit_open(k);
+	produce(k, 1, 1, 10);
+	struct batch *b = kit_txn(k, 2, 1, 10);
+	batch_append(b, OP_LOAD_DONE, NULL)->txn = NULL;
+	k->refuses_words = true;
+	assert_int_equal(kit_produce(k, b), DMSR_OK);
+	kit_run(k, kit_all_delivered);
+	kit_want_rows(k, 2);
+	fake_run(k->loop, NULL, NULL, 100);
+	commit_all(k);
+	k->refuses_words = false;
+	kit_reopen(k);
+	kit_run(k, has_words);
+	assert_false(k->has_failed);
+	assert_int_equal(k->nids, 0);
+	kit_free(k);
+}
+
+static void changes_as_json_come_back(void **state)
+{
+	struct kit *k = kit_new("json");
+	(void)state;
+	kit_open(k);
+	produce(k, 1, 5, 10);
+	assert_int_equal(kit_produce(k, kit_txn(k, 6, 95, 10)), DMSR_OK);
+	kit_run(k, kit_all_delivered);
+	kit_want_rows(k, 100);
+	ids_are(k, 1, 100);
+	kit_run(k, kit_is_drained);
+	commit_all(k);
+	produce(k, 101, 102, 10);
+	kit_run(k, kit_all_delivered);
+	kit_reopen(k);
+	kit_want_rows(k, 2);
+	ids_are(k, 101, 102);
+	kit_free(k);
+}
+
 /* 5 */
 static void the_end_is_noted_before_it_is_told(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
 	for (int64_t i = 1; i <= 40; i++) {
@@ -312,7 +365,7 @@ static void a_stream_that_ends_too_early(void **state)
 	static const char *const notes[][2] = { { "end", "4" }, { "at.copy", "3 17 pg:7:0/300:*:0/301" }, { "at.copy", "7 17 pg:7:0/300:*:0/301" } };
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
-		struct kit *k = kit_new();
+		struct kit *k = kit_new("native");
 		kit_open(k);
 		produce(k, 1, 3, 10);
 		kit_run(k, kit_all_delivered);
@@ -327,7 +380,7 @@ static void a_stream_that_ends_too_early(void **state)
 /* That a target has read a record already is no sign that it was there before. */
 static void reports_may_come_after_the_record(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
 	for (int64_t i = 0; i < 8; i++) {
@@ -343,7 +396,7 @@ static void reports_may_come_after_the_record(void **state)
 
 static void parts_without_their_first(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
 	struct batch *b = kit_txn(k, 1, 3, 100);
@@ -358,7 +411,7 @@ static void parts_without_their_first(void **state)
 /* 7 */
 static void a_target_that_takes_nothing_costs_little(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	struct dmsr_streamer_stat s;
 	(void)state;
 	kit_open(k);
@@ -379,7 +432,7 @@ static void a_target_that_takes_nothing_costs_little(void **state)
 /* Whatever was under way. */
 static void it_may_be_closed_at_any_time(void **state)
 {
-	struct kit *k = kit_new();
+	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
 	produce(k, 1, 3, 10);
@@ -408,6 +461,8 @@ RUN_TESTS(cmocka_unit_test(batches_come_back_whole),
 	cmocka_unit_test(a_later_load_of_the_table_is_news),
 	cmocka_unit_test(it_goes_on_where_the_target_was),
 	cmocka_unit_test(another_record_at_the_noted_offset),
+	cmocka_unit_test(a_word_is_not_passed_with_what_is_before_it),
+	cmocka_unit_test(changes_as_json_come_back),
 	cmocka_unit_test(the_end_is_noted_before_it_is_told),
 	cmocka_unit_test(a_stream_that_ends_too_early),
 	cmocka_unit_test(reports_may_come_after_the_record),

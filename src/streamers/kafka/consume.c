@@ -59,7 +59,8 @@ struct dmsr_subscription {
 	/* codec json */
 	struct rebuild *rebuild;        /* NULL: records are batches */
 	struct batch *word;             /* read, behind what is being rebuilt */
-	struct place whole;             /* the newest record behind which nothing is open; offset -1: none yet */
+	struct place whole;             /* the newest record, word's not, behind which nothing is open; offset -1: none yet */
+	struct place word_place;        /* the same behind word */
 	rd_kafka_event_t *stuck;        /* a record whose table's shape is not known yet */
 	const rd_kafka_message_t *stuck_message;
 
@@ -255,9 +256,10 @@ static void hold_next(struct dmsr_subscription *s)
 	if (s->held || !is_dry)
 		return;
 	s->held = rebuild_take(r);
-	if (!s->held) {
+	if (!s->held && s->word) {
 		s->held = s->word;
 		s->word = NULL;
+		s->whole = s->word_place;
 	}
 	if (!s->held)
 		return;
@@ -301,9 +303,12 @@ static bool take_change(struct dmsr_subscription *s, const rd_kafka_message_t *m
 		take_word(s, word);
 	else if (has_position && !is_known)
 		position_copy(&s->reached, &t->at);
-	if (rebuild_is_whole(s->rebuild)) {
+	bool is_whole = rebuild_is_whole(s->rebuild);
+	if (s->word) {
+		s->word_place = is_whole ? *p : s->whole;
+	} else if (is_whole) {
 		s->whole = *p;
-		if (!s->word && !s->held && rebuild_is_empty(s->rebuild))
+		if (!s->held && rebuild_is_empty(s->rebuild))
 			pass(s, p);
 	}
 	if (rebuild_is_full(s->rebuild))
