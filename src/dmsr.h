@@ -143,7 +143,7 @@ struct dmsr_source {
 	void (*close)(struct dmsr_instance *i);         /* frees at once, whatever it was doing */
 };
 
-/* ---- one-shot questions, for sources and targets alike --------------------------------------------------------- */
+/* ---- one-shot questions, for sources, targets and streamers alike ---------------------------------------------- */
 /* What a server keeps for a job, seen from outside, while the job does not run. */
 struct dmsr_kept {
 	const char *slot;                       /* NULL: nothing is kept, and there is nothing to look at again */
@@ -162,9 +162,10 @@ struct dmsr_probe_host {
 	void (*looked)(void *ctx, const struct dmsr_kept *k, const struct err *e); /* k NULL with e */
 	bool keep;                              /* drop: nothing is removed; what would be is told as left */
 	const char *(*note_get)(void *ctx, const char *key);  /* the source's notes of the job; NULL: none (there is no such job yet) */
-	/* check of a target: the tables that the job's source has; NULL: not known. Borrowed until close. */
+	/* check of a target or a streamer: the tables that the job's source has; NULL: not known. Borrowed until close. */
 	struct relation *const *rels;
 	size_t nrels;
+	size_t ntargets;                        /* check of a streamer: how many read from it */
 };
 /* Each opens its own connection, answers once through the host (never inside the call) and is freed by the host with close, also before
  * the answer (= cancel). */
@@ -343,7 +344,7 @@ struct dmsr_plugin {
 	const struct dmsr_streamer *streamer;
 	const struct dmsr_transform *transform;
 	const struct dmsr_codec *codec;
-	const struct dmsr_probe *source_probe, *target_probe;
+	const struct dmsr_probe *source_probe, *target_probe, *streamer_probe; /* of a streamer: check alone */
 };
 
 /* Names the one struct of a plugin: `DMSR_PLUGIN(postgres) = { .abi = DMSR_ABI, ... };`. In a shared object that is the exported

@@ -5,14 +5,14 @@
 #include <string.h>
 
 enum { PROBE_TIME_MS = 30000 };
-/* ASK_TABLES: discover too, for the checks of the targets, which wait for its answer. */
+/* ASK_TABLES: discover too, for the checks of streamer and targets, which wait for its answer. */
 enum ask_kind { ASK_CHECK, ASK_TABLES, ASK_DISCOVER, ASK_DROP, ASK_LOOK };
 
 #define NOBODY "" /* the uid of a job that is not there */
 
 struct ask {
 	struct probing *all;
-	const char *part;               /* "source", or the target's name */
+	const char *part;               /* "source", "streamer", or the target's name */
 	const struct dmsr_probe *probe;
 	struct dmsr_instance *i;
 	enum ask_kind kind;
@@ -140,7 +140,7 @@ static json_t *relation_json(const struct relation *r)
 		"bytes_estimate", (json_int_t)r->bytes_estimate, "columns", columns);
 }
 
-static void check_targets(struct probing *p);
+static void check_rest(struct probing *p);
 
 /* Why it failed, if it did, the check of the source says better. */
 static void take_tables(struct ask *a, struct relation *const *rels, size_t n, const struct err *e)
@@ -149,7 +149,7 @@ static void take_tables(struct ask *a, struct relation *const *rels, size_t n, c
 	p->rels = e ? NULL : mem_alloc((n + 1) * sizeof(struct relation *));
 	for (size_t i = 0; p->rels && i < n; i++)
 		p->rels[p->nrels++] = relation_ref(rels[i]);
-	check_targets(p);
+	check_rest(p);
 }
 
 static void on_discovered(void *ctx, struct relation *const *rels, size_t n, const struct err *e)
@@ -284,6 +284,7 @@ static void ask(struct probing *p, enum ask_kind kind, const char *part_name, co
 		.note_get = on_note_get,
 		.rels = p->rels,
 		.nrels = p->nrels,
+		.ntargets = p->spec ? p->spec->ntargets : 0,
 		.keep = p->keep,
 	};
 	p->nasks++;
@@ -308,11 +309,15 @@ static void ask_targets(struct probing *p, enum ask_kind kind)
 		ask(p, kind, p->spec->targets[i].name, &p->spec->targets[i], p->spec->targets[i].plugin->target_probe);
 }
 
-static void check_targets(struct probing *p) { ask_targets(p, ASK_CHECK); }
+static void check_rest(struct probing *p)
+{
+	ask(p, ASK_CHECK, "streamer", &p->spec->streamer, p->spec->streamer.plugin->streamer_probe);
+	ask_targets(p, ASK_CHECK);
+}
 
 void engine_probe_job(struct engine *g, struct spec *spec, const struct job *job, probe_done *done, void *arg)
 {
-	struct probing *p = probing_new(g, spec->ntargets + 2, done, arg);
+	struct probing *p = probing_new(g, spec->ntargets + 3, done, arg);
 	p->spec = spec;
 	p->uid = mem_strdup(job ? job->uid : NOBODY);
 	p->name = mem_strdup(spec->name);
@@ -321,7 +326,7 @@ void engine_probe_job(struct engine *g, struct spec *spec, const struct job *job
 	if (can(spec->source.plugin->source_probe, ASK_TABLES))
 		ask_source(p, ASK_TABLES);
 	else
-		check_targets(p);
+		check_rest(p);
 }
 
 static void probe_one(struct engine *g, enum ask_kind kind, struct spec_connection *c, probe_done *done, void *arg)
@@ -331,10 +336,10 @@ static void probe_one(struct engine *g, enum ask_kind kind, struct spec_connecti
 	p->uid = mem_strdup(NOBODY);
 	p->name = mem_strdup("connection");
 	const struct dmsr_plugin *pl = c->part.plugin;
-	const struct dmsr_probe *probe = c->is_source ? pl->source_probe : pl->target_probe;
+	const struct dmsr_probe *probe = c->role == PLUGIN_SOURCE ? pl->source_probe : c->role == PLUGIN_TARGET ? pl->target_probe : pl->streamer_probe;
 	if (kind == ASK_DISCOVER && !can(probe, kind))
 		err_set(&p->error, DMSR_EINVAL, "discover.unsupported", "the connector %s has no tables to discover", pl->name);
-	ask(p, kind, c->is_source ? "source" : "target", &c->part, probe);
+	ask(p, kind, c->part.name, &c->part, probe);
 }
 
 void engine_probe_connection(struct engine *g, struct spec_connection *c, probe_done *done, void *arg) { probe_one(g, ASK_CHECK, c, done, arg); }

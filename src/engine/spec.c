@@ -394,23 +394,28 @@ void spec_free(struct spec *s)
 struct spec_connection *spec_connection_parse(const json_t *json, const struct plugins *plugins, const struct secrets *secrets, problems *p)
 {
 	size_t before = json_array_size(p);
-	static const char *const also[] = { "connector", "role", "tables", "name", NULL };
-	const struct reading r = { plugins, secrets, p, also };
+	static const enum plugin_role roles[] = { PLUGIN_SOURCE, PLUGIN_TARGET, PLUGIN_STREAMER };
 	if (!json_is_object(json)) {
-		problem_add(p, "type", NULL, "", "a connection must be a JSON object: {\"connector\": ..., \"role\": \"source\" or \"target\", its options}");
+		problem_add(p, "type", NULL, "", "a connection must be a JSON object: {\"connector\": ..., \"role\": \"source\" or \"target\", its options}, "
+			"or {\"type\": ..., \"role\": \"streamer\", its options}");
 		return NULL;
 	}
 	struct spec_connection *c = mem_zalloc(sizeof *c);
 	c->json = json_deep_copy(json);
 	const json_t *v = json_object_get(c->json, "role");
 	const char *role = v ? json_string_value(v) : "source";
-	if (!role || (strcmp(role, "source") != 0 && strcmp(role, "target") != 0))
-		problem_add(p, "enum", NULL, "/role", "must be \"source\" or \"target\"");
-	c->is_source = role && !strcmp(role, "source");
-	enum plugin_role kind = c->is_source ? PLUGIN_SOURCE : PLUGIN_TARGET;
-	c->part.name = role_names[kind];
+	size_t n = 0;
+	while (n < sizeof roles / sizeof *roles && (!role || strcmp(role, role_names[roles[n]]) != 0))
+		n++;
+	if (n == sizeof roles / sizeof *roles)
+		problem_add(p, "enum", NULL, "/role", "must be \"source\", \"target\" or \"streamer\"");
+	else
+		c->role = roles[n];
+	const char *const also[] = { role_key(c->role), "role", "tables", "name", NULL };
+	const struct reading r = { plugins, secrets, p, also };
+	c->part.name = role_names[c->role];
 	read_tables(json_object_get(c->json, "tables"), "/tables", &c->tables, p);
-	read_part(&r, kind, c->json, "", &c->part);
+	read_part(&r, c->role, c->json, "", &c->part);
 	if (json_array_size(p) == before)
 		return c;
 	spec_connection_free(c);

@@ -41,10 +41,11 @@ json_t *spec_give_streamer(const json_t *json, const json_t *streamer);
 void spec_check_streamer(const json_t *streamer, const char *pointer, const struct plugins *plugins, const struct secrets *secrets, problems *p);
 /* JSON Schema of a job: one branch a connector. */
 json_t *spec_schema(const struct plugins *plugins);
-/* One connection on its own: {"connector", "role"?: source|target, "tables"?, ...options}. role: what is asked for when it does not say. */
+/* One connection on its own: {"connector", "role"?: source|target, "tables"?, ...options}, or {"type", "role": streamer, ...options}. role: source when
+ * it does not say. */
 struct spec_connection {
 	struct spec_part part;
-	bool is_source;
+	enum plugin_role role;          /* PLUGIN_SOURCE, PLUGIN_TARGET, PLUGIN_STREAMER */
 	struct dmsr_tables tables;
 	json_t *json;
 };

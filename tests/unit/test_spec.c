@@ -294,8 +294,14 @@ static void a_connection_alone(void **state)
 	json_t *p = json_array(), *j = parse("{\"connector\": \"db\", \"role\": \"target\", \"host\": \"h\"}");
 	struct spec_connection *c = spec_connection_parse(j, plugins, NULL, p);
 	assert_non_null(c);
-	assert_false(c->is_source);
+	assert_int_equal(c->role, PLUGIN_TARGET);
 	spec_connection_free(c);
+	json_t *stream = parse("{\"type\": \"broker\", \"role\": \"streamer\", \"bootstrap_servers\": \"b\"}");
+	c = spec_connection_parse(stream, plugins, NULL, p);
+	assert_non_null(c);
+	assert_true(c->role == PLUGIN_STREAMER && c->part.plugin == &broker);
+	spec_connection_free(c);
+	json_decref(stream);
 	json_object_set_new(j, "role", json_string("both"));
 	assert_null(spec_connection_parse(j, plugins, NULL, p));
 	assert_true(has(p, "/role", "enum", NULL));
