@@ -445,4 +445,5 @@ DMSR_PLUGIN(kafka) = {
 	.summary = "streamer: Apache Kafka",
 	.streamer_options = kafka_options,
 	.streamer = &streamer,
+	.streamer_probe = &kafka_probe,
 };

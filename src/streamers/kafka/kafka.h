@@ -220,4 +220,7 @@ struct stamp {
 };
 int stamp_read(const rd_kafka_message_t *m, struct stamp *out, struct err *e);
 
+/* probe.c */
+extern const struct dmsr_probe kafka_probe;
+
 #endif

@@ -1,0 +1,526 @@
+/* probe: would a job come through with this broker? In come the options, and the tables and targets of a job, if there is one; out go findings. It connects,
+ * looks and changes nothing: topics are asked for as if they were to be made (validate only), since the broker alone knows its rights and policies.
+ *
+ * librdkafka's metadata call blocks, so all of it runs on a thread of its own, from values that are copied before. */
+#include "kafka.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { TRY_MS = 500, TRIES = 16, ASK_MS = 10000, SLICE_MS = 100 };
+enum { TOPICS_MAX = 500, SAME_MAX = 20, FOUND_MAX = 256 };
+enum { MARGIN = 65536, SCRAM_MENDED = 0x02060100 };
+
+/* A topic of the job. */
+struct wanted {
+	char *name;
+	bool is_stream, is_compacted, is_single, is_there;
+};
+
+struct found {
+	const char *id;
+	enum dmsr_check_level level;
+	char *object, *message, *fix;
+	unsigned more;                  /* of the same id, that are not told one by one */
+};
+
+struct look {
+	struct dmsr_probe_host host;
+	struct worker *worker;
+	bool is_done;
+	/* what to look for */
+	rd_kafka_conf_t *conf;          /* NULL: rk has it */
+	char *brokers, *user;
+	struct wanted *wanted;
+	size_t nwanted;
+	struct map *by_name;
+	bool makes_topics, is_scram;
+	int partitions, replication;
+	int64_t retention, record_max;
+	/* the thread's */
+	rd_kafka_t *rk;
+	rd_kafka_queue_t *queue;
+	int32_t broker;
+	struct err error;
+	struct found found[FOUND_MAX];
+	size_t nfound;
+};
+
+/* ---- findings ---- */
+
+static void add(struct look *l, enum dmsr_check_level level, const char *id, const char *object, const char *fix, const char *fmt, ...)
+	__attribute__((format(printf, 6, 7)));
+static void add(struct look *l, enum dmsr_check_level level, const char *id, const char *object, const char *fix, const char *fmt, ...)
+{
+	struct found *last = NULL;
+	unsigned same = 0;
+	char text[600];
+	va_list ap;
+	for (size_t i = 0; i < l->nfound; i++)
+		if (!strcmp(l->found[i].id, id)) {
+			last = &l->found[i];
+			same++;
+		}
+	if (same >= SAME_MAX || l->nfound == FOUND_MAX) {
+		if (last)
+			last->more++;
+		return;
+	}
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	l->found[l->nfound++] = (struct found){ id, level, mem_strdup(object), mem_strdup(text), mem_strdup(fix), 0 };
+}
+
+static void add_error(struct look *l, const char *object, const struct err *e)
+{
+	add(l, e->retriable ? DMSR_CHECK_WARNING : DMSR_CHECK_ERROR, e->id, object, e->hint[0] ? e->hint : NULL, "%s", e->message);
+}
+
+/* ---- the brokers ---- */
+
+static void on_event(struct look *l, rd_kafka_event_t *ev, struct err *first, bool *is_down)
+{
+	rd_kafka_resp_err_t code = rd_kafka_event_error(ev);
+	const char *text = rd_kafka_event_error_string(ev);
+	struct err e = { 0 };
+	char fatal[256];
+	if (rd_kafka_event_type(ev) != RD_KAFKA_EVENT_ERROR)
+		return;
+	if (rd_kafka_event_error_is_fatal(ev)) {
+		code = rd_kafka_fatal_error(l->rk, fatal, sizeof fatal);
+		text = fatal;
+	}
+	*is_down |= code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
+	kafka_error(&e, code, NULL, text);
+	if (!err_is_set(first) || (first->code != DMSR_EAUTH && e.code == DMSR_EAUTH))
+		*first = e;
+}
+
+/* False: l->error says why. When all brokers are down it is tried once more: a connection may have broken off before it said what is wrong. */
+static bool connect_to(struct look *l, const struct rd_kafka_metadata **md)
+{
+	struct err first = { 0 };
+	bool is_down = false;
+	for (int left = TRIES; left > 0 && first.code != DMSR_EAUTH && !worker_is_leaving(l->worker); left--) {
+		rd_kafka_event_t *ev;
+		if (!rd_kafka_metadata(l->rk, 1, NULL, md, TRY_MS))
+			return true;
+		while ((ev = rd_kafka_queue_poll(l->queue, SLICE_MS))) {
+			on_event(l, ev, &first, &is_down);
+			rd_kafka_event_destroy(ev);
+		}
+		if (is_down && left > 2)
+			left = 2;
+	}
+	if (err_is_set(&first))
+		l->error = first;
+	else
+		kafka_error(&l->error, RD_KAFKA_RESP_ERR__TIMED_OUT, l->brokers, "no broker has answered in time");
+	if (l->is_scram && !strcmp(l->error.id, "kafka.auth") && rd_kafka_version() < SCRAM_MENDED)
+		err_hint(&l->error, "check user and password. If the brokers are Kafka 4: librdkafka %s sends its nonce twice, as all before 2.6.1 do, and "
+			"Kafka 4 refuses that: use PLAIN with security sasl_ssl, or a newer librdkafka", rd_kafka_version_str());
+	return false;
+}
+
+/* ---- questions to them ---- */
+
+/* The answer, or NULL: it did not come in time, or nobody waits for it any more. */
+static rd_kafka_event_t *answer(struct look *l, rd_kafka_queue_t *q)
+{
+	rd_kafka_event_t *ev = NULL;
+	for (int waited = 0; !ev && waited < ASK_MS && !worker_is_leaving(l->worker); waited += SLICE_MS)
+		ev = rd_kafka_queue_poll(q, SLICE_MS);
+	return ev;
+}
+
+static rd_kafka_AdminOptions_t *options(struct look *l, rd_kafka_admin_op_t op)
+{
+	char why[256];
+	rd_kafka_AdminOptions_t *o = rd_kafka_AdminOptions_new(l->rk, op);
+	rd_kafka_AdminOptions_set_request_timeout(o, ASK_MS - 1000, why, sizeof why);
+	if (op == RD_KAFKA_ADMIN_OP_CREATETOPICS)
+		rd_kafka_AdminOptions_set_validate_only(o, 1, why, sizeof why);
+	return o;
+}
+
+static const char *entry(const rd_kafka_ConfigResource_t *r, const char *name)
+{
+	size_t n;
+	const rd_kafka_ConfigEntry_t **all = rd_kafka_ConfigResource_configs(r, &n);
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(rd_kafka_ConfigEntry_name(all[i]), name))
+			return rd_kafka_ConfigEntry_value(all[i]);
+	return NULL;
+}
+
+/* -1: not there, or without a limit. */
+static int64_t number(const rd_kafka_ConfigResource_t *r, const char *name)
+{
+	const char *s = entry(r, name);
+	return s && *s ? strtoll(s, NULL, 10) : -1;
+}
+
+static void describe(struct look *l, rd_kafka_ConfigResource_t **all, size_t n, void (*fn)(struct look *l, const rd_kafka_ConfigResource_t *r))
+{
+	rd_kafka_queue_t *q = rd_kafka_queue_new(l->rk);
+	rd_kafka_AdminOptions_t *o = options(l, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
+	rd_kafka_DescribeConfigs(l->rk, all, n, o, q);
+	rd_kafka_event_t *ev = answer(l, q);
+	size_t found = 0;
+	const rd_kafka_ConfigResource_t **rs = ev && !rd_kafka_event_error(ev) ?
+		rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(ev), &found) :
+		NULL;
+	if (!rs && !worker_is_leaving(l->worker))
+		add(l, DMSR_CHECK_WARNING, "kafka.describe", NULL, NULL, "the brokers do not tell their configuration, so it was not looked at: %s",
+			ev ? rd_kafka_event_error_string(ev) : "no answer in time");
+	for (size_t i = 0; i < found; i++) {
+		if (!rd_kafka_ConfigResource_error(rs[i])) {
+			fn(l, rs[i]);
+			continue;
+		}
+		bool is_topic = rd_kafka_ConfigResource_type(rs[i]) == RD_KAFKA_RESOURCE_TOPIC;
+		char fix[512];
+		snprintf(fix, sizeof fix, "kafka-acls.sh --bootstrap-server %s --add --allow-principal User:%s --operation DescribeConfigs %s%s", l->brokers,
+			l->user ? l->user : "ANONYMOUS", is_topic ? "--topic " : "--cluster",
+			is_topic ? rd_kafka_ConfigResource_name(rs[i]) : "");
+		add(l, DMSR_CHECK_WARNING, "kafka.describe", is_topic ? rd_kafka_ConfigResource_name(rs[i]) : NULL, fix,
+			"how long records are kept and how big they may be was not looked at: %s", rd_kafka_ConfigResource_error_string(rs[i]));
+	}
+	if (ev)
+		rd_kafka_event_destroy(ev);
+	rd_kafka_queue_destroy(q);
+	rd_kafka_AdminOptions_destroy(o);
+}
+
+/* ---- what is found there ---- */
+
+static void check_size(struct look *l, const char *topic, int64_t max)
+{
+	char fix[128];
+	if (max < 0 || l->record_max + MARGIN <= max)
+		return;
+	snprintf(fix, sizeof fix, "set record_bytes to %lld, or raise %s to %lld", (long long)(max > MARGIN ? max - MARGIN : 0),
+		topic ? "the topic's max.message.bytes" : "the brokers' message.max.bytes", (long long)(l->record_max + MARGIN));
+	add(l, DMSR_CHECK_ERROR, "kafka.record-too-large", topic, fix, "%s takes records of up to %lld bytes, and record_bytes (%lld) may need %lld",
+		topic ? topic : "the broker", (long long)max,
+		(long long)l->record_max, (long long)(l->record_max + MARGIN));
+}
+
+static void check_retention(struct look *l, const char *topic, bool is_there, int64_t ms, int64_t bytes)
+{
+	char fix[600], age[64] = "", size[64] = "";
+	if (ms < 0 && bytes < 0)
+		return;
+	if (ms >= 0)
+		snprintf(age, sizeof age, "%.4g hours", (double)ms / 3600000);
+	if (bytes >= 0)
+		snprintf(size, sizeof size, "%s%lld bytes", ms >= 0 ? " and " : "", (long long)bytes);
+	snprintf(fix, sizeof fix, "kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config "
+		"retention.ms=-1,retention.bytes=-1%s", l->brokers, topic,
+		is_there ? "" : "   (when the job has made it)");
+	add(l, DMSR_CHECK_WARNING, "kafka.retention", topic, fix, "the stream is kept for %s%s: a target that is behind by more loses its place",
+		age, size);
+}
+
+static const struct wanted *stream_of(const struct look *l)
+{
+	for (size_t i = 0; i < l->nwanted; i++)
+		if (l->wanted[i].is_stream)
+			return &l->wanted[i];
+	return NULL;
+}
+
+static void on_broker(struct look *l, const rd_kafka_ConfigResource_t *r)
+{
+	const struct wanted *stream = stream_of(l);
+	int64_t ms = number(r, "log.retention.ms"), minutes = number(r, "log.retention.minutes"), hours = number(r, "log.retention.hours");
+	check_size(l, NULL, number(r, "message.max.bytes"));
+	if (!stream || stream->is_there)
+		return;
+	if (!entry(r, "log.retention.ms"))
+		ms = entry(r, "log.retention.minutes") ? minutes * 60000 : hours < 0 ? -1 : hours * 3600000;
+	check_retention(l, stream->name, false, l->retention ? l->retention : ms, number(r, "log.retention.bytes"));
+}
+
+static void on_topic(struct look *l, const rd_kafka_ConfigResource_t *r)
+{
+	const char *name = rd_kafka_ConfigResource_name(r), *policy = entry(r, "cleanup.policy");
+	const struct wanted *w = map_get(l->by_name, name, strlen(name));
+	bool is_compacted = policy && strstr(policy, "compact"), is_deleted = policy && strstr(policy, "delete");
+	char fix[600];
+	snprintf(fix, sizeof fix, "kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config cleanup.policy=%s",
+		l->brokers, name, w->is_compacted ? "compact" : "delete");
+	check_size(l, name, number(r, "max.message.bytes"));
+	if (w->is_stream && is_compacted)
+		add(l, DMSR_CHECK_ERROR, "kafka.topic-cleanup", name, fix, "it is compacted: it takes no records without a key, and the stream's have none");
+	if (!w->is_stream && w->is_compacted && (is_deleted || !is_compacted))
+		add(l, DMSR_CHECK_WARNING, "kafka.topic-cleanup", name, fix, "it is not only compacted: shapes of tables that do not change will go");
+	if (!w->is_stream && !w->is_compacted && is_compacted)
+		add(l, DMSR_CHECK_WARNING, "kafka.topic-cleanup", name, fix,
+			"it is compacted: of each row the newest record stays, and a table without a key cannot be written to it");
+	if (w->is_stream && is_deleted)
+		check_retention(l, name, true, number(r, "retention.ms"), number(r, "retention.bytes"));
+}
+
+static void on_partitions(struct look *l, const struct wanted *w, int n)
+{
+	int want = w->is_single ? 1 : l->partitions;
+	char fix[300];
+	if (n == want)
+		return;
+	snprintf(fix, sizeof fix, "set partitions to %d, or choose another prefix", n);
+	if (w->is_single)
+		add(l, DMSR_CHECK_WARNING, "kafka.topic-partitions", w->name, "choose another prefix, or make the topic anew with one partition",
+			"%s is there with %d partitions: only the first is used", w->name, n);
+	else
+		add(l, DMSR_CHECK_WARNING, "kafka.topic-partitions", w->name, fix, "it is there with %d partitions, and would be made with %d: it stays so",
+			n, want);
+}
+
+static void look_at_topics(struct look *l, const struct rd_kafka_metadata *md)
+{
+	rd_kafka_ConfigResource_t *all[TOPICS_MAX];
+	size_t n = 0;
+	for (int i = 0; i < md->topic_cnt; i++) {
+		const rd_kafka_metadata_topic_t *t = &md->topics[i];
+		struct wanted *w = map_get(l->by_name, t->topic, strlen(t->topic));
+		if (!w || t->err)
+			continue;
+		w->is_there = true;
+		on_partitions(l, w, t->partition_cnt);
+		if (n < TOPICS_MAX)
+			all[n++] = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, w->name);
+	}
+	if (n)
+		describe(l, all, n, on_topic);
+	rd_kafka_ConfigResource_destroy_array(all, n);
+}
+
+/* ---- topics that are not there ---- */
+
+static rd_kafka_NewTopic_t *new_topic(struct look *l, const struct wanted *w)
+{
+	char why[256], ms[24];
+	rd_kafka_NewTopic_t *t = rd_kafka_NewTopic_new(w->name, w->is_single ? 1 : l->partitions, l->replication ? l->replication : -1, why, sizeof why);
+	if (!t) {
+		add(l, DMSR_CHECK_ERROR, "kafka.topic-name", w->name, "choose another prefix", "topic %s: %s", w->name, why);
+		return NULL;
+	}
+	snprintf(ms, sizeof ms, "%lld", (long long)l->retention);
+	rd_kafka_NewTopic_set_config(t, "cleanup.policy", w->is_compacted ? "compact" : "delete");
+	if (l->retention)
+		rd_kafka_NewTopic_set_config(t, "retention.ms", ms);
+	return t;
+}
+
+static void on_creatable(struct look *l, const rd_kafka_topic_result_t *r)
+{
+	rd_kafka_resp_err_t code = rd_kafka_topic_result_error(r);
+	const char *name = rd_kafka_topic_result_name(r);
+	struct err e = { 0 };
+	if (!code || code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
+		return;
+	kafka_error(&e, code, name, rd_kafka_topic_result_error_string(r));
+	err_prefix(&e, "the topic could not be made");
+	add_error(l, name, &e);
+}
+
+static void ask_for(struct look *l, rd_kafka_NewTopic_t **all, size_t n)
+{
+	rd_kafka_queue_t *q = rd_kafka_queue_new(l->rk);
+	rd_kafka_AdminOptions_t *o = options(l, RD_KAFKA_ADMIN_OP_CREATETOPICS);
+	struct err e = { 0 };
+	size_t found = 0;
+	rd_kafka_CreateTopics(l->rk, all, n, o, q);
+	rd_kafka_event_t *ev = answer(l, q);
+	if (!ev || rd_kafka_event_error(ev)) {
+		kafka_error(&e, ev ? rd_kafka_event_error(ev) : RD_KAFKA_RESP_ERR__TIMED_OUT, NULL, ev ? rd_kafka_event_error_string(ev) : NULL);
+		err_prefix(&e, "whether the job's topics could be made is not known");
+		add_error(l, NULL, &e);
+	} else {
+		const rd_kafka_topic_result_t **rs = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(ev), &found);
+		for (size_t i = 0; i < found; i++)
+			on_creatable(l, rs[i]);
+	}
+	if (ev)
+		rd_kafka_event_destroy(ev);
+	rd_kafka_queue_destroy(q);
+	rd_kafka_AdminOptions_destroy(o);
+}
+
+static void look_at_missing(struct look *l)
+{
+	rd_kafka_NewTopic_t *all[TOPICS_MAX];
+	size_t n = 0;
+	for (size_t i = 0; i < l->nwanted && n < TOPICS_MAX; i++) {
+		const struct wanted *w = &l->wanted[i];
+		if (w->is_there)
+			continue;
+		if (!l->makes_topics)
+			add(l, DMSR_CHECK_ERROR, "kafka.topic-missing", w->name, "make it, or set create_topics to true", "the topic is not there");
+		else if ((all[n] = new_topic(l, w)))
+			n++;
+	}
+	if (n)
+		ask_for(l, all, n);
+	rd_kafka_NewTopic_destroy_array(all, n);
+}
+
+/* ---- on the thread ---- */
+
+static void look_around(struct look *l, const struct rd_kafka_metadata *md)
+{
+	char id[16];
+	add(l, DMSR_CHECK_OK, "kafka.brokers", l->brokers, NULL, md->broker_cnt == 1 ? "%d broker answers" : "one of %d brokers answers",
+		md->broker_cnt);
+	if (l->is_scram && rd_kafka_version() < SCRAM_MENDED)
+		add(l, DMSR_CHECK_WARNING, "kafka.scram", NULL, "use PLAIN with security sasl_ssl, or a newer librdkafka",
+			"librdkafka %s sends its nonce twice in SCRAM, as all before 2.6.1 do: Kafka 4 would refuse that", rd_kafka_version_str());
+	if (l->replication > md->broker_cnt)
+		add(l, DMSR_CHECK_ERROR, "kafka.replication", NULL, "set replication to no more than there are brokers",
+			"replication is %d, and the brokers are %d", l->replication, md->broker_cnt);
+	look_at_topics(l, md);
+	if (l->replication <= md->broker_cnt)
+		look_at_missing(l);
+	if (!md->broker_cnt)
+		return;
+	snprintf(id, sizeof id, "%d", md->brokers[0].id);
+	rd_kafka_ConfigResource_t *broker = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_BROKER, id);
+	describe(l, &broker, 1, on_broker);
+	rd_kafka_ConfigResource_destroy(broker);
+}
+
+static void run(void *arg)
+{
+	struct look *l = arg;
+	const struct rd_kafka_metadata *md = NULL;
+	char why[256];
+	l->rk = rd_kafka_new(RD_KAFKA_PRODUCER, l->conf, why, sizeof why);
+	if (!l->rk) {
+		err_set(&l->error, DMSR_EINVAL, "kafka.option", "librdkafka cannot begin: %s", why);
+		err_hint(&l->error, "check the streamer's options");
+		return;
+	}
+	l->conf = NULL;
+	rd_kafka_set_log_queue(l->rk, NULL);
+	l->queue = rd_kafka_queue_get_main(l->rk);
+	if (connect_to(l, &md)) {
+		look_around(l, md);
+		rd_kafka_metadata_destroy(md);
+	}
+	rd_kafka_queue_destroy(l->queue);
+	rd_kafka_destroy_flags(l->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+}
+
+/* ---- on the loop ---- */
+
+static void look_free(void *arg)
+{
+	struct look *l = arg;
+	for (size_t i = 0; i < l->nfound; i++) {
+		free(l->found[i].object);
+		free(l->found[i].message);
+		free(l->found[i].fix);
+	}
+	for (size_t i = 0; i < l->nwanted; i++)
+		free(l->wanted[i].name);
+	if (l->conf)
+		rd_kafka_conf_destroy(l->conf);
+	map_free(l->by_name);
+	free(l->wanted);
+	free(l->brokers);
+	free(l->user);
+	free(l);
+}
+
+static void on_done(void *arg)
+{
+	struct look *l = arg;
+	struct dmsr_check checks[FOUND_MAX];
+	for (size_t i = 0; i < l->nfound; i++) {
+		struct found *f = &l->found[i];
+		if (f->more) {
+			char *with = mem_printf("%s (and %u more like it)", f->message, f->more);
+			free(f->message);
+			f->message = with;
+		}
+		checks[i] = (struct dmsr_check){ f->id, f->level, f->object, f->message, f->fix };
+	}
+	l->is_done = true;
+	l->host.checked(l->host.ctx, checks, l->nfound, err_is_set(&l->error) ? &l->error : NULL);
+}
+
+static void want(struct look *l, char *name /* taken */, const struct relation *rel, const struct wanted *as)
+{
+	if (map_get(l->by_name, name, strlen(name))) {
+		add(l, DMSR_CHECK_ERROR, "kafka.topic-name", name, "exclude one of the tables, or rename it",
+			"%s.%s would have the topic %s, as another one has: Kafka allows few characters in names", rel->schema, rel->name, name);
+		free(name);
+		return;
+	}
+	struct wanted *w = &l->wanted[l->nwanted++];
+	*w = *as;
+	w->name = name;
+	map_put(l->by_name, name, strlen(name), w);
+}
+
+static void want_all(struct look *l, const struct settings *s, const struct dmsr_probe_host *host)
+{
+	const char *prefix = settings_str(s, "prefix") ? settings_str(s, "prefix") : host->env.job, *layout = settings_str(s, "layout");
+	bool is_both = !strcmp(layout, "both");
+	bool is_ordered = is_both || !strcmp(layout, "ordered") || (!strcmp(layout, "auto") && host->ntargets);
+	char *base = kafka_topic_name(prefix, NULL, NULL);
+	l->wanted = mem_zalloc((host->nrels + 2) * sizeof *l->wanted);
+	want(l, mem_printf("%s.__schemas", base), NULL, &(struct wanted){ .is_compacted = true, .is_single = true });
+	if (is_ordered)
+		want(l, mem_printf("%s.__stream", base), NULL, &(struct wanted){ .is_stream = true, .is_single = true });
+	for (size_t i = 0; (is_both || !is_ordered) && i < host->nrels; i++)
+		want(l, kafka_topic_name(prefix, host->rels[i]->schema, host->rels[i]->name), host->rels[i], &(struct wanted){ 0 });
+	if (host->ntargets && !is_ordered)
+		add(l, DMSR_CHECK_ERROR, "kafka.layout", NULL, "set layout to ordered, or to both",
+			"the job has targets, and the layout table keeps no order of commits for them");
+	free(base);
+}
+
+/* Owned by the worker's job while that runs: then close leaves it to the thread. */
+static int check(const struct settings *s, const struct dmsr_tables *tables, enum dmsr_mode mode, const struct dmsr_probe_host *host,
+	struct dmsr_instance **out, struct err *e)
+{
+	rd_kafka_conf_t *conf = kafka_conf(s, host->env.job, RD_KAFKA_PRODUCER, e);
+	(void)tables;
+	if (!conf)
+		return e->code;
+	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
+	struct look *l = mem_zalloc(sizeof *l);
+	*l = (struct look){
+		.host = *host,
+		.conf = conf,
+		.brokers = mem_strdup(settings_str(s, "bootstrap_servers")),
+		.user = mem_strdup(settings_str(s, "user")),
+		.by_name = map_new(),
+		.makes_topics = settings_bool(s, "create_topics"),
+		.is_scram = !strncmp(settings_str(s, "security"), "sasl", 4) && !strncmp(settings_str(s, "sasl_mechanism"), "SCRAM", 5),
+		.partitions = (int)settings_int(s, "partitions"),
+		.replication = (int)settings_int(s, "replication"),
+		.retention = settings_int(s, "retention"),
+		.record_max = settings_int(s, "record_bytes"),
+	};
+	if (mode)
+		want_all(l, s, host);
+	l->worker = worker_new(host->env.loop, "kafka");
+	worker_post(l->worker, &(struct worker_job){ .run = run, .done = on_done, .drop = look_free, .arg = l });
+	*out = (struct dmsr_instance *)(void *)l;
+	return 0;
+}
+
+static void probe_close(struct dmsr_instance *i)
+{
+	struct look *l = (struct look *)(void *)i;
+	bool is_done = l->is_done;
+	worker_free(l->worker, NULL, NULL);
+	if (is_done)
+		look_free(l);
+}
+
+const struct dmsr_probe kafka_probe = { .check = check, .close = probe_close };

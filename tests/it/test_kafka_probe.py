@@ -1,0 +1,145 @@
+"""What a preflight says of a job's brokers, and that it says it before there is a job: it looks, and makes nothing."""
+import ctypes
+import time
+
+import pytest
+
+from conftest import free_port
+
+NONCE_IS_MENDED = ctypes.CDLL("librdkafka.so.1").rd_kafka_version() >= 0x02060100
+
+
+def streamer(kafka, listener="plain", user="dmsr", password=None, **options):
+    """As a job has it, for one of the broker's listeners."""
+    client = kafka.client(listener, user=user, password=password)
+    found = {"type": "kafka", "bootstrap_servers": client["bootstrap.servers"], "security": client["security.protocol"], "prefix": kafka.prefix}
+    if "ssl.ca.location" in client:
+        found["ssl_ca"] = client["ssl.ca.location"]
+    if "sasl.mechanism" in client:
+        found.update(sasl_mechanism="PLAIN", user=client["sasl.username"], password=client["sasl.password"])
+    return {**found, **options}
+
+
+def connection(dmsrd, of):
+    """id -> check, of POST /connections/test."""
+    reply = dmsrd.api("POST", "/connections/test", {"role": "streamer", **of})
+    assert all(c["part"] == "streamer" for c in reply["checks"]) and reply["ok"] == all(c["level"] != "error" for c in reply["checks"])
+    return {c["id"]: c for c in reply["checks"]}
+
+
+@pytest.fixture
+def source(pg):
+    db = pg.database("shop")
+    db.sql("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)")
+    return db
+
+
+@pytest.fixture
+def look(dmsrd, source):
+    def look(of, targets=True):
+        """The streamer's checks of a job that is not made."""
+        job = {"name": "shop", "source": source.connection(), "streamer": of, "targets": [{"connector": "null"}] if targets else []}
+        reply = dmsrd.api("POST", "/jobs?dry_run=1", job)
+        return [c for c in reply["checks"] if c["part"] == "streamer"]
+    return look
+
+
+def bad(checks, level="error"):
+    return sorted((c["id"], c.get("object", "")) for c in checks if c["level"] == level)
+
+
+@pytest.mark.parametrize("listener", ["plain", "tls", "sasl_tls", "sasl"])
+def test_a_broker_that_answers(kafka, dmsrd, listener):
+    found = connection(dmsrd, streamer(kafka, listener))
+    assert list(found) == ["kafka.brokers"] and found["kafka.brokers"]["level"] == "ok"
+
+
+def test_nobody_answers(dmsrd):
+    began = time.monotonic()
+    found = connection(dmsrd, {"type": "kafka", "bootstrap_servers": f"127.0.0.1:{free_port()}"})
+    assert list(found) == ["kafka.unreachable"] and "refused" in found["kafka.unreachable"]["message"]
+    assert time.monotonic() - began < 10
+
+
+def test_a_broker_that_hangs(start_kafka, dmsrd):
+    broker = start_kafka()
+    broker.pause()
+    assert list(connection(dmsrd, {"type": "kafka", "bootstrap_servers": f"127.0.0.1:{broker.port}"})) == ["kafka.unreachable"]
+    broker.resume()
+
+
+def test_who_is_not_let_in(kafka, dmsrd):
+    assert list(connection(dmsrd, streamer(kafka, "sasl_tls", password="wrong"))) == ["kafka.auth"]
+    found = connection(dmsrd, {k: v for k, v in streamer(kafka, "tls").items() if k != "ssl_ca"})
+    assert list(found) == ["kafka.tls"], found
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_scram_of_an_old_library(start_kafka, dmsrd, version):
+    broker = start_kafka(version=version, tls=True)
+    broker.prefix = "x"
+    found = connection(dmsrd, streamer(broker, "sasl", sasl_mechanism="SCRAM-SHA-256"))
+    if NONCE_IS_MENDED:
+        assert list(found) == ["kafka.brokers"]
+    elif version == 4:
+        assert list(found) == ["kafka.auth"] and "2.6.1" in found["kafka.auth"]["fix"]
+    else:
+        assert list(found) == ["kafka.brokers", "kafka.scram"] and found["kafka.scram"]["level"] == "warning"
+
+
+def test_a_good_job_and_nothing_is_made(kafka, look):
+    checks = look(streamer(kafka, layout="both", retention="7d"))
+    assert bad(checks) == []
+    # what the broker keeps for a time is all that there is to say
+    assert bad(checks, "warning") == [("kafka.retention", f"{kafka.prefix}.__stream")]
+    assert "168 hours" in next(c["message"] for c in checks if c["id"] == "kafka.retention")
+    assert kafka.topics(kafka.prefix) == {}
+    assert bad(look(streamer(kafka), targets=False), "warning") == []
+
+
+def test_topics_that_are_there(kafka, look):
+    p = kafka.prefix
+    kafka.create(f"{p}.__stream", partitions=3, cleanup_policy="compact")
+    kafka.create(f"{p}.__schemas", cleanup_policy="delete")
+    kafka.create(f"{p}.public.a", partitions=2, cleanup_policy="compact", max_message_bytes=10000)
+    kafka.create(f"{p}.public.b", partitions=4)
+    checks = look(streamer(kafka, layout="both", partitions=4))
+    assert bad(checks) == [("kafka.record-too-large", f"{p}.public.a"), ("kafka.topic-cleanup", f"{p}.__stream")]
+    assert bad(checks, "warning") == [("kafka.topic-cleanup", f"{p}.__schemas"), ("kafka.topic-cleanup", f"{p}.public.a"),
+                                      ("kafka.topic-partitions", f"{p}.__stream"), ("kafka.topic-partitions", f"{p}.public.a")]
+    # one that keeps all for ever, made by hand
+    kafka.delete(*kafka.topics(p))
+    kafka.create(f"{p}.__stream", retention_ms=-1)
+    kafka.create(f"{p}.__schemas", cleanup_policy="compact")
+    checks = look(streamer(kafka, create_topics=False))
+    assert [c["id"] for c in checks] == ["kafka.brokers"]
+    checks = look(streamer(kafka, create_topics=False, layout="both"))
+    assert bad(checks) == [("kafka.topic-missing", f"{p}.public.a"), ("kafka.topic-missing", f"{p}.public.b")]
+
+
+def test_options_that_do_not_fit_the_brokers(kafka, look):
+    p = kafka.prefix
+    assert bad(look(streamer(kafka, replication=3))) == [("kafka.replication", "")]
+    checks = look(streamer(kafka, record_bytes="2MiB"))
+    assert bad(checks) == [("kafka.record-too-large", "")]
+    assert "message.max.bytes" in next(c["fix"] for c in checks if c["level"] == "error")
+    assert bad(look(streamer(kafka, layout="table"))) == [("kafka.layout", "")]
+    assert bad(look(streamer(kafka, prefix=p + "x" * 250))) == [("kafka.topic-name", p + "x" * 250 + end) for end in (".__schemas", ".__stream")]
+
+
+def test_who_may_not_make_topics(kafka, look):
+    p = kafka.prefix
+    checks = look(streamer(kafka, "sasl_tls", user="guest"))
+    assert [c for c in bad(checks) if c[1]] == [("kafka.denied", f"{p}.__schemas"), ("kafka.denied", f"{p}.__stream")]
+    assert ("kafka.describe", "") in bad(checks, "warning")
+
+
+def test_a_question_that_nobody_waits_for(start_kafka, dmsrd):
+    """The daemon ends while its broker does not answer."""
+    broker = start_kafka()
+    broker.pause()
+    with pytest.raises(TimeoutError):
+        dmsrd.call("POST", "/connections/test", {"role": "streamer", "type": "kafka", "bootstrap_servers": f"127.0.0.1:{broker.port}"}, timeout=1)
+    began = time.monotonic()
+    assert dmsrd.stop() == 0 and time.monotonic() - began < 5
+    broker.resume()
