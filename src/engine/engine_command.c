@@ -183,6 +183,23 @@ void engine_validate(struct engine *g, const json_t *json, const struct engine_c
 	json_decref(p);
 }
 
+/* The stream holds what the targets have not applied: another one would not. */
+static void check_stream(const struct job *job, const json_t *spec, problems *p)
+{
+	static const char *const fixed[][2] = { { "type", "embedded" }, { "prefix", NULL }, { "layout", "auto" }, { "codec", "json" } };
+	const json_t *was = json_object_get(job->spec, "streamer"), *is = json_object_get(spec, "streamer");
+	for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
+		char at[64];
+		const char *dflt = fixed[i][1] ? fixed[i][1] : job->name;
+		const char *a = json_string_value(json_object_get(was, fixed[i][0])), *b = json_string_value(json_object_get(is, fixed[i][0]));
+		if (!strcmp(a ? a : dflt, b ? b : dflt))
+			continue;
+		snprintf(at, sizeof at, "/streamer/%s", fixed[i][0]);
+		problem_add(p, "immutable", NULL, at, "what the targets have not applied is in that stream: stop the job and forget its positions first "
+			"(DELETE /jobs/%s/positions), so that it begins anew", job->name);
+	}
+}
+
 void engine_check_immutable(const struct job *job, const json_t *spec, problems *p)
 {
 	static const char *const fixed[] = { "connector", "database", "host", "port", "slot", "publication" };
@@ -192,6 +209,7 @@ void engine_check_immutable(const struct job *job, const json_t *spec, problems 
 		problem_add(p, "immutable", NULL, "/name", "a job keeps its name, \"%s\"", job->name);
 	if (position_is_none(memory_delivered(job->memory)) && !memory_loaded(job->memory)->n)
 		return;
+	check_stream(job, spec, p);
 	for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
 		char at[64];
 		const json_t *a = json_object_get(was, fixed[i]), *b = json_object_get(is, fixed[i]);

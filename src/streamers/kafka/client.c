@@ -17,7 +17,7 @@ static void on_log(const struct client *c, rd_kafka_event_t *ev)
 	const char *fac, *text;
 	int level;
 	if (!rd_kafka_event_log(ev, &fac, &text, &level))
-		log_write(level <= 4 ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "kafka", c->job, "librdkafka: %s: %s", fac, text);
+		log_write(level <= 4 && strcmp(fac, "CONFWARN") != 0 ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "kafka", c->job, "librdkafka: %s: %s", fac, text);
 }
 
 static void set_down(struct client *c, bool is_down)
@@ -35,6 +35,8 @@ static void on_error(struct client *c, rd_kafka_event_t *ev)
 	char text[256];
 	if (rd_kafka_event_error_is_fatal(ev)) {
 		code = rd_kafka_fatal_error(c->rk, text, sizeof text);
+		if (code == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE)
+			return; /* the report of the record that was refused says why */
 		kafka_error(&e, code, NULL, text);
 		if (e.retriable)
 			err_retry(&e, DMSR_EIO, "kafka.producer-fatal", "Kafka's producer cannot go on, a new one begins at what was stored: %s (%s)", text,

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { SHAPE_MS = 30000 };
+
 /* A record of the stream: what a note says of it. */
 struct place {
 	int64_t offset;
@@ -61,8 +63,10 @@ struct dmsr_subscription {
 	struct batch *word;             /* read, behind what is being rebuilt */
 	struct place whole;             /* the newest record, word's not, behind which nothing is open; offset -1: none yet */
 	struct place word_place;        /* the same behind word */
-	rd_kafka_event_t *stuck;        /* a record whose table's shape is not known yet */
+	rd_kafka_event_t *stuck;        /* a record that cannot be taken yet */
 	const rd_kafka_message_t *stuck_message;
+	bool waits_for_shape;
+	uint64_t stuck_since_us;
 
 	struct lent *first, *last;
 	uint64_t token;                 /* of the newest */
@@ -281,7 +285,7 @@ static void take_word(struct dmsr_subscription *s, struct batch *word)
 	}
 }
 
-/* False: it must wait, its table's shape is not known yet. */
+/* False: it must wait: what is before it goes first, or its table's shape is not known yet. */
 static bool take_change(struct dmsr_subscription *s, const rd_kafka_message_t *m, const struct stamp *t, const struct place *p)
 {
 	struct err e = { 0 };
@@ -291,9 +295,9 @@ static bool take_change(struct dmsr_subscription *s, const rd_kafka_message_t *m
 		fail_foreign(s);
 		return true;
 	}
-	bool is_known = has_position && position_compare(&t->at, &s->reached) <= 0;
-	int rc = rebuild_record(s->rebuild, m, t, is_known, &word, &e);
-	if (rc == DMSR_AGAIN)
+	int rc = rebuild_record(s->rebuild, m, t, &s->reached, &word, &e);
+	s->waits_for_shape = rc == REBUILD_SHAPE;
+	if (rc > 0)
 		return false;
 	if (rc) {
 		fail(s, &e);
@@ -301,7 +305,7 @@ static bool take_change(struct dmsr_subscription *s, const rd_kafka_message_t *m
 	}
 	if (word)
 		take_word(s, word);
-	else if (has_position && !is_known)
+	else if (has_position && position_compare(&t->at, &s->reached) > 0)
 		position_copy(&s->reached, &t->at);
 	bool is_whole = rebuild_is_whole(s->rebuild);
 	if (s->word) {
@@ -427,6 +431,8 @@ static void on_fetched(void *arg, rd_kafka_event_t *ev)
 		else if (rd_kafka_event_type(ev) == RD_KAFKA_EVENT_FETCH && (m = rd_kafka_event_message_next(ev)) && !on_message(s, m)) {
 			s->stuck = ev;
 			s->stuck_message = m;
+			s->stuck_since_us = loop_now_us(s->k->host.env.loop);
+			loop_timer_start(s->k->patience, SHAPE_MS);
 			port_pause(s->port);
 			kafka_wake(s->k);
 			return;
@@ -436,7 +442,17 @@ static void on_fetched(void *arg, rd_kafka_event_t *ev)
 	rd_kafka_event_destroy(ev);
 }
 
-/* A shape may have come. */
+static void no_shape(struct dmsr_subscription *s, const struct place *p)
+{
+	struct err e = { 0 };
+	err_set(&e, DMSR_EFATAL, "kafka.schema-missing", "topic %s, offset %" PRId64 ": the shape of the row's table is not in topic %s",
+		s->k->stream->name, p->offset, s->k->schemas->name);
+	err_hint(&e, "that topic must be compacted and keep every record: load the tables again (stop the job, DELETE /jobs/%s/positions, start it)",
+		s->k->host.env.job);
+	fail(s, &e);
+}
+
+/* What it waits for may have come. */
 static void try_stuck(struct dmsr_subscription *s)
 {
 	struct stamp t;
@@ -446,8 +462,11 @@ static void try_stuck(struct dmsr_subscription *s)
 	if (!s->stuck || stamp_read(m, &t, &e))
 		return;
 	const struct place p = { .offset = m->offset, .ts_ms = rd_kafka_message_timestamp(m, &type), .at = t.at };
-	if (!take_change(s, m, &t, &p))
+	if (!take_change(s, m, &t, &p)) {
+		if (s->waits_for_shape && loop_now_us(s->k->host.env.loop) >= s->stuck_since_us + SHAPE_MS * 1000ULL)
+			no_shape(s, &p);
 		return;
+	}
 	rd_kafka_event_destroy(s->stuck);
 	s->stuck = NULL;
 	if (!s->held && !s->word)
@@ -518,7 +537,7 @@ void consume_turn(struct dmsr_subscription *s)
 	}
 	if (s->held && !s->is_waiting)
 		lend(s);
-	if (s->rebuild && !s->is_waiting && (s->word || !rebuild_is_empty(s->rebuild)))
+	if (s->rebuild && !s->is_waiting && (s->word || !rebuild_is_empty(s->rebuild) || (s->stuck && !s->waits_for_shape)))
 		kafka_wake(s->k);
 	if (is_behind(s) || !s->has_more)
 		return;

@@ -138,6 +138,8 @@ static void on_patience(void *arg)
 	struct kafka *k = arg;
 	if (k->state == KAFKA_STARTING)
 		unreachable(k, "has answered in time");
+	else
+		kafka_wake(k); /* somebody waits for a shape */
 }
 
 /* ---- a turn ---- */
@@ -332,6 +334,7 @@ static int kafka_open(const struct settings *settings, const struct dmsr_streame
 	k->record_max = (size_t)settings_int(settings, "record_bytes");
 	k->begin = begin ? strtoll(begin, NULL, 10) : -1;
 	k->end = -1;
+	k->keeps = begin != NULL;
 	k->by_table = map_new();
 	k->by_name = map_new();
 	k->schemas_sent = map_new();
@@ -348,7 +351,7 @@ static int kafka_open(const struct settings *settings, const struct dmsr_streame
 	return 0;
 }
 
-static bool kafka_keeps(const struct dmsr_instance *i) { return ((const struct kafka *)(const void *)i)->begin >= 0; }
+static bool kafka_keeps(const struct dmsr_instance *i) { return ((const struct kafka *)(const void *)i)->keeps; }
 
 static struct dmsr_subscription *kafka_subscribe(struct dmsr_instance *i, const char *target, const struct dmsr_stand *stand, const struct dmsr_consumer *c)
 {
@@ -362,7 +365,8 @@ static void kafka_start(struct dmsr_instance *i)
 	const char *layout = settings_str(k->settings, "layout");
 	bool is_auto = !strcmp(layout, "auto"), is_both = !strcmp(layout, "both");
 	struct err e = { 0 };
-	k->is_ordered = is_both || !strcmp(layout, "ordered") || (is_auto && k->subscriptions);
+	/* a stream that began goes on, also while nobody reads it */
+	k->is_ordered = is_both || !strcmp(layout, "ordered") || (is_auto && k->subscriptions) || k->keeps;
 	k->is_table = is_both || !strcmp(layout, "table") || !k->is_ordered;
 	set_state(k, KAFKA_STARTING, "asked to");
 	if (k->subscriptions && !k->is_ordered) {
@@ -377,7 +381,7 @@ static void kafka_start(struct dmsr_instance *i)
 		kafka_fail(k, &e);
 		return;
 	}
-	if (k->subscriptions && k->is_json && !k->codec_ops->is_exact(k->codec)) {
+	if (k->is_ordered && k->is_json && !k->codec_ops->is_exact(k->codec)) {
 		err_set(&e, DMSR_EINVAL, "kafka.codec", "what codec json writes with these options cannot be read back exactly, as the targets have to");
 		err_hint(&e, "leave shape, compat, json and invalid_utf8 as they are by default, or set codec to native");
 		kafka_fail(k, &e);

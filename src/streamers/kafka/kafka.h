@@ -142,6 +142,7 @@ struct kafka {
 	struct loop_timer *patience;    /* at start: until a broker answers */
 	uint64_t slice_us;
 	struct loop_timer *save;        /* the notes */
+	bool keeps;                     /* it was ordered in an earlier run */
 	bool has_told_ready, has_told_end, is_in_turn, is_closed, is_scouted, is_noting;
 	struct err error;
 };
@@ -158,9 +159,10 @@ struct rebuild;
 struct stamp;
 struct rebuild *rebuild_new(struct kafka *k);
 void rebuild_free(struct rebuild *r); /* NULL is fine */
-/* One record: a row, begin or commit goes into the batch being filled, unless the target knows it; a word comes as a batch of its own, which belongs behind
- * what is being filled. DMSR_AGAIN: the row's shape is not there yet. */
-int rebuild_record(struct rebuild *r, const rd_kafka_message_t *m, const struct stamp *t, bool is_known, struct batch **word, struct err *e);
+/* One record: a row, begin or commit goes into the batch being filled, unless it is not behind reached; a word comes as a batch of its own, which belongs
+ * behind what is being filled. Not taken: FLUSH, what is filled must go first; SHAPE, that of its table is not there yet. */
+enum { REBUILD_FLUSH = 1, REBUILD_SHAPE };
+int rebuild_record(struct rebuild *r, const rd_kafka_message_t *m, const struct stamp *t, const struct position *reached, struct batch **word, struct err *e);
 void rebuild_skip_load(struct rebuild *r, bool is);     /* the load whose begin was the last word */
 bool rebuild_is_full(const struct rebuild *r);
 bool rebuild_is_empty(const struct rebuild *r);
@@ -181,6 +183,7 @@ struct record {
 	size_t key_len, len;
 	int32_t partition;
 	rd_kafka_headers_t *headers;    /* taken; NULL: none */
+	size_t headers_len;             /* of those that are big */
 };
 /* Hands one to librdkafka, which copies it; rel names what it is of, for the error. False: failed. */
 bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, const struct record *r, const struct relation *rel);

@@ -57,6 +57,8 @@ static void set_producer(struct setup *u, const struct settings *s)
 {
 	set(u, "enable.idempotence", "true");
 	set(u, "acks", "all");
+	/* Nothing goes on behind a record that was refused: who reads would take its place for known. */
+	set(u, "enable.gapless.guarantee", "true");
 	/* Never given up: a broker that is down for hours makes the source wait, and loses nothing. */
 	set(u, "message.timeout.ms", "0");
 	set_int(u, "message.max.bytes", settings_int(s, "record_bytes") + 65536);
@@ -73,6 +75,7 @@ static void set_consumer(struct setup *u, const struct settings *s)
 {
 	int64_t record = settings_int(s, "record_bytes") + 65536, memory = settings_int(s, "memory");
 	set(u, "enable.auto.commit", "false");
+	set_int(u, "message.max.bytes", record); /* librdkafka raises the limits of a fetch to it */
 	set(u, "auto.offset.reset", "error");
 	set(u, "enable.partition.eof", "true");
 	set(u, "check.crcs", "true");

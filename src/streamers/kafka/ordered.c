@@ -26,14 +26,14 @@ static struct position position_of(const struct batch *b, const struct change *c
 {
 	if (b->is_load)
 		return (struct position){ 0 };
-	if (!ch->next)
+	if (!ch->next && !change_is_row(ch))
 		return b->end;
 	return (struct position){ .kind = POSITION_LSN, .server = b->end.server, .lsn = ch->txn ? ch->txn->lsn : 0, .event = ch->event };
 }
 
-static bool put(struct kafka *k, struct flight *f, const struct change *ch, const char *value, size_t len, rd_kafka_headers_t *h)
+static bool put(struct kafka *k, struct flight *f, const struct change *ch, const char *value, size_t len, rd_kafka_headers_t *h, size_t headers_len)
 {
-	const struct record r = { .value = value, .len = len, .headers = h };
+	const struct record r = { .value = value, .len = len, .headers = h, .headers_len = headers_len };
 	return produce_record(k, f, k->stream, &r, ch->rel);
 }
 
@@ -49,7 +49,7 @@ static bool send_mark(struct kafka *k, struct flight *f, const struct change *ch
 	rd_kafka_header_add(h, "dmsr-txn", 8, txn, -1);
 	int n = snprintf(value, sizeof value, "{\"status\":\"%s\",\"id\":\"%u:%llu\",\"ts_ms\":%lld}", ch->op == OP_BEGIN ? "BEGIN" : "END", (unsigned)t->xid,
 		(unsigned long long)t->lsn, (long long)(t->commit_us / 1000));
-	return put(k, f, ch, value, (size_t)n, h);
+	return put(k, f, ch, value, (size_t)n, h, 0);
 }
 
 static struct change *copy_word(struct batch *w, const struct change *ch)
@@ -61,6 +61,14 @@ static struct change *copy_word(struct batch *w, const struct change *ch)
 	if (ch->op == OP_SCHEMA && ch->u.schema.old)
 		batch_hold(w, ch->u.schema.old);
 	return c;
+}
+
+static void unwritable(struct kafka *k, const struct change *ch)
+{
+	struct err e = { 0 };
+	err_set(&e, DMSR_EFULL, "kafka.record-too-large", "a word of the stream (%s) cannot be written: it is too long, or its table's name is no UTF-8",
+		change_op_name((enum change_op)ch->op));
+	kafka_fail(k, &e);
 }
 
 /* All of one statement (truncate of several tables) are one word. Returns the last change that it holds; NULL: failed. */
@@ -82,12 +90,17 @@ static const struct change *send_word(struct kafka *k, struct flight *f, const s
 	batch_free(w);
 	json_t *o = json_pack("{s:s, s:s*, s:s*}", "word", change_op_name((enum change_op)ch->op), "schema", ch->rel ? ch->rel->schema : NULL, "table",
 		ch->rel ? ch->rel->name : NULL);
-	char *value = json_dumps(o, JSON_COMPACT);
+	char *value = o ? json_dumps(o, JSON_COMPACT) : NULL;
 	json_decref(o);
+	if (!is_packed || !value) {
+		unwritable(k, ch);
+		free(value);
+		return NULL;
+	}
 	const struct position at = position_of(f->b, last);
 	rd_kafka_headers_t *h = headers(k, &at);
 	rd_kafka_header_add(h, "dmsr-word", 9, k->pack.data, (ssize_t)k->pack.len);
-	bool is_sent = is_packed && value && put(k, f, ch, value, strlen(value), h);
+	bool is_sent = put(k, f, ch, value, strlen(value), h, k->pack.len);
 	free(value);
 	return is_sent ? last : NULL;
 }

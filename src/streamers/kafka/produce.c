@@ -40,7 +40,7 @@ bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, co
 		RD_KAFKA_V_HEADERS(r->headers), RD_KAFKA_V_OPAQUE(f), RD_KAFKA_V_END);
 	if (!code) {
 		f->pending++;
-		take_memory(k, f, r->key_len + r->len + RECORD_OVERHEAD);
+		take_memory(k, f, r->key_len + r->len + r->headers_len + RECORD_OVERHEAD);
 		return true;
 	}
 	if (r->headers)

@@ -15,6 +15,7 @@ struct rebuild {
 	struct batch *b;                /* being filled; NULL: none */
 	struct txn txn;                 /* the newest that began */
 	bool is_open;                   /* it has not ended */
+	bool is_b_open;                 /* nor has the last one in b */
 	bool is_of_load;                /* LOAD_BEGIN was the newest word */
 	bool is_skipping;               /* rows of that load: the target has them */
 	struct position end;            /* behind the newest record in b */
@@ -49,7 +50,7 @@ struct batch *rebuild_take(struct rebuild *r)
 	if (b->is_load)
 		return b;
 	position_copy(&b->end, &r->end);
-	b->more = r->is_open;
+	b->more = r->is_b_open;
 	return b;
 }
 
@@ -77,7 +78,8 @@ static int foreign(const rd_kafka_message_t *m, const char *why, struct err *e)
 
 /* ---- begin and end ---- */
 
-static int take_mark(struct rebuild *r, const rd_kafka_message_t *m, const struct stamp *t, const char *text, size_t len, bool is_known, struct err *e)
+static int take_mark(struct rebuild *r, const rd_kafka_message_t *m, const struct stamp *t, const char *text, size_t len,
+	const struct position *reached, struct err *e)
 {
 	char own[80], *end;
 	struct txn txn = { 0 };
@@ -97,24 +99,25 @@ static int take_mark(struct rebuild *r, const rd_kafka_message_t *m, const struc
 	r->is_of_load = false;
 	if (r->b)
 		batch_txn(r->b, &r->txn);
-	if (is_known)
+	/* By its own number: a position between transactions may be where this one begins. */
+	if (position_covers(reached, txn.lsn, is_begin ? 1 : POSITION_WHOLE))
 		return 0;
 	struct change *ch = batch_append(filling(r), is_begin ? OP_BEGIN : OP_COMMIT, NULL);
 	ch->event = is_begin ? 0 : POSITION_WHOLE;
+	r->is_b_open = is_begin;
 	position_copy(&r->end, &t->at);
 	return 0;
 }
 
 /* ---- rows ---- */
 
-/* DMSR_AGAIN: its shape is not known yet. */
 static int take_row(struct rebuild *r, const rd_kafka_message_t *m, const struct stamp *t, const char *schema, size_t len, struct err *e)
 {
 	struct relation *rel = len == 16 ? schemas_find(r->k, schema) : NULL;
 	if (len != 16 || !m->payload)
 		return foreign(m, "dmsr-schema is no fingerprint", e);
 	if (!rel)
-		return DMSR_AGAIN;
+		return REBUILD_SHAPE;
 	struct batch *b = filling(r);
 	size_t was = b->nchanges;
 	int rc = r->k->codec_ops->decode(r->k->codec, m->payload, m->len, rel, b, e);
@@ -124,21 +127,26 @@ static int take_row(struct rebuild *r, const rd_kafka_message_t *m, const struct
 	}
 	if (b->nchanges > was)
 		b->last->event = t->at.event;
+	r->is_b_open |= !b->is_load;
 	position_copy(&r->end, &t->at);
 	return 0;
 }
 
 /* ---- words ---- */
 
-int rebuild_record(struct rebuild *r, const rd_kafka_message_t *m, const struct stamp *t, bool is_known, struct batch **word, struct err *e)
+int rebuild_record(struct rebuild *r, const rd_kafka_message_t *m, const struct stamp *t, const struct position *reached, struct batch **word, struct err *e)
 {
 	const void *v;
 	size_t len;
 	*word = NULL;
 	if (header(m, "dmsr-txn", &v, &len))
-		return take_mark(r, m, t, v, len, is_known, e);
-	if (header(m, "dmsr-schema", &v, &len))
-		return is_known || (r->is_of_load && r->is_skipping) ? 0 : take_row(r, m, t, v, len, e);
+		return r->b && r->b->is_load ? REBUILD_FLUSH : take_mark(r, m, t, v, len, reached, e);
+	if (header(m, "dmsr-schema", &v, &len)) {
+		bool is_known = position_is_none(&t->at) ? r->is_of_load && r->is_skipping : position_covers(reached, t->at.lsn, t->at.event);
+		if (is_known)
+			return 0;
+		return r->b && r->b->is_load != r->is_of_load ? REBUILD_FLUSH : take_row(r, m, t, v, len, e);
+	}
 	if (!header(m, "dmsr-word", &v, &len))
 		return foreign(m, "it is neither a row nor a word", e);
 	struct batch *w = batch_unpack(v, len, e);

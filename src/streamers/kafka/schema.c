@@ -58,7 +58,14 @@ bool schema_send(struct kafka *k, struct flight *f, const struct relation *r)
 	schema_key(r, key);
 	char *value = relation_json(r, key);
 	const struct record rec = { .key = key, .key_len = 16, .value = value, .len = value ? strlen(value) : 0 };
-	bool is_sent = value && produce_record(k, f, k->schemas, &rec, r);
+	if (!value) {
+		struct err e = { 0 };
+		err_set(&e, DMSR_EDATA, "kafka.topic-name", "%s.%s: its names are no UTF-8, and its shape cannot be described", r->schema, r->name);
+		err_hint(&e, "exclude the table, or rename it");
+		kafka_fail(k, &e);
+		return false;
+	}
+	bool is_sent = produce_record(k, f, k->schemas, &rec, r);
 	if (is_sent)
 		map_put(k->schemas_sent, &r->fingerprint, sizeof r->fingerprint, &sent);
 	free(value);
@@ -128,11 +135,9 @@ static void on_shape(struct kafka *k, const rd_kafka_message_t *m)
 	json_t *o = m->payload ? json_loadb(m->payload, m->len, 0, NULL) : NULL;
 	struct relation *r = o ? read_relation(o, m->key ? m->key : "", m->key_len) : NULL;
 	json_decref(o);
-	if (!r && m->payload) {
-		struct err e = { 0 };
-		err_set(&e, DMSR_EPROTO, "kafka.foreign", "topic %s, offset %lld: it describes no table of the fingerprint that is its key", k->schemas->name,
+	if (!r && m->payload) { /* whoever needs it will say so */
+		log_warn("streamer", k->host.env.job, "topic %s, offset %lld: it describes no table of the fingerprint that is its key", k->schemas->name,
 			(long long)m->offset);
-		kafka_fail(k, &e);
 	} else if (r) {
 		relation_unref(map_put(k->shapes->all, m->key, 16, r));
 	}
