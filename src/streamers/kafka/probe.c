@@ -253,7 +253,7 @@ static void on_topic(struct look *l, const rd_kafka_ConfigResource_t *r)
 		l->brokers, name, w->is_compacted ? "compact" : "delete");
 	check_size(l, name, number(r, "max.message.bytes"));
 	if (w->is_stream && is_compacted)
-		add(l, DMSR_CHECK_ERROR, "kafka.topic-cleanup", name, fix, "it is compacted: it takes no records without a key, and the stream's have none");
+		add(l, DMSR_CHECK_ERROR, "kafka.topic-cleanup", name, fix, "it is compacted: of the stream only the newest record of each key would stay");
 	if (!w->is_stream && w->is_compacted && (is_deleted || !is_compacted))
 		add(l, DMSR_CHECK_WARNING, "kafka.topic-cleanup", name, fix, "it is not only compacted: shapes of tables that do not change will go");
 	if (!w->is_stream && !w->is_compacted && is_compacted)
@@ -465,6 +465,29 @@ static void want(struct look *l, char *name /* taken */, const struct relation *
 	map_put(l->by_name, name, strlen(name), w);
 }
 
+/* As the start of a job would find it. */
+static void check_codec(struct look *l, const struct settings *s, const struct dmsr_probe_host *host, bool is_table)
+{
+	const char *name = settings_str(s, "codec");
+	const struct dmsr_codec *codec = host->env.codec(host->env.codecs, name);
+	struct dmsr_instance *i = NULL;
+	struct err e = { 0 };
+	if (!strcmp(name, "native")) {
+		if (is_table)
+			add(l, DMSR_CHECK_ERROR, "kafka.layout", NULL, "set codec to json, or layout to ordered",
+				"the layout table is for readers that are not DMSR, who do not know the codec native");
+		return;
+	}
+	if (!codec || codec->open(s, NULL, &i, &e)) {
+		add(l, DMSR_CHECK_ERROR, "kafka.codec", NULL, e.hint[0] ? e.hint : NULL, "codec %s: %s", name, codec ? e.message : "there is none");
+		return;
+	}
+	if (host->ntargets && !codec->is_exact(i))
+		add(l, DMSR_CHECK_ERROR, "kafka.codec", NULL, "leave shape, compat, json and invalid_utf8 as they are by default, or set codec to native",
+			"what codec %s writes with these options cannot be read back exactly, as the targets have to", name);
+	codec->close(i);
+}
+
 static void want_all(struct look *l, const struct settings *s, const struct dmsr_probe_host *host)
 {
 	const char *prefix = settings_str(s, "prefix") ? settings_str(s, "prefix") : host->env.job, *layout = settings_str(s, "layout");
@@ -480,6 +503,7 @@ static void want_all(struct look *l, const struct settings *s, const struct dmsr
 	if (host->ntargets && !is_ordered)
 		add(l, DMSR_CHECK_ERROR, "kafka.layout", NULL, "set layout to ordered, or to both",
 			"the job has targets, and the layout table keeps no order of commits for them");
+	check_codec(l, s, host, is_both || !is_ordered);
 	free(base);
 }
 
