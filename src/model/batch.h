@@ -41,6 +41,8 @@ static inline struct value *batch_values(struct batch *b, unsigned n)
 /* The single rows of an OP_ROWS: calls fn once a row (op OP_READ) with `row` valid during the call; fn's non-zero stops and is returned.
  * DMSR_EPROTO when a row is bad: fn has then seen the rows before it. */
 int change_each_row(const struct change *rows, int (*fn)(void *arg, const struct change *row), void *arg, struct err *e);
+/* From byte *at on, which is moved behind each row that fn has seen: who stopped goes on there. */
+int change_some_rows(const struct change *rows, size_t *at, int (*fn)(void *arg, const struct change *row), void *arg, struct err *e);
 
 /* Lossless bytes for the spill log: relations are packed once a batch. Everything but token comes back. 0, or DMSR_EFULL when out is full.
  * batch_unpack copies; NULL (DMSR_EPROTO) when the bytes are damaged. */

@@ -185,14 +185,17 @@ static struct change read_change(const struct change *rows, const struct value *
 	return ch;
 }
 
-int change_each_row(const struct change *rows, int (*fn)(void *arg, const struct change *row), void *arg, struct err *e)
+int change_some_rows(const struct change *rows, size_t *at, int (*fn)(void *arg, const struct change *row), void *arg, struct err *e)
 {
+	const unsigned char *data = (const unsigned char *)rows->u.rows.data;
 	struct reader r;
 	struct buf text;
 	int rc = 0;
 
 	assert(rows->op == OP_ROWS);
+	assert(*at <= rows->u.rows.len);
 	reader_init(&r, rows, e);
+	cursor_init(&r.c, data + *at, rows->u.rows.len - *at);
 	buf_init(&text, SIZE_MAX);
 	struct value *v = mem_alloc((rows->rel->ncolumns + 1) * sizeof *v);
 	while (cursor_left(&r.c) && !rc) {
@@ -202,8 +205,15 @@ int change_each_row(const struct change *rows, int (*fn)(void *arg, const struct
 			break;
 		const struct change row = read_change(rows, v);
 		rc = fn(arg, &row);
+		*at = (size_t)(r.c.at - data);
 	}
 	free(v);
 	buf_fini(&text);
 	return rc;
+}
+
+int change_each_row(const struct change *rows, int (*fn)(void *arg, const struct change *row), void *arg, struct err *e)
+{
+	size_t at = 0;
+	return change_some_rows(rows, &at, fn, arg, e);
 }
