@@ -345,6 +345,21 @@ static void changes_as_json_come_back(void **state)
 	kit_free(k);
 }
 
+/* More rows than go into a slice of the loop: each is sent once, and in order. */
+static void many_rows_of_a_load(void **state)
+{
+	struct kit *k = kit_new("json");
+	(void)state;
+	kit_open(k);
+	assert_int_equal(kit_produce(k, kit_load(k, 0x9000, OP_LOAD_BEGIN, 0)), DMSR_OK);
+	assert_int_equal(kit_produce(k, kit_load(k, 0x9000, OP_ROWS, 4000)), DMSR_OK);
+	assert_int_equal(kit_produce(k, kit_load(k, 0x9000, OP_LOAD_END, 0)), DMSR_OK);
+	kit_run(k, kit_all_delivered);
+	kit_want_rows(k, 4000);
+	ids_are(k, 1, 4000);
+	kit_free(k);
+}
+
 /* 5 */
 static void the_end_is_noted_before_it_is_told(void **state)
 {
@@ -463,6 +478,7 @@ RUN_TESTS(cmocka_unit_test(batches_come_back_whole),
 	cmocka_unit_test(another_record_at_the_noted_offset),
 	cmocka_unit_test(a_word_is_not_passed_with_what_is_before_it),
 	cmocka_unit_test(changes_as_json_come_back),
+	cmocka_unit_test(many_rows_of_a_load),
 	cmocka_unit_test(the_end_is_noted_before_it_is_told),
 	cmocka_unit_test(a_stream_that_ends_too_early),
 	cmocka_unit_test(reports_may_come_after_the_record),

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SHAPE_MS = 30000 };
+enum { SHAPE_MS = 10000 };
 
 /* A record of the stream: what a note says of it. */
 struct place {
@@ -415,7 +415,7 @@ static void on_error(struct dmsr_subscription *s, rd_kafka_event_t *ev)
 		return;
 	}
 	kafka_error(&e, code, s->k->stream->name, rd_kafka_event_error_string(ev));
-	if (e.retriable)
+	if (e.retriable && e.code != DMSR_ENOTFOUND)
 		log_info("streamer", s->k->host.env.job, "%s", e.message); /* librdkafka tries again by itself */
 	else
 		fail(s, &e);
@@ -445,7 +445,8 @@ static void on_fetched(void *arg, rd_kafka_event_t *ev)
 static void no_shape(struct dmsr_subscription *s, const struct place *p)
 {
 	struct err e = { 0 };
-	err_set(&e, DMSR_EFATAL, "kafka.schema-missing", "topic %s, offset %" PRId64 ": the shape of the row's table is not in topic %s",
+	/* Its broker may be away, and ours not: then it comes with what the next run sends again. */
+	err_retry(&e, DMSR_EIO, "kafka.schema-missing", "topic %s, offset %" PRId64 ": the shape of the row's table is not in topic %s",
 		s->k->stream->name, p->offset, s->k->schemas->name);
 	err_hint(&e, "that topic must be compacted and keep every record: load the tables again (stop the job, DELETE /jobs/%s/positions, start it)",
 		s->k->host.env.job);
@@ -577,6 +578,8 @@ void consume_commit(struct dmsr_subscription *s, uint64_t token)
 		done(s, &l->place);
 		free(l);
 	}
+	if (s->k->state == KAFKA_STOPPED) /* what a target commits on its way out */
+		consume_save(s);
 }
 
 void consume_expect(struct kafka *k)

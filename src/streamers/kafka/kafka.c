@@ -26,6 +26,15 @@ void kafka_wake(struct kafka *k) { loop_task_post(k->turn); }
 
 bool kafka_slice_is_over(const struct kafka *k) { return loop_now_us(k->host.env.loop) > k->slice_us; }
 
+int kafka_breathe(struct kafka *k)
+{
+	enum { LOOK_EVERY = 32 };
+	if (++k->nrows % LOOK_EVERY || !kafka_slice_is_over(k))
+		return 0;
+	kafka_wake(k);
+	return DMSR_AGAIN;
+}
+
 void kafka_fail(struct kafka *k, const struct err *e)
 {
 	if (k->state == KAFKA_DEAD || k->state == KAFKA_STOPPED)

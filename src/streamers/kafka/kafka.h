@@ -91,6 +91,7 @@ struct flight {
 	uint64_t token;
 	struct batch *b;                /* NULL: all its records are librdkafka's */
 	const struct change *at;        /* the next to be encoded; NULL: not begun, or done */
+	size_t row_at;                  /* bytes of its rows that are encoded already, where it is rows of a load */
 	size_t bytes;                   /* what it takes of the memory */
 	uint32_t pending;               /* records that are not acknowledged */
 	bool is_sent;                   /* all records are librdkafka's */
@@ -141,6 +142,7 @@ struct kafka {
 	struct loop_task *turn;
 	struct loop_timer *patience;    /* at start: until a broker answers */
 	uint64_t slice_us;
+	unsigned nrows;                 /* encoded; the clock is not looked at for each */
 	struct loop_timer *save;        /* the notes */
 	bool keeps;                     /* it was ordered in an earlier run */
 	bool has_told_ready, has_told_end, is_in_turn, is_closed, is_scouted, is_noting;
@@ -150,6 +152,7 @@ void kafka_wake(struct kafka *k);
 void kafka_fail(struct kafka *k, const struct err *e);
 void kafka_save_soon(struct kafka *k);                          /* the notes; then what they cover is told delivered */
 bool kafka_slice_is_over(const struct kafka *k);
+int kafka_breathe(struct kafka *k);                             /* between two rows: 0, or DMSR_AGAIN, to go on there in the next turn */
 
 /* ordered.c: the layout ordered, a record for each change */
 bool ordered_send(struct kafka *k, struct flight *f); /* some of them; true: all are sent */

@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LOOK_EVERY = 32 };
-
 static rd_kafka_headers_t *headers(struct kafka *k, const struct position *at)
 {
 	char text[POSITION_TEXT_MAX];
@@ -123,40 +121,43 @@ static int send_row(void *arg, const struct change *ch)
 	rd_kafka_headers_t *h = headers(s->k, &s->at);
 	rd_kafka_header_add(h, "dmsr-schema", 11, schema_key(ch->rel, schema), 16);
 	const struct record rec = { .key = r.key, .key_len = r.key_len, .value = r.value, .len = r.value_len, .headers = h };
-	return produce_record(s->k, s->f, s->k->stream, &rec, ch->rel) ? 0 : DMSR_EFULL;
+	return produce_record(s->k, s->f, s->k->stream, &rec, ch->rel) ? kafka_breathe(s->k) : DMSR_EFULL;
 }
 
 static int send_rows(struct kafka *k, struct flight *f, const struct change *ch, struct err *e)
 {
 	struct sender s = { .k = k, .f = f, .at = position_of(f->b, ch), .e = e };
-	return ch->op == OP_ROWS ? change_each_row(ch, send_row, &s, e) : send_row(&s, ch);
+	return ch->op == OP_ROWS ? change_some_rows(ch, &f->row_at, send_row, &s, e) : send_row(&s, ch);
 }
 
 bool ordered_send(struct kafka *k, struct flight *f)
 {
 	struct err e = { 0 };
-	unsigned n = 0;
 	if (!f->at)
 		f->at = f->b->first;
 	while (f->at && k->state == KAFKA_RUNNING) {
 		const struct change *ch = f->at;
+		int rc = 0;
 		if (change_is_row(ch) || ch->op == OP_ROWS) {
-			if (send_rows(k, f, ch, &e) && k->state == KAFKA_RUNNING) {
+			rc = send_rows(k, f, ch, &e);
+			if (rc < 0 && k->state == KAFKA_RUNNING) {
 				err_prefix(&e, "%s.%s", ch->rel->schema, ch->rel->name);
 				kafka_fail(k, &e);
 			}
+			if (rc == DMSR_AGAIN && ch->op == OP_ROWS)
+				return false;
 		} else if (ch->op == OP_BEGIN || ch->op == OP_COMMIT) {
 			send_mark(k, f, ch);
+			rc = kafka_breathe(k);
 		} else {
 			ch = send_word(k, f, ch);
 		}
 		if (k->state != KAFKA_RUNNING || !ch)
 			return false;
 		f->at = ch->next;
-		if (f->at && (++n % LOOK_EVERY == 0 || ch->op == OP_ROWS) && kafka_slice_is_over(k)) {
-			kafka_wake(k);
+		f->row_at = 0;
+		if (f->at && rc == DMSR_AGAIN)
 			return false;
-		}
 	}
 	return !f->at;
 }

@@ -7,7 +7,6 @@
 
 enum {
 	RECORD_OVERHEAD = 256,          /* librdkafka's own, headers included */
-	LOOK_EVERY = 32,                /* changes between two looks at the clock */
 };
 
 static void refused(struct kafka *k, rd_kafka_resp_err_t code, const char *topic, const struct relation *rel, size_t len)
@@ -149,7 +148,7 @@ static int send_row(void *arg, const struct change *ch)
 	for (int i = 0; i < n; i++)
 		if (!send_record(s->k, s->f, ch, &records[i]))
 			return DMSR_EFULL;
-	return n < 0 ? n : 0;
+	return n < 0 ? n : kafka_breathe(s->k);
 }
 
 /* Some of the batch's changes. True: all are sent. */
@@ -157,7 +156,6 @@ static bool send_rows(struct kafka *k, struct flight *f)
 {
 	struct err e = { 0 };
 	struct sender s = { k, f, &e };
-	unsigned n = 0;
 	k->row.rel = NULL; /* the pointer may be another relation's by now */
 	if (!f->at)
 		f->at = f->b->first;
@@ -165,20 +163,21 @@ static bool send_rows(struct kafka *k, struct flight *f)
 		const struct change *ch = f->at;
 		int rc = 0;
 		if (ch->op == OP_ROWS)
-			rc = change_each_row(ch, send_row, &s, &e);
+			rc = change_some_rows(ch, &f->row_at, send_row, &s, &e);
 		else if (change_is_row(ch) || ch->op == OP_TRUNCATE)
 			rc = send_row(&s, ch);
-		if (rc && k->state == KAFKA_RUNNING) {
+		if (rc < 0 && k->state == KAFKA_RUNNING) {
 			err_prefix(&e, "%s.%s", ch->rel->schema, ch->rel->name);
 			kafka_fail(k, &e);
 		}
-		if (rc)
+		if (rc < 0)
+			return false;
+		if (rc == DMSR_AGAIN && ch->op == OP_ROWS)
 			return false;
 		f->at = ch->next;
-		if (f->at && (++n % LOOK_EVERY == 0 || ch->op == OP_ROWS) && kafka_slice_is_over(k)) {
-			kafka_wake(k);
+		f->row_at = 0;
+		if (f->at && rc == DMSR_AGAIN)
 			return false;
-		}
 	}
 	return !f->at;
 }

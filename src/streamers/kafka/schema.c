@@ -154,7 +154,7 @@ static void on_fetched(void *arg, rd_kafka_event_t *ev)
 			on_shape(k, m);
 	if (code && code != RD_KAFKA_RESP_ERR__PARTITION_EOF) {
 		kafka_error(&e, code, k->schemas->name, rd_kafka_event_error_string(ev));
-		if (!e.retriable)
+		if (!e.retriable || e.code == DMSR_ENOTFOUND)
 			kafka_fail(k, &e);
 	}
 	rd_kafka_event_destroy(ev);
