@@ -1,0 +1,615 @@
+"""The streamer kafka on a real broker: what stands in its topics, what a target has in the end, and what is said when the broker is not as it should be."""
+import collections
+import contextlib
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import threading
+import time
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+
+from conftest import Dmsrd, Postgres, wait_for
+from test_kill import TABLES, Load
+
+SMALL = """
+CREATE TABLE t (id integer PRIMARY KEY, v text);
+INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 500) i;
+"""
+
+
+def streamer(kafka, **more):
+    return {"type": "kafka", "bootstrap_servers": kafka.bootstrap, "prefix": kafka.prefix, **more}
+
+
+LAYOUTS = {"native": {"layout": "ordered", "codec": "native", "record_bytes": "20KiB"}, "ordered": {"layout": "ordered"}, "both": {"layout": "both"}}
+
+
+# ---- a table topic, read as a stock consumer reads it ----
+
+def position(record):
+    """(lsn, event) of a record; the end of a transaction is behind all its events."""
+    _, _, lsn, event, _ = dict(record.headers)["dmsr-pos"].split(":")
+    high, low = lsn.split("/")
+    return int(high, 16) << 32 | int(low, 16), float("inf") if event == "*" else int(event)
+
+
+def as_table(records, deduplicated=False):
+    """Key -> row. A value that did not change may have been left out of a record: it is that of the row before."""
+    rows, at = {}, {}
+    for r in records:
+        value = r.value and json.loads(r.value)
+        if r.key is None:
+            assert value["op"] == "t"
+            rows.clear()
+            continue
+        if deduplicated and position(r) < at.get(r.key, (0, 0)):
+            continue
+        at[r.key] = position(r)
+        if not value or value["op"] == "d":
+            rows.pop(r.key, None)
+        else:
+            rows[r.key] = {**rows.get(r.key, {}), **value["after"]}
+    return {tuple(json.loads(k).values()): row for k, row in rows.items()}
+
+
+def as_rows(records):
+    """The rows of a table without a key, each as often as it is there. What was sent twice is known by its position, a load by its snapshot."""
+    rows, seen, snapshot = collections.Counter(), (0, 0), 0
+    for r in records:
+        value, at = json.loads(r.value), position(r)
+        if value["op"] == "r":
+            if at[0] < snapshot:
+                continue
+            if at[0] > snapshot:
+                rows.clear()
+                snapshot = at[0]
+        elif at <= seen:
+            continue
+        else:
+            seen = at
+        if value["before"]:
+            rows[json.dumps(value["before"])] -= 1
+        if value["after"]:
+            rows[json.dumps(value["after"])] += 1
+    return +rows
+
+
+def source_table(database, table, key):
+    columns = [r[0] for r in database.sql("SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum", table)]
+    rows = [dict(zip(columns, row)) for row in database.sql(f"SELECT * FROM {table}")]
+    return {tuple(row[k] for k in key): row for row in rows}
+
+
+def check_topics(kafka, source, keys, keyless=()):
+    """The topics of tables, as a table and without what stands there twice, are the source's rows; each shape that a record names is known."""
+    fingerprints = set()
+    for table, key in keys.items():
+        records = kafka.records(f"{kafka.prefix}.public.{table}")
+        expected = source_table(source, table, key)
+        assert as_table(records, deduplicated=True) == expected, table
+        assert as_table(records) == expected, table
+        fingerprints |= {dict(r.headers)["dmsr-schema"] for r in records}
+    for table in keyless:
+        records = kafka.records(f"{kafka.prefix}.public.{table}")
+        assert as_rows(records) == collections.Counter(json.dumps(r) for r in map(dict, source_rows(source, table))), table
+        fingerprints |= {dict(r.headers)["dmsr-schema"] for r in records}
+    shapes = {r.key: json.loads(r.value) for r in kafka.records(f"{kafka.prefix}.__schemas")}
+    assert fingerprints <= set(shapes) and all(s["fingerprint"] == k for k, s in shapes.items())
+    return shapes
+
+
+def source_rows(database, table):
+    columns = [r[0] for r in database.sql("SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum", table)]
+    return [list(zip(columns, row)) for row in database.sql(f"SELECT * FROM {table}")]
+
+
+def caught_up(daemon, job, source):
+    """Everything that is committed now is durable downstream."""
+    end = source.one("SELECT pg_current_wal_insert_lsn() - '0/0'")
+
+    def there():
+        slot = source.sql("SELECT confirmed_flush_lsn - '0/0' FROM pg_replication_slots WHERE database = current_database()")
+        return slot and slot[0][0] is not None and slot[0][0] >= end
+    source.sql("SELECT pg_logical_emit_message(false, 'dmsr-test', '')")
+    wait_for(f"job {job} has confirmed all", there, 30)
+
+
+KEYS = {"t": ["id"], "counters": ["id"], "big": ["id"], "u": ["id"]}
+
+CHANGES = """
+BEGIN; UPDATE t SET v = 'changed' WHERE id <= 100; DELETE FROM t WHERE id BETWEEN 101 AND 150; INSERT INTO t (v) VALUES ('new'), (NULL), (E'line\\nä\\t"q"'); COMMIT;
+UPDATE t SET id = id + 10000000 WHERE id BETWEEN 200 AND 220;
+UPDATE big SET n = n + 1; DELETE FROM keyless WHERE a = 3; UPDATE keyless SET b = 'z' WHERE a = 4; INSERT INTO keyless VALUES (1, NULL);
+UPDATE u SET x = 1 - x;
+"""
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_load_and_changes(pg, kafka, dmsrd, layout):
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql(TABLES)
+    dmsrd.job("k", source.connection(), [target.connection(name="copy")], streamer=streamer(kafka, **LAYOUTS[layout]))
+    dmsrd.wait_state("k", "running")
+    source.psql(CHANGES)
+    dmsrd.wait_equal(source, target)
+    names = {"__stream", "__schemas"} | ({f"public.{t}" for t in [*KEYS, "keyless"]} if layout == "both" else set())
+    assert set(kafka.topics(kafka.prefix)) == {f"{kafka.prefix}.{n}" for n in names}
+    if layout == "both":
+        shapes = check_topics(kafka, source, KEYS, ["keyless"])
+        assert {s["table"] for s in shapes.values()} == {*KEYS, "keyless"}
+    caught_up(dmsrd, "k", source)
+    assert dmsrd.api("GET", "/jobs/k/status")["state"] == "running"
+
+
+def test_a_topic_for_each_table_and_no_target(pg, kafka, dmsrd):
+    source = pg.database("k")
+    source.psql("CREATE TABLE two (a integer, b text, v text, PRIMARY KEY (b, a)); INSERT INTO two SELECT i, 'b' || i % 7, 'v' FROM generate_series(1, 300) i; " + TABLES)
+    dmsrd.job("k", source.connection(), [], streamer=streamer(kafka, partitions=4))
+    dmsrd.wait_state("k", "running")
+    source.psql(CHANGES + "".join(f"UPDATE two SET v = '{i}' WHERE a % 3 = {i % 3};" for i in range(12)))
+    source.psql("UPDATE two SET a = a + 1000 WHERE a = 5; DELETE FROM two WHERE a = 6; UPDATE t SET v = 'last' WHERE id = 1")
+    caught_up(dmsrd, "k", source)
+    assert f"{kafka.prefix}.__stream" not in kafka.topics(kafka.prefix)
+    assert kafka.topics(kafka.prefix)[f"{kafka.prefix}.public.two"] == 4
+    check_topics(kafka, source, {**KEYS, "two": ["b", "a"]}, ["keyless"])
+    records = kafka.records(f"{kafka.prefix}.public.two")
+    assert len({r.partition for r in records}) == 4
+    homes = collections.defaultdict(list)
+    for r in records:
+        homes[r.key].append(r)
+    for of_key in homes.values():
+        assert len({r.partition for r in of_key}) == 1
+        assert [position(r) for r in of_key] == sorted(position(r) for r in of_key), "a key's changes stand in their order"
+
+
+def test_a_changed_key_in_one_partition(pg, kafka, dmsrd):
+    source = pg.database("k")
+    source.psql(SMALL)
+    dmsrd.job("k", source.connection(), [], streamer=streamer(kafka))
+    dmsrd.wait_state("k", "running")
+    source.psql("UPDATE t SET id = 9001 WHERE id = 7")
+    source.psql("TRUNCATE t; INSERT INTO t VALUES (1, 'after')")
+    caught_up(dmsrd, "k", source)
+    said = [(r.key and json.loads(r.key)["id"], r.value and json.loads(r.value)["op"]) for r in kafka.records(f"{kafka.prefix}.public.t")[500:]]
+    assert said == [(7, "d"), (7, None), (9001, "c"), (None, "t"), (1, "c")]
+
+
+def error_code(daemon):
+    return (daemon.api("GET", "/jobs/k")["error"] or {}).get("code")
+
+
+# ---- who may, and whether anybody is there ----
+
+SASL = {"security": "sasl_ssl", "sasl_mechanism": "PLAIN", "user": "dmsr", "password": "dmsr-secret"}
+
+
+def at(kafka, listener, **more):
+    properties = kafka.client(listener=listener)
+    ca = {"ssl_ca": properties["ssl.ca.location"]} if "ssl.ca.location" in properties else {}
+    return {**streamer(kafka), "bootstrap_servers": properties["bootstrap.servers"], **ca, **more}
+
+
+def no_secret(daemon, *secrets):
+    shown = daemon.log() + json.dumps([daemon.api("GET", p) for p in ("/jobs/k", "/jobs/k/status", "/jobs/k/events?limit=200", "/jobs")])
+    for secret in secrets:
+        assert secret not in shown
+
+
+@pytest.mark.parametrize("how", ["tls", "plain"])
+def test_tls_and_sasl(pg, kafka, dmsrd, how):
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql(SMALL)
+    there = at(kafka, "tls", security="ssl") if how == "tls" else at(kafka, "sasl_tls", **SASL)
+    dmsrd.job("k", source.connection(), [target.connection(name="copy")], streamer=there)
+    dmsrd.wait_state("k", "running")
+    source.psql("UPDATE t SET v = 'x' WHERE id = 1")
+    dmsrd.wait_equal(source, target)
+    no_secret(dmsrd, "dmsr-secret")
+
+
+def test_scram(pg, start_kafka, dmsrd):
+    """Version 3, since librdkafka before 2.6.1 repeats its nonce, which 4 refuses. Killed and started again it lets clients in by and by: that is no wrong password."""
+    kafka = start_kafka(version=3, tls=True)
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql(SMALL)
+    dmsrd.job("k", source.connection(), [target.connection(name="copy")], streamer=at(kafka, "sasl_tls", **{**SASL, "sasl_mechanism": "SCRAM-SHA-512"}))
+    dmsrd.wait_state("k", "running")
+    kafka.kill()
+    source.psql("UPDATE t SET v = 'without'")
+    kafka.start()
+    dmsrd.wait_equal(source, target)
+    assert dmsrd.state_of("k") == "running"
+    no_secret(dmsrd, "dmsr-secret")
+
+
+def test_who_may_not_is_told_so(pg, kafka, dmsrd, tmp_path):
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql(SMALL)
+    other_ca = tmp_path / "other.pem"
+    other_ca.write_text(pathlib.Path("/etc/ssl/certs/ca-certificates.crt").read_text().split("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n")
+    for how, code in ((at(kafka, "sasl_tls", **{**SASL, "password": "not-the-one"}), "kafka.auth"),
+                      (at(kafka, "sasl_tls", **SASL, ssl_ca=str(other_ca)), "kafka.tls"),
+                      (at(kafka, "tls", security="ssl", ssl_ca=str(other_ca)), "kafka.tls"),
+                      (at(kafka, "sasl_tls", **{**SASL, "user": "guest", "password": "guest-secret"}), "kafka.denied"),
+                      (at(kafka, "sasl_tls", **{**SASL, "user": "guest", "password": "guest-secret"}, create_topics=False, prefix=f"{kafka.prefix}-there"), "kafka.denied")):
+        if "there" in how["prefix"]:
+            for name in ("__stream", "__schemas", "public.t"):
+                kafka.create(f"{how['prefix']}.{name}")
+        dmsrd.job("k", source.connection(), [target.connection(name="copy")], streamer=how)
+        error = dmsrd.wait_state("k", "failed")["error"]
+        assert error["code"] == code, error
+        no_secret(dmsrd, "not-the-one", "guest-secret", "dmsr-secret")
+        dmsrd.api("DELETE", "/jobs/k")
+        wait_for("the job is gone", lambda: dmsrd.call("GET", "/jobs/k")[0] == 404)
+
+
+def test_topics_that_somebody_else_makes(pg, kafka, dmsrd):
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql(SMALL)
+    dmsrd.job("k", source.connection(), [target.connection(name="copy")], streamer=streamer(kafka, create_topics=False))
+    wait_for("it says so", lambda: error_code(dmsrd) == "kafka.topic-missing", 40)
+    for name in ("__stream", "__schemas"):
+        kafka.create(f"{kafka.prefix}.{name}")
+    if dmsrd.state_of("k") == "failed":
+        dmsrd.api("POST", "/jobs/k/start")
+    dmsrd.wait_state("k", "running")
+    dmsrd.wait_equal(source, target)
+
+
+# ---- a broker that is away ----
+
+def rss_kib(daemon):
+    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{daemon.process.pid}/status").read_text()).group(1))
+
+
+def test_a_broker_that_is_away(pg, start_kafka, dmsrd):
+    """Not there at first; then stopped, and killed, for longer than the source's patience, with more written than may wait in memory."""
+    kafka = start_kafka()
+    kafka.kill()
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql(SMALL + "ALTER SYSTEM SET wal_sender_timeout = '5s'; SELECT pg_reload_conf()")
+    try:
+        dmsrd.job("k", source.connection(), [target.connection(name="copy")], streamer=streamer(kafka, memory="2MiB", layout="both"))
+        wait_for("it says so", lambda: error_code(dmsrd) == "kafka.unreachable", 40)
+        assert dmsrd.state_of("k") in ("retrying", "starting")
+        kafka.start()
+        dmsrd.wait_state("k", "running")
+        dmsrd.wait_equal(source, target)
+        before = rss_kib(dmsrd)
+        for away, back in ((kafka.pause, kafka.resume), (kafka.kill, kafka.start)):
+            away()
+            for n in range(8):
+                source.psql(f"UPDATE t SET v = repeat(md5(random()::text), 200) || '{n}'")
+                time.sleep(1)
+            assert rss_kib(dmsrd) < before + 40000
+            assert source.one("SELECT active FROM pg_replication_slots WHERE database = current_database()"), "the slot is alive"
+            assert dmsrd.state_of("k") == "running"
+            back()
+            dmsrd.wait_equal(source, target)
+        said = json.dumps(dmsrd.api("GET", "/jobs/k/events?limit=200")["items"])
+        assert "no broker of" in said and "answer again" in said
+        assert dmsrd.api("GET", "/jobs/k/status")["retries"]["total"] <= 40
+        check_topics(kafka, source, {"t": ["id"]})
+    finally:
+        source.psql("ALTER SYSTEM RESET wal_sender_timeout; SELECT pg_reload_conf()")
+
+
+# ---- a stream that is not what it was ----
+
+def run_small(pg, kafka, daemon, **more):
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql(SMALL)
+    daemon.job("k", source.connection(), [target.connection(name="copy")], streamer=streamer(kafka, **more))
+    daemon.wait_state("k", "running")
+    for n in range(5):
+        source.psql(f"UPDATE t SET v = 'n{n}' WHERE id <= {n * 10}")
+    daemon.wait_equal(source, target)
+    caught_up(daemon, "k", source)
+    return source, target
+
+
+def failed(daemon, *codes):
+    error = daemon.wait_state("k", "failed", 60)["error"]
+    assert error["code"] in codes, error
+    return error
+
+
+def begin_anew(daemon, source, target):
+    """What the hint says is what helps."""
+    daemon.api("POST", "/jobs/k/stop")
+    daemon.wait_state("k", "stopped")
+    daemon.api("DELETE", "/jobs/k/positions")
+    target.psql("DROP TABLE t")
+    daemon.api("POST", "/jobs/k/start")
+    daemon.wait_state("k", "running")
+    daemon.wait_equal(source, target)
+
+
+@pytest.mark.parametrize("how", ["running", "stopped", "killed"])
+def test_a_topic_made_anew(pg, kafka, dmsrd, how):
+    source, target = run_small(pg, kafka, dmsrd)
+    stream = f"{kafka.prefix}.__stream"
+    if how == "stopped":
+        dmsrd.api("POST", "/jobs/k/stop")
+        dmsrd.wait_state("k", "stopped")
+    elif how == "killed":
+        source.psql("UPDATE t SET v = 'just now'")  # the newest is acknowledged, and no second has passed
+        caught_up(dmsrd, "k", source)
+        dmsrd.kill()
+    kafka.delete(stream)
+    kafka.create(stream)
+    source.psql("UPDATE t SET v = 'afterwards'")
+    if how == "killed":
+        dmsrd.start()
+    elif how == "stopped":
+        dmsrd.api("POST", "/jobs/k/start")
+    failed(dmsrd, "kafka.stream-lost", "kafka.topic-changed")
+    begin_anew(dmsrd, source, target)
+
+
+def test_another_topic_as_long_as_the_old_one(pg, kafka, dmsrd):
+    source, target = run_small(pg, kafka, dmsrd)
+    stream = f"{kafka.prefix}.__stream"
+    dmsrd.api("POST", "/jobs/k/stop")
+    dmsrd.wait_state("k", "stopped")
+    records = read(kafka, stream)
+    kafka.delete(stream)
+    kafka.create(stream)
+    producer = Producer(kafka.client())
+    for r in [*records, records[-1]]:  # even the same records: they were written at another time
+        producer.produce(stream, r.value(), headers=r.headers())
+    producer.flush(30)
+    dmsrd.api("POST", "/jobs/k/start")
+    failed(dmsrd, "kafka.topic-changed")
+    begin_anew(dmsrd, source, target)
+
+
+def delete_records(kafka, topic, below, tmp_path):
+    what = tmp_path / "offsets.json"
+    what.write_text(json.dumps({"version": 1, "partitions": [{"topic": topic, "partition": 0, "offset": below}]}))
+    kafka.tool("org.apache.kafka.tools.DeleteRecordsCommand", "--offset-json-file", str(what))
+
+
+@contextlib.contextmanager
+def consumer_of(kafka):
+    consumer = Consumer({**kafka.client(), "group.id": "test", "enable.partition.eof": True})
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def end_of(kafka, topic):
+    with consumer_of(kafka) as consumer:
+        return consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=30)[1]
+
+
+def read(kafka, topic):
+    """The messages of a topic of one partition whose values are no text."""
+    found = []
+    with consumer_of(kafka) as consumer:
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        while (m := consumer.poll(30)) and not m.error():
+            found.append(m)
+    assert m.error().code() == KafkaError._PARTITION_EOF  # pylint: disable=protected-access
+    return found
+
+
+def test_records_that_are_gone_before_they_were_read(pg, kafka, dmsrd, tmp_path):
+    """The target waits for a lock while the broker throws away what it has not read."""
+    source, target = run_small(pg, kafka, dmsrd)
+    stream = f"{kafka.prefix}.__stream"
+    with contextlib.closing(target.server.connect(target.name)) as c:
+        c.autocommit = False
+        c.cursor().execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        source.psql("UPDATE t SET v = 'unread'")
+        caught_up(dmsrd, "k", source)
+        dmsrd.kill()
+        source.psql("UPDATE t SET v = 'unread too'")
+        c.rollback()
+    delete_records(kafka, stream, end_of(kafka, stream), tmp_path)
+    dmsrd.start()
+    failed(dmsrd, "kafka.retention")
+    begin_anew(dmsrd, source, target)
+
+
+def test_shapes_that_are_gone(pg, kafka, dmsrd):
+    """A row whose table cannot be known is not passed over."""
+    source, target = run_small(pg, kafka, dmsrd)
+    with contextlib.closing(target.server.connect(target.name)) as c:
+        c.autocommit = False
+        c.cursor().execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        source.psql("UPDATE t SET v = 'unread'")
+        caught_up(dmsrd, "k", source)
+        dmsrd.kill()
+        c.rollback()
+    kafka.delete(f"{kafka.prefix}.__schemas")
+    kafka.create(f"{kafka.prefix}.__schemas", cleanup_policy="compact")
+    dmsrd.start()
+    wait_for("it says so", lambda: error_code(dmsrd) == "kafka.schema-missing", 40)
+    begin_anew(dmsrd, source, target)
+
+
+def test_records_that_are_gone_after_they_were_read(pg, kafka, dmsrd, tmp_path):
+    """An idle job outlives the retention: nothing is missing."""
+    source, target = run_small(pg, kafka, dmsrd)
+    stream = f"{kafka.prefix}.__stream"
+    dmsrd.api("POST", "/jobs/k/stop")
+    dmsrd.wait_state("k", "stopped")
+    delete_records(kafka, stream, end_of(kafka, stream), tmp_path)
+    source.psql("UPDATE t SET v = 'goes on'")
+    dmsrd.api("POST", "/jobs/k/start")
+    dmsrd.wait_state("k", "running")
+    dmsrd.wait_equal(source, target)
+    delete_records(kafka, stream, end_of(kafka, stream), tmp_path)
+    source.psql("UPDATE t SET v = 'and on'")
+    dmsrd.wait_equal(source, target)
+
+
+def test_somebody_else_writes_there(pg, kafka, dmsrd):
+    run_small(pg, kafka, dmsrd)
+    producer = Producer(kafka.client())
+    producer.produce(f"{kafka.prefix}.__stream", b"hello")
+    producer.flush(30)
+    failed(dmsrd, "kafka.foreign")
+
+
+def test_an_emptied_broker(pg, start_kafka, dmsrd):
+    kafka = start_kafka()
+    source, target = run_small(pg, kafka, dmsrd)
+    kafka.empty()
+    source.psql("UPDATE t SET v = 'lost?'")
+    failed(dmsrd, "kafka.stream-lost", "kafka.topic-missing", "kafka.topic-changed")
+    begin_anew(dmsrd, source, target)
+
+
+# ---- sizes ----
+
+@pytest.mark.parametrize("record_bytes", ["16KiB", "900KiB"])
+def test_a_record_that_is_too_large(pg, kafka, dmsrd, record_bytes):
+    """For us, that is known before it is sent; for the broker, when it says so."""
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql("CREATE TABLE t (id integer PRIMARY KEY, v text)")
+    kafka.create(f"{kafka.prefix}.public.t", max_message_bytes=(16 + 100) * 1024)
+    dmsrd.job("k", source.connection(), [target.connection(name="copy")],
+              streamer=streamer(kafka, layout="both", compression="none", record_bytes=record_bytes))
+    dmsrd.wait_state("k", "running")
+    source.psql("INSERT INTO t SELECT 1, string_agg(md5(i::text), '') FROM generate_series(1, 5000) i")
+    assert "public.t" in failed(dmsrd, "kafka.record-too-large")["message"]
+
+
+def test_a_row_in_many_parts(pg, kafka, dmsrd):
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql(SMALL)
+    source.psql("INSERT INTO t SELECT 1000, string_agg(md5(i::text), '') FROM generate_series(1, 100000) i")
+    dmsrd.job("k", source.connection(), [target.connection(name="copy")], streamer=streamer(kafka, codec="native", record_bytes="10KiB"))
+    dmsrd.wait_state("k", "running")
+    source.psql("INSERT INTO t SELECT 1001, string_agg(md5((-i)::text), '') FROM generate_series(1, 100000) i")
+    dmsrd.wait_equal(source, target)
+    parts = [dict(m.headers()).get("dmsr-part") for m in read(kafka, f"{kafka.prefix}.__stream")]
+    assert sum(p is not None for p in parts) > 600
+
+
+# ---- targets come, go and stand still ----
+
+def test_a_late_target_and_two_of_their_own_pace(pg, kafka, dmsrd):
+    source, target = run_small(pg, kafka, dmsrd)
+    late = pg.database("k_late")
+    dmsrd.api("PATCH", "/jobs/k", {"targets": [target.connection(name="copy"), late.connection(name="late")]}, {"If-Match": "*"})
+    source.psql("DELETE FROM t WHERE id % 5 = 0")
+    dmsrd.wait_equal(source, late)
+    dmsrd.wait_equal(source, target)
+    with contextlib.closing(late.server.connect(late.name)) as c:
+        c.autocommit = False
+        c.cursor().execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        source.psql("UPDATE t SET v = 'for one at first'")
+        dmsrd.wait_equal(source, target)
+        c.rollback()
+    dmsrd.wait_equal(source, late)
+
+
+def test_stopped_paused_begun_anew_and_deleted(pg, kafka, dmsrd):
+    source, target = run_small(pg, kafka, dmsrd)
+    for away, state, back in (("pause", "paused", "resume"), ("stop", "stopped", "start")):
+        dmsrd.api("POST", f"/jobs/k/{away}")
+        dmsrd.wait_state("k", state)
+        source.psql(f"UPDATE t SET v = '{away}' WHERE id % 2 = 0")
+        dmsrd.api("POST", f"/jobs/k/{back}")
+        dmsrd.wait_state("k", "running")
+        dmsrd.wait_equal(source, target)
+    end = end_of(kafka, f"{kafka.prefix}.__stream")
+    begin_anew(dmsrd, source, target)
+    assert end_of(kafka, f"{kafka.prefix}.__stream") > end
+    source.psql("UPDATE t SET v = 'behind the old ones'")
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("DELETE", "/jobs/k")
+    wait_for("the job is gone", lambda: dmsrd.call("GET", "/jobs/k")[0] == 404)
+    assert not [t for t in os.listdir(f"/proc/{dmsrd.process.pid}/task") if "rdk" in thread_name(dmsrd, t)] or \
+        wait_for("librdkafka's threads are gone", lambda: not [t for t in os.listdir(f"/proc/{dmsrd.process.pid}/task") if "rdk" in thread_name(dmsrd, t)])
+
+
+def thread_name(daemon, thread):
+    try:
+        return pathlib.Path(f"/proc/{daemon.process.pid}/task/{thread}/comm").read_text()
+    except OSError:
+        return ""
+
+
+# ---- kills ----
+
+class Kills:
+    """A job under writes, and what may be killed under it."""
+
+    def __init__(self, daemon, kafka, source_server, target_server, layout, seed):
+        self.daemon, self.kafka, self.random, self.layout = daemon, kafka, random.Random(seed), layout
+        self.server = source_server
+        self.source, self.target = source_server.database("k"), target_server.database("k_copy")
+        self.source.psql(TABLES)
+        daemon.start()
+        daemon.job("k", self.source.connection(), [self.target.connection(name="copy")], streamer=streamer(kafka, **LAYOUTS[layout]))
+        self.load = Load(source_server, self.source, seed=seed)
+
+    def daemon_dies(self, failpoint=None):
+        self.daemon.kill()
+        self.daemon.start(env={"DMSR_FAILPOINT": failpoint} if failpoint else None, wait=not failpoint)
+        if failpoint:
+            with contextlib.suppress(AssertionError):
+                wait_for("killed", lambda: self.daemon.process.poll() is not None, 3, 0.01)
+            self.daemon.kill()
+            self.daemon.start()
+
+    def end(self):
+        self.load.stop()
+        self.daemon.wait_state("k", "running")
+        self.daemon.wait_equal(self.source, self.target)
+        caught_up(self.daemon, "k", self.source)
+        if self.layout == "both":
+            check_topics(self.kafka, self.source, KEYS, ["keyless"])
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    d = Dmsrd(tmp_path / "dmsrd")
+    yield d
+    d.kill()
+
+
+@pytest.mark.parametrize("layout", ["native", "both"])
+def test_killed_again_and_again(pg, kafka, daemon, layout):
+    kills = Kills(daemon, kafka, pg, pg, layout, seed=len(layout))
+    try:
+        for n in range(12):
+            time.sleep(kills.random.choice([0.02, 0.1, 0.3, 0.6]))
+            kills.daemon_dies(f"kafka.{['between-parts', 'sent', 'acknowledged'][n % 3]}:{kills.random.randrange(1, 20)}:kill" if n % 2 else None)
+    finally:
+        kills.load.stop()
+    kills.end()
+
+
+def test_everything_killed_in_turn(pg, start_kafka, daemon):
+    kafka, other = start_kafka(), Postgres(settings=["fsync=on"])
+    kills = Kills(daemon, kafka, pg, other, "both", seed=7)
+    try:
+        for victim in ("daemon", "broker", "target", "daemon and broker", "broker", "target", "daemon"):
+            time.sleep(kills.random.choice([0.1, 0.5, 1]))
+            if victim == "daemon and broker":
+                kafka.kill()
+                kills.daemon_dies()
+                kafka.start()
+            elif victim == "broker":
+                kafka.kill()
+                kafka.start()
+            elif victim == "target":
+                other.restart("immediate")
+            else:
+                kills.daemon_dies()
+        kills.end()
+    finally:
+        kills.load.stopping.set()
+        daemon.kill()
+        other.close()
