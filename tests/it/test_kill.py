@@ -94,6 +94,27 @@ INSERT INTO u (pair, x) SELECT i / 2, i % 2 FROM generate_series(0, 99) i;
 
 
 @pytest.fixture
+def streamer(request):
+    """As a test names it: that of Kafka, on the shared broker, with batches as records or with both layouts; or the job's default."""
+    how = getattr(request, "param", None)
+    if not how:
+        return {}
+    kafka = request.getfixturevalue("kafka")
+    more = {"layout": "ordered", "codec": "native", "record_bytes": "20KiB"} if how == "native" else {"layout": "both"}
+    return {"streamer": {"type": "kafka", "bootstrap_servers": kafka.bootstrap, "prefix": kafka.prefix, **more}}
+
+
+def streamer_of(failpoint):
+    """That passes it."""
+    if not failpoint.startswith("kafka."):
+        return None
+    return "native" if failpoint == "kafka.between-parts" else "both"
+
+
+through_kafka_too = pytest.mark.parametrize("streamer", [None, "native", "both"], indirect=True, ids=["embedded", "kafka-native", "kafka-both"])
+
+
+@pytest.fixture
 def pair(any_pg):
     source, target = any_pg.database("kill"), any_pg.database("kill_copy")
     source.psql(TABLES)
@@ -111,9 +132,9 @@ def test_there_are_failpoints():
     assert len(failpoints()) >= 10
 
 
-@pytest.mark.parametrize("name", failpoints())
+@pytest.mark.parametrize("name, streamer", [(name, streamer_of(name)) for name in failpoints()], indirect=["streamer"])
 @pytest.mark.parametrize("nth", [1, 3])
-def test_killed_at_each_failpoint(pg, daemon, name, nth):
+def test_killed_at_each_failpoint(pg, daemon, name, streamer, nth):
     source, target = pg.database("fp"), pg.database("fp_copy")
     source.psql(TABLES)
     daemon.start(env={"DMSR_FAILPOINT": f"{name}:{nth}:kill"}, wait=False)
@@ -122,7 +143,7 @@ def test_killed_at_each_failpoint(pg, daemon, name, nth):
         wait_for("ready or killed", lambda: daemon.process.poll() is not None or daemon.call("GET", "/readyz")[0] == 200)
         if daemon.process.poll() is None:
             try:
-                daemon.job("fp", source.connection(), [target.connection(name="copy")])
+                daemon.job("fp", source.connection(), [target.connection(name="copy")], **streamer)
             except OSError:
                 pass  # killed before it could answer
         load = Load(pg, source, seed=nth)
@@ -133,7 +154,7 @@ def test_killed_at_each_failpoint(pg, daemon, name, nth):
             daemon.kill(signal.SIGTERM)  # some are passed only on the way out
         daemon.start()
         if daemon.call("GET", "/jobs/fp")[0] == 404:  # killed before the job was durable: nobody was told that it was
-            daemon.job("fp", source.connection(), [target.connection(name="copy")])
+            daemon.job("fp", source.connection(), [target.connection(name="copy")], **streamer)
         daemon.wait_state("fp", "running")
         time.sleep(0.3)
     finally:
@@ -160,13 +181,14 @@ def test_killed_at_random_fifty_times(pair, daemon):
     assert load.transactions > 50
 
 
-def test_killed_while_it_loads(pg, daemon):
+@through_kafka_too
+def test_killed_while_it_loads(pg, daemon, streamer):
     """Big enough that the load is met in its middle, again and again."""
     source, target = pg.database("midload"), pg.database("midload_copy")
     source.psql("".join(f"CREATE TABLE l{i} (id integer PRIMARY KEY, v text); INSERT INTO l{i} SELECT g, repeat('v', 100) FROM generate_series(1, 30000) g;" for i in range(6)))
     source.psql(TABLES)
     daemon.start()
-    daemon.job("midload", source.connection(), [target.connection(name="copy")])
+    daemon.job("midload", source.connection(), [target.connection(name="copy")], **streamer)
     load = Load(pg, source, seed=3)
     try:
         for delay in (0.15, 0.25, 0.35, 0.45, 0.55, 0.3, 0.4):
