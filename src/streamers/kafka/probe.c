@@ -18,7 +18,7 @@ struct wanted {
 };
 
 struct found {
-	const char *id;
+	char *id;
 	enum dmsr_check_level level;
 	char *object, *message, *fix;
 	unsigned more;                  /* of the same id, that are not told one by one */
@@ -69,7 +69,7 @@ static void add(struct look *l, enum dmsr_check_level level, const char *id, con
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	l->found[l->nfound++] = (struct found){ id, level, mem_strdup(object), mem_strdup(text), mem_strdup(fix), 0 };
+	l->found[l->nfound++] = (struct found){ mem_strdup(id), level, mem_strdup(object), mem_strdup(text), mem_strdup(fix), 0 };
 }
 
 static void add_error(struct look *l, const char *object, const struct err *e)
@@ -419,6 +419,7 @@ static void look_free(void *arg)
 {
 	struct look *l = arg;
 	for (size_t i = 0; i < l->nfound; i++) {
+		free(l->found[i].id);
 		free(l->found[i].object);
 		free(l->found[i].message);
 		free(l->found[i].fix);
