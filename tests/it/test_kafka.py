@@ -13,7 +13,7 @@ import time
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
-from conftest import Dmsrd, Postgres, wait_for
+from conftest import ApiError, Dmsrd, Postgres, wait_for
 from test_kill import TABLES, Load
 
 SMALL = """
@@ -613,3 +613,43 @@ def test_everything_killed_in_turn(pg, start_kafka, daemon):
         kills.load.stopping.set()
         daemon.kill()
         other.close()
+
+
+def test_a_transaction_that_ends_where_the_server_was_idle(pg, kafka, dmsrd):
+    """Its commit stands at the very position that a keepalive has moved the stream to: it is whole all the same."""
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql("CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent DEFERRABLE INITIALLY DEFERRED)")
+    options = {"commit_rows": 1, "session_replication_role": "off"}
+    dmsrd.job("k", source.connection(), [target.connection(name="copy", **options)], streamer=streamer(kafka))
+    dmsrd.wait_state("k", "running")
+    for i in range(3):
+        with contextlib.closing(source.server.connect(source.name)) as c:
+            c.autocommit = False
+            c.cursor().execute(f"INSERT INTO child VALUES ({i}, {i}); INSERT INTO parent VALUES ({i})")
+            time.sleep(2.5)  # a heartbeat, behind all that is written so far
+            c.commit()
+    dmsrd.wait_equal(source, target)
+    assert dmsrd.api("GET", "/jobs/k/status")["retries"]["total"] == 0
+
+
+def test_a_job_keeps_its_stream(pg, kafka, dmsrd):
+    """What the targets have not applied is in it, and nowhere else."""
+    source, target = run_small(pg, kafka, dmsrd)
+    caught_up(dmsrd, "k", source)
+    dmsrd.api("POST", "/jobs/k/stop")
+    dmsrd.wait_state("k", "stopped")
+    for key, value in (("type", "embedded"), ("prefix", "other"), ("layout", "both"), ("codec", "native")):
+        with pytest.raises(ApiError) as refused:
+            other = {"type": "embedded"} if key == "type" else {**streamer(kafka), key: value}
+            dmsrd.api("PUT", "/jobs/k", {"name": "k", "mode": "full-load-and-cdc", "source": source.connection(), "targets": [target.connection(name="copy")],
+                                         "streamer": other}, {"If-Match": "*"})
+        assert refused.value.status == 422 and f"/streamer/{key}" in [e["pointer"] for e in refused.value.body["errors"]]
+        assert "/jobs/k/positions" in str(refused.value.body)
+    # without its target it writes on, and the target that comes back misses nothing
+    dmsrd.api("PATCH", "/jobs/k", {"targets": []}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/k/start")
+    dmsrd.wait_state("k", "running")
+    source.psql("UPDATE t SET v = 'meanwhile' WHERE id < 100; DELETE FROM t WHERE id > 400")
+    caught_up(dmsrd, "k", source)
+    dmsrd.api("PATCH", "/jobs/k", {"targets": [target.connection(name="copy")]}, {"If-Match": "*"})
+    dmsrd.wait_equal(source, target)

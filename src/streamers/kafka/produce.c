@@ -34,8 +34,9 @@ static void give_memory(struct kafka *k, struct flight *f, size_t n)
 
 bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, const struct record *r, const struct relation *rel)
 {
+	void *key = (void *)(uintptr_t)r->key, *value = (void *)(uintptr_t)r->value; /* librdkafka copies them */
 	rd_kafka_resp_err_t code = rd_kafka_producev(client_handle(k->producer), RD_KAFKA_V_RKT(t->rkt), RD_KAFKA_V_PARTITION(r->partition),
-		RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(r->key, r->key_len), RD_KAFKA_V_VALUE((void *)(uintptr_t)r->value, r->len),
+		RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(key, r->key_len), RD_KAFKA_V_VALUE(value, r->len),
 		RD_KAFKA_V_HEADERS(r->headers), RD_KAFKA_V_OPAQUE(f), RD_KAFKA_V_END);
 	if (!code) {
 		f->pending++;
