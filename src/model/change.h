@@ -18,7 +18,7 @@ enum change_op {
 	OP_HEARTBEAT = 'h', /* no rows, only the batch's position moves */
 	OP_SCHEMA = 'S', /* from here on rel is in force; u.schema.old was before (NULL: first seen) */
 	OP_LOAD_BEGIN = 'L', /* the rows of rel follow; txn->lsn = position of the snapshot. */
-	/* It voids a load that is open: the source died in it, and begins anew */
+	/* It voids a load that is open, as any change of the stream does: the source died in it, and begins anew */
 	OP_ROWS = 'R', /* opaque: whole rows of rel, still in the source's own form */
 	OP_LOAD_END = 'E', /* all rows of rel were sent */
 	OP_LOAD_DONE = 'F', /* all tables of the load were sent: keys, indexes, foreign keys now */

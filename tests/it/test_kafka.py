@@ -653,3 +653,17 @@ def test_a_job_keeps_its_stream(pg, kafka, dmsrd):
     caught_up(dmsrd, "k", source)
     dmsrd.api("PATCH", "/jobs/k", {"targets": [target.connection(name="copy")]}, {"If-Match": "*"})
     dmsrd.wait_equal(source, target)
+
+
+def test_a_load_that_was_cut_off_holds_nobody_up(pg, kafka, dmsrd):
+    """Source and target on one server: the target's open transaction, of a load whose end will never come, would keep the source from its snapshot."""
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(1, 20000) i")
+    dmsrd.stop()
+    dmsrd.start(env={"DMSR_FAILPOINT": "kafka.acknowledged:6:kill"})
+    with contextlib.suppress(OSError):
+        dmsrd.job("k", source.connection(), [target.connection(name="copy")], streamer=streamer(kafka, codec="native"))
+    dmsrd.process.wait(60)
+    dmsrd.start()
+    dmsrd.wait_state("k", "running")
+    dmsrd.wait_equal(source, target)

@@ -256,6 +256,8 @@ static enum step one_change(struct target *t)
 	const struct batch *b = t->cur->batch;
 	if (b->is_load)
 		return load_step(t, b, t->at);
+	if (t->load.state == LOAD_OPEN)
+		return load_void(t);
 	return stream_step(t, b, t->at);
 }
 

@@ -305,6 +305,7 @@ void stmt_fini(struct target *t);
 
 /* ---- target_load.c, target_prepare.c ---- */
 enum step load_step(struct target *t, const struct batch *b, const struct change *ch);
+enum step load_void(struct target *t);          /* the open load is rolled back */
 void load_prepare(struct target *t);            /* from LOAD_PREPARING to LOAD_OPEN */
 
 /* ---- target_ddlrun.c: each ends in `then`, or target_fail ---- */

@@ -286,7 +286,7 @@ static void on_rolled_back(struct target *t)
 	table_reset(t, tb);
 }
 
-static enum step void_load(struct target *t)
+enum step load_void(struct target *t)
 {
 	t->load.is_void = true;
 	if (t->load.copy == COPY_OPEN) {
@@ -304,7 +304,7 @@ static enum step begin_table(struct target *t, const struct batch *b, const stru
 	if (l->state == LOAD_OPEN && l->word == ch)
 		return STEP_DONE;
 	if (l->state == LOAD_OPEN)
-		return void_load(t);
+		return load_void(t);
 	if (l->state != LOAD_NONE || tx_leave(t) == STEP_WAIT)
 		return STEP_WAIT;
 	*l = (struct load){ .state = LOAD_PREPARING, .table = table_get(t, ch->rel), .lsn = ch->txn->lsn, .server = b->end.server, .word = ch };

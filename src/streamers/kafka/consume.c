@@ -43,6 +43,7 @@ struct dmsr_subscription {
 	struct has *has;
 	size_t nhas;
 	struct position reached;        /* changes up to here are its already */
+	uint64_t load_run;              /* of the load that it was given the begin of, and not the end; 0: none */
 	bool is_waiting;                /* said AGAIN */
 	bool has_more;                  /* something may have come since it was told drained */
 
@@ -474,6 +475,29 @@ static void try_stuck(struct dmsr_subscription *s)
 		port_resume(s->port);
 }
 
+/* ---- a load that was cut off ---- */
+
+static void note_load(struct dmsr_subscription *s, const struct batch *b)
+{
+	for (const struct change *ch = b->is_load ? b->first : NULL; ch; ch = ch->next)
+		if (ch->op == OP_LOAD_BEGIN || ch->op == OP_LOAD_END)
+			s->load_run = ch->op == OP_LOAD_BEGIN ? s->run : 0;
+}
+
+/* All there is was taken, and the load that is open is an earlier run's: its end will never come. A target that waits for it in a transaction could keep the
+ * source from the snapshot of the next attempt, when both are on one server. Anything that is no load voids it. */
+static void void_load(struct dmsr_subscription *s)
+{
+	s->load_run = 0;
+	s->held = batch_new();
+	s->held->received_us = wall_now_us();
+	batch_append(s->held, OP_HEARTBEAT, NULL);
+	s->held_place = (struct place){ .offset = -1 };
+	s->bytes += s->held->bytes;
+	port_pause(s->port);
+	kafka_wake(s->k);
+}
+
 /* ---- to the target ---- */
 
 static void lend(struct dmsr_subscription *s)
@@ -488,6 +512,7 @@ static void lend(struct dmsr_subscription *s)
 	s->last = l;
 	s->token++;
 	s->held = NULL;
+	note_load(s, l->b);
 	enum dmsr_verdict v = s->c.deliver(s->c.ctx, l->b, l->token);
 	if (v == DMSR_OK) {
 		if (!s->word && !s->stuck)
@@ -542,6 +567,10 @@ void consume_turn(struct dmsr_subscription *s)
 		kafka_wake(s->k);
 	if (is_behind(s) || !s->has_more)
 		return;
+	if (s->load_run && s->load_run < strtoull(s->k->run, NULL, 10)) {
+		void_load(s);
+		return;
+	}
 	s->has_more = false;
 	if (s->c.drained)
 		s->c.drained(s->c.ctx);
