@@ -24,6 +24,8 @@ static void set_state(struct kafka *k, enum kafka_state to, const char *why)
 
 void kafka_wake(struct kafka *k) { loop_task_post(k->turn); }
 
+bool kafka_may_send(const struct kafka *k) { return k->state == KAFKA_RUNNING && !k->is_barred; }
+
 bool kafka_slice_is_over(const struct kafka *k) { return loop_now_us(k->host.env.loop) > k->slice_us; }
 
 int kafka_breathe(struct kafka *k)
@@ -145,10 +147,15 @@ static void unreachable(struct kafka *k, const char *why)
 static void on_patience(void *arg)
 {
 	struct kafka *k = arg;
-	if (k->state == KAFKA_STARTING)
+	struct err e = { 0 };
+	if (k->state == KAFKA_STARTING) {
 		unreachable(k, "has answered in time");
-	else
+	} else if (k->is_barred) {
+		err_retry(&e, DMSR_EIO, "kafka.producer-fatal", "Kafka's producer cannot go on, and does not say why: a new one begins at what was stored");
+		kafka_fail(k, &e);
+	} else {
 		kafka_wake(k); /* somebody waits for a shape */
+	}
 }
 
 /* ---- a turn ---- */

@@ -144,6 +144,7 @@ struct kafka {
 	uint64_t slice_us;
 	unsigned nrows;                 /* encoded; the clock is not looked at for each */
 	struct loop_timer *save;        /* the notes */
+	bool is_barred;                 /* the producer takes no more: a report will say why */
 	bool keeps;                     /* it was ordered in an earlier run */
 	bool has_told_ready, has_told_end, is_in_turn, is_closed, is_scouted, is_noting;
 	struct err error;
@@ -151,6 +152,7 @@ struct kafka {
 void kafka_wake(struct kafka *k);
 void kafka_fail(struct kafka *k, const struct err *e);
 void kafka_save_soon(struct kafka *k);                          /* the notes; then what they cover is told delivered */
+bool kafka_may_send(const struct kafka *k);                     /* it runs, and its producer lives */
 bool kafka_slice_is_over(const struct kafka *k);
 int kafka_breathe(struct kafka *k);                             /* between two rows: 0, or DMSR_AGAIN, to go on there in the next turn */
 

@@ -135,12 +135,12 @@ bool ordered_send(struct kafka *k, struct flight *f)
 	struct err e = { 0 };
 	if (!f->at)
 		f->at = f->b->first;
-	while (f->at && k->state == KAFKA_RUNNING) {
+	while (f->at && kafka_may_send(k)) {
 		const struct change *ch = f->at;
 		int rc = 0;
 		if (change_is_row(ch) || ch->op == OP_ROWS) {
 			rc = send_rows(k, f, ch, &e);
-			if (rc < 0 && k->state == KAFKA_RUNNING) {
+			if (rc < 0 && kafka_may_send(k)) {
 				err_prefix(&e, "%s.%s", ch->rel->schema, ch->rel->name);
 				kafka_fail(k, &e);
 			}
@@ -152,7 +152,7 @@ bool ordered_send(struct kafka *k, struct flight *f)
 		} else {
 			ch = send_word(k, f, ch);
 		}
-		if (k->state != KAFKA_RUNNING || !ch)
+		if (!kafka_may_send(k) || !ch)
 			return false;
 		f->at = ch->next;
 		f->row_at = 0;

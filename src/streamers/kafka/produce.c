@@ -6,12 +6,19 @@
 #include <stdlib.h>
 
 enum {
+	REPORT_MS = 5000,
 	RECORD_OVERHEAD = 256,          /* librdkafka's own, headers included */
 };
 
 static void refused(struct kafka *k, rd_kafka_resp_err_t code, const char *topic, const struct relation *rel, size_t len)
 {
 	struct err e = { 0 };
+	/* The producer is dead: the report of the record that the broker refused is under way, and says why. */
+	if (code == RD_KAFKA_RESP_ERR__FATAL || code == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE || code == RD_KAFKA_RESP_ERR__PURGE_QUEUE) {
+		k->is_barred = true;
+		loop_timer_start(k->patience, REPORT_MS);
+		return;
+	}
 	kafka_error(&e, code, topic, NULL);
 	if (rel)
 		err_prefix(&e, "a record of %s.%s (%zu bytes)", rel->schema, rel->name, len);
@@ -160,14 +167,14 @@ static bool send_rows(struct kafka *k, struct flight *f)
 	k->row.rel = NULL; /* the pointer may be another relation's by now */
 	if (!f->at)
 		f->at = f->b->first;
-	while (f->at && k->state == KAFKA_RUNNING) {
+	while (f->at && kafka_may_send(k)) {
 		const struct change *ch = f->at;
 		int rc = 0;
 		if (ch->op == OP_ROWS)
 			rc = change_some_rows(ch, &f->row_at, send_row, &s, &e);
 		else if (change_is_row(ch) || ch->op == OP_TRUNCATE)
 			rc = send_row(&s, ch);
-		if (rc < 0 && k->state == KAFKA_RUNNING) {
+		if (rc < 0 && kafka_may_send(k)) {
 			err_prefix(&e, "%s.%s", ch->rel->schema, ch->rel->name);
 			kafka_fail(k, &e);
 		}
@@ -242,7 +249,7 @@ static bool send_schemas(struct kafka *k, struct flight *f)
 
 void produce_turn(struct kafka *k)
 {
-	while (k->encoding && k->state == KAFKA_RUNNING) {
+	while (k->encoding && kafka_may_send(k)) {
 		struct flight *f = k->encoding;
 		if (k->is_table && !topics_ready(k, f->b))
 			return;
@@ -256,9 +263,9 @@ void produce_turn(struct kafka *k)
 			f->in_stream = true;
 			f->at = NULL;
 		}
-		if (k->is_table && k->state == KAFKA_RUNNING && !send_rows(k, f))
+		if (k->is_table && kafka_may_send(k) && !send_rows(k, f))
 			return;
-		if (k->state != KAFKA_RUNNING)
+		if (!kafka_may_send(k))
 			return;
 		f->is_sent = true;
 		give_memory(k, f, batch_bytes(f->b));
