@@ -223,7 +223,7 @@ static int put_change(struct csv *c, const struct change *ch, struct err *e)
 		return put_head(c, ch->rel);
 	case OP_ROWS:
 		return err_set(e, DMSR_EINVAL, "codec.rows", "%s.%s: rows of the load are encoded one by one", ch->rel->schema, ch->rel->name);
-	case OP_MESSAGE: case OP_BEGIN: case OP_COMMIT: case OP_HEARTBEAT: case OP_LOAD_BEGIN: case OP_LOAD_END: case OP_LOAD_DONE:
+	case OP_MESSAGE: case OP_BEGIN: case OP_COMMIT: case OP_HEARTBEAT: case OP_LOAD_BEGIN: case OP_LOAD_PART: case OP_LOAD_END: case OP_LOAD_DONE:
 		return 0;
 	}
 	return 0;

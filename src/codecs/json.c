@@ -476,7 +476,7 @@ static int put_change(struct encoder *en)
 		return put_message(en);
 	case OP_ROWS:
 		return err_set(en->e, DMSR_EINVAL, "codec.rows", "%s.%s: rows of the load are encoded one by one", en->s->schema, en->s->name);
-	case OP_BEGIN: case OP_COMMIT: case OP_HEARTBEAT: case OP_SCHEMA: case OP_LOAD_BEGIN: case OP_LOAD_END: case OP_LOAD_DONE:
+	case OP_BEGIN: case OP_COMMIT: case OP_HEARTBEAT: case OP_SCHEMA: case OP_LOAD_BEGIN: case OP_LOAD_PART: case OP_LOAD_END: case OP_LOAD_DONE:
 		return 0;
 	}
 	return 0;

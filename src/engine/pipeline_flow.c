@@ -121,6 +121,7 @@ static void count_batch(struct pipeline *p, const struct batch *b)
 		case OP_BEGIN:
 		case OP_MESSAGE:
 		case OP_HEARTBEAT:
+		case OP_LOAD_PART:
 		case OP_LOAD_END:
 		case OP_LOAD_DONE: break;
 		}

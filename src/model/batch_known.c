@@ -17,7 +17,7 @@ static bool is_covered(const struct change *ch, const struct batch *b, const str
 		return ch->txn ? position_covers(p, ch->txn->lsn, ch->event) : ch->u.message.lsn <= p->lsn;
 	case OP_HEARTBEAT:
 		return position_compare(&b->end, p) <= 0;
-	case OP_READ: case OP_LOAD_BEGIN: case OP_ROWS: case OP_LOAD_END: case OP_LOAD_DONE:
+	case OP_READ: case OP_LOAD_BEGIN: case OP_ROWS: case OP_LOAD_PART: case OP_LOAD_END: case OP_LOAD_DONE:
 		return false;
 	}
 	return false;

@@ -1,21 +1,22 @@
 /* batch_pack: a batch as bytes for a log on disk, and back. The log may be torn or foreign: unpacking trusts nothing.
  *
  * All numbers big-endian:
- *   u8 version | u8 flags (1 more, 2 is_load) | i64 received_us | position end: u8 kind, and unless NONE u64 server lsn event flush
- *   u64 bytes | u64 nrows
+ *   u8 version | u8 flags (1 more, 2 is_load, 4 has parts) | i64 received_us | position end: u8 kind, and unless NONE u64 server lsn event flush
+ *   u64 bytes | u64 nrows | has parts: u32 part
  *   u32 nrels, each a packed relation | u32 ntxns, each: u64 lsn, i64 commit_us, u32 xid, u8 streamed
  *   u32 nchanges, each: u8 op, u8 flags, u32 relation + 1 (0: none), u32 txn + 1 (0: none), u64 event, and
  *     c u d r: u8 which (1 before, 2 after), rows of values; value: u8 kind, for TEXT and BINARY u32 len, bytes
  *     rows:    u8 format, u32 rows, u32 len, bytes
  *     message: u64 lsn, u32 len, prefix, u32 len, bytes
- *     schema:  u32 old relation + 1 */
+ *     schema:  u32 old relation + 1
+ *     load begin, in a batch that has parts: u32 parts */
 #include "model/batch.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { PACK_VERSION = 1, FLAG_MORE = 1, FLAG_LOAD = 2, HAS_BEFORE = 1, HAS_AFTER = 2 };
+enum { PACK_VERSION = 1, FLAG_MORE = 1, FLAG_LOAD = 2, FLAG_PARTS = 4, HAS_BEFORE = 1, HAS_AFTER = 2 };
 
 /* ---- out ---- */
 
@@ -25,6 +26,7 @@ struct packer {
 	const struct batch *b;
 	uint32_t last_rel, ntxns;
 	const struct txn *last_txn;
+	bool has_parts;
 };
 
 static uint32_t rel_number(struct packer *p, struct relation *rel)
@@ -98,8 +100,12 @@ static void pack_change(struct packer *p, const struct change *ch)
 	case OP_SCHEMA:
 		buf_u32(out, rel_number(p, ch->u.schema.old));
 		break;
+	case OP_LOAD_BEGIN:
+		if (p->has_parts)
+			buf_u32(out, ch->u.load.parts);
+		break;
 	case OP_TRUNCATE: case OP_BEGIN: case OP_COMMIT: case OP_HEARTBEAT:
-	case OP_LOAD_BEGIN: case OP_LOAD_END: case OP_LOAD_DONE:
+	case OP_LOAD_PART: case OP_LOAD_END: case OP_LOAD_DONE:
 		break;
 	}
 }
@@ -138,16 +144,26 @@ static void pack_txns(const struct batch *b, struct buf *out)
 		}
 }
 
+static bool has_parts(const struct batch *b)
+{
+	for (const struct change *ch = b->is_load && !b->part ? b->first : NULL; ch; ch = ch->next)
+		if (ch->op == OP_LOAD_BEGIN && ch->u.load.parts)
+			return true;
+	return b->part != 0;
+}
+
 int batch_pack(const struct batch *b, struct buf *out)
 {
-	struct packer p = {.out = out, .b = b};
+	struct packer p = {.out = out, .b = b, .has_parts = has_parts(b)};
 
 	buf_byte(out, PACK_VERSION);
-	buf_byte(out, (char)((b->more ? FLAG_MORE : 0) | (b->is_load ? FLAG_LOAD : 0)));
+	buf_byte(out, (char)((b->more ? FLAG_MORE : 0) | (b->is_load ? FLAG_LOAD : 0) | (p.has_parts ? FLAG_PARTS : 0)));
 	buf_u64(out, (uint64_t)b->received_us);
 	pack_position(out, &b->end);
 	buf_u64(out, b->bytes);
 	buf_u64(out, b->nrows);
+	if (p.has_parts)
+		buf_u32(out, b->part);
 	buf_u32(out, b->nrels);
 	for (uint32_t i = 0; i < b->nrels && buf_ok(out); i++)
 		relation_pack(b->rels[i], out);
@@ -166,6 +182,7 @@ struct unpacker {
 	struct batch *b;
 	const struct txn *txns;
 	uint32_t ntxns;
+	bool has_parts;
 };
 
 /* A count of things that take at least `least` bytes each: more than fit in what is left is a lie. */
@@ -310,7 +327,11 @@ static void unpack_payload(struct unpacker *u, struct change *ch)
 		if (!ch->rel)
 			cursor_fail(&u->c);
 		return;
-	case OP_TRUNCATE: case OP_LOAD_BEGIN: case OP_LOAD_END:
+	case OP_LOAD_BEGIN:
+		if (u->has_parts)
+			ch->u.load.parts = cursor_be32(&u->c);
+		/* fall through */
+	case OP_TRUNCATE: case OP_LOAD_PART: case OP_LOAD_END:
 		if (!ch->rel)
 			cursor_fail(&u->c);
 		return;
@@ -346,13 +367,15 @@ static void unpack(struct unpacker *u)
 	struct batch *b = u->b;
 
 	uint8_t version = cursor_u8(c), flags = cursor_u8(c);
-	if (version != PACK_VERSION || flags > (FLAG_MORE | FLAG_LOAD))
+	if (version != PACK_VERSION || flags > (FLAG_MORE | FLAG_LOAD | FLAG_PARTS))
 		cursor_fail(c);
 	b->more = flags & FLAG_MORE;
 	b->is_load = flags & FLAG_LOAD;
+	u->has_parts = flags & FLAG_PARTS;
 	b->received_us = (int64_t)cursor_be64(c);
 	unpack_position(c, &b->end);
 	uint64_t bytes = cursor_be64(c), nrows = cursor_be64(c);
+	b->part = u->has_parts ? cursor_be32(c) : 0;
 	unpack_rels(u);
 	unpack_txns(u);
 	for (uint32_t n = count(c, 18); n && !c->bad; n--)

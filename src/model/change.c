@@ -16,6 +16,7 @@ const char *change_op_name(enum change_op op)
 	case OP_SCHEMA: return "schema";
 	case OP_LOAD_BEGIN: return "load-begin";
 	case OP_ROWS: return "rows";
+	case OP_LOAD_PART: return "load-part";
 	case OP_LOAD_END: return "load-end";
 	case OP_LOAD_DONE: return "load-done";
 	}

@@ -17,10 +17,14 @@ enum change_op {
 	OP_MESSAGE = 'm', /* logical message of the application */
 	OP_HEARTBEAT = 'h', /* no rows, only the batch's position moves */
 	OP_SCHEMA = 'S', /* from here on rel is in force; u.schema.old was before (NULL: first seen) */
-	OP_LOAD_BEGIN = 'L', /* the rows of rel follow; txn->lsn = position of the snapshot. */
-	/* It voids a load that is open, as any change of the stream does: the source died in it, and begins anew */
+	/* The load of a table. Several may be open at once, and several parts of one: their batches come in any order among each other. Each batch is of
+	 * one table and one part of it (batch->part), but for those that hold OP_SCHEMA and OP_LOAD_DONE alone. */
+	OP_LOAD_BEGIN = 'L', /* the rows of rel follow, in u.load.parts parts, or undivided (0); txn->lsn = position of the snapshot. */
+	/* It voids an open load of rel, and all that are open in another snapshot, as any change of the stream does: the source died in them, and begins anew.
+	 * Rows and words of a load that is not open, because it was voided or never begun, mean nothing */
 	OP_ROWS = 'R', /* opaque: whole rows of rel, still in the source's own form */
-	OP_LOAD_END = 'E', /* all rows of rel were sent */
+	OP_LOAD_PART = 'P', /* all rows of the part were sent */
+	OP_LOAD_END = 'E', /* all rows of rel were sent, and the ends of all its parts */
 	OP_LOAD_DONE = 'F', /* all tables of the load were sent: keys, indexes, foreign keys now */
 };
 
@@ -73,6 +77,9 @@ struct change {
 		struct {
 			struct relation *old; /* held by the batch */
 		} schema;
+		struct {
+			uint32_t parts;     /* begin: they are numbered from 1; 0: it is undivided */
+		} load;
 	} u;
 };
 

@@ -166,7 +166,7 @@ static void read_change(struct fake_target *t, const struct change *ch)
 	case OP_LOAD_DONE:
 		t->load_done = true;
 		break;
-	case OP_MESSAGE: case OP_HEARTBEAT:
+	case OP_MESSAGE: case OP_HEARTBEAT: case OP_LOAD_PART:
 		break;
 	}
 }

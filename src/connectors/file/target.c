@@ -238,7 +238,7 @@ static enum step one_change(struct target *t)
 		t->fresh.load_done = !t->journal.load_done;
 		t->has_new_loads = true;
 		break;
-	case OP_SCHEMA: case OP_HEARTBEAT:
+	case OP_SCHEMA: case OP_HEARTBEAT: case OP_LOAD_PART:
 		break;
 	}
 	if (rc)

@@ -131,7 +131,7 @@ static void count(struct null *t, const struct change *ch)
 		t->stat.transactions++;
 		t->stat.last_commit_us = ch->txn->commit_us;
 		return;
-	case OP_BEGIN: case OP_MESSAGE: case OP_HEARTBEAT: case OP_LOAD_DONE:
+	case OP_BEGIN: case OP_MESSAGE: case OP_HEARTBEAT: case OP_LOAD_PART: case OP_LOAD_DONE:
 		return;
 	}
 	t->stat.rows_applied++;

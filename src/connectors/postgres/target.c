@@ -245,7 +245,7 @@ static enum step stream_step(struct target *t, const struct batch *b, const stru
 		return STEP_DONE;
 	case OP_MESSAGE: case OP_HEARTBEAT:
 		return STEP_DONE;
-	case OP_LOAD_BEGIN: case OP_ROWS: case OP_LOAD_END: case OP_LOAD_DONE:
+	case OP_LOAD_BEGIN: case OP_ROWS: case OP_LOAD_PART: case OP_LOAD_END: case OP_LOAD_DONE:
 		break;
 	}
 	return load_step(t, b, ch);

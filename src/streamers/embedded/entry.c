@@ -10,7 +10,8 @@ enum { ENTRY_VERSION = 1, HAS_END = 1, HAS_WORDS = 2, ENTRY_FLAGS = 3 };
 /* Words and rows of a load belong to no transaction of the stream: no position covers them. */
 static bool is_of_load(const struct change *ch)
 {
-	return ch->op == OP_LOAD_BEGIN || ch->op == OP_ROWS || ch->op == OP_READ || ch->op == OP_LOAD_END || ch->op == OP_LOAD_DONE;
+	return ch->op == OP_LOAD_BEGIN || ch->op == OP_ROWS || ch->op == OP_READ || ch->op == OP_LOAD_PART ||
+		ch->op == OP_LOAD_END || ch->op == OP_LOAD_DONE;
 }
 
 static bool has_words(const struct batch *b)

@@ -1,0 +1,86 @@
+/* batch_pack: what is packed comes back, the parts of a load too, and a load without parts is as it was before there were any. */
+#include "test.h"
+
+#include "model/batch.h"
+
+static struct relation *table(void)
+{
+	struct relation_builder *b = relation_build("postgres", "public", "t", 7);
+	const struct column c = { .name = "a", .native_type = "integer", .typmod = -1 };
+	relation_build_column(b, &c);
+	return relation_seal(b, KEY_NONE);
+}
+
+static struct batch *of_load(struct relation *rel, uint32_t part, uint32_t parts)
+{
+	struct batch *b = batch_new();
+	b->is_load = true;
+	b->part = part;
+	batch_txn(b, &(struct txn){ .lsn = 77 });
+	if (!part)
+		batch_append(b, OP_LOAD_BEGIN, rel)->u.load.parts = parts;
+	struct change *rows = batch_append(b, OP_ROWS, rel);
+	rows->u.rows.format = ROWS_COPY_TEXT;
+	rows->u.rows.data = arena_dup(&b->arena, "1\n2\n", 4);
+	rows->u.rows.len = 4;
+	rows->u.rows.rows = 2;
+	b->nrows = 2;
+	b->bytes = 4;
+	batch_append(b, part ? OP_LOAD_PART : OP_LOAD_END, rel);
+	return b;
+}
+
+static void packed(struct batch *b, struct buf *out)
+{
+	buf_init(out, 4096);
+	assert_int_equal(batch_pack(b, out), 0);
+	batch_free(b);
+}
+
+static void parts_come_back(void **state)
+{
+	struct relation *rel = table();
+	struct err e = { 0 };
+	struct buf out;
+	(void)state;
+	packed(of_load(rel, 0, 9), &out);
+	struct batch *b = batch_unpack(out.data, out.len, &e);
+	assert_non_null(b);
+	assert_int_equal(b->part, 0);
+	assert_int_equal(b->first->u.load.parts, 9);
+	batch_free(b);
+	buf_fini(&out);
+
+	packed(of_load(rel, 4, 0), &out);
+	b = batch_unpack(out.data, out.len, &e);
+	assert_non_null(b);
+	assert_int_equal(b->part, 4);
+	assert_int_equal(b->nrows, 2);
+	assert_int_equal(b->last->op, OP_LOAD_PART);
+	batch_free(b);
+	/* any byte less is none */
+	for (size_t n = out.len; n-- > 0;)
+		assert_null(batch_unpack(out.data, n, &e));
+	buf_fini(&out);
+	relation_unref(rel);
+}
+
+/* Logs of earlier versions hold such: no byte of theirs means anything else now. */
+static void undivided_has_no_parts(void **state)
+{
+	struct relation *rel = table();
+	struct err e = { 0 };
+	struct buf out;
+	(void)state;
+	packed(of_load(rel, 0, 0), &out);
+	assert_int_equal(out.data[1], 2);
+	struct batch *b = batch_unpack(out.data, out.len, &e);
+	assert_non_null(b);
+	assert_int_equal(b->first->u.load.parts, 0);
+	assert_int_equal(b->last->op, OP_LOAD_END);
+	batch_free(b);
+	buf_fini(&out);
+	relation_unref(rel);
+}
+
+RUN_TESTS(cmocka_unit_test(parts_come_back), cmocka_unit_test(undivided_has_no_parts))
