@@ -22,7 +22,7 @@
 #include "model/batch.h"
 #include "model/match.h"
 
-#define DMSR_ABI 3
+#define DMSR_ABI 4
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 enum dmsr_option_type {
@@ -278,6 +278,7 @@ struct dmsr_stand {
 	struct position at;
 	const struct dmsr_loaded *loaded;       /* borrowed during the call */
 	size_t nloaded;
+	bool load_done;                         /* in `known` alone */
 };
 struct dmsr_subscription; /* opaque */
 struct dmsr_streamer_stat {
@@ -288,6 +289,12 @@ struct dmsr_streamer {
 	/* Is what was delivered in earlier runs still there for a target that stands behind it? From open on. */
 	bool (*keeps)(const struct dmsr_instance *i);
 	void (*start)(struct dmsr_instance *i);
+	/* Asked once, when it is ready: what it has for good, by a memory of its own that moves with what was produced, so that it is never behind: what was
+	 * delivered and died before that was stored is in it. The host remembers it before the source starts. Its note "known", where it found that, is
+	 * forgotten when somebody sets the job's position by hand. Borrowed until the loop's next turn; position NONE and no tables: nothing. Optional. */
+	void (*known)(struct dmsr_instance *i, struct dmsr_stand *out);
+	/* What was told delivered up to that token is in the state store: the notes put from now on are never seen without it. Optional. */
+	void (*stored)(struct dmsr_instance *i, uint64_t token);
 	enum dmsr_verdict (*produce)(struct dmsr_instance *i, struct batch *b); /* b->token is set; OK: b is the streamer's */
 	/* Before start(). */
 	struct dmsr_subscription *(*subscribe)(struct dmsr_instance *i, const char *target, const struct dmsr_stand *stand, const struct dmsr_consumer *c);

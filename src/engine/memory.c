@@ -535,5 +535,7 @@ void memory_position_set(struct memory *m, const struct position *p, store_done 
 	for (size_t i = 0; i < m->ntargets; i++)
 		if (!m->targets[i]->keeps)
 			memory_target_position_put(m, m->targets[i], p);
+	/* what a streamer knows by itself (dmsr.h) would go before the position that was asked for */
+	memory_note_put(m, "streamer.known", NULL, NULL, NULL);
 	memory_delivered_put(m, p, done, arg);
 }

@@ -246,6 +246,46 @@ static void on_streamer_notice(void *ctx, const char *text)
 	p->run.host.notice(p->run.host.ctx, "streamer", text);
 }
 
+static void on_known_stored(void *arg, const struct err *e)
+{
+	struct pipeline *p = ticket_use(arg, NULL);
+	if (!p)
+		return;
+	if (e)
+		pipeline_fail(p, e, "state");
+	p->streamer_knows = true;
+	pipeline_turn(p);
+}
+
+/* Whatever it knows that is not remembered here died on its way, in the last crash. */
+static void remember_known(struct pipeline *p)
+{
+	struct memory *m = p->run.memory;
+	struct dmsr_stand known = { 0 };
+	struct err e = { 0 };
+	if (p->streamer_ops->known)
+		p->streamer_ops->known(p->streamer, &known);
+	const struct position *at = memory_delivered(m);
+	if (!position_is_comparable(at, &known.at)) {
+		err_set(&e, DMSR_EFATAL, "server.changed", "the streamer holds the changes of another server than the job's position is of");
+		err_hint(&e, "forget the job's positions, and load it again");
+		pipeline_fail(p, &e, "streamer");
+		return;
+	}
+	for (size_t i = 0; i < known.nloaded; i++) {
+		const struct dmsr_loaded *l = &known.loaded[i], *has = table_set_find(memory_loaded(m), l->schema, l->name);
+		if (!has || has->at.lsn < l->at.lsn)
+			memory_load_put(m, l->schema, l->name, &l->at);
+	}
+	if (known.load_done && !memory_load_done(m))
+		memory_load_done_put(m);
+	bool is_ahead = position_compare(&known.at, at) > 0;
+	if (is_ahead || known.nloaded || known.load_done)
+		memory_delivered_put(m, is_ahead ? &known.at : at, on_known_stored, ticket_new(p, NULL));
+	else
+		p->streamer_knows = true;
+}
+
 static void on_streamer_ready(void *ctx)
 {
 	struct pipeline *p = ctx;
@@ -398,7 +438,11 @@ static void on_task(void *arg)
 			start_streamer(p);
 		break;
 	case PHASE_STREAMER:
-		if (p->streamer_is_ready)
+		if (p->streamer_is_ready && !p->streamer_is_asked) {
+			p->streamer_is_asked = true;
+			remember_known(p);
+		}
+		if (p->streamer_knows && !p->must_fail)
 			open_source(p);
 		break;
 	case PHASE_FLOWING:

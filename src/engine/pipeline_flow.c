@@ -230,6 +230,15 @@ void flow_streamer_resume(void *ctx)
 
 /* ---- back ---- */
 
+static void tell_stored(struct pipeline *p)
+{
+	struct ledger_stat s;
+	if (!p->streamer || !p->streamer_ops->stored || p->streamer_stopped)
+		return;
+	ledger_stat(p->ledger, &s);
+	p->streamer_ops->stored(p->streamer, s.stored.token);
+}
+
 static void on_stored(void *arg, const struct err *e)
 {
 	struct pipeline *p = ticket_use(arg, NULL);
@@ -243,6 +252,7 @@ static void on_stored(void *arg, const struct err *e)
 	}
 	failpoint("pipeline.stored");
 	ledger_stored(p->ledger);
+	tell_stored(p);
 	p->stat.checkpoints++;
 	p->stat.last_checkpoint_us = wall_now_us();
 	if (ledger_confirm(p->ledger, &at) && p->source && !p->source_stopped)

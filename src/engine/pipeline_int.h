@@ -75,6 +75,7 @@ struct pipeline {
 	struct ledger *ledger;
 	struct batch *held;             /* received, the streamer said AGAIN */
 	bool source_waits;              /* emit said AGAIN: resume is owed */
+	bool streamer_is_asked, streamer_knows; /* what it knows is remembered */
 	bool is_paused, source_stopped, streamer_stopped, streamer_is_ready, log_is_opening, source_finished, told_loading, told_flowing;
 	uint64_t whole_token;           /* newest batch that ends a transaction, or is of the load */
 	struct load_words words;        /* received, not stored */

@@ -141,6 +141,136 @@ static void progress_makes_a_failure_the_first_again(void **state)
 	assert_int_equal(retries_of("in_a_row"), 0);
 }
 
+/* ---- a streamer with a memory of its own ---- */
+
+static struct dmsr_stand knows;
+static uint64_t told_stored;
+static char known_note[64];             /* as it was when it was opened */
+static struct dmsr_streamer knowing_ops;
+static struct dmsr_plugin knowing;
+
+static int open_knowing(const struct settings *s, const struct dmsr_streamer_host *host, struct dmsr_instance **out, struct err *e)
+{
+	const char *note = host->note_get(host->ctx, "known");
+	snprintf(known_note, sizeof known_note, "%s", note ? note : "none");
+	if (!note)
+		host->note_put(host->ctx, "known", "there", NULL, NULL);
+	return dmsr_plugin_embedded.streamer->open(s, host, out, e);
+}
+
+static void tell_known(struct dmsr_instance *i, struct dmsr_stand *out)
+{
+	(void)i;
+	*out = knows;
+}
+
+static void note_stored(struct dmsr_instance *i, uint64_t token)
+{
+	(void)i;
+	assert_true(token > told_stored);
+	told_stored = token;
+}
+
+static void create_knowing(const struct dmsr_stand *stand)
+{
+	struct err e = { 0 };
+	json_t *spec = json_loads(one_target, 0, NULL);
+	knows = *stand;
+	told_stored = 0;
+	knowing_ops = *dmsr_plugin_embedded.streamer;
+	knowing_ops.open = open_knowing;
+	knowing_ops.known = tell_known;
+	knowing_ops.stored = note_stored;
+	knowing = dmsr_plugin_embedded;
+	knowing.name = "knowing";
+	knowing.streamer = &knowing_ops;
+	assert_int_equal(plugins_add(engine_plugins(engine), &knowing, &e), 0);
+	write_script();
+	json_object_set_new(spec, "streamer", json_pack("{s:s}", "type", "knowing"));
+	char *text = json_dumps(spec, 0);
+	create(text, NULL);
+	free(text);
+	json_decref(spec);
+}
+
+static void stop(void)
+{
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+}
+
+/* What a streamer has for good is where the source goes on, though nobody was told: the crash was between. */
+static void what_the_streamer_knows_is_remembered(void **state)
+{
+	const struct position at = fake_position(7 * FAKE_LSN_STEP, POSITION_WHOLE);
+	const struct dmsr_loaded loaded[] = { { "public", "t1", fake_position(FAKE_LSN_STEP, 0) }, { "public", "t2", fake_position(FAKE_LSN_STEP, 0) } };
+	struct fake_script_stat st;
+	unsigned none = 0;
+	(void)state;
+	server->keeps = false;
+	create_knowing(&(struct dmsr_stand){ .at = at, .loaded = loaded, .nloaded = 2, .load_done = true });
+	assert_true(fake_run(loop, has_started_anew, &none, 5000));
+	fake_script_stat(script, &st);
+	assert_int_equal(position_compare(&st.from, &at), 0);
+	assert_true(is_stored(NULL, &at));
+	assert_true(st.load_done);
+	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_true(told_stored > 0);
+	/* what it knows is older than what is stored: that stays */
+	stop();
+	fake_script_stat(script, &st);
+	const struct position end = st.confirmed;
+	unsigned before = st.started;
+	verb(ENGINE_START);
+	assert_true(fake_run(loop, has_started_anew, &before, 5000));
+	fake_script_stat(script, &st);
+	assert_true(position_compare(&st.from, &end) >= 0);
+	assert_string_equal(known_note, "there");
+}
+
+/* Who sets a position means it. */
+static void a_position_by_hand_is_not_overruled(void **state)
+{
+	struct answer a;
+	struct fake_script_stat st;
+	char text[POSITION_TEXT_MAX];
+	unsigned none = 0;
+	(void)state;
+	create_knowing(&(struct dmsr_stand){ 0 });
+	assert_true(fake_run(loop, has_started_anew, &none, 5000));
+	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	stop();
+	fake_script_stat(script, &st);
+	const struct engine_call call = call_of(&a);
+	json_t *body = json_pack("{s:s}", "position", position_format(&st.confirmed, text));
+	engine_positions_set(engine, "job", body, &call);
+	await(&a);
+	assert_int_equal(a.e.code, 0);
+	drop(&a);
+	json_decref(body);
+	unsigned before = st.started;
+	verb(ENGINE_START);
+	assert_true(fake_run(loop, has_started_anew, &before, 5000));
+	assert_string_equal(known_note, "none");
+}
+
+static void a_streamer_of_another_server(void **state)
+{
+	struct position at = fake_position(7 * FAKE_LSN_STEP, POSITION_WHOLE);
+	unsigned none = 0;
+	(void)state;
+	create_knowing(&(struct dmsr_stand){ 0 });
+	assert_true(fake_run(loop, has_started_anew, &none, 5000));
+	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	stop();
+	at.server++;
+	knows.at = at;
+	verb(ENGINE_START);
+	wait_state("failed");
+	assert_string_equal(error_code(), "server.changed");
+}
+
 #undef TEST
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up_quiet, tear_down)
-RUN_TESTS(TEST(killed_between_any_two_writes), TEST(a_position_that_is_not_stored_is_not_confirmed), TEST(progress_makes_a_failure_the_first_again))
+RUN_TESTS(TEST(killed_between_any_two_writes), TEST(a_position_that_is_not_stored_is_not_confirmed), TEST(progress_makes_a_failure_the_first_again),
+	TEST(what_the_streamer_knows_is_remembered), TEST(a_position_by_hand_is_not_overruled), TEST(a_streamer_of_another_server))
