@@ -226,7 +226,7 @@ static void see(struct world *w, struct seen *s, const struct change *ch)
 		return;
 	case OP_HEARTBEAT:
 		return;
-	case OP_UPDATE: case OP_READ: case OP_TRUNCATE: case OP_MESSAGE: case OP_SCHEMA:
+	case OP_UPDATE: case OP_READ: case OP_TRUNCATE: case OP_MESSAGE: case OP_SCHEMA: case OP_LOAD_PART:
 		break;
 	}
 	fail();
