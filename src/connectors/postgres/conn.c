@@ -365,6 +365,7 @@ static void set_up_session(struct pgconn *c)
 		{ 0, "quote_all_identifiers", "off" }, { 0, "statement_timeout", "0" }, { 0, "lock_timeout", "0" },
 		{ 0, "idle_in_transaction_session_timeout", "0" }, { 140000, "idle_session_timeout", "0" },
 		{ 170000, "transaction_timeout", "0" }, { 0, "search_path", "" },
+		{ 0, "jit", "off" }, /* for what we ask of the catalogs a compiler takes seconds, and the query milliseconds */
 	};
 	struct buf sql;
 	buf_init(&sql, 4096);

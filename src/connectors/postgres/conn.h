@@ -34,7 +34,7 @@ struct pgconn_owner {
 enum pgconn_kind { PGCONN_SQL, PGCONN_REPLICATION /* replication=database */ };
 
 /* Starts at once. On READY the session has: client_encoding UTF8, DateStyle ISO, IntervalStyle postgres, extra_float_digits 1,
- * bytea_output hex, TimeZone UTC, all time-outs 0, search_path '' (pg_catalog only) and what else makes output depend on the role (set_up_session). */
+ * bytea_output hex, TimeZone UTC, all time-outs 0, search_path '' (pg_catalog only), jit off and what else makes output depend on the role (set_up_session). */
 struct pgconn *pgconn_new(const struct dmsr_env *env, const struct settings *s, enum pgconn_kind kind, const struct pgconn_owner *o);
 void pgconn_free(struct pgconn *c);                     /* at once: closes the socket; allowed in any callback; NULL is fine */
 bool pgconn_is_ready(const struct pgconn *c);

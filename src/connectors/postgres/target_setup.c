@@ -16,7 +16,7 @@ enum {
 };
 
 static const char look_sql[] =
-	"SELECT pg_catalog.set_config('row_security','off',false), pg_catalog.set_config('jit','off',false), "
+	"SELECT pg_catalog.set_config('row_security','off',false), "
 	"pg_catalog.set_config('plan_cache_mode','force_generic_plan',false), "
 	"pg_catalog.set_config('default_transaction_isolation','read committed',false), "
 	"pg_catalog.set_config('default_transaction_read_only','off',false), "
@@ -26,7 +26,7 @@ static const char look_sql[] =
 	"ELSE 'off' END,false), pg_catalog.pg_is_in_recovery(), "
 	"pg_catalog.to_regclass('dmsr.positions') IS NOT NULL AND pg_catalog.to_regclass('dmsr.loads') IS NOT NULL, "
 	"pg_catalog.to_regnamespace('dmsr') IS NOT NULL";
-enum { LOOK_RECOVERY = 8, LOOK_HAS_TABLES, LOOK_HAS_SCHEMA };
+enum { LOOK_RECOVERY = 7, LOOK_HAS_TABLES, LOOK_HAS_SCHEMA };
 
 static const char make_schema_sql[] = "CREATE SCHEMA dmsr";
 static const char make_sql[] =
