@@ -10,8 +10,9 @@
  *   {"begin": LSN, "us": N}  {"commit": true}
  *   {"c"|"u"|"d"|"r": NAME, "before": [...], "after": [...]}        a value: text, null, {"hex": binary}, {"fill": bytes}, {} for unchanged
  *   {"t": NAME, "cascade", "restart", "more"}  {"schema": NAME, "old": NAME}  {"heartbeat": true}
- *   {"load": NAME, "lsn": N}  {"rows": NAME, "text": ...|"hex": ..., "n": rows}  {"end": NAME}  {"done": true}
- *   {"emit": {"end": [lsn, event (-1: whole), flush], "more": bool}}        hands the changes since the last emit over as a batch
+ *   {"load": NAME, "lsn": N, "parts": N}  {"rows": NAME, "text": ...|"hex": ..., "n": rows}  {"part": NAME}  {"end": NAME}  {"done": true}
+ *      in a batch of its own each of them has an "lsn"
+ *   {"emit": {"end": [lsn, event (-1: whole), flush], "more": bool, "part": N}}        hands the changes since the last emit over as a batch
  *   {"flush": true}  {"wait": "applied"|"consumed"}  {"sleep": ms}  {"close": true}
  * It ends with stop(), or at failed() with status 1. Tokens count from 1. Output: ready, applied, consumed, again, dead, failed, stopped. */
 #include "connectors/postgres/catalog.h"
@@ -240,6 +241,28 @@ static void add_rows(struct feed *f, const json_t *o)
 	f->b->bytes += ch->u.rows.len;
 }
 
+/* False: not a word of a load. */
+static bool add_of_load(struct feed *f, const json_t *o)
+{
+	static const struct { const char *word; enum change_op op; } words[] = {
+		{ "load", OP_LOAD_BEGIN }, { "rows", OP_ROWS }, { "part", OP_LOAD_PART }, { "end", OP_LOAD_END } };
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+		if (!text_of(o, words[i].word))
+			continue;
+		f->b->is_load = true;
+		if (json_object_get(o, "lsn"))
+			batch_txn(f->b, &(struct txn){ .lsn = (uint64_t)int_of(o, "lsn") });
+		if (words[i].op == OP_ROWS)
+			add_rows(f, o);
+		else
+			batch_append(f->b, words[i].op, rel_of(f, o, words[i].word));
+		if (words[i].op == OP_LOAD_BEGIN)
+			f->b->last->u.load.parts = (uint32_t)int_of(o, "parts");
+		return true;
+	}
+	return false;
+}
+
 /* False: not a word that adds a change. */
 static bool add_change(struct feed *f, const json_t *o)
 {
@@ -266,22 +289,12 @@ static bool add_change(struct feed *f, const json_t *o)
 		ch->u.schema.old = rel_of(f, o, "old");
 		if (ch->u.schema.old)
 			batch_hold(b, ch->u.schema.old);
-	} else if (json_object_get(o, "load")) {
-		batch_txn(b, &(struct txn){ .lsn = (uint64_t)int_of(o, "lsn") });
-		b->is_load = true;
-		batch_append(b, OP_LOAD_BEGIN, rel_of(f, o, "load"));
-	} else if (json_object_get(o, "rows")) {
-		b->is_load = true;
-		add_rows(f, o);
-	} else if (json_object_get(o, "end")) {
-		b->is_load = true;
-		batch_append(b, OP_LOAD_END, rel_of(f, o, "end"));
 	} else if (json_object_get(o, "done")) {
 		/* in the stream it may come behind a transaction */
 		b->is_load = !b->txn || b->is_load;
 		batch_append(b, OP_LOAD_DONE, NULL);
 	} else {
-		return false;
+		return add_of_load(f, o);
 	}
 	return true;
 }
@@ -453,6 +466,7 @@ static bool emit(struct feed *f, const json_t *o)
 		};
 	}
 	b->more = is_set(o, "more");
+	b->part = (uint32_t)int_of(o, "part");
 	enum dmsr_verdict v = pgtarget.apply(f->target, b, f->tokens + 1);
 	if (v == DMSR_AGAIN) {
 		say("again");

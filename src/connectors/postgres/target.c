@@ -6,8 +6,9 @@
  *
  *   NEW -> CONNECTING -> SETUP -> WORKING -> STOPPING -> STOPPED          any of them -> DEAD: told by failed(), once
  *
- * This file is the life of an instance, its queue, and the order of work: one change after another is offered to the part that knows it (load, row change,
- * column change), and between source transactions it is asked whether to commit. Nothing is read ahead of what the connection takes. */
+ * This file is the life of an instance, its queue, and the order of work: one change after another is offered to the part that knows it (row change, column
+ * change), and between source transactions it is asked whether to commit. Nothing is read ahead of what the connection takes. Batches of a load go on
+ * to lanes, which are instances too, of which no host knows (target_lanes.c). */
 #include "target.h"
 #include "target_int.h"
 #include <assert.h>
@@ -15,6 +16,8 @@
 
 enum {
 	QUEUE_BYTES = 8 << 20,          /* taken and not read yet: beyond, AGAIN */
+	LANE_QUEUE_BYTES = 4 << 20,
+	LANE_REST_MS = 10000,
 	SLICE_US = 1000,
 	SLICE_LOOK = 32,                /* changes between two looks at the clock */
 };
@@ -39,6 +42,8 @@ static void set_state(struct target *t, enum target_state to, const char *why)
 
 static void disconnect(struct target *t)
 {
+	if (t->lanes)
+		lanes_close(t);
 	pgconn_free(t->conn);
 	t->conn = NULL;
 	t->is_asking = false;
@@ -153,12 +158,60 @@ void target_try(struct target *t, const char *sql, int n, const char *const *val
 
 /* ---- the queue ---- */
 
+static size_t queue_bytes(const struct target *t) { return t->lane ? LANE_QUEUE_BYTES : QUEUE_BYTES; }
+
+bool target_has_room(struct target *t)
+{
+	bool has_room = t->queued_bytes <= queue_bytes(t) || !t->cur;
+	t->said_again |= !has_room;
+	return has_room;
+}
+
 static void take_room(struct target *t)
 {
-	if (!t->said_again || t->queued_bytes > QUEUE_BYTES / 2)
+	if (!t->said_again || t->queued_bytes > queue_bytes(t) / 2)
 		return;
 	t->said_again = false;
 	t->host.resume(t->host.ctx);
+}
+
+void target_take(struct target *t, const struct batch *b, uint64_t token)
+{
+	struct item *it = mem_zalloc(sizeof *it);
+	it->batch = b;
+	it->token = token;
+	it->bytes = b->bytes;
+	it->is_load = b->is_load;
+	if (t->tail)
+		t->tail->next = it;
+	else
+		t->head = it;
+	t->tail = it;
+	if (!t->cur) {
+		t->cur = it;
+		t->at = b->first;
+	}
+	t->queued_bytes += it->bytes;
+	t->is_flushing = false;
+	loop_task_post(t->task);
+}
+
+void target_tell_consumed(struct target *t)
+{
+	struct item *it = t->eaten ? t->eaten->next : t->head;
+	for (; it && it->is_eaten && !t->is_closed; it = it->next) {
+		t->eaten = it;
+		it->batch = NULL;
+		t->host.consumed(t->host.ctx, it->token);
+	}
+}
+
+/* Only what is of a load is read when something before it is read again. */
+void target_pass_read(struct target *t)
+{
+	while (t->cur && t->cur->is_read)
+		t->cur = t->cur->next;
+	t->at = t->cur ? t->cur->batch->first : NULL;
 }
 
 /* All changes of the batch at hand were dealt with. */
@@ -167,17 +220,17 @@ static void finish_item(struct target *t)
 	struct item *it = t->cur;
 	const struct batch *b = it->batch;
 	it->is_read = true;
-	t->cur = it->next;
-	t->at = t->cur ? t->cur->batch->first : NULL;
+	target_pass_read(t);
 	t->queued_bytes -= it->bytes;
 	if (!b->more && !position_is_none(&b->end) && !it->is_load)
 		tx_reached(t, &b->end);
-	if (it->is_load || t->tx.state == TX_NONE) {
-		it->batch = NULL;
-		t->host.consumed(t->host.ctx, it->token);
-	} else {
+	if (it->is_load)
+		it->is_eaten = it->is_done = !it->is_lent;
+	else if (t->tx.state == TX_NONE)
+		it->is_eaten = true;
+	else
 		t->tx.held_bytes += it->bytes;
-	}
+	target_tell_consumed(t);
 	if (!t->is_closed)
 		take_room(t);
 }
@@ -200,22 +253,35 @@ static struct dmsr_table_counts *take_counts(struct target *t, size_t *n)
 	return out;
 }
 
-/* Nothing is open: what was read is durable. The counts of all tables go with the last token. */
+/* Is it durable? What was read of the stream is when nothing is open. */
+static bool is_settled(const struct target *t, const struct item *it)
+{
+	if (!it || !it->is_read)
+		return false;
+	if (t->lane)
+		return t->load.state == LOAD_NONE;
+	if (it->is_load)
+		return it->is_done;
+	return t->tx.state == TX_NONE && position_compare(&t->tx.whole, &t->saved) <= 0;
+}
+
+/* The counts of all tables go with the last token. */
 static void settle(struct target *t)
 {
-	if (t->tx.state != TX_NONE || t->load.state != LOAD_NONE || !t->head || !t->head->is_read)
-		return;
-	if (position_compare(&t->tx.whole, &t->saved) > 0)
-		return;
 	size_t n;
+	target_tell_consumed(t);
+	if (t->is_closed || !is_settled(t, t->head))
+		return;
 	struct dmsr_table_counts *counts = take_counts(t, &n);
 	t->stat.last_applied_us = wall_now_us();
-	while (t->head && t->head->is_read && !t->is_closed) {
+	while (is_settled(t, t->head) && !t->is_closed) {
 		struct item *it = t->head;
-		bool is_last = !it->next || !it->next->is_read;
+		bool is_last = !is_settled(t, it->next);
 		t->head = it->next;
 		if (!t->head)
 			t->tail = NULL;
+		if (t->eaten == it)
+			t->eaten = NULL;
 		t->host.applied(t->host.ctx, it->token, counts, is_last ? n : 0);
 		free(it);
 	}
@@ -245,26 +311,28 @@ static enum step stream_step(struct target *t, const struct batch *b, const stru
 		return STEP_DONE;
 	case OP_MESSAGE: case OP_HEARTBEAT:
 		return STEP_DONE;
-	case OP_LOAD_BEGIN: case OP_ROWS: case OP_LOAD_PART: case OP_LOAD_END: case OP_LOAD_DONE:
-		break;
+	case OP_LOAD_DONE:
+		return lanes_finish(t);
+	case OP_LOAD_BEGIN: case OP_ROWS: case OP_LOAD_PART: case OP_LOAD_END:
+		break; /* of a load, in a batch that is of none */
 	}
-	return load_step(t, b, ch);
+	return STEP_DONE;
 }
 
 static enum step one_change(struct target *t)
 {
 	const struct batch *b = t->cur->batch;
-	if (b->is_load)
+	if (t->lane)
 		return load_step(t, b, t->at);
-	if (t->load.state == LOAD_OPEN)
-		return load_void(t);
-	return stream_step(t, b, t->at);
+	if (b->is_load)
+		return lanes_take(t);
+	return lanes_settle(t) == STEP_WAIT ? STEP_WAIT : stream_step(t, b, t->at);
 }
 
 /* The end of a stop: true when there is nothing left that may be committed. */
 static bool may_leave(const struct target *t)
 {
-	if (t->load.state != LOAD_NONE)
+	if (lanes_are_at_work(t))
 		return true;
 	if (t->tx.in_source)
 		return !t->cur;
@@ -282,6 +350,10 @@ static bool has_slice_left(struct target *t, uint64_t began_us, unsigned *n)
 /* When nothing comes any more, what is open is committed in time. */
 static void wait_for_more(struct target *t)
 {
+	if (t->lane && lane_work(t))
+		return;
+	if (t->lane)
+		loop_timer_start(t->timer, LANE_REST_MS);
 	if (t->in_pipeline)
 		pgconn_pipeline_flush(t->conn);
 	uint64_t left_us = tx_commit_due(t);
@@ -293,6 +365,8 @@ static void advance(struct target *t)
 {
 	uint64_t began_us = loop_now_us(t->loop);
 	unsigned n = 0;
+	if (t->lanes && target_is_alive(t))
+		lanes_turn(t);
 	while (target_is_alive(t) && !t->is_asking && !t->is_closed) {
 		if (t->cur && !t->at) {
 			finish_item(t);
@@ -320,6 +394,11 @@ static void advance(struct target *t)
 				return;
 			continue;
 		}
+		if (t->lanes && lanes_are_due(t)) {
+			if (lanes_finish(t) == STEP_WAIT)
+				return;
+			continue;
+		}
 		if (!t->cur) {
 			wait_for_more(t);
 			return;
@@ -336,6 +415,8 @@ static void advance(struct target *t)
 
 static void release(struct target *t)
 {
+	if (t->lanes)
+		lanes_fini(t);
 	pgconn_free(t->conn);
 	loop_task_free(t->task);
 	loop_timer_free(t->timer);
@@ -380,6 +461,8 @@ static void on_timer(void *arg)
 	struct target *t = arg;
 	if (t->state == TARGET_SETUP)
 		target_setup_again(t);
+	else if (t->lane)
+		lane_rest(t);
 	loop_task_post(t->task);
 }
 
@@ -389,6 +472,8 @@ void target_work(struct target *t)
 {
 	set_state(t, TARGET_WORKING, "set up");
 	t->stat.phase = "idle";
+	if (t->lane)
+		return;
 	position_copy(&t->tx.whole, &t->saved);
 	t->host.ready(t->host.ctx, &t->saved, true, t->loaded, t->nloaded, t->load_done);
 }
@@ -429,10 +514,16 @@ static enum prepare prepare_of(const char *word)
 	return PREPARE_CREATE;
 }
 
-static int target_open(const struct settings *s, const struct dmsr_target_host *host, struct dmsr_instance **out, struct err *e)
+static void start(struct target *t)
+{
+	struct pgconn_owner owner = { .ctx = t, .on_ready = on_ready, .on_failed = on_failed };
+	set_state(t, TARGET_CONNECTING, "started");
+	t->conn = pgconn_new(&t->host.env, t->settings, PGCONN_SQL, &owner);
+}
+
+struct target *target_new(const struct settings *s, const struct dmsr_target_host *host, struct lane *lane)
 {
 	struct target *t = mem_zalloc(sizeof *t);
-	(void)e;
 	t->host = *host;
 	t->loop = host->env.loop;
 	t->settings = s;
@@ -455,42 +546,31 @@ static int target_open(const struct settings *s, const struct dmsr_target_host *
 	apply_init(t);
 	stmt_init(t);
 	set_init(t);
-	*out = (struct dmsr_instance *)t;
+	t->lane = lane;
+	if (lane)
+		start(t);
+	else
+		lanes_init(t);
+	return t;
+}
+
+static int target_open(const struct settings *s, const struct dmsr_target_host *host, struct dmsr_instance **out, struct err *e)
+{
+	(void)e;
+	*out = (struct dmsr_instance *)target_new(s, host, NULL);
 	return 0;
 }
 
-static void target_start(struct dmsr_instance *i)
-{
-	struct target *t = (struct target *)i;
-	struct pgconn_owner owner = { .ctx = t, .on_ready = on_ready, .on_failed = on_failed };
-	set_state(t, TARGET_CONNECTING, "started");
-	t->conn = pgconn_new(&t->host.env, t->settings, PGCONN_SQL, &owner);
-}
+static void target_start(struct dmsr_instance *i) { start((struct target *)i); }
 
 static enum dmsr_verdict target_apply(struct dmsr_instance *i, const struct batch *b, uint64_t token)
 {
 	struct target *t = (struct target *)i;
-	if (t->state != TARGET_WORKING || (t->queued_bytes > QUEUE_BYTES && t->cur)) {
+	if (t->state != TARGET_WORKING || !target_has_room(t)) {
 		t->said_again = true;
 		return DMSR_AGAIN;
 	}
-	struct item *it = mem_zalloc(sizeof *it);
-	it->batch = b;
-	it->token = token;
-	it->bytes = b->bytes;
-	it->is_load = b->is_load;
-	if (t->tail)
-		t->tail->next = it;
-	else
-		t->head = it;
-	t->tail = it;
-	if (!t->cur) {
-		t->cur = it;
-		t->at = b->first;
-	}
-	t->queued_bytes += it->bytes;
-	t->is_flushing = false;
-	loop_task_post(t->task);
+	target_take(t, b, token);
 	return DMSR_OK;
 }
 
@@ -506,10 +586,10 @@ static void target_stat(struct dmsr_instance *i, struct dmsr_target_stat *out)
 	struct target *t = (struct target *)i;
 	*out = t->stat;
 	position_copy(&out->applied, &t->saved);
-	out->queued_bytes = t->queued_bytes;
+	out->queued_bytes = t->queued_bytes + lanes_queued_bytes(t);
 	out->connected = t->state == TARGET_SETUP || target_is_alive(t);
-	if (t->state == TARGET_WORKING && t->load.state == LOAD_NONE)
-		out->phase = t->cur || t->tx.state != TX_NONE ? "applying" : "idle";
+	if (t->state == TARGET_WORKING)
+		out->phase = lanes_phase(t) ? lanes_phase(t) : t->cur || t->tx.state != TX_NONE ? "applying" : "idle";
 }
 
 static void target_stop(struct dmsr_instance *i)
@@ -522,9 +602,8 @@ static void target_stop(struct dmsr_instance *i)
 	loop_task_post(t->task);
 }
 
-static void target_close(struct dmsr_instance *i)
+void target_close(struct target *t)
 {
-	struct target *t = (struct target *)i;
 	if (!t)
 		return;
 	if (!t->in_task) {
@@ -535,6 +614,8 @@ static void target_close(struct dmsr_instance *i)
 	disconnect(t);
 }
 
+static void close_instance(struct dmsr_instance *i) { target_close((struct target *)i); }
+
 const struct dmsr_target pgtarget = {
 	.open = target_open,
 	.start = target_start,
@@ -542,5 +623,5 @@ const struct dmsr_target pgtarget = {
 	.flush = target_flush,
 	.stat = target_stat,
 	.stop = target_stop,
-	.close = target_close,
+	.close = close_instance,
 };

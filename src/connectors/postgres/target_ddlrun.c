@@ -1,11 +1,12 @@
-/* target_ddlrun: the source's own statements (relation->ddl), run one after another, those of one phase of one or of all tables. Each may be met again
+/* target_ddlrun: the source's own statements (relation->ddl), run one after another, those of one phase of one or of some tables. Each may be met again
  * after a crash, or be there because somebody made it: "it exists" is an answer like "done". Only an enum that exists may be of less use than a new one: the
  * source's may have got labels since, and rows of a load, unlike those of the stream (target_mend.c), do not tell which. With ddl = apply it gets them too. */
 #include "target_int.h"
 #include <stdlib.h>
 
 struct ddl_run {
-	struct target_table **tables;
+	struct target_table *const *tables;
+	struct target_table *one;       /* that it is */
 	size_t ntables, table;
 	uint32_t item;
 	enum ddl_phase phase;
@@ -224,9 +225,12 @@ static bool ours(const struct target *t, const struct target_table *tb, const st
 
 /* ---- verbs ---- */
 
-static struct ddl_run *begin(struct target *t, enum ddl_phase phase, void (*then)(struct target *t))
+static struct ddl_run *begin(struct target *t, struct target_table *tb, enum ddl_phase phase, void (*then)(struct target *t))
 {
 	struct ddl_run *r = mem_zalloc(sizeof *r);
+	r->one = tb;
+	r->tables = &r->one;
+	r->ntables = 1;
 	r->phase = phase;
 	r->then = then;
 	r->is_meant = any;
@@ -234,46 +238,32 @@ static struct ddl_run *begin(struct target *t, enum ddl_phase phase, void (*then
 	return r;
 }
 
-static void add_table(void *arg, const void *key, size_t n, void *value)
-{
-	struct ddl_run *r = arg;
-	(void)key;
-	(void)n;
-	r->tables[r->ntables++] = value;
-}
-
 void ddlrun_before(struct target *t, struct target_table *tb, bool makes, void (*then)(struct target *t))
 {
-	struct ddl_run *r = begin(t, DDL_BEFORE_TABLE, then);
+	struct ddl_run *r = begin(t, tb, DDL_BEFORE_TABLE, then);
 	r->is_meant = makes ? any : grows;
-	r->tables = mem_alloc(sizeof *r->tables);
-	r->tables[r->ntables++] = tb;
 	run_next(t);
 }
 
 void ddlrun_key(struct target *t, struct target_table *tb, void (*then)(struct target *t))
 {
-	struct ddl_run *r = begin(t, DDL_AFTER_LOAD, then);
-	r->tables = mem_alloc(sizeof *r->tables);
-	r->tables[r->ntables++] = tb;
+	struct ddl_run *r = begin(t, tb, DDL_AFTER_LOAD, then);
 	r->is_meant = keys;
 	r->is_inside = true;
 	run_next(t);
 }
 
-void ddlrun_all(struct target *t, enum ddl_phase phase, void (*then)(struct target *t))
+void ddlrun_tables(struct target *t, struct target_table *const *tables, size_t n, enum ddl_phase phase, void (*then)(struct target *t))
 {
-	struct ddl_run *r = begin(t, phase, then);
-	r->tables = mem_alloc((map_size(t->tables) + 1) * sizeof *r->tables);
-	map_each(t->tables, add_table, r);
+	struct ddl_run *r = begin(t, NULL, phase, then);
+	r->tables = tables;
+	r->ntables = n;
 	r->is_meant = ours;
 	run_next(t);
 }
 
 void ddlrun_fini(struct target *t)
 {
-	if (t->run)
-		free(t->run->tables);
 	free(t->run);
 	t->run = NULL;
 }

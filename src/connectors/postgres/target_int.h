@@ -1,6 +1,6 @@
 /* target_int: what the parts of the target share: target.c (life, queue, one change after another), target_setup.c (connected -> ready), target_load.c,
- * target_prepare.c (tables before and after their load), target_tx.c (target transactions, pipeline), target_apply.c (row changes), target_table.c (what the
- * server has), target_ddl.c (changed columns), target_shape.c (what they were). Nobody else includes it.
+ * target_prepare.c (tables before and after their load), target_lanes.c (loads side by side), target_tx.c (target transactions, pipeline), target_apply.c (row
+ * changes), target_table.c (what the server has), target_ddl.c (changed columns), target_shape.c (what they were). Nobody else includes it.
  *
  * Everything happens in one loop_task: callbacks of the connection only note what came and post it. A part that must wait says so (target_ask,
  * STEP_WAIT); when the answer is there the same change is offered to it again, and it goes on from what it noted. */
@@ -28,20 +28,23 @@ enum policy { POLICY_STOP, POLICY_RETRY, POLICY_DEAD_LETTER, POLICY_IGNORE, POLI
 /* A batch that was taken and not yet told applied. */
 struct item {
 	struct item *next;
-	const struct batch *batch;      /* NULL: given back (consumed) */
+	const struct batch *batch;      /* NULL: told consumed */
 	uint64_t token;
 	size_t bytes;
 	bool is_load;
-	bool is_read;                   /* all of its changes were dealt with */
+	bool is_read;                   /* all of its changes were dealt with, or are by another */
+	bool is_eaten;                  /* its bytes are not needed any more: told consumed when its turn comes */
+	bool is_done;                   /* of the load: durable, or of no use */
+	bool is_lent;                   /* of the load: who has it says when it is eaten, and done */
+	const struct lane *lane;        /* who has it; NULL: nobody yet */
 };
 
-/* The load: one table at a time, in one transaction. */
+/* What a lane (target_lanes.c) loads: a table, in one transaction. */
 enum load_state {
 	LOAD_NONE,
 	LOAD_PREPARING,         /* types, table, truncate */
 	LOAD_OPEN,              /* in its transaction; rows may come */
 	LOAD_ENDING,            /* COPY ended, key, dmsr.loads, COMMIT */
-	LOAD_FINISHING,         /* OP_LOAD_DONE: indexes, constraints, values of sequences */
 };
 enum how { HOW_KEEP, HOW_EMPTY, HOW_MAKE, HOW_DROP };
 enum copy_state { COPY_NONE, COPY_OPENING, COPY_OPEN, COPY_ENDING };
@@ -55,10 +58,8 @@ struct load {
 	bool is_binary;
 	bool is_ours;                   /* dmsr.loads has it, at another snapshot */
 	bool is_fresh;                  /* made or truncated in this transaction */
-	bool was_made;                  /* by us, before it */
-	bool is_void;                   /* it is being rolled back */
 	enum how how;
-	const struct change *word;      /* the begin or end at hand */
+	const struct change *word;      /* the begin or end that was dealt with last; NULL: that was passed */
 };
 
 /* The target transaction that changes of the stream are written in. */
@@ -162,12 +163,14 @@ struct target {
 	bool told;                      /* failed() or stopped() was called */
 	bool in_task, is_closed;        /* closed inside a callback of the host: freed when the task is left */
 	bool is_replica;                /* session_replication_role is replica */
+	char pid[12];                   /* of the server's process for it */
 
 	struct pgconn *conn;
 	bool in_pipeline;
 	struct loop_task *task;
 	struct loop_timer *timer;       /* of commits; during set-up: of the lock */
 	uint64_t lock_asked_us;
+	bool has_lock;                  /* of the job; the lanes' is asked for */
 	unsigned make_tries;
 
 	/* a question outside of the pipeline */
@@ -178,6 +181,7 @@ struct target {
 	char sqlstate[6];
 
 	struct item *head, *tail;       /* oldest not applied; newest */
+	struct item *eaten;             /* newest told consumed that is still there; NULL: none is */
 	struct item *cur;               /* being read; NULL: all are */
 	const struct change *at;        /* next change of cur */
 	uint64_t seq;                   /* its number, from 1 */
@@ -188,7 +192,9 @@ struct target {
 	struct map *tables;             /* "schema\0name" -> struct target_table */
 	struct position saved;          /* what dmsr.positions says */
 	bool load_done;
-	struct load load;
+	struct lane *lane;              /* it is one; NULL: it is the instance that the host knows */
+	struct lanes *lanes;            /* else its lanes */
+	struct load load;               /* of a lane */
 	struct ddl_run *run;
 	struct tx tx;
 	struct careful careful;
@@ -223,6 +229,14 @@ void target_try(struct target *t, const char *sql, int n, const char *const *val
 static inline bool target_is_alive(const struct target *t) { return t->state == TARGET_WORKING || t->state == TARGET_STOPPING; }
 
 void target_work(struct target *t);             /* set up: says ready() */
+void target_tell_consumed(struct target *t);    /* what is eaten, in order */
+void target_pass_read(struct target *t);        /* the next that was not read is at hand */
+
+/* For target_lanes.c: an instance of its own, with t's settings, and how it is fed; target_close ends it. */
+struct target *target_new(const struct settings *s, const struct dmsr_target_host *host, struct lane *lane);
+bool target_has_room(struct target *t); /* false: the host's resume() comes */
+void target_take(struct target *t, const struct batch *b, uint64_t token);
+void target_close(struct target *t);
 
 /* ---- target_setup.c ---- */
 void target_setup(struct target *t);    /* ends in target_work or target_fail */
@@ -247,7 +261,7 @@ void table_counts_settle(struct target *t, bool is_durable);
 /* ---- target_tx.c ---- */
 enum step tx_begin(struct target *t);           /* DONE: a transaction is open in the pipeline */
 enum step tx_out(struct target *t);             /* DONE: the pipeline, in which nothing is open, is left */
-enum step tx_leave(struct target *t);           /* DONE: nothing is open, the pipeline is left */
+enum step tx_let_go(struct target *t);          /* DONE: what is open is not read again from batches, and all that were read are eaten */
 enum step tx_commit(struct target *t);          /* DONE: what was open is committed, and told */
 enum step tx_sync(struct target *t);            /* DONE: all that was sent is answered */
 bool tx_should_commit(struct target *t);
@@ -305,15 +319,39 @@ void stmt_fini(struct target *t);
 
 /* ---- target_load.c, target_prepare.c ---- */
 enum step load_step(struct target *t, const struct batch *b, const struct change *ch);
-enum step load_void(struct target *t);          /* the open load is rolled back */
 void load_prepare(struct target *t);            /* from LOAD_PREPARING to LOAD_OPEN */
+
+/* ---- target_lanes.c: of the instance ---- */
+void lanes_init(struct target *t);
+void lanes_fini(struct target *t);
+void lanes_close(struct target *t);             /* all at once; what they hold is rolled back by the server */
+bool lanes_are_at_work(const struct target *t);
+/* The item at hand, of a load. DONE: it was lent, or is of no use. */
+enum step lanes_take(struct target *t);
+enum step lanes_settle(struct target *t);       /* DONE: no load is open: what has its end is committed, the others are void */
+enum step lanes_finish(struct target *t);       /* OP_LOAD_DONE. DONE: indexes, constraints, values of sequences are there */
+bool lanes_are_due(const struct target *t);     /* lanes_finish is to be called: one that was put off */
+void lanes_turn(struct target *t);              /* what is to be done now and then */
+const char *lanes_phase(const struct target *t);        /* NULL: no load is going on */
+size_t lanes_queued_bytes(const struct target *t);
+
+/* ---- target_lanes.c: of a lane; t is the lane's own ---- */
+struct target *lane_instance(const struct target *t);   /* whose lane it is */
+bool lane_work(struct target *t);               /* nothing is in its queue. True: it has something else to do */
+void lane_rest(struct target *t);               /* it has had nothing to do for long */
+/* One lane at a time makes, empties or drops a table: what that locks must not be waited for by one who is fed behind it. */
+bool lane_may_prepare(struct target *t);
+void lane_prepared(struct target *t);
+struct target_table *lane_table(struct target *t, struct relation *rel);        /* with what the instance knows of it */
+void lane_loaded(struct target *t);             /* t->load is committed */
 
 /* ---- target_ddlrun.c: each ends in `then`, or target_fail ---- */
 bool ddlrun_is_ours(const struct target *t, const struct target_table *tb);     /* are its keys, indexes and the like ours to make? */
 /* What its columns are made of; makes false: only what enums that are there lack. */
 void ddlrun_before(struct target *t, struct target_table *tb, bool makes, void (*then)(struct target *t));
 void ddlrun_key(struct target *t, struct target_table *tb, void (*then)(struct target *t)); /* the primary key, in the load's transaction */
-void ddlrun_all(struct target *t, enum ddl_phase phase, void (*then)(struct target *t));    /* of all tables that we know */
+/* Of tables (borrowed; not t's own). */
+void ddlrun_tables(struct target *t, struct target_table *const *tables, size_t n, enum ddl_phase phase, void (*then)(struct target *t));
 void ddlrun_fini(struct target *t);
 
 /* ---- target_apply.c ---- */

@@ -1,7 +1,6 @@
-/* target_load: the rows of a table, in one transaction with the word that they are there (dmsr.loads).
+/* target_load: the rows of a table, in one transaction with the word that they are there (dmsr.loads). What a lane does (target_lanes.c).
  *
- *   NONE -> PREPARING -> OPEN -> ENDING -> NONE           after the last table: NONE -> FINISHING -> NONE
- *                        OPEN -> NONE                     another begins: the source died in this one, and it is rolled back
+ *   NONE -> PREPARING -> OPEN -> ENDING -> NONE
  *
  * In come OP_LOAD_BEGIN, rows, OP_LOAD_END of one table after another. Opaque rows go to COPY as they are, when both sides have the same types; other rows
  * are written in COPY's text form. Nothing is durable, and nothing is told as applied, before the table's COMMIT. */
@@ -16,14 +15,6 @@ enum {
 
 static const char copy_header[19] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0";
 static const char copy_trailer[2] = "\377\377";
-
-static void broken(struct target *t, const struct change *ch, const char *why)
-{
-	struct err e = { 0 };
-	err_set(&e, DMSR_EPROTO, "target.load-order", "%s%s%s: %s", ch->rel ? ch->rel->schema : "load", ch->rel ? "." : "",
-		ch->rel ? ch->rel->name : "", why);
-	target_fail(t, &e);
-}
 
 /* ---- COPY ---- */
 
@@ -51,7 +42,7 @@ static void on_copy_done(void *arg, const PGresult *res, const struct err *e)
 	struct target *t = arg;
 	(void)res;
 	t->load.copy = COPY_NONE;
-	if (e && !t->load.is_void)
+	if (e)
 		fail_copy(t, e);
 	target_wake(t);
 }
@@ -196,16 +187,12 @@ static enum step put_rows(struct target *t, const struct change *ch)
 
 static void on_table_committed(struct target *t)
 {
-	struct target_table *tb = t->load.table;
 	if (target_died(t, failpoint("target.load-after-commit")))
 		return;
-	table_counts(t, tb)->loaded += t->load.rows;
-	table_counts_settle(t, true);
-	tb->loaded_lsn = t->load.lsn;
-	t->stat.rows_applied += t->load.rows;
-	t->stat.transactions++;
+	lane_loaded(t);
 	t->load.state = LOAD_NONE;
-	table_reset(t, tb);
+	t->stat.phase = "idle";
+	table_reset(t, t->load.table);
 }
 
 static void on_noted(struct target *t)
@@ -248,68 +235,15 @@ static enum step end_table(struct target *t)
 	return STEP_WAIT;
 }
 
-/* ---- after the last table ---- */
-
-static void on_load_done(struct target *t)
-{
-	if (target_died(t, failpoint("target.load-done")))
-		return;
-	t->load_done = true;
-	t->load.state = LOAD_NONE;
-	t->stat.phase = "idle";
-}
-
-static void on_all(struct target *t)
-{
-	const char *values[] = { t->host.env.uid };
-	target_ask(t, "UPDATE dmsr.positions SET load_done = true, updated_at = pg_catalog.now() WHERE job_uid = $1", 1, values, on_load_done);
-}
-
-static void on_after_load(struct target *t) { ddlrun_all(t, DDL_AFTER_ALL, on_all); }
-
-static void finish_load(struct target *t)
-{
-	t->load.state = LOAD_FINISHING;
-	t->load.word = t->at;
-	t->stat.phase = "indexing";
-	ddlrun_all(t, DDL_AFTER_LOAD, on_after_load);
-}
-
 /* ---- one change ---- */
-
-static void on_rolled_back(struct target *t)
-{
-	struct target_table *tb = t->load.table;
-	log_info("target", t->host.env.job, "%s: the load of %s was not ended, and is void", t->host.env.name, tb->sql);
-	tb->is_made = t->load.was_made;
-	t->load.state = LOAD_NONE;
-	table_reset(t, tb);
-}
-
-enum step load_void(struct target *t)
-{
-	t->load.is_void = true;
-	if (t->load.copy == COPY_OPEN) {
-		t->load.copy = COPY_ENDING;
-		pgconn_copy_end(t->conn, "the load begins anew");
-	}
-	if (t->load.copy == COPY_NONE)
-		target_ask(t, "ROLLBACK", 0, NULL, on_rolled_back);
-	return STEP_WAIT;
-}
 
 static enum step begin_table(struct target *t, const struct batch *b, const struct change *ch)
 {
 	struct load *l = &t->load;
-	if (l->state == LOAD_OPEN && l->word == ch)
-		return STEP_DONE;
-	if (l->state == LOAD_OPEN)
-		return load_void(t);
-	if (l->state != LOAD_NONE || tx_leave(t) == STEP_WAIT)
+	if (!lane_may_prepare(t))
 		return STEP_WAIT;
-	*l = (struct load){ .state = LOAD_PREPARING, .table = table_get(t, ch->rel), .lsn = ch->txn->lsn, .server = b->end.server, .word = ch };
+	*l = (struct load){ .state = LOAD_PREPARING, .table = lane_table(t, ch->rel), .lsn = ch->txn->lsn, .server = b->end.server, .word = ch };
 	l->is_ours = l->table->loaded_lsn != 0;
-	l->was_made = l->table->is_made;
 	load_prepare(t);
 	return STEP_WAIT;
 }
@@ -317,29 +251,19 @@ static enum step begin_table(struct target *t, const struct batch *b, const stru
 enum step load_step(struct target *t, const struct batch *b, const struct change *ch)
 {
 	struct load *l = &t->load;
-	bool is_word_done = l->state == LOAD_NONE && l->word == ch;
-	if (ch->op == OP_SCHEMA) {
-		table_get(t, ch->rel);
-		return STEP_DONE;
-	}
-	if (ch->op == OP_LOAD_BEGIN)
-		return begin_table(t, b, ch);
-	if (is_word_done) {
+	bool is_at_rest = l->state == LOAD_NONE || l->state == LOAD_OPEN;
+	if (is_at_rest && l->word == ch) {
 		l->word = NULL;
 		return STEP_DONE;
 	}
-	if (ch->op == OP_LOAD_DONE) {
-		if (l->state == LOAD_NONE && tx_leave(t) == STEP_DONE)
-			finish_load(t);
-		return STEP_WAIT;
-	}
-	if (ch->op == OP_MESSAGE || ch->op == OP_HEARTBEAT)
+	switch ((enum change_op)ch->op) {
+	case OP_LOAD_BEGIN:
+		return is_at_rest ? begin_table(t, b, ch) : STEP_WAIT;
+	case OP_ROWS: case OP_READ:
+		return put_rows(t, ch);
+	case OP_LOAD_END:
+		return l->state == LOAD_OPEN ? end_table(t) : STEP_WAIT;
+	default:
 		return STEP_DONE;
-	if ((l->state != LOAD_OPEN && l->state != LOAD_ENDING) || !relation_is_same(l->table->rel, ch->rel)) {
-		broken(t, ch, "rows without a load of their table");
-		return STEP_WAIT;
 	}
-	if (l->state == LOAD_ENDING)
-		return STEP_WAIT;
-	return ch->op == OP_LOAD_END ? end_table(t) : put_rows(t, ch);
 }

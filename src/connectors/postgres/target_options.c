@@ -22,5 +22,7 @@ const struct dmsr_option pgtarget_options[] = {
 		"Whether a commit waits for the target's disk. When false, a change is still told as applied only when it is on disk." },
 	{ "session_replication_role", DMSR_OPT_ENUM, 0, "auto", "auto|on|off", 0, 0,
 		"Whether the target's triggers and foreign keys rest while changes are applied: if the role may set that, always, or never." },
+	{ "index_connections", DMSR_OPT_INT, 0, "2", NULL, 1, 64,
+		"Tables whose indexes and constraints are made at once, after the load." },
 	{ NULL, 0, 0, NULL, NULL, 0, 0, NULL },
 };

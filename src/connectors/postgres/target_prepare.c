@@ -1,6 +1,6 @@
 /* target_prepare: a table, before its rows come: from LOAD_PREPARING to LOAD_OPEN.
  *
- *   describe -> (is it empty?) -> decide -> (types, schema, extension) -> BEGIN -> make, empty or drop it -> open
+ *   describe -> (is it empty?) -> decide -> (detach) -> (types, schema, extension) -> BEGIN -> make, empty or drop it -> open
  *
  * What is made before BEGIN is made for good and may be met again; the table itself, and that its old rows go, belongs to the transaction of its load. */
 #include "target_int.h"
@@ -23,6 +23,7 @@ static void open_load(struct target *t)
 {
 	t->load.state = LOAD_OPEN;
 	t->stat.phase = "loading";
+	lane_prepared(t);
 }
 
 static void on_made(struct target *t)
@@ -43,27 +44,11 @@ static void make_table(struct target *t)
 
 static void on_dropped(struct target *t) { make_table(t); }
 
-/* A table that others depend on by more than foreign keys is not dropped with them: that would take somebody's views away. The sequences of its serial
- * columns stay: the new table's defaults call them, and they were found to be there. */
-static void on_references(struct target *t)
-{
-	struct buf sql;
-	buf_init(&sql, 16 << 20);
-	buf_printf(&sql, "%s DROP TABLE %s", PQgetvalue(t->answer, 0, 0), t->load.table->sql);
-	target_ask(t, buf_cstr(&sql), 0, NULL, on_dropped);
-	buf_fini(&sql);
-}
-
 static void drop_table(struct target *t)
 {
-	const char *values[] = { t->load.table->sql };
-	target_ask(t, "SELECT COALESCE(pg_catalog.string_agg(x.sql, ' '), '') FROM (SELECT pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I;', "
-		"k.conrelid::regclass, k.conname) AS sql FROM pg_catalog.pg_constraint k "
-		"WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confrelid = $1::regclass AND k.conrelid <> k.confrelid "
-		"UNION ALL SELECT pg_catalog.format('ALTER SEQUENCE %s OWNED BY NONE;', d.objid::regclass) FROM pg_catalog.pg_depend d "
-		"JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S' WHERE d.classid = 'pg_catalog.pg_class'::regclass "
-		"AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = $1::regclass AND d.deptype = 'a') x",
-		1, values, on_references);
+	char *sql = mem_printf("DROP TABLE %s", t->load.table->sql);
+	target_ask(t, sql, 0, NULL, on_dropped);
+	free(sql);
 }
 
 static void on_emptied(struct target *t)
@@ -92,14 +77,63 @@ static void on_begun(struct target *t)
 
 static void begin(struct target *t) { target_ask(t, "BEGIN", 0, NULL, on_begun); }
 
-/* ---- decide ---- */
+/* ---- before the transaction ---- */
+
+static void make_before(struct target *t)
+{
+	enum how how = t->load.how;
+	/* What the table is made of; and what statements after the load refer to. */
+	ddlrun_before(t, t->load.table, how == HOW_MAKE || how == HOW_DROP || ddlrun_is_ours(t, t->load.table), begin);
+}
+
+static void detach(struct target *t);
 
 static void go(struct target *t, enum how how)
 {
 	t->load.how = how;
-	/* What the table is made of; and what statements after the load refer to. */
-	ddlrun_before(t, t->load.table, how == HOW_MAKE || how == HOW_DROP || ddlrun_is_ours(t, t->load.table), begin);
+	if (how == HOW_DROP)
+		detach(t);
+	else
+		make_before(t);
 }
+
+/* ---- what a table that is dropped has to do with others ---- */
+
+/* Locks of other tables are let go here: the transaction of the load is long, and such a table may be waiting for its own. A table that others depend on by
+ * more than foreign keys is not dropped with them, since that would take somebody's views away: it is tried. The sequences of its serial columns stay: the new
+ * table's defaults call them, and they were found to be there. */
+static void on_ties(struct target *t)
+{
+	struct buf sql;
+	if (!PQgetvalue(t->answer, 0, 0)[0]) {
+		make_before(t);
+		return;
+	}
+	if (lane_instance(t)->tx.state != TX_NONE) {
+		fail(t, "target.load-in-transaction", "it is to be dropped in the middle of a transaction of the source, and has foreign keys or sequences",
+			"let the job run until the transaction has ended before tables are loaded again: stop it, DELETE its positions, start it");
+		return;
+	}
+	buf_init(&sql, 16 << 20);
+	buf_printf(&sql, "BEGIN; %s SAVEPOINT dmsr_drop; DROP TABLE %s; ROLLBACK TO SAVEPOINT dmsr_drop; COMMIT", PQgetvalue(t->answer, 0, 0),
+		t->load.table->sql);
+	target_ask(t, buf_cstr(&sql), 0, NULL, make_before);
+	buf_fini(&sql);
+}
+
+static void detach(struct target *t)
+{
+	const char *values[] = { t->load.table->sql };
+	target_ask(t, "SELECT COALESCE(pg_catalog.string_agg(x.sql, ' '), '') FROM (SELECT pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I;', "
+		"k.conrelid::regclass, k.conname) AS sql FROM pg_catalog.pg_constraint k "
+		"WHERE k.contype = 'f' AND k.conparentid = 0 AND $1::regclass IN (k.confrelid, k.conrelid) AND k.conrelid <> k.confrelid "
+		"UNION ALL SELECT pg_catalog.format('ALTER SEQUENCE %s OWNED BY NONE;', d.objid::regclass) FROM pg_catalog.pg_depend d "
+		"JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S' WHERE d.classid = 'pg_catalog.pg_class'::regclass "
+		"AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = $1::regclass AND d.deptype = 'a') x",
+		1, values, on_ties);
+}
+
+/* ---- decide ---- */
 
 /* A table that is there and stays: its columns must take the rows. */
 static bool fits(struct target *t)

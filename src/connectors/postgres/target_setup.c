@@ -1,10 +1,13 @@
 /* target_setup: from a session that is connected to one that takes batches.
  *
- *   look -> (make dmsr.*) -> lock -> role -> position -> loads -> ready
+ *   look -> (make dmsr.*) -> lock -> lanes' lock -> role -> position -> loads -> ready             of a lane: look -> lanes' lock -> role -> ready
  *
  * The lock is an advisory one, of the job's uid, held by the session. It is what makes "read the position, then write" safe: a session of a dead dmsrd
  * whose last COMMIT is still on its way holds the lock until the server is through with it. A holder that does not go away (a cut line, half open) is
- * terminated: what it had not committed is rolled back, what it had is in the position that is read next. */
+ * terminated: what it had not committed is rolled back, what it had is in the position that is read next.
+ *
+ * The sessions of lanes share a second lock. Who has got the first waits until nobody has that, and gives it back. A lane that has it looks whether
+ * its instance's session still has the first: if so, whoever comes next will wait for the lane. */
 #include "target_int.h"
 #include <stdlib.h>
 
@@ -25,8 +28,8 @@ static const char look_sql[] =
 	"pg_catalog.set_config('synchronous_commit',CASE WHEN $1 = 't' THEN pg_catalog.current_setting('synchronous_commit') "
 	"ELSE 'off' END,false), pg_catalog.pg_is_in_recovery(), "
 	"pg_catalog.to_regclass('dmsr.positions') IS NOT NULL AND pg_catalog.to_regclass('dmsr.loads') IS NOT NULL, "
-	"pg_catalog.to_regnamespace('dmsr') IS NOT NULL";
-enum { LOOK_RECOVERY = 7, LOOK_HAS_TABLES, LOOK_HAS_SCHEMA };
+	"pg_catalog.to_regnamespace('dmsr') IS NOT NULL, pg_catalog.pg_backend_pid()";
+enum { LOOK_RECOVERY = 7, LOOK_HAS_TABLES, LOOK_HAS_SCHEMA, LOOK_PID };
 
 static const char make_schema_sql[] = "CREATE SCHEMA dmsr";
 static const char make_sql[] =
@@ -40,10 +43,12 @@ static const char position_sql[] =
 	"INSERT INTO dmsr.positions AS p (job_uid, job, position) VALUES ($1, $2, 'none') "
 	"ON CONFLICT (job_uid) DO UPDATE SET job = EXCLUDED.job RETURNING p.position, p.load_done";
 
-static const char terminate_sql[] =
-	"SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
-	"AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) "
-	"AND ((classid::bigint << 32) | objid::bigint) = $1::bigint AND pid <> pg_catalog.pg_backend_pid()";
+#define HOLDERS                                                                                                 \
+	"FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "                    \
+	"AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) " \
+	"AND ((classid::bigint << 32) | objid::bigint) = $1::bigint "
+static const char terminate_sql[] = "SELECT pg_catalog.pg_terminate_backend(pid) " HOLDERS "AND pid <> pg_catalog.pg_backend_pid()";
+static const char holder_sql[] = "SELECT 1 " HOLDERS "AND pid = $2::integer";
 
 static bool is_true(const struct target *t, int column) { return PQgetvalue(t->answer, 0, column)[0] == 't'; }
 
@@ -89,6 +94,10 @@ static void on_position(struct target *t)
 
 static void ask_position(struct target *t)
 {
+	if (t->lane) {
+		target_work(t);
+		return;
+	}
 	const char *values[] = { t->host.env.uid, t->host.env.job };
 	target_ask(t, position_sql, 2, values, on_position);
 }
@@ -113,17 +122,19 @@ static void on_role(struct target *t)
 
 static void ask_role(struct target *t)
 {
-	if (!strcmp(t->replication_role, "off"))
+	if (!strcmp(t->replication_role, "off") || (t->lane && !lane_instance(t)->is_replica))
 		ask_position(t);
 	else
 		target_try(t, "SET session_replication_role = replica", 0, NULL, on_role);
 }
 
-/* ---- the lock ---- */
+/* ---- the locks ---- */
 
-static void lock_key(const struct target *t, char out[24])
+enum lock { LOCK_JOB = 0x646d7372, LOCK_LANES };
+
+static void lock_key(const struct target *t, enum lock lock, char out[24])
 {
-	snprintf(out, 24, "%lld", (long long)hash_stable(t->host.env.uid, strlen(t->host.env.uid), 0x646d7372));
+	snprintf(out, 24, "%lld", (long long)hash_stable(t->host.env.uid, strlen(t->host.env.uid), lock));
 }
 
 static void on_lock(struct target *t);
@@ -132,7 +143,7 @@ static void ask_lock(struct target *t)
 {
 	char key[24];
 	const char *values[] = { key };
-	lock_key(t, key);
+	lock_key(t, t->has_lock ? LOCK_LANES : LOCK_JOB, key);
 	target_ask(t, "SELECT pg_catalog.pg_try_advisory_lock($1::bigint)", 1, values, on_lock);
 }
 
@@ -141,29 +152,76 @@ static void on_terminated(struct target *t)
 	loop_timer_start(t->timer, LOCK_LOOK_MS);
 }
 
+static void in_use(struct target *t)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_ESTATE, "target.in-use", "%s: another session writes for this job and does not end", pgconn_describe(t->conn));
+	err_hint(&e, "see pg_stat_activity for application_name dmsr:%s:...; is a second dmsrd running with a copy of the state directory?",
+		t->host.env.job);
+	target_fail(t, &e);
+}
+
+static void got_lock(struct target *t)
+{
+	char key[24];
+	const char *values[] = { key };
+	if (!t->has_lock) {
+		t->has_lock = true;
+		ask_lock(t);
+		return;
+	}
+	lock_key(t, LOCK_LANES, key);
+	target_ask(t, "SELECT pg_catalog.pg_advisory_unlock($1::bigint)", 1, values, ask_role);
+}
+
 static void on_lock(struct target *t)
 {
 	uint64_t waited_ms = (loop_now_us(t->loop) - t->lock_asked_us) / 1000;
 	char key[24];
 	const char *values[] = { key };
 	if (is_true(t, 0)) {
-		ask_role(t);
+		got_lock(t);
 		return;
 	}
 	if (waited_ms > LOCK_GIVE_UP_MS) {
-		struct err e = { 0 };
-		err_retry(&e, DMSR_ESTATE, "target.in-use", "%s: another session writes for this job and does not end", pgconn_describe(t->conn));
-		err_hint(&e, "see pg_stat_activity for application_name dmsr:%s:...; is a second dmsrd running with a copy of the state directory?",
-			t->host.env.job);
-		target_fail(t, &e);
+		in_use(t);
 		return;
 	}
 	if (waited_ms > LOCK_TERMINATE_MS) {
-		lock_key(t, key);
+		lock_key(t, t->has_lock ? LOCK_LANES : LOCK_JOB, key);
 		target_try(t, terminate_sql, 1, values, on_terminated);
 		return;
 	}
 	loop_timer_start(t->timer, LOCK_LOOK_MS);
+}
+
+/* ---- a lane's ---- */
+
+static void on_instance(struct target *t)
+{
+	if (PQntuples(t->answer))
+		ask_role(t);
+	else
+		in_use(t);
+}
+
+static void on_lane_lock(struct target *t)
+{
+	char key[24];
+	const char *values[] = { key, lane_instance(t)->pid };
+	lock_key(t, LOCK_JOB, key);
+	if (is_true(t, 0))
+		target_ask(t, holder_sql, 2, values, on_instance);
+	else
+		in_use(t);
+}
+
+static void ask_lane_lock(struct target *t)
+{
+	char key[24];
+	const char *values[] = { key };
+	lock_key(t, LOCK_LANES, key);
+	target_ask(t, "SELECT pg_catalog.pg_try_advisory_lock_shared($1::bigint)", 1, values, on_lane_lock);
 }
 
 void target_setup_again(struct target *t)
@@ -216,8 +274,11 @@ static void on_look(struct target *t)
 		target_try(t, make_schema_sql, 0, NULL, on_schema_made);
 	} else if (!is_true(t, LOOK_HAS_TABLES)) {
 		target_try(t, make_sql, 0, NULL, on_tables_made);
+	} else if (t->lane) {
+		ask_lane_lock(t);
 	} else {
 		t->lock_asked_us = loop_now_us(t->loop);
+		snprintf(t->pid, sizeof t->pid, "%s", PQgetvalue(t->answer, 0, LOOK_PID));
 		ask_lock(t);
 	}
 }

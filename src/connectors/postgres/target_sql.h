@@ -44,6 +44,7 @@ struct target_table {
 	struct target_column **of;      /* for each column of rel: the target's, or NULL */
 	uint8_t *lately;                /* for each column of rel: how its last value came (enum param) */
 	uint64_t loaded_lsn;            /* changes of transactions before it are in the loaded rows; 0: none are */
+	uint64_t written_us;            /* when the last transaction that wrote to it began */
 	unsigned by_row;                /* so many of its changes go one by one: a set was refused, but not its rows */
 	struct net *net;                /* changes that are gathered (target_net.c) */
 	struct dmsr_table_counts counts, open; /* not told yet: durable; in the open transaction. Their names are unused */

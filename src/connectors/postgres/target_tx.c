@@ -33,6 +33,8 @@ void tx_note(struct target *t, enum sent_what what, enum change_op op, struct ta
 		x->sent_first = 0;
 	}
 	struct sent s = { .what = (uint8_t)what, .op = (uint8_t)op, .must_hit = must_hit, .table = tb };
+	if (tb && what != SENT_DESCRIBE && what != SENT_SHAPE)
+		tb->written_us = x->began_us;
 	s.first_seq = x->first_seq ? x->first_seq : t->seq;
 	s.last_seq = x->first_seq ? x->last_seq : t->seq;
 	x->sent[(x->sent_first + x->sent_count++) % x->sent_cap] = s;
@@ -272,7 +274,7 @@ enum step tx_begin(struct target *t)
 	static const struct pgconn_pipeline pipeline = { .on_result = on_result, .on_sync = on_sync, .on_drain = on_drain };
 	if (t->tx.state == TX_OPEN)
 		return STEP_DONE;
-	assert(t->tx.state == TX_NONE && t->load.state == LOAD_NONE);
+	assert(t->tx.state == TX_NONE && !t->lane);
 	if (!t->in_pipeline) {
 		struct pgconn_pipeline p = pipeline;
 		p.arg = t;
@@ -307,12 +309,9 @@ bool tx_should_hold(const struct target *t)
 /* Everything that was read is known to be right: it will not be asked for again. */
 static void give_back(struct target *t)
 {
-	for (struct item *it = t->head; it && it != t->cur && it->is_read; it = it->next) {
-		if (!it->batch)
-			continue;
-		it->batch = NULL;
-		t->host.consumed(t->host.ctx, it->token);
-	}
+	for (struct item *it = t->eaten ? t->eaten->next : t->head; it && it != t->cur && it->is_read; it = it->next)
+		it->is_eaten |= !it->is_load;
+	target_tell_consumed(t);
 	t->tx.held_bytes = 0;
 	t->tx.gave_back = true;
 }
@@ -342,11 +341,25 @@ enum step tx_hold(struct target *t)
 	return STEP_DONE;
 }
 
+enum step tx_let_go(struct target *t)
+{
+	const struct item *oldest = t->eaten ? t->eaten->next : t->head;
+	if (t->tx.state != TX_OPEN || oldest == t->cur)
+		return STEP_DONE;
+	if (tx_hold(t) == STEP_WAIT || err_is_set(&t->tx.error))
+		return STEP_WAIT;
+	give_back(t);
+	return STEP_DONE;
+}
+
+/* What is of a load was not part of the transaction: that is not read again. */
 void tx_rewind(struct target *t, bool is_whole)
 {
 	struct tx *x = &t->tx;
 	const struct mark *m = is_whole ? &x->begin : &x->hold;
 	for (struct item *it = m->item; it && it != t->cur; it = it->next) {
+		if (it->is_load)
+			continue;
 		it->is_read = false;
 		t->queued_bytes += it->bytes;
 		x->held_bytes -= it->bytes;
@@ -354,6 +367,8 @@ void tx_rewind(struct target *t, bool is_whole)
 	if (m->item) {
 		t->cur = m->item;
 		t->at = m->at;
+		if (m->item->is_read)
+			target_pass_read(t);
 	}
 	t->seq = m->seq;
 	t->ntruncates = m->ntruncates;
@@ -445,14 +460,6 @@ enum step tx_out(struct target *t)
 	return STEP_DONE;
 }
 
-/* An error, which is looked at first, may have sent us back. */
-enum step tx_leave(struct target *t)
-{
-	if (tx_commit(t) == STEP_WAIT || t->tx.state != TX_NONE)
-		return STEP_WAIT;
-	return t->in_pipeline ? tx_out(t) : STEP_DONE;
-}
-
 /* ---- when ---- */
 
 /* Microseconds until what is open, or only the position, is to be written; 0: now. */
@@ -469,8 +476,6 @@ static uint64_t time_left(struct target *t)
 bool tx_should_commit(struct target *t)
 {
 	struct tx *x = &t->tx;
-	if (t->load.state != LOAD_NONE)
-		return false;
 	if (t->careful.state != CAREFUL_NONE)
 		return false;
 	if (x->state == TX_CHECKING || x->state == TX_COMMITTING)
@@ -486,7 +491,7 @@ bool tx_should_commit(struct target *t)
 
 uint64_t tx_commit_due(struct target *t)
 {
-	if (t->load.state != LOAD_NONE || t->tx.in_source || (t->tx.state == TX_NONE && !has_news(t)))
+	if (t->tx.in_source || (t->tx.state == TX_NONE && !has_news(t)))
 		return 0;
 	return time_left(t) + 1;
 }

@@ -1,0 +1,535 @@
+/* target_lanes: loads of tables, beside the stream and beside each other.
+ *
+ * A lane is an instance of its own, of which no host knows: a connection, a queue, and what loads a table (target_load.c). The instance's queue stays in order;
+ * each batch of a load is lent to the lane of its table when its turn comes, and is done when that says so. A lane is opened when a load begins and none is
+ * free: to wait for one could be to wait for ever, since the rows that those in use are to end with stand behind in the queue. Only when some are about to
+ * become free by themselves is that waited for.
+ *
+ * The load of a table           [begins] -> FILLING -> ENDING -> committed: its lane is free          FILLING -> void: its lane is closed
+ * OP_LOAD_DONE                  NONE -> INDEXING (a table at a time, on some lanes) -> REFERRING (foreign keys) -> NONE, all lanes are closed
+ *
+ * Changes of the stream wait for loads that have their end, and make the others void: the source died in them. So does the beginning of a load in another
+ * snapshot. What is not of an open load is passed over.
+ *
+ * A load may begin in the middle of a transaction of the source's (the job was stopped there, and a table added). That stays open, and is not read again
+ * from its batches: these are given back, or nothing behind them could be. */
+#include "target_int.h"
+#include <assert.h>
+#include <stdlib.h>
+
+enum {
+	ENDING_MAX = 2,                 /* so many lanes that will be free by themselves: they are waited for, and no other is opened */
+};
+
+enum stage { STAGE_FILLING, STAGE_ENDING };
+struct table_load {
+	struct table_load *next;
+	struct target_table *table;     /* the instance's */
+	struct relation *rel;           /* held */
+	const struct item *begin;
+	uint64_t lsn;
+	enum stage stage;
+};
+
+struct lane {
+	struct lane *next;
+	struct target *of;              /* the instance */
+	struct target *t;               /* its own */
+	struct table_load *load;        /* NULL: it is free */
+	bool is_indexing;               /* takes part in that */
+	bool is_stale;                  /* has been free for long */
+};
+
+enum finish { FINISH_NONE, FINISH_INDEXING, FINISH_REFERRING, FINISH_DONE };
+struct lanes {
+	struct lane *first;
+	struct table_load *loads;
+	const struct target *preparing;
+	enum finish finish;
+	struct item *due;               /* OP_LOAD_DONE that came in the middle of a transaction, which must end first; NULL: none */
+	struct target_table **tables;   /* to be finished */
+	size_t ntables, next_table, running;
+};
+
+/* ---- the lanes ---- */
+
+struct target *lane_instance(const struct target *t) { return t->lane->of; }
+
+static struct item *item_of(uint64_t token) { return (struct item *)(uintptr_t)token; }
+
+static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts *counts, size_t n)
+{
+	const struct lane *l = ctx;
+	(void)counts;
+	(void)n;
+	item_of(token)->is_eaten = item_of(token)->is_done = true;
+	target_wake(l->of);
+}
+
+static void on_consumed(void *ctx, uint64_t token)
+{
+	const struct lane *l = ctx;
+	item_of(token)->is_eaten = true;
+	target_wake(l->of);
+}
+
+static void on_resume(void *ctx)
+{
+	const struct lane *l = ctx;
+	target_wake(l->of);
+}
+
+static void on_notice(void *ctx, const char *text)
+{
+	const struct lane *l = ctx;
+	if (l->of->host.notice)
+		l->of->host.notice(l->of->host.ctx, text);
+}
+
+static void on_failed(void *ctx, const struct err *why)
+{
+	const struct lane *l = ctx;
+	struct err e = *why;
+	if (!strcmp(e.id, "target.busy"))
+		err_hint(&e, "a load takes a connection for each table, or part of one, that is read at once: lower load_connections of the source, or raise "
+			"max_connections of this server");
+	target_fail(l->of, &e);
+}
+
+static struct lane *open_lane(struct target *t)
+{
+	struct lane *l = mem_zalloc(sizeof *l);
+	const struct dmsr_target_host host = {
+		.ctx = l,
+		.env = t->host.env,
+		.applied = on_applied,
+		.consumed = on_consumed,
+		.resume = on_resume,
+		.notice = on_notice,
+		.failed = on_failed,
+	};
+	l->of = t;
+	l->next = t->lanes->first;
+	t->lanes->first = l;
+	l->t = target_new(t->settings, &host, l);
+	return l;
+}
+
+static void let_prepare(struct lanes *k)
+{
+	k->preparing = NULL;
+	for (struct lane *l = k->first; l; l = l->next)
+		target_wake(l->t);
+}
+
+static void close_lane(struct target *t, struct lane *l)
+{
+	struct lane **at = &t->lanes->first;
+	while (*at != l)
+		at = &(*at)->next;
+	*at = l->next;
+	if (t->lanes->preparing == l->t)
+		let_prepare(t->lanes);
+	target_close(l->t);
+	free(l);
+}
+
+static bool is_free(const struct lane *l) { return !l->load && !l->is_indexing && !l->t->cur; }
+
+/* NULL: one will be free by itself. */
+static struct lane *take_lane(struct target *t)
+{
+	unsigned ending = 0;
+	for (struct lane *l = t->lanes->first; l; l = l->next) {
+		if (is_free(l)) {
+			l->is_stale = false;
+			return l;
+		}
+		ending += l->load && l->load->stage == STAGE_ENDING;
+	}
+	return ending >= ENDING_MAX ? NULL : open_lane(t);
+}
+
+/* ---- loads ---- */
+
+static void drop_load(struct target *t, struct table_load *l)
+{
+	struct table_load **at = &t->lanes->loads;
+	while (*at != l)
+		at = &(*at)->next;
+	*at = l->next;
+	relation_unref(l->rel);
+	free(l);
+}
+
+static struct lane *lane_of(const struct target *t, const struct table_load *load)
+{
+	struct lane *l = t->lanes->first;
+	while (l && l->load != load)
+		l = l->next;
+	assert(l);
+	return l;
+}
+
+static void void_load(struct target *t, struct table_load *l)
+{
+	struct lane *lane = lane_of(t, l);
+	log_info("target", t->host.env.job, "%s: the load of %s was not ended, and is void", t->host.env.name, l->table->sql);
+	for (struct item *it = t->head; it && it != t->cur; it = it->next)
+		if (it->lane == lane && !it->is_done)
+			it->is_eaten = it->is_done = true;
+	close_lane(t, lane);
+	drop_load(t, l);
+}
+
+static void void_open(struct target *t)
+{
+	for (struct table_load *l = t->lanes->loads, *next; l; l = next) {
+		next = l->next;
+		if (l->stage == STAGE_FILLING)
+			void_load(t, l);
+	}
+}
+
+static struct table_load *find_load(const struct target *t, const struct change *ch)
+{
+	struct table_load *l = t->lanes->loads;
+	while (l && (strcmp(l->rel->schema, ch->rel->schema) != 0 || strcmp(l->rel->name, ch->rel->name) != 0))
+		l = l->next;
+	return l;
+}
+
+static void fail_load(struct target *t, const struct change *ch, const char *why)
+{
+	struct err e = { 0 };
+	err_set(&e, DMSR_EPROTO, "target.load-order", "%s.%s: %s", ch->rel->schema, ch->rel->name, why);
+	target_fail(t, &e);
+}
+
+/* Inside of a transaction of the source that has written to the table: what the load locks is ours. */
+static bool is_in_our_way(struct target *t, const struct target_table *tb)
+{
+	struct err e = { 0 };
+	if (t->tx.state != TX_OPEN || tb->written_us != t->tx.began_us)
+		return false;
+	err_set(&e, DMSR_ESTATE, "target.load-in-transaction", "%s is loaded again in the middle of a transaction that has changed it", tb->sql);
+	err_hint(&e, "load all tables again: stop the job, DELETE /jobs/%s/positions, start it", t->host.env.job);
+	target_fail(t, &e);
+	return true;
+}
+
+/* DONE: nothing is open. An error, which is looked at first, may have sent us back. */
+static enum step commit_stream(struct target *t) { return tx_commit(t) == STEP_WAIT || t->tx.state != TX_NONE ? STEP_WAIT : STEP_DONE; }
+
+/* DONE: nothing of the stream is open but a transaction of the source's whose end is behind the load. */
+static enum step leave_stream(struct target *t, const struct target_table *tb)
+{
+	if (!t->tx.in_source)
+		return commit_stream(t);
+	net_flush_all(t);
+	return is_in_our_way(t, tb) ? STEP_WAIT : tx_let_go(t);
+}
+
+/* Those that the beginning of another one ends. WAIT: that of this table is being committed. */
+static enum step end_others(struct target *t, const struct change *ch)
+{
+	for (struct table_load *l = t->lanes->loads, *next; l; l = next) {
+		bool is_same = l == find_load(t, ch);
+		next = l->next;
+		if (!is_same && l->lsn == ch->txn->lsn)
+			continue;
+		if (l->stage == STAGE_FILLING)
+			void_load(t, l);
+		else if (is_same)
+			return STEP_WAIT;
+	}
+	return STEP_DONE;
+}
+
+/* DONE: it is open, and its lane has room. */
+static enum step begin_load(struct target *t, const struct change *ch)
+{
+	const struct table_load *open = find_load(t, ch);
+	if (open && open->begin == t->cur)
+		return STEP_DONE;
+	struct target_table *tb = table_get(t, ch->rel);
+	if (leave_stream(t, tb) == STEP_WAIT || end_others(t, ch) == STEP_WAIT)
+		return STEP_WAIT;
+	struct lane *lane = take_lane(t);
+	if (!lane)
+		return STEP_WAIT;
+	struct table_load *l = mem_zalloc(sizeof *l);
+	l->table = tb;
+	l->rel = relation_ref(ch->rel);
+	l->begin = t->cur;
+	l->lsn = ch->txn->lsn;
+	l->next = t->lanes->loads;
+	t->lanes->loads = l;
+	lane->load = l;
+	return STEP_DONE;
+}
+
+/* ---- batches ---- */
+
+/* The change that tells which load the batch is of; NULL: it is of none. */
+static const struct change *first_word(const struct batch *b)
+{
+	const struct change *ch = b->first;
+	while (ch && ch->op == OP_SCHEMA)
+		ch = ch->next;
+	return ch && ch->rel && ch->txn && ch->op != OP_LOAD_DONE ? ch : NULL;
+}
+
+static enum step lend(struct target *t, struct lane *lane)
+{
+	struct item *it = t->cur;
+	if (!target_has_room(lane->t))
+		return STEP_WAIT;
+	it->is_lent = true;
+	it->lane = lane;
+	target_take(lane->t, it->batch, (uint64_t)(uintptr_t)it);
+	t->at = it->batch->last;
+	return STEP_DONE;
+}
+
+static enum step pass(struct target *t)
+{
+	t->at = t->cur->batch->last;
+	return STEP_DONE;
+}
+
+static enum step take_batch(struct target *t, const struct change *first)
+{
+	const struct change *last = t->cur->batch->last;
+	if (first->op == OP_LOAD_BEGIN && begin_load(t, first) == STEP_WAIT)
+		return STEP_WAIT;
+	struct table_load *l = find_load(t, first);
+	if (!l || l->stage == STAGE_ENDING || l->lsn != first->txn->lsn)
+		return pass(t);
+	if (!relation_is_same(l->rel, last->rel) || strcmp(l->rel->name, last->rel->name) != 0) {
+		fail_load(t, last, "a batch of its load has changes of another table, or shape");
+		return STEP_WAIT;
+	}
+	if (lend(t, lane_of(t, l)) == STEP_WAIT)
+		return STEP_WAIT;
+	if (last->op == OP_LOAD_END)
+		l->stage = STAGE_ENDING;
+	return STEP_DONE;
+}
+
+enum step lanes_take(struct target *t)
+{
+	const struct change *first = first_word(t->cur->batch);
+	if (first)
+		return take_batch(t, first);
+	if (t->at->op == OP_SCHEMA)
+		table_get(t, t->at->rel);
+	if (t->at->op != OP_LOAD_DONE)
+		return STEP_DONE;
+	if (!t->tx.in_source)
+		return lanes_finish(t);
+	t->cur->is_lent = true;
+	t->lanes->due = t->cur;
+	return STEP_DONE;
+}
+
+enum step lanes_settle(struct target *t)
+{
+	void_open(t);
+	return t->lanes->loads ? STEP_WAIT : STEP_DONE;
+}
+
+/* ---- a lane's load ---- */
+
+bool lane_may_prepare(struct target *t)
+{
+	struct lanes *k = t->lane->of->lanes;
+	if (k->preparing && k->preparing != t)
+		return false;
+	k->preparing = t;
+	return true;
+}
+
+void lane_prepared(struct target *t)
+{
+	let_prepare(t->lane->of->lanes);
+}
+
+struct target_table *lane_table(struct target *t, struct relation *rel)
+{
+	const struct target_table *known = t->lane->load->table;
+	struct target_table *tb = table_get(t, rel);
+	tb->loaded_lsn = known->loaded_lsn;
+	tb->is_made = known->is_made;
+	tb->has_made_key = known->has_made_key;
+	tb->has_told_triggers = known->has_told_triggers;
+	return tb;
+}
+
+void lane_loaded(struct target *t)
+{
+	struct lane *lane = t->lane;
+	struct target *of = lane->of;
+	struct target_table *tb = lane->load->table;
+	tb->loaded_lsn = t->load.lsn;
+	tb->is_made = t->load.table->is_made;
+	tb->has_made_key = t->load.table->has_made_key;
+	tb->has_told_triggers = t->load.table->has_told_triggers;
+	/* It is durable, whatever becomes of a transaction that is open. */
+	table_counts(of, tb);
+	tb->counts.loaded += t->load.rows;
+	of->stat.rows_applied += t->load.rows;
+	of->stat.transactions++;
+	table_reset(of, tb);
+	drop_load(of, lane->load);
+	lane->load = NULL;
+	target_wake(of);
+}
+
+void lane_rest(struct target *t)
+{
+	t->lane->is_stale = true;
+	target_wake(t->lane->of);
+}
+
+/* ---- when all tables are there ---- */
+
+static void on_load_done(struct target *t)
+{
+	struct target *of = t->lane->of;
+	if (target_died(t, failpoint("target.load-done")))
+		return;
+	of->load_done = true;
+	of->lanes->finish = FINISH_DONE;
+	target_wake(of);
+}
+
+static void on_all_run(struct target *t)
+{
+	const char *values[] = { t->host.env.uid };
+	target_ask(t, "UPDATE dmsr.positions SET load_done = true, updated_at = pg_catalog.now() WHERE job_uid = $1", 1, values, on_load_done);
+}
+
+static void on_table_run(struct target *t) { t->lane->of->lanes->running--; }
+
+bool lane_work(struct target *t)
+{
+	struct lanes *k = t->lane->of->lanes;
+	if (!t->lane->is_indexing)
+		return false;
+	while (k->finish == FINISH_INDEXING && k->next_table < k->ntables && !t->is_asking) {
+		k->running++;
+		ddlrun_tables(t, &k->tables[k->next_table++], 1, DDL_AFTER_LOAD, on_table_run);
+		if (!target_is_alive(t))
+			return true;
+	}
+	if (k->finish != FINISH_INDEXING || k->running || t->is_asking)
+		return t->is_asking;
+	k->finish = FINISH_REFERRING;
+	ddlrun_tables(t, k->tables, k->ntables, DDL_AFTER_ALL, on_all_run);
+	return true;
+}
+
+static void add_table(void *arg, const void *key, size_t n, void *value)
+{
+	struct lanes *k = arg;
+	(void)key;
+	(void)n;
+	k->tables[k->ntables++] = value;
+}
+
+static void start_finish(struct target *t)
+{
+	struct lanes *k = t->lanes;
+	unsigned n = 0, wanted = (unsigned)settings_int(t->settings, "index_connections");
+	k->tables = mem_alloc((map_size(t->tables) + 1) * sizeof *k->tables);
+	k->ntables = k->next_table = k->running = 0;
+	map_each(t->tables, add_table, k);
+	k->finish = FINISH_INDEXING;
+	for (struct lane *l = k->first; l && n < wanted; l = l->next, n++) {
+		l->is_indexing = true;
+		target_wake(l->t);
+	}
+	for (; n < wanted && (!n || n < k->ntables); n++)
+		open_lane(t)->is_indexing = true;
+}
+
+static void end_finish(struct target *t)
+{
+	struct lanes *k = t->lanes;
+	for (size_t i = 0; i < k->ntables; i++)
+		table_reset(t, k->tables[i]);
+	free(k->tables);
+	k->tables = NULL;
+	k->finish = FINISH_NONE;
+	if (k->due)
+		k->due->is_eaten = k->due->is_done = true;
+	k->due = NULL;
+	lanes_close(t);
+}
+
+enum step lanes_finish(struct target *t)
+{
+	struct lanes *k = t->lanes;
+	if (k->finish == FINISH_NONE) {
+		if (lanes_settle(t) == STEP_DONE && commit_stream(t) == STEP_DONE)
+			start_finish(t);
+		return STEP_WAIT;
+	}
+	if (k->finish != FINISH_DONE)
+		return STEP_WAIT;
+	end_finish(t);
+	return STEP_DONE;
+}
+
+/* ---- life ---- */
+
+bool lanes_are_due(const struct target *t) { return t->lanes->due && !t->tx.in_source; }
+
+bool lanes_are_at_work(const struct target *t) { return t->lanes->loads || t->lanes->finish != FINISH_NONE; }
+
+void lanes_turn(struct target *t)
+{
+	for (struct lane *l = t->lanes->first, *next; l; l = next) {
+		next = l->next;
+		if (l->is_stale && is_free(l))
+			close_lane(t, l);
+	}
+}
+
+const char *lanes_phase(const struct target *t)
+{
+	const char *phase = NULL;
+	if (t->lanes->finish != FINISH_NONE)
+		return "indexing";
+	for (const struct lane *l = t->lanes->first; l; l = l->next)
+		if (l->load && (!phase || l->t->load.state == LOAD_OPEN))
+			phase = l->t->load.state == LOAD_OPEN || l->t->load.state == LOAD_ENDING ? "loading" : "preparing";
+	return phase;
+}
+
+size_t lanes_queued_bytes(const struct target *t)
+{
+	size_t bytes = 0;
+	for (const struct lane *l = t->lanes->first; l; l = l->next)
+		bytes += l->t->queued_bytes;
+	return bytes;
+}
+
+void lanes_init(struct target *t) { t->lanes = mem_zalloc(sizeof *t->lanes); }
+
+void lanes_close(struct target *t)
+{
+	while (t->lanes->first)
+		close_lane(t, t->lanes->first);
+	while (t->lanes->loads)
+		drop_load(t, t->lanes->loads);
+}
+
+void lanes_fini(struct target *t)
+{
+	lanes_close(t);
+	free(t->lanes->tables);
+	free(t->lanes);
+	t->lanes = NULL;
+}
