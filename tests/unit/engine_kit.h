@@ -72,8 +72,7 @@ KIT int set_up(void **state)
 {
 	(void)state;
 	log_set_level(NULL, LOG_LEVEL_ERROR);
-	snprintf(dir, sizeof dir, "/tmp/dmsr-engine-XXXXXX");
-	assert_non_null(mkdtemp(dir));
+	test_directory(dir, sizeof dir, "engine");
 	loop = loop_new();
 	script = fake_script_new("s");
 	server = fake_server_new("v");

@@ -182,8 +182,7 @@ KIT char dir[64];
 KIT int setup(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof dir, "/tmp/dmsr-file-XXXXXX");
-	assert_non_null(mkdtemp(dir));
+	test_directory(dir, sizeof dir, "file");
 	unsetenv("DMSR_FAILPOINT");
 	failpoint_init();
 	return 0;
@@ -201,6 +200,12 @@ KIT int teardown(void **state)
 		_exit(execl("/bin/sh", "sh", "-c", command, (char *)NULL));
 	waitpid(pid, NULL, 0);
 	return 0;
+}
+
+KIT void anew(void **state)
+{
+	teardown(state);
+	setup(state);
 }
 
 struct listing {

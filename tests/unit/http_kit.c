@@ -71,8 +71,7 @@ int kit_set_up_closed(void **state)
 {
 	struct kit *k = mem_zalloc(sizeof *k);
 	log_set_level(NULL, getenv("DMSR_TEST_LOG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN);
-	snprintf(k->dir, sizeof k->dir, "/tmp/dmsr-http-XXXXXX");
-	assert_non_null(mkdtemp(k->dir));
+	test_directory(k->dir, sizeof k->dir, "http");
 	snprintf(k->socket, sizeof k->socket, "%s/api.sock", k->dir);
 	char file[96];
 	snprintf(file, sizeof file, "%s/dmsrd.json", k->dir);
@@ -82,7 +81,7 @@ int kit_set_up_closed(void **state)
 	fclose(f);
 	k->loop = loop_new();
 	k->watchdog = loop_timer_new(k->loop, "test", on_watchdog, NULL);
-	loop_timer_start(k->watchdog, 20000);
+	loop_timer_start(k->watchdog, 60000);
 	k->engine = double_new(k->loop);
 	*state = k;
 	return 0;
@@ -119,6 +118,13 @@ void kit_turn(struct kit *k, unsigned ms)
 	loop_timer_start(t, ms);
 	loop_run(k->loop);
 	loop_timer_free(t);
+}
+
+void kit_held(struct kit *k, size_t n)
+{
+	while (double_held(k->engine) < n)
+		kit_turn(k, 5);
+	assert_int_equal(double_held(k->engine), n);
 }
 
 /* ---- a connection ------------------------------------------------------------------------------------------------ */

@@ -24,6 +24,7 @@ int kit_set_up(void **state);           /* opened without more */
 int kit_set_up_closed(void **state);
 int kit_tear_down(void **state);
 void kit_turn(struct kit *k, unsigned ms);      /* runs the loop for so long */
+void kit_held(struct kit *k, size_t n);         /* until the engine holds n requests */
 
 /* A connection. */
 struct client {

@@ -48,9 +48,7 @@ static inline void kit_remove(const char *dir) { nftw(dir, kit_remove_one, 16, F
 static inline void kit_init(struct kit *k)
 {
 	memset(k, 0, sizeof *k);
-	const char *tmp = getenv("TMPDIR");
-	snprintf(k->dir, sizeof k->dir, "%s/dmsr-store-XXXXXX", tmp && strlen(tmp) < 40 ? tmp : "/tmp");
-	assert_non_null(mkdtemp(k->dir));
+	test_directory(k->dir, sizeof k->dir, "store");
 	k->loop = loop_new();
 	k->watchdog = loop_timer_new(k->loop, "test", kit_on_watchdog, NULL);
 	buf_init(&k->text, 64 << 20);

@@ -13,6 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* at is a new directory of test NAME's own, in $TMPDIR, where that is short enough for a socket in it, or in /tmp. */
+static inline void test_directory(char *at, size_t size, const char *name)
+{
+	const char *in = getenv("TMPDIR");
+	snprintf(at, size, "%s/dmsr-%s-XXXXXX", in && strlen(in) < 40 ? in : "/tmp", name);
+	assert_non_null(mkdtemp(at));
+}
+
 /* RUN_TESTS(cmocka_unit_test(a), cmocka_unit_test(b), ...) */
 #define RUN_TESTS(...)                                                      \
 	int main(void)                                                      \

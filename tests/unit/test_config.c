@@ -14,8 +14,8 @@ static char dir[64];
 static int make_dir(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof dir, "/tmp/dmsr-config-XXXXXX");
-	return mkdtemp(dir) ? 0 : -1;
+	test_directory(dir, sizeof dir, "config");
+	return 0;
 }
 
 static int remove_dir(void **state)

@@ -30,7 +30,7 @@ static void killed_anywhere(void **state)
 	for (size_t k = 0; k < sizeof points / sizeof *points; k++)
 		for (int nth = 1; nth < 12; nth += 3) {
 			char text[64];
-			setup(state);
+			anew(state);
 			snprintf(text, sizeof text, "%s:%d", points[k], nth);
 			bool died = dies_at(text);
 			assert_true(died || nth > 1);
@@ -40,9 +40,7 @@ static void killed_anywhere(void **state)
 			story_feed(&h, NULL);
 			host_stop(&h);
 			story_assert_all_there();
-			teardown(state);
 		}
-	setup(state);
 }
 
 /* The instance says why, in a child; the exit status tells whether it did. */
@@ -71,16 +69,14 @@ static void fails_anywhere(void **state)
 		for (int nth = 1; nth < 6; nth += 2) {
 			char text[64];
 			struct host h;
-			setup(state);
+			anew(state);
 			snprintf(text, sizeof text, "%s:%d:fail", points[k], nth);
 			assert_int_equal(fails_at(text, k ? "target.io" : "target.disk-full"), 0);
 			host_start(&h, GIVEN(path(), FLAT, "roll_interval=1h"));
 			story_feed(&h, NULL);
 			host_stop(&h);
 			story_assert_all_there();
-			teardown(state);
 		}
-	setup(state);
 }
 
 /* No room, for real. */

@@ -59,12 +59,10 @@ static void cut_anywhere(enum fault what, void **state)
 	bool died = true;
 	long at = 1;
 	for (; died; at++) {
-		setup(state);
+		anew(state);
 		died = cut_at(what, at);
-		teardown(state);
 	}
 	assert_true(at > 60);
-	setup(state);
 }
 
 static void loses_its_power(void **state) { cut_anywhere(FAULT_CUT, state); }

