@@ -67,7 +67,7 @@ class Postgres:
         self.start()
         self.running.append(self)
         with self.connect("postgres") as c:
-            c.cursor().execute(f"CREATE ROLE dmsr LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
+            c.cursor().execute(f"CREATE ROLE dmsr LOGIN SUPERUSER PASSWORD '{PASSWORD}'; ALTER ROLE postgres SET jit = off")
             self.version = c.server_version // 10000
 
     def start(self):
@@ -112,11 +112,20 @@ class Postgres:
 
 class Database:
     def __init__(self, server, name):
-        self.server, self.name = server, name
+        self.server, self.name, self.session = server, name, None
+
+    @contextlib.contextmanager
+    def one_session(self):
+        """Within, sql() does not connect each time: what asks again and again, for many tables, is not to keep the server busy with that."""
+        with contextlib.closing(self.server.connect(self.name)) as self.session:
+            try:
+                yield
+            finally:
+                self.session = None
 
     def sql(self, text, *args):
         """Runs text (several statements may be in it); returns the last one's rows, or None."""
-        with contextlib.closing(self.server.connect(self.name)) as c:
+        with contextlib.nullcontext(self.session) if self.session else contextlib.closing(self.server.connect(self.name)) as c:
             cur = c.cursor()
             cur.execute(text, args or None)
             return cur.fetchall() if cur.description else None
@@ -276,7 +285,8 @@ class Dmsrd:
         deadline = time.monotonic() + timeout
         while True:
             try:
-                found = differences(source, target, tables)
+                with source.one_session(), target.one_session():
+                    found = differences(source, target, tables)
             except psycopg2.Error as e:  # a table that is not there yet
                 found = [str(e)]
             if not found:
@@ -325,15 +335,31 @@ def pytest_configure(config):
 
 def pytest_unconfigure(config):
     if not hasattr(config, "workerinput"):
-        Kafka.end(os.environ["DMSR_TEST_KAFKA"])
+        directory = pathlib.Path(os.environ["DMSR_TEST_KAFKA"])
+        for broker in directory.iterdir():
+            Kafka.end(broker)
+        directory.rmdir()
+
+
+@contextlib.contextmanager
+def shared_kafka(**how):
+    broker = Kafka.shared(os.environ["DMSR_TEST_KAFKA"], **how)
+    yield broker
+    broker.delete(*broker.topics(broker.prefix))
 
 
 @pytest.fixture
 def kafka():
     """The shared broker, with TLS and SASL. The test's topics begin with kafka.prefix, and go with it."""
-    broker = Kafka.shared(os.environ["DMSR_TEST_KAFKA"])
-    yield broker
-    broker.delete(*broker.topics(broker.prefix))
+    with shared_kafka() as broker:
+        yield broker
+
+
+@pytest.fixture
+def kafka3():
+    """The same of version 3."""
+    with shared_kafka(version=3) as broker:
+        yield broker
 
 
 @pytest.fixture

@@ -67,18 +67,20 @@ class Kafka:
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap})
 
     @classmethod
-    def shared(cls, directory):
-        """The broker of directory, which the first who asks starts, with every listener."""
-        directory = pathlib.Path(directory)
+    def shared(cls, directory, version=4):
+        """The broker of directory and version, which the first who asks starts, with every listener."""
+        directory = pathlib.Path(directory) / str(version)
+        directory.mkdir(exist_ok=True)
         with open(directory / "lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             known = directory / "port"
             if known.exists():
                 return cls(directory, port=int(known.read_text()))
-            port, ports_lock = reserve_ports(PORTS)
-            with ports_lock:  # not left to the broker's own start: it is the same for every broker of this run, and the next
-                subprocess.run([SCRIPT, "fetch", str(port)], check=True, capture_output=True)
-            broker = cls(directory, tls=True)
+            if version == 4:
+                port, ports_lock = reserve_ports(PORTS)
+                with ports_lock:  # not left to the broker's own start: it is the same for every broker of this run, and the next
+                    subprocess.run([SCRIPT, "fetch", str(port)], check=True, capture_output=True)
+            broker = cls(directory, version=version, tls=True)
             known.write_text(str(broker.port))
             return broker
 

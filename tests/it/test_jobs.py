@@ -454,6 +454,7 @@ def test_no_query_of_ours_is_compiled(compiler, dmsrd):
     dmsrd.wait_state("j", "running")
     source.psql(CHANGES)
     dmsrd.wait_equal(source, target)
+    source.sql("SET jit = on; SELECT count(*) FROM customers")
     said = dict(source.sql("SELECT r.rolname, sum(s.jit_functions) FROM public.pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid GROUP BY 1"))
     assert said["postgres"] > 0 or not source.one("SELECT pg_jit_available()"), "it compiles"
     assert said["dmsr"] == 0

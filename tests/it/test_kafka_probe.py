@@ -82,9 +82,8 @@ def test_who_is_not_let_in(kafka, dmsrd):
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_scram_of_an_old_library(start_kafka, dmsrd, version):
-    broker = start_kafka(version=version, tls=True)
-    broker.prefix = "x"
+def test_scram_of_an_old_library(request, dmsrd, version):
+    broker = request.getfixturevalue("kafka" if version == 4 else "kafka3")
     found = connection(dmsrd, streamer(broker, "sasl", sasl_mechanism="SCRAM-SHA-256"))
     if NONCE_IS_MENDED:
         assert list(found) == ["kafka.brokers"]

@@ -60,13 +60,13 @@ def test_transactions(kafka):
     assert [r.value for r in kafka.records(topic, uncommitted=True)] == ["kept", "undone"]
 
 
-def test_scram(kafka, start_kafka):
+def test_scram(kafka, request):
     """librdkafka before 2.6.1 repeats its nonce, which Kafka 4 refuses; Kafka 3 does not look."""
     how = [{"listener": "sasl_tls", "mechanism": m} for m in ("SCRAM-SHA-256", "SCRAM-SHA-512")]
     if libversion()[1] < 0x02060100:
         with pytest.raises(AssertionError, match="invalid credentials"):
             kafka.kcat(*LOOK, **how[0])
-        kafka = start_kafka(version=3, tls=True)
+        kafka = request.getfixturevalue("kafka3")
     topic = f"{kafka.prefix}.a"
     kafka.create(topic)
     for mechanism in how:

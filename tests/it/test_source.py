@@ -170,8 +170,8 @@ def test_a_table_that_somebody_holds_is_told(db, dump):
     db.sql("CREATE TABLE t (id int PRIMARY KEY)")
     with contextlib.closing(db.server.connect(db.name)) as c:
         c.cursor().execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
-        for mode in ("full-load", "full-load-and-cdc"):
-            assert dump("table=public.*", f"mode={mode}").start().failure()[:2] == ("source.locked", True)
+        for d in [dump("table=public.*", f"mode={mode}").start() for mode in ("full-load", "full-load-and-cdc")]:
+            assert d.failure()[:2] == ("source.locked", True)
 
 
 def test_full_load_alone_finishes_and_makes_nothing(db, dump):
