@@ -153,7 +153,7 @@ def test_load_and_stream_are_exact_under_writes(db, dump, seed):
 def test_a_table_that_is_rewritten_between_its_snapshot_and_its_load(db, dump, mode, what):
     """Such a table looks empty, or is not to be read at all, in a snapshot that is older; the biggest one is read first, and slowly."""
     db.sql(TABLES)
-    d = dump("table=public.*", f"mode={mode}", "slow_ms=30", "batch_bytes=16KiB", key=KEYS).start()
+    d = dump("table=public.*", f"mode={mode}", "slow_ms=30", "batch_bytes=16KiB", "load_connections=1", key=KEYS).start()
     d.says("tables to load")
     for t in ("a", "k", "u", "p"):
         d.says(f"to load public.{t}: ")  # progress is a part of the whole, not of what was begun

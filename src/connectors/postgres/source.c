@@ -7,7 +7,7 @@
  *                                    +------------+            (nothing is left to load)
  *   any but the last three -> FAILED; any -> STOPPED (stop: at once where there is nothing to send)
  *
- * At most three connections: SQL (catalogs, slot's state), replication (slot, stream), loader (COPY in the snapshot). */
+ * Connections: SQL (catalogs, slot's state), replication (slot, stream); of the load, the loader (snapshot, COPY) and more of its kind. */
 #include "source_int.h"
 #include <assert.h>
 #include <stdarg.h>
@@ -28,6 +28,8 @@ const struct dmsr_option pgsource_options[] = {
 	{ "binary", DMSR_OPT_BOOL, 0, "false", NULL, 0, 0, "Read values in PostgreSQL's binary form where all types of a table allow it." },
 	{ "origin", DMSR_OPT_ENUM, 0, "any", "any|none", 0, 0, "none: leave out what reached this server by replication (PostgreSQL 16 and later)." },
 	{ "batch_bytes", DMSR_OPT_BYTES, 0, "256KiB", NULL, 16 * 1024, 16 * 1024 * 1024, "Size at which a batch is handed on." },
+	{ "load_connections", DMSR_OPT_INT, 0, "4", NULL, 1, 64, "Tables, and parts of big ones, that are loaded at once: connections to the source, and to each target." },
+	{ "load_part_bytes", DMSR_OPT_BYTES, 0, "64MiB", NULL, 0, INT64_MAX, "Tables that are bigger are loaded in parts of about this size; 0: undivided." },
 	{ "spool_memory", DMSR_OPT_BYTES, 0, "8MiB", NULL, 64 * 1024, 1024 * 1024 * 1024,
 		"Memory for transactions that are sent before their commit; above it they go to disk." },
 	{ "spool_disk_max", DMSR_OPT_BYTES, 0, "0", NULL, 0, INT64_MAX, "Most disk that such transactions may take; 0: no limit." },
@@ -66,10 +68,10 @@ static void close_connections(struct source *s)
 {
 	catalog_cancel(s->catalog);
 	s->catalog = NULL;
-	pgconn_free(s->loader);
+	source_read_close(s);
 	pgconn_free(s->repl);
 	pgconn_free(s->sql);
-	s->loader = s->repl = s->sql = NULL;
+	s->repl = s->sql = NULL;
 }
 
 void source_fail(struct source *s, const struct err *e)
@@ -274,6 +276,8 @@ static int source_open(const struct settings *set, const struct dmsr_tables *tab
 		.batch_bytes = (size_t)settings_int(set, "batch_bytes"),
 		.spool_memory = (size_t)settings_int(set, "spool_memory"),
 		.spool_disk = (uint64_t)settings_int(set, "spool_disk_max"),
+		.load_connections = (unsigned)settings_int(set, "load_connections"),
+		.load_part_bytes = settings_int(set, "load_part_bytes"),
 		.status_ms = settings_int(set, "status_interval"),
 		.heartbeat_ms = settings_int(set, "heartbeat_interval"),
 	};
@@ -297,8 +301,7 @@ static void source_pause(struct dmsr_instance *i)
 {
 	struct source *s = (struct source *)i;
 	s->paused = true;
-	if (s->loader)
-		pgconn_pause(s->loader);
+	source_read_pause(s);
 	source_stream_paused(s);
 }
 

@@ -1,7 +1,7 @@
 /* source_int: what the parts of the PostgreSQL source share. source.c owns the instance, its phase, what goes out and how it ends; each other part is a
  * stretch of the way and hands over to the next:
  *
- *   source.c -> source_prepare.c -> source_look.c -> source_slot.c -> source_load.c -> source_stream.c
+ *   source.c -> source_prepare.c -> source_look.c -> source_slot.c -> source_load.c (source_read.c, source_cut.c) -> source_stream.c
  *   beside all that source_watch.c asks about the slot, and while changes come has source_look.c look again
  *
  * Every callback of a connection may find the instance failed or stopping only by being called no more: both free the connections. */
@@ -31,6 +31,8 @@ struct source_options {
 	const char *publication, *slot, *origin;        /* the first two NULL: names of our own */
 	bool failover, follow_failover, keyless, binary;
 	size_t batch_bytes, spool_memory;
+	unsigned load_connections;
+	int64_t load_part_bytes;        /* 0: tables are not cut */
 	uint64_t spool_disk;
 	int64_t status_ms, heartbeat_ms;
 };
@@ -177,7 +179,9 @@ void source_slot_verify(struct source *s, void (*next)(struct source *s));
 /* ---- source_load.c ---- */
 /* On s->loader if it is there already. In s->snapshot, which s->repl keeps alive until it is used; without one (full load alone) the load takes its own. */
 void source_load(struct source *s);
-void source_load_resumed(struct source *s);
+void source_load_resumed(struct source *s);     /* source_read.c */
+void source_read_pause(struct source *s);
+void source_read_close(struct source *s);       /* its connections, the loader too */
 void source_load_free(struct source *s);
 /* Words about tables that are loaded already, and that the load is done (now, or when the stream is behind load_done_at); then the next stretch. */
 void source_load_words(struct source *s);

@@ -1,116 +1,23 @@
-/* source_load: the rows that are there already. In comes a snapshot (or none: a full load alone takes its own); out go, a table at a time and the
- * largest first, OP_LOAD_BEGIN, batches of OP_ROWS as COPY gave them, OP_LOAD_END; after the last table OP_LOAD_DONE; then source_stream, or the end.
+/* source_load: the rows that are there already. In comes a snapshot (or none: a full load alone takes its own); out go the tables in it, read by
+ * source_read.c; after the last one OP_LOAD_DONE; then source_stream, or the end.
  *
- * One connection, one REPEATABLE READ transaction. When the host is full COPY is not read; a table is begun only when the host takes what was there before.
+ *   snapshot -> catalog -> [ the tables ] -> (some were put off: another round, in another snapshot) -> words -> stream
  *
- * A snapshot does not keep a table's rows from TRUNCATE or from an ALTER TABLE that rewrites it: a table that one of these met after the snapshot was
- * taken looks empty in it (PostgreSQL documentation, "Caveats" of MVCC). So each table is locked before it is read, for no longer than that; then, if the
- * file it has now is not the one that the snapshot's catalog names, it is put off to a round of its own, in a snapshot of its own:
- *
- *   snapshot -> [ lock -> is it the same file? -> COPY ] for each table -> (some were put off: another round) -> words -> stream */
-#include "source_int.h"
+ * The loader is the connection that asks; its REPEATABLE READ transaction holds the snapshot for the other readers, and lasts until all is read. */
+#include "source_load.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct load {
-	uint64_t lsn;                   /* of the snapshot */
-	struct relation **todo;         /* borrowed from source.rels, largest first */
-	char *kinds;                    /* relkind of each */
-	size_t ntodo, at;
-	size_t nread, nlater;           /* of todo: read in this round, put off to the next */
-	bool is_open, is_looking, is_copying, is_done;
+enum { ROUNDS = 8 };                    /* without a table that could be read */
 
-	struct relation *rel;           /* the one being read */
-	bool binary, has_header;
-	struct batch *b;
-	struct change *rows;            /* its OP_ROWS; NULL: none yet */
-	size_t room;                    /* bytes that fit behind rows->u.rows.len */
-	int64_t nrows, nbytes;
-};
-
-enum {
-	COPY_HEADER = 19,               /* signature 11, flags 4, length of the extension 4 (0) */
-	ROUNDS = 8,                     /* without a table that could be read */
-};
-
-static void next_table(struct source *s);
-
-/* ---- batches ---- */
-
-static struct batch *load_batch(const struct load *l)
+struct batch *load_batch(const struct load *l)
 {
 	struct batch *b = batch_new();
 	b->is_load = true;
 	b->received_us = wall_now_us();
 	batch_txn(b, &(struct txn){ .lsn = l->lsn });
 	return b;
-}
-
-static void report(struct source *s, const struct relation *rel, int64_t rows, bool done)
-{
-	const struct dmsr_load_progress p = {
-		.schema = rel->schema,
-		.name = rel->name,
-		.rows = rows,
-		.bytes = rows < 0 ? 0 : s->load->nbytes,
-		.rows_total = rel->rows_estimate,
-		.bytes_total = rel->bytes_estimate,
-		.done = done,
-	};
-	s->host.progress(s->host.ctx, &p);
-}
-
-static void hand_on(struct source *s)
-{
-	struct load *l = s->load;
-	struct batch *b = l->b;
-	l->b = NULL;
-	l->rows = NULL;
-	l->room = 0;
-	report(s, l->rel, l->nrows, false);
-	if (b && !source_emit(s, b) && s->loader)
-		pgconn_pause(s->loader);
-}
-
-static void new_rows(struct source *s, size_t len)
-{
-	struct load *l = s->load;
-	size_t size = len > s->opt.batch_bytes ? len : s->opt.batch_bytes;
-	if (l->rows)
-		hand_on(s);
-	if (!l->b)
-		l->b = load_batch(l);
-	l->rows = batch_append(l->b, OP_ROWS, l->rel);
-	l->rows->u.rows.format = l->binary ? ROWS_COPY_BINARY : ROWS_COPY_TEXT;
-	l->rows->u.rows.data = arena_alloc(&l->b->arena, size);
-	l->room = size;
-}
-
-static bool is_trailer(const char *data, size_t len) { return len == 2 && data[0] == '\xff' && data[1] == '\xff'; }
-
-static void on_row(void *arg, const char *data, size_t len)
-{
-	struct source *s = arg;
-	struct load *l = s->load;
-	if (l->binary && !l->has_header && len >= COPY_HEADER) {
-		l->has_header = true;
-		data += COPY_HEADER;
-		len -= COPY_HEADER;
-	}
-	if (l->binary && (!len || is_trailer(data, len)))
-		return;
-	if (!l->rows || len > l->room)
-		new_rows(s, len);
-	/* The arena's memory is ours until the batch is handed on. */
-	memcpy((char *)(uintptr_t)l->rows->u.rows.data + l->rows->u.rows.len, data, len);
-	l->rows->u.rows.len += len;
-	l->rows->u.rows.rows++;
-	l->room -= len;
-	l->b->nrows++;
-	l->b->bytes += len;
-	l->nrows++;
-	l->nbytes += (int64_t)len;
 }
 
 /* ---- the end ---- */
@@ -194,141 +101,6 @@ static void on_committed(void *arg, const PGresult *res, const struct err *e)
 		source_load_words(s);
 }
 
-/* ---- a table ---- */
-
-static void put_off(struct source *s, const char *why)
-{
-	struct load *l = s->load;
-	log_info("postgres", s->host.env.job, "table %s.%s is put off: %s", l->todo[l->at]->schema, l->todo[l->at]->name, why);
-	l->nlater++;
-	l->at++;
-	next_table(s);
-}
-
-static void fail_table(struct source *s, const struct relation *rel, const struct err *why)
-{
-	struct err e = *why;
-	err_prefix(&e, "reading table %s.%s", rel->schema, rel->name);
-	right_hint(&e, RIGHT_READ, s->settings, rel->schema, rel->name);
-	source_fail(s, &e);
-}
-
-static void on_copied(void *arg, const PGresult *res, const struct err *e)
-{
-	struct source *s = arg;
-	struct load *l = s->load;
-	(void)res;
-	l->is_copying = false;
-	if (e && !l->nrows && !strcmp(e->id, "source.undefined")) {
-		batch_free(l->b); /* it has OP_LOAD_BEGIN alone */
-		l->b = NULL;
-		put_off(s, e->message);
-		return;
-	}
-	if (e) {
-		fail_table(s, l->rel, e);
-		return;
-	}
-	l->nread++;
-	if (!l->b)
-		l->b = load_batch(l);
-	batch_append(l->b, OP_LOAD_END, l->rel);
-	source_add_loaded(s, l->rel, l->rel->schema, l->rel->name, l->lsn);
-	hand_on(s);
-	report(s, l->rel, l->nrows, true);
-	failpoint("pg.table-copied");
-	log_info("postgres", s->host.env.job, "table %s.%s read: %lld rows", l->rel->schema, l->rel->name, (long long)l->nrows);
-	l->at++;
-	next_table(s);
-}
-
-/* A partitioned table has no rows of its own, a table with heirs only those of its own are meant. */
-static void copy_sql(const struct load *l, struct buf *sql)
-{
-	unsigned n = 0;
-	bool is_query = l->kinds[l->at] == 'p' || !l->rel->ncolumns;
-	buf_str(sql, is_query ? "COPY (SELECT " : "COPY ");
-	if (!is_query) {
-		sql_qualified(sql, l->rel->schema, l->rel->name);
-		buf_str(sql, " (");
-	}
-	for (unsigned i = 0; i < l->rel->ncolumns; i++) {
-		if (l->rel->columns[i].flags & COLUMN_GENERATED)
-			continue;
-		if (n++)
-			buf_str(sql, ", ");
-		sql_ident(sql, l->rel->columns[i].name);
-	}
-	if (is_query) {
-		buf_str(sql, l->kinds[l->at] == 'p' ? " FROM " : " FROM ONLY ");
-		sql_qualified(sql, l->rel->schema, l->rel->name);
-	}
-	buf_str(sql, ") TO STDOUT");
-	if (l->binary)
-		buf_str(sql, " (FORMAT binary)");
-}
-
-static bool can_be_binary(const struct relation *rel)
-{
-	for (unsigned i = 0; i < rel->ncolumns; i++) {
-		const struct column *c = &rel->columns[i];
-		if (!(c->flags & COLUMN_GENERATED) && !value_has_binary(c->type, c->elem_type))
-			return false;
-	}
-	return true;
-}
-
-static void copy(struct source *s)
-{
-	struct load *l = s->load;
-	struct buf sql;
-	l->rel = l->todo[l->at];
-	l->binary = s->opt.binary && can_be_binary(l->rel);
-	l->has_header = false;
-	l->nrows = l->nbytes = 0;
-	l->is_copying = true;
-	l->b = load_batch(l);
-	batch_append(l->b, OP_LOAD_BEGIN, l->rel);
-	failpoint("pg.table-begun");
-	buf_init(&sql, 1024 * 1024);
-	copy_sql(l, &sql);
-	pgconn_copy_out(s->loader, buf_cstr(&sql), on_row, on_copied, s);
-	buf_fini(&sql);
-}
-
-static bool may_pass(const struct err *e) { return !strcmp(e->id, "source.undefined") || !strcmp(e->id, "source.locked"); }
-
-static void on_looked(void *arg, const PGresult *res, const struct err *e)
-{
-	struct source *s = arg;
-	s->load->is_looking = false;
-	if (e && may_pass(e))
-		put_off(s, e->message);
-	else if (e)
-		fail_table(s, s->load->todo[s->load->at], e);
-	else if (PQgetvalue(res, 0, 0)[0] != '0')
-		put_off(s, "it was truncated or rewritten after the snapshot was taken");
-	else
-		copy(s);
-}
-
-/* Back to the savepoint: the lock of the table before goes. pg_relation_filenode tells of today, pg_class of the snapshot. */
-static void look_at(struct source *s, const struct relation *rel)
-{
-	struct buf sql;
-	buf_init(&sql, 64 * 1024);
-	buf_str(&sql, "ROLLBACK TO dmsr_table; LOCK TABLE ");
-	if (s->load->kinds[s->load->at] != 'p')
-		buf_str(&sql, "ONLY ");
-	sql_qualified(&sql, rel->schema, rel->name);
-	buf_printf(&sql, " IN ACCESS SHARE MODE; SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND (c.oid = %u OR c.oid IN"
-		" (SELECT p.relid FROM pg_catalog.pg_partition_tree(%u) p)) AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode",
-		(unsigned)rel->id, (unsigned)rel->id);
-	s->load->is_looking = true;
-	pgconn_query(s->loader, buf_cstr(&sql), on_looked, s);
-	buf_fini(&sql);
-}
-
 /* What is loaded now but for that: told once, behind the last table. */
 static void on_sequences(void *arg, const PGresult *res, const struct err *e)
 {
@@ -358,17 +130,9 @@ static void ask_sequences(struct source *s)
 	buf_fini(&oids);
 }
 
-static void next_table(struct source *s)
+void source_load_read(struct source *s)
 {
-	struct load *l = s->load;
-	if (!l->is_open || !source_may_emit(s) || l->is_looking || l->is_copying || l->is_done)
-		return;
-	if (l->at < l->ntodo) {
-		look_at(s, l->todo[l->at]);
-		return;
-	}
-	l->is_done = true;
-	if (l->nlater)
+	if (s->load->nlater)
 		pgconn_query(s->loader, "COMMIT", on_committed, s);
 	else
 		ask_sequences(s);
@@ -378,19 +142,16 @@ static void next_table(struct source *s)
 
 static int by_size(const void *a, const void *b)
 {
-	const struct relation *x = *(struct relation *const *)a, *y = *(struct relation *const *)b;
+	const struct relation *x = ((const struct load_table *)a)->rel, *y = ((const struct load_table *)b)->rel;
 	return x->bytes_estimate < y->bytes_estimate ? 1 : x->bytes_estimate > y->bytes_estimate ? -1 : 0;
 }
 
 static void open_load(struct source *s)
 {
-	struct load *l = s->load;
-	l->is_open = true;
+	size_t n = s->load->ntables;
 	source_enter(s, SOURCE_LOADING, "the snapshot is taken");
-	log_info("postgres", s->host.env.job, "%zu table%s to load", l->ntodo, l->ntodo == 1 ? "" : "s");
-	for (size_t i = 0; i < l->ntodo; i++)
-		report(s, l->todo[i], -1, false);
-	next_table(s);
+	log_info("postgres", s->host.env.job, "%zu table%s to load", n, n == 1 ? "" : "s");
+	source_read(s);
 }
 
 static void note_tables(struct source *s) { source_note_tables(s, s->load->lsn, open_load); }
@@ -403,13 +164,10 @@ static void on_kinds(void *arg, const PGresult *res, const struct err *e)
 		source_fail(s, e);
 		return;
 	}
-	l->kinds = mem_zalloc(l->ntodo + 1);
-	for (size_t i = 0; i < l->ntodo; i++)
-		l->kinds[i] = 'r';
 	for (int n = 0; n < PQntuples(res); n++)
-		for (size_t i = 0; i < l->ntodo; i++)
-			if (l->todo[i]->id == strtoul(PQgetvalue(res, n, 0), NULL, 10))
-				l->kinds[i] = 'p';
+		for (size_t i = 0; i < l->ntables; i++)
+			if (l->tables[i].rel->id == catalog_oid(res, n, 0))
+				l->tables[i].is_partitioned = true;
 	if (s->mode & DMSR_CDC)
 		source_look_load(s, note_tables);
 	else
@@ -428,11 +186,11 @@ static void take_tables(struct source *s, struct relation **rels, size_t n)
 			rels[kept++] = rels[i];
 	}
 	source_set_rels(s, rels, kept);
-	l->todo = mem_alloc((kept + 1) * sizeof *l->todo);
+	l->tables = mem_zalloc((kept + 1) * sizeof *l->tables);
 	for (size_t i = 0; i < kept; i++)
 		if (!source_find_loaded(s, rels[i]))
-			l->todo[l->ntodo++] = rels[i];
-	qsort(l->todo, l->ntodo, sizeof *l->todo, by_size);
+			l->tables[l->ntables++].rel = rels[i];
+	qsort(l->tables, l->ntables, sizeof *l->tables, by_size);
 }
 
 static void on_catalog(void *arg, struct relation **rels, size_t n, const struct err *e)
@@ -453,6 +211,21 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 	pgconn_query(s->loader, "SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'p'", on_kinds, s);
 }
 
+static void on_savepoint(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	(void)res;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	failpoint("pg.snapshot-imported");
+	/* The loader holds the snapshot now; whoever exported it may go (a temporary slot goes with him). */
+	pgconn_free(s->repl);
+	s->repl = NULL;
+	s->catalog = catalog_read(s->loader, s->tables, true, s->leaves, on_catalog, s);
+}
+
 static void on_label(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -463,17 +236,21 @@ static void on_label(void *arg, const PGresult *res, const struct err *e)
 	if (!s->snapshot && (!PQntuples(res) || lsn_parse(PQgetvalue(res, 0, 0), &s->snapshot_lsn)))
 		s->snapshot_lsn = 0;
 	s->load->lsn = s->snapshot_lsn;
-	failpoint("pg.snapshot-imported");
-	/* The loader holds the snapshot now; whoever exported it may go (a temporary slot goes with him). */
-	pgconn_free(s->repl);
-	s->repl = NULL;
-	s->catalog = catalog_read(s->loader, s->tables, true, s->leaves, on_catalog, s);
+	if (PQntuples(res) && PQnfields(res) > 1)
+		s->load->snapshot = mem_strdup(PQgetvalue(res, 0, 1));
+	/* Locks of what the catalog tells of (a sequence's value) go with the first table's. */
+	pgconn_query(s->loader, "SAVEPOINT dmsr_table", on_savepoint, s);
 }
 
+/* A snapshot is not exported from a savepoint. */
 static void ask_label(struct source *s)
 {
-	pgconn_query(s->loader, "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
-		" ELSE pg_catalog.pg_current_wal_lsn() END", on_label, s);
+	struct buf sql;
+	buf_init(&sql, 1024);
+	buf_printf(&sql, "RELEASE SAVEPOINT dmsr_lock; SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
+		" ELSE pg_catalog.pg_current_wal_lsn() END%s", s->opt.load_connections > 1 ? ", pg_catalog.pg_export_snapshot()" : "");
+	pgconn_query(s->loader, buf_cstr(&sql), on_label, s);
+	buf_fini(&sql);
 }
 
 static void on_unlocked(void *arg, const PGresult *res, const struct err *e)
@@ -492,7 +269,7 @@ static void on_locked(void *arg, const PGresult *res, const struct err *e)
 	struct source *s = arg;
 	(void)res;
 	if (e)
-		pgconn_query(s->loader, "ROLLBACK TO dmsr_lock; SAVEPOINT dmsr_table", on_unlocked, s);
+		pgconn_query(s->loader, "ROLLBACK TO dmsr_lock", on_unlocked, s);
 	else
 		ask_label(s);
 }
@@ -509,7 +286,7 @@ static void lock_all(struct source *s)
 		buf_str(&sql, n++ ? ", " : "LOCK TABLE ");
 		sql_qualified(&sql, s->rels[i]->schema, s->rels[i]->name);
 	}
-	buf_str(&sql, n ? " IN ACCESS SHARE MODE; SAVEPOINT dmsr_table" : "SAVEPOINT dmsr_table");
+	buf_str(&sql, n ? " IN ACCESS SHARE MODE" : "SELECT");
 	pgconn_query(s->loader, buf_cstr(&sql), on_locked, s);
 	buf_fini(&sql);
 }
@@ -535,18 +312,25 @@ static void on_begun(void *arg, const PGresult *res, const struct err *e)
 		ask_label(s);
 }
 
+/* row_security off: rows that a policy hides make an error, not a hole. Side by side is what the readers are: each COPY by itself. */
+const char *source_load_begin_sql(const char *snapshot, struct buf *out)
+{
+	buf_str(out, "SET row_security = off; SET lock_timeout = '10s'; SET max_parallel_workers_per_gather = 0;"
+		" BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+	if (snapshot) {
+		buf_str(out, "; SET TRANSACTION SNAPSHOT ");
+		sql_literal(out, snapshot);
+	}
+	return buf_cstr(out);
+}
+
 static void on_loader_ready(void *ctx)
 {
 	struct source *s = ctx;
 	struct buf sql;
-	buf_init(&sql, SIZE_MAX);
-	/* row_security off: rows that a policy hides make an error, not a hole. */
-	buf_str(&sql, "SET row_security = off; SET lock_timeout = '10s'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-	if (s->snapshot) {
-		buf_str(&sql, "; SET TRANSACTION SNAPSHOT ");
-		sql_literal(&sql, s->snapshot);
-	}
-	buf_str(&sql, "; SAVEPOINT dmsr_lock; SAVEPOINT dmsr_table");
+	buf_init(&sql, 4096);
+	source_load_begin_sql(s->snapshot, &sql);
+	buf_str(&sql, "; SAVEPOINT dmsr_lock");
 	pgconn_query(s->loader, buf_cstr(&sql), on_begun, s);
 	buf_fini(&sql);
 }
@@ -561,24 +345,21 @@ void source_load(struct source *s)
 		s->loader = source_connect(s, PGCONN_SQL, on_loader_ready);
 }
 
-void source_load_resumed(struct source *s)
-{
-	if (!s->loader || !s->load)
-		return;
-	if (s->load->is_copying)
-		pgconn_resume(s->loader);
-	else
-		next_table(s);
-}
-
 void source_load_free(struct source *s)
 {
 	struct load *l = s->load;
 	if (!l)
 		return;
-	batch_free(l->b);
-	free(l->todo);
-	free(l->kinds);
+	source_read_free(s);
+	for (size_t i = 0; i < l->ntables; i++) {
+		for (uint32_t n = 0; n < l->tables[i].nparts; n++) {
+			free(l->tables[i].parts[n].from);
+			free(l->tables[i].parts[n].where);
+		}
+		free(l->tables[i].parts);
+	}
+	free(l->tables);
+	free(l->snapshot);
 	free(l);
 	s->load = NULL;
 	free(s->snapshot);

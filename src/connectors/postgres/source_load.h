@@ -1,0 +1,84 @@
+/* source_load: what the parts of the load share. source_load.c takes the snapshot, finds the tables and ends the load; source_read.c reads them, on
+ * several connections side by side; source_cut.c says how a big one is cut into parts. */
+#ifndef DMSR_POSTGRES_SOURCE_LOAD_H
+#define DMSR_POSTGRES_SOURCE_LOAD_H
+#include "source_int.h"
+
+/* Rows of a table that are read by one COPY: no row is in two parts of a table, and each is in one. */
+struct load_part {
+	char *from;                     /* quoted: the table, or one of its partitions */
+	char *where;                    /* SQL; NULL: all of its rows */
+};
+
+enum table_state {
+	TABLE_WAITING,
+	TABLE_BEGUN,                    /* a reader has it: it looks at it, and cuts it */
+	TABLE_CUT,                      /* its parts may be read */
+	TABLE_READ,                     /* all was sent */
+	TABLE_PUT_OFF,                  /* to another round */
+};
+
+struct load_table {
+	struct relation *rel;           /* borrowed from source.rels */
+	enum table_state state;
+	bool is_partitioned, is_whole;  /* is_whole: it could not be cut */
+	struct load_part *parts;
+	uint32_t nparts, next;          /* 0: undivided; of them begun */
+	unsigned nreaders;
+	int64_t nrows, nbytes;
+};
+
+enum reader_state {
+	READER_CONNECTING,
+	READER_IDLE,
+	READER_LOOKING,                 /* the table is locked, and is it the one of the snapshot? */
+	READER_CUTTING,
+	READER_COPYING,
+};
+
+struct cut;                             /* source_cut.c */
+
+/* One connection, in the load's snapshot. */
+struct reader {
+	struct source *s;
+	struct pgconn *conn;            /* of the first: s->loader */
+	enum reader_state state;
+	struct load_table *table;
+	uint32_t part;                  /* from 1; 0: the table is read undivided */
+	struct cut *cut;
+	bool is_binary, has_header;
+	struct batch *b;                /* being filled; NULL: none */
+	struct change *rows;            /* its OP_ROWS; NULL: none yet */
+	size_t room;                    /* bytes that fit behind rows->u.rows.len */
+	int64_t nrows;
+};
+
+struct load {
+	uint64_t lsn;                   /* of the snapshot */
+	char *snapshot;                 /* exported by the loader, for the other readers */
+	struct load_table *tables;      /* largest first */
+	size_t ntables;
+	size_t nread, nlater;           /* tables: read in this round, put off to the next */
+	bool is_done;
+	struct reader *readers;
+	unsigned nreaders;
+};
+
+struct batch *load_batch(const struct load *l);
+
+/* ---- source_read.c ---- */
+/* All tables of s->load: then source_load_read. */
+void source_read(struct source *s);
+void source_read_free(struct source *s);        /* also its connections */
+void source_load_read(struct source *s);        /* source_load.c: every table was read or put off */
+/* Begins a transaction in that snapshot; NULL: in one of its own. */
+const char *source_load_begin_sql(const char *snapshot, struct buf *out);
+
+/* ---- source_cut.c ---- */
+/* Is it worth it? */
+bool cut_is_due(const struct source *s, const struct load_table *t);
+/* On conn, inside the transaction. done: t->parts and t->nparts are set (0: undivided). e: the transaction has failed, and t is undivided. */
+struct cut *cut_begin(struct source *s, struct pgconn *conn, struct load_table *t, void (*done)(void *arg, const struct err *e), void *arg);
+void cut_free(struct cut *c);                   /* before done, or after; NULL is fine */
+
+#endif

@@ -1,0 +1,472 @@
+/* source_read: the tables of a load, read by COPY on several connections side by side, all in one snapshot. In come tables, the largest first; out go, for
+ * each, OP_LOAD_BEGIN, batches of OP_ROWS as COPY gave them, OP_LOAD_PART for each part of one that is cut, OP_LOAD_END; then source_load_read.
+ *
+ *   a reader:  CONNECTING -> IDLE -> LOOKING -+-> [ CUTTING -> ] COPYING -> IDLE
+ *                             ^---------------+ the table is put off
+ *
+ * The first is the load's own connection; it holds the snapshot that the others take over. When the host is full no COPY is read, and none is begun.
+ *
+ * A snapshot does not keep a table's rows from TRUNCATE or from an ALTER TABLE that rewrites it: a table that one of these met after the snapshot was
+ * taken looks empty in it (PostgreSQL documentation, "Caveats" of MVCC). So each table is locked before it, or a part of it, is read, for no longer than
+ * that; then, if the file it has now is not the one that the snapshot's catalog names, it is put off to a round of its own, in a snapshot of its own. Parts
+ * that were begun are sent whole all the same: nothing that waits for their end may keep the server from the next snapshot. */
+#include "source_load.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { COPY_HEADER = 19 };              /* signature 11, flags 4, length of the extension 4 (0) */
+
+static void reader_next(struct reader *r);
+
+/* ---- batches ---- */
+
+static void report(struct source *s, const struct load_table *t, bool done)
+{
+	const struct dmsr_load_progress p = {
+		.schema = t->rel->schema,
+		.name = t->rel->name,
+		.rows = t->state == TABLE_WAITING ? -1 : t->nrows,
+		.bytes = t->nbytes,
+		.rows_total = t->rel->rows_estimate,
+		.bytes_total = t->rel->bytes_estimate,
+		.done = done,
+	};
+	s->host.progress(s->host.ctx, &p);
+}
+
+void source_read_pause(struct source *s)
+{
+	for (unsigned i = 0; s->load && i < s->load->nreaders; i++)
+		if (s->load->readers[i].conn)
+			pgconn_pause(s->load->readers[i].conn);
+}
+
+static void send_on(struct source *s, struct batch *b)
+{
+	if (!source_emit(s, b))
+		source_read_pause(s);
+}
+
+static void hand_on(struct reader *r)
+{
+	struct batch *b = r->b;
+	r->b = NULL;
+	r->rows = NULL;
+	r->room = 0;
+	report(r->s, r->table, false);
+	if (b)
+		send_on(r->s, b);
+}
+
+static struct batch *filling(struct reader *r)
+{
+	if (!r->b) {
+		r->b = load_batch(r->s->load);
+		r->b->part = r->part;
+	}
+	return r->b;
+}
+
+static void new_rows(struct reader *r, size_t len)
+{
+	size_t size = len > r->s->opt.batch_bytes ? len : r->s->opt.batch_bytes;
+	if (r->rows)
+		hand_on(r);
+	r->rows = batch_append(filling(r), OP_ROWS, r->table->rel);
+	r->rows->u.rows.format = r->is_binary ? ROWS_COPY_BINARY : ROWS_COPY_TEXT;
+	r->rows->u.rows.data = arena_alloc(&r->b->arena, size);
+	r->room = size;
+}
+
+static bool is_trailer(const char *data, size_t len) { return len == 2 && data[0] == '\xff' && data[1] == '\xff'; }
+
+static void on_row(void *arg, const char *data, size_t len)
+{
+	struct reader *r = arg;
+	if (r->is_binary && !r->has_header && len >= COPY_HEADER) {
+		r->has_header = true;
+		data += COPY_HEADER;
+		len -= COPY_HEADER;
+	}
+	if (r->is_binary && (!len || is_trailer(data, len)))
+		return;
+	if (!r->rows || len > r->room)
+		new_rows(r, len);
+	/* The arena's memory is ours until the batch is handed on. */
+	memcpy((char *)(uintptr_t)r->rows->u.rows.data + r->rows->u.rows.len, data, len);
+	r->rows->u.rows.len += len;
+	r->rows->u.rows.rows++;
+	r->room -= len;
+	r->b->nrows++;
+	r->b->bytes += len;
+	r->nrows++;
+	r->table->nrows++;
+	r->table->nbytes += (int64_t)len;
+}
+
+/* ---- a table's states ---- */
+
+static void word(struct reader *r, enum change_op op, uint32_t parts)
+{
+	struct batch *b = load_batch(r->s->load);
+	struct change *ch = batch_append(b, op, r->table->rel);
+	if (op == OP_LOAD_BEGIN)
+		ch->u.load.parts = parts;
+	send_on(r->s, b);
+}
+
+static bool all_is_read(const struct load_table *t) { return !t->nreaders && (t->state == TABLE_CUT ? t->next == t->nparts : t->state == TABLE_BEGUN); }
+
+static void table_read(struct reader *r)
+{
+	struct source *s = r->s;
+	struct load_table *t = r->table;
+	t->state = TABLE_READ;
+	s->load->nread++;
+	source_add_loaded(s, t->rel, t->rel->schema, t->rel->name, s->load->lsn);
+	report(s, t, true);
+	failpoint("pg.table-copied");
+	log_info("postgres", s->host.env.job, "table %s.%s read: %lld rows", t->rel->schema, t->rel->name, (long long)t->nrows);
+}
+
+static void leave(struct reader *r)
+{
+	r->table->nreaders--;
+	r->table = NULL;
+	r->part = 0;
+	r->state = READER_IDLE;
+}
+
+static void put_off(struct reader *r, const char *why)
+{
+	struct load_table *t = r->table;
+	if (t->state != TABLE_PUT_OFF) {
+		log_info("postgres", r->s->host.env.job, "table %s.%s is put off: %s", t->rel->schema, t->rel->name, why);
+		t->state = TABLE_PUT_OFF;
+		r->s->load->nlater++;
+	}
+	leave(r);
+	reader_next(r);
+}
+
+static void fail_table(const struct reader *r, const struct err *why)
+{
+	const struct relation *rel = r->table->rel;
+	struct err e = *why;
+	err_prefix(&e, "reading table %s.%s", rel->schema, rel->name);
+	right_hint(&e, RIGHT_READ, r->s->settings, rel->schema, rel->name);
+	source_fail(r->s, &e);
+}
+
+/* ---- COPY ---- */
+
+static void part_read(struct reader *r)
+{
+	struct source *s = r->s;
+	struct load_table *t = r->table;
+	bool is_part = r->part != 0;
+	batch_append(filling(r), is_part ? OP_LOAD_PART : OP_LOAD_END, t->rel);
+	hand_on(r);
+	failpoint("pg.part-copied");
+	t->nreaders--;
+	if (all_is_read(t)) {
+		if (is_part)
+			word(r, OP_LOAD_END, 0);
+		table_read(r);
+	}
+	r->table = NULL;
+	r->part = 0;
+	r->state = READER_IDLE;
+	for (unsigned i = 0; s->load && i < s->load->nreaders; i++)
+		reader_next(&s->load->readers[i]);
+}
+
+static void on_copied(void *arg, const PGresult *res, const struct err *e)
+{
+	struct reader *r = arg;
+	(void)res;
+	if (e && !r->nrows && !strcmp(e->id, "source.undefined")) {
+		batch_free(r->b); /* it has OP_LOAD_BEGIN alone, if anything */
+		r->b = NULL;
+		put_off(r, e->message);
+	} else if (e) {
+		fail_table(r, e);
+	} else {
+		part_read(r);
+	}
+}
+
+/* A partitioned table has no rows of its own, a table with heirs only those of its own are meant. */
+static void copy_sql(const struct reader *r, struct buf *sql)
+{
+	const struct load_table *t = r->table;
+	const struct load_part *p = r->part ? &t->parts[r->part - 1] : NULL;
+	unsigned n = 0;
+	bool is_query = p || t->is_partitioned || !t->rel->ncolumns;
+	buf_str(sql, is_query ? "COPY (SELECT " : "COPY ");
+	if (!is_query) {
+		sql_qualified(sql, t->rel->schema, t->rel->name);
+		buf_str(sql, " (");
+	}
+	for (unsigned i = 0; i < t->rel->ncolumns; i++) {
+		if (t->rel->columns[i].flags & COLUMN_GENERATED)
+			continue;
+		if (n++)
+			buf_str(sql, ", ");
+		sql_ident(sql, t->rel->columns[i].name);
+	}
+	if (p) {
+		buf_printf(sql, " FROM ONLY %s", p->from);
+		buf_printf(sql, "%s%s", p->where ? " WHERE " : "", p->where ? p->where : "");
+	} else if (is_query) {
+		buf_str(sql, t->is_partitioned ? " FROM " : " FROM ONLY ");
+		sql_qualified(sql, t->rel->schema, t->rel->name);
+	}
+	buf_str(sql, ") TO STDOUT");
+	if (r->is_binary)
+		buf_str(sql, " (FORMAT binary)");
+}
+
+static bool can_be_binary(const struct relation *rel)
+{
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		const struct column *c = &rel->columns[i];
+		if (!(c->flags & COLUMN_GENERATED) && !value_has_binary(c->type, c->elem_type))
+			return false;
+	}
+	return true;
+}
+
+static void copy(struct reader *r)
+{
+	struct load_table *t = r->table;
+	struct buf sql;
+	r->is_binary = r->s->opt.binary && can_be_binary(t->rel);
+	r->has_header = false;
+	r->nrows = 0;
+	r->state = READER_COPYING;
+	if (!r->part)
+		batch_append(filling(r), OP_LOAD_BEGIN, t->rel);
+	failpoint("pg.table-begun");
+	buf_init(&sql, 1024 * 1024);
+	copy_sql(r, &sql);
+	pgconn_copy_out(r->conn, buf_cstr(&sql), on_row, on_copied, r);
+	buf_fini(&sql);
+}
+
+/* ---- what is to be read ---- */
+
+static void on_cut(void *arg, const struct err *e)
+{
+	struct reader *r = arg;
+	struct load *l = r->s->load;
+	struct load_table *t = r->table;
+	cut_free(r->cut);
+	r->cut = NULL;
+	if (e) {
+		log_info("postgres", r->s->host.env.job, "table %s.%s is read undivided: %s", t->rel->schema, t->rel->name, e->message);
+		t->state = TABLE_WAITING;
+		leave(r);
+		reader_next(r);
+		return;
+	}
+	if (!t->nparts) {
+		copy(r);
+		return;
+	}
+	log_info("postgres", r->s->host.env.job, "table %s.%s is read in %u parts", t->rel->schema, t->rel->name, (unsigned)t->nparts);
+	t->state = TABLE_CUT;
+	word(r, OP_LOAD_BEGIN, t->nparts);
+	r->part = ++t->next;
+	copy(r);
+	for (unsigned i = 0; i < l->nreaders; i++)
+		reader_next(&l->readers[i]);
+}
+
+static bool may_pass(const struct err *e) { return !strcmp(e->id, "source.undefined") || !strcmp(e->id, "source.locked"); }
+
+static void on_looked(void *arg, const PGresult *res, const struct err *e)
+{
+	struct reader *r = arg;
+	if (e && may_pass(e)) {
+		put_off(r, e->message);
+	} else if (e) {
+		fail_table(r, e);
+	} else if (PQgetvalue(res, 0, 0)[0] != '0') {
+		put_off(r, "it was truncated or rewritten after the snapshot was taken");
+	} else if (!r->part && cut_is_due(r->s, r->table)) {
+		r->state = READER_CUTTING;
+		r->cut = cut_begin(r->s, r->conn, r->table, on_cut, r);
+	} else {
+		copy(r);
+	}
+}
+
+/* Back to the savepoint: the lock of the table before goes. pg_relation_filenode tells of today, pg_class of the snapshot. An index of the key is what a range
+ * of it is to be read by, whatever the planner thinks of its statistics. */
+static void look(struct reader *r)
+{
+	const struct relation *rel = r->table->rel;
+	struct buf sql;
+	buf_init(&sql, 64 * 1024);
+	buf_printf(&sql, "ROLLBACK TO dmsr_table; SET LOCAL enable_seqscan = %s; LOCK TABLE ", r->part ? "off" : "on");
+	if (!r->table->is_partitioned)
+		buf_str(&sql, "ONLY ");
+	sql_qualified(&sql, rel->schema, rel->name);
+	buf_printf(&sql, " IN ACCESS SHARE MODE; SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND (c.oid = %u OR c.oid IN"
+		" (SELECT p.relid FROM pg_catalog.pg_partition_tree(%u) p)) AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode",
+		(unsigned)rel->id, (unsigned)rel->id);
+	r->state = READER_LOOKING;
+	pgconn_query(r->conn, buf_cstr(&sql), on_looked, r);
+	buf_fini(&sql);
+}
+
+/* A part of a table that is being read already comes before a table of its own: so that few are open. */
+static bool take(struct reader *r)
+{
+	struct load *l = r->s->load;
+	struct load_table *waiting = NULL;
+	for (size_t i = 0; i < l->ntables; i++) {
+		struct load_table *t = &l->tables[i];
+		if (t->state == TABLE_CUT && t->next < t->nparts) {
+			t->nreaders++;
+			r->table = t;
+			r->part = ++t->next;
+			return true;
+		}
+		if (t->state == TABLE_WAITING && !waiting)
+			waiting = t;
+	}
+	if (!waiting)
+		return false;
+	waiting->state = TABLE_BEGUN;
+	waiting->nreaders++;
+	r->table = waiting;
+	r->part = 0;
+	return true;
+}
+
+static bool is_all_done(const struct load *l)
+{
+	for (size_t i = 0; i < l->ntables; i++)
+		if (l->tables[i].state != TABLE_READ && (l->tables[i].state != TABLE_PUT_OFF || l->tables[i].nreaders))
+			return false;
+	for (unsigned i = 0; i < l->nreaders; i++)
+		if (l->readers[i].state > READER_IDLE)
+			return false;
+	return true;
+}
+
+static void reader_next(struct reader *r)
+{
+	struct load *l = r->s->load;
+	if (!l || l->is_done || r->state != READER_IDLE || r->s->phase != SOURCE_LOADING || !source_may_emit(r->s))
+		return;
+	if (take(r)) {
+		look(r);
+	} else if (is_all_done(l)) {
+		l->is_done = true;
+		source_load_read(r->s);
+	}
+}
+
+void source_load_resumed(struct source *s)
+{
+	struct load *l = s->load;
+	for (unsigned i = 0; l && l == s->load && i < l->nreaders && source_may_emit(s); i++) {
+		if (l->readers[i].state == READER_COPYING)
+			pgconn_resume(l->readers[i].conn);
+		else
+			reader_next(&l->readers[i]);
+	}
+}
+
+/* ---- the connections ---- */
+
+static void on_reader_begun(void *arg, const PGresult *res, const struct err *e)
+{
+	struct reader *r = arg;
+	(void)res;
+	if (e) {
+		source_fail(r->s, e);
+		return;
+	}
+	r->state = READER_IDLE;
+	reader_next(r);
+}
+
+static void on_reader_ready(void *ctx)
+{
+	struct reader *r = ctx;
+	struct buf sql;
+	buf_init(&sql, 4096);
+	source_load_begin_sql(r->s->load->snapshot, &sql);
+	buf_str(&sql, "; SAVEPOINT dmsr_table");
+	pgconn_query(r->conn, buf_cstr(&sql), on_reader_begun, r);
+	buf_fini(&sql);
+}
+
+/* A server that has no room for one more is read with those that are there. */
+static void on_reader_failed(void *ctx, const struct err *e)
+{
+	struct reader *r = ctx;
+	if (r->state == READER_CONNECTING && !strcmp(e->id, "source.busy"))
+		log_warn("postgres", r->s->host.env.job, "the load goes on with fewer connections: %s", e->message);
+	else
+		source_fail(r->s, e);
+}
+
+/* How many COPYs could be under way at once. */
+static unsigned useful_readers(const struct source *s)
+{
+	uint64_t n = 0;
+	for (size_t i = 0; i < s->load->ntables; i++) {
+		const struct load_table *t = &s->load->tables[i];
+		n += cut_is_due(s, t) ? (uint64_t)(t->rel->bytes_estimate / s->opt.load_part_bytes) + 1 : 1;
+	}
+	return n > s->opt.load_connections ? s->opt.load_connections : n ? (unsigned)n : 1;
+}
+
+void source_read(struct source *s)
+{
+	struct load *l = s->load;
+	const struct pgconn_owner other = { .on_ready = on_reader_ready, .on_failed = on_reader_failed };
+	l->nreaders = useful_readers(s);
+	l->readers = mem_zalloc(l->nreaders * sizeof *l->readers);
+	for (size_t i = 0; i < l->ntables; i++)
+		report(s, &l->tables[i], false);
+	for (unsigned i = 1; i < l->nreaders; i++) {
+		struct pgconn_owner o = other;
+		o.ctx = &l->readers[i];
+		l->readers[i] = (struct reader){ .s = s, .state = READER_CONNECTING };
+		l->readers[i].conn = pgconn_new(&s->host.env, s->settings, PGCONN_SQL, &o);
+	}
+	l->readers[0] = (struct reader){ .s = s, .conn = s->loader, .state = READER_IDLE };
+	reader_next(&l->readers[0]);
+}
+
+void source_read_close(struct source *s)
+{
+	for (unsigned i = 0; s->load && i < s->load->nreaders; i++) {
+		if (i)
+			pgconn_free(s->load->readers[i].conn);
+		s->load->readers[i].conn = NULL;
+	}
+	pgconn_free(s->loader);
+	s->loader = NULL;
+}
+
+void source_read_free(struct source *s)
+{
+	struct load *l = s->load;
+	for (unsigned i = 0; i < l->nreaders; i++) {
+		if (i)
+			pgconn_free(l->readers[i].conn);
+		cut_free(l->readers[i].cut);
+		batch_free(l->readers[i].b);
+	}
+	free(l->readers);
+	l->readers = NULL;
+	l->nreaders = 0;
+}

@@ -1,0 +1,114 @@
+"""Tables that are loaded in parts, side by side: the parts are the table, however its key is made and whatever happens between two of them."""
+import re
+
+import pytest
+
+from conftest import wait_for
+from test_source import Work, db, dump, server  # pylint: disable=unused-import
+
+assert db and dump and server
+
+PARTS = ("load_part_bytes=64KiB", "batch_bytes=16KiB")
+# Tables of about half a MiB. What stands first: by what each is to be cut.
+SHAPES = {
+    "serial": ("key", "CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) SELECT md5(i::text) FROM generate_series(1, 8000) i"),
+    "backwards": ("key", "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT -i, md5(i::text) FROM generate_series(1, 8000) i"),
+    "skewed pairs": ("key", """CREATE TABLE t ("A key" int, b bigint, v text, PRIMARY KEY ("A key", b));
+        INSERT INTO t SELECT CASE WHEN i < 7000 THEN 1 ELSE i END, i, md5(i::text) FROM generate_series(1, 8000) i"""),
+    "odd texts": ("key", r"""CREATE TABLE t (id text COLLATE "C" PRIMARY KEY, v text);
+        INSERT INTO t SELECT lpad(i::text, 5, '0') || E'\'"\\ä\t', md5(i::text) FROM generate_series(1, 8000) i"""),
+    "times": ("key", """CREATE TABLE t (id timestamptz PRIMARY KEY, v text);
+        INSERT INTO t SELECT '2020-01-01'::timestamptz + i * interval '0.001537s', md5(i::text) FROM generate_series(1, 8000) i;
+        INSERT INTO t VALUES ('-infinity', 'before'), ('infinity', 'after')"""),
+    "numbers with NaN": ("key", """CREATE TABLE t (id numeric PRIMARY KEY, v text);
+        INSERT INTO t SELECT i / 3.0, md5(i::text) FROM generate_series(-4000, 4000) i; INSERT INTO t VALUES ('NaN', 'not')"""),
+    "scattered": ("block", "CREATE TABLE t (id uuid PRIMARY KEY, v text); INSERT INTO t SELECT md5(i::text)::uuid, 'v' || i FROM generate_series(1, 12000) i"),
+    "no key": ("block", "CREATE TABLE t (id int, v text); ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t SELECT i % 100, md5(i::text) FROM generate_series(1, 8000) i"),
+    "another's type": ("block", """CREATE DOMAIN word AS text; CREATE TABLE t (id word PRIMARY KEY, v text);
+        INSERT INTO t SELECT lpad(i::text, 5, '0'), md5(i::text) FROM generate_series(1, 8000) i"""),
+    "mostly empty": ("key", """CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 9000) i;
+        DELETE FROM t WHERE id % 3 <> 0 AND id > 1000"""),
+    "big values": ("any", """CREATE TABLE t (id int PRIMARY KEY, v text);
+        INSERT INTO t SELECT i, (SELECT string_agg(md5(i::text || j), '') FROM generate_series(1, 200) j) FROM generate_series(1, 200) i"""),
+    "partitions": ("any", """CREATE TABLE t (v text, id int PRIMARY KEY) PARTITION BY RANGE (id);
+        CREATE TABLE t_1 (id int NOT NULL, gone text, v text); ALTER TABLE t_1 DROP gone; ALTER TABLE t ATTACH PARTITION t_1 FOR VALUES FROM (0) TO (6000);
+        CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (6000) TO (9000) PARTITION BY HASH (id);
+        CREATE TABLE t_2a PARTITION OF t_2 FOR VALUES WITH (MODULUS 2, REMAINDER 0); CREATE TABLE t_2b PARTITION OF t_2 FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        CREATE TABLE t_3 PARTITION OF t DEFAULT; INSERT INTO t SELECT md5(i::text), i FROM generate_series(1, 9500) i"""),
+}
+
+
+def parts_of(d, table="t"):
+    m = re.search(rf"table public.{table} is read in (\d+) parts", d.text())
+    return int(m.group(1)) if m else 0
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_parts_are_the_table(db, dump, shape):
+    how, sql = SHAPES[shape]
+    key = {("public", "t"): "v"} if shape in ("skewed pairs", "no key") else None
+    db.sql(sql + "; ANALYZE t")
+    d = dump("table=public.*", "mode=full-load", *PARTS, key=key).start()
+    assert d.wait() == 0, d.text()
+    n = parts_of(d)
+    assert n > 3, d.text()
+    d.same(["t"])
+    ops = d.replica().ops
+    assert (ops["L"], ops["P"], ops["E"]) == (1, n, 1), ops
+    asked = db.one("SELECT current_setting('server_version_num')::int >= 140000")
+    assert asked and how in ("key", "block", "any")
+
+
+def test_many_tables_and_writes(db, dump):
+    """Big and small tables side by side, under writes: each is loaded once, and the stream goes on from there."""
+    db.sql("".join(f"CREATE TABLE s{i} (id int PRIMARY KEY, v text); INSERT INTO s{i} SELECT i, 'v' FROM generate_series(1, {i}) i;" for i in range(30)))
+    db.sql("CREATE TABLE a (id serial PRIMARY KEY, v text, n numeric, t timestamptz DEFAULT now(), b bytea, big text);"
+           "INSERT INTO a (v, big) SELECT i, repeat(md5(i::text), 20) FROM generate_series(1, 3000) i;"
+           "CREATE TABLE k (a int, b text); ALTER TABLE k REPLICA IDENTITY FULL; INSERT INTO k SELECT i, repeat('k', 50) FROM generate_series(1, 5000) i;"
+           "CREATE TABLE u (a int NOT NULL UNIQUE, v text); ALTER TABLE u REPLICA IDENTITY USING INDEX u_a_key; INSERT INTO u SELECT i, repeat('u', 60) FROM generate_series(1, 5000) i;"
+           "CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (3000);"
+           "CREATE TABLE p_2 PARTITION OF p FOR VALUES FROM (3000) TO (100000); INSERT INTO p SELECT i, repeat('p', 60) FROM generate_series(1, 6000) i")
+    work = Work(db, seed=7, pause=0.02)
+    work.start()
+    d = dump("table=public.*", *PARTS, "load_part_bytes=200KiB", key={("public", "u"): "a", ("public", "k"): "a"}).start().streaming()
+    assert work.stop() > 10
+    d.caught_up().stop()
+    d.same()
+    assert all(parts_of(d, t) > 1 for t in "akup")
+    ops = d.replica().ops
+    assert ops["L"] == ops["E"] == 34 and ops["P"] == sum(parts_of(d, t) for t in "akup")
+
+
+@pytest.mark.parametrize("what", ["TRUNCATE t; INSERT INTO t VALUES (1, 'one')", "ALTER TABLE t ALTER v TYPE varchar(99)", "DROP TABLE t", "VACUUM FULL t",
+                                  "ALTER TABLE t RENAME TO tt"])
+@pytest.mark.parametrize("mode", ["full-load", "full-load-and-cdc"])
+def test_a_table_that_is_rewritten_between_its_parts(db, dump, mode, what):
+    """Some parts were read, the others cannot be: the table is read again, and what was sent of it does not count."""
+    db.sql(SHAPES["serial"][1] + "; CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)")
+    d = dump("table=public.*", f"mode={mode}", "slow_ms=50", "load_connections=1", *PARTS).start()
+    d.says("is read in")
+    wait_for("a part is there", lambda: any(line[0] == "P" for line in d.lines()))
+    db.sql(what)
+    assert "table public.t read" not in d.text()
+    if mode == "full-load":
+        assert d.wait() == 0, d.text()
+    else:
+        d.streaming().caught_up().stop()
+    d.same([t for t in ("t", "other") if db.one("SELECT to_regclass(%s) IS NOT NULL", t)])
+
+
+def test_it_reads_side_by_side_and_a_connection_less_is_no_failure(db, dump):
+    db.sql(SHAPES["serial"][1] + "; CREATE TABLE x (id int PRIMARY KEY, v text); INSERT INTO x SELECT i, md5(i::text) FROM generate_series(1, 8000) i")
+    d = dump("table=public.*", "mode=full-load", "slow_ms=100", "load_connections=3", *PARTS).start()
+    wait_for("three at once", lambda: db.one("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%%'") == 3)
+    assert d.wait() == 0
+    d.same()
+    role = f"few_{db.name}"
+    db.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'few' CONNECTION LIMIT 3; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+    try:
+        d = dump("table=public.*", "mode=full-load", "slow_ms=50", "load_connections=8", f"user={role}", "password=few", *PARTS).start()
+        assert d.wait() == 0, d.text()
+    finally:
+        db.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    assert "goes on with fewer connections" in d.text()
+    d.same()
