@@ -8,7 +8,7 @@ from test_source import Work, db, dump, server  # pylint: disable=unused-import
 
 assert db and dump and server
 
-PARTS = ("load_part_bytes=64KiB", "batch_bytes=16KiB")
+PARTS = ("load_connections=4", "load_part_bytes=64KiB", "batch_bytes=16KiB")
 # Tables of about half a MiB. What stands first: by what each is to be cut.
 SHAPES = {
     "serial": ("key", "CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) SELECT md5(i::text) FROM generate_series(1, 8000) i"),
@@ -85,7 +85,7 @@ def test_many_tables_and_writes(db, dump):
 def test_a_table_that_is_rewritten_between_its_parts(db, dump, mode, what):
     """Some parts were read, the others cannot be: the table is read again, and what was sent of it does not count."""
     db.sql(SHAPES["serial"][1] + "; CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)")
-    d = dump("table=public.*", f"mode={mode}", "slow_ms=50", "load_connections=1", *PARTS).start()
+    d = dump("table=public.*", f"mode={mode}", "slow_ms=50", *PARTS, "load_connections=1").start()
     d.says("is read in")
     wait_for("a part is there", lambda: any(line[0] == "P" for line in d.lines()))
     db.sql(what)
@@ -99,14 +99,14 @@ def test_a_table_that_is_rewritten_between_its_parts(db, dump, mode, what):
 
 def test_it_reads_side_by_side_and_a_connection_less_is_no_failure(db, dump):
     db.sql(SHAPES["serial"][1] + "; CREATE TABLE x (id int PRIMARY KEY, v text); INSERT INTO x SELECT i, md5(i::text) FROM generate_series(1, 8000) i")
-    d = dump("table=public.*", "mode=full-load", "slow_ms=100", "load_connections=3", *PARTS).start()
+    d = dump("table=public.*", "mode=full-load", "slow_ms=100", *PARTS, "load_connections=3").start()
     wait_for("three at once", lambda: db.one("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%%'") == 3)
     assert d.wait() == 0
     d.same()
     role = f"few_{db.name}"
     db.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'few' CONNECTION LIMIT 3; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
     try:
-        d = dump("table=public.*", "mode=full-load", "slow_ms=50", "load_connections=8", f"user={role}", "password=few", *PARTS).start()
+        d = dump("table=public.*", "mode=full-load", "slow_ms=50", f"user={role}", "password=few", *PARTS, "load_connections=8").start()
         assert d.wait() == 0, d.text()
     finally:
         db.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")

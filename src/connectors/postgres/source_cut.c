@@ -255,8 +255,7 @@ static void on_leaves(void *arg, const PGresult *res, const struct err *e)
 	}
 	c->leaves = mem_zalloc((size_t)n * sizeof *c->leaves);
 	for (int i = 0; i < n; i++)
-		c->leaves[c->nleaves++] = (struct leaf){ .id = catalog_oid(res, i, 0), .from = mem_strdup(PQgetvalue(res, i, 1)),
-			.bytes = strtoll(PQgetvalue(res, i, 2), NULL, 10) };
+		c->leaves[c->nleaves++] = (struct leaf){ .id = catalog_oid(res, i, 0), .from = mem_strdup(PQgetvalue(res, i, 1)), .bytes = strtoll(PQgetvalue(res, i, 2), NULL, 10) };
 	next_leaf(c);
 }
 
