@@ -46,6 +46,8 @@ struct kit {
 	uint64_t last;                  /* token */
 	int64_t ids[KIT_IDS];
 	size_t nids, nbatches, rows_loaded;
+	size_t part_rows[4];            /* of a load */
+	struct buf load;                /* what was said of it: "L2 P1:13 " */
 	unsigned drained;
 
 	bool (*until)(struct kit *k);
@@ -126,6 +128,18 @@ static inline void kit_on_failed(void *ctx, const struct err *e)
 
 /* ---- the target ---- */
 
+static inline void kit_see_load(struct kit *k, const struct batch *b)
+{
+	assert_true(b->part < 4);
+	for (const struct change *ch = b->is_load ? b->first : NULL; ch; ch = ch->next) {
+		if (ch->op == OP_LOAD_BEGIN)
+			buf_printf(&k->load, "L%u ", (unsigned)ch->u.load.parts);
+		if (ch->op == OP_LOAD_PART || ch->op == OP_LOAD_END)
+			buf_printf(&k->load, "%c%u:%zu ", ch->op, (unsigned)b->part, k->part_rows[b->part]);
+		k->part_rows[b->part] += ch->op == OP_ROWS ? ch->u.rows.rows : ch->op == OP_READ;
+	}
+}
+
 static inline enum dmsr_verdict kit_deliver(void *ctx, const struct batch *b, uint64_t token)
 {
 	struct kit *k = ctx;
@@ -133,6 +147,7 @@ static inline enum dmsr_verdict kit_deliver(void *ctx, const struct batch *b, ui
 		return DMSR_AGAIN;
 	k->last = token;
 	k->nbatches++;
+	kit_see_load(k, b);
 	for (const struct change *ch = b->first; ch; ch = ch->next) {
 		if (change_is_row(ch))
 			k->ids[k->nids++] = fake_row_id(ch);
@@ -279,6 +294,7 @@ static inline struct kit *kit_new(const char *codec)
 	k->answer = loop_task_new(k->loop, "notes", kit_answer, k);
 	k->rel = fake_relation("t", 1);
 	k->has_target = true;
+	buf_init(&k->load, 1000);
 	snprintf(k->prefix, sizeof k->prefix, "shop%u", ++number);
 	snprintf(k->stream, sizeof k->stream, "%s.__stream", k->prefix);
 	snprintf(schemas, sizeof schemas, "%s.__schemas", k->prefix);
@@ -297,6 +313,7 @@ static inline void kit_free(struct kit *k)
 	settings_free(k->settings);
 	loop_free(k->loop);
 	relation_unref(k->rel);
+	buf_fini(&k->load);
 	free(k);
 }
 

@@ -230,12 +230,11 @@ static void no_note_stands_between_parts(void **state)
 	kit_free(k);
 }
 
-static void a_known_load_is_known_from_its_middle(void **state)
+static void known_from_its_middle(const char *codec)
 {
 	static const enum change_op ops[] = { OP_LOAD_BEGIN, OP_ROWS, OP_ROWS, OP_LOAD_END };
 	const struct dmsr_loaded loaded = { "public", "t", { .kind = POSITION_LSN, .server = FAKE_SERVER_ID, .lsn = 0x9000 } };
-	struct kit *k = kit_new("native");
-	(void)state;
+	struct kit *k = kit_new(codec);
 	kit_open(k);
 	for (size_t i = 0; i < 4; i++)
 		assert_int_equal(kit_produce(k, kit_load(k, 0x9000, ops[i], 10)), DMSR_OK);
@@ -250,6 +249,13 @@ static void a_known_load_is_known_from_its_middle(void **state)
 	ids_are(k, 1, 1);
 	assert_int_equal(k->rows_loaded, 0);
 	kit_free(k);
+}
+
+static void a_known_load_is_known_from_its_middle(void **state)
+{
+	(void)state;
+	known_from_its_middle("native");
+	known_from_its_middle("json");
 }
 
 static void a_later_load_of_the_table_is_news(void **state)
@@ -358,6 +364,39 @@ static void many_rows_of_a_load(void **state)
 	kit_want_rows(k, 4000);
 	ids_are(k, 1, 4000);
 	kit_free(k);
+}
+
+static void part(struct kit *k, uint32_t part, enum change_op op, uint32_t n)
+{
+	struct batch *b = kit_load(k, 0x9000, op, n);
+	b->part = part;
+	if (op == OP_LOAD_BEGIN)
+		b->first->u.load.parts = 2;
+	assert_int_equal(kit_produce(k, b), DMSR_OK);
+}
+
+static bool has_ended(struct kit *k) { return k->has_failed || strchr(buf_cstr(&k->load), 'E'); }
+
+/* Whatever stands between them. */
+static void parts_of_a_load_stay_apart(void **state)
+{
+	static const char *const codecs[] = { "native", "json" };
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct kit *k = kit_new(codecs[i]);
+		kit_open(k);
+		part(k, 0, OP_LOAD_BEGIN, 0);
+		part(k, 1, OP_ROWS, 10);
+		part(k, 2, OP_ROWS, 5);
+		part(k, 1, OP_ROWS, 3);
+		part(k, 1, OP_LOAD_PART, 0);
+		part(k, 2, OP_ROWS, 2);
+		part(k, 2, OP_LOAD_PART, 0);
+		part(k, 0, OP_LOAD_END, 0);
+		kit_run(k, has_ended);
+		assert_string_equal(buf_cstr(&k->load), "L2 P1:13 P2:7 E0:0 ");
+		kit_free(k);
+	}
 }
 
 /* 5 */
@@ -478,7 +517,7 @@ RUN_TESTS(cmocka_unit_test(batches_come_back_whole),
 	cmocka_unit_test(another_record_at_the_noted_offset),
 	cmocka_unit_test(a_word_is_not_passed_with_what_is_before_it),
 	cmocka_unit_test(changes_as_json_come_back),
-	cmocka_unit_test(many_rows_of_a_load),
+	cmocka_unit_test(many_rows_of_a_load), cmocka_unit_test(parts_of_a_load_stay_apart),
 	cmocka_unit_test(the_end_is_noted_before_it_is_told),
 	cmocka_unit_test(a_stream_that_ends_too_early),
 	cmocka_unit_test(reports_may_come_after_the_record),

@@ -43,7 +43,8 @@ struct dmsr_subscription {
 	struct has *has;
 	size_t nhas;
 	struct position reached;        /* changes up to here are its already */
-	uint64_t load_run;              /* of the load that it was given the begin of, and not the end; 0: none */
+	uint64_t load_run;              /* of the loads that it was given the begin of, and not the end; 0: none */
+	unsigned nloads;                /* so many of them, at most */
 	bool is_waiting;                /* said AGAIN */
 	bool has_more;                  /* something may have come since it was told drained */
 
@@ -261,6 +262,12 @@ static void hold_next(struct dmsr_subscription *s)
 	if (s->held || !is_dry)
 		return;
 	s->held = rebuild_take(r);
+	if (s->held && s->held->is_load && is_known_load(s, s->held)) {
+		batch_free(s->held);
+		s->held = NULL;
+		if (!s->word)
+			pass(s, &s->whole);
+	}
 	if (!s->held && s->word) {
 		s->held = s->word;
 		s->word = NULL;
@@ -275,10 +282,7 @@ static void hold_next(struct dmsr_subscription *s)
 
 static void take_word(struct dmsr_subscription *s, struct batch *word)
 {
-	bool is_begin = word->last && word->last->op == OP_LOAD_BEGIN, is_wanted = is_new(s, word);
-	if (is_begin)
-		rebuild_skip_load(s->rebuild, !is_wanted);
-	if (is_wanted) {
+	if (is_new(s, word)) {
 		s->word = word;
 		port_pause(s->port);
 	} else {
@@ -475,20 +479,27 @@ static void try_stuck(struct dmsr_subscription *s)
 		port_resume(s->port);
 }
 
-/* ---- a load that was cut off ---- */
+/* ---- loads that were cut off ---- */
 
-static void note_load(struct dmsr_subscription *s, const struct batch *b)
+/* A table that is begun twice counts twice: then its load is voided, in the end, though it is none. */
+static void note_loads(struct dmsr_subscription *s, const struct batch *b)
 {
-	for (const struct change *ch = b->is_load ? b->first : NULL; ch; ch = ch->next)
-		if (ch->op == OP_LOAD_BEGIN || ch->op == OP_LOAD_END)
-			s->load_run = ch->op == OP_LOAD_BEGIN ? s->run : 0;
+	for (const struct change *ch = b->is_load ? b->first : NULL; ch; ch = ch->next) {
+		if (ch->op == OP_LOAD_BEGIN) {
+			s->nloads = s->load_run == s->run ? s->nloads + 1 : 1;
+			s->load_run = s->run;
+		} else if (ch->op == OP_LOAD_END && s->nloads && !--s->nloads) {
+			s->load_run = 0;
+		}
+	}
 }
 
-/* All there is was taken, and the load that is open is an earlier run's: its end will never come. A target that waits for it in a transaction could keep the
- * source from the snapshot of the next attempt, when both are on one server. Anything that is no load voids it. */
-static void void_load(struct dmsr_subscription *s)
+/* All there is was taken, and what is open are loads of an earlier run: their ends will never come. A target that waits for them in transactions could keep
+ * the source from the snapshot of the next attempt, when both are on one server. Anything that is no load voids them. */
+static void void_loads(struct dmsr_subscription *s)
 {
 	s->load_run = 0;
+	s->nloads = 0;
 	s->held = batch_new();
 	s->held->received_us = wall_now_us();
 	batch_append(s->held, OP_HEARTBEAT, NULL);
@@ -512,7 +523,7 @@ static void lend(struct dmsr_subscription *s)
 	s->last = l;
 	s->token++;
 	s->held = NULL;
-	note_load(s, l->b);
+	note_loads(s, l->b);
 	enum dmsr_verdict v = s->c.deliver(s->c.ctx, l->b, l->token);
 	if (v == DMSR_OK) {
 		if (!s->word && !s->stuck)
@@ -568,7 +579,7 @@ void consume_turn(struct dmsr_subscription *s)
 	if (is_behind(s) || !s->has_more)
 		return;
 	if (s->load_run && s->load_run < strtoull(s->k->run, NULL, 10)) {
-		void_load(s);
+		void_loads(s);
 		return;
 	}
 	s->has_more = false;

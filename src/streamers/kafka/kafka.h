@@ -168,10 +168,9 @@ void rebuild_free(struct rebuild *r); /* NULL is fine */
  * behind what is being filled. Not taken: FLUSH, what is filled must go first; SHAPE, that of its table is not there yet. */
 enum { REBUILD_FLUSH = 1, REBUILD_SHAPE };
 int rebuild_record(struct rebuild *r, const rd_kafka_message_t *m, const struct stamp *t, const struct position *reached, struct batch **word, struct err *e);
-void rebuild_skip_load(struct rebuild *r, bool is);     /* the load whose begin was the last word */
 bool rebuild_is_full(const struct rebuild *r);
 bool rebuild_is_empty(const struct rebuild *r);
-bool rebuild_is_whole(const struct rebuild *r);         /* behind the last record no transaction, and no load, is open */
+bool rebuild_is_whole(const struct rebuild *r);         /* behind the last record no transaction is open */
 struct batch *rebuild_take(struct rebuild *r);          /* what is filled; NULL: nothing */
 
 /* topics.c */

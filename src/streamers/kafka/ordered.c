@@ -1,10 +1,10 @@
 /* ordered: the stream with a record for each change, as JSON: what is in a batch, one record behind another.
  *
- *   a row       value: its envelope (encode with room for one)    headers dmsr-pos, dmsr-run, dmsr-schema
+ *   a row       value: its envelope (encode with room for one)    headers dmsr-pos, dmsr-run, dmsr-schema; of a load dmsr-load: "LSN PART"
  *   begin, end  value: {"status":"BEGIN","id":"XID:LSN",..}       headers dmsr-pos, dmsr-run, dmsr-txn: "B LSN COMMIT_US XID STREAMED", or C
  *   any word    value: what it says, for people                   headers dmsr-pos, dmsr-run, dmsr-word: it, in the model's lossless form
  *
- * dmsr-pos is the position behind the record; none for words and rows of a load. rebuild.c is the way back. */
+ * dmsr-pos is the position behind the record; none for words and rows of a load, whose snapshot and part dmsr-load has. rebuild.c is the way back. */
 #include "kafka.h"
 #include <jansson.h>
 #include <stdio.h>
@@ -75,6 +75,7 @@ static const struct change *send_word(struct kafka *k, struct flight *f, const s
 	struct batch *w = batch_new();
 	const struct change *last = ch;
 	w->is_load = f->b->is_load;
+	w->part = f->b->part;
 	w->received_us = f->b->received_us;
 	if (ch->txn)
 		batch_txn(w, ch->txn);
@@ -114,12 +115,16 @@ static int send_row(void *arg, const struct change *ch)
 {
 	struct sender *s = arg;
 	struct dmsr_record r;
-	char schema[20];
+	char schema[20], load[40];
 	int n = s->k->codec_ops->encode(s->k->codec, ch, &r, 1, s->e);
 	if (n <= 0)
 		return n;
 	rd_kafka_headers_t *h = headers(s->k, &s->at);
 	rd_kafka_header_add(h, "dmsr-schema", 11, schema_key(ch->rel, schema), 16);
+	if (s->f->b->is_load) {
+		snprintf(load, sizeof load, "%llu %u", ch->txn ? (unsigned long long)ch->txn->lsn : 0, (unsigned)s->f->b->part);
+		rd_kafka_header_add(h, "dmsr-load", 9, load, -1);
+	}
 	const struct record rec = { .key = r.key, .key_len = r.key_len, .value = r.value, .len = r.value_len, .headers = h };
 	return produce_record(s->k, s->f, s->k->stream, &rec, ch->rel) ? kafka_breathe(s->k) : DMSR_EFULL;
 }

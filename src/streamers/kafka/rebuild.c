@@ -2,7 +2,8 @@
  *
  * Rows are gathered until a batch is full, a word comes, or nothing more is there. Where a target goes on after a restart is a record behind which a
  * transaction ends: the rows of one that was read in part are read again, and its position takes out what was applied. A row's table is known by its
- * fingerprint (dmsr-schema), from {prefix}.__schemas, which a consumer of its own reads from the beginning; a row whose shape is not there yet waits. */
+ * fingerprint (dmsr-schema), from {prefix}.__schemas, which a consumer of its own reads from the beginning; a row whose shape is not there yet waits. A row of
+ * a load says of which (dmsr-load): such are gathered by table and part, which may come in any order among each other. */
 #include "kafka.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,8 +17,6 @@ struct rebuild {
 	struct txn txn;                 /* the newest that began */
 	bool is_open;                   /* it has not ended */
 	bool is_b_open;                 /* nor has the last one in b */
-	bool is_of_load;                /* LOAD_BEGIN was the newest word */
-	bool is_skipping;               /* rows of that load: the target has them */
 	struct position end;            /* behind the newest record in b */
 };
 
@@ -38,8 +37,7 @@ void rebuild_free(struct rebuild *r)
 
 bool rebuild_is_full(const struct rebuild *r) { return r->b && r->b->bytes >= BATCH_BYTES; }
 bool rebuild_is_empty(const struct rebuild *r) { return !r->b; }
-void rebuild_skip_load(struct rebuild *r, bool is) { r->is_skipping = is; }
-bool rebuild_is_whole(const struct rebuild *r) { return !r->is_open && !r->is_of_load; }
+bool rebuild_is_whole(const struct rebuild *r) { return !r->is_open; }
 
 struct batch *rebuild_take(struct rebuild *r)
 {
@@ -60,7 +58,6 @@ static struct batch *filling(struct rebuild *r)
 		return r->b;
 	r->b = batch_new();
 	r->b->received_us = wall_now_us();
-	r->b->is_load = r->is_of_load;
 	batch_txn(r->b, &r->txn);
 	return r->b;
 }
@@ -96,7 +93,6 @@ static int take_mark(struct rebuild *r, const rd_kafka_message_t *m, const struc
 	bool is_begin = own[0] == OP_BEGIN;
 	r->txn = txn;
 	r->is_open = is_begin;
-	r->is_of_load = false;
 	if (r->b)
 		batch_txn(r->b, &r->txn);
 	/* By its own number: a position between transactions may be where this one begins. */
@@ -111,14 +107,50 @@ static int take_mark(struct rebuild *r, const rd_kafka_message_t *m, const struc
 
 /* ---- rows ---- */
 
+/* "LSN PART" */
+static int read_load(const rd_kafka_message_t *m, struct txn *txn, uint32_t *part, struct err *e)
+{
+	const void *v;
+	size_t len;
+	char own[40], *end = own;
+	if (header(m, "dmsr-load", &v, &len) && len < sizeof own) {
+		memcpy(own, v, len);
+		own[len] = 0;
+		*txn = (struct txn){ .lsn = strtoull(own, &end, 10) };
+		*part = (uint32_t)strtoul(end, &end, 10);
+	}
+	return end == own || *end ? foreign(m, "dmsr-load cannot be read", e) : 0;
+}
+
+/* Of what is being filled? */
+static bool belongs(const struct batch *b, const struct relation *rel, const struct txn *load, uint32_t part)
+{
+	if (!b->is_load || !load)
+		return b->is_load == (load != NULL);
+	return b->part == part && b->txn->lsn == load->lsn && relation_is_same(b->first->rel, rel);
+}
+
 static int take_row(struct rebuild *r, const rd_kafka_message_t *m, const struct stamp *t, const char *schema, size_t len, struct err *e)
 {
 	struct relation *rel = len == 16 ? schemas_find(r->k, schema) : NULL;
+	bool is_load = position_is_none(&t->at);
+	struct txn load;
+	uint32_t part = 0;
 	if (len != 16 || !m->payload)
 		return foreign(m, "dmsr-schema is no fingerprint", e);
 	if (!rel)
 		return REBUILD_SHAPE;
+	if (is_load && read_load(m, &load, &part, e))
+		return e->code;
+	if (r->b && !belongs(r->b, rel, is_load ? &load : NULL, part))
+		return REBUILD_FLUSH;
+	bool is_new = !r->b;
 	struct batch *b = filling(r);
+	if (is_new && is_load) {
+		b->is_load = true;
+		b->part = part;
+		batch_txn(b, &load);
+	}
 	size_t was = b->nchanges;
 	int rc = r->k->codec_ops->decode(r->k->codec, m->payload, m->len, rel, b, e);
 	if (rc) {
@@ -142,10 +174,7 @@ int rebuild_record(struct rebuild *r, const rd_kafka_message_t *m, const struct 
 	if (header(m, "dmsr-txn", &v, &len))
 		return r->b && r->b->is_load ? REBUILD_FLUSH : take_mark(r, m, t, v, len, reached, e);
 	if (header(m, "dmsr-schema", &v, &len)) {
-		bool is_known = position_is_none(&t->at) ? r->is_of_load && r->is_skipping : position_covers(reached, t->at.lsn, t->at.event);
-		if (is_known)
-			return 0;
-		return r->b && r->b->is_load != r->is_of_load ? REBUILD_FLUSH : take_row(r, m, t, v, len, e);
+		return position_covers(reached, t->at.lsn, t->at.event) && !position_is_none(&t->at) ? 0 : take_row(r, m, t, v, len, e);
 	}
 	if (!header(m, "dmsr-word", &v, &len))
 		return foreign(m, "it is neither a row nor a word", e);
@@ -157,7 +186,6 @@ int rebuild_record(struct rebuild *r, const rd_kafka_message_t *m, const struct 
 		r->txn = *ch->txn;
 		r->is_open = false;
 	}
-	r->is_of_load = w->is_load && ch && ch->op == OP_LOAD_BEGIN;
 	*word = w;
 	return 0;
 }
