@@ -182,6 +182,31 @@ static bool produce(struct pipeline *p, struct batch *b)
 	return false;
 }
 
+/* The tables that are being loaded; a change of the stream voids them. */
+static void note_loads(struct pipeline *p, const struct batch *b)
+{
+	struct buf key;
+	if (!b->is_load && !map_size(p->open_loads))
+		return;
+	if (!b->is_load) {
+		map_free(p->open_loads);
+		p->open_loads = map_new();
+		return;
+	}
+	buf_init(&key, 4096);
+	for (const struct change *ch = b->first; ch; ch = ch->next) {
+		if (ch->op != OP_LOAD_BEGIN && ch->op != OP_LOAD_END)
+			continue;
+		buf_reset(&key);
+		relation_key(&key, ch->rel->schema, ch->rel->name);
+		if (ch->op == OP_LOAD_BEGIN)
+			map_put(p->open_loads, key.data, key.len, p);
+		else
+			map_del(p->open_loads, key.data, key.len);
+	}
+	buf_fini(&key);
+}
+
 enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
 {
 	struct pipeline *p = ctx;
@@ -198,8 +223,9 @@ enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
 	}
 	load_words_add(&p->words, b, b->token);
 	count_batch(p, b);
-	/* rows of a table that is open cannot be stored before its end, which a paused source never sends */
-	if (!b->more && !(b->is_load && b->last && (b->last->op == OP_ROWS || b->last->op == OP_READ || b->last->op == OP_LOAD_BEGIN)))
+	/* what is behind the beginning of a table that is open cannot be stored before its end, which a paused source never sends */
+	note_loads(p, b);
+	if (!b->more && !map_size(p->open_loads))
 		p->whole_token = b->token;
 	for (size_t i = 0; i < p->ntargets; i++)
 		target_owes(&p->targets[i], b);
@@ -348,4 +374,6 @@ void flow_release(struct pipeline *p)
 	map_each(p->shapes, free_shape, NULL);
 	map_free(p->shapes);
 	p->shapes = map_new();
+	map_free(p->open_loads);
+	p->open_loads = map_new();
 }

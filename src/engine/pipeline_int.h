@@ -79,6 +79,7 @@ struct pipeline {
 	bool is_paused, source_stopped, streamer_stopped, streamer_is_ready, log_is_opening, source_finished, told_loading, told_flowing;
 	uint64_t whole_token;           /* newest batch that ends a transaction, or is of the load */
 	struct load_words words;        /* received, not stored */
+	struct map *open_loads;         /* tables whose load has begun and not ended, as received */
 	struct map *shapes;             /* "schema\0name" -> fingerprint of the newest relation seen */
 
 	/* ends, told from the task */
