@@ -205,7 +205,8 @@ static void sample(struct cut *c)
 	buf_str(&sql, "SELECT y.r, y.m");
 	for (unsigned i = 0; i < rel->nkeys; i++)
 		buf_printf(&sql, ", y.k%u", i);
-	buf_str(&sql, " FROM (SELECT x.*, pg_catalog.corr(x.n, x.b) OVER () AS r, pg_catalog.max(x.b) OVER () AS m FROM (SELECT (ctid::pg_catalog.text::pg_catalog.point)[0] AS b,"
+	buf_str(&sql, " FROM (SELECT x.*, pg_catalog.corr(x.n, x.b) OVER () AS r, pg_catalog.max(x.b) OVER () AS m FROM"
+		" (SELECT (ctid::pg_catalog.text::pg_catalog.point)[0] AS b,"
 		" pg_catalog.count(*) OVER () AS c, pg_catalog.row_number() OVER (ORDER BY ");
 	put_key(&sql, rel);
 	buf_str(&sql, ") AS n");
