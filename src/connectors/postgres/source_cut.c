@@ -255,8 +255,12 @@ static void on_leaves(void *arg, const PGresult *res, const struct err *e)
 		return;
 	}
 	c->leaves = mem_zalloc((size_t)n * sizeof *c->leaves);
-	for (int i = 0; i < n; i++)
-		c->leaves[c->nleaves++] = (struct leaf){ .id = catalog_oid(res, i, 0), .from = mem_strdup(PQgetvalue(res, i, 1)), .bytes = strtoll(PQgetvalue(res, i, 2), NULL, 10) };
+	for (int i = 0; i < n; i++) {
+		struct leaf *l = &c->leaves[c->nleaves++];
+		l->id = catalog_oid(res, i, 0);
+		l->from = mem_strdup(PQgetvalue(res, i, 1));
+		l->bytes = strtoll(PQgetvalue(res, i, 2), NULL, 10);
+	}
 	next_leaf(c);
 }
 
