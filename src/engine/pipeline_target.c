@@ -137,7 +137,9 @@ static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts
 	failpoint("pipeline.applied");
 	while (t->count && t->ring[t->first].token <= token) {
 		const struct flight *f = &t->ring[t->first];
-		if (!position_is_none(&f->end)) {
+		/* A begin alone is no step: a target may have nothing to store for it, and stands behind the transaction before. */
+		bool is_begin = !f->end.event && !f->end.flush;
+		if (!position_is_none(&f->end) && !is_begin) {
 			position_copy(&t->applied, &f->end);
 			t->position_moved = true;
 			if (!loop_timer_is_running(p->checkpoint_timer)) /* what comes from the log was stored long ago: no checkpoint takes it along */
