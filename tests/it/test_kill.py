@@ -95,12 +95,13 @@ INSERT INTO u (pair, x) SELECT i / 2, i % 2 FROM generate_series(0, 99) i;
 
 @pytest.fixture
 def streamer(request):
-    """As a test names it: that of Kafka, on the shared broker, with batches as records or with both layouts; or the job's default."""
+    """As a test names it: that of Kafka, on the shared broker, with batches as records, with both layouts, or with both in transactions; or the job's default."""
     how = getattr(request, "param", None)
     if not how:
         return {}
     kafka = request.getfixturevalue("kafka")
-    more = {"layout": "ordered", "codec": "native", "record_bytes": "20KiB"} if how == "native" else {"layout": "both"}
+    more = {"native": {"layout": "ordered", "codec": "native", "record_bytes": "20KiB"}, "both": {"layout": "both"},
+            "exact": {"layout": "both", "exactly_once": True}}[how]
     return {"streamer": {"type": "kafka", "bootstrap_servers": kafka.bootstrap, "prefix": kafka.prefix, **more}}
 
 
@@ -108,6 +109,8 @@ def streamer_of(failpoint):
     """That passes it."""
     if not failpoint.startswith("kafka."):
         return None
+    if failpoint in ("kafka.closing", "kafka.committing", "kafka.committed"):
+        return "exact"
     return "native" if failpoint == "kafka.between-parts" else "both"
 
 

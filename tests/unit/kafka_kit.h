@@ -169,7 +169,7 @@ static inline struct settings *kit_settings(const char *prefix, const char *code
 		{ "sasl_mechanism", "PLAIN" }, { "shape", "envelope" }, { "numbers", "string" }, { "json", "text" }, { "compat", "none" },
 		{ "invalid_utf8", "stop" } };
 	static const struct { const char *name; int64_t value; } numbers[] = { { "partitions", 1 }, { "replication", 0 }, { "retention", 0 },
-		{ "memory", 1 << 20 }, { "record_bytes", 1024 }, { "linger", 0 } };
+		{ "memory", 1 << 20 }, { "record_bytes", 1024 }, { "linger", 0 }, { "transaction_timeout", 60000 } };
 	for (size_t i = 0; i < sizeof none / sizeof *none; i++)
 		settings_put_str(s, none[i], NULL);
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
@@ -177,6 +177,7 @@ static inline struct settings *kit_settings(const char *prefix, const char *code
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
 		settings_put_int(s, numbers[i].name, numbers[i].value);
 	settings_put_bool(s, "create_topics", false);
+	settings_put_bool(s, "exactly_once", false);
 	settings_put_bool(s, "meta", true);
 	settings_put_bool(s, "tombstones", true);
 	settings_put_str(s, "codec", codec);

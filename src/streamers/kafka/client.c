@@ -2,8 +2,11 @@
 #include "kafka.h"
 #include <stdlib.h>
 
+enum { ABORT_MS = 3000, ABORT_SLICE_MS = 100 };
+
 struct client {
 	struct loop *loop;
+	struct worker *worker;          /* for calls that block; NULL: none was made */
 	const char *job;
 	rd_kafka_t *rk;
 	struct port *main;
@@ -96,10 +99,41 @@ int client_new(struct loop *l, const char *job, rd_kafka_type_t type, rd_kafka_c
 rd_kafka_t *client_handle(struct client *c) { return c->rk; }
 rd_kafka_queue_t *client_queue(struct client *c) { return port_queue(c->main); }
 
+struct worker *client_worker(struct client *c)
+{
+	if (!c->worker)
+		c->worker = worker_new(c->loop, "kafka");
+	return c->worker;
+}
+
+bool client_sees_all(struct client *c, const char *topic, int64_t end)
+{
+	int64_t low, high;
+	return rd_kafka_get_watermark_offsets(c->rk, topic, 0, &low, &high) || high <= end;
+}
+
 struct grave {
 	rd_kafka_t *rk;
 	rd_kafka_topic_t *consumed;
+	bool may_be_open;               /* a transaction */
 };
+
+/* Readers need not wait for the broker's patience to be over. Who cannot reach it leaves that to the next run. */
+static void give_up(rd_kafka_t *rk)
+{
+	rd_kafka_queue_t *q = rd_kafka_queue_get_main(rk);
+	rd_kafka_event_t *ev;
+	bool is_through = false;
+	for (int left = ABORT_MS; left > 0 && !is_through; left -= ABORT_SLICE_MS) {
+		rd_kafka_error_t *error = rd_kafka_abort_transaction(rk, ABORT_SLICE_MS);
+		is_through = !error || !rd_kafka_error_is_retriable(error);
+		if (error)
+			rd_kafka_error_destroy(error);
+		while ((ev = rd_kafka_queue_poll(q, 0))) /* reports, which it waits for */
+			rd_kafka_event_destroy(ev);
+	}
+	rd_kafka_queue_destroy(q);
+}
 
 static void bury(void *arg)
 {
@@ -108,6 +142,8 @@ static void bury(void *arg)
 		rd_kafka_consume_stop(g->consumed, 0);
 		rd_kafka_topic_destroy(g->consumed);
 	}
+	if (g->may_be_open)
+		give_up(g->rk);
 	rd_kafka_purge(g->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
 	rd_kafka_destroy_flags(g->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 	free(g);
@@ -118,8 +154,8 @@ void client_free(struct client *c, rd_kafka_topic_t *consumed)
 	if (!c)
 		return;
 	struct grave *g = mem_alloc(sizeof *g);
-	*g = (struct grave){ .rk = c->rk, .consumed = consumed };
+	*g = (struct grave){ .rk = c->rk, .consumed = consumed, .may_be_open = c->worker != NULL };
 	port_free(c->main);
-	worker_free(worker_new(c->loop, "kafka"), bury, g);
+	worker_free(client_worker(c), bury, g);
 	free(c);
 }

@@ -399,7 +399,11 @@ static void on_end(struct dmsr_subscription *s, int64_t offset)
 	if (s->name)
 		return;
 	/* For a subscription this is no news: the reports say it, and of what is acknowledged some may be under way to us yet. */
-	s->k->end = offset;
+	if (!client_sees_all(s->client, s->k->stream->name, offset)) {
+		exact_waits_for(s->k, s->k->stream);
+		return;
+	}
+	s->k->end = s->k->visible = offset;
 	if (s->k->begin < 0)
 		s->k->begin = offset;
 }
@@ -546,7 +550,8 @@ static void lend(struct dmsr_subscription *s)
 static bool is_behind(const struct dmsr_subscription *s)
 {
 	bool is_rebuilding = s->word || s->stuck || (s->rebuild && !rebuild_is_empty(s->rebuild));
-	return s->held || is_rebuilding || !produce_is_idle(s->k) || s->next_offset < s->k->end || !s->is_checked;
+	bool is_coming = !produce_is_idle(s->k) || exact_is_pending(s->k) || s->next_offset < s->k->visible;
+	return s->held || is_rebuilding || is_coming || !s->is_checked;
 }
 
 static int begin(struct dmsr_subscription *s, int64_t offset, struct err *e);

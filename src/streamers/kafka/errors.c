@@ -1,7 +1,9 @@
 /* errors: librdkafka's codes as ours: which are worth another attempt, and what to do about the others. */
 #include "kafka.h"
 
-static const struct known {
+#define FENCED "see to it that one dmsrd alone runs the job, and start it there"
+
+static const struct known_code {
 	rd_kafka_resp_err_t code;
 	const char *id;
 	int kind;
@@ -31,12 +33,19 @@ static const struct known {
 		"to false" },
 	{ RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE, "kafka.retention", DMSR_EFATAL, false, NULL },
 	{ RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET, "kafka.retention", DMSR_EFATAL, false, NULL },
+	{ RD_KAFKA_RESP_ERR__FENCED, "kafka.fenced", DMSR_ESTATE, false, FENCED },
+	{ RD_KAFKA_RESP_ERR_PRODUCER_FENCED, "kafka.fenced", DMSR_ESTATE, false, FENCED },
+	{ RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, "kafka.fenced", DMSR_ESTATE, false, FENCED },
+	{ RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "kafka.denied", DMSR_EAUTH, false, "give the user the rights Write and Describe on the "
+		"transactional id dmsr-UID, UID being that of the job (or on all that begin with dmsr-)" },
+	{ RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT, "kafka.transaction-timeout", DMSR_EINVAL, false,
+		"set transaction_timeout to no more than the brokers' transaction.max.timeout.ms" },
 	{ RD_KAFKA_RESP_ERR__BAD_MSG, "kafka.damaged", DMSR_EPROTO, false, "the broker's log is damaged: look into its own log" },
 };
 
 void kafka_error(struct err *e, rd_kafka_resp_err_t code, const char *what, const char *text)
 {
-	const struct known *k = NULL;
+	const struct known_code *k = NULL;
 	for (size_t i = 0; i < sizeof known / sizeof *known && !k; i++)
 		if (known[i].code == code)
 			k = &known[i];

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 enum { PATIENCE_MS = 30000, SAVE_AFTER_MS = 50 };
 
@@ -75,6 +76,8 @@ static bool is_noted(struct kafka *k, const struct err *e)
 	return !e && !k->is_closed && k->state == KAFKA_STARTING;
 }
 
+void kafka_noted(struct kafka *k, const struct err *e) { is_noted(k, e); }
+
 static void on_run_noted(void *arg, const struct err *e)
 {
 	struct kafka *k = arg;
@@ -82,13 +85,27 @@ static void on_run_noted(void *arg, const struct err *e)
 		topics_start(k);
 }
 
+/* Made up at the first run of any job in this process. */
+static uint64_t own_process(void)
+{
+	static uint64_t own;
+	while (!own && getrandom(&own, sizeof own, 0) != (ssize_t)sizeof own)
+		;
+	return own;
+}
+
+/* "RUN PROCESS" */
 static void note_run(struct kafka *k)
 {
 	const char *last = k->host.note_get(k->host.ctx, "run");
-	long long now = wall_now_us(), least = last ? strtoll(last, NULL, 10) + 1 : 1;
-	snprintf(k->run, sizeof k->run, "%lld", now > least ? now : least);
+	char text[48], *process = NULL;
+	long long now = wall_now_us();
+	k->last_run = last ? strtoull(last, &process, 10) : 0;
+	k->was_here = process && *process == ' ' && strtoull(process + 1, NULL, 16) == own_process();
+	snprintf(k->run, sizeof k->run, "%lld", now > (long long)k->last_run ? now : (long long)k->last_run + 1);
+	snprintf(text, sizeof text, "%s %" PRIx64, k->run, own_process());
 	k->is_noting = true;
-	k->host.note_put(k->host.ctx, "run", k->run, on_run_noted, k);
+	k->host.note_put(k->host.ctx, "run", text, on_run_noted, k);
 }
 
 static void on_begin_noted(void *arg, const struct err *e)
@@ -125,7 +142,7 @@ static void on_scouted(struct kafka *k)
 static void start_turn(struct kafka *k)
 {
 	struct err e = { 0 };
-	if (k->nmaking || k->is_noting)
+	if (k->nmaking || k->is_noting || !known_is_ours(k) || !exact_has_begun(k) || !known_is_read(k))
 		return;
 	if (!k->is_ordered)
 		run(k);
@@ -148,7 +165,9 @@ static void on_patience(void *arg)
 {
 	struct kafka *k = arg;
 	struct err e = { 0 };
-	if (k->state == KAFKA_STARTING) {
+	if (k->state == KAFKA_STARTING && exact_waits(k, &e)) {
+		kafka_fail(k, &e);
+	} else if (k->state == KAFKA_STARTING) {
 		unreachable(k, "has answered in time");
 	} else if (k->is_barred) {
 		err_retry(&e, DMSR_EIO, "kafka.producer-fatal", "Kafka's producer cannot go on, and does not say why: a new one begins at what was stored");
@@ -173,6 +192,7 @@ static void tell_delivered(struct kafka *k)
 	if (t->at < t->ready)
 		return;
 	t->n -= t->at;
+	t->committed -= t->at;
 	if (t->n)
 		memmove(t->all, t->all + t->at, t->n * sizeof *t->all);
 	t->at = t->ready = 0;
@@ -201,6 +221,7 @@ static void tell_end(struct kafka *k)
 static void shut(struct kafka *k)
 {
 	schemas_free(k);
+	known_shut(k);
 	consume_free(k->scout);
 	k->scout = NULL;
 	while (k->subscriptions) {
@@ -225,6 +246,8 @@ static void release(struct kafka *k)
 	loop_task_free(k->turn);
 	loop_timer_free(k->patience);
 	loop_timer_free(k->save);
+	exact_free(k);
+	known_free(k);
 	free(k->prefix);
 	free(k);
 }
@@ -283,7 +306,12 @@ static void on_event(void *ctx, rd_kafka_event_t *ev)
 			produce_report(k, m);
 }
 
-static void on_failed(void *ctx, const struct err *e) { kafka_fail(ctx, e); }
+static void on_failed(void *ctx, const struct err *e)
+{
+	struct err own = *e;
+	exact_judge(ctx, &own);
+	kafka_fail(ctx, &own);
+}
 
 static void on_connected(void *ctx, bool is)
 {
@@ -309,7 +337,9 @@ static void save(struct kafka *k)
 		snprintf(text, sizeof text, "%" PRId64, k->end);
 		k->host.note_put(k->host.ctx, "end", text, NULL, NULL);
 	}
-	k->told.ready = k->told.n;
+	if (k->known)
+		known_save(k);
+	k->told.ready = k->told.committed;
 	kafka_wake(k);
 }
 
@@ -338,6 +368,15 @@ static int open_codec(struct kafka *k, struct err *e)
 	return k->codec_ops->open(k->settings, k->host.env.source, &k->codec, e);
 }
 
+static rd_kafka_conf_t *conf_of(struct kafka *k, struct err *e)
+{
+	rd_kafka_conf_t *conf = kafka_conf(k->settings, k->host.env.job, RD_KAFKA_PRODUCER, e);
+	if (!conf || !k->known || !kafka_conf_exact(conf, k->settings, k->host.env.uid, e))
+		return conf;
+	rd_kafka_conf_destroy(conf);
+	return NULL;
+}
+
 static int kafka_open(const struct settings *settings, const struct dmsr_streamer_host *host, struct dmsr_instance **out, struct err *e)
 {
 	struct kafka *k = mem_zalloc(sizeof *k);
@@ -358,7 +397,10 @@ static int kafka_open(const struct settings *settings, const struct dmsr_streame
 	k->turn = loop_task_new(host->env.loop, "kafka", on_turn, k);
 	k->patience = loop_timer_new(host->env.loop, "kafka", on_patience, k);
 	k->save = loop_timer_new(host->env.loop, "kafka", on_save, k);
-	rd_kafka_conf_t *conf = kafka_conf(settings, host->env.job, RD_KAFKA_PRODUCER, e);
+	exact_open(k);
+	if (settings_bool(settings, "exactly_once"))
+		known_open(k);
+	rd_kafka_conf_t *conf = conf_of(k, e);
 	if (!conf || client_new(host->env.loop, host->env.job, RD_KAFKA_PRODUCER, conf, &producer, &k->producer, e) || open_codec(k, e)) {
 		release(k);
 		return e->code;
@@ -423,6 +465,7 @@ static void kafka_close(struct dmsr_instance *i)
 	k->is_closed = true;
 	loop_timer_stop(k->save);
 	loop_timer_stop(k->patience);
+	loop_timer_stop(k->exact.due);
 	if (!k->is_in_turn)
 		end(k);
 }
@@ -444,10 +487,20 @@ static void kafka_stat(struct dmsr_instance *i, struct dmsr_streamer_stat *out)
 		out->memory_bytes += consume_bytes(s);
 }
 
+static void kafka_known(struct dmsr_instance *i, struct dmsr_stand *out) { known_tell(of(i), out); }
+
+static void kafka_stored(struct dmsr_instance *i, uint64_t token)
+{
+	if (of(i)->known)
+		known_stored(of(i), token);
+}
+
 static const struct dmsr_streamer streamer = {
 	.open = kafka_open,
 	.keeps = kafka_keeps,
 	.start = kafka_start,
+	.known = kafka_known,
+	.stored = kafka_stored,
 	.produce = kafka_produce,
 	.subscribe = kafka_subscribe,
 	.consumer_resume = consume_resume,

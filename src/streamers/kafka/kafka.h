@@ -24,6 +24,14 @@
  *  6. Nothing jumps: an offset that is not there any more (retention), a stream that ends before what was delivered (a broker without its unflushed
  *     log, a topic made anew) is an error with a code.
  *  7. Memory is bounded: what waits for acknowledgement (option memory), and for each target what was fetched and what it holds (the same).
+ *  8. With exactly_once all records go in Kafka's transactions (exact.c), many of the source's in one. One ends where a transaction of the source and a table
+ *     of the load are whole, unless that takes half of what the broker grants (transaction_timeout): then behind any batch, and a load that is cut off there
+ *     is seen twice in part. Its last record says in {prefix}.__positions (known.c) which position is behind it, and which tables it has loaded. Delivered
+ *     follows the commit.
+ *  9. transactional.id is the job's uid. Who begins makes the broker abort what the one before left open, and refuse that one from then on (fenced). Then it
+ *     reads __positions, and tells it (known): the source goes on there. Its note moves when the state store has what it stands for (stored). So a crash
+ *     between any two of commit, note and store neither loses nor doubles. A process that has run the job before, and finds there what a later run than its
+ *     own has committed, was replaced, and does not take it back.
  *
  *   NEW -> STARTING -> RUNNING -> STOPPED         any but STOPPED -> DEAD         NEW, STARTING -> STOPPED too
  *
@@ -40,6 +48,8 @@ enum { KAFKA_SLICE_US = 1000 };
 extern const struct dmsr_option kafka_options[];
 /* For a producer or a consumer, all that both share; NULL: e is set. */
 rd_kafka_conf_t *kafka_conf(const struct settings *s, const char *job, rd_kafka_type_t type, struct err *e);
+/* What a producer with transactions needs beside; uid: the job's. */
+int kafka_conf_exact(rd_kafka_conf_t *conf, const struct settings *s, const char *uid, struct err *e);
 /* What Kafka does not allow becomes _xHH. schema NULL: the prefix alone. */
 char *kafka_topic_name(const char *prefix, const char *schema, const char *table);
 
@@ -68,7 +78,11 @@ int client_new(struct loop *l, const char *job, rd_kafka_type_t type, rd_kafka_c
 	struct err *e);
 rd_kafka_t *client_handle(struct client *c);
 rd_kafka_queue_t *client_queue(struct client *c);               /* for answers; borrowed */
-/* Gives the handle to a thread that ends the reading of `consumed` (taken), if there is one, and destroys it. NULL is fine. */
+struct worker *client_worker(struct client *c);                 /* for calls that block */
+/* Who has read the topic to `end`, and was told so: is there nothing behind it, of a transaction that somebody has open? */
+bool client_sees_all(struct client *c, const char *topic, int64_t end);
+/* Gives the handle to a thread that ends the reading of `consumed` (taken), if there is one, aborts a transaction, if there may be one, and destroys it. NULL
+ * is fine. */
 void client_free(struct client *c, rd_kafka_topic_t *consumed);
 
 /* ---- topics.c ---- */
@@ -94,6 +108,7 @@ struct flight {
 	size_t row_at;                  /* bytes of its rows that are encoded already, where it is rows of a load */
 	size_t bytes;                   /* what it takes of the memory */
 	uint32_t pending;               /* records that are not acknowledged */
+	bool is_begun;                  /* some may be */
 	bool is_sent;                   /* all records are librdkafka's */
 	bool in_stream;                 /* has been sent there */
 };
@@ -106,6 +121,25 @@ struct known_row {
 	size_t position_len;            /* 0: nothing */
 	char position[POSITION_TEXT_MAX], schema[20];
 };
+
+/* exactly_once: the transaction at hand. */
+enum exact_state { EXACT_OFF, EXACT_BEGINNING, EXACT_OPEN, EXACT_CLOSING, EXACT_COMMITTING, EXACT_STATES };
+struct exact {
+	enum exact_state state;
+	struct flight own;              /* of the record with the position */
+	uint64_t began_us;              /* its first record was sent; 0: none was */
+	uint64_t cut_us;                /* how old it may get */
+	uint64_t last;                  /* token of the newest batch in it */
+	struct position at;             /* behind that */
+	bool is_whole;                  /* no transaction of the source, and no table of the load, is open behind that */
+	struct map *loads;              /* those that are */
+	uint64_t snapshot;              /* theirs */
+	bool has_committed;             /* in this run */
+	uint64_t unacknowledged;        /* records */
+	struct loop_timer *due;
+	char why[200];                  /* it does not begin */
+};
+struct known;
 
 struct kafka {
 	struct dmsr_streamer_host host;
@@ -120,6 +154,7 @@ struct kafka {
 	struct map *by_table;           /* "schema\0table" -> topic */
 	struct map *by_name;            /* topic's name -> topic: two tables never share one */
 	struct topic *stream, *schemas; /* stream NULL: no layout ordered */
+	struct topic *positions;        /* NULL: not exactly_once */
 	struct map *schemas_sent;       /* fingerprints, in this run */
 	struct shapes *shapes;          /* what is read back of them; NULL: nobody asks */
 	unsigned nmaking;
@@ -133,12 +168,18 @@ struct kafka {
 	const struct dmsr_codec *codec_ops;
 
 	char run[24];                   /* names this producer; rises from run to run, whatever the clock does (note "run") */
+	uint64_t last_run;              /* that of the run before; 0: none */
+	bool was_here;                  /* that was in this process */
 	int64_t begin;                  /* where this job's part of the stream begins; -1: not known yet */
 	int64_t end, saved_end;         /* behind the newest acknowledged record of the stream, -1: not known yet; as the note "end" has it */
+	int64_t visible;                /* behind the newest that targets can read */
+	struct exact exact;
+	struct known *known;            /* NULL: not exactly_once */
 	struct dmsr_subscription *scout;        /* finds the stream's end at start; NULL: not under way */
 	struct dmsr_subscription *subscriptions;
 
-	struct tokens { uint64_t *all; size_t at, ready, n, cap; } told; /* to be told delivered; those up to ready now, the others when the end is noted */
+	/* To be told delivered; those up to ready now, those up to committed when the end is noted, the others when their transaction is committed. */
+	struct tokens { uint64_t *all; size_t at, ready, committed, n, cap; } told;
 	struct loop_task *turn;
 	struct loop_timer *patience;    /* at start: until a broker answers */
 	uint64_t slice_us;
@@ -154,6 +195,7 @@ void kafka_fail(struct kafka *k, const struct err *e);
 void kafka_save_soon(struct kafka *k);                          /* the notes; then what they cover is told delivered */
 bool kafka_may_send(const struct kafka *k);                     /* it runs, and its producer lives */
 bool kafka_slice_is_over(const struct kafka *k);
+void kafka_noted(struct kafka *k, const struct err *e);         /* a note that the start waits for is durable, or not */
 int kafka_breathe(struct kafka *k);                             /* between two rows: 0, or DMSR_AGAIN, to go on there in the next turn */
 
 /* ordered.c: the layout ordered, a record for each change */
@@ -196,6 +238,36 @@ void produce_turn(struct kafka *k);
 void produce_report(struct kafka *k, const rd_kafka_message_t *m);
 bool produce_is_idle(const struct kafka *k);
 void produce_free(struct kafka *k);
+
+/* exact.c */
+void exact_open(struct kafka *k);
+void exact_free(struct kafka *k);
+bool exact_has_begun(struct kafka *k);                          /* or need not; false: k is woken */
+bool exact_waits(const struct kafka *k, struct err *e);         /* for a broker that answers, but not as it should: e says how */
+void exact_waits_for(struct kafka *k, const struct topic *t);    /* another producer's transaction there is in the way */
+bool exact_takes(const struct kafka *k);                        /* records now */
+bool exact_is_pending(const struct kafka *k);                   /* what was sent will be seen with a commit that comes by itself */
+void exact_record(struct kafka *k);                             /* one was sent */
+void exact_took(struct kafka *k, const struct flight *f);       /* all of f was sent */
+bool exact_is_due(const struct kafka *k);                       /* it shall be committed behind the batch at hand */
+void exact_turn(struct kafka *k);
+void exact_ask_why(struct kafka *k);                            /* the producer takes nothing more */
+void exact_judge(const struct kafka *k, struct err *e);         /* is a producer that was fenced worth another attempt? */
+
+/* known.c */
+void known_open(struct kafka *k);
+void known_shut(struct kafka *k);                               /* reads no more */
+void known_free(struct kafka *k);
+bool known_is_ours(struct kafka *k);                            /* no other dmsrd has taken the job from this one; false: k is woken, or has failed */
+bool known_is_read(struct kafka *k);                            /* or need not; false: k is woken */
+void known_tell(const struct kafka *k, struct dmsr_stand *out);
+void known_words(struct kafka *k, const struct batch *b);       /* of the load, in a batch that was sent */
+bool known_is_full(const struct kafka *k);
+bool known_write(struct kafka *k);                              /* the last record of a transaction; false: failed */
+void known_acknowledged(struct kafka *k, int64_t offset);       /* that record */
+void known_committed(struct kafka *k);
+void known_stored(struct kafka *k, uint64_t token);
+void known_save(struct kafka *k);                               /* the note */
 
 /* consume.c */
 struct dmsr_subscription *consume_new(struct kafka *k, const char *target, const struct dmsr_stand *stand, const struct dmsr_consumer *c);

@@ -22,6 +22,11 @@ const struct dmsr_option kafka_options[] = {
 	{ "record_bytes", DMSR_OPT_BYTES, 0, "900KiB", NULL, 1024, 1000000000, "The biggest record that the broker takes (its message.max.bytes), less 100 "
 		"KiB." },
 	{ "compression", DMSR_OPT_ENUM, 0, "lz4", "none|gzip|snappy|lz4|zstd", 0, 0, "How records are compressed." },
+	{ "exactly_once", DMSR_OPT_BOOL, 0, "false", NULL, 0, 0,
+		"Write in Kafka's transactions: who reads with isolation.level=read_committed sees every change once, whatever is killed." },
+	{ "transaction_timeout", DMSR_OPT_DURATION, 0, "10m", NULL, 10000, INT32_MAX,
+		"How long the broker leaves a transaction open (at most its transaction.max.timeout.ms). One of the source, or a table of the load, "
+		"that takes more than half of it is cut." },
 	{ "linger", DMSR_OPT_DURATION, 0, "2ms", NULL, 0, 900000, "How long a record may wait for others to go with it." },
 	{ "security", DMSR_OPT_ENUM, 0, "plaintext", "plaintext|ssl|sasl_plaintext|sasl_ssl", 0, 0, "How brokers are spoken to, in Kafka's own words." },
 	{ "ssl_ca", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "File with the certificates to trust. Default: those of the system." },
@@ -76,6 +81,7 @@ static void set_consumer(struct setup *u, const struct settings *s)
 	int64_t record = settings_int(s, "record_bytes") + 65536, memory = settings_int(s, "memory");
 	set(u, "enable.auto.commit", "false");
 	set_int(u, "message.max.bytes", record); /* librdkafka raises the limits of a fetch to it */
+	set(u, "isolation.level", "read_committed");
 	set(u, "auto.offset.reset", "error");
 	set(u, "enable.partition.eof", "true");
 	set(u, "check.crcs", "true");
@@ -112,6 +118,17 @@ rd_kafka_conf_t *kafka_conf(const struct settings *s, const char *job, rd_kafka_
 		return u.conf;
 	rd_kafka_conf_destroy(u.conf);
 	return NULL;
+}
+
+int kafka_conf_exact(rd_kafka_conf_t *conf, const struct settings *s, const char *uid, struct err *e)
+{
+	struct setup u = { .conf = conf, .e = e };
+	char id[80];
+	snprintf(id, sizeof id, "dmsr-%s", uid);
+	set(&u, "transactional.id", id);
+	set_int(&u, "transaction.timeout.ms", settings_int(s, "transaction_timeout"));
+	set(&u, "socket.timeout.ms", "10000"); /* librdkafka would wait for an answer as long as a transaction may last */
+	return u.is_bad ? e->code : 0;
 }
 
 static void put_name(struct buf *b, const char *name)

@@ -36,7 +36,8 @@ struct look {
 	struct map *by_name;
 	bool makes_topics, is_scram;
 	int partitions, replication;
-	int64_t retention, record_max;
+	int64_t retention, record_max, transaction_ms; /* transaction_ms 0: not exactly_once */
+	int brokers_n;
 	/* the thread's */
 	rd_kafka_t *rk;
 	rd_kafka_queue_t *queue;
@@ -231,11 +232,28 @@ static const struct wanted *stream_of(const struct look *l)
 	return NULL;
 }
 
+static void check_transactions(struct look *l, const rd_kafka_ConfigResource_t *r)
+{
+	int64_t max = number(r, "transaction.max.timeout.ms"), replicas = number(r, "transaction.state.log.replication.factor");
+	char fix[128];
+	snprintf(fix, sizeof fix, "set transaction_timeout to %lldms, or raise transaction.max.timeout.ms of the brokers", (long long)max);
+	if (max >= 0 && l->transaction_ms > max)
+		add(l, DMSR_CHECK_ERROR, "kafka.transaction-timeout", NULL, fix, "transaction_timeout is %lld ms, and the brokers allow %lld",
+			(long long)l->transaction_ms, (long long)max);
+	snprintf(fix, sizeof fix, "set transaction.state.log.replication.factor of the brokers to %d", l->brokers_n);
+	if (replicas > l->brokers_n)
+		add(l, DMSR_CHECK_WARNING, "kafka.transactions", NULL, fix,
+			"the brokers are %d, and transactions want %lld replicas of their log: if that is not there yet, none can begin", l->brokers_n,
+			(long long)replicas);
+}
+
 static void on_broker(struct look *l, const rd_kafka_ConfigResource_t *r)
 {
 	const struct wanted *stream = stream_of(l);
 	int64_t ms = number(r, "log.retention.ms"), minutes = number(r, "log.retention.minutes"), hours = number(r, "log.retention.hours");
 	check_size(l, NULL, number(r, "message.max.bytes"));
+	if (l->transaction_ms)
+		check_transactions(l, r);
 	if (!stream || stream->is_there)
 		return;
 	if (!entry(r, "log.retention.ms"))
@@ -255,7 +273,7 @@ static void on_topic(struct look *l, const rd_kafka_ConfigResource_t *r)
 	if (w->is_stream && is_compacted)
 		add(l, DMSR_CHECK_ERROR, "kafka.topic-cleanup", name, fix, "it is compacted: of the stream only the newest record of each key would stay");
 	if (!w->is_stream && w->is_compacted && (is_deleted || !is_compacted))
-		add(l, DMSR_CHECK_WARNING, "kafka.topic-cleanup", name, fix, "it is not only compacted: shapes of tables that do not change will go");
+		add(l, DMSR_CHECK_WARNING, "kafka.topic-cleanup", name, fix, "it is not only compacted: what does not change will go");
 	if (!w->is_stream && !w->is_compacted && is_compacted)
 		add(l, DMSR_CHECK_WARNING, "kafka.topic-cleanup", name, fix,
 			"it is compacted: of each row the newest record stays, and a table without a key cannot be written to it");
@@ -380,6 +398,7 @@ static void look_around(struct look *l, const struct rd_kafka_metadata *md)
 	if (l->replication > md->broker_cnt)
 		add(l, DMSR_CHECK_ERROR, "kafka.replication", NULL, "set replication to no more than there are brokers",
 			"replication is %d, and the brokers are %d", l->replication, md->broker_cnt);
+	l->brokers_n = md->broker_cnt;
 	look_at_topics(l, md);
 	if (l->replication <= md->broker_cnt)
 		look_at_missing(l);
@@ -495,8 +514,10 @@ static void want_all(struct look *l, const struct settings *s, const struct dmsr
 	bool is_both = !strcmp(layout, "both");
 	bool is_ordered = is_both || !strcmp(layout, "ordered") || (!strcmp(layout, "auto") && host->ntargets);
 	char *base = kafka_topic_name(prefix, NULL, NULL);
-	l->wanted = mem_zalloc((host->nrels + 2) * sizeof *l->wanted);
+	l->wanted = mem_zalloc((host->nrels + 3) * sizeof *l->wanted);
 	want(l, mem_printf("%s.__schemas", base), NULL, &(struct wanted){ .is_compacted = true, .is_single = true });
+	if (l->transaction_ms)
+		want(l, mem_printf("%s.__positions", base), NULL, &(struct wanted){ .is_compacted = true, .is_single = true });
 	if (is_ordered)
 		want(l, mem_printf("%s.__stream", base), NULL, &(struct wanted){ .is_stream = true, .is_single = true });
 	for (size_t i = 0; (is_both || !is_ordered) && i < host->nrels; i++)
@@ -530,6 +551,7 @@ static int check(const struct settings *s, const struct dmsr_tables *tables, enu
 		.replication = (int)settings_int(s, "replication"),
 		.retention = settings_int(s, "retention"),
 		.record_max = settings_int(s, "record_bytes"),
+		.transaction_ms = settings_bool(s, "exactly_once") ? settings_int(s, "transaction_timeout") : 0,
 	};
 	if (mode)
 		want_all(l, s, host);

@@ -10,16 +10,26 @@ enum {
 	RECORD_OVERHEAD = 256,          /* librdkafka's own, headers included */
 };
 
+/* Of an error that is told elsewhere. */
+static bool is_echo(rd_kafka_resp_err_t code)
+{
+	return code == RD_KAFKA_RESP_ERR__FATAL || code == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE || code == RD_KAFKA_RESP_ERR__PURGE_QUEUE ||
+		code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT || code == RD_KAFKA_RESP_ERR__STATE;
+}
+
 static void refused(struct kafka *k, rd_kafka_resp_err_t code, const char *topic, const struct relation *rel, size_t len)
 {
 	struct err e = { 0 };
 	/* The producer is dead: the report of the record that the broker refused is under way, and says why. */
-	if (code == RD_KAFKA_RESP_ERR__FATAL || code == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE || code == RD_KAFKA_RESP_ERR__PURGE_QUEUE) {
+	if (is_echo(code)) {
+		if (!k->is_barred)
+			exact_ask_why(k);
 		k->is_barred = true;
 		loop_timer_start(k->patience, REPORT_MS);
 		return;
 	}
 	kafka_error(&e, code, topic, NULL);
+	exact_judge(k, &e);
 	if (rel)
 		err_prefix(&e, "a record of %s.%s (%zu bytes)", rel->schema, rel->name, len);
 	kafka_fail(k, &e);
@@ -47,6 +57,7 @@ bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, co
 		RD_KAFKA_V_HEADERS(r->headers), RD_KAFKA_V_OPAQUE(f), RD_KAFKA_V_END);
 	if (!code) {
 		f->pending++;
+		exact_record(k);
 		take_memory(k, f, r->key_len + r->len + r->headers_len + RECORD_OVERHEAD);
 		return true;
 	}
@@ -220,6 +231,9 @@ static void tell(struct kafka *k, uint64_t token)
 		t->all = mem_realloc_array(t->all, t->cap, sizeof *t->all);
 	}
 	t->all[t->n++] = token;
+	if (k->exact.state != EXACT_OFF)
+		return;
+	t->committed = t->n;
 	kafka_save_soon(k);
 }
 
@@ -247,12 +261,13 @@ static bool send_schemas(struct kafka *k, struct flight *f)
 	return true;
 }
 
-void produce_turn(struct kafka *k)
+static void send_flights(struct kafka *k)
 {
-	while (k->encoding && kafka_may_send(k)) {
+	while (k->encoding && kafka_may_send(k) && exact_takes(k)) {
 		struct flight *f = k->encoding;
 		if (k->is_table && !topics_ready(k, f->b))
 			return;
+		f->is_begun = true;
 		if (!send_schemas(k, f))
 			return;
 		if (k->is_ordered && !f->in_stream) {
@@ -268,17 +283,26 @@ void produce_turn(struct kafka *k)
 		if (!kafka_may_send(k))
 			return;
 		f->is_sent = true;
+		exact_took(k, f);
 		give_memory(k, f, batch_bytes(f->b));
 		batch_free(f->b);
 		f->b = NULL;
 		k->encoding = f->next;
 		failpoint("kafka.sent");
 		settle(k, f); /* one without records */
+		if (exact_is_due(k))
+			return;
 		if (k->encoding && kafka_slice_is_over(k)) {
 			kafka_wake(k);
 			return;
 		}
 	}
+}
+
+void produce_turn(struct kafka *k)
+{
+	send_flights(k);
+	exact_turn(k);
 }
 
 /* ---- back ---- */
@@ -306,6 +330,12 @@ void produce_report(struct kafka *k, const rd_kafka_message_t *m)
 		k->end = m->offset < 0 ? k->end + 1 : m->offset + 1; /* a record that the broker had already has no offset in its report */
 	}
 	f->pending--;
+	if (k->exact.state == EXACT_OFF)
+		k->visible = k->end;
+	else if (!--k->exact.unacknowledged)
+		kafka_wake(k);
+	if (f == &k->exact.own)
+		known_acknowledged(k, m->offset);
 	settle(k, f);
 }
 

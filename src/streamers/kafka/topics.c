@@ -156,6 +156,10 @@ void topics_start(struct kafka *k)
 		k->stream = add(k, mem_printf("%s.__stream", prefix), NULL, NULL);
 		k->stream->is_single = true;
 	}
+	if (k->known) {
+		k->positions = add(k, mem_printf("%s.__positions", prefix), NULL, NULL);
+		k->positions->is_single = k->positions->is_compacted = true;
+	}
 	free(prefix);
 	if (k->schemas->state == TOPIC_NEW)
 		make(k);
