@@ -236,7 +236,7 @@ def test_a_question_that_cannot_be_put_is_an_error_of_its_own(server):
 
 
 MEMORY = "CREATE SCHEMA dmsr; CREATE TABLE dmsr.positions (job_uid text, job text, updated_at timestamptz DEFAULT now());" \
-         "CREATE TABLE dmsr.loads (job_uid text, schema_name text, table_name text, position text);"
+         "CREATE TABLE dmsr.loads (job_uid text, schema_name text, table_name text, position text, rows bigint DEFAULT 0);"
 
 
 def test_rows_go_in_one_statement(server):

@@ -23,8 +23,10 @@ def stream(said):
     have = {line.split()[1] for line in said.all("loaded")}
     script = Script().rel("v1", "items", V1, ddl=DDL).rel("v2", "items", V2, ddl=DDL + MOOD).rel("log", "log", LOG, key="none")
     if "public.items" not in have:
-        script.add({"load": "v1", "lsn": 100}, {"rows": "v1", "text": "".join(f"{i}\tr{i}\t{i}\n" for i in range(LOADED)), "n": LOADED}, {"end": "v1"})
-        script.add(script.emit_load())
+        script.begin("v1", parts=3)
+        for part in (1, 2, 3):
+            script.rows("v1", "".join(f"{i}\tr{i}\t{i}\n" for i in range(LOADED) if i % 3 == part - 1), part=part)
+        script.end_part("v1", 3).end_part("v1", 1).end_part("v1", 2).end("v1")
     if "public.log" not in have:
         script.load("log", "0\tloaded\n")
     if "load_done=0" in said.lines[0]:

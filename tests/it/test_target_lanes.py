@@ -209,3 +209,158 @@ def test_tables_that_are_dropped_and_refer_to_each_other(pg):
     script.rows("t", lines(10, 10)).end("t").end("u").done()
     said = Feed(db, prepare="drop-and-create").ok(script)
     assert db.one("SELECT count(*) FROM t") == 20 and db.one("SELECT count(*) FROM u") == 12, said
+
+
+# ---- parts ----
+
+def parts(script, name, lsn=100, n=3, rows=50):
+    """A table in parts whose batches come mixed."""
+    script.begin(name, lsn, n)
+    for k in range(2):
+        for part in range(1, n + 1):
+            script.rows(name, lines((part * 2 + k) * 1000, rows, f"p{part}"), lsn, part)
+    for part in range(n, 0, -1):
+        script.end_part(name, part, lsn)
+    return script.end(name, lsn)
+
+
+def part_counts(db, name="t"):
+    return db.sql(f"SELECT a, count(*), count(DISTINCT id) FROM {name} GROUP BY a ORDER BY a")
+
+
+FULL = [(f"p{k}", 100, 100) for k in (1, 2, 3)]
+
+
+def test_parts_side_by_side(any_pg):
+    db = any_pg.database("lanes")
+    script = tables("t", "u").begin("t", parts=2).rows("t", lines(0, 10, "p1"), part=1).rows("t", lines(100, 10, "p2"), part=2).load("u", lines(0, 5)).sleep(1500)
+    script.rows("t", lines(10, 10, "p1"), part=1).end_part("t", 2).end_part("t", 1).end("t").done()
+    said, pids = run_beside(Feed(db), script, lambda: copies(db, 2))
+    assert said.status == 0 and len(set(pids or [])) == 2, said
+    assert part_counts(db) == [("p1", 20, 20), ("p2", 10, 10)] and whole(db, "t", "u")
+    assert said.counts("public.t") == {"loaded": 30} and db.sql("SELECT rows, made FROM dmsr.loads WHERE table_name = 't'") == [(30, True)]
+    assert [int(line.split()[1]) for line in said.all("applied")] == list(range(1, 10))
+
+
+@pytest.mark.parametrize("prepare", ["create", "truncate", "drop-and-create", "none"])
+def test_parts_of_several_tables(any_pg, prepare):
+    db = any_pg.database("lanes")
+    if prepare != "create":
+        db.sql("CREATE TABLE t (id int PRIMARY KEY, a text); CREATE TABLE u (LIKE t); INSERT INTO t VALUES (-1, 'theirs'); CREATE TABLE r (t int REFERENCES t)")
+    theirs = [("theirs", 1, 1)] if prepare == "none" else []
+    script = parts(tables("t"), "t")
+    other = parts(tables("u"), "u", n=40)
+    mixed = Script()
+    mixed.lines = [w for w in script.lines + other.lines if "columns" in w]
+    a, b = ([w for w in x.lines if "columns" not in w] for x in (script, other))
+    while a or b:
+        for x in (a, b):
+            mixed.lines += x[:2]
+            del x[:2]
+    said = Feed(db, prepare=prepare).ok(mixed.done())
+    assert part_counts(db) == FULL + theirs and len(part_counts(db, "u")) == 40 and db.one("SELECT count(*) FROM u") == 4000
+    assert said.counts("public.t") == {"loaded": 300} and said.counts("public.u") == {"loaded": 4000}
+
+
+def test_an_empty_part_and_an_empty_table(pg):
+    db = pg.database("lanes")
+    script = tables("t", "u").begin("t", parts=2).end_part("t", 1).rows("t", lines(0, 3), part=2).end_part("t", 2).end("t").begin("u", parts=1).end_part("u", 1).end("u")
+    said = Feed(db).ok(script.done())
+    assert db.one("SELECT count(*) FROM t") == 3 and db.one("SELECT count(*) FROM u") == 0 and whole(db, "t", "u") and said.applied == 9
+
+
+def test_types_of_parts(any_pg):
+    """Into a table that was made, and into one that has other types, in binary form."""
+    source, db, other = any_pg.database("source"), any_pg.database("lanes"), any_pg.database("lanes")
+    source.sql("CREATE TYPE mood AS ENUM ('ok', 'so so'); CREATE TABLE t (id int PRIMARY KEY, m mood, n numeric(12,2), v varchar(9));"
+               "INSERT INTO t SELECT i, 'so so', 1.5, 'v' || i FROM generate_series(1, 100) i")
+    other.sql("CREATE TYPE mood AS ENUM ('ok', 'so so'); CREATE TABLE t (id bigint PRIMARY KEY, m mood, n float8, v text)")
+    script = Script().catalog(source, "t")
+    for i, where in enumerate(("id <= 50", "id > 50")):
+        piece = Script().copy(source, "public.t", f"(SELECT * FROM t WHERE {where})", form="binary").lines[1]
+        script.add(*([{"load": "public.t", "lsn": 100, "parts": 2}, Script.emit_load()] if not i else []), {**piece, "lsn": 100}, {"part": "public.t"},
+                   Script.emit_load(part=i + 1))
+    script.end("public.t").done()
+    Feed(db).ok(script)
+    assert db.digest("t") == source.digest("t")
+    Feed(other).ok(script)
+    assert other.sql("SELECT count(*), sum(id), min(n), max(v) FROM t") == [(100, 5050, 1.5, "v99")]
+
+
+MAKES = ["target.load-making", "target.load-made", "target.load-part:2", "target.load-part-done:2", "target.load-before-commit", "target.load-after-commit"]
+
+
+@pytest.mark.parametrize("point", MAKES)
+def test_killed_in_the_middle_of_parts(pg, point):
+    """A new snapshot, in which the source has other rows: none of the old ones stay."""
+    db = pg.database("lanes")
+    feed = Feed(db)
+    assert feed.killed(parts(tables("t"), "t").done(), point)
+    said = feed.ok(Script())
+    is_loaded = point == "target.load-after-commit"
+    assert bool(said.all("loaded")) == is_loaded and (db.sql("SELECT rows FROM dmsr.loads WHERE position IS NULL") == [(-1,)]) == (
+        not is_loaded and point != "target.load-making")
+    # The rest of it, from a streamer that keeps; and changes of the table, which are in the rows that will come.
+    rest_of = tables("t").rows("t", lines(7000, 10), part=3).end_part("t", 3).end("t")
+    if not is_loaded and point != "target.load-making":
+        rest_of.tx(150, u("t", ["1", "changed"])).wait()
+    feed.ok(rest_of)
+    said = feed.ok(parts(tables("t"), "t", lsn=200, rows=49).done().tx(300, u("t", ["2000", "changed"])).wait())
+    assert part_counts(db) == [("changed", 1, 1), ("p1", 97, 97), ("p2", 98, 98), ("p3", 98, 98)] and whole(db, "t")
+    assert said.counts("public.t") == {"loaded": 294, "u": 1}
+    assert db.sql("SELECT rows, split_part(position, ':', 3) FROM dmsr.loads") == [(294, "0/C8")]
+
+
+def test_a_torn_load_in_parts_begins_anew(any_pg):
+    """In the same run, at once: what its lanes had under way is not there in the end, in a table that is referred to, too."""
+    db = any_pg.database("lanes")
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text); CREATE TABLE r (t int REFERENCES t)")
+    script = tables("t", "u")
+    for lsn in (100, 110, 120):
+        script.begin("t", lsn, 3).rows("t", lines(lsn * 1000, 20000, "void"), lsn, 1).rows("t", lines(lsn * 1000 + 30000, 10, "void"), lsn, 2).end_part("t", 2, lsn)
+        script.rows("t", lines(lsn * 1000 + 40000, 10, "void"), lsn, 3).load("u", lines(0, 3), lsn=lsn).end_part("t", 1, lsn)
+    said = Feed(db).ok(parts(script, "t", lsn=200).done())
+    assert part_counts(db) == FULL and whole(db, "u") and said.counts("public.t") == {"loaded": 300}
+
+
+def test_parts_out_of_order(pg):
+    for words in (Script().rows("t", "1\ta\n", part=4), Script().rows("t", "1\ta\n"), Script().end_part("t", 1).rows("t", "1\ta\n", part=1), Script().end("t")):
+        script = tables("t").begin("t", parts=3)
+        script.lines += words.lines
+        said = Feed(pg.database("lanes")).run(script.add({"wait": "applied"}))
+        assert said.failed_id == "target.load-order" and "public.t" in said.failed, said
+
+
+def test_a_session_of_a_part_is_cut(pg):
+    db = pg.database("lanes")
+    script = tables("t").begin("t", parts=2).rows("t", lines(0, 10), part=1).rows("t", lines(10, 10), part=2).end_part("t", 1).rows("t", lines(20, 10), part=2).sleep(1500)
+    script.end_part("t", 2).end("t").done()
+    said, _ = run_beside(Feed(db), script, lambda: db.one("SELECT to_regclass('t') IS NOT NULL") and copies(db, 1) and db.one("SELECT count(*) FROM t") == 10 and db.sql(
+        "SELECT pg_terminate_backend(%s)", copies(db, 1)[0]))
+    assert "retriable=1" in said.failed, said
+    Feed(db).ok(script)
+    assert db.one("SELECT count(*) FROM t") == 30 and whole(db, "t")
+
+
+# ---- indexes ----
+
+@pytest.mark.parametrize("connections", [1, 2])
+def test_indexes_side_by_side(pg, connections):
+    """Of different tables; foreign keys come behind all of them."""
+    db = pg.database("lanes")
+    db.sql("CREATE FUNCTION slow(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.3); RETURN $1; END'")
+    script = Script()
+    for n, other in ("tu", "ut"):
+        script.rel(n, n, COLUMNS, ddl=[(1, "primary-key", f"public.{n}.{n}_pkey", f"ALTER TABLE public.{n} ADD CONSTRAINT {n}_pkey PRIMARY KEY (id)"),
+                                       (1, "index", f"public.{n}_a", f"CREATE INDEX {n}_a ON public.{n} (public.slow(a))"),
+                                       (1, "index", f"public.{n}_b", f"CREATE INDEX {n}_b ON public.{n} (a)"),
+                                       (2, "foreign-key", f"public.{n}.fk", f"ALTER TABLE public.{n} ADD CONSTRAINT {n}_fk FOREIGN KEY (id) REFERENCES public.{other} (id)")])
+    for n in "tu":
+        script.load(n, lines(0, 4))
+    at_once = [0]
+    building = "SELECT count(DISTINCT pid) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE 'CREATE INDEX %slow%'"
+    said, _ = run_beside(Feed(db, index_connections=connections), script.done(), lambda: at_once.append(db.one(building)))
+    assert said.status == 0 and max(at_once) == connections, (at_once, said)
+    assert db.one("SELECT count(*) FROM pg_indexes WHERE tablename IN ('t', 'u')") == 6 and db.one("SELECT count(*) FROM pg_constraint WHERE contype = 'f'") == 2
+    # What is left over of the sessions is gone, but for the one that writes changes.
+    assert "load_done=1" in Feed(db).ok(Script()).lines[0]

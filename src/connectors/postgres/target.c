@@ -323,7 +323,7 @@ static enum step one_change(struct target *t)
 {
 	const struct batch *b = t->cur->batch;
 	if (t->lane)
-		return load_step(t, b, t->at);
+		return load_step(t, t->at);
 	if (b->is_load)
 		return lanes_take(t);
 	return lanes_settle(t) == STEP_WAIT ? STEP_WAIT : stream_step(t, b, t->at);

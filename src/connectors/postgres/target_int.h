@@ -39,7 +39,7 @@ struct item {
 	const struct lane *lane;        /* who has it; NULL: nobody yet */
 };
 
-/* What a lane (target_lanes.c) loads: a table, in one transaction. */
+/* What a lane (target_lanes.c) loads: a table, in one transaction; or of a divided one its beginning, a part, or its end. */
 enum load_state {
 	LOAD_NONE,
 	LOAD_PREPARING,         /* types, table, truncate */
@@ -56,6 +56,8 @@ struct load {
 	size_t put;                     /* bytes of the rows at hand that were put */
 	enum copy_state copy;
 	bool is_binary;
+	bool is_divided;                /* only the table is made: its rows come in parts */
+	bool is_part;
 	bool is_ours;                   /* dmsr.loads has it, at another snapshot */
 	bool is_fresh;                  /* made or truncated in this transaction */
 	enum how how;
@@ -211,6 +213,7 @@ struct target {
 	bool *made;                     /* we made that table */
 	char **loaded_names;            /* its strings: schema, a NUL, name */
 	size_t nloaded;                 /* what dmsr.loads has of this job */
+	size_t nknown;                  /* and, behind those, tables whose load was begun and may have left rows there */
 	struct dmsr_target_stat stat;
 };
 
@@ -318,8 +321,9 @@ void stmt_init(struct target *t);
 void stmt_fini(struct target *t);
 
 /* ---- target_load.c, target_prepare.c ---- */
-enum step load_step(struct target *t, const struct batch *b, const struct change *ch);
-void load_prepare(struct target *t);            /* from LOAD_PREPARING to LOAD_OPEN */
+enum step load_step(struct target *t, const struct change *ch);
+void load_prepare(struct target *t);            /* from LOAD_PREPARING to LOAD_OPEN; if it is divided, to LOAD_NONE */
+void load_prepare_part(struct target *t);       /* from LOAD_PREPARING to LOAD_OPEN */
 
 /* ---- target_lanes.c: of the instance ---- */
 void lanes_init(struct target *t);
@@ -342,8 +346,11 @@ void lane_rest(struct target *t);               /* it has had nothing to do for 
 /* One lane at a time makes, empties or drops a table: what that locks must not be waited for by one who is fed behind it. */
 bool lane_may_prepare(struct target *t);
 void lane_prepared(struct target *t);
-struct target_table *lane_table(struct target *t, struct relation *rel);        /* with what the instance knows of it */
-void lane_loaded(struct target *t);             /* t->load is committed */
+/* What t->load is to be, with what the instance knows of the table. */
+void lane_load(struct target *t, enum load_state state, struct relation *rel);
+void lane_made(struct target *t);               /* committed: the beginning of a divided table, */
+void lane_put_part(struct target *t);           /* one of its parts, */
+void lane_loaded(struct target *t);             /* all of it, or an undivided one */
 
 /* ---- target_ddlrun.c: each ends in `then`, or target_fail ---- */
 bool ddlrun_is_ours(const struct target *t, const struct target_table *tb);     /* are its keys, indexes and the like ours to make? */

@@ -6,6 +6,9 @@
  * become free by themselves is that waited for.
  *
  * The load of a table           [begins] -> FILLING -> ENDING -> committed: its lane is free          FILLING -> void: its lane is closed
+ *   a divided one               [begins] -> MAKING -> FILLING, a lane for each part that is open -> ENDING: when all are committed, its end gets a lane
+ * With prepare none a table is not divided: rows that were there before could not be told from those of parts if it had to begin anew.
+ *
  * OP_LOAD_DONE                  NONE -> INDEXING (a table at a time, on some lanes) -> REFERRING (foreign keys) -> NONE, all lanes are closed
  *
  * Changes of the stream wait for loads that have their end, and make the others void: the source died in them. So does the beginning of a load in another
@@ -21,13 +24,17 @@ enum {
 	ENDING_MAX = 2,                 /* so many lanes that will be free by themselves: they are waited for, and no other is opened */
 };
 
-enum stage { STAGE_FILLING, STAGE_ENDING };
+enum stage { STAGE_MAKING, STAGE_FILLING, STAGE_ENDING };
+static const char *const stage_names[] = { "making", "filling", "ending" };
 struct table_load {
 	struct table_load *next;
 	struct target_table *table;     /* the instance's */
 	struct relation *rel;           /* held */
 	const struct item *begin;
-	uint64_t lsn;
+	struct item *end;               /* waits for the parts; NULL: not so */
+	uint64_t lsn, server, rows;
+	uint32_t parts;                 /* 0: undivided */
+	struct map *ended;              /* parts whose end came */
 	enum stage stage;
 };
 
@@ -36,6 +43,8 @@ struct lane {
 	struct target *of;              /* the instance */
 	struct target *t;               /* its own */
 	struct table_load *load;        /* NULL: it is free */
+	uint32_t part;                  /* of it; 0: all of it, its beginning or its end */
+	bool is_ending;                 /* will be free by itself */
 	bool is_indexing;               /* takes part in that */
 	bool is_stale;                  /* has been free for long */
 };
@@ -145,7 +154,7 @@ static struct lane *take_lane(struct target *t)
 			l->is_stale = false;
 			return l;
 		}
-		ending += l->load && l->load->stage == STAGE_ENDING;
+		ending += l->is_ending;
 	}
 	return ending >= ENDING_MAX ? NULL : open_lane(t);
 }
@@ -159,27 +168,55 @@ static void drop_load(struct target *t, struct table_load *l)
 		at = &(*at)->next;
 	*at = l->next;
 	relation_unref(l->rel);
+	map_free(l->ended);
 	free(l);
 }
 
-static struct lane *lane_of(const struct target *t, const struct table_load *load)
+static void set_stage(const struct target *t, struct table_load *l, enum stage to)
+{
+	static const bool allowed[][3] = { [STAGE_MAKING] = { [STAGE_FILLING] = true }, [STAGE_FILLING] = { [STAGE_ENDING] = true } };
+	assert(l->stage != STAGE_ENDING && allowed[l->stage][to]);
+	log_debug("target", t->host.env.job, "%s: load of %s: %s -> %s", t->host.env.name, l->table->sql, stage_names[l->stage], stage_names[to]);
+	l->stage = to;
+}
+
+/* NULL: no lane has it */
+static struct lane *lane_of(const struct target *t, const struct table_load *load, uint32_t part)
 {
 	struct lane *l = t->lanes->first;
-	while (l && l->load != load)
+	while (l && (l->load != load || (load->parts && l->part != part)))
 		l = l->next;
-	assert(l);
 	return l;
 }
 
-static void void_load(struct target *t, struct table_load *l)
+static void void_load(struct target *t, struct table_load *load)
 {
-	struct lane *lane = lane_of(t, l);
-	log_info("target", t->host.env.job, "%s: the load of %s was not ended, and is void", t->host.env.name, l->table->sql);
-	for (struct item *it = t->head; it && it != t->cur; it = it->next)
-		if (it->lane == lane && !it->is_done)
-			it->is_eaten = it->is_done = true;
-	close_lane(t, lane);
-	drop_load(t, l);
+	log_info("target", t->host.env.job, "%s: the load of %s was not ended, and is void", t->host.env.name, load->table->sql);
+	for (struct lane *l = t->lanes->first, *next; l; l = next) {
+		next = l->next;
+		if (l->load != load)
+			continue;
+		for (struct item *it = t->head; it && it != t->cur; it = it->next)
+			if (it->lane == l && !it->is_done)
+				it->is_eaten = it->is_done = true;
+		close_lane(t, l);
+	}
+	drop_load(t, load);
+}
+
+static void give(struct lane *lane, struct table_load *l, uint32_t part)
+{
+	lane->load = l;
+	lane->part = part;
+	lane->is_ending = l->stage != STAGE_FILLING;
+}
+
+/* Its lane's work is done. */
+static void let_go(struct lane *l)
+{
+	l->load = NULL;
+	l->is_ending = false;
+	target_wake(l->of);
 }
 
 static void void_open(struct target *t)
@@ -230,7 +267,7 @@ static enum step leave_stream(struct target *t, const struct target_table *tb)
 	return is_in_our_way(t, tb) ? STEP_WAIT : tx_let_go(t);
 }
 
-/* Those that the beginning of another one ends. WAIT: that of this table is being committed. */
+/* Those that the beginning of another one ends. WAIT: that of this table is being committed, or one of them is being made. */
 static enum step end_others(struct target *t, const struct change *ch)
 {
 	for (struct table_load *l = t->lanes->loads, *next; l; l = next) {
@@ -240,10 +277,25 @@ static enum step end_others(struct target *t, const struct change *ch)
 			continue;
 		if (l->stage == STAGE_FILLING)
 			void_load(t, l);
-		else if (is_same)
+		else if (is_same || l->stage == STAGE_MAKING)
 			return STEP_WAIT;
 	}
 	return STEP_DONE;
+}
+
+static struct table_load *add_load(struct target *t, struct target_table *tb, const struct change *ch)
+{
+	struct table_load *l = mem_zalloc(sizeof *l);
+	l->table = tb;
+	l->rel = relation_ref(ch->rel);
+	l->begin = t->cur;
+	l->lsn = ch->txn->lsn;
+	l->server = t->cur->batch->end.server;
+	l->parts = t->prepare == PREPARE_NONE ? 0 : ch->u.load.parts;
+	l->stage = l->parts ? STAGE_MAKING : STAGE_FILLING;
+	l->ended = map_new();
+	l->next = t->lanes->loads;
+	return t->lanes->loads = l;
 }
 
 /* DONE: it is open, and its lane has room. */
@@ -258,14 +310,7 @@ static enum step begin_load(struct target *t, const struct change *ch)
 	struct lane *lane = take_lane(t);
 	if (!lane)
 		return STEP_WAIT;
-	struct table_load *l = mem_zalloc(sizeof *l);
-	l->table = tb;
-	l->rel = relation_ref(ch->rel);
-	l->begin = t->cur;
-	l->lsn = ch->txn->lsn;
-	l->next = t->lanes->loads;
-	t->lanes->loads = l;
-	lane->load = l;
+	give(lane, add_load(t, tb, ch), 0);
 	return STEP_DONE;
 }
 
@@ -283,6 +328,7 @@ static const struct change *first_word(const struct batch *b)
 static enum step lend(struct target *t, struct lane *lane)
 {
 	struct item *it = t->cur;
+	assert(lane);
 	if (!target_has_room(lane->t))
 		return STEP_WAIT;
 	it->is_lent = true;
@@ -298,6 +344,98 @@ static enum step pass(struct target *t)
 	return STEP_DONE;
 }
 
+/* A lane that is there, or a free one. NULL: wait. */
+static struct lane *have_lane(struct target *t, struct table_load *l, uint32_t part)
+{
+	struct lane *lane = lane_of(t, l, part);
+	if (lane)
+		return lane;
+	lane = take_lane(t);
+	if (lane)
+		give(lane, l, part);
+	return lane;
+}
+
+static enum step take_undivided(struct target *t, struct table_load *l)
+{
+	struct lane *lane = lane_of(t, l, 0);
+	if (lend(t, lane) == STEP_WAIT)
+		return STEP_WAIT;
+	if (t->cur->batch->last->op != OP_LOAD_END)
+		return STEP_DONE;
+	set_stage(t, l, STAGE_ENDING);
+	give(lane, l, 0);
+	return STEP_DONE;
+}
+
+static enum step take_part(struct target *t, struct table_load *l)
+{
+	const struct batch *b = t->cur->batch;
+	struct lane *lane = have_lane(t, l, b->part);
+	if (!lane || lend(t, lane) == STEP_WAIT)
+		return STEP_WAIT;
+	if (b->last->op == OP_LOAD_PART) {
+		map_put_u32(l->ended, b->part, l);
+		lane->is_ending = true;
+	}
+	return STEP_DONE;
+}
+
+/* Why the batch cannot be of this divided table; NULL: it can. */
+static const char *refusal(const struct table_load *l, const struct batch *b, const struct change *first)
+{
+	bool is_word = !b->part && first == b->last;
+	if (b->part > l->parts)
+		return "there is no such part";
+	if (b->part && (first->op == OP_LOAD_BEGIN || b->last->op == OP_LOAD_END))
+		return "a part has words about all of the table";
+	if (b->part && map_get_u32(l->ended, b->part))
+		return "rows of a part come behind its end";
+	if (!b->part && !(is_word && (first->op == OP_LOAD_BEGIN || first->op == OP_LOAD_END)))
+		return "rows are of no part";
+	if (first->op == OP_LOAD_END && map_size(l->ended) != l->parts)
+		return "it ends before all its parts have";
+	return NULL;
+}
+
+static enum step take_divided(struct target *t, struct table_load *l, const struct change *first)
+{
+	const struct batch *b = t->cur->batch;
+	const char *why = refusal(l, b, first);
+	if (why) {
+		fail_load(t, first, why);
+		return STEP_WAIT;
+	}
+	if (first->op == OP_LOAD_BEGIN)
+		return lend(t, lane_of(t, l, 0));
+	if (l->stage == STAGE_MAKING)
+		return STEP_WAIT;
+	if (b->part)
+		return take_part(t, l);
+	set_stage(t, l, STAGE_ENDING);
+	l->end = t->cur;
+	t->cur->is_lent = true;
+	target_wake(t);
+	return pass(t);
+}
+
+/* The ends of tables all whose parts are committed. */
+static void lend_ends(struct target *t)
+{
+	for (struct table_load *l = t->lanes->loads; l; l = l->next) {
+		bool is_open = false;
+		for (const struct lane *lane = t->lanes->first; lane; lane = lane->next)
+			is_open |= lane->load == l;
+		struct lane *lane = l->end && !is_open ? take_lane(t) : NULL;
+		if (!lane)
+			continue;
+		give(lane, l, 0);
+		l->end->lane = lane;
+		target_take(lane->t, l->end->batch, (uint64_t)(uintptr_t)l->end);
+		l->end = NULL;
+	}
+}
+
 static enum step take_batch(struct target *t, const struct change *first)
 {
 	const struct change *last = t->cur->batch->last;
@@ -310,11 +448,7 @@ static enum step take_batch(struct target *t, const struct change *first)
 		fail_load(t, last, "a batch of its load has changes of another table, or shape");
 		return STEP_WAIT;
 	}
-	if (lend(t, lane_of(t, l)) == STEP_WAIT)
-		return STEP_WAIT;
-	if (last->op == OP_LOAD_END)
-		l->stage = STAGE_ENDING;
-	return STEP_DONE;
+	return l->parts ? take_divided(t, l, first) : take_undivided(t, l);
 }
 
 enum step lanes_take(struct target *t)
@@ -355,15 +489,39 @@ void lane_prepared(struct target *t)
 	let_prepare(t->lane->of->lanes);
 }
 
-struct target_table *lane_table(struct target *t, struct relation *rel)
+void lane_load(struct target *t, enum load_state state, struct relation *rel)
 {
-	const struct target_table *known = t->lane->load->table;
+	const struct table_load *l = t->lane->load;
+	const struct target_table *known = l->table;
 	struct target_table *tb = table_get(t, rel);
 	tb->loaded_lsn = known->loaded_lsn;
 	tb->is_made = known->is_made;
 	tb->has_made_key = known->has_made_key;
 	tb->has_told_triggers = known->has_told_triggers;
-	return tb;
+	t->load = (struct load){ .state = state, .table = tb, .lsn = l->lsn, .server = l->server, .rows = l->rows, .is_divided = l->parts != 0 };
+}
+
+static void learn(struct target *t, uint64_t loaded_lsn)
+{
+	struct target_table *tb = t->lane->load->table;
+	tb->loaded_lsn = loaded_lsn;
+	tb->is_made = t->load.table->is_made;
+	tb->has_made_key = t->load.table->has_made_key;
+	tb->has_told_triggers = t->load.table->has_told_triggers;
+	table_reset(t->lane->of, tb);
+}
+
+void lane_made(struct target *t)
+{
+	learn(t, LOADED_IN_PART);
+	set_stage(t->lane->of, t->lane->load, STAGE_FILLING);
+	let_go(t->lane);
+}
+
+void lane_put_part(struct target *t)
+{
+	t->lane->load->rows += t->load.rows;
+	let_go(t->lane);
 }
 
 void lane_loaded(struct target *t)
@@ -371,19 +529,14 @@ void lane_loaded(struct target *t)
 	struct lane *lane = t->lane;
 	struct target *of = lane->of;
 	struct target_table *tb = lane->load->table;
-	tb->loaded_lsn = t->load.lsn;
-	tb->is_made = t->load.table->is_made;
-	tb->has_made_key = t->load.table->has_made_key;
-	tb->has_told_triggers = t->load.table->has_told_triggers;
+	learn(t, t->load.lsn);
 	/* It is durable, whatever becomes of a transaction that is open. */
 	table_counts(of, tb);
 	tb->counts.loaded += t->load.rows;
 	of->stat.rows_applied += t->load.rows;
 	of->stat.transactions++;
-	table_reset(of, tb);
 	drop_load(of, lane->load);
-	lane->load = NULL;
-	target_wake(of);
+	let_go(lane);
 }
 
 void lane_rest(struct target *t)
@@ -495,6 +648,7 @@ void lanes_turn(struct target *t)
 		if (l->is_stale && is_free(l))
 			close_lane(t, l);
 	}
+	lend_ends(t);
 }
 
 const char *lanes_phase(const struct target *t)

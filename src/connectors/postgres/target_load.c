@@ -1,9 +1,11 @@
 /* target_load: the rows of a table, in one transaction with the word that they are there (dmsr.loads). What a lane does (target_lanes.c).
  *
  *   NONE -> PREPARING -> OPEN -> ENDING -> NONE
+ *   NONE -> PREPARING -> NONE, [ NONE -> PREPARING -> OPEN -> ENDING -> NONE ] a part, NONE -> ENDING -> NONE         a divided table, on several lanes
  *
- * In come OP_LOAD_BEGIN, rows, OP_LOAD_END of one table after another. Opaque rows go to COPY as they are, when both sides have the same types; other rows
- * are written in COPY's text form. Nothing is durable, and nothing is told as applied, before the table's COMMIT. */
+ * In come OP_LOAD_BEGIN, rows, OP_LOAD_END of one table after another; of a divided one its beginning, or a part with OP_LOAD_PART, or its end, each a
+ * transaction. Opaque rows go to COPY as they are, when both sides have the same types; other rows
+ * are written in COPY's text form. Nothing is durable, and nothing is told as applied, before the COMMIT. */
 #include "target_int.h"
 #include <stdlib.h>
 
@@ -102,7 +104,7 @@ static bool has_same_types(const struct target *t, const struct target_table *tb
 		if (!sql_is_written(rel, c))
 			continue;
 		uint32_t type = sql_binary_type(rel, c);
-		if (type ? type != own->type : strcmp(c->native_type, own->type_sql) != 0)
+		if (type ? type != own->type : strcmp(c->native_type, own->type_sql) != 0 && strcmp(c->native_type, own->type_full) != 0)
 			return false;
 	}
 	return true;
@@ -191,7 +193,6 @@ static void on_table_committed(struct target *t)
 		return;
 	lane_loaded(t);
 	t->load.state = LOAD_NONE;
-	t->stat.phase = "idle";
 	table_reset(t, t->load.table);
 }
 
@@ -222,33 +223,74 @@ static void on_key(struct target *t)
 	note_load(t);
 }
 
-static enum step end_table(struct target *t)
+static void add_key(struct target *t)
 {
-	if (close_copy(t) == STEP_WAIT)
-		return STEP_WAIT;
-	t->load.state = LOAD_ENDING;
-	t->load.word = t->at;
 	if (ddlrun_is_ours(t, t->load.table))
 		ddlrun_key(t, t->load.table, on_key);
 	else
 		note_load(t);
+}
+
+/* In a divided table nothing is open: its parts are committed. */
+static enum step end_table(struct target *t, const struct change *ch)
+{
+	bool is_open = t->load.state == LOAD_OPEN;
+	if (is_open && close_copy(t) == STEP_WAIT)
+		return STEP_WAIT;
+	if (!is_open)
+		lane_load(t, LOAD_ENDING, ch->rel);
+	t->load.state = LOAD_ENDING;
+	t->load.word = ch;
+	if (is_open)
+		add_key(t);
+	else
+		target_ask(t, "BEGIN", 0, NULL, add_key);
+	return STEP_WAIT;
+}
+
+/* ---- a part ---- */
+
+static void on_part_committed(struct target *t)
+{
+	if (target_died(t, failpoint("target.load-part-done")))
+		return;
+	lane_put_part(t);
+	t->load.state = LOAD_NONE;
+}
+
+static enum step begin_part(struct target *t, const struct change *ch)
+{
+	lane_load(t, LOAD_PREPARING, ch->rel);
+	t->load.is_part = true;
+	t->load.rows = 0;
+	load_prepare_part(t);
+	return STEP_WAIT;
+}
+
+static enum step end_part(struct target *t, const struct change *ch)
+{
+	if (close_copy(t) == STEP_WAIT || target_died(t, failpoint("target.load-part")))
+		return STEP_WAIT;
+	t->load.state = LOAD_ENDING;
+	t->load.word = ch;
+	target_ask(t, "COMMIT", 0, NULL, on_part_committed);
 	return STEP_WAIT;
 }
 
 /* ---- one change ---- */
 
-static enum step begin_table(struct target *t, const struct batch *b, const struct change *ch)
+static enum step begin_table(struct target *t, const struct change *ch)
 {
-	struct load *l = &t->load;
 	if (!lane_may_prepare(t))
 		return STEP_WAIT;
-	*l = (struct load){ .state = LOAD_PREPARING, .table = lane_table(t, ch->rel), .lsn = ch->txn->lsn, .server = b->end.server, .word = ch };
-	l->is_ours = l->table->loaded_lsn != 0;
+	lane_load(t, LOAD_PREPARING, ch->rel);
+	t->load.word = ch;
+	t->load.is_ours = t->load.table->loaded_lsn != 0;
 	load_prepare(t);
 	return STEP_WAIT;
 }
 
-enum step load_step(struct target *t, const struct batch *b, const struct change *ch)
+enum step load_step(struct target *t, const struct change *ch)
 {
 	struct load *l = &t->load;
 	bool is_at_rest = l->state == LOAD_NONE || l->state == LOAD_OPEN;
@@ -256,13 +298,19 @@ enum step load_step(struct target *t, const struct batch *b, const struct change
 		l->word = NULL;
 		return STEP_DONE;
 	}
+	if (!is_at_rest)
+		return STEP_WAIT;
 	switch ((enum change_op)ch->op) {
 	case OP_LOAD_BEGIN:
-		return is_at_rest ? begin_table(t, b, ch) : STEP_WAIT;
+		return begin_table(t, ch);
 	case OP_ROWS: case OP_READ:
-		return put_rows(t, ch);
+		return l->state == LOAD_NONE ? begin_part(t, ch) : put_rows(t, ch);
+	case OP_LOAD_PART:
+		if (l->state == LOAD_NONE)
+			return begin_part(t, ch);
+		return l->is_part ? end_part(t, ch) : STEP_DONE;
 	case OP_LOAD_END:
-		return l->state == LOAD_OPEN ? end_table(t) : STEP_WAIT;
+		return end_table(t, ch);
 	default:
 		return STEP_DONE;
 	}

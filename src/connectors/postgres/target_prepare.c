@@ -1,8 +1,10 @@
 /* target_prepare: a table, before its rows come: from LOAD_PREPARING to LOAD_OPEN.
  *
  *   describe -> (is it empty?) -> decide -> (detach) -> (types, schema, extension) -> BEGIN -> make, empty or drop it -> open
+ *                                                                            if it is divided: -> note that it was begun -> COMMIT
  *
- * What is made before BEGIN is made for good and may be met again; the table itself, and that its old rows go, belongs to the transaction of its load. */
+ * What is made before BEGIN is made for good and may be met again; the table itself, and that its old rows go, belongs to the transaction of its load. Not so
+ * where it is divided: then dmsr.loads says that the rows which are there may be some of a load's, and the next load removes them. */
 #include "target_int.h"
 #include "catalog.h"
 #include <stdlib.h>
@@ -19,8 +21,39 @@ static void fail(struct target *t, const char *id, const char *why, const char *
 
 /* ---- inside the transaction ---- */
 
+static void on_begin_committed(struct target *t)
+{
+	if (target_died(t, failpoint("target.load-made")))
+		return;
+	t->load.state = LOAD_NONE;
+	lane_made(t);
+	lane_prepared(t);
+	table_reset(t, t->load.table);
+}
+
+static void on_begin_noted(struct target *t)
+{
+	if (target_died(t, failpoint("target.load-making")))
+		return;
+	target_ask(t, "COMMIT", 0, NULL, on_begin_committed);
+}
+
+/* From here on rows may be there that are a part of the load's. */
+static void note_begin(struct target *t)
+{
+	const struct target_table *tb = t->load.table;
+	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f" };
+	target_ask(t, "INSERT INTO dmsr.loads AS l (job_uid, schema_name, table_name, rows, made) VALUES ($1, $2, $3, -1, $4::boolean) "
+		"ON CONFLICT (job_uid, schema_name, table_name) DO UPDATE SET position = NULL, rows = -1, made = l.made OR EXCLUDED.made, "
+		"loaded_at = pg_catalog.now()", 4, values, on_begin_noted);
+}
+
 static void open_load(struct target *t)
 {
+	if (t->load.is_divided) {
+		note_begin(t);
+		return;
+	}
 	t->load.state = LOAD_OPEN;
 	t->stat.phase = "loading";
 	lane_prepared(t);
@@ -57,10 +90,12 @@ static void on_emptied(struct target *t)
 	open_load(t);
 }
 
-/* TRUNCATE is refused for a table that a foreign key refers to. */
+/* TRUNCATE is refused for a table that a foreign key refers to. A part of a load that is void may be about to be committed: it is waited for. */
 static void empty_table(struct target *t)
 {
-	char *sql = mem_printf(t->load.table->has_references ? "DELETE FROM %s" : "TRUNCATE %s", t->load.table->sql);
+	const char *table = t->load.table->sql;
+	char *sql = t->load.table->has_references ? mem_printf("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE; DELETE FROM %s", table, table) :
+						    mem_printf("TRUNCATE %s", table);
 	target_ask(t, sql, 0, NULL, on_emptied);
 	free(sql);
 }
@@ -199,8 +234,8 @@ static void decide(struct target *t)
 	} else {
 		const char *values[] = { tb->schema, tb->name, t->host.env.uid };
 		char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s), (SELECT p.job FROM dmsr.loads l JOIN dmsr.positions p USING (job_uid) "
-			"WHERE l.schema_name = $1 AND l.table_name = $2 AND l.job_uid <> $3 AND l.position IS NOT NULL ORDER BY p.updated_at DESC LIMIT 1)",
-			tb->sql);
+			"WHERE l.schema_name = $1 AND l.table_name = $2 AND l.job_uid <> $3 AND (l.position IS NOT NULL OR l.rows < 0) "
+			"ORDER BY p.updated_at DESC LIMIT 1)", tb->sql);
 		target_ask(t, sql, 3, values, on_rows);
 		free(sql);
 	}
@@ -214,13 +249,34 @@ static void on_described(struct target *t)
 	decide(t);
 }
 
-void load_prepare(struct target *t)
+static void describe(struct target *t, void (*then)(struct target *t))
 {
 	struct target_table *tb = t->load.table;
 	struct buf key;
 	t->stat.phase = "preparing";
 	buf_init(&key, 1 << 20);
 	const char *values[] = { tb->schema, tb->name, table_describe_key(tb, &key) };
-	target_ask(t, table_describe_sql, 3, values, on_described);
+	target_ask(t, table_describe_sql, 3, values, then);
 	buf_fini(&key);
 }
+
+void load_prepare(struct target *t) { describe(t, on_described); }
+
+/* ---- a part of a table that was made ---- */
+
+static void on_part_begun(struct target *t)
+{
+	t->load.state = LOAD_OPEN;
+	t->stat.phase = "loading";
+}
+
+static void on_part_described(struct target *t)
+{
+	table_described(t->load.table, t->answer);
+	if (!t->load.table->exists)
+		fail(t, "target.table-missing", "it is gone, in the middle of its load", "start the job again: the table is loaded anew");
+	else if (fits(t))
+		target_ask(t, "BEGIN", 0, NULL, on_part_begun);
+}
+
+void load_prepare_part(struct target *t) { describe(t, on_part_described); }

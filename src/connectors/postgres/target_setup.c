@@ -7,7 +7,9 @@
  * terminated: what it had not committed is rolled back, what it had is in the position that is read next.
  *
  * The sessions of lanes share a second lock. Who has got the first waits until nobody has that, and gives it back. A lane that has it looks whether
- * its instance's session still has the first: if so, whoever comes next will wait for the lane. */
+ * its instance's session still has the first: if so, whoever comes next will wait for the lane.
+ *
+ * In dmsr.loads position is NULL where a table was not loaded; then rows is -1 where its load was begun, in parts, and may have left rows there. */
 #include "target_int.h"
 #include <stdlib.h>
 
@@ -63,7 +65,8 @@ static void on_loads(struct target *t)
 	for (int i = 0; i < n; i++) {
 		struct dmsr_loaded *l = &t->loaded[i];
 		struct err e = { 0 };
-		if (position_parse(PQgetvalue(t->answer, i, 2), &l->at, &e)) {
+		bool is_begun = PQgetisnull(t->answer, i, 2);
+		if (!is_begun && position_parse(PQgetvalue(t->answer, i, 2), &l->at, &e)) {
 			err_prefix(&e, "dmsr.loads in %s", pgconn_describe(t->conn));
 			target_fail(t, &e);
 			return;
@@ -72,8 +75,9 @@ static void on_loads(struct target *t)
 		char *names = mem_printf("%s%c%s", schema, 0, name);
 		l->schema = names;
 		l->name = names + strlen(schema) + 1;
-		t->made[t->nloaded] = PQgetvalue(t->answer, i, 3)[0] == 't';
-		t->loaded_names[t->nloaded++] = names;
+		t->made[i] = PQgetvalue(t->answer, i, 3)[0] == 't';
+		t->loaded_names[t->nknown++] = names;
+		t->nloaded += !is_begun;
 	}
 	target_work(t);
 }
@@ -88,8 +92,8 @@ static void on_position(struct target *t)
 	}
 	t->load_done = is_true(t, 1);
 	const char *values[] = { t->host.env.uid };
-	target_ask(t, "SELECT schema_name, table_name, position, made FROM dmsr.loads WHERE job_uid = $1 AND position IS NOT NULL "
-		"ORDER BY 1, 2", 1, values, on_loads);
+	target_ask(t, "SELECT schema_name, table_name, position, made FROM dmsr.loads WHERE job_uid = $1 "
+		"AND (position IS NOT NULL OR rows < 0) ORDER BY position IS NULL, 1, 2", 1, values, on_loads);
 }
 
 static void ask_position(struct target *t)

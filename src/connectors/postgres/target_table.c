@@ -78,7 +78,7 @@ void table_forget_all(struct target *t)
 {
 	map_each(t->tables, table_free, NULL);
 	map_free(t->tables);
-	for (size_t i = 0; i < t->nloaded; i++)
+	for (size_t i = 0; i < t->nknown; i++)
 		free(t->loaded_names[i]);
 	free(t->loaded_names);
 	free(t->made);
@@ -125,10 +125,10 @@ static void set_relation(struct target *t, struct target_table *tb, struct relat
 /* What dmsr.loads said of it. */
 static void recall(const struct target *t, struct target_table *tb)
 {
-	for (size_t i = 0; i < t->nloaded; i++) {
+	for (size_t i = 0; i < t->nknown; i++) {
 		if (strcmp(t->loaded[i].schema, tb->schema) || strcmp(t->loaded[i].name, tb->name))
 			continue;
-		tb->loaded_lsn = t->loaded[i].at.lsn;
+		tb->loaded_lsn = i < t->nloaded ? t->loaded[i].at.lsn : LOADED_IN_PART;
 		tb->is_made = t->made[i];
 	}
 }
