@@ -364,7 +364,7 @@ def kafka3():
 
 @pytest.fixture
 def start_kafka():
-    """Starts brokers of the test's own: start_kafka(version=, tls=, settings=)."""
+    """Starts brokers of the test's own: start_kafka(version=, tls=, settings=, running=)."""
     with contextlib.ExitStack() as stack:
         def start(**how):
             directory = tempfile.mkdtemp(prefix="dmsr-kafka-", dir=fast_directory())

@@ -50,11 +50,11 @@ def reserve_ports(count):
 
 
 class Kafka:
-    """A broker, running when this is made. version, tls and settings are those of `kafka start`."""
+    """A broker, running when this is made, unless it is not to. version, tls and settings are those of `kafka start`."""
 
     numbers = itertools.count(1)
 
-    def __init__(self, directory, version=None, tls=False, settings=(), port=None):
+    def __init__(self, directory, version=None, tls=False, settings=(), port=None, running=True):
         """With port it is another process's broker, which runs there already."""
         self.dir = pathlib.Path(directory)
         self.args = (["-v", str(version)] if version else []) + (["-t"] if tls else []) + list(settings)
@@ -62,7 +62,8 @@ class Kafka:
         self.port = port
         if not port:
             self.port, self.ports_lock = reserve_ports(PORTS)
-            self.start()
+            if running:
+                self.start()
         self.bootstrap = f"127.0.0.1:{self.port}"
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap})
 

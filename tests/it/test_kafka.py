@@ -269,8 +269,7 @@ def rss_kib(daemon):
 
 def test_a_broker_that_is_away(pg, start_kafka, dmsrd):
     """Not there at first; then stopped, and killed, for longer than the source's patience, with more written than may wait in memory."""
-    kafka = start_kafka()
-    kafka.kill()
+    kafka = start_kafka(running=False)
     source, target = pg.database("k"), pg.database("k_copy")
     source.psql(SMALL + "ALTER SYSTEM SET wal_sender_timeout = '5s'; SELECT pg_reload_conf()")
     try:

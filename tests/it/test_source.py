@@ -694,7 +694,7 @@ def test_the_loop_ticks_through_a_dribbling_server(tls, secure):
         wait_for("the changes", lambda: d.replica().ops.get("u", 0) == 20, 60)
         d.stop()
     ticks, gap_ms = d.gap_ms()
-    assert ticks > 100 and gap_ms < 400, (ticks, gap_ms)
+    assert ticks > 100 and gap_ms < 1200, (ticks, gap_ms)  # who waited for an answer of 10 KB would be away for more than two seconds
     d.same()
 
 
@@ -705,7 +705,7 @@ def test_a_server_that_hangs_while_we_connect(tls):
         proxy.is_stuck.set()
         d = Dump(db, "table=public.*", port=proxy.port).start("connect_timeout=2s")
         assert d.failure(10)[:2] == ("source.unreachable", True)
-        assert d.gap_ms()[1] < 400
+        assert d.gap_ms()[1] < 1200
 
 
 def test_connections_that_are_cut_again_and_again(tls):
