@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from conftest import ApiError, Dmsrd, Postgres, wait_for
+from proxy import Proxy
 from test_kill import TABLES, Load
 
 SMALL = """
@@ -660,9 +661,26 @@ def test_a_load_that_was_cut_off_holds_nobody_up(pg, kafka, dmsrd):
     source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(1, 20000) i")
     dmsrd.stop()
     dmsrd.start(env={"DMSR_FAILPOINT": "kafka.acknowledged:6:kill"})
-    with contextlib.suppress(OSError):
-        dmsrd.job("k", source.connection(), [target.connection(name="copy")], streamer=streamer(kafka, codec="native"))
-    dmsrd.process.wait(60)
-    dmsrd.start()
-    dmsrd.wait_state("k", "running")
-    dmsrd.wait_equal(source, target)
+    with Proxy(pg.port) as line:
+        with contextlib.suppress(OSError):
+            # 10 MB of which at most one is under way: that many are acknowledged in no less than ten times
+            dmsrd.job("k", source.connection(port=line.port), [target.connection(name="copy")], streamer=streamer(kafka, codec="native", memory="1MiB", compression="none"))
+        dmsrd.process.wait(60)
+
+        def sessions(what="true"):
+            return target.one(f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'dmsr' AND {what}")
+        held = 0
+
+        def holds_on():
+            nonlocal held
+            held = held + 1 if sessions("backend_xid IS NOT NULL") else 0
+            return held > 20
+        wait_for("the dead one's sessions are gone", lambda: not sessions())
+        # what is in the topic comes to the target before anything can come to the source; whoever holds on to it after some seconds, does for ever
+        line.is_stuck.set()
+        dmsrd.start()
+        with contextlib.suppress(AssertionError):
+            wait_for("a transaction that stays open", holds_on, 6)
+        line.is_stuck.clear()
+        dmsrd.wait_state("k", "running")
+        dmsrd.wait_equal(source, target)
