@@ -44,6 +44,8 @@ void engine_patch(struct engine *g, const char *name, const json_t *merge_patch,
 void engine_delete(struct engine *g, const char *name, bool keep_source, bool force, const struct engine_call *call);
 /* result {"state","desired_state"}; job.invalid-transition with allowed[] in errors */
 void engine_command(struct engine *g, const char *name, enum engine_verb verb, const struct engine_call *call);
+/* table: "schema.name". It is loaded again, now if the job runs, else at its next start. result as of engine_command. */
+void engine_reload_table(struct engine *g, const char *name, const char *table, const struct engine_call *call);
 void engine_validate(struct engine *g, const json_t *spec, const struct engine_call *call); /* {"valid","errors":[],"checks":[]} */
 /* {"connector","role":"source"|"target",...options} -> {"ok","checks":[]} */
 void engine_check(struct engine *g, const json_t *connection, const struct engine_call *call);

@@ -399,6 +399,64 @@ void engine_command(struct engine *g, const char *name, enum engine_verb verb, c
 	job_save(job, on_done, command_new(g, call, job));
 }
 
+/* ---- a table, loaded anew ---- */
+
+/* Its snapshot is taken at the next start, so a job that runs is started over. */
+static void on_unwanted(void *arg, const struct err *e)
+{
+	struct command *c = arg;
+	struct job *job = engine_find(c->g, c->uid);
+	if (e || !job || job->desire != DESIRE_RUNNING || !(job_allowed(job) & 1u << ENGINE_RESTART)) {
+		on_done(c, e);
+		return;
+	}
+	job_do(job, ENGINE_RESTART);
+	job_save(job, on_done, c);
+}
+
+/* "schema.table", by the names that are there: either part may have dots. */
+static const struct dmsr_loaded *find_loaded(const struct job *job, const char *table)
+{
+	const struct table_set *loaded = memory_loaded(job->memory);
+	for (size_t i = 0; i < loaded->n; i++) {
+		const struct dmsr_loaded *l = &loaded->list[i];
+		size_t n = strlen(l->schema);
+		if (!strncmp(table, l->schema, n) && table[n] == '.' && !strcmp(table + n + 1, l->name))
+			return l;
+	}
+	return NULL;
+}
+
+void engine_reload_table(struct engine *g, const char *name, const char *table, const struct engine_call *call)
+{
+	struct err e = { 0 };
+	struct job *job = engine_find_to_change(g, name, call, false);
+	const char *mode = job ? json_string_value(json_object_get(job->spec, "mode")) : NULL;
+	if (!job)
+		return;
+	const struct dmsr_loaded *l = find_loaded(job, table);
+	if (mode && !strcmp(mode, "cdc")) {
+		err_set(&e, DMSR_ESTATE, "table.not-loaded", "job %s loads no tables: its mode is cdc", job->name);
+	} else if (job->desire == DESIRE_DELETING || job->state == JOB_COMPLETED) {
+		err_set(&e, DMSR_ESTATE, "job.invalid-transition", "job %s is %s: no table of it can be loaded again", job->name, job_state_name(job->state));
+		err_hint(&e, "a load that is completed begins anew as a whole: POST /jobs/%s/stop, DELETE /jobs/%s/positions, POST /jobs/%s/start",
+			job->name, job->name, job->name);
+	} else if (!l) {
+		err_set(&e, DMSR_ENOTFOUND, "table.not-loaded", "job %s has no table \"%.200s\" that is loaded", job->name, table);
+		err_hint(&e, "GET /jobs/%s/tables names them, as schema and name: their name here is schema.name; one that is being loaded is loaded anyway",
+			job->name);
+	}
+	if (err_is_set(&e)) {
+		engine_refuse(g, call, &e, NULL);
+		return;
+	}
+	char *schema = mem_strdup(l->schema), *own = mem_strdup(l->name);
+	engine_audit(g, job, call, "job %s: table %s.%s to be loaded anew", job->name, schema, own);
+	memory_load_unwant(job->memory, schema, own, on_unwanted, command_new(g, call, job));
+	free(schema);
+	free(own);
+}
+
 /* ---- connections ---- */
 
 static struct spec_connection *connection_or_refuse(struct engine *g, const json_t *json, const struct engine_call *call)

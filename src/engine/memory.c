@@ -1,6 +1,7 @@
 /* memory: maps and positions of one job, each change written through to the state store. */
 #include "memory.h"
 #include <stdio.h>
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@ struct memory {
 	char *uid;
 	struct map *notes;              /* key -> struct note; forgotten ones stay, with value NULL */
 	struct position delivered;
-	struct table_set loaded;
+	struct table_set loaded, unwanted;
 	bool load_done;
 	struct memory_target **targets;
 	size_t ntargets;
@@ -178,6 +179,7 @@ void memory_free(struct memory *m)
 	map_each(m->counts, free_count, NULL);
 	map_free(m->counts);
 	table_set_clear(&m->loaded);
+	table_set_clear(&m->unwanted);
 	for (size_t i = 0; i < m->ntargets; i++) {
 		table_set_clear(&m->targets[i]->loaded);
 		free(m->targets[i]->name);
@@ -229,6 +231,12 @@ static int read_load(void *arg, const char *key, const char *value)
 {
 	struct memory *m = arg;
 	return read_loaded(&m->loaded, key, value);
+}
+
+static int read_unwanted(void *arg, const char *key, const char *value)
+{
+	struct memory *m = arg;
+	return read_loaded(&m->unwanted, key, value);
 }
 
 /* key: the target's name, a blank, the table */
@@ -286,6 +294,7 @@ int memory_read(struct memory *m, struct err *e)
 		{ "position", read_position },
 		{ "note", read_note },
 		{ "load", read_load },
+		{ "unwanted-load", read_unwanted },
 		{ "target-load", read_target_load },
 		{ "flag", read_flag },
 		{ "count", read_count },
@@ -354,6 +363,25 @@ void memory_load_forget(struct memory *m, const char *schema, const char *name)
 	memory_count(m, schema, name)->is_loaded = false;
 	put_table(m, "load", "", &gone, false);
 	table_set_del(&m->loaded, schema, name);
+}
+
+bool memory_is_unwanted(const struct memory *m, const struct dmsr_loaded *l)
+{
+	const struct dmsr_loaded *u = table_set_find(&m->unwanted, l->schema, l->name);
+	return u && l->at.lsn <= u->at.lsn;
+}
+
+void memory_load_unwant(struct memory *m, const char *schema, const char *name, store_done *done, void *arg)
+{
+	const struct dmsr_loaded *l = table_set_find(&m->loaded, schema, name);
+	char *key = table_key(schema, name);
+	assert(l);
+	put_table(m, "unwanted-load", "", l, true);
+	table_set_put(&m->unwanted, schema, name, &l->at);
+	table_set_del(&m->loaded, schema, name);
+	memory_count(m, schema, name)->is_loaded = false;
+	store_put(m->store, m->uid, "load", key, NULL, done, arg);
+	free(key);
 }
 
 void memory_load_done_put(struct memory *m)
@@ -520,6 +548,9 @@ void memory_forget(struct memory *m, store_done *done, void *arg)
 		free(schema);
 		free(name);
 	}
+	for (size_t i = 0; i < m->unwanted.n; i++)
+		put_table(m, "unwanted-load", "", &m->unwanted.list[i], false);
+	table_set_clear(&m->unwanted);
 	for (size_t i = 0; i < m->ntargets; i++)
 		memory_target_is(m, m->targets[i], &(struct position){ 0 }, NULL, 0, false);
 	m->load_done = false;

@@ -8,6 +8,8 @@
 static bool all_have(const struct pipeline *p, const struct dmsr_loaded *l)
 {
 	for (size_t i = 0; i < p->ntargets; i++) {
+		if (memory_is_unwanted(p->run.memory, l))
+			return false;
 		const struct dmsr_loaded *has = table_set_find(&p->targets[i].memory->loaded, l->schema, l->name);
 		if (!has || has->at.lsn != l->at.lsn)
 			return false;

@@ -246,6 +246,15 @@ void jobs_tables(struct request *r)
 	json_decref(after);
 }
 
+void jobs_table_reload(struct request *r)
+{
+	const char *name;
+	json_t *job = resource_job(r, &name, NULL);
+	if (job)
+		engine_reload_table(r->http->engine, name, r->args[1], call_new(r, finish_command, name, -1));
+	json_decref(job);
+}
+
 void jobs_positions(struct request *r) { view(r, engine_job_positions); }
 
 void jobs_positions_set(struct request *r)

@@ -29,6 +29,8 @@ const struct route routes[] = {
 	{ VERB, ROUTE_CHANGES, "/jobs/{name}/restart", NULL, jobs_command, "202", "JobState", "Stop and start a job" },
 	{ METHOD_GET, 0, "/jobs/{name}/status", NULL, jobs_status, "200", "JobStatus", "Stages, positions, lag, load progress" },
 	{ METHOD_GET, 0, "/jobs/{name}/tables", "cursor limit", jobs_tables, "200", "Page", "Per table: rows loaded, changes captured and applied" },
+	{ VERB, ROUTE_CHANGES, "/jobs/{name}/tables/{table}/reload", NULL, jobs_table_reload, "202", "JobState",
+		"Load a table again, from a snapshot of its own" },
 	{ METHOD_GET, 0, "/jobs/{name}/positions", NULL, jobs_positions, "200", NULL, "Where the job stands" },
 	{ METHOD_PATCH, ROUTE_BODY | ROUTE_CHANGES, "/jobs/{name}/positions", NULL, jobs_positions_set, "200", NULL, "Move a stopped job" },
 	{ METHOD_DELETE, ROUTE_CHANGES, "/jobs/{name}/positions", NULL, jobs_positions_set, "200 204", NULL, "Let a stopped job begin anew" },

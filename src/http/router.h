@@ -52,6 +52,7 @@ void jobs_validate(struct request *r);
 void jobs_status(struct request *r);
 void jobs_tables(struct request *r);
 void jobs_positions(struct request *r);
+void jobs_table_reload(struct request *r);
 void jobs_positions_set(struct request *r);
 void jobs_errors(struct request *r);
 void jobs_errors_delete(struct request *r);

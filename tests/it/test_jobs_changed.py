@@ -82,3 +82,44 @@ def test_new_tables_are_told_and_taken_up(shop, dmsrd):
     dmsrd.wait_equal(source, target, tables=["public.fresh", "public.orders"])
     said = dmsrd.api("GET", "/jobs/shop/status")["warnings"]
     assert len(said) == 1 and "public.bare is left out" in said[0]["message"]
+
+
+def test_a_table_is_loaded_again_when_somebody_asks(shop, dmsrd):
+    """Whatever is wrong with its rows at the target; also when dmsrd dies behind its answer."""
+    source, target = shop
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    target.psql("UPDATE orders SET total = 7777")
+    source.psql(CHANGES)
+    status, _, body = dmsrd.call("POST", "/jobs/shop/tables/public.orders/reload")
+    assert status == 202, body
+    source.psql("UPDATE orders SET total = total + 1 WHERE id < 20; INSERT INTO customers (name) VALUES ('meanwhile')")
+    dmsrd.wait_equal(source, target)
+    dmsrd.wait_state("shop", "running")
+    loads = target.sql("SELECT table_name, position FROM dmsr.loads ORDER BY 1")
+
+    target.psql("TRUNCATE orders CASCADE")
+    assert dmsrd.call("POST", "/jobs/shop/tables/public.orders/reload")[0] == 202
+    dmsrd.kill()
+    dmsrd.start()
+    dmsrd.wait_equal(source, target, ["public.orders"])
+    now = target.sql("SELECT table_name, position FROM dmsr.loads ORDER BY 1")
+    assert [a == b for a, b in zip(loads, now)] == [t != "orders" for t, _ in loads]
+    assert any("orders to be loaded anew" in e for e in events(dmsrd, "shop", "audit"))
+
+
+def test_a_table_of_a_job_that_stands_still_is_loaded_again_at_its_start(shop, dmsrd):
+    source, target = shop
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("POST", "/jobs/shop/stop")
+    dmsrd.wait_state("shop", "stopped")
+    target.psql("UPDATE orders SET total = 7777")
+    assert dmsrd.call("POST", "/jobs/shop/tables/public.orders/reload")[0] == 202
+    assert dmsrd.state_of("shop") == "stopped"
+    for table, status, code in (("public.orders", 404, "table.not-loaded"), ("public.nothing", 404, "table.not-loaded"), ("orders", 404, "table.not-loaded")):
+        got, _, body = dmsrd.call("POST", f"/jobs/shop/tables/{table}/reload")
+        assert (got, body["code"]) == (status, code)
+    dmsrd.api("POST", "/jobs/shop/start")
+    dmsrd.wait_equal(source, target)

@@ -299,6 +299,12 @@ void engine_positions_set(struct engine *g, const char *name, const json_t *body
 	answer(g, call, body ? json_pack("{s:s}", "stored", "pg:1:2:3:4") : NULL, NULL);
 }
 
+void engine_reload_table(struct engine *g, const char *name, const char *table, const struct engine_call *call)
+{
+	see(g, call, NULL, "reload %s of %s", table, name);
+	answer(g, call, json_pack("{s:s}", "state", "running"), NULL);
+}
+
 void engine_errors(struct engine *g, const char *name, int64_t after, int limit, const struct engine_call *call)
 {
 	see(g, call, NULL, "errors %s after %lld limit %d", name, (long long)after, limit);

@@ -337,6 +337,8 @@ static void below_a_job(void **state)
 		answer_free(a);
 	}
 	expect(k, "GET", "/jobs/nobody/status", NULL, NULL, 404, "job.not-found");
+	expect(k, "POST", "/jobs/shop/tables/a%2Fb.c%20d/reload", NULL, NULL, 202, NULL);
+	assert_string_equal(double_seen(k->engine)->what, "reload a/b.c d of shop");
 	expect(k, "PATCH", "/jobs/shop/positions", NULL, "{\"position\":\"pg:1:2:3:4\"}", 200, NULL);
 	assert_string_equal(double_seen(k->engine)->what, "positions shop");
 	expect(k, "DELETE", "/jobs/shop/positions", NULL, NULL, 204, NULL);
