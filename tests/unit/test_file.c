@@ -168,6 +168,54 @@ static void loads(void **state)
 }
 
 /* A file's head is right for all of its lines. */
+/* Loads of two tables, and parts of one, in any order; what is of no open load means nothing. */
+static void mixed_loads(void **state)
+{
+	struct host h;
+	(void)state;
+	host_start(&h, GIVEN(path(), "format=csv", "roll_interval=1h"));
+	struct batch *b[] = {
+		loaded_rows(odd, 0x80, "1\tnever begun\t\\N\n"),
+		word(OP_LOAD_END, odd, 0x80),
+		word(OP_LOAD_BEGIN, orders, 0x80),
+		word(OP_LOAD_BEGIN, odd, 0x80),
+		loaded_rows(odd, 0x80, "7\tin\t\\N\n"),
+		loaded_rows(orders, 0x80, "1\ta\t\\N\n"),
+		word(OP_LOAD_PART, orders, 0x80),
+		loaded_rows(odd, 0x70, "8\tof another snapshot\t\\N\n"),
+		loaded_rows(orders, 0x80, "2\tb\t\\N\n"),
+		word(OP_LOAD_PART, orders, 0x80),
+		word(OP_LOAD_END, odd, 0x80),
+		/* another snapshot: that of orders is void, its rest too */
+		word(OP_LOAD_BEGIN, odd, 0x90),
+		loaded_rows(orders, 0x80, "3\tc\t\\N\n"),
+		word(OP_LOAD_END, orders, 0x80),
+		/* and a change of the stream voids that of odd */
+		transaction(orders, 0x100, 4, 1),
+		loaded_rows(odd, 0x90, "9\tvoid\t\\N\n"),
+		word(OP_LOAD_END, odd, 0x90),
+		word(OP_LOAD_BEGIN, orders, 0x110),
+		loaded_rows(orders, 0x110, "5\te\t\\N\n"),
+		word(OP_LOAD_END, orders, 0x110),
+	};
+	uint64_t n = sizeof b / sizeof *b;
+	for (uint64_t i = 0; i < n; i++)
+		apply(&h, b[i], i + 1);
+	host_stop(&h);
+	assert_int_equal(h.applied, n);
+	assert_int_equal(h.counts.loaded, 2);
+	assert_null(strstr(buf_cstr(&listing()->text), "void"));
+	assert_non_null(strstr(buf_cstr(&listing()->text), "I,7,in,\n"));
+	assert_non_null(strstr(buf_cstr(&listing()->text), "I,5,e,\n"));
+	assert_null(strstr(buf_cstr(&listing()->text), "I,1,a,"));
+	assert_int_equal(count_parts(), 0);
+	host_start(&h, GIVEN(path(), "format=csv", "roll_interval=1h"));
+	assert_string_equal(h.loads, " ../a.b.x/y ä.z@128 public.orders@272");
+	host_stop(&h);
+	for (uint64_t i = 0; i < n; i++)
+		batch_free(b[i]);
+}
+
 static void columns_change(void **state)
 {
 	struct host h;
@@ -252,6 +300,6 @@ static void idle_and_urgent(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { TEST(publishes_and_remembers), TEST(rolls_by_size), TEST(whole_transactions),
-		TEST(loads), TEST(columns_change), TEST(single_layout), TEST(idle_and_urgent) };
+		TEST(loads), TEST(mixed_loads), TEST(columns_change), TEST(single_layout), TEST(idle_and_urgent) };
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

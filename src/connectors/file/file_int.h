@@ -184,7 +184,8 @@ void file_applied(struct target *t, uint64_t seq, const struct dmsr_table_counts
 
 /* parts.c */
 int parts_put(struct target *t, const struct change *ch, struct err *e);        /* a row, truncate or message of the stream */
-int parts_put_loaded(struct target *t, const struct change *ch, struct err *e); /* OP_ROWS or OP_READ of a load that is open */
+int parts_put_loaded(struct target *t, const struct change *ch, struct err *e); /* OP_ROWS or OP_READ */
+void parts_void_loads(struct target *t, const struct change *but_of);   /* that are open; but_of: but those in its snapshot, or NULL */
 void parts_load_begin(struct target *t, const struct batch *b, const struct change *ch);
 void parts_load_end(struct target *t, const struct change *ch);
 void parts_close_changes(struct target *t);     /* all parts of changes: into target.closed */

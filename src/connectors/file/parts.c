@@ -1,7 +1,7 @@
 /* parts: rows into the files being written. In: changes in their order. Out: bytes to the disk in pieces, and closed parts that wait to be published.
  *
- * Changes of a table go to one part, the rows of its load to others: those are published all at once, when the load of the table has ended. What the journal
- * has already, and what is in the loaded rows of a table, is passed over. */
+ * Changes of a table go to one part, the rows of its load to others: those are published all at once, when the load of the table has ended. Loads of several
+ * tables may be open. What the journal has already, what is in the loaded rows of a table, and what is of a load that is not open, is passed over. */
 #include "file_int.h"
 #include <stdlib.h>
 
@@ -292,15 +292,29 @@ static void drop_load(struct target *t, struct table *tb)
 	tb->load.rows = 0;
 }
 
+static uint64_t snapshot_of(const struct change *ch) { return ch->txn ? ch->txn->lsn : 0; }
+
+void parts_void_loads(struct target *t, const struct change *but_of)
+{
+	for (struct table *tb = t->open_loads ? t->tables : NULL; tb; tb = tb->next) {
+		if (!tb->load.is_open || (but_of && tb->load.lsn == snapshot_of(but_of)))
+			continue;
+		drop_load(t, tb);
+		tb->load.is_open = false;
+		t->open_loads--;
+	}
+}
+
 void parts_load_begin(struct target *t, const struct batch *b, const struct change *ch)
 {
 	struct table *tb = find_table(t, ch->rel);
 	const struct journal_load *l = journal_find_load(&t->journal, tb->schema, tb->name);
 
+	parts_void_loads(t, ch);
 	drop_load(t, tb); /* begun, and cut off: this is its fresh start */
 	t->open_loads += !tb->load.is_open;
 	tb->load.is_open = true;
-	tb->load.lsn = ch->txn ? ch->txn->lsn : 0;
+	tb->load.lsn = snapshot_of(ch);
 	tb->load.server = b->end.server;
 	tb->load.since = t->cur->seq;
 	tb->load.is_skipped = !t->is_stdout && l && l->at.lsn == tb->load.lsn;
@@ -336,11 +350,13 @@ static int put_load_row(void *arg, const struct change *row)
 	return encode(t, row, tb->load.part, r->e);
 }
 
+static bool is_of_load(const struct table *tb, const struct change *ch) { return tb->load.is_open && tb->load.lsn == snapshot_of(ch); }
+
 int parts_put_loaded(struct target *t, const struct change *ch, struct err *e)
 {
 	struct load_row r = { t, find_table(t, ch->rel), e };
 
-	if (r.tb->load.is_skipped)
+	if (!is_of_load(r.tb, ch) || r.tb->load.is_skipped)
 		return 0;
 	return ch->op == OP_ROWS ? change_each_row(ch, put_load_row, &r, e) : put_load_row(&r, ch);
 }
@@ -351,8 +367,9 @@ void parts_load_end(struct target *t, const struct change *ch)
 	const struct position at = { .kind = POSITION_LSN, .server = tb->load.server, .lsn = tb->load.lsn };
 	struct part *p;
 
-	if (!tb->load.is_open)
+	if (!is_of_load(tb, ch))
 		return;
+	t->has_new_loads = true;
 	tb->load.is_open = false;
 	t->open_loads--;
 	tb->counts.loaded += tb->load.rows;

@@ -296,7 +296,9 @@ void publish_start(struct target *t)
 	parts_close_changes(t);
 	p->seq = publish_covered_seq(t);
 	take_parts(t, p);
-	p->ncounts = publish_take_counts(t, &p->counts);
+	/* They go with a token; there is none while what is published stands behind a load that is open. */
+	if (t->head && t->head->seq <= p->seq)
+		p->ncounts = publish_take_counts(t, &p->counts);
 	position_copy(&t->published, &t->journal.at);
 	write_group(t, p);
 	t->has_new_loads = false;

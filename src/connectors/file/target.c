@@ -215,6 +215,8 @@ static enum step one_change(struct target *t)
 	struct err e = { 0 };
 	int rc = 0;
 
+	if (!b->is_load)
+		parts_void_loads(t, NULL);
 	switch ((enum change_op)ch->op) {
 	case OP_BEGIN:
 		return (enum step)begin_transaction(t, b, ch);
@@ -232,9 +234,9 @@ static enum step one_change(struct target *t)
 		break;
 	case OP_LOAD_END:
 		parts_load_end(t, ch);
-		t->has_new_loads = true;
 		break;
 	case OP_LOAD_DONE:
+		parts_void_loads(t, NULL);
 		t->fresh.load_done = !t->journal.load_done;
 		t->has_new_loads = true;
 		break;
@@ -265,17 +267,24 @@ static void settle_published(struct target *t)
 	publish_free(p);
 }
 
-static void settle_stdout(struct target *t)
+/* All up to seq, with what was counted. */
+static void settle_up_to(struct target *t, uint64_t seq)
 {
 	struct dmsr_table_counts *counts;
 
-	if (t->writing_bytes || t->lines.len) {
-		file_applied(t, t->printed_seq, NULL, 0);
+	if (t->head->seq > seq)
 		return;
-	}
 	size_t n = publish_take_counts(t, &counts);
-	file_applied(t, t->read_seq, counts, n);
+	file_applied(t, seq, counts, n);
 	free(counts);
+}
+
+static void settle_stdout(struct target *t)
+{
+	if (t->writing_bytes || t->lines.len)
+		file_applied(t, t->printed_seq, NULL, 0);
+	else
+		settle_up_to(t, t->read_seq);
 }
 
 /* Tells what has been on the disk, or needs none. */
@@ -288,7 +297,7 @@ static void settle(struct target *t)
 	if (t->is_stdout)
 		settle_stdout(t);
 	else if (!t->publishing && !publish_has_work(t))
-		file_applied(t, publish_covered_seq(t), NULL, 0);
+		settle_up_to(t, publish_covered_seq(t));
 }
 
 /* Stopping: nothing is left that could be finished. */
