@@ -595,6 +595,91 @@ static void on_dropped(void *ctx, const char *const *left, size_t n, const struc
 	take(ctx, n, e);
 }
 
+/* ---- a target by itself ---- */
+
+static void alone_ready(void *ctx, const struct position *at, bool keeps, const struct dmsr_loaded *loaded, size_t n, bool load_done)
+{
+	(void)ctx, (void)at, (void)keeps, (void)loaded, (void)n, (void)load_done;
+}
+
+static void alone_applied(void *ctx, uint64_t token, const struct dmsr_table_counts *counts, size_t n)
+{
+	uint64_t *applied = ctx;
+	(void)counts, (void)n;
+	assert_int_equal(token, ++*applied);
+}
+
+/* A word, or n rows, of the load of rel at lsn; op OP_HEARTBEAT: of the stream. */
+static struct batch *of_load(enum change_op op, struct relation *rel, uint64_t lsn, uint32_t part, uint32_t n)
+{
+	struct batch *b = batch_new();
+	batch_txn(b, &(struct txn){ .lsn = lsn });
+	b->is_load = op != OP_HEARTBEAT;
+	b->part = part;
+	if (op == OP_ROWS)
+		fake_add_rows(b, rel, 1, n);
+	else
+		batch_append(b, op, rel)->u.load.parts = op == OP_LOAD_BEGIN ? n : 0;
+	return b;
+}
+
+/* Loads of several tables and parts in any order; those that are not open mean nothing. */
+static void loads_come_mixed(void **state)
+{
+	struct loop *loop = loop_new();
+	struct fake_server *v = fake_server_new("alone");
+	struct settings *s = settings_new();
+	struct relation *a = fake_relation("a", 1), *b = fake_relation("b", 2);
+	struct dmsr_instance *t;
+	uint64_t applied = 0;
+	const struct dmsr_target_host host = { .ctx = &applied, .env = { .loop = loop }, .ready = alone_ready, .applied = alone_applied };
+	struct batch *sent[] = {
+		of_load(OP_ROWS, a, 100, 1, 9),
+		of_load(OP_LOAD_BEGIN, a, 100, 0, 2),
+		of_load(OP_LOAD_BEGIN, b, 100, 0, 0),
+		of_load(OP_ROWS, a, 100, 1, 3),
+		of_load(OP_ROWS, b, 100, 0, 5),
+		of_load(OP_ROWS, a, 100, 2, 4),
+		of_load(OP_LOAD_PART, a, 100, 2, 0),
+		of_load(OP_LOAD_END, b, 100, 0, 0),
+		of_load(OP_ROWS, b, 100, 0, 50),
+		of_load(OP_LOAD_PART, a, 100, 1, 0),
+		of_load(OP_LOAD_END, a, 100, 0, 0),
+		of_load(OP_LOAD_BEGIN, a, 200, 0, 0),
+		of_load(OP_ROWS, a, 200, 0, 2),
+		of_load(OP_LOAD_BEGIN, b, 300, 0, 0),
+		of_load(OP_LOAD_END, a, 200, 0, 0),
+		of_load(OP_HEARTBEAT, NULL, 0, 0, 0),
+		of_load(OP_LOAD_END, b, 300, 0, 0),
+		of_load(OP_LOAD_DONE, NULL, 300, 0, 0),
+	};
+	size_t n = sizeof sent / sizeof *sent;
+	(void)state;
+	v->queue = 100;
+	settings_put_str(s, "server", "alone");
+	assert_int_equal(target()->open(s, &host, &t, NULL), 0);
+	target()->start(t);
+	fake_settle(loop);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(target()->apply(t, sent[i], i + 1), DMSR_OK);
+	fake_settle(loop);
+	assert_int_equal(applied, n);
+	assert_int_equal(v->ntables, 2);
+	assert_int_equal(fake_server_table(v, "a")->rows, 7);
+	assert_int_equal(fake_server_table(v, "a")->at.lsn, 100);
+	assert_int_equal(fake_server_table(v, "b")->rows, 5);
+	assert_int_equal(fake_server_table(v, "b")->at.lsn, 100);
+	assert_true(v->load_done);
+	target()->close(t);
+	for (size_t i = 0; i < n; i++)
+		batch_free(sent[i]);
+	relation_unref(a);
+	relation_unref(b);
+	settings_free(s);
+	fake_server_free(v);
+	loop_free(loop);
+}
+
 static void questions_are_answered_as_told(void **state)
 {
 	const struct dmsr_probe *probe = dmsr_plugin_fake.source_probe;
@@ -643,4 +728,5 @@ RUN_TESTS(
 	cmocka_unit_test(it_fails_where_it_should),
 	cmocka_unit_test(a_server_stalls_and_holds_back),
 	cmocka_unit_test(nothing_is_lost_or_doubled),
+	cmocka_unit_test(loads_come_mixed),
 	cmocka_unit_test(questions_are_answered_as_told))

@@ -1,5 +1,5 @@
 /* fake_target: writes into a fake_server. A batch is read in one turn; what was read is committed at once or later, as the server wants it, but never
- * within a transaction or a table. */
+ * within a transaction or while a load is open, of which there may be several. */
 #include "fake_int.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -9,6 +9,16 @@ struct item {
 	const struct batch *batch;
 	uint64_t token;
 	bool is_read;
+};
+
+/* Of a table, between its words; then until it is committed. */
+struct load {
+	struct load *next;
+	struct relation *rel;           /* held */
+	struct position at;
+	uint64_t rows;
+	uint32_t parts, ended;
+	bool is_known;
 };
 
 struct count {
@@ -24,14 +34,13 @@ struct fake_target {
 	bool is_started, is_ready, is_stopping, is_over, is_closed, is_in_task, said_again, is_flushed;
 	struct item *head, **tail;
 	size_t nitems, nread;           /* nread: of them, read and not committed */
-	bool in_txn, in_load, is_load_known;
+	bool in_txn;
 	struct fake_row *rows;          /* read, not committed */
 	size_t nrows, caprows;
 	struct position at;             /* of what was read */
-	struct position load_at;
-	uint64_t load_rows;
-	bool ends_load, load_done;      /* to be committed */
-	struct relation *load_rel;
+	struct load *loads;             /* open */
+	struct load *ended;             /* to be committed */
+	bool load_done;                 /* the same */
 	unsigned ddl;
 	const struct change *letter;    /* a dead letter is under way for this row; its batch waits */
 	bool is_letter_done;
@@ -89,15 +98,70 @@ static void add_row(struct fake_target *t, const struct change *ch)
 	c->deleted += ch->op == OP_DELETE;
 }
 
+static void free_load(struct load *l)
+{
+	relation_unref(l->rel);
+	free(l);
+}
+
+static void free_loads(struct load **list)
+{
+	while (*list) {
+		struct load *l = *list;
+		*list = l->next;
+		free_load(l);
+	}
+}
+
+/* Where the open load of its table is; NULL there: none is. */
+static struct load **find_load(struct fake_target *t, const struct change *ch)
+{
+	struct load **at = &t->loads;
+	while (*at && (strcmp((*at)->rel->name, ch->rel->name) != 0 || (*at)->at.lsn != ch->txn->lsn))
+		at = &(*at)->next;
+	return at;
+}
+
 static void begin_load(struct fake_target *t, const struct change *ch)
 {
 	const struct fake_table *known = fake_server_table(t->server, ch->rel->name);
 	assert(!t->in_txn && "a load in mid-transaction");
-	t->in_load = true;
-	t->is_load_known = t->server->keeps && known && known->is_loaded;
-	t->load_rows = 0;
-	t->load_at = (struct position){ .kind = POSITION_LSN, .server = FAKE_SERVER_ID, .lsn = ch->txn->lsn };
-	t->load_rel = ch->rel;
+	if (t->loads && t->loads->at.lsn != ch->txn->lsn)
+		free_loads(&t->loads);
+	struct load **again = find_load(t, ch), *l = *again;
+	if (l) {
+		*again = l->next;
+		free_load(l);
+	}
+	l = mem_zalloc(sizeof *l);
+	l->rel = relation_ref(ch->rel);
+	l->is_known = t->server->keeps && known && known->is_loaded;
+	l->at = (struct position){ .kind = POSITION_LSN, .server = FAKE_SERVER_ID, .lsn = ch->txn->lsn };
+	l->parts = ch->u.load.parts;
+	l->next = t->loads;
+	t->loads = l;
+}
+
+static void end_load(struct fake_target *t, const struct change *ch)
+{
+	struct load **at = find_load(t, ch), *l = *at;
+	if (!l)
+		return;
+	assert(l->ended == l->parts && "the end of a table before those of its parts");
+	*at = l->next;
+	l->next = t->ended;
+	t->ended = l;
+}
+
+/* Of a load that is not open it means nothing. */
+static void add_to_load(struct fake_target *t, const struct batch *b, const struct change *ch)
+{
+	struct load *l = *find_load(t, ch);
+	if (!l)
+		return;
+	assert(b->part <= l->parts && (!l->parts || b->part) && "rows of no part");
+	l->ended += ch->op == OP_LOAD_PART;
+	l->rows += ch->op == OP_ROWS ? ch->u.rows.rows : ch->op == OP_READ;
 }
 
 static void on_letter(void *arg, const struct err *e)
@@ -125,11 +189,13 @@ static bool is_taken(struct fake_target *t, const struct change *ch)
 	return false;
 }
 
-static void read_change(struct fake_target *t, const struct change *ch)
+static void read_change(struct fake_target *t, const struct batch *b, const struct change *ch)
 {
+	if (!b->is_load)
+		free_loads(&t->loads);
 	switch ((enum change_op)ch->op) {
 	case OP_BEGIN:
-		assert(!t->in_txn && !t->in_load);
+		assert(!t->in_txn);
 		t->in_txn = true;
 		break;
 	case OP_COMMIT:
@@ -151,22 +217,17 @@ static void read_change(struct fake_target *t, const struct change *ch)
 	case OP_LOAD_BEGIN:
 		begin_load(t, ch);
 		break;
-	case OP_ROWS:
-		assert(t->in_load && "rows without a load");
-		t->load_rows += ch->u.rows.rows;
-		break;
-	case OP_READ:
-		t->load_rows++;
+	case OP_ROWS: case OP_READ: case OP_LOAD_PART:
+		add_to_load(t, b, ch);
 		break;
 	case OP_LOAD_END:
-		assert(t->in_load && "the end of a load that did not begin");
-		t->in_load = false;
-		t->ends_load = !t->is_load_known;
+		end_load(t, ch);
 		break;
 	case OP_LOAD_DONE:
+		free_loads(&t->loads);
 		t->load_done = true;
 		break;
-	case OP_MESSAGE: case OP_HEARTBEAT: case OP_LOAD_PART:
+	case OP_MESSAGE: case OP_HEARTBEAT:
 		break;
 	}
 }
@@ -193,7 +254,7 @@ static bool read_item(struct fake_target *t, struct item *it)
 		return false;
 	}
 	for (const struct change *ch = b->first; ch; ch = ch->next)
-		read_change(t, ch);
+		read_change(t, b, ch);
 	t->letter = NULL;
 	if (!position_is_none(&b->end)) {
 		assert(position_compare(&b->end, &t->at) >= 0 || t->server->keeps);
@@ -233,20 +294,23 @@ static void write_down(struct fake_target *t)
 	v->nrows += t->nrows;
 	v->ddl += t->ddl;
 	t->stat.rows_applied += t->nrows;
-	if (t->ends_load) {
-		struct fake_table *table = server_table(v, t->load_rel);
-		table->at = t->load_at;
-		table->rows = t->load_rows;
+	for (const struct load *l = t->ended; l; l = l->next) {
+		if (l->is_known)
+			continue;
+		struct fake_table *table = server_table(v, l->rel);
+		table->at = l->at;
+		table->rows = l->rows;
 		table->is_loaded = true;
 		table->loads++;
-		counts_of(t, t->load_rel)->loaded += t->load_rows;
-		t->stat.rows_applied += t->load_rows;
+		counts_of(t, l->rel)->loaded += l->rows;
+		t->stat.rows_applied += l->rows;
 	}
+	free_loads(&t->ended);
 	v->load_done |= t->load_done;
 	if (position_compare(&t->at, &v->applied) > 0)
 		v->applied = t->at;
 	t->nrows = t->ddl = 0;
-	t->ends_load = t->load_done = false;
+	t->load_done = false;
 	v->commits++;
 }
 
@@ -297,9 +361,9 @@ static void commit(struct fake_target *t)
 
 static bool may_commit(struct fake_target *t)
 {
-	if (!t->nread || t->in_txn || t->in_load)
+	if (!t->nread || t->in_txn || t->loads)
 		return false;
-	if (t->ends_load || t->load_done || t->nread >= t->server->commit_every)
+	if (t->ended || t->load_done || t->nread >= t->server->commit_every)
 		return true;
 	return (t->is_flushed || t->is_stopping) && !next_unread(t);
 }
@@ -384,6 +448,8 @@ static void release(struct fake_target *t)
 		free(it);
 	}
 	forget_counts(t);
+	free_loads(&t->loads);
+	free_loads(&t->ended);
 	loop_task_free(t->task);
 	free(t->rows);
 	free(t);
@@ -464,7 +530,7 @@ static void target_stat(struct dmsr_instance *i, struct dmsr_target_stat *out)
 	const struct fake_target *t = of(i);
 	*out = t->stat;
 	out->connected = t->is_ready && !t->is_over;
-	out->phase = t->in_load ? "loading" : t->nitems ? "applying" : "idle";
+	out->phase = t->loads ? "loading" : t->nitems ? "applying" : "idle";
 }
 
 static void target_stop(struct dmsr_instance *i)
