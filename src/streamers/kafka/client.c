@@ -11,7 +11,7 @@ struct client {
 	rd_kafka_t *rk;
 	struct port *main;
 	struct client_host host;
-	bool is_down;
+	bool is_down, may_be_open;
 };
 
 /* Its own lines: most of them repeat what we say ourselves. */
@@ -106,6 +106,8 @@ struct worker *client_worker(struct client *c)
 	return c->worker;
 }
 
+void client_has_begun(struct client *c) { c->may_be_open = true; }
+
 bool client_sees_all(struct client *c, const char *topic, int64_t end)
 {
 	int64_t low, high;
@@ -154,7 +156,7 @@ void client_free(struct client *c, rd_kafka_topic_t *consumed)
 	if (!c)
 		return;
 	struct grave *g = mem_alloc(sizeof *g);
-	*g = (struct grave){ .rk = c->rk, .consumed = consumed, .may_be_open = c->worker != NULL };
+	*g = (struct grave){ .rk = c->rk, .consumed = consumed, .may_be_open = c->may_be_open };
 	port_free(c->main);
 	worker_free(client_worker(c), bury, g);
 	free(c);

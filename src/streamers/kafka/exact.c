@@ -122,6 +122,7 @@ static void done(void *arg)
 		committed(k);
 	} else if (c->kind == CALL_BEGIN) {
 		x->why[0] = 0;
+		client_has_begun(k->producer);
 		set_state(k, EXACT_OPEN);
 	}
 	drop(c);

@@ -79,10 +79,11 @@ int client_new(struct loop *l, const char *job, rd_kafka_type_t type, rd_kafka_c
 rd_kafka_t *client_handle(struct client *c);
 rd_kafka_queue_t *client_queue(struct client *c);               /* for answers; borrowed */
 struct worker *client_worker(struct client *c);                 /* for calls that block */
+void client_has_begun(struct client *c);                        /* transactions: from now on one may be open */
 /* Who has read the topic to `end`, and was told so: is there nothing behind it, of a transaction that somebody has open? */
 bool client_sees_all(struct client *c, const char *topic, int64_t end);
-/* Gives the handle to a thread that ends the reading of `consumed` (taken), if there is one, aborts a transaction, if there may be one, and destroys it. NULL
- * is fine. */
+/* Gives the handle to a thread that ends the reading of `consumed` (taken), if there is one, aborts a transaction, if there may be one, and destroys it. Who
+ * has not begun must not go on trying: the next producer of the job may have, which it would fence. NULL is fine. */
 void client_free(struct client *c, rd_kafka_topic_t *consumed);
 
 /* ---- topics.c ---- */
