@@ -464,7 +464,7 @@ def test_an_emptied_broker(pg, start_kafka, dmsrd):
     source, target = run_small(pg, kafka, dmsrd)
     kafka.empty()
     source.psql("UPDATE t SET v = 'lost?'")
-    failed(dmsrd, "kafka.stream-lost", "kafka.topic-missing", "kafka.topic-changed")
+    failed(dmsrd, "kafka.stream-lost", "kafka.topic-missing", "kafka.topic-changed", "kafka.cluster-changed")
     begin_anew(dmsrd, source, target)
 
 

@@ -431,6 +431,23 @@ static void a_stream_that_ends_too_early(void **state)
 	}
 }
 
+/* The topic may be there by the same name, and be longer. */
+static void another_cluster(void **state)
+{
+	struct kit *k = kit_new("native");
+	(void)state;
+	kit_open(k);
+	produce(k, 1, 3, 10);
+	kit_run(k, kit_all_delivered);
+	kit_reopen(k);
+	assert_false(k->has_failed);
+	kit_note_put(k, "cluster", "another", NULL, NULL);
+	kit_reopen(k);
+	kit_fails(k, "kafka.cluster-changed");
+	assert_false(k->error.retriable);
+	kit_free(k);
+}
+
 /* That a target has read a record already is no sign that it was there before. */
 static void reports_may_come_after_the_record(void **state)
 {
@@ -520,6 +537,7 @@ RUN_TESTS(cmocka_unit_test(batches_come_back_whole),
 	cmocka_unit_test(many_rows_of_a_load), cmocka_unit_test(parts_of_a_load_stay_apart),
 	cmocka_unit_test(the_end_is_noted_before_it_is_told),
 	cmocka_unit_test(a_stream_that_ends_too_early),
+	cmocka_unit_test(another_cluster),
 	cmocka_unit_test(reports_may_come_after_the_record),
 	cmocka_unit_test(parts_without_their_first),
 	cmocka_unit_test(a_target_that_takes_nothing_costs_little),

@@ -108,6 +108,14 @@ struct worker *client_worker(struct client *c)
 
 void client_has_begun(struct client *c) { c->may_be_open = true; }
 
+char *client_cluster(struct client *c)
+{
+	char *id = rd_kafka_clusterid(c->rk, 0), *own = mem_strdup(id);
+	if (id)
+		rd_kafka_mem_free(c->rk, id);
+	return own;
+}
+
 bool client_sees_all(struct client *c, const char *topic, int64_t end)
 {
 	int64_t low, high;

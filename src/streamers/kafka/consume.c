@@ -635,6 +635,8 @@ void consume_expect(struct kafka *k)
 
 struct dmsr_subscription *consume_next(const struct dmsr_subscription *s) { return s->next; }
 
+struct client *consume_client(const struct dmsr_subscription *s) { return s->client; }
+
 size_t consume_bytes(const struct dmsr_subscription *s) { return s->bytes; }
 
 /* ---- life ---- */

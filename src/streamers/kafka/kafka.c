@@ -115,9 +115,30 @@ static void on_begin_noted(void *arg, const struct err *e)
 		run(k);
 }
 
+bool kafka_is_same_cluster(struct kafka *k, struct client *c)
+{
+	struct err e = { 0 };
+	const char *was = k->host.note_get(k->host.ctx, "cluster");
+	char *is = client_cluster(c);
+	bool is_same = !is || !was || !strcmp(is, was);
+	if (is && !was)
+		k->host.note_put(k->host.ctx, "cluster", is, NULL, NULL);
+	if (!is_same) {
+		err_set(&e, DMSR_EFATAL, "kafka.cluster-changed", "%s is of the cluster %s, and what the job has written is in the cluster %s",
+			settings_str(k->settings, "bootstrap_servers"), is, was);
+		err_hint(&e, "set bootstrap_servers to that one again; or begin anew in this one: stop the job, DELETE /jobs/%s/positions, start it",
+			k->host.env.job);
+		kafka_fail(k, &e);
+	}
+	free(is);
+	return is_same;
+}
+
 static void on_scouted(struct kafka *k)
 {
 	char text[24];
+	if (!kafka_is_same_cluster(k, consume_client(k->scout)))
+		return;
 	const char *end = k->host.note_get(k->host.ctx, "end");
 	struct err e = { 0 };
 	consume_free(k->scout);

@@ -80,6 +80,7 @@ rd_kafka_t *client_handle(struct client *c);
 rd_kafka_queue_t *client_queue(struct client *c);               /* for answers; borrowed */
 struct worker *client_worker(struct client *c);                 /* for calls that block */
 void client_has_begun(struct client *c);                        /* transactions: from now on one may be open */
+char *client_cluster(struct client *c);                         /* its id; NULL: not known (yet); malloc */
 /* Who has read the topic to `end`, and was told so: is there nothing behind it, of a transaction that somebody has open? */
 bool client_sees_all(struct client *c, const char *topic, int64_t end);
 /* Gives the handle to a thread that ends the reading of `consumed` (taken), if there is one, aborts a transaction, if there may be one, and destroys it. Who
@@ -196,6 +197,7 @@ void kafka_fail(struct kafka *k, const struct err *e);
 void kafka_save_soon(struct kafka *k);                          /* the notes; then what they cover is told delivered */
 bool kafka_may_send(const struct kafka *k);                     /* it runs, and its producer lives */
 bool kafka_slice_is_over(const struct kafka *k);
+bool kafka_is_same_cluster(struct kafka *k, struct client *c);  /* as in earlier runs, that c has read in; false: failed */
 void kafka_noted(struct kafka *k, const struct err *e);         /* a note that the start waits for is durable, or not */
 int kafka_breathe(struct kafka *k);                             /* between two rows: 0, or DMSR_AGAIN, to go on there in the next turn */
 
@@ -272,6 +274,7 @@ void known_save(struct kafka *k);                               /* the note */
 
 /* consume.c */
 struct dmsr_subscription *consume_new(struct kafka *k, const char *target, const struct dmsr_stand *stand, const struct dmsr_consumer *c);
+struct client *consume_client(const struct dmsr_subscription *s);
 int consume_scout(struct kafka *k, struct err *e);              /* then k->begin and k->end are known */
 int consume_start(struct dmsr_subscription *s, struct err *e);
 void consume_turn(struct dmsr_subscription *s);

@@ -233,6 +233,8 @@ static void on_end(struct kafka *k, int64_t offset)
 		return;
 	}
 	port_pause(n->port);
+	if (!kafka_is_same_cluster(k, n->client))
+		return;
 	if (n->noted < 0)
 		note_begin(k, offset);
 	else
@@ -242,6 +244,8 @@ static void on_end(struct kafka *k, int64_t offset)
 static void lost(struct kafka *k)
 {
 	struct err e = { 0 };
+	if (!kafka_is_same_cluster(k, k->known->client))
+		return;
 	err_set(&e, DMSR_EFATAL, "kafka.positions-lost", "topic %s has offset %" PRId64 " no more, from where on it says what was committed: it was made "
 		"anew, or not all of it was kept", k->positions->name, k->known->noted);
 	err_hint(&e, "to go on at the position that is stored here, at the risk that what was sent last stands there twice: stop the job, PATCH that position "
