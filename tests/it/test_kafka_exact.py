@@ -211,23 +211,16 @@ def test_one_is_killed_while_it_loads(pg, kafka, daemon):
     assert last == dict(source.sql("SELECT id, v FROM l0"))
 
 
-@pytest.mark.parametrize("how", ["restart", "kill", "pause"])
-def test_a_broker_that_goes_in_mid_transaction(pg, start_kafka, daemon, how):
+def test_a_broker_that_goes_in_mid_transaction(pg, start_kafka, daemon):
     kafka = start_kafka()
     scene = Scene(pg, kafka, daemon, "both", seed=3)
     try:
         daemon.wait_state("k", "running")
-        for _ in range(3):
+        for away, back in ((kafka.stop, kafka.start), (kafka.kill, kafka.start), (kafka.pause, kafka.resume)):
             time.sleep(scene.random.choice([0.5, 1, 1.5]))
-            if how == "restart":
-                kafka.restart()
-            elif how == "kill":
-                kafka.kill()
-                kafka.start()
-            else:
-                kafka.pause()
-                time.sleep(2)
-                kafka.resume()
+            away()
+            time.sleep(1)
+            back()
         scene.end()
     finally:
         scene.close()
@@ -242,7 +235,7 @@ def test_a_transaction_that_outlives_the_broker_s_patience(pg, start_kafka, daem
         time.sleep(1)
         with contextlib.closing(scene.source.server.connect(scene.source.name)) as c:
             c.autocommit = False
-            c.cursor().execute("INSERT INTO history (account, note) SELECT 1, repeat('h', 300) FROM generate_series(1, 100000)")
+            c.cursor().execute("INSERT INTO history (account, note) SELECT 1, repeat('h', 300) FROM generate_series(1, 30000)")
             c.commit()
         time.sleep(0.1)
         os.kill(daemon.process.pid, signal.SIGSTOP)
@@ -288,7 +281,7 @@ def test_stopped_inside_of_a_transaction(pg, kafka, daemon):
     try:
         daemon.wait_state("k", "running")
         for _ in range(3):
-            scene.source.sql("INSERT INTO history (account, note) SELECT 1, repeat('h', 300) FROM generate_series(1, 50000)")
+            scene.source.sql("INSERT INTO history (account, note) SELECT 1, repeat('h', 300) FROM generate_series(1, 15000)")
             time.sleep(scene.random.choice([0.05, 0.2, 0.5]))
             daemon.api("POST", "/jobs/k/stop")
             daemon.wait_state("k", "stopped", 60)
