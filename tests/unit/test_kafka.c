@@ -1,6 +1,5 @@
 /* test_kafka: the rules of streamers/kafka/kafka.h, as far as a real broker cannot be made to show them. tests/it/test_kafka.py has the others. */
 #include "kafka_kit.h"
-#include <unistd.h>
 
 static void ids_are(const struct kit *k, int64_t first, int64_t last)
 {
@@ -448,20 +447,20 @@ static void another_cluster(void **state)
 	kit_free(k);
 }
 
-/* That a target has read a record already is no sign that it was there before. */
+/* That a target has read a record already, and found the end of the topic behind it, is no sign that it was there before. */
 static void reports_may_come_after_the_record(void **state)
 {
 	struct kit *k = kit_new("native");
 	(void)state;
 	kit_open(k);
-	for (int64_t i = 0; i < 8; i++) {
-		produce(k, 1 + 5 * i, 5 + 5 * i, 10);
-		fake_settle(k->loop);
-		usleep(150000);
+	for (uint64_t i = 1; i <= 2; i++) {
+		/* the broker has it, and says so a second later: by then the consumer, which has a connection of its own, was at the end */
+		rd_kafka_mock_broker_push_request_error_rtts(kit_mock, 1, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_NO_ERROR, 1000);
+		produce(k, (int64_t)i, (int64_t)i, 10);
+		kit_want_rows(k, i);
 		kit_run(k, kit_all_delivered);
+		ids_are(k, 1, (int64_t)i);
 	}
-	kit_want_rows(k, 40);
-	ids_are(k, 1, 40);
 	kit_free(k);
 }
 
