@@ -142,13 +142,7 @@ def test_target_restored_from_an_older_copy(pair, dmsrd):
     dmsrd.api("POST", "/jobs/f/start")
     failed(dmsrd, "target.behind")
     # what the suggestion says works
-    dmsrd.api("POST", "/jobs/f/stop")
-    dmsrd.wait_state("f", "stopped")
-    dmsrd.api("DELETE", "/jobs/f/positions")
-    target.psql("DROP TABLE t")
-    dmsrd.api("POST", "/jobs/f/start")
-    dmsrd.wait_state("f", "running")
-    dmsrd.wait_equal(source, target)
+    dmsrd.begin_anew("f", source, target)
 
 
 def test_walsender_killed(pair, dmsrd):

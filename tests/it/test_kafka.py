@@ -319,17 +319,6 @@ def failed(daemon, *codes):
     return error
 
 
-def begin_anew(daemon, source, target):
-    """What the hint says is what helps."""
-    daemon.api("POST", "/jobs/k/stop")
-    daemon.wait_state("k", "stopped")
-    daemon.api("DELETE", "/jobs/k/positions")
-    target.psql("DROP TABLE t")
-    daemon.api("POST", "/jobs/k/start")
-    daemon.wait_state("k", "running")
-    daemon.wait_equal(source, target)
-
-
 @pytest.mark.parametrize("how", ["running", "stopped", "killed"])
 def test_a_topic_made_anew(pg, kafka, dmsrd, how):
     source, target = run_small(pg, kafka, dmsrd)
@@ -349,7 +338,7 @@ def test_a_topic_made_anew(pg, kafka, dmsrd, how):
     elif how == "stopped":
         dmsrd.api("POST", "/jobs/k/start")
     failed(dmsrd, "kafka.stream-lost", "kafka.topic-changed")
-    begin_anew(dmsrd, source, target)
+    dmsrd.begin_anew("k", source, target)
 
 
 def test_another_topic_as_long_as_the_old_one(pg, kafka, dmsrd):
@@ -366,7 +355,7 @@ def test_another_topic_as_long_as_the_old_one(pg, kafka, dmsrd):
     producer.flush(30)
     dmsrd.api("POST", "/jobs/k/start")
     failed(dmsrd, "kafka.topic-changed")
-    begin_anew(dmsrd, source, target)
+    dmsrd.begin_anew("k", source, target)
 
 
 def delete_records(kafka, topic, below, tmp_path):
@@ -415,7 +404,7 @@ def test_records_that_are_gone_before_they_were_read(pg, kafka, dmsrd, tmp_path)
     delete_records(kafka, stream, end_of(kafka, stream), tmp_path)
     dmsrd.start()
     failed(dmsrd, "kafka.retention")
-    begin_anew(dmsrd, source, target)
+    dmsrd.begin_anew("k", source, target)
 
 
 def test_shapes_that_are_gone(pg, kafka, dmsrd):
@@ -432,7 +421,7 @@ def test_shapes_that_are_gone(pg, kafka, dmsrd):
     kafka.create(f"{kafka.prefix}.__schemas", cleanup_policy="compact")
     dmsrd.start()
     wait_for("it says so", lambda: error_code(dmsrd) == "kafka.schema-missing", 40)
-    begin_anew(dmsrd, source, target)
+    dmsrd.begin_anew("k", source, target)
 
 
 def test_records_that_are_gone_after_they_were_read(pg, kafka, dmsrd, tmp_path):
@@ -465,7 +454,7 @@ def test_an_emptied_broker(pg, start_kafka, dmsrd):
     kafka.empty()
     source.psql("UPDATE t SET v = 'lost?'")
     failed(dmsrd, "kafka.stream-lost", "kafka.topic-missing", "kafka.topic-changed", "kafka.cluster-changed")
-    begin_anew(dmsrd, source, target)
+    dmsrd.begin_anew("k", source, target)
 
 
 # ---- sizes ----
@@ -523,7 +512,7 @@ def test_stopped_paused_begun_anew_and_deleted(pg, kafka, dmsrd):
         dmsrd.wait_state("k", "running")
         dmsrd.wait_equal(source, target)
     end = end_of(kafka, f"{kafka.prefix}.__stream")
-    begin_anew(dmsrd, source, target)
+    dmsrd.begin_anew("k", source, target)
     assert end_of(kafka, f"{kafka.prefix}.__stream") > end
     source.psql("UPDATE t SET v = 'behind the old ones'")
     dmsrd.wait_equal(source, target)

@@ -192,15 +192,18 @@ KIT void wait_state(const char *state)
 		fail_msg("the job is %s, not %s", state_of(), state);
 }
 
-KIT const char *error_code(void)
+/* The text of object.key in the job, until the next call; "" when there is none. */
+KIT const char *job_text(const char *object, const char *key)
 {
-	static char code[64];
+	static char text[64];
 	json_t *j = engine_job(engine, "job", NULL);
-	const char *s = json_string_value(json_object_get(json_object_get(j, "error"), "code"));
-	snprintf(code, sizeof code, "%s", s ? s : "");
+	const char *s = json_string_value(json_object_get(json_object_get(j, object), key));
+	snprintf(text, sizeof text, "%s", s ? s : "");
 	json_decref(j);
-	return code;
+	return text;
 }
+
+KIT const char *error_code(void) { return job_text("error", "code"); }
 
 KIT bool has_all(void *arg)
 {
@@ -240,6 +243,16 @@ KIT void write_script(void)
 		if (i % 5 == 0)
 			fake_script_heartbeat(script);
 	}
+}
+
+/* Whose source fails three times on its way, and may be tried again. */
+KIT void write_failing_script(void)
+{
+	struct err e = { 0 };
+	write_script();
+	err_retry(&e, DMSR_EIO, "source.unreachable", "the server went away");
+	fake_script_fail(script, &e, 3);
+	fake_script_txn(script, OP_CREATE, t1, 5, 2, 10);
 }
 
 KIT bool is_confirmed(void *arg)

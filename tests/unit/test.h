@@ -21,6 +21,25 @@ static inline void test_directory(char *at, size_t size, const char *name)
 	assert_non_null(mkdtemp(at));
 }
 
+/* A file of tests/fixtures; free it. */
+static inline char *test_fixture(const char *name, size_t *len)
+{
+	const char *top = getenv("srcdir");
+	char path[512];
+	snprintf(path, sizeof path, "%s/tests/fixtures/%s", top ? top : ".", name);
+	FILE *f = fopen(path, "rb");
+	if (!f)
+		fail_msg("%s is not there", path);
+	fseek(f, 0, SEEK_END);
+	*len = (size_t)ftell(f);
+	rewind(f);
+	char *p = malloc(*len + 1);
+	assert_non_null(p);
+	assert_int_equal(fread(p, 1, *len, f), *len);
+	fclose(f);
+	return p;
+}
+
 /* RUN_TESTS(cmocka_unit_test(a), cmocka_unit_test(b), ...) */
 #define RUN_TESTS(...)                                                      \
 	int main(void)                                                      \

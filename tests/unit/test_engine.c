@@ -69,12 +69,8 @@ static void a_full_load_completes(void **state)
 
 static void an_error_that_may_pass_is_retried(void **state)
 {
-	struct err e = { 0 };
 	(void)state;
-	write_script();
-	err_retry(&e, DMSR_EIO, "source.unreachable", "the server went away");
-	fake_script_fail(script, &e, 3);
-	fake_script_txn(script, OP_CREATE, t1, 5, 2, 10);
+	write_failing_script();
 	create(one_target, NULL);
 	wait_state("retrying");
 	wait_state("starting"); /* it is tried again, and why is still to be seen */
@@ -522,16 +518,6 @@ static void a_drained_engine_has_stored_all(void **state)
 	json_decref(j);
 }
 
-static const char *memory_of_job(void)
-{
-	static char memory[32];
-	json_t *j = engine_job(engine, "job", NULL);
-	const char *s = json_string_value(json_object_get(json_object_get(j, "streamer"), "memory"));
-	snprintf(memory, sizeof memory, "%s", s ? s : "");
-	json_decref(j);
-	return memory;
-}
-
 static void reopen_with(const char *as)
 {
 	close_engine();
@@ -560,11 +546,11 @@ static void a_job_without_a_streamer_gets_the_configured_one(void **state)
 	(void)state;
 	reopen_with(one);
 	put(one_target);
-	assert_string_equal(memory_of_job(), "1MiB");
+	assert_string_equal(job_text("streamer", "memory"), "1MiB");
 	reopen_with(two);
 	put(one_target);
 	json_decref(engine_job(engine, "job", &generation));
-	assert_string_equal(memory_of_job(), "1MiB");
+	assert_string_equal(job_text("streamer", "memory"), "1MiB");
 	assert_int_equal(generation, 1);
 	json_t *own = json_loads(one_target, 0, NULL);
 	json_object_set_new(own, "name", json_string("second"));
@@ -584,7 +570,7 @@ static void a_job_from_before_stays_with_what_it_had(void **state)
 	create(one_target, NULL);
 	reopen_with("jobs.streamer={\"type\":\"embedded\",\"memory\":\"1MiB\"}");
 	put(one_target);
-	assert_string_equal(memory_of_job(), "");
+	assert_string_equal(job_text("streamer", "memory"), "");
 }
 
 static void a_wrong_streamer_is_a_wrong_configuration(void **state)

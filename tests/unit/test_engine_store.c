@@ -128,12 +128,8 @@ static json_int_t retries_of(const char *which)
 /* A job that gets on between its failures waits as long as after the first. */
 static void progress_makes_a_failure_the_first_again(void **state)
 {
-	struct err e = { 0 };
 	(void)state;
-	write_script();
-	err_retry(&e, DMSR_EIO, "source.unreachable", "the server went away");
-	fake_script_fail(script, &e, 3);
-	fake_script_txn(script, OP_CREATE, t1, 5, 2, 10);
+	write_failing_script();
 	create(one_target, NULL);
 	wait_all(server);
 	assert_true(fake_run(loop, is_confirmed, NULL, 5000));

@@ -1,24 +1,10 @@
 /* test_json_read: what codec json writes, it reads back as it was: values that a server printed, each alone and in arrays, noise, every kind of row; and
  * what it would not have written is refused, with the name of what is wrong. */
-#include "codec_kit.h"
+#include "json_kit.h"
 
 #include "base/hash.h"
 
-extern const struct dmsr_plugin dmsr_plugin_json;
-static const struct dmsr_codec_source origin = { .connector = "postgres", .name = "shop", .database = "sh\"op", .server = 7 };
-static const struct txn txn = { .lsn = 0x16B3748, .commit_us = 1769853600123456, .xid = 771 };
 static struct err err;
-
-static struct dmsr_instance *open_with(const char *const *given)
-{
-	struct dmsr_instance *i = NULL;
-	struct settings *s = settings_new();
-	kit_settings(s, dmsr_plugin_json.codec_options, given);
-	assert_int_equal(dmsr_plugin_json.codec->open(s, &origin, &i, NULL), 0);
-	settings_free(s);
-	return i;
-}
-#define OPEN(...) open_with((const char *const[]){ __VA_ARGS__, NULL })
 
 static struct relation *one_column(enum logical_type type, enum logical_type elem)
 {
@@ -178,23 +164,6 @@ static int check_line(void *arg, const struct change *row)
 	return 0;
 }
 
-static char *read_file(const char *name, size_t *len)
-{
-	const char *top = getenv("srcdir");
-	char *path = mem_printf("%s/tests/fixtures/value_text/%s", top ? top : ".", name);
-	FILE *f = fopen(path, "rb");
-	if (!f)
-		fail_msg("%s is not there", path);
-	fseek(f, 0, SEEK_END);
-	*len = (size_t)ftell(f);
-	rewind(f);
-	char *p = mem_alloc(*len);
-	assert_int_equal(fread(p, 1, *len, f), *len);
-	fclose(f);
-	free(path);
-	return p;
-}
-
 static void tally_init(struct tally *t)
 {
 	*t = (struct tally){ .strings = OPEN("numbers=string"), .numbers = OPEN("numbers=number_if_lossless") };
@@ -219,7 +188,7 @@ static void values_of_a_server(void **state)
 	for (int i = 0; i < 4; i++)
 		relation_build_column(b, &(struct column){ .name = names[i], .type = TYPE_TEXT });
 	struct change rows = { .op = OP_ROWS, .rel = relation_seal(b, KEY_NONE) };
-	char *data = read_file("postgres.copy", &len);
+	char *data = test_fixture("value_text/postgres.copy", &len);
 	rows.u.rows.data = data;
 	rows.u.rows.len = len;
 	rows.u.rows.format = ROWS_COPY_TEXT;

@@ -4,24 +4,6 @@
 #include "model/batch.h"
 #include "test.h"
 
-static char *read_file(const char *name, size_t *len)
-{
-	const char *top = getenv("srcdir");
-	char *path = mem_printf("%s/tests/fixtures/value_text/%s", top ? top : ".", name);
-	FILE *f = fopen(path, "rb");
-
-	if (!f)
-		fail_msg("%s is not there", path);
-	fseek(f, 0, SEEK_END);
-	*len = (size_t)ftell(f);
-	rewind(f);
-	char *p = mem_alloc(*len);
-	assert_int_equal(fread(p, 1, *len, f), *len);
-	fclose(f);
-	free(path);
-	return p;
-}
-
 static struct relation *four_texts(void)
 {
 	struct relation_builder *b = relation_build("postgres", "public", "v", 1);
@@ -77,7 +59,7 @@ static void test_as_the_server_prints(void **state)
 	struct change rows = { .op = OP_ROWS, .rel = four_texts() };
 	struct tally t = { 0 };
 	size_t len;
-	char *data = read_file("postgres.copy", &len);
+	char *data = test_fixture("value_text/postgres.copy", &len);
 
 	rows.u.rows.data = data;
 	rows.u.rows.len = len;
