@@ -10,8 +10,8 @@
 #include <stdlib.h>
 
 enum {
-	PENDING_BYTES = 4 << 20,        /* not taken by the kernel: beyond, wait */
-	PIECE_BYTES = 1 << 20,          /* put at once */
+	PENDING_BYTES = 1 << 20,        /* not taken by the kernel: beyond, wait */
+	PIECE_BYTES = 256 << 10,          /* put at once */
 	ROW_BYTES_MAX = 1 << 30,
 };
 

@@ -321,7 +321,7 @@ static void embedded_stat(struct dmsr_instance *i, struct dmsr_streamer_stat *ou
 /* ---- the plugin ---- */
 
 static const struct dmsr_option options[] = {
-	{ "memory", DMSR_OPT_BYTES, 0, "64MiB", NULL, 65536, (int64_t)1 << 40,
+	{ "memory", DMSR_OPT_BYTES, 0, "32MiB", NULL, 65536, (int64_t)1 << 40,
 		"How much of what the targets have not applied may wait in memory; beyond it goes to the log on disk." },
 	{ "disk", DMSR_OPT_BYTES, 0, "10GiB", NULL, 0, (int64_t)1 << 50,
 		"How big that log may get before the source is made to wait. 0: there is no log, and a full memory makes the source wait." },
