@@ -215,9 +215,6 @@ static void see(struct world *w, struct seen *s, const struct change *ch)
 		assert_true(s->in_load);
 		s->load_rows += ch->u.rows.rows;
 		return;
-	case OP_LOAD_PART:
-		fail_msg("there are no parts here");
-		return;
 	case OP_LOAD_END:
 		assert_int_equal(s->load_rows, LOAD_BATCHES * LOAD_ROWS);
 		s->in_load = false;
