@@ -198,3 +198,18 @@ def test_odd_values_in_sets(any_pg):
         want = [expected.one(f"SELECT (%s::text)::{sql.get(t, t) if t != 'xml' else 'text'}::text", v) if v is not None else None for t, v in zip(types, row)]
         have = db.sql("SELECT " + ", ".join(f"c{k}::text" for k in range(len(types))) + f" FROM t WHERE id = {(i + 1) % 4}")[0]
         assert list(have) == want
+
+
+@pytest.mark.parametrize("size", [1, 9])
+def test_refused_behind_a_pause_in_a_transaction(any_pg, size):
+    """More than is held came before; then nothing for a while, and the savepoint is made when there is no next change yet. From it all is read again."""
+    db = any_pg.database("apply")
+    db.sql("CREATE TABLE t (id int PRIMARY KEY CHECK (id <> 13), a text, big text)")
+    script = Script().rel("t", "t", KV)
+    for i in range(10):
+        script.part(500, c("t", str(100 + i), "before", {"fill": size << 20}), first=not i, events=i + 1)
+    script.sleep(700).part(500, c("t", "1", "after", None), events=11).part(500, c("t", "2", "after", None), c("t", "13", "bad", None), events=13)
+    script.add({"again": 500}, c("t", "3", "after", None), {"commit": True}, {"emit": {"end": [500, -1, 501]}}).wait()
+    said = Feed(db, on_constraint_error="dead-letter").ok(script)
+    same(db, "SELECT id FROM t WHERE a = 'after' ORDER BY id", [(1,), (2,), (3,)])
+    assert db.one("SELECT count(*) FROM t") == 13 and said.counts("public.t") == {"c": 13, "dead": 1}

@@ -191,6 +191,7 @@ void target_take(struct target *t, const struct batch *b, uint64_t token)
 		t->cur = it;
 		t->at = b->first;
 	}
+	tx_came(t, it);
 	t->queued_bytes += it->bytes;
 	t->is_flushing = false;
 	loop_task_post(t->task);

@@ -275,6 +275,7 @@ bool tx_should_end_before(const struct target *t, const struct batch *b, const s
 /* A savepoint, from which the rest of a transaction may be read again when something is refused; batches before it are given back when they are many. */
 bool tx_should_hold(const struct target *t);
 enum step tx_hold(struct target *t);
+void tx_came(struct target *t, struct item *it); /* a batch, behind all that came before */
 void tx_rewind(struct target *t, bool is_whole); /* it was rolled back, wholly or to the savepoint: the next change is the one behind that */
 void tx_fail(struct target *t, const struct err *e); /* by the policy for its class */
 /* A row that cannot be sent: as if the server had refused it. */

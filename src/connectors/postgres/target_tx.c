@@ -352,6 +352,16 @@ enum step tx_let_go(struct target *t)
 	return STEP_DONE;
 }
 
+/* A savepoint behind all that had come is before what comes now. */
+void tx_came(struct target *t, struct item *it)
+{
+	struct mark *m = &t->tx.hold;
+	if (t->tx.state == TX_NONE || m->item)
+		return;
+	m->item = it;
+	m->at = it->batch->first;
+}
+
 /* What is of a load was not part of the transaction: that is not read again. */
 void tx_rewind(struct target *t, bool is_whole)
 {
