@@ -323,6 +323,8 @@ void stmt_fini(struct target *t);
 
 /* ---- target_load.c, target_prepare.c ---- */
 enum step load_step(struct target *t, const struct change *ch);
+/* In dmsr.loads: a load of the table was begun. Parameters: the job's uid, schema, name, made. */
+extern const char load_begin_sql[];
 void load_prepare(struct target *t);            /* from LOAD_PREPARING to LOAD_OPEN; if it is divided, to LOAD_NONE */
 void load_prepare_part(struct target *t);       /* from LOAD_PREPARING to LOAD_OPEN */
 

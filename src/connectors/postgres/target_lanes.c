@@ -54,6 +54,7 @@ struct lanes {
 	struct lane *first;
 	struct table_load *loads;
 	const struct target *preparing;
+	bool has_given_way;             /* what was open is rolled back */
 	enum finish finish;
 	struct item *due;               /* OP_LOAD_DONE that came in the middle of a transaction, which must end first; NULL: none */
 	struct target_table **tables;   /* to be finished */
@@ -243,16 +244,25 @@ static void fail_load(struct target *t, const struct change *ch, const char *why
 	target_fail(t, &e);
 }
 
-/* Inside of a transaction of the source that has written to the table: what the load locks is ours. */
-static bool is_in_our_way(struct target *t, const struct target_table *tb)
+/* Inside of a transaction of the source that has written to the table: its load would wait for our lock, and we for its end. We die, and note before that the
+ * load was begun: the next run passes over what the transaction does to the table. If none of ours is there, nobody may empty it, and that is the end. */
+static enum step give_way(struct target *t, const struct target_table *tb)
 {
 	struct err e = { 0 };
-	if (t->tx.state != TX_OPEN || tb->written_us != t->tx.began_us)
-		return false;
+	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f" };
+	if (tx_sync(t) == STEP_WAIT || err_is_set(&t->tx.error))
+		return STEP_WAIT;
+	if (tb->loaded_lsn && !t->lanes->has_given_way) {
+		t->lanes->has_given_way = true;
+		tx_sql(t, SENT_QUIET, NULL, "ROLLBACK", 0, NULL);
+		tx_sql(t, SENT_QUIET, NULL, load_begin_sql, 4, values);
+		return tx_sync(t);
+	}
 	err_set(&e, DMSR_ESTATE, "target.load-in-transaction", "%s is loaded again in the middle of a transaction that has changed it", tb->sql);
 	err_hint(&e, "load all tables again: stop the job, DELETE /jobs/%s/positions, start it", t->host.env.job);
+	e.retriable = t->lanes->has_given_way;
 	target_fail(t, &e);
-	return true;
+	return STEP_WAIT;
 }
 
 /* DONE: nothing is open. An error, which is looked at first, may have sent us back. */
@@ -264,7 +274,7 @@ static enum step leave_stream(struct target *t, const struct target_table *tb)
 	if (!t->tx.in_source)
 		return commit_stream(t);
 	net_flush_all(t);
-	return is_in_our_way(t, tb) ? STEP_WAIT : tx_let_go(t);
+	return t->tx.state == TX_OPEN && tb->written_us == t->tx.began_us ? give_way(t, tb) : tx_let_go(t);
 }
 
 /* Those that the beginning of another one ends. WAIT: that of this table is being committed, or one of them is being made. */

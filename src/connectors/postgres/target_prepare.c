@@ -38,14 +38,17 @@ static void on_begin_noted(struct target *t)
 	target_ask(t, "COMMIT", 0, NULL, on_begin_committed);
 }
 
+const char load_begin_sql[] =
+	"INSERT INTO dmsr.loads AS l (job_uid, schema_name, table_name, rows, made) VALUES ($1, $2, $3, -1, $4::boolean) "
+	"ON CONFLICT (job_uid, schema_name, table_name) DO UPDATE SET position = NULL, rows = -1, made = l.made OR EXCLUDED.made, "
+	"loaded_at = pg_catalog.now()";
+
 /* From here on rows may be there that are a part of the load's. */
 static void note_begin(struct target *t)
 {
 	const struct target_table *tb = t->load.table;
 	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f" };
-	target_ask(t, "INSERT INTO dmsr.loads AS l (job_uid, schema_name, table_name, rows, made) VALUES ($1, $2, $3, -1, $4::boolean) "
-		"ON CONFLICT (job_uid, schema_name, table_name) DO UPDATE SET position = NULL, rows = -1, made = l.made OR EXCLUDED.made, "
-		"loaded_at = pg_catalog.now()", 4, values, on_begin_noted);
+	target_ask(t, load_begin_sql, 4, values, on_begin_noted);
 }
 
 static void open_load(struct target *t)
