@@ -15,6 +15,7 @@ OIDS = {"bool": (16, "boolean"), "int2": (21, "smallint"), "int4": (23, "integer
         "timestamptz": (1184, "timestamp with time zone"), "int4[]": (1007, "integer[]"), "text[]": (1009, "text[]"), "box": (603, "box"), "point": (600, "point"),
         "xml": (142, "xml"), "varchar": (1043, "character varying"), "uuid": (2950, "uuid"), "bit": (1560, '"bit"'), "bpchar": (1042, "bpchar")}
 UNCHANGED = {}
+EVERYWHERE = json.loads(os.environ.get("DMSR_TEST_TARGET", "{}"))  # options of every target: {"apply": "parallel"} has all tests run so
 
 
 def column(name, type="text", key=0, **more):
@@ -147,7 +148,7 @@ class Feed:
 
     def __init__(self, database, uid="01hzfeedfeedfeedfeedfeedfe", **options):
         self.database = database
-        self.options = {**database.connection(), "uid": uid, "job": "feed", "commit_interval": 20, **options}
+        self.options = {**database.connection(), "uid": uid, "job": "feed", "commit_interval": 20, **EVERYWHERE, **options}
         self.options.pop("connector")
 
     def start(self, script, failpoint=None, **options):

@@ -480,6 +480,13 @@ static void ask_memory(struct probe *p, struct buf *sql, const char **values, in
 	buf_str(sql, "SELECT pg_catalog.to_regclass('dmsr.positions') IS NOT NULL, pg_catalog.to_regclass('dmsr.loads') IS NOT NULL");
 }
 
+/* "UID/..." are the rows of a job's other connections. */
+static void forget_sql(struct buf *out, const struct probe *p, const char *table)
+{
+	buf_printf(out, "DELETE FROM dmsr.%s WHERE pg_catalog.split_part(job_uid, '/', 1) = ", table);
+	sql_literal(out, p->host.env.uid);
+}
+
 static void read_memory(struct probe *p, const PGresult *res, const struct err *e)
 {
 	if (e) {
@@ -489,8 +496,8 @@ static void read_memory(struct probe *p, const PGresult *res, const struct err *
 	for (int i = 0; i < 2; i++) {
 		if (!probe_true(res, 0, i))
 			continue;
-		buf_printf(&p->kept, "%sDELETE FROM dmsr.%s WHERE job_uid = ", p->kept.len ? "; " : "", i ? "loads" : "positions");
-		sql_literal(&p->kept, p->host.env.uid);
+		buf_str(&p->kept, p->kept.len ? "; " : "");
+		forget_sql(&p->kept, p, i ? "loads" : "positions");
 	}
 }
 
@@ -516,8 +523,7 @@ static void answer_dropped(struct probe *p)
 		for (size_t i = 0; i < 2; i++) {
 			struct buf sql;
 			buf_init(&sql, 1024);
-			buf_printf(&sql, "DELETE FROM dmsr.%s WHERE job_uid = ", tables[i]);
-			sql_literal(&sql, p->host.env.uid);
+			forget_sql(&sql, p, tables[i]);
 			probe_left(p, buf_cstr(&sql));
 			buf_fini(&sql);
 		}

@@ -435,6 +435,7 @@ static void release(struct target *t)
 	apply_fini(t);
 	tx_fini(t);
 	table_forget_all(t);
+	ahead_fini(&t->ahead);
 	free(t->loaded);
 	free(t);
 }
@@ -543,6 +544,7 @@ struct target *target_new(const struct settings *s, const struct dmsr_target_hos
 	t->timer = loop_timer_new(t->loop, "target", on_timer, t);
 	t->stat.phase = "connecting";
 	t->seq = 1;
+	ahead_init(&t->ahead);
 	arena_init(&t->net_arena, 0);
 	apply_init(t);
 	stmt_init(t);
@@ -558,7 +560,7 @@ struct target *target_new(const struct settings *s, const struct dmsr_target_hos
 static int target_open(const struct settings *s, const struct dmsr_target_host *host, struct dmsr_instance **out, struct err *e)
 {
 	(void)e;
-	*out = (struct dmsr_instance *)target_new(s, host, NULL);
+	*out = &target_new(s, host, NULL)->base;
 	return 0;
 }
 
@@ -617,7 +619,7 @@ void target_close(struct target *t)
 
 static void close_instance(struct dmsr_instance *i) { target_close((struct target *)i); }
 
-const struct dmsr_target pgtarget = {
+const struct dmsr_target target_strict = {
 	.open = target_open,
 	.start = target_start,
 	.apply = target_apply,

@@ -237,6 +237,10 @@ static enum step judge(struct target *t, struct target_table *tb, const struct c
 	struct careful_range *r = range_of(t, tb);
 	if (r)
 		r->had_error = true;
+	if (t->strand) {
+		target_fail(t, &k->error);
+		return STEP_WAIT;
+	}
 	if (mend_begin(t, tb, ch))
 		return STEP_WAIT;
 	enum policy policy = policy_of(t, &k->error);

@@ -1,6 +1,7 @@
 /* target_int: what the parts of the target share: target.c (life, queue, one change after another), target_setup.c (connected -> ready), target_load.c,
  * target_prepare.c (tables before and after their load), target_lanes.c (loads side by side), target_tx.c (target transactions, pipeline), target_apply.c (row
- * changes), target_table.c (what the server has), target_ddl.c (changed columns), target_shape.c (what they were). Nobody else includes it.
+ * changes), target_table.c (what the server has), target_ddl.c (changed columns), target_shape.c (what they were); and target_parallel.c, which runs several
+ * of them at once. Nobody else includes it.
  *
  * Everything happens in one loop_task: callbacks of the connection only note what came and post it. A part that must wait says so (target_ask,
  * STEP_WAIT); when the answer is there the same change is offered to it again, and it goes on from what it noted. */
@@ -8,6 +9,7 @@
 #define DMSR_POSTGRES_TARGET_INT_H
 #include "conn.h"
 #include "rights.h"
+#include "target_ahead.h"
 #include "target_sql.h"
 
 enum target_state {
@@ -72,7 +74,7 @@ enum tx_state {
 	TX_COMMITTING,          /* COMMIT was sent */
 };
 
-enum sent_what { SENT_QUIET, SENT_ROW, SENT_POSITION, SENT_COMMIT, SENT_DESCRIBE, SENT_SHAPE, SENT_DDL };
+enum sent_what { SENT_QUIET, SENT_ROW, SENT_POSITION, SENT_COMMIT, SENT_DESCRIBE, SENT_SHAPE, SENT_DDL, SENT_RULES };
 struct sent {
 	uint8_t what;                   /* enum sent_what */
 	uint8_t op;                     /* enum change_op */
@@ -149,8 +151,27 @@ struct careful {
 	uint64_t mended_seq;            /* the change it was for; 0: none */
 };
 
+/* Both kinds of target begin with this (target_verbs.c). */
+struct dmsr_instance {
+	const struct dmsr_target *verbs;
+};
+
+/* What makes of a target one of several that write for the same job (target_parallel.c). It applies what it is given in the order in which it is given, with a
+ * position row of its own; what needs a judgement, or somebody alone at the server, is the end of it: it fails with DMSR_EDATA or "target.conflict", and
+ * then nothing of what it had not told applied is there. */
+struct target_strand {
+	void *ctx;
+	const struct target *first;     /* who has the job's lock */
+	const char *row;                /* job_uid of its position row */
+	void (*describe)(void *ctx, uint64_t lsn, struct buf *out);     /* what that row says when it has applied all that it was given up to this */
+};
+
 struct target {
+	struct dmsr_instance base;
 	struct dmsr_target_host host;
+	const struct target_strand *strand;     /* NULL: it is the only one, or the first */
+	unsigned strands;               /* so many position rows for others are made at the start */
+	char epoch[24];                 /* a number of this start: "UID/EPOCH/1" is the first one's row */
 	struct loop *loop;
 	const struct settings *settings;
 
@@ -193,6 +214,7 @@ struct target {
 
 	struct map *tables;             /* "schema\0name" -> struct target_table */
 	struct position saved;          /* what dmsr.positions says */
+	struct ahead ahead;             /* what it said at the start: transactions that are not to be applied again */
 	bool load_done;
 	struct lane *lane;              /* it is one; NULL: it is the instance that the host knows */
 	struct lanes *lanes;            /* else its lanes */
@@ -218,6 +240,8 @@ struct target {
 };
 
 /* ---- target.c ---- */
+extern const struct dmsr_target target_strict;  /* one connection; instances are struct target */
+extern const struct dmsr_target target_parallel; /* several (target_parallel.c) */
 /* The instance is dead: everything is rolled back by the server. failed() comes from the task. */
 void target_fail(struct target *t, const struct err *e);
 void target_fail_row(struct target *t, struct err *e);  /* because of rows: the policy for such errors may be to try again */
@@ -311,6 +335,11 @@ void net_free(struct target_table *tb);
 void set_init(struct target *t);
 void set_fini(struct target *t);
 void set_send(struct target *t, struct target_table *tb, const struct change *rows, size_t n);
+
+/* ---- target_rules.c ---- */
+void rules_ask(struct target *t, struct target_table *tb);              /* in the pipeline */
+void rules_told(struct target_table *tb, const PGresult *res);
+void rules_forget(struct target_table *tb);
 
 /* ---- target_stmt.c ---- */
 enum { STMT_NAME_MAX = 16 };

@@ -1,6 +1,7 @@
 /* target_setup: from a session that is connected to one that takes batches.
  *
- *   look -> (make dmsr.*) -> lock -> lanes' lock -> role -> position -> loads -> ready             of a lane: look -> lanes' lock -> role -> ready
+ *   look -> (make dmsr.*) -> lock -> lanes' lock -> role -> position -> (strands) -> loads -> ready
+ *   of a lane: look -> lanes' lock -> role -> ready             of a strand: look -> lanes' lock -> role -> loads -> ready
  *
  * The lock is an advisory one, of the job's uid, held by the session. It is what makes "read the position, then write" safe: a session of a dead dmsrd
  * whose last COMMIT is still on its way holds the lock until the server is through with it. A holder that does not go away (a cut line, half open) is
@@ -8,6 +9,10 @@
  *
  * The sessions of lanes share a second lock. Who has got the first waits until nobody has that, and gives it back. A lane that has it looks whether
  * its instance's session still has the first: if so, whoever comes next will wait for the lane.
+ *
+ * The strands of a parallel target (target_parallel.c) do as lanes do. What the rows of an earlier start's say is merged, in one transaction that removes
+ * these rows and makes new ones under names that were never used: a strand that comes back from somewhere, even then, finds no row of its own, and can
+ * commit nothing.
  *
  * In dmsr.loads position is NULL where a table was not loaded; then rows is -1 where its load was begun, in parts, and may have left rows there. */
 #include "target_int.h"
@@ -43,7 +48,8 @@ static const char make_sql[] =
 
 static const char position_sql[] =
 	"INSERT INTO dmsr.positions AS p (job_uid, job, position) VALUES ($1, $2, 'none') "
-	"ON CONFLICT (job_uid) DO UPDATE SET job = EXCLUDED.job RETURNING p.position, p.load_done";
+	"ON CONFLICT (job_uid) DO UPDATE SET job = EXCLUDED.job RETURNING p.position, p.load_done, "
+	"EXISTS (SELECT FROM dmsr.positions o WHERE pg_catalog.starts_with(o.job_uid, $1::text || '/'))";
 
 #define HOLDERS                                                                                                 \
 	"FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "                    \
@@ -82,6 +88,82 @@ static void on_loads(struct target *t)
 	target_work(t);
 }
 
+static void ask_loads(struct target *t)
+{
+	const char *values[] = { t->host.env.uid };
+	target_ask(t, "SELECT schema_name, table_name, position, made FROM dmsr.loads WHERE job_uid = $1 "
+		"AND (position IS NOT NULL OR rows < 0) ORDER BY position IS NULL, 1, 2", 1, values, on_loads);
+}
+
+/* ---- what strands have applied ---- */
+
+enum lock { LOCK_JOB = 0x646d7372, LOCK_LANES };
+
+static void lock_key(const struct target *t, enum lock lock, char out[24])
+{
+	snprintf(out, 24, "%lld", (long long)hash_stable(t->host.env.uid, strlen(t->host.env.uid), lock));
+}
+
+/* None of an earlier start is left, and none of ours may begin before it is told how its row is called. */
+static void let_lanes(struct target *t)
+{
+	char key[24];
+	const char *values[] = { key };
+	lock_key(t, LOCK_LANES, key);
+	target_ask(t, "SELECT pg_catalog.pg_advisory_unlock($1::bigint)", 1, values, ask_loads);
+}
+
+static void on_merge_committed(struct target *t)
+{
+	position_copy(&t->saved, &t->ahead.low);
+	let_lanes(t);
+}
+
+static void on_position_raised(struct target *t) { target_ask(t, "COMMIT", 0, NULL, on_merge_committed); }
+
+static void on_rows_made(struct target *t)
+{
+	char text[POSITION_TEXT_MAX];
+	const char *values[] = { t->host.env.uid, position_format(&t->ahead.low, text) };
+	snprintf(t->epoch, sizeof t->epoch, "%s", PQgetvalue(t->answer, 0, 0));
+	target_ask(t, "UPDATE dmsr.positions SET position = $2 WHERE job_uid = $1", 2, values, on_position_raised);
+}
+
+/* Row 0 has what is beyond the position, the others are the lanes'. */
+static void make_rows(struct target *t)
+{
+	char text[POSITION_TEXT_MAX], lanes[12];
+	struct buf all;
+	buf_init(&all, 64 << 20);
+	ahead_format(&t->ahead, &all);
+	snprintf(lanes, sizeof lanes, "%u", t->strands);
+	const char *values[] = { t->host.env.uid, t->host.env.job, buf_cstr(&all), position_format(&t->ahead.low, text), lanes };
+	target_ask(t, "WITH made AS (INSERT INTO dmsr.positions (job_uid, job, position) "
+		"SELECT $1::text || '/' || pg_catalog.txid_current() || '/' || n, $2::text, CASE n WHEN 0 THEN $3::text ELSE $4::text END "
+		"FROM pg_catalog.generate_series(0, $5::integer) n RETURNING 1) SELECT pg_catalog.txid_current(), (SELECT pg_catalog.count(*) FROM made)",
+		5, values, on_rows_made);
+	buf_fini(&all);
+}
+
+static void on_rows_gone(struct target *t)
+{
+	struct err e = { 0 };
+	for (int i = 0; i < PQntuples(t->answer); i++) {
+		if (!ahead_merge(&t->ahead, PQgetvalue(t->answer, i, 0), &e))
+			continue;
+		err_prefix(&e, "dmsr.positions in %s", pgconn_describe(t->conn));
+		target_fail(t, &e);
+		return;
+	}
+	make_rows(t);
+}
+
+static void on_merge_begun(struct target *t)
+{
+	const char *values[] = { t->host.env.uid };
+	target_ask(t, "DELETE FROM dmsr.positions WHERE pg_catalog.starts_with(job_uid, $1::text || '/') RETURNING position", 1, values, on_rows_gone);
+}
+
 static void on_position(struct target *t)
 {
 	struct err e = { 0 };
@@ -91,15 +173,20 @@ static void on_position(struct target *t)
 		return;
 	}
 	t->load_done = is_true(t, 1);
-	const char *values[] = { t->host.env.uid };
-	target_ask(t, "SELECT schema_name, table_name, position, made FROM dmsr.loads WHERE job_uid = $1 "
-		"AND (position IS NOT NULL OR rows < 0) ORDER BY position IS NULL, 1, 2", 1, values, on_loads);
+	position_copy(&t->ahead.low, &t->saved);
+	if (t->strands || is_true(t, 2))
+		target_ask(t, "BEGIN", 0, NULL, on_merge_begun);
+	else
+		let_lanes(t);
 }
 
 static void ask_position(struct target *t)
 {
-	if (t->lane) {
-		target_work(t);
+	if (t->lane || t->strand) {
+		if (t->lane)
+			target_work(t);
+		else
+			ask_loads(t);
 		return;
 	}
 	const char *values[] = { t->host.env.uid, t->host.env.job };
@@ -124,22 +211,19 @@ static void on_role(struct target *t)
 	ask_position(t);
 }
 
+/* Who has the job's lock, when it is another. */
+static const struct target *first_of(const struct target *t) { return t->lane ? lane_instance(t) : t->strand ? t->strand->first : NULL; }
+
 static void ask_role(struct target *t)
 {
-	if (!strcmp(t->replication_role, "off") || (t->lane && !lane_instance(t)->is_replica))
+	const struct target *first = first_of(t);
+	if (!strcmp(t->replication_role, "off") || (first && !first->is_replica))
 		ask_position(t);
 	else
 		target_try(t, "SET session_replication_role = replica", 0, NULL, on_role);
 }
 
 /* ---- the locks ---- */
-
-enum lock { LOCK_JOB = 0x646d7372, LOCK_LANES };
-
-static void lock_key(const struct target *t, enum lock lock, char out[24])
-{
-	snprintf(out, 24, "%lld", (long long)hash_stable(t->host.env.uid, strlen(t->host.env.uid), lock));
-}
 
 static void on_lock(struct target *t);
 
@@ -167,15 +251,12 @@ static void in_use(struct target *t)
 
 static void got_lock(struct target *t)
 {
-	char key[24];
-	const char *values[] = { key };
 	if (!t->has_lock) {
 		t->has_lock = true;
 		ask_lock(t);
 		return;
 	}
-	lock_key(t, LOCK_LANES, key);
-	target_ask(t, "SELECT pg_catalog.pg_advisory_unlock($1::bigint)", 1, values, ask_role);
+	ask_role(t);
 }
 
 static void on_lock(struct target *t)
@@ -211,8 +292,9 @@ static void on_instance(struct target *t)
 
 static void on_lane_lock(struct target *t)
 {
+	const struct target *first = first_of(t);
 	char key[24];
-	const char *values[] = { key, lane_instance(t)->pid };
+	const char *values[] = { key, first ? first->pid : NULL };
 	lock_key(t, LOCK_JOB, key);
 	if (is_true(t, 0))
 		target_ask(t, holder_sql, 2, values, on_instance);
@@ -278,7 +360,7 @@ static void on_look(struct target *t)
 		target_try(t, make_schema_sql, 0, NULL, on_schema_made);
 	} else if (!is_true(t, LOOK_HAS_TABLES)) {
 		target_try(t, make_sql, 0, NULL, on_tables_made);
-	} else if (t->lane) {
+	} else if (first_of(t)) {
 		ask_lane_lock(t);
 	} else {
 		t->lock_asked_us = loop_now_us(t->loop);

@@ -20,6 +20,7 @@ struct target_column {
 	bool is_in_primary_key;
 };
 
+struct claim_rules;
 #define LOADED_IN_PART UINT64_MAX       /* a load was begun, and is not ended: another will be, from a later snapshot */
 struct target_table {
 	char *schema, *name;
@@ -44,6 +45,8 @@ struct target_table {
 	unsigned ncolumns;
 	struct target_column **of;      /* for each column of rel: the target's, or NULL */
 	uint8_t *lately;                /* for each column of rel: how its last value came (enum param) */
+	bool has_rules;                 /* the catalog was asked for them (target_rules.c) */
+	struct claim_rules *rules;      /* which changes must not pass each other; NULL: none of it may be spread */
 	uint64_t loaded_lsn;            /* changes of transactions before it are in the loaded rows; 0: none are. LOADED_IN_PART: all are in rows to come */
 	uint64_t written_us;            /* when the last transaction that wrote to it began */
 	unsigned by_row;                /* so many of its changes go one by one: a set was refused, but not its rows */

@@ -50,6 +50,7 @@ static void forget_columns(struct target_table *tb)
 	}
 	free(tb->columns);
 	free(tb->primary_key);
+	rules_forget(tb);
 	tb->columns = NULL;
 	tb->primary_key = NULL;
 	tb->ncolumns = 0;

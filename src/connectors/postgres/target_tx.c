@@ -33,7 +33,7 @@ void tx_note(struct target *t, enum sent_what what, enum change_op op, struct ta
 		x->sent_first = 0;
 	}
 	struct sent s = { .what = (uint8_t)what, .op = (uint8_t)op, .must_hit = must_hit, .table = tb };
-	if (tb && what != SENT_DESCRIBE && what != SENT_SHAPE)
+	if (tb && what != SENT_DESCRIBE && what != SENT_SHAPE && what != SENT_RULES)
 		tb->written_us = x->began_us;
 	s.first_seq = x->first_seq ? x->first_seq : t->seq;
 	s.last_seq = x->first_seq ? x->last_seq : t->seq;
@@ -67,7 +67,7 @@ static PGresult *strip_result(const PGresult *res)
 static void prefix(const struct target *t, struct err *e)
 {
 	const struct sent *s = &t->tx.refused;
-	bool is_ddl = s->what == SENT_DDL || s->what == SENT_DESCRIBE || s->what == SENT_SHAPE;
+	bool is_ddl = s->what == SENT_DDL || s->what == SENT_DESCRIBE || s->what == SENT_SHAPE || s->what == SENT_RULES;
 	if (s->what == SENT_ROW)
 		err_prefix(e, "%s on %s", change_op_name((enum change_op)s->op), s->table->sql);
 	else if (is_ddl)
@@ -165,6 +165,9 @@ static void check(struct target *t, const struct sent *s, const PGresult *res)
 	case SENT_SHAPE:
 		shape_told(t, s->table, res);
 		return;
+	case SENT_RULES:
+		rules_told(s->table, res);
+		return;
 	}
 }
 
@@ -241,6 +244,8 @@ enum step tx_describe(struct target *t, struct target_table *tb)
 		buf_init(&key, 1 << 20);
 		const char *values[] = { tb->schema, tb->name, table_describe_key(tb, &key) };
 		tx_sql(t, SENT_DESCRIBE, tb, table_describe_sql, 3, values);
+		if (t->strands)
+			rules_ask(t, tb);
 		buf_fini(&key);
 	}
 	tx_sync(t);
@@ -398,8 +403,16 @@ static void send_position(struct target *t)
 {
 	char text[POSITION_TEXT_MAX];
 	const char *values[] = { t->host.env.uid, position_format(&t->tx.whole, text) };
+	struct buf told;
+	buf_init(&told, 16 << 20);
+	if (t->strand) {
+		t->strand->describe(t->strand->ctx, t->tx.whole.lsn, &told);
+		values[0] = t->strand->row;
+		values[1] = buf_cstr(&told);
+	}
 	position_copy(&t->tx.committing, &t->tx.whole);
 	tx_sql(t, SENT_POSITION, NULL, "UPDATE dmsr.positions SET position = $2, updated_at = pg_catalog.now() WHERE job_uid = $1", 2, values);
+	buf_fini(&told);
 	send_sync(t);
 }
 
