@@ -69,7 +69,7 @@ def as_rows(records):
             if at[0] > snapshot:
                 rows.clear()
                 snapshot = at[0]
-        elif at <= seen:
+        elif at <= seen or at[0] < snapshot:  # what a run that is dead had under way may come behind the next one's load, which has it
             continue
         else:
             seen = at
