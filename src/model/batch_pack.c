@@ -327,11 +327,9 @@ static void unpack_payload(struct unpacker *u, struct change *ch)
 		if (!ch->rel)
 			cursor_fail(&u->c);
 		return;
-	case OP_LOAD_BEGIN:
-		if (u->has_parts)
+	case OP_TRUNCATE: case OP_LOAD_BEGIN: case OP_LOAD_PART: case OP_LOAD_END:
+		if (ch->op == OP_LOAD_BEGIN && u->has_parts)
 			ch->u.load.parts = cursor_be32(&u->c);
-		/* fall through */
-	case OP_TRUNCATE: case OP_LOAD_PART: case OP_LOAD_END:
 		if (!ch->rel)
 			cursor_fail(&u->c);
 		return;
