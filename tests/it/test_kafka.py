@@ -580,6 +580,27 @@ def test_killed_again_and_again(pg, kafka, daemon, layout):
     kills.end()
 
 
+@pytest.mark.parametrize("codec", ["native", "json"])
+def test_a_load_in_parts_that_is_whole_in_the_stream_alone(pg, kafka, dmsrd, codec):
+    """The target had made the table, and was killed before it had a row: all of the load comes from the broker again, the source reads nothing again."""
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(1, 8000) i; ANALYZE t")
+    target.psql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    with contextlib.closing(target.server.connect(target.name)) as c:
+        c.autocommit = False
+        c.cursor().execute("LOCK TABLE t IN SHARE MODE")
+        dmsrd.job("k", {**source.connection(), "load_part_bytes": "512KiB"}, [target.connection(name="copy")], streamer=streamer(kafka, codec=codec, layout="ordered"))
+        wait_for("the source has read all", lambda: "table public.t read" in dmsrd.log(), 60)
+        wait_for("it is in the stream", lambda: dmsrd.api("GET", "/jobs/k/tables")["items"][0]["state"] in ("loaded", "streaming"), 60)
+        assert target.sql("SELECT rows FROM dmsr.loads WHERE position IS NULL") == [(-1,)]
+        time.sleep(1)
+        dmsrd.kill()
+    dmsrd.start()
+    source.psql("INSERT INTO t VALUES (100001, 'late')")
+    dmsrd.wait_equal(source, target)
+    assert dmsrd.log().count("table public.t read") == 1
+
+
 def test_everything_killed_in_turn(pg, start_kafka, daemon):
     kafka, other = start_kafka(), Postgres(settings=["fsync=on"])
     kills = Kills(daemon, kafka, pg, other, "both", seed=7)

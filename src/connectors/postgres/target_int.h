@@ -38,6 +38,7 @@ struct item {
 	bool is_eaten;                  /* its bytes are not needed any more: told consumed when its turn comes */
 	bool is_done;                   /* of the load: durable, or of no use */
 	bool is_lent;                   /* of the load: who has it says when it is eaten, and done */
+	bool begins_parts;              /* done when all of its table is: who keeps the stream has to send all of it again until then */
 	const struct lane *lane;        /* who has it; NULL: nobody yet */
 };
 

@@ -30,7 +30,7 @@ struct table_load {
 	struct table_load *next;
 	struct target_table *table;     /* the instance's */
 	struct relation *rel;           /* held */
-	const struct item *begin;
+	struct item *begin;
 	struct item *end;               /* waits for the parts; NULL: not so */
 	uint64_t lsn, server, rows;
 	uint32_t parts;                 /* 0: undivided */
@@ -72,7 +72,8 @@ static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts
 	const struct lane *l = ctx;
 	(void)counts;
 	(void)n;
-	item_of(token)->is_eaten = item_of(token)->is_done = true;
+	item_of(token)->is_eaten = true;
+	item_of(token)->is_done = !item_of(token)->begins_parts;
 	target_wake(l->of);
 }
 
@@ -168,6 +169,8 @@ static void drop_load(struct target *t, struct table_load *l)
 	while (*at != l)
 		at = &(*at)->next;
 	*at = l->next;
+	if (l->parts)
+		l->begin->is_eaten = l->begin->is_done = true;
 	relation_unref(l->rel);
 	map_free(l->ended);
 	free(l);
@@ -416,8 +419,10 @@ static enum step take_divided(struct target *t, struct table_load *l, const stru
 		fail_load(t, first, why);
 		return STEP_WAIT;
 	}
-	if (first->op == OP_LOAD_BEGIN)
+	if (first->op == OP_LOAD_BEGIN) {
+		t->cur->begins_parts = true;
 		return lend(t, lane_of(t, l, 0));
+	}
 	if (l->stage == STAGE_MAKING)
 		return STEP_WAIT;
 	if (b->part)
