@@ -374,3 +374,19 @@ def test_indexes_side_by_side(pg, connections):
     assert db.one("SELECT count(*) FROM pg_indexes WHERE tablename IN ('t', 'u')") == 6 and db.one("SELECT count(*) FROM pg_constraint WHERE contype = 'f'") == 2
     # What is left over of the sessions is gone, but for the one that writes changes.
     assert "load_done=1" in Feed(db).ok(Script()).lines[0]
+
+
+def test_a_table_to_be_made_anew_that_another_load_is_tied_to(pg):
+    """To wait for the other one's end would be to wait for ever: it is behind our own rows."""
+    db = pg.database("lanes")
+    feed = Feed(db)
+    feed.ok(tables("t", "u").load("t", lines(0, 3)).load("u", lines(0, 3)).done())
+    db.sql("ALTER TABLE u ADD FOREIGN KEY (id) REFERENCES t")
+    script = tables("u").rel("t", "t", COLUMNS + [column("b")], id=1116)
+    script.begin("u", 200).rows("u", lines(0, 10), 200).sleep(500).begin("t", 200)
+    for i in range(12):
+        script.rows("t", "".join(f"{i}\t{'y' * (1 << 20)}\tz\n"), 200)
+    script.rows("u", lines(10, 1), 200).end("u", 200).end("t", 200).done()
+    said = feed.run(script)
+    assert said.failed_id == "target.locked" and "retriable=1" in said.failed and '"t"' in said.failed, said
+    assert db.one("SELECT count(*) FROM u") == 3

@@ -137,6 +137,20 @@ static void go(struct target *t, enum how how)
 
 /* ---- what a table that is dropped has to do with others ---- */
 
+static void on_detached(struct target *t)
+{
+	struct err e = t->answer_error;
+	if (t->answer) {
+		make_before(t);
+		return;
+	}
+	err_prefix(&e, "%s is to be made anew", t->load.table->sql);
+	if (!strcmp(t->sqlstate, "55P03"))
+		err_hint(&e, "a table that it has foreign keys with is used or loaded at the same time: with load_connections 1 at the source one table is loaded "
+			"after another");
+	target_fail(t, &e);
+}
+
 /* Locks of other tables are let go here: the transaction of the load is long, and such a table may be waiting for its own. A table that others depend on by
  * more than foreign keys is not dropped with them, since that would take somebody's views away: it is tried. The sequences of its serial columns stay: the new
  * table's defaults call them, and they were found to be there. */
@@ -153,9 +167,10 @@ static void on_ties(struct target *t)
 		return;
 	}
 	buf_init(&sql, 16 << 20);
-	buf_printf(&sql, "BEGIN; %s SAVEPOINT dmsr_drop; DROP TABLE %s; ROLLBACK TO SAVEPOINT dmsr_drop; COMMIT", PQgetvalue(t->answer, 0, 0),
-		t->load.table->sql);
-	target_ask(t, buf_cstr(&sql), 0, NULL, make_before);
+	/* Another table that is being loaded could wait for this one's rows to go on, which nobody takes while we wait for its lock. */
+	buf_printf(&sql, "BEGIN; SET LOCAL lock_timeout = '20s'; %s SAVEPOINT dmsr_drop; DROP TABLE %s; ROLLBACK TO SAVEPOINT dmsr_drop; COMMIT",
+		PQgetvalue(t->answer, 0, 0), t->load.table->sql);
+	target_try(t, buf_cstr(&sql), 0, NULL, on_detached);
 	buf_fini(&sql);
 }
 
