@@ -19,6 +19,7 @@ enum {
 	PARTS_MAX = 4096,               /* of a table */
 	SAMPLED_BLOCKS = 200,           /* at least */
 	SAMPLED_PER_PART = 30,
+	BOUND_BYTES_MAX = 64 << 10,     /* a bound's text */
 	BLOCK_BYTES = 8192,             /* as good as always */
 	BUILT_IN_OIDS = 16384,          /* below: types that come with the server */
 };
@@ -40,11 +41,6 @@ struct cut {
 	size_t nleaves, at;
 	uint32_t cap;
 };
-
-bool cut_is_due(const struct source *s, const struct load_table *t)
-{
-	return !t->is_whole && t->rel->ncolumns && s->opt.load_part_bytes && t->rel->bytes_estimate > s->opt.load_part_bytes;
-}
 
 static uint32_t wanted(const struct cut *c, int64_t bytes)
 {
@@ -119,12 +115,21 @@ static void by_blocks(struct cut *c)
 
 /* ---- by key ---- */
 
+/* An index by a collation of the operating system's, or of ICU, is another order than today's when that was upgraded under it: a range that is read by the
+ * index would miss rows. */
+static bool has_fixed_order(const struct column *k)
+{
+	return k->collation && (!strcmp(k->collation, "pg_catalog.\"C\"") || !strcmp(k->collation, "pg_catalog.\"POSIX\""));
+}
+
 /* Of a type whose order an index of the server's own kind knows, and whose operators are found without a search path. */
 static bool is_sortable(const struct column *k)
 {
 	switch ((enum logical_type)k->type) {
-	case TYPE_TEXT: case TYPE_CHAR: case TYPE_BYTES: case TYPE_OTHER:
-		return k->type != TYPE_OTHER && k->type_id < BUILT_IN_OIDS;
+	case TYPE_TEXT: case TYPE_CHAR:
+		return k->type_id < BUILT_IN_OIDS && has_fixed_order(k);
+	case TYPE_BYTES:
+		return k->type_id < BUILT_IN_OIDS;
 	case TYPE_BOOL: case TYPE_INT16: case TYPE_INT32: case TYPE_INT64: case TYPE_UINT64: case TYPE_FLOAT32: case TYPE_FLOAT64: case TYPE_NUMERIC:
 	case TYPE_UUID: case TYPE_ENUM: case TYPE_DATE: case TYPE_TIME: case TYPE_TIMETZ: case TYPE_TIMESTAMP: case TYPE_TIMESTAMPTZ: case TYPE_OID:
 		return true;
@@ -141,6 +146,13 @@ static bool has_sortable_key(const struct relation *rel)
 		if (!is_sortable(&rel->columns[rel->keys[i]]) || rel->columns[rel->keys[i]].flags & COLUMN_NULLABLE)
 			return false;
 	return true;
+}
+
+bool cut_is_due(const struct source *s, const struct load_table *t)
+{
+	if (t->is_whole || !t->rel->ncolumns || !s->opt.load_part_bytes || t->rel->bytes_estimate <= s->opt.load_part_bytes)
+		return false;
+	return t->is_partitioned || s->version >= 140000 || has_sortable_key(t->rel);
 }
 
 static void put_key(struct buf *out, const struct relation *rel)
@@ -163,6 +175,16 @@ static void put_bound(struct buf *out, const struct relation *rel, const char *o
 	buf_str(out, ")");
 }
 
+/* A statement for each part holds two bounds. */
+static bool is_too_long(const PGresult *res)
+{
+	for (int i = 0; i < PQntuples(res); i++)
+		for (int k = 2, len = 0; k < PQnfields(res); k++)
+			if ((len += PQgetlength(res, i, k)) > BOUND_BYTES_MAX)
+				return true;
+	return false;
+}
+
 static void on_sample(void *arg, const PGresult *res, const struct err *e)
 {
 	struct cut *c = arg;
@@ -178,9 +200,14 @@ static void on_sample(void *arg, const PGresult *res, const struct err *e)
 		by_blocks(c);
 		return;
 	}
+	if (is_too_long(res)) {
+		by_blocks(c);
+		return;
+	}
+	log_debug("postgres", c->s->host.env.job, "%s is cut by ranges of its key", c->leaves[c->at].from);
 	for (int i = 0; i <= n; i++) {
 		struct buf where;
-		buf_init(&where, 1 << 20);
+		buf_init(&where, SIZE_MAX);
 		if (i)
 			put_bound(&where, rel, ">=", res, i - 1);
 		buf_str(&where, i && i < n ? " AND " : "");
@@ -223,24 +250,24 @@ static void sample(struct cut *c)
 
 /* ---- partitions ---- */
 
+static bool is_small(const struct cut *c)
+{
+	uint32_t n = wanted(c, c->leaves[c->at].bytes);
+	return n < 2 || c->t->nparts + n > 2 * PARTS_MAX;
+}
+
 static void next_leaf(struct cut *c)
 {
-	if (c->at == c->nleaves) {
-		if (c->t->nparts < 2 && c->nleaves < 2) {
-			give_up(c, NULL);
-			return;
-		}
-		c->done(c->arg, NULL);
-		return;
-	}
-	if (wanted(c, c->leaves[c->at].bytes) < 2 || c->t->nparts + wanted(c, c->leaves[c->at].bytes) > 2 * PARTS_MAX) {
+	for (; c->at < c->nleaves && is_small(c); c->at++)
 		add_part(c, NULL);
-		leaf_is_cut(c);
-	} else if (has_sortable_key(c->t->rel)) {
+	if (c->at == c->nleaves && c->t->nparts < 2)
+		give_up(c, NULL);
+	else if (c->at == c->nleaves)
+		c->done(c->arg, NULL);
+	else if (has_sortable_key(c->t->rel))
 		sample(c);
-	} else {
+	else
 		by_blocks(c);
-	}
 }
 
 static void on_leaves(void *arg, const PGresult *res, const struct err *e)

@@ -291,15 +291,19 @@ static void lock_all(struct source *s)
 	buf_fini(&sql);
 }
 
+void source_snapshot_lost(struct source *s, const struct err *why)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_EIO, "source.snapshot-lost", "the snapshot that the tables were to be read in is gone: %s", why->message);
+	source_fail(s, &e);
+}
+
 static void on_begun(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
 	(void)res;
 	if (e && s->snapshot) {
-		/* It lives only as long as the session that exported it; that one's end is on its way to us, or it is a hiccup: begin anew. */
-		struct err out = { 0 };
-		err_retry(&out, DMSR_EIO, "source.snapshot-lost", "the snapshot that the tables were to be read in is gone: %s", e->message);
-		source_fail(s, &out);
+		source_snapshot_lost(s, e);
 		return;
 	}
 	if (e) {

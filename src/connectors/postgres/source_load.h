@@ -71,6 +71,8 @@ struct batch *load_batch(const struct load *l);
 void source_read(struct source *s);
 void source_read_free(struct source *s);        /* also its connections */
 void source_load_read(struct source *s);        /* source_load.c: every table was read or put off */
+/* It lives only as long as the session that exported it: why it is not there is known soon, or never. */
+void source_snapshot_lost(struct source *s, const struct err *why);
 /* Begins a transaction in that snapshot; NULL: in one of its own. */
 const char *source_load_begin_sql(const char *snapshot, struct buf *out);
 

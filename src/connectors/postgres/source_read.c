@@ -308,15 +308,25 @@ static void on_looked(void *arg, const PGresult *res, const struct err *e)
 static void look(struct reader *r)
 {
 	const struct relation *rel = r->table->rel;
+	/* one that was detached meanwhile is none of the tree's */
+	const char *leaf = r->part && r->table->is_partitioned ? r->table->parts[r->part - 1].from : NULL;
 	struct buf sql;
 	buf_init(&sql, 64 * 1024);
 	buf_printf(&sql, "ROLLBACK TO dmsr_table; SET LOCAL enable_seqscan = %s; LOCK TABLE ", r->part ? "off" : "on");
 	if (!r->table->is_partitioned)
 		buf_str(&sql, "ONLY ");
 	sql_qualified(&sql, rel->schema, rel->name);
-	buf_printf(&sql, " IN ACCESS SHARE MODE; SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND (c.oid = %u OR c.oid IN"
-		" (SELECT p.relid FROM pg_catalog.pg_partition_tree(%u) p)) AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode",
-		(unsigned)rel->id, (unsigned)rel->id);
+	buf_str(&sql, " IN ACCESS SHARE MODE; ");
+	if (leaf)
+		buf_printf(&sql, "LOCK TABLE ONLY %s IN ACCESS SHARE MODE; ", leaf);
+	buf_printf(&sql, "SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND (c.oid = %u OR c.oid IN"
+		" (SELECT p.relid FROM pg_catalog.pg_partition_tree(%u) p)", (unsigned)rel->id, (unsigned)rel->id);
+	if (leaf) {
+		buf_str(&sql, " OR c.oid = ");
+		sql_literal(&sql, leaf);
+		buf_str(&sql, "::pg_catalog.regclass");
+	}
+	buf_str(&sql, ") AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode");
 	r->state = READER_LOOKING;
 	pgconn_query(r->conn, buf_cstr(&sql), on_looked, r);
 	buf_fini(&sql);
@@ -388,8 +398,10 @@ static void on_reader_begun(void *arg, const PGresult *res, const struct err *e)
 {
 	struct reader *r = arg;
 	(void)res;
+	if (r->s->load->is_done) /* the snapshot may have gone with the loader's transaction */
+		return;
 	if (e) {
-		source_fail(r->s, e);
+		source_snapshot_lost(r->s, e);
 		return;
 	}
 	r->state = READER_IDLE;
@@ -400,6 +412,8 @@ static void on_reader_ready(void *ctx)
 {
 	struct reader *r = ctx;
 	struct buf sql;
+	if (r->s->load->is_done)
+		return;
 	buf_init(&sql, 4096);
 	source_load_begin_sql(r->s->load->snapshot, &sql);
 	buf_str(&sql, "; SAVEPOINT dmsr_table");
@@ -411,6 +425,8 @@ static void on_reader_ready(void *ctx)
 static void on_reader_failed(void *ctx, const struct err *e)
 {
 	struct reader *r = ctx;
+	if (r->state == READER_CONNECTING && r->s->load->is_done)
+		return;
 	if (r->state == READER_CONNECTING && !strcmp(e->id, "source.busy"))
 		log_warn("postgres", r->s->host.env.job, "the load goes on with fewer connections: %s", e->message);
 	else
