@@ -195,6 +195,10 @@ static void note_loads(struct pipeline *p, const struct batch *b)
 	}
 	buf_init(&key, 4096);
 	for (const struct change *ch = b->first; ch; ch = ch->next) {
+		if (ch->op == OP_LOAD_DONE) { /* one that is open still is gone at the source */
+			map_free(p->open_loads);
+			p->open_loads = map_new();
+		}
 		if (ch->op != OP_LOAD_BEGIN && ch->op != OP_LOAD_END)
 			continue;
 		buf_reset(&key);
