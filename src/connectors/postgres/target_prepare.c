@@ -146,8 +146,8 @@ static void on_detached(struct target *t)
 	}
 	err_prefix(&e, "%s is to be made anew", t->load.table->sql);
 	if (!strcmp(t->sqlstate, "55P03"))
-		err_hint(&e, "a table that it has foreign keys with is used or loaded at the same time: with load_connections 1 at the source one table is loaded "
-			"after another");
+		err_hint(&e, "a table that it has foreign keys with is in use, or is loaded beside it: "
+			"load_connections 1 at the source loads one after another");
 	target_fail(t, &e);
 }
 
