@@ -188,8 +188,9 @@ static void write_position(struct kit *k, const char *key, const char *value)
 	struct kit_writer w = kit_writer(k);
 	char positions[40];
 	snprintf(positions, sizeof positions, "%s.__positions", k->prefix);
-	assert_int_equal(rd_kafka_producev(w.rk, RD_KAFKA_V_TOPIC(positions), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY((void *)(uintptr_t)key, strlen(key)),
-				 RD_KAFKA_V_VALUE((void *)(uintptr_t)value, strlen(value)), RD_KAFKA_V_END),
+	void *own_key = (void *)(uintptr_t)key, *own_value = (void *)(uintptr_t)value;
+	assert_int_equal(rd_kafka_producev(w.rk, RD_KAFKA_V_TOPIC(positions), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+				 RD_KAFKA_V_KEY(own_key, strlen(key)), RD_KAFKA_V_VALUE(own_value, strlen(value)), RD_KAFKA_V_END),
 		0);
 	assert_int_equal(rd_kafka_flush(w.rk, KIT_WAIT_MS), 0);
 	kit_writer_free(&w);
