@@ -226,7 +226,7 @@ static void on_streamer_failed(void *ctx, const struct err *e) { pipeline_fail(c
 static void on_streamer_note_put(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg)
 {
 	struct pipeline *p = ctx;
-	char *own = mem_printf("streamer.%s", key);
+	char *own = mem_printf(MEMORY_OF_STREAMER "%s", key);
 	memory_note_put(p->run.memory, own, value, done, arg);
 	free(own);
 }
@@ -234,7 +234,7 @@ static void on_streamer_note_put(void *ctx, const char *key, const char *value, 
 static const char *on_streamer_note_get(void *ctx, const char *key)
 {
 	struct pipeline *p = ctx;
-	char *own = mem_printf("streamer.%s", key);
+	char *own = mem_printf(MEMORY_OF_STREAMER "%s", key);
 	const char *value = memory_note(p->run.memory, own);
 	free(own);
 	return value;
