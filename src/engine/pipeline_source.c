@@ -28,7 +28,8 @@ static void agree_on_loads(struct pipeline *p)
 	const struct table_set *first = &p->targets[0].memory->loaded;
 	for (size_t i = 0; i < first->n; i++) {
 		const struct dmsr_loaded *l = &first->list[i], *k = table_set_find(known, l->schema, l->name);
-		if ((!k || k->at.lsn != l->at.lsn) && all_have(p, l))
+		bool is_on_its_way = k && k->at.lsn > l->at.lsn && p->streamer_ops->keeps(p->streamer); /* a newer load of it */
+		if ((!k || k->at.lsn != l->at.lsn) && !is_on_its_way && all_have(p, l))
 			memory_load_put(m, l->schema, l->name, &l->at);
 	}
 	for (size_t i = known->n; i-- > 0 && !p->streamer_ops->keeps(p->streamer);) {
