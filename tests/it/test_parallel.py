@@ -316,3 +316,17 @@ def test_an_index_that_came_later(pg):
     said = feed.end(process)
     assert said.status == 0 and not said.failed, said
     assert db.sql("SELECT * FROM a") == [(0, 0)]
+
+
+def test_a_refusal_in_the_middle_of_a_batch(pg):
+    """More transactions than are placed at once: what a connection refuses is done in order, then the rest of the batch is spread as before."""
+    script = Script().rel("a", "a", [column("id", "int4", key=1), column("v", "int4"), column("w")])
+    script.tx(500, c("a", "0", "0", "first")).wait()
+    for n in range(1, 40001):
+        script.tx(1000 + 10 * n, c("a", str(n), str(n), "bad" if n % 9000 == 50 else "good"), emit=False)
+    script.add({"emit": {"end": [401000, -1, 401001]}}).wait()
+    db = pg.database("middle")
+    db.sql("CREATE TABLE a (id int PRIMARY KEY, v int, w text CHECK (w <> 'bad'))")
+    said = Feed(db, on_constraint_error="dead-letter", apply="parallel").ok(script, timeout=120)
+    assert len(said.all("dead")) == 5 and db.one("SELECT count(*) FROM a") == 39996
+    assert said.counts("public.a")["c"] == 39996

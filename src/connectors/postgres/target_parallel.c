@@ -370,7 +370,8 @@ static void work(struct parallel *p)
 	while (!p->is_closed && spread_step(p) && has_slice_left(p, began_us, &n));
 	if (!p->is_closed)
 		spread_take_room(p);
-	if (!p->is_closed && p->is_flushing && !p->cur) {
+	/* A full queue is waited for upstream, where nobody flushes meanwhile. */
+	if (!p->is_closed && (p->is_flushing || p->said_again) && !p->cur) {
 		spread_note(p);
 		if (p->nfirst)
 			target_strict.flush(inner(p->first));

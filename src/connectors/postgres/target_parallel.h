@@ -99,6 +99,7 @@ struct parallel {
 	size_t queued_bytes, queued_max;
 	bool said_again, is_flushing;
 	bool is_cut;                    /* a lane failed, and what it held is not done */
+	bool must_ask;                  /* what is known of the server's tables is asked anew before the next parcel */
 	bool is_draining;               /* what comes next waits until all that was placed is committed */
 	bool was_more;                  /* the newest parcel ends inside of a transaction */
 	struct work *oldest, *newest;   /* not done, or behind one that is not */

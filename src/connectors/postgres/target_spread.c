@@ -370,6 +370,12 @@ static bool read_some(struct parallel *p)
 		next_parcel(p);
 		return true;
 	}
+	if (p->must_ask && p->at == c->batch->first) {
+		/* It may be that a table's rules are not what they were; in the middle of a batch those go that it began with. */
+		careful_forget(p->first->t);
+		forget_known(p);
+		p->must_ask = false;
+	}
 	enum fit fit = p->at == c->batch->first ? fit_of_all(p, c) : FIT_LANES;
 	if (fit == FIT_WHOLE || (fit == FIT_UNKNOWN && !p->nfirst))
 		return give_whole(p);
@@ -509,12 +515,11 @@ static void end_rescue(struct parallel *p)
 		l->committed_number = l->given_number = newest;
 		l->wanted = 0;
 	}
-	/* It may be that the table's rules are not what they were. */
-	careful_forget(p->first->t);
-	forget_known(p);
+	p->must_ask = true;
 	parallel_close(p);
 	p->is_cut = false;
 	parallel_set_state(p, PARALLEL_WORKING, "what was left over is done");
+	parallel_wake(p);
 }
 
 void spread_rescue(struct parallel *p)
