@@ -13,7 +13,8 @@
  *
  * A lane judges nothing. When rows are refused (a constraint, a value, a row that is not there, a deadlock) it fails, and none of what it had not told is
  * there. The others commit what they hold; then the first connection does all that is left over, in the source's order: there the policies for errors
- * hold as ever, and what the rules did not foresee (an index made at the target meanwhile) comes right. A connection that is lost is the end of
+ * hold as ever, and what the rules did not foresee (an index made at the target meanwhile) mostly
+ * comes right: not what a later transaction has taken already, which is refused once more. A connection that is lost is the end of
  * the instance: whether its last COMMIT came through, its row tells at the next start.
  *
  * Callbacks of the inner targets note what came and post the one task; all else happens there. */
