@@ -22,7 +22,7 @@
 #include "model/batch.h"
 #include "model/match.h"
 
-#define DMSR_ABI 4
+#define DMSR_ABI 5
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 enum dmsr_option_type {
@@ -288,6 +288,9 @@ struct dmsr_streamer {
 	int (*open)(const struct settings *s, const struct dmsr_streamer_host *host, struct dmsr_instance **out, struct err *e);
 	/* Is what was delivered in earlier runs still there for a target that stands behind it? From open on. */
 	bool (*keeps)(const struct dmsr_instance *i);
+	/* Does what is produced go to others than the targets, too? Then what every target has may be missing there still, and says nothing of what need not be
+	 * loaded again. From ready on. Optional: no. */
+	bool (*has_readers)(const struct dmsr_instance *i);
 	void (*start)(struct dmsr_instance *i);
 	/* Asked once, when it is ready: what it has for good, by a memory of its own that moves with what was produced, so that it is never behind: what was
 	 * delivered and died before that was stored is in it. The host remembers it before the source starts. Its note "known", where it found that, is

@@ -17,8 +17,10 @@ static bool all_have(const struct pipeline *p, const struct dmsr_loaded *l)
 	return p->ntargets > 0;
 }
 
-/* What need not be loaded again. What all targets agree on is true, whatever was remembered here: the last step before a crash may be missing. What is in
- * the stream is on its way to them. */
+static bool has_readers(const struct pipeline *p) { return p->streamer_ops->has_readers && p->streamer_ops->has_readers(p->streamer); }
+
+/* What need not be loaded again. What all targets agree on is true, whatever was remembered here: the last step before a crash may be missing; unless others
+ * read it too, of whom only the streamer knew. What is in the stream is on its way to them. */
 static void agree_on_loads(struct pipeline *p)
 {
 	struct memory *m = p->run.memory;
@@ -26,7 +28,7 @@ static void agree_on_loads(struct pipeline *p)
 	if (!p->ntargets)
 		return;
 	const struct table_set *first = &p->targets[0].memory->loaded;
-	for (size_t i = 0; i < first->n; i++) {
+	for (size_t i = 0; i < first->n && !has_readers(p); i++) {
 		const struct dmsr_loaded *l = &first->list[i], *k = table_set_find(known, l->schema, l->name);
 		bool is_on_its_way = k && k->at.lsn > l->at.lsn && p->streamer_ops->keeps(p->streamer); /* a newer load of it */
 		if ((!k || k->at.lsn != l->at.lsn) && !is_on_its_way && all_have(p, l))

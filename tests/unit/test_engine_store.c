@@ -167,26 +167,36 @@ static void note_stored(struct dmsr_instance *i, uint64_t token)
 	told_stored = token;
 }
 
-static void create_knowing(const struct dmsr_stand *stand)
+static void add_knowing(void)
 {
 	struct err e = { 0 };
-	json_t *spec = json_loads(one_target, 0, NULL);
-	knows = *stand;
-	told_stored = 0;
-	knowing_ops = *dmsr_plugin_embedded.streamer;
-	knowing_ops.open = open_knowing;
-	knowing_ops.known = tell_known;
-	knowing_ops.stored = note_stored;
 	knowing = dmsr_plugin_embedded;
 	knowing.name = "knowing";
 	knowing.streamer = &knowing_ops;
 	assert_int_equal(plugins_add(engine_plugins(engine), &knowing, &e), 0);
+}
+
+static void create_on_it(void)
+{
+	json_t *spec = json_loads(one_target, 0, NULL);
+	add_knowing();
 	write_script();
 	json_object_set_new(spec, "streamer", json_pack("{s:s}", "type", "knowing"));
 	char *text = json_dumps(spec, 0);
 	create(text, NULL);
 	free(text);
 	json_decref(spec);
+}
+
+static void create_knowing(const struct dmsr_stand *stand)
+{
+	knows = *stand;
+	told_stored = 0;
+	knowing_ops = *dmsr_plugin_embedded.streamer;
+	knowing_ops.open = open_knowing;
+	knowing_ops.known = tell_known;
+	knowing_ops.stored = note_stored;
+	create_on_it();
 }
 
 static void stop(void)
@@ -266,7 +276,60 @@ static void a_streamer_of_another_server(void **state)
 	assert_string_equal(error_code(), "server.changed");
 }
 
+static bool yes(const struct dmsr_instance *i)
+{
+	(void)i;
+	return true;
+}
+
+static size_t count_stored_loads(void)
+{
+	json_t *j = engine_job_positions(engine, "job");
+	size_t n = json_array_size(json_object_get(j, "loaded"));
+	json_decref(j);
+	return n;
+}
+
+static size_t count_loads_there(void)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < server->ntables; i++)
+		n += server->tables[i].is_loaded;
+	return n;
+}
+
+/* What the streamer was not known to have when we were killed is loaded again, though the target has it. */
+static void targets_do_not_speak_for_other_readers(void **state)
+{
+	bool killed = true;
+	unsigned ahead = 0;
+	for (unsigned at = 1; killed; at++) {
+		struct fake_script_stat st;
+		knowing_ops = *dmsr_plugin_embedded.streamer;
+		knowing_ops.has_readers = yes;
+		nputs = 0;
+		last_put = at;
+		create_on_it();
+		fake_run(loop, is_killed, NULL, 2000);
+		killed = nputs > last_put;
+		die();
+		fake_script_stat(script, &st);
+		open_engine();
+		add_knowing();
+		size_t nstored = count_stored_loads();
+		ahead += nstored < count_loads_there();
+		verb(ENGINE_START);
+		assert_true(fake_run(loop, has_started_anew, &st.started, 5000));
+		fake_script_stat(script, &st);
+		assert_int_equal(st.nloaded, nstored);
+		wait_all(server);
+		tear_down(state);
+		set_up(state);
+	}
+	assert_true(ahead);
+}
+
 #undef TEST
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up_quiet, tear_down)
 RUN_TESTS(TEST(killed_between_any_two_writes), TEST(a_position_that_is_not_stored_is_not_confirmed), TEST(progress_makes_a_failure_the_first_again),
-	TEST(what_the_streamer_knows_is_remembered), TEST(a_position_by_hand_is_not_overruled), TEST(a_streamer_of_another_server))
+	TEST(what_the_streamer_knows_is_remembered), TEST(a_position_by_hand_is_not_overruled), TEST(a_streamer_of_another_server), TEST(targets_do_not_speak_for_other_readers))
