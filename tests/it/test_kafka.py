@@ -580,6 +580,19 @@ def test_killed_again_and_again(pg, kafka, daemon, layout):
     kills.end()
 
 
+def test_no_row_stands_in_a_topic_without_its_shape(pg, kafka, daemon):
+    """Whoever reads would wait for it: the target with the transaction of a load that is cut off, which the source's next snapshot may wait for in turn."""
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql(SMALL)
+    daemon.start(env={"DMSR_FAILPOINT": "kafka.shape-acknowledged:1:kill"})
+    daemon.job("k", source.connection(), [target.connection(name="copy")], streamer=streamer(kafka, layout="both"))
+    wait_for("killed", lambda: daemon.process.poll() is not None)
+    for topic in "__stream", "public.t":
+        assert not [m for m in read(kafka, f"{kafka.prefix}.{topic}") if "dmsr-schema" in dict(m.headers())]
+    daemon.start()
+    daemon.wait_equal(source, target)
+
+
 @pytest.mark.parametrize("codec", ["native", "json"])
 def test_a_load_in_parts_that_is_whole_in_the_stream_alone(pg, kafka, dmsrd, codec):
     """The target had made the table, and was killed before it had a row: all of the load comes from the broker again, the source reads nothing again."""

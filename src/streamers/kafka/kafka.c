@@ -432,6 +432,8 @@ static int kafka_open(const struct settings *settings, const struct dmsr_streame
 
 static bool kafka_keeps(const struct dmsr_instance *i) { return ((const struct kafka *)(const void *)i)->keeps; }
 
+static bool kafka_has_readers(const struct dmsr_instance *i) { return ((const struct kafka *)(const void *)i)->is_table; }
+
 static struct dmsr_subscription *kafka_subscribe(struct dmsr_instance *i, const char *target, const struct dmsr_stand *stand, const struct dmsr_consumer *c)
 {
 	assert(of(i)->state == KAFKA_NEW);
@@ -519,6 +521,7 @@ static void kafka_stored(struct dmsr_instance *i, uint64_t token)
 static const struct dmsr_streamer streamer = {
 	.open = kafka_open,
 	.keeps = kafka_keeps,
+	.has_readers = kafka_has_readers,
 	.start = kafka_start,
 	.known = kafka_known,
 	.stored = kafka_stored,

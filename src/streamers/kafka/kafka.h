@@ -32,6 +32,8 @@
  *     reads __positions, and tells it (known): the source goes on there. Its note moves when the state store has what it stands for (stored). So a crash
  *     between any two of commit, note and store neither loses nor doubles. A process that has run the job before, and finds there what a later run than its
  *     own has committed, was replaced, and does not take it back.
+ * 10. A record that names a shape goes when that is acknowledged. Each topic has an order of its own: were both sent at once, a crash could leave the record
+ *     without its shape, whoever reads would wait for it, and hold up what could bring it.
  *
  *   NEW -> STARTING -> RUNNING -> STOPPED         any but STOPPED -> DEAD         NEW, STARTING -> STOPPED too
  *
@@ -158,6 +160,7 @@ struct kafka {
 	struct topic *stream, *schemas; /* stream NULL: no layout ordered */
 	struct topic *positions;        /* NULL: not exactly_once */
 	struct map *schemas_sent;       /* fingerprints, in this run */
+	unsigned unknown_shapes;        /* of these, not acknowledged yet */
 	struct shapes *shapes;          /* what is read back of them; NULL: nobody asks */
 	unsigned nmaking;
 

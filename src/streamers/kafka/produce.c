@@ -203,6 +203,14 @@ static bool send_rows(struct kafka *k, struct flight *f)
 
 /* ---- in ---- */
 
+static bool send_schemas(struct kafka *k, struct flight *f)
+{
+	for (uint32_t i = 0; i < f->b->nrels; i++)
+		if (!schema_send(k, f, f->b->rels[i]))
+			return false;
+	return true;
+}
+
 enum dmsr_verdict produce_take(struct kafka *k, struct batch *b)
 {
 	if (k->state != KAFKA_RUNNING || k->memory >= k->memory_max) {
@@ -219,6 +227,8 @@ enum dmsr_verdict produce_take(struct kafka *k, struct batch *b)
 	k->last = f;
 	if (!k->encoding)
 		k->encoding = f;
+	if (kafka_may_send(k) && exact_takes(k)) /* before its turn comes: the shapes of many tables are acknowledged together */
+		send_schemas(k, f);
 	kafka_wake(k);
 	return DMSR_OK;
 }
@@ -253,14 +263,6 @@ static void settle(struct kafka *k, struct flight *f)
 	}
 }
 
-static bool send_schemas(struct kafka *k, struct flight *f)
-{
-	for (uint32_t i = 0; i < f->b->nrels; i++)
-		if (!schema_send(k, f, f->b->rels[i]))
-			return false;
-	return true;
-}
-
 static void send_flights(struct kafka *k)
 {
 	while (k->encoding && kafka_may_send(k) && exact_takes(k)) {
@@ -268,7 +270,7 @@ static void send_flights(struct kafka *k)
 		if (k->is_table && !topics_ready(k, f->b))
 			return;
 		f->is_begun = true;
-		if (!send_schemas(k, f))
+		if (!send_schemas(k, f) || k->unknown_shapes)
 			return;
 		if (k->is_ordered && !f->in_stream) {
 			if (k->is_json && !ordered_send(k, f))
@@ -330,6 +332,11 @@ void produce_report(struct kafka *k, const rd_kafka_message_t *m)
 		k->end = m->offset < 0 ? k->end + 1 : m->offset + 1; /* a record that the broker had already has no offset in its report */
 	}
 	f->pending--;
+	if (m->rkt == k->schemas->rkt) {
+		failpoint("kafka.shape-acknowledged");
+		k->unknown_shapes--;
+		kafka_wake(k);
+	}
 	if (k->exact.state == EXACT_OFF)
 		k->visible = k->end;
 	else if (!--k->exact.unacknowledged)

@@ -1,5 +1,5 @@
 /* schema: the shapes of tables, as records of the compacted topic {prefix}.__schemas: key = the fingerprint that the header dmsr-schema of rows names, value =
- * the relation whole, as JSON. Sent once a run, before the first row that needs it. */
+ * the relation whole, as JSON. Sent once a run; no row goes before its shape is acknowledged (rule 10 of kafka.h). */
 #include "kafka.h"
 #include <jansson.h>
 #include <stdio.h>
@@ -66,8 +66,10 @@ bool schema_send(struct kafka *k, struct flight *f, const struct relation *r)
 		return false;
 	}
 	bool is_sent = produce_record(k, f, k->schemas, &rec, r);
-	if (is_sent)
+	if (is_sent) {
 		map_put(k->schemas_sent, &r->fingerprint, sizeof r->fingerprint, &sent);
+		k->unknown_shapes++;
+	}
 	free(value);
 	return is_sent;
 }
