@@ -332,4 +332,5 @@ static void targets_do_not_speak_for_other_readers(void **state)
 #undef TEST
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up_quiet, tear_down)
 RUN_TESTS(TEST(killed_between_any_two_writes), TEST(a_position_that_is_not_stored_is_not_confirmed), TEST(progress_makes_a_failure_the_first_again),
-	TEST(what_the_streamer_knows_is_remembered), TEST(a_position_by_hand_is_not_overruled), TEST(a_streamer_of_another_server), TEST(targets_do_not_speak_for_other_readers))
+	TEST(what_the_streamer_knows_is_remembered), TEST(a_position_by_hand_is_not_overruled), TEST(a_streamer_of_another_server),
+	TEST(targets_do_not_speak_for_other_readers))
