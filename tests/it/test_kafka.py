@@ -7,13 +7,14 @@ import pathlib
 import random
 import re
 import signal
+import socket
 import threading
 import time
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
-from conftest import ApiError, Dmsrd, Postgres, wait_for
+from conftest import ApiError, Dmsrd, Postgres, free_port, wait_for
 from proxy import Proxy
 from test_kill import TABLES, Load
 
@@ -263,6 +264,24 @@ def test_topics_that_somebody_else_makes(pg, kafka, dmsrd):
 
 
 # ---- a broker that is away ----
+
+def test_a_start_without_a_broker(pg, dmsrd):
+    """Who refuses, or has no address, is told of soon, with the reason; who is slow is waited for."""
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        silent, nobody = f"127.0.0.1:{s.getsockname()[1]}", f"127.0.0.1:{free_port()}"
+        away = {"refused": (nobody, "refused"), "nameless": ("nobody.invalid:9092", "nobody.invalid")}
+        source, target = pg.database("k"), pg.database("k_copy")
+        source.psql(SMALL)
+        for name, servers in {"refused": nobody, "nameless": away["nameless"][0], "slow": silent, "slow-too": f"{nobody},{silent}"}.items():
+            dmsrd.job(name, source.connection(), [target.connection(name="copy")], streamer={"type": "kafka", "bootstrap_servers": servers, "exactly_once": "slow" in name})
+        began = time.monotonic()
+        for name, (_, why) in away.items():
+            error = wait_for(f"{name} is told", lambda name=name: dmsrd.api("GET", f"/jobs/{name}")["error"], 9 - (time.monotonic() - began))
+            assert error["code"] == "kafka.unreachable" and error["retriable"] and why in error["message"], error
+        time.sleep(max(0, 13 - (time.monotonic() - began)))
+        for name in ("slow", "slow-too"):
+            assert dmsrd.state_of(name) == "starting" and not dmsrd.api("GET", f"/jobs/{name}")["error"]
+
 
 def rss_kib(daemon):
     return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{daemon.process.pid}/status").read_text()).group(1))

@@ -1,8 +1,10 @@
 /* client: one of librdkafka's handles: its main queue (logs, errors, reports, results) on the loop; destroyed on a thread. */
 #include "kafka.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { ABORT_MS = 3000, ABORT_SLICE_MS = 100 };
+enum { REFUSED_US = 5000000 };          /* an answer of the system's, no broker that is slow: librdkafka gives that one at least ten seconds */
 
 struct client {
 	struct loop *loop;
@@ -11,7 +13,11 @@ struct client {
 	rd_kafka_t *rk;
 	struct port *main;
 	struct client_host host;
+	uint64_t born_us;
 	bool is_down, may_be_open;
+	bool is_refused;                /* it is down because nobody listens there, or there is no such name */
+	char why[256];                  /* newest error of a connection */
+	rd_kafka_resp_err_t why_code;
 };
 
 /* Its own lines: most of them repeat what we say ourselves. */
@@ -48,8 +54,13 @@ static void on_error(struct client *c, rd_kafka_event_t *ev)
 		return;
 	}
 	kafka_error(&e, code, NULL, rd_kafka_event_error_string(ev));
-	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+		c->is_refused = c->why_code == RD_KAFKA_RESP_ERR__RESOLVE || loop_now_us(c->loop) - c->born_us < REFUSED_US;
 		set_down(c, true);
+	} else {
+		c->why_code = code;
+		snprintf(c->why, sizeof c->why, "%s", rd_kafka_event_error_string(ev));
+	}
 	if (e.code == DMSR_EAUTH)
 		c->host.failed(c->host.ctx, &e);
 	else
@@ -81,7 +92,7 @@ int client_new(struct loop *l, const char *job, rd_kafka_type_t type, rd_kafka_c
 {
 	char why[256];
 	struct client *c = mem_zalloc(sizeof *c);
-	*c = (struct client){ .loop = l, .job = job, .host = *host };
+	*c = (struct client){ .loop = l, .job = job, .host = *host, .born_us = loop_now_us(l) };
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
 	c->rk = rd_kafka_new(type, conf, why, sizeof why);
 	if (!c->rk) {
@@ -115,6 +126,16 @@ char *client_cluster(struct client *c)
 		rd_kafka_mem_free(c->rk, id);
 	return own;
 }
+
+const char *client_refused(struct client *c)
+{
+	char *cluster = client_cluster(c);
+	bool is_refused = c->is_down && c->is_refused && !cluster;
+	free(cluster);
+	return is_refused ? c->why : NULL;
+}
+
+void client_reached(struct client *c) { c->is_down = false; }
 
 bool client_sees_all(struct client *c, const char *topic, int64_t end)
 {

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-enum { PATIENCE_MS = 30000, SAVE_AFTER_MS = 50 };
+enum { PATIENCE_MS = 30000, LOOK_MS = 5000, SAVE_AFTER_MS = 50 };
 
 static const char *const state_names[KAFKA_STATES] = { "new", "starting", "running", "stopped", "dead" };
 static const bool allowed[KAFKA_STATES][KAFKA_STATES] = {
@@ -62,6 +62,7 @@ static void run(struct kafka *k)
 			kafka_fail(k, &e);
 			return;
 		}
+	client_reached(k->producer);
 	set_state(k, KAFKA_RUNNING, "its topics are there");
 	kafka_wake(k);
 }
@@ -174,11 +175,21 @@ static void start_turn(struct kafka *k)
 	k->is_scouted |= k->scout != NULL;
 }
 
-static void unreachable(struct kafka *k, const char *why)
+/* Who is slow has all of the patience; who refuses, or is not found, has no use for it: its address may still be the second of two. */
+static void look_at_start(struct kafka *k)
 {
+	const char *why = client_refused(k->producer);
 	struct err e = { 0 };
-	err_retry(&e, DMSR_EIO, "kafka.unreachable", "no broker of %s %s", settings_str(k->settings, "bootstrap_servers"), why);
-	err_hint(&e, "check bootstrap_servers, and that the brokers run");
+	k->waited_ms += LOOK_MS;
+	if (!why && k->waited_ms < PATIENCE_MS) {
+		loop_timer_start(k->patience, LOOK_MS);
+		return;
+	}
+	if (why || !exact_waits(k, &e)) {
+		err_retry(&e, DMSR_EIO, "kafka.unreachable", "no broker of %s answers: %s", settings_str(k->settings, "bootstrap_servers"),
+			why ? why : "not in time");
+		err_hint(&e, "check bootstrap_servers, and that the brokers run");
+	}
 	kafka_fail(k, &e);
 }
 
@@ -186,10 +197,8 @@ static void on_patience(void *arg)
 {
 	struct kafka *k = arg;
 	struct err e = { 0 };
-	if (k->state == KAFKA_STARTING && exact_waits(k, &e)) {
-		kafka_fail(k, &e);
-	} else if (k->state == KAFKA_STARTING) {
-		unreachable(k, "has answered in time");
+	if (k->state == KAFKA_STARTING) {
+		look_at_start(k);
 	} else if (k->is_barred) {
 		err_retry(&e, DMSR_EIO, "kafka.producer-fatal", "Kafka's producer cannot go on, and does not say why: a new one begins at what was stored");
 		kafka_fail(k, &e);
@@ -342,8 +351,6 @@ static void on_connected(void *ctx, bool is)
 		settings_str(k->settings, "bootstrap_servers"));
 	if (k->state == KAFKA_RUNNING)
 		k->host.notice(k->host.ctx, text);
-	else if (k->state == KAFKA_STARTING && !is)
-		unreachable(k, "answers");
 }
 
 /* ---- life ---- */
@@ -468,7 +475,7 @@ static void kafka_start(struct dmsr_instance *i)
 		kafka_fail(k, &e);
 		return;
 	}
-	loop_timer_start(k->patience, PATIENCE_MS);
+	loop_timer_start(k->patience, LOOK_MS);
 	note_run(k);
 }
 

@@ -83,6 +83,8 @@ rd_kafka_queue_t *client_queue(struct client *c);               /* for answers; 
 struct worker *client_worker(struct client *c);                 /* for calls that block */
 void client_has_begun(struct client *c);                        /* transactions: from now on one may be open */
 char *client_cluster(struct client *c);                         /* its id; NULL: not known (yet); malloc */
+const char *client_refused(struct client *c);                   /* nobody listens where brokers are said to be, or there is no such name: why; else NULL */
+void client_reached(struct client *c);                          /* somebody has: from now on connected is told of what changes */
 /* Who has read the topic to `end`, and was told so: is there nothing behind it, of a transaction that somebody has open? */
 bool client_sees_all(struct client *c, const char *topic, int64_t end);
 /* Gives the handle to a thread that ends the reading of `consumed` (taken), if there is one, aborts a transaction, if there may be one, and destroys it. Who
@@ -187,6 +189,7 @@ struct kafka {
 	struct tokens { uint64_t *all; size_t at, ready, committed, n, cap; } told;
 	struct loop_task *turn;
 	struct loop_timer *patience;    /* at start: until a broker answers */
+	unsigned waited_ms;             /* for that */
 	uint64_t slice_us;
 	unsigned nrows;                 /* encoded; the clock is not looked at for each */
 	struct loop_timer *save;        /* the notes */
