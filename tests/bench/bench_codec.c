@@ -43,8 +43,9 @@ static enum dmsr_verdict ask(void *ctx, uint32_t relid)
 	return DMSR_OK;
 }
 
-static bool wanted(void *ctx, const struct relation *rel, uint64_t *loaded_lsn)
+static bool wanted(void *ctx, const struct relation *rel, uint64_t lsn, uint64_t *loaded_lsn)
 {
+	(void)lsn;
 	(void)ctx, (void)rel;
 	*loaded_lsn = 0;
 	return true;

@@ -98,8 +98,9 @@ static enum dmsr_verdict ask(void *ctx, uint32_t relid)
 	return h->asks ? DMSR_AGAIN : DMSR_OK;
 }
 
-static bool wanted(void *ctx, const struct relation *rel, uint64_t *loaded_lsn)
+static bool wanted(void *ctx, const struct relation *rel, uint64_t lsn, uint64_t *loaded_lsn)
 {
+	(void)lsn;
 	(void)ctx;
 	*loaded_lsn = rel->id % 7 == 0 ? 0x2000000 : 0;
 	return rel->id % 5 != 0;

@@ -167,8 +167,9 @@ KIT enum dmsr_verdict kit_ask(void *ctx, uint32_t relid)
 	return k->answer ? DMSR_AGAIN : DMSR_OK;
 }
 
-KIT bool kit_wanted(void *ctx, const struct relation *rel, uint64_t *loaded_lsn)
+KIT bool kit_wanted(void *ctx, const struct relation *rel, uint64_t lsn, uint64_t *loaded_lsn)
 {
+	(void)lsn;
 	struct kit *k = ctx;
 
 	*loaded_lsn = k->loaded && !strcmp(k->loaded, rel->name) ? k->loaded_lsn : 0;

@@ -18,9 +18,9 @@ struct pgoutput_host {
 	 * description lacks. OK: go on with what there is. AGAIN: the catalog is being asked; decoding stops, pgoutput_continue asks describe anew. Once a
 	 * relation message. NULL: go on. */
 	enum dmsr_verdict (*ask)(void *ctx, uint32_t relid);
-	/* Is this table wanted; if so, changes of transactions with commit LSN < *loaded_lsn are in its loaded rows already (0: none are). Called when
-	 * a relation is (re)built, not per row. */
-	bool (*wanted)(void *ctx, const struct relation *rel, uint64_t *loaded_lsn);
+	/* Is this table, as a transaction with that commit LSN sees it, wanted; if so, changes of transactions with commit LSN < *loaded_lsn are in its
+	 * loaded rows already (0: none are). Called when a relation is (re)built, not per row. */
+	bool (*wanted)(void *ctx, const struct relation *rel, uint64_t lsn, uint64_t *loaded_lsn);
 	/* The batch is as big as it should get: take it (its `more` and `end` are set); decoding goes on in a new one. AGAIN: not taken, the
 	 * decoder stops; call pgoutput_continue after room was made, it offers the batch again. Never ERR. */
 	enum dmsr_verdict (*full)(void *ctx, struct batch *b);

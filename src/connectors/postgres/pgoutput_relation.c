@@ -378,7 +378,7 @@ int pgo_relation(struct pgoutput *d, struct cursor *c, uint64_t seq, bool is_ask
 	find_matches(&m);
 	struct version *v = build_version(&m);
 	v->seq = seq;
-	v->wanted = d->host.wanted(d->host.ctx, v->rel, &v->loaded_lsn);
+	v->wanted = d->host.wanted(d->host.ctx, v->rel, d->txn.lsn, &v->loaded_lsn);
 	free(m.place);
 	free(m.match);
 	free(m.on_wire);

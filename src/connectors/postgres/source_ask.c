@@ -1,6 +1,6 @@
 /* source_ask: the stream speaks of a table, of its name or of a column, that our reading of the catalog does not know: it came later. In comes the table's oid;
  * out goes, in source.rels, what the catalog says of it now (types' names, defaults, ddl), and the decoder goes on. No answer is no harm: the wire
- * tells the rest. That the table has another name now is judged by source_look.c before a row goes out under it.
+ * tells the rest.
  *
  * The SQL connection is shared with source_watch: whoever finds it busy is called when it is free. */
 #include "source_int.h"
@@ -24,7 +24,7 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 		map_put_u32(s->unknown, s->asked, s);
 	for (size_t i = 0; i < n; i++) {
 		source_put_rel(s, rels[i]);
-		source_look_named(s, rels[i]);
+		source_look_named(s, rels[i], UINT64_MAX);
 	}
 	free(rels);
 	answered(s);

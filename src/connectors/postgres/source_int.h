@@ -165,7 +165,8 @@ void source_identify(struct source *s, void (*next)(struct source *s));
 void source_look(struct source *s);             /* of a start: what happened since the last one; then source_slot */
 /* On s->loader, in the load's snapshot: what those tables are like in it that are not loaded yet. Then next. */
 void source_look_load(struct source *s, void (*next)(struct source *s));
-void source_look_named(struct source *s, const struct relation *rel);   /* that is its name now: told, or the end of the run, if it had another one */
+/* That is its name for a transaction with that commit LSN: told, or the end of the run (false), if this run began with another one. */
+bool source_look_named(struct source *s, const struct relation *rel, uint64_t lsn);
 void source_look_again(struct source *s);       /* on the SQL connection, which is free; then source_ask_on */
 void source_look_free(struct source *s);
 

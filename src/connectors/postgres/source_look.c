@@ -18,6 +18,7 @@ struct look {
 	char *any;              /* the answer to mark_any_sql when all was looked at last; NULL: never */
 	char *any_new;
 	struct map *told;       /* oids of tables that are no part of the job yet */
+	struct map *noted;      /* the note "tables", read; NULL: not yet */
 	void (*then)(struct source *s);
 };
 
@@ -166,6 +167,13 @@ void source_look_load(struct source *s, void (*next)(struct source *s))
 
 /* ---- later ---- */
 
+static void forget_noted(struct look *l)
+{
+	if (l->noted)
+		source_noted_free(l->noted);
+	l->noted = NULL;
+}
+
 static void looked(struct source *s)
 {
 	struct look *l = s->look;
@@ -212,16 +220,20 @@ static bool judge_name(struct source *s, const char *schema, const char *name)
 	return !may_load;
 }
 
-void source_look_named(struct source *s, const struct relation *rel)
+/* The catalog was read after began_lsn: a name in an older transaction is the one that the table had before it got that of the note. One in between may be
+ * older too; then the next run, which begins later, sees it so. */
+bool source_look_named(struct source *s, const struct relation *rel, uint64_t lsn)
 {
-	if (!map_get_u32(s->marks, rel->id) || map_get_u32(s->look->told, rel->id) || !dmsr_table_matches(s->tables, rel->schema, rel->name))
-		return;
-	struct map *noted = source_noted(s);
-	if (source_is_renamed(noted, rel->id, rel->schema, rel->name)) {
-		map_put_u32(s->look->told, rel->id, s);
-		judge_name(s, rel->schema, rel->name);
-	}
-	source_noted_free(noted);
+	struct look *l = s->look;
+	if (lsn <= s->began_lsn || !map_get_u32(s->marks, rel->id) || map_get_u32(l->told, rel->id) ||
+		!dmsr_table_matches(s->tables, rel->schema, rel->name))
+		return true;
+	if (!l->noted)
+		l->noted = source_noted(s);
+	if (!source_is_renamed(l->noted, rel->id, rel->schema, rel->name))
+		return true;
+	map_put_u32(l->told, rel->id, s);
+	return judge_name(s, rel->schema, rel->name);
 }
 
 /* False: the run is over. */
@@ -301,8 +313,10 @@ static void on_marks(void *arg, const PGresult *res, const struct err *e)
 	free_marks(was);
 	if (!may_go_on)
 		return;
-	if (is_other)
+	if (is_other) {
 		source_note_tables(s, s->began_lsn + 1, NULL);
+		forget_noted(s->look);
+	}
 	ask_list(s);
 }
 
@@ -347,6 +361,7 @@ void source_look_free(struct source *s)
 	free(s->look->any);
 	free(s->look->any_new);
 	map_free(s->look->told);
+	forget_noted(s->look);
 	free(s->look);
 	s->look = NULL;
 }

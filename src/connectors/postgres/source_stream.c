@@ -107,12 +107,15 @@ static void heartbeat(struct source *s)
 
 static struct relation *describe(void *ctx, uint32_t relid) { return source_find_rel(ctx, relid); }
 
-static bool wanted(void *ctx, const struct relation *rel, uint64_t *loaded_lsn) { return source_wants(ctx, rel, loaded_lsn); }
+static bool wanted(void *ctx, const struct relation *rel, uint64_t lsn, uint64_t *loaded_lsn)
+{
+	return source_look_named(ctx, rel, lsn) && source_wants(ctx, rel, loaded_lsn);
+}
 
 static enum dmsr_verdict on_full(void *ctx, struct batch *b)
 {
 	struct source *s = ctx;
-	if (!source_may_emit(s))
+	if (!source_may_emit(s) || s->phase != SOURCE_STREAMING) /* the run may have ended between two rows: what lacks some must not go out */
 		return DMSR_AGAIN;
 	emit(s, b);
 	return DMSR_OK;
@@ -128,7 +131,7 @@ static void decoded(struct source *s, int rc, const struct err *e)
 		return;
 	}
 	st->is_stalled = rc == DMSR_AGAIN;
-	if (!st->is_stalled)
+	if (!st->is_stalled || s->phase != SOURCE_STREAMING)
 		return;
 	pgconn_pause(s->repl);
 	if (source_may_emit(s) && !source_is_asking(s))
