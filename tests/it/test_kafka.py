@@ -41,10 +41,15 @@ def position(record):
 
 
 def as_table(records, deduplicated=False):
-    """Key -> row. A value that did not change may have been left out of a record: it is that of the row before."""
-    rows, at = {}, {}
+    """Key -> row. A value that did not change may have been left out of a record: it is that of the row before. A newer load stands for all of the table."""
+    rows, at, snapshot = {}, {}, 0
     for r in records:
         value = r.value and json.loads(r.value)
+        if value and value["op"] == "r" and position(r)[0] > snapshot:
+            snapshot = position(r)[0]
+            rows = {key: row for key, row in rows.items() if at[key][0] >= snapshot}
+        if position(r)[0] < snapshot:
+            continue
         if r.key is None:
             assert value["op"] == "t"
             rows.clear()
