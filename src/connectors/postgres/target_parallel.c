@@ -178,10 +178,23 @@ static void on_resume(void *ctx)
 	parallel_wake(l->owner);
 }
 
+/* Its connection may be closed by then: it ends before this instance does. */
+static void on_letter_stored(void *arg, const struct err *e)
+{
+	struct parallel *p = arg;
+	if (p->first->t)
+		p->letter.done(p->letter.arg, e);
+}
+
+/* The first connection alone sends rows aside, and waits until one is stored before the next. */
 static void on_dead_letter(void *ctx, const struct dmsr_dead_letter *d, void (*done)(void *arg, const struct err *e), void *arg)
 {
 	struct strand *l = ctx;
-	l->owner->host.dead_letter(l->owner->host.ctx, d, done, arg);
+	struct parallel *p = l->owner;
+	assert(!l->n);
+	p->letter.done = done;
+	p->letter.arg = arg;
+	p->host.dead_letter(p->host.ctx, d, on_letter_stored, p);
 }
 
 static void on_notice(void *ctx, const char *text)

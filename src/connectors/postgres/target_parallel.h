@@ -85,6 +85,7 @@ struct parallel {
 	struct err error;
 	bool told, in_task, is_closed;
 	bool is_ready_told;
+	struct { void (*done)(void *arg, const struct err *e); void *arg; } letter;     /* the newest of the first connection */
 
 	unsigned n;                     /* lanes beside the first connection */
 	struct strand all[DEPEND_LANES_MAX + 1];
