@@ -41,18 +41,16 @@ def position(record):
 
 
 def as_table(records, deduplicated=False):
-    """Key -> row. A value that did not change may have been left out of a record: it is that of the row before. A newer load stands for all of the table."""
-    rows, at, snapshot = {}, {}, 0
+    """Key -> row. A value that did not change may have been left out of a record: it is that of the row before."""
+    rows, at, emptied = {}, {}, 0
     for r in records:
         value = r.value and json.loads(r.value)
-        if value and value["op"] == "r" and position(r)[0] > snapshot:
-            snapshot = position(r)[0]
-            rows = {key: row for key, row in rows.items() if at[key][0] >= snapshot}
-        if position(r)[0] < snapshot:
+        if position(r)[0] < emptied:
             continue
         if r.key is None:
             assert value["op"] == "t"
             rows.clear()
+            emptied = position(r)[0]
             continue
         if deduplicated and position(r) < at.get(r.key, (0, 0)):
             continue
@@ -65,19 +63,19 @@ def as_table(records, deduplicated=False):
 
 
 def as_rows(records):
-    """The rows of a table without a key, each as often as it is there. What was sent twice is known by its position, a load by its snapshot."""
-    rows, seen, snapshot = collections.Counter(), (0, 0), 0
+    """The rows of a table without a key, each as often as it is there. What was sent twice is known by its position."""
+    rows, seen, emptied = collections.Counter(), (0, 0), 0
     for r in records:
         value, at = json.loads(r.value), position(r)
-        if value["op"] == "r":
-            if at[0] < snapshot:
-                continue
-            if at[0] > snapshot:
-                rows.clear()
-                snapshot = at[0]
-        elif at <= seen or at[0] < snapshot:  # what a run that is dead had under way may come behind the next one's load, which has it
+        if at[0] < emptied:  # what a run that is dead had under way may come behind the next one's load, which has it
             continue
-        else:
+        if value["op"] == "t":
+            rows.clear()
+            emptied = at[0]
+            continue
+        if value["op"] != "r":
+            if at <= seen:
+                continue
             seen = at
         if value["before"]:
             rows[json.dumps(value["before"])] -= 1
@@ -184,6 +182,34 @@ def test_a_changed_key_in_one_partition(pg, kafka, dmsrd):
     caught_up(dmsrd, "k", source)
     said = [(r.key and json.loads(r.key)["id"], r.value and json.loads(r.value)["op"]) for r in kafka.records(f"{kafka.prefix}.public.t")[500:]]
     assert said == [(7, "d"), (7, None), (9001, "c"), (None, "t"), (1, "c")]
+
+
+@pytest.mark.parametrize("policy", ["delete", "compact"])
+def test_a_newer_load_stands_for_all_of_the_table(pg, kafka, dmsrd, policy):
+    """Keys that went between the two have no record of their own: the topic says that it begins anew, unless it takes no record without a key."""
+    source, topic = pg.database("k"), f"{kafka.prefix}.public.t"
+    source.psql(SMALL + "CREATE TABLE emptied (id int PRIMARY KEY); INSERT INTO emptied VALUES (1)")
+    for name in (topic, f"{kafka.prefix}.public.emptied") if policy == "compact" else ():
+        kafka.create(name, 1, cleanup_policy="compact")
+    dmsrd.job("k", source.connection(), [], streamer=streamer(kafka))
+    dmsrd.wait_state("k", "running")
+    caught_up(dmsrd, "k", source)
+    assert not [r for r in kafka.records(topic) if r.key is None], "nothing is emptied that was made for this load"
+    dmsrd.api("POST", "/jobs/k/stop")
+    dmsrd.wait_state("k", "stopped")
+    dmsrd.api("DELETE", "/jobs/k/positions")
+    source.psql("DELETE FROM t WHERE id <= 100; DELETE FROM emptied")
+    dmsrd.api("POST", "/jobs/k/start")
+    dmsrd.wait_state("k", "running")
+    source.psql("UPDATE t SET v = 'later' WHERE id = 200")
+    caught_up(dmsrd, "k", source)
+    records = kafka.records(topic)
+    if policy == "delete":
+        check_topics(kafka, source, {"t": ["id"], "emptied": ["id"]})
+        assert [json.loads(r.value)["op"] for r in records if r.key is None] == ["t"]
+    else:
+        assert not [r for r in records if r.key is None]
+        assert json.loads(records[-1].value)["after"] == {"id": 200, "v": "later"}
 
 
 def error_code(daemon):

@@ -93,12 +93,21 @@ void client_free(struct client *c, rd_kafka_topic_t *consumed);
 
 /* ---- topics.c ---- */
 enum topic_state { TOPIC_NEW, TOPIC_MAKING, TOPIC_READY };
+/* Of a table's, what stands in it from before. */
+enum topic_past {
+	PAST_UNKNOWN,
+	PAST_ASKED,                     /* how it is kept */
+	PAST_NONE,                      /* it was made in this run */
+	PAST_ROWS,
+	PAST_COMPACTED,                 /* the same, and the broker takes no record without a key */
+};
 struct topic {
 	struct topic *next;
 	char *name;
 	char *schema, *table;           /* NULL: not a table's */
 	rd_kafka_topic_t *rkt;
 	enum topic_state state;
+	enum topic_past past;
 	bool is_compacted, is_single;   /* one partition */
 };
 
@@ -227,9 +236,9 @@ struct batch *rebuild_take(struct rebuild *r);          /* what is filled; NULL:
 /* topics.c */
 void topics_start(struct kafka *k);                             /* those that are no table's */
 struct topic *topics_of(struct kafka *k, const struct relation *rel); /* NULL: failed */
-/* Are those of all tables in b there? False: they are being made, and k is woken. */
+/* Are those of all tables in b there, and is it known what stands in those whose loads begin in it? False: k is woken when it is. */
 bool topics_ready(struct kafka *k, const struct batch *b);
-void topics_event(struct kafka *k, rd_kafka_event_t *ev);       /* the result of making some */
+void topics_event(struct kafka *k, rd_kafka_event_t *ev);       /* the result of making or asking */
 void topics_free(struct kafka *k);
 
 /* produce.c */

@@ -170,6 +170,18 @@ static int send_row(void *arg, const struct change *ch)
 	return n < 0 ? n : kafka_breathe(s->k);
 }
 
+/* A load stands for all of the table. Who keeps the topic as a table must drop what it has of it: keys that went while nobody read have no record. */
+static int send_anew(struct sender *s, const struct change *ch)
+{
+	struct change gone = { .op = OP_TRUNCATE, .rel = ch->rel, .txn = ch->txn };
+	struct topic *t = topics_of(s->k, ch->rel);
+	if (!t)
+		return DMSR_EINVAL;
+	enum topic_past past = t->past;
+	t->past = past == PAST_NONE ? PAST_ROWS : past;
+	return past == PAST_ROWS ? send_row(s, &gone) : 0;
+}
+
 /* Some of the batch's changes. True: all are sent. */
 static bool send_rows(struct kafka *k, struct flight *f)
 {
@@ -185,6 +197,8 @@ static bool send_rows(struct kafka *k, struct flight *f)
 			rc = change_some_rows(ch, &f->row_at, send_row, &s, &e);
 		else if (change_is_row(ch) || ch->op == OP_TRUNCATE)
 			rc = send_row(&s, ch);
+		else if (ch->op == OP_LOAD_BEGIN)
+			rc = send_anew(&s, ch);
 		if (rc < 0 && kafka_may_send(k)) {
 			err_prefix(&e, "%s.%s", ch->rel->schema, ch->rel->name);
 			kafka_fail(k, &e);

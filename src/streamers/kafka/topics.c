@@ -1,4 +1,5 @@
-/* topics: which there are, and making those that are missing, some in one request. A topic is used when the broker has said that it is there. */
+/* topics: which there are, and making those that are missing, some in one request. A topic is used when the broker has said that it is there; and when a
+ * table's load is to begin in it, whether it is compacted. */
 #include "kafka.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +106,7 @@ static void made(struct kafka *k, const rd_kafka_topic_result_t *r)
 	k->nmaking--;
 	t->state = TOPIC_READY;
 	if (!code) {
+		t->past = PAST_NONE;
 		log_info("streamer", k->host.env.job, "topic %s was made", name);
 	} else if (code != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS) {
 		kafka_error(&e, code, name, rd_kafka_topic_result_error_string(r));
@@ -114,11 +116,74 @@ static void made(struct kafka *k, const rd_kafka_topic_result_t *r)
 	kafka_wake(k);
 }
 
+/* ---- asking ---- */
+
+static void ask(struct kafka *k, const struct batch *b)
+{
+	char why[256];
+	size_t n = 0;
+	rd_kafka_ConfigResource_t **all = mem_alloc((b->nrels + 1) * sizeof *all);
+	for (uint32_t i = 0; i < b->nrels; i++) {
+		struct topic *t = topics_of(k, b->rels[i]);
+		if (!t || t->state != TOPIC_READY || t->past != PAST_UNKNOWN)
+			continue;
+		t->past = PAST_ASKED;
+		all[n++] = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, t->name);
+	}
+	rd_kafka_AdminOptions_t *o = rd_kafka_AdminOptions_new(client_handle(k->producer), RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
+	rd_kafka_AdminOptions_set_request_timeout(o, MAKE_TIMEOUT_MS, why, sizeof why);
+	rd_kafka_DescribeConfigs(client_handle(k->producer), all, n, o, client_queue(k->producer));
+	rd_kafka_AdminOptions_destroy(o);
+	rd_kafka_ConfigResource_destroy_array(all, n);
+	free(all);
+}
+
+static bool is_deleted_only(const rd_kafka_ConfigResource_t *r)
+{
+	size_t n = 0;
+	const rd_kafka_ConfigEntry_t **all = rd_kafka_ConfigResource_configs(r, &n);
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(rd_kafka_ConfigEntry_name(all[i]), "cleanup.policy"))
+			return !strcmp(rd_kafka_ConfigEntry_value(all[i]), "delete");
+	return false;
+}
+
+/* One whose settings may not be read is taken for compacted: it gets nothing that such a one would refuse. */
+static void told(struct kafka *k, const rd_kafka_ConfigResource_t *r)
+{
+	const char *name = rd_kafka_ConfigResource_name(r);
+	struct topic *t = map_get(k->by_name, name, strlen(name));
+	if (!t || t->past != PAST_ASKED)
+		return;
+	t->past = !rd_kafka_ConfigResource_error(r) && is_deleted_only(r) ? PAST_ROWS : PAST_COMPACTED;
+	if (rd_kafka_ConfigResource_error(r))
+		log_info("streamer", k->host.env.job, "topic %s: its settings are not told: %s", name, rd_kafka_ConfigResource_error_string(r));
+	kafka_wake(k);
+}
+
+static void answered(struct kafka *k, rd_kafka_event_t *ev, const rd_kafka_DescribeConfigs_result_t *result)
+{
+	struct err e = { 0 };
+	size_t n = 0;
+	if (rd_kafka_event_error(ev)) {
+		kafka_error(&e, rd_kafka_event_error(ev), NULL, NULL);
+		err_prefix(&e, "the settings of the job's topics cannot be read");
+		kafka_fail(k, &e);
+		return;
+	}
+	const rd_kafka_ConfigResource_t **all = rd_kafka_DescribeConfigs_result_resources(result, &n);
+	for (size_t i = 0; i < n; i++)
+		told(k, all[i]);
+}
+
 void topics_event(struct kafka *k, rd_kafka_event_t *ev)
 {
+	const rd_kafka_DescribeConfigs_result_t *configs = rd_kafka_event_DescribeConfigs_result(ev);
 	const rd_kafka_CreateTopics_result_t *all = rd_kafka_event_CreateTopics_result(ev);
 	struct err e = { 0 };
 	size_t n = 0;
+	if (configs)
+		answered(k, ev, configs);
 	if (!all)
 		return;
 	if (rd_kafka_event_error(ev)) { /* of the request, not of a topic */
@@ -134,16 +199,19 @@ void topics_event(struct kafka *k, rd_kafka_event_t *ev)
 
 bool topics_ready(struct kafka *k, const struct batch *b)
 {
-	bool any_new = false, all = true;
+	bool any_new = false, any_unknown = false, all = true;
 	for (uint32_t i = 0; i < b->nrels; i++) {
 		const struct topic *t = topics_of(k, b->rels[i]);
 		if (!t)
 			return false;
 		any_new |= t->state == TOPIC_NEW;
-		all &= t->state == TOPIC_READY;
+		all &= t->state == TOPIC_READY && (!b->is_load || t->past > PAST_ASKED);
+		any_unknown |= b->is_load && t->state == TOPIC_READY && t->past == PAST_UNKNOWN;
 	}
 	if (any_new)
 		make(k);
+	if (any_unknown)
+		ask(k, b);
 	return all;
 }
 
