@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "servers" / "kafka"
 PORTS = 5  # a broker's ports, as SCRIPT's head lists them
@@ -160,6 +160,12 @@ class Kafka:
         for future in self.admin.create_topics([new], operation_timeout=30).values():
             future.result()
         self.wait_topics(lambda known: known.get(topic) == partitions)
+
+    def configure(self, topic, **config):
+        """As create() has it, of a topic that is there; what is not named is as by default."""
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, set_config={k.replace("_", "."): str(v) for k, v in config.items()})
+        for future in self.admin.alter_configs([resource]).values():
+            future.result()
 
     def delete(self, *topics):
         for future in (self.admin.delete_topics(list(topics), operation_timeout=30) if topics else {}).values():

@@ -509,17 +509,37 @@ def test_an_emptied_broker(pg, start_kafka, dmsrd):
 
 # ---- sizes ----
 
-@pytest.mark.parametrize("record_bytes", ["16KiB", "900KiB"])
-def test_a_record_that_is_too_large(pg, kafka, dmsrd, record_bytes):
-    """For us, that is known before it is sent; for the broker, when it says so."""
+def with_a_record_that_is_too_large(pg, kafka, daemon, who, **more):
+    """Who says no: option record_bytes before it is sent, or the broker. The error, of a job that has written rows before and has others behind it."""
     source, target = pg.database("k"), pg.database("k_copy")
-    source.psql("CREATE TABLE t (id integer PRIMARY KEY, v text)")
-    kafka.create(f"{kafka.prefix}.public.t", max_message_bytes=(16 + 100) * 1024)
-    dmsrd.job("k", source.connection(), [target.connection(name="copy")],
-              streamer=streamer(kafka, layout="both", compression="none", record_bytes=record_bytes))
+    source.psql(SMALL.replace("500", "50"))
+    if who == "the broker":
+        kafka.create(f"{kafka.prefix}.{'public.t' if more['layout'] == 'both' else '__stream'}", max_message_bytes=(16 + 100) * 1024)
+    daemon.job("k", source.connection(), [target.connection(name="copy")],
+               streamer=streamer(kafka, compression="none", record_bytes="16KiB" if who == "the option" else "900KiB", **more))
+    daemon.wait_state("k", "running")
+    source.psql("UPDATE t SET v = 'before'; INSERT INTO t SELECT 1000, string_agg(md5(i::text), '') FROM generate_series(1, 5000) i; UPDATE t SET v = v || 'behind'")
+    return source, target, failed(daemon, "kafka.record-too-large")
+
+
+@pytest.mark.parametrize("who, more", [("the option", {"layout": "ordered"}), ("the option", {"layout": "both"}), ("the broker", {"layout": "ordered"}),
+                                       ("the broker", {"layout": "both"}), ("the broker", {"layout": "ordered", "exactly_once": True})])
+def test_a_record_that_is_too_large(pg, kafka, dmsrd, who, more):
+    """The job fails at once, says which table, how big, what the limit is and what to do; and when that is done it goes on, with every row."""
+    source, target, error = with_a_record_that_is_too_large(pg, kafka, dmsrd, who, **more)
+    topic = f"{kafka.prefix}.public.t" if who == "the broker" and more["layout"] == "both" else f"{kafka.prefix}.__stream"
+    size = int(re.search(r"a record of public\.t has (\d+) bytes", error["message"])[1])
+    assert 160000 < size < 161000 and topic in error["message"] and not error["retriable"], error
+    assert f"record_bytes allows {(16 if who == 'the option' else 900) * 1024}" in error["message"]
+    assert "max.message.bytes" in error["suggestion"] and ("codec native" in error["suggestion"]) == (more["layout"] == "ordered"), error
+    assert who == "the option" or f"{(900 + 64) * 1024}" in error["suggestion"]
+    if who == "the broker":
+        kafka.configure(topic, max_message_bytes=(900 + 64) * 1024)
+    else:
+        dmsrd.api("PATCH", "/jobs/k", {"streamer": {"record_bytes": 200000}}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/k/start")
     dmsrd.wait_state("k", "running")
-    source.psql("INSERT INTO t SELECT 1, string_agg(md5(i::text), '') FROM generate_series(1, 5000) i")
-    assert "public.t" in failed(dmsrd, "kafka.record-too-large")["message"]
+    dmsrd.wait_equal(source, target)
 
 
 def test_a_row_in_many_parts(pg, kafka, dmsrd):

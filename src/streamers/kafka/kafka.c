@@ -327,13 +327,10 @@ static void on_turn(void *arg)
 
 static void on_event(void *ctx, rd_kafka_event_t *ev)
 {
-	struct kafka *k = ctx;
-	const rd_kafka_message_t *m;
-	if (rd_kafka_event_type(ev) != RD_KAFKA_EVENT_DR)
-		topics_event(k, ev);
+	if (rd_kafka_event_type(ev) == RD_KAFKA_EVENT_DR)
+		produce_reports(ctx, ev);
 	else
-		while (k->state == KAFKA_RUNNING && (m = rd_kafka_event_message_next(ev)))
-			produce_report(k, m);
+		topics_event(ctx, ev);
 }
 
 static void on_failed(void *ctx, const struct err *e)

@@ -44,7 +44,7 @@
 #include "dmsr.h"
 #include <librdkafka/rdkafka.h>
 
-enum { KAFKA_SLICE_US = 1000 };
+enum { KAFKA_SLICE_US = 1000, RECORD_MARGIN = 65536 /* of a record, above record_bytes: headers, and what Kafka adds */ };
 
 /* ---- options.c ---- */
 extern const struct dmsr_option kafka_options[];
@@ -218,6 +218,7 @@ int kafka_breathe(struct kafka *k);                             /* between two r
 
 /* ordered.c: the layout ordered, a record for each change */
 bool ordered_send(struct kafka *k, struct flight *f); /* some of them; true: all are sent */
+char *ordered_table(const void *value, size_t len); /* "schema.table" that a record's value names, an envelope or a word; NULL: none; malloc */
 
 /* rebuild.c: and back */
 struct rebuild;
@@ -253,9 +254,14 @@ struct record {
 bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, const struct record *r, const struct relation *rel);
 enum dmsr_verdict produce_take(struct kafka *k, struct batch *b);
 void produce_turn(struct kafka *k);
-void produce_report(struct kafka *k, const rd_kafka_message_t *m);
+void produce_reports(struct kafka *k, rd_kafka_event_t *ev);
 bool produce_is_idle(const struct kafka *k);
 void produce_free(struct kafka *k);
+
+/* refused.c */
+void refused(struct kafka *k, rd_kafka_resp_err_t code, const char *topic);
+void refused_as_too_large(struct kafka *k, const struct topic *t, const struct relation *rel, size_t len); /* by us; rel NULL: no table's */
+void refused_by_broker(struct kafka *k, const rd_kafka_message_t *m, rd_kafka_event_t *ev); /* m is the report, the rest of ev the others sent with it */
 
 /* exact.c */
 void exact_open(struct kafka *k);

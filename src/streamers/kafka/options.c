@@ -19,8 +19,9 @@ const struct dmsr_option kafka_options[] = {
 		"How long records are kept in topics that are made; 0: what the broker does by default. A target that is behind by more has lost its place." },
 	{ "memory", DMSR_OPT_BYTES, 0, "16MiB", NULL, 1 << 20, (int64_t)1 << 40,
 		"How much may wait for the broker's acknowledgement, and for each target how much may be fetched before it takes it." },
-	{ "record_bytes", DMSR_OPT_BYTES, 0, "900KiB", NULL, 1024, 1000000000, "The biggest record that the broker takes (its message.max.bytes), less 100 "
-		"KiB." },
+	{ "record_bytes", DMSR_OPT_BYTES, 0, "900KiB", NULL, 1024, 1000000000,
+		"The most bytes that a record of the stream or of a table may have; the brokers (message.max.bytes) and topics (max.message.bytes) must take "
+		"64 KiB more. With codec native what is bigger goes in several records." },
 	{ "compression", DMSR_OPT_ENUM, 0, "lz4", "none|gzip|snappy|lz4|zstd", 0, 0, "How records are compressed." },
 	{ "exactly_once", DMSR_OPT_BOOL, 0, "false", NULL, 0, 0,
 		"Write in Kafka's transactions: who reads with isolation.level=read_committed sees every change once, whatever is killed." },
@@ -66,7 +67,7 @@ static void set_producer(struct setup *u, const struct settings *s)
 	set(u, "enable.gapless.guarantee", "true");
 	/* Never given up: a broker that is down for hours makes the source wait, and loses nothing. */
 	set(u, "message.timeout.ms", "0");
-	set_int(u, "message.max.bytes", settings_int(s, "record_bytes") + 65536);
+	set_int(u, "message.max.bytes", settings_int(s, "record_bytes") + RECORD_MARGIN);
 	/* Our own count (option memory) is the limit. */
 	set(u, "queue.buffering.max.messages", "10000000");
 	set(u, "queue.buffering.max.kbytes", "2147483647");
@@ -78,7 +79,7 @@ static void set_producer(struct setup *u, const struct settings *s)
 
 static void set_consumer(struct setup *u, const struct settings *s)
 {
-	int64_t record = settings_int(s, "record_bytes") + 65536, memory = settings_int(s, "memory");
+	int64_t record = settings_int(s, "record_bytes") + RECORD_MARGIN, memory = settings_int(s, "memory");
 	set(u, "enable.auto.commit", "false");
 	set_int(u, "message.max.bytes", record); /* librdkafka raises the limits of a fetch to it */
 	set(u, "isolation.level", "read_committed");

@@ -166,3 +166,13 @@ bool ordered_send(struct kafka *k, struct flight *f)
 	}
 	return !f->at;
 }
+
+char *ordered_table(const void *value, size_t len)
+{
+	json_t *o = value ? json_loadb(value, len, 0, NULL) : NULL;
+	const json_t *source = json_object_get(o, "source"), *of = source ? source : o;
+	const char *schema = json_string_value(json_object_get(of, "schema")), *table = json_string_value(json_object_get(of, "table"));
+	char *name = schema && table ? mem_printf("%s.%s", schema, table) : NULL;
+	json_decref(o);
+	return name;
+}

@@ -9,7 +9,7 @@
 
 enum { TRY_MS = 500, TRIES = 16, ASK_MS = 10000, SLICE_MS = 100 };
 enum { TOPICS_MAX = 500, SAME_MAX = 20, FOUND_MAX = 256 };
-enum { MARGIN = 65536, SCRAM_MENDED = 0x02060100 };
+enum { SCRAM_MENDED = 0x02060100 };
 
 /* A topic of the job. */
 struct wanted {
@@ -199,13 +199,13 @@ static void describe(struct look *l, rd_kafka_ConfigResource_t **all, size_t n, 
 static void check_size(struct look *l, const char *topic, int64_t max)
 {
 	char fix[128];
-	if (max < 0 || l->record_max + MARGIN <= max)
+	if (max < 0 || l->record_max + RECORD_MARGIN <= max)
 		return;
-	snprintf(fix, sizeof fix, "set record_bytes to %lld, or raise %s to %lld", (long long)(max > MARGIN ? max - MARGIN : 0),
-		topic ? "the topic's max.message.bytes" : "the brokers' message.max.bytes", (long long)(l->record_max + MARGIN));
+	snprintf(fix, sizeof fix, "set record_bytes to %lld, or raise %s to %lld", (long long)(max > RECORD_MARGIN ? max - RECORD_MARGIN : 0),
+		topic ? "the topic's max.message.bytes" : "the brokers' message.max.bytes", (long long)(l->record_max + RECORD_MARGIN));
 	add(l, DMSR_CHECK_ERROR, "kafka.record-too-large", topic, fix, "%s takes records of up to %lld bytes, and record_bytes (%lld) may need %lld",
 		topic ? topic : "the broker", (long long)max,
-		(long long)l->record_max, (long long)(l->record_max + MARGIN));
+		(long long)l->record_max, (long long)(l->record_max + RECORD_MARGIN));
 }
 
 static void check_retention(struct look *l, const char *topic, bool is_there, int64_t ms, int64_t bytes)

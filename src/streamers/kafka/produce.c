@@ -5,35 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum {
-	REPORT_MS = 5000,
-	RECORD_OVERHEAD = 256,          /* librdkafka's own, headers included */
-};
-
-/* Of an error that is told elsewhere. */
-static bool is_echo(rd_kafka_resp_err_t code)
-{
-	return code == RD_KAFKA_RESP_ERR__FATAL || code == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE || code == RD_KAFKA_RESP_ERR__PURGE_QUEUE ||
-		code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT || code == RD_KAFKA_RESP_ERR__STATE;
-}
-
-static void refused(struct kafka *k, rd_kafka_resp_err_t code, const char *topic, const struct relation *rel, size_t len)
-{
-	struct err e = { 0 };
-	/* The producer is dead: the report of the record that the broker refused is under way, and says why. */
-	if (is_echo(code)) {
-		if (!k->is_barred)
-			exact_ask_why(k);
-		k->is_barred = true;
-		loop_timer_start(k->patience, REPORT_MS);
-		return;
-	}
-	kafka_error(&e, code, topic, NULL);
-	exact_judge(k, &e);
-	if (rel)
-		err_prefix(&e, "a record of %s.%s (%zu bytes)", rel->schema, rel->name, len);
-	kafka_fail(k, &e);
-}
+enum { RECORD_OVERHEAD = 256 }; /* librdkafka's own, headers included */
 
 static size_t batch_bytes(const struct batch *b) { return b->bytes + sizeof *b; }
 
@@ -52,18 +24,25 @@ static void give_memory(struct kafka *k, struct flight *f, size_t n)
 bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, const struct record *r, const struct relation *rel)
 {
 	void *key = (void *)(uintptr_t)r->key, *value = (void *)(uintptr_t)r->value; /* librdkafka copies them */
-	rd_kafka_resp_err_t code = rd_kafka_producev(client_handle(k->producer), RD_KAFKA_V_RKT(t->rkt), RD_KAFKA_V_PARTITION(r->partition),
-		RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(key, r->key_len), RD_KAFKA_V_VALUE(value, r->len),
-		RD_KAFKA_V_HEADERS(r->headers), RD_KAFKA_V_OPAQUE(f), RD_KAFKA_V_END);
+	const size_t len = r->key_len + r->len + r->headers_len;
+	bool is_small = len <= k->record_max || t->is_compacted; /* those for DMSR itself may be as big as the margin allows */
+	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+	if (is_small)
+		code = rd_kafka_producev(client_handle(k->producer), RD_KAFKA_V_RKT(t->rkt), RD_KAFKA_V_PARTITION(r->partition),
+			RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(key, r->key_len), RD_KAFKA_V_VALUE(value, r->len),
+			RD_KAFKA_V_HEADERS(r->headers), RD_KAFKA_V_OPAQUE(f), RD_KAFKA_V_END);
 	if (!code) {
 		f->pending++;
 		exact_record(k);
-		take_memory(k, f, r->key_len + r->len + r->headers_len + RECORD_OVERHEAD);
+		take_memory(k, f, len + RECORD_OVERHEAD);
 		return true;
 	}
 	if (r->headers)
 		rd_kafka_headers_destroy(r->headers);
-	refused(k, code, t->name, rel, r->len);
+	if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+		refused_as_too_large(k, t, rel, len);
+	else
+		refused(k, code, t->name);
 	return false;
 }
 
@@ -323,13 +302,9 @@ void produce_turn(struct kafka *k)
 
 /* ---- back ---- */
 
-void produce_report(struct kafka *k, const rd_kafka_message_t *m)
+static void acknowledged(struct kafka *k, const rd_kafka_message_t *m)
 {
 	struct flight *f = m->_private;
-	if (m->err) {
-		refused(k, m->err, rd_kafka_topic_name(m->rkt), NULL, m->len);
-		return;
-	}
 	assert(f->pending);
 	failpoint("kafka.acknowledged");
 	if (k->stream && m->rkt == k->stream->rkt) {
@@ -358,6 +333,16 @@ void produce_report(struct kafka *k, const rd_kafka_message_t *m)
 	if (f == &k->exact.own)
 		known_acknowledged(k, m->offset);
 	settle(k, f);
+}
+
+void produce_reports(struct kafka *k, rd_kafka_event_t *ev)
+{
+	const rd_kafka_message_t *m;
+	while (k->state == KAFKA_RUNNING && (m = rd_kafka_event_message_next(ev)))
+		if (m->err)
+			refused_by_broker(k, m, ev);
+		else
+			acknowledged(k, m);
 }
 
 bool produce_is_idle(const struct kafka *k) { return !k->first; }
