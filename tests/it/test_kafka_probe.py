@@ -57,7 +57,8 @@ def test_a_broker_that_answers(kafka, dmsrd, listener):
 
 def test_transactions(start_kafka, look):
     kafka = start_kafka(settings=["transaction.max.timeout.ms=60000", "transaction.state.log.replication.factor=3"])
-    checks = look(streamer(kafka, exactly_once=True, create_topics=False))
+    checks = look(streamer(kafka, exactly_once=True, transaction_topic=True, create_topics=False))
+    assert ("kafka.topic-missing", f"{kafka.prefix}.__transactions") in bad(checks)
     assert ("kafka.transaction-timeout", "") in bad(checks) and ("kafka.topic-missing", f"{kafka.prefix}.__positions") in bad(checks)
     assert ("kafka.transactions", "") in bad(checks, "warning")
     checks = look(streamer(kafka, create_topics=False))

@@ -178,6 +178,7 @@ static inline struct settings *kit_settings(const char *prefix, const char *code
 		settings_put_int(s, numbers[i].name, numbers[i].value);
 	settings_put_bool(s, "create_topics", false);
 	settings_put_bool(s, "exactly_once", false);
+	settings_put_bool(s, "transaction_topic", false);
 	settings_put_bool(s, "meta", true);
 	settings_put_bool(s, "tombstones", true);
 	settings_put_str(s, "codec", codec);

@@ -278,6 +278,7 @@ static void release(struct kafka *k)
 	loop_timer_free(k->save);
 	exact_free(k);
 	known_free(k);
+	transactions_free(k);
 	free(k->prefix);
 	free(k);
 }
@@ -362,6 +363,7 @@ static void save(struct kafka *k)
 		snprintf(text, sizeof text, "%" PRId64, k->end);
 		k->host.note_put(k->host.ctx, "end", text, NULL, NULL);
 	}
+	transactions_save(k);
 	if (k->known)
 		known_save(k);
 	k->told.ready = k->told.committed;
@@ -425,6 +427,8 @@ static int kafka_open(const struct settings *settings, const struct dmsr_streame
 	exact_open(k);
 	if (settings_bool(settings, "exactly_once"))
 		known_open(k);
+	if (settings_bool(settings, "transaction_topic"))
+		transactions_open(k);
 	rd_kafka_conf_t *conf = conf_of(k, e);
 	if (!conf || client_new(host->env.loop, host->env.job, RD_KAFKA_PRODUCER, conf, &producer, &k->producer, e) || open_codec(k, e)) {
 		release(k);

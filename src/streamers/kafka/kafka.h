@@ -5,6 +5,8 @@
  *   ordered   {prefix}.__stream, one partition: everything, in the order of commits, with the words about the load. Targets read this one.
  *   table     {prefix}.{schema}.{table}: a record for each row change, key = the row's key. For consumers that are not DMSR.
  *
+ * {prefix}.__schemas says which shape a fingerprint in a header names, {prefix}.__transactions (an option, transactions.c) where transactions begin and end.
+ *
  *   produce -> [fifo] -> records -> librdkafka -> broker -> delivery reports -> delivered      (a batch, when all its records are acknowledged)
  *   broker -> librdkafka -> [a subscription] -> deliver -> commit -> where it stands (a note)
  *
@@ -126,6 +128,7 @@ struct flight {
 	bool is_begun;                  /* some may be */
 	bool is_sent;                   /* all records are librdkafka's */
 	bool in_stream;                 /* has been sent there */
+	bool in_tables;                 /* and there */
 };
 
 /* What was written last into the headers of a row's record. */
@@ -155,6 +158,7 @@ struct exact {
 	char why[200];                  /* it does not begin */
 };
 struct known;
+struct transactions;
 
 struct kafka {
 	struct dmsr_streamer_host host;
@@ -170,6 +174,8 @@ struct kafka {
 	struct map *by_name;            /* topic's name -> topic: two tables never share one */
 	struct topic *stream, *schemas; /* stream NULL: no layout ordered */
 	struct topic *positions;        /* NULL: not exactly_once */
+	struct topic *transactions_topic;
+	struct transactions *transactions; /* NULL: not transaction_topic */
 	struct map *schemas_sent;       /* fingerprints, in this run */
 	unsigned unknown_shapes;        /* of these, not acknowledged yet */
 	struct shapes *shapes;          /* what is read back of them; NULL: nobody asks */
@@ -262,6 +268,15 @@ void produce_free(struct kafka *k);
 void refused(struct kafka *k, rd_kafka_resp_err_t code, const char *topic);
 void refused_as_too_large(struct kafka *k, const struct topic *t, const struct relation *rel, size_t len); /* by us; rel NULL: no table's */
 void refused_by_broker(struct kafka *k, const rd_kafka_message_t *m, rd_kafka_event_t *ev); /* m is the report, the rest of ev the others sent with it */
+
+/* transactions.c */
+struct json_t;
+void transactions_open(struct kafka *k);                        /* its known is there, or not */
+void transactions_free(struct kafka *k);
+bool transactions_send(struct kafka *k, struct flight *f);      /* some of them; true: all are sent */
+void transactions_save(struct kafka *k);                        /* the note */
+struct json_t *transactions_kept(const struct kafka *k);        /* of one that is open; NULL: none is */
+void transactions_restore(struct kafka *k, struct json_t *kept, bool has_begun);
 
 /* exact.c */
 void exact_open(struct kafka *k);

@@ -73,6 +73,7 @@ bool known_write(struct kafka *k)
 		json_object_set(o, "loaded", n->words);
 	if (n->says_done)
 		json_object_set_new(o, "load_done", json_true());
+	json_object_set_new(o, "transaction", transactions_kept(k));
 	char *value = json_dumps(o, JSON_COMPACT);
 	const struct record r = { .key = key, .key_len = strlen(key), .value = value, .len = strlen(value) };
 	bool is_sent = produce_record(k, &k->exact.own, k->positions, &r, NULL);
@@ -190,6 +191,7 @@ static void on_message(struct kafka *k, const rd_kafka_message_t *m)
 			k->positions->name, m->offset);
 		kafka_fail(k, &e);
 	}
+	transactions_restore(k, json_object_get(o, "transaction"), true);
 	json_decref(o);
 }
 

@@ -28,6 +28,9 @@ const struct dmsr_option kafka_options[] = {
 	{ "transaction_timeout", DMSR_OPT_DURATION, 0, "10m", NULL, 10000, INT32_MAX,
 		"How long the broker leaves a transaction open (at most its transaction.max.timeout.ms). One of the source, or a table of the load, "
 		"that takes more than half of it is cut." },
+	{ "transaction_topic", DMSR_OPT_BOOL, 0, "false", NULL, 0, 0,
+		"Say in the topic PREFIX.__transactions where each transaction of the source begins and ends, and how many changes it has, in all and of each "
+		"table. Switched on inside of a transaction it counts the rest of that one." },
 	{ "linger", DMSR_OPT_DURATION, 0, "2ms", NULL, 0, 900000, "How long a record may wait for others to go with it." },
 	{ "security", DMSR_OPT_ENUM, 0, "plaintext", "plaintext|ssl|sasl_plaintext|sasl_ssl", 0, 0, "How brokers are spoken to, in Kafka's own words." },
 	{ "ssl_ca", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "File with the certificates to trust. Default: those of the system." },

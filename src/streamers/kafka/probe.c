@@ -514,10 +514,12 @@ static void want_all(struct look *l, const struct settings *s, const struct dmsr
 	bool is_both = !strcmp(layout, "both");
 	bool is_ordered = is_both || !strcmp(layout, "ordered") || (!strcmp(layout, "auto") && host->ntargets);
 	char *base = kafka_topic_name(prefix, NULL, NULL);
-	l->wanted = mem_zalloc((host->nrels + 3) * sizeof *l->wanted);
+	l->wanted = mem_zalloc((host->nrels + 4) * sizeof *l->wanted);
 	want(l, mem_printf("%s.__schemas", base), NULL, &(struct wanted){ .is_compacted = true, .is_single = true });
 	if (l->transaction_ms)
 		want(l, mem_printf("%s.__positions", base), NULL, &(struct wanted){ .is_compacted = true, .is_single = true });
+	if (settings_bool(s, "transaction_topic"))
+		want(l, mem_printf("%s.__transactions", base), NULL, &(struct wanted){ .is_single = true });
 	if (is_ordered)
 		want(l, mem_printf("%s.__stream", base), NULL, &(struct wanted){ .is_stream = true, .is_single = true });
 	for (size_t i = 0; (is_both || !is_ordered) && i < host->nrels; i++)

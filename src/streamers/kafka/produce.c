@@ -273,7 +273,13 @@ static void send_flights(struct kafka *k)
 			f->in_stream = true;
 			f->at = NULL;
 		}
-		if (k->is_table && kafka_may_send(k) && !send_rows(k, f))
+		if (k->is_table && !f->in_tables && kafka_may_send(k)) {
+			if (!send_rows(k, f))
+				return;
+			f->in_tables = true;
+			f->at = NULL;
+		}
+		if (kafka_may_send(k) && !transactions_send(k, f))
 			return;
 		if (!kafka_may_send(k))
 			return;

@@ -228,6 +228,10 @@ void topics_start(struct kafka *k)
 		k->positions = add(k, mem_printf("%s.__positions", prefix), NULL, NULL);
 		k->positions->is_single = k->positions->is_compacted = true;
 	}
+	if (k->transactions) {
+		k->transactions_topic = add(k, mem_printf("%s.__transactions", prefix), NULL, NULL);
+		k->transactions_topic->is_single = true;
+	}
 	free(prefix);
 	if (k->schemas->state == TOPIC_NEW)
 		make(k);
