@@ -33,6 +33,19 @@ def test_load_then_changes_then_restart(any_pg):
     assert rows(db) == [(1, "A", 11), (3, "c", 30), (4, "d", None)]
 
 
+def test_what_is_passed_over_is_told_with_its_transaction(pg):
+    """It is nowhere in the target, which would say when it starts again that it stands before it: whoever was told of it would take that for a loss."""
+    db = pg.database("items")
+    feed = Feed(db)
+    script = items(ddl=[PKEY]).load("items", "1\ta\t10\n", lsn=300).done().wait()
+    told = feed.ok(script).applied
+    script.part(250, c("items", "9", "in the load", "1"), first=True, events=1).sleep(500)
+    assert feed.ok(script).applied == told
+    script.add({"again": 250}, c("items", "8", "too", "1"), {"commit": True}, {"emit": {"end": [250, -1, 251]}}).wait()
+    assert feed.ok(script).applied == told + 2
+    assert feed.ok(items(ddl=[PKEY])).lines[0].startswith("ready pg:7:0/FA:*:") and rows(db) == [(1, "a", 10)]
+
+
 # ---- columns that change in mid-stream ----
 
 PKEY = (1, "primary-key", "public.items.items_pkey", "ALTER TABLE public.items ADD CONSTRAINT items_pkey PRIMARY KEY (id)")

@@ -254,7 +254,7 @@ static struct dmsr_table_counts *take_counts(struct target *t, size_t *n)
 	return out;
 }
 
-/* Is it durable? What was read of the stream is when nothing is open. */
+/* Is it durable? What was read of the stream is when nothing is open, not even a transaction of which all was passed over: we do not stand inside of one. */
 static bool is_settled(const struct target *t, const struct item *it)
 {
 	if (!it || !it->is_read)
@@ -263,7 +263,7 @@ static bool is_settled(const struct target *t, const struct item *it)
 		return t->load.state == LOAD_NONE;
 	if (it->is_load)
 		return it->is_done;
-	return t->tx.state == TX_NONE && position_compare(&t->tx.whole, &t->saved) <= 0;
+	return t->tx.state == TX_NONE && !t->tx.in_source && position_compare(&t->tx.whole, &t->saved) <= 0;
 }
 
 /* The counts of all tables go with the last token. */
