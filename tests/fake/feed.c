@@ -379,6 +379,12 @@ static void on_dead_letter(void *ctx, const struct dmsr_dead_letter *d, void (*d
 	loop_task_post(f->task);
 }
 
+static void on_notice(void *ctx, const char *text)
+{
+	(void)ctx;
+	say("notice %s", text);
+}
+
 static void on_failed(void *ctx, const struct err *e)
 {
 	struct feed *f = ctx;
@@ -605,6 +611,7 @@ int main(int argc, char **argv)
 		.consumed = on_consumed,
 		.resume = on_resume,
 		.dead_letter = on_dead_letter,
+		.notice = on_notice,
 		.failed = on_failed,
 		.stopped = on_stopped,
 	};

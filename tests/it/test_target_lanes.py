@@ -333,6 +333,21 @@ def test_a_torn_load_in_parts_begins_anew(any_pg):
     assert part_counts(db) == FULL and whole(db, "u") and said.counts("public.t") == {"loaded": 300}
 
 
+def test_a_void_load_leaves_others_alone(pg):
+    """u takes the connection that has made t, and is begun anew there: t is not told before it is whole."""
+    script = tables("t", "u").begin("t", parts=2).sleep(500).begin("u").rows("u", lines(0, 5)).rows("t", lines(0, 10, "p1"), part=1)
+    script.rows("t", lines(10, 10, "p2"), part=2).end_part("t", 1).end_part("t", 2).end("t").begin("u", lsn=200).sleep(4000)
+    said = Feed(pg.database("lanes")).run(script, "target.load-before-commit")
+    assert said.status == -9 and said.applied == 0, said
+
+
+def test_a_load_that_never_ends_is_told(pg):
+    db = pg.database("lanes")
+    Feed(db).ok(tables("t").begin("t", parts=2).rows("t", lines(0, 10), part=1).sleep(1000))
+    said = Feed(db).ok(tables("t").tx(300, c("t", "5", "passed over")).done().wait())
+    assert [line for line in said.all("notice") if "no load of it has ended" in line] and not db.one("SELECT count(*) FROM t")
+
+
 def test_parts_out_of_order(pg):
     for words in (Script().rows("t", "1\ta\n", part=4), Script().rows("t", "1\ta\n"), Script().end_part("t", 1).rows("t", "1\ta\n", part=1), Script().end("t")):
         script = tables("t").begin("t", parts=3)

@@ -201,7 +201,7 @@ static void void_load(struct target *t, struct table_load *load)
 		if (l->load != load)
 			continue;
 		for (struct item *it = t->head; it && it != t->cur; it = it->next)
-			if (it->lane == l && !it->is_done)
+			if (it->lane == l && !it->is_done && !it->begins_parts) /* such a one waits for its own table: this lane was let go since */
 				it->is_eaten = it->is_done = true;
 		close_lane(t, l);
 	}
@@ -556,7 +556,7 @@ void lane_loaded(struct target *t)
 
 void lane_rest(struct target *t)
 {
-	t->lane->is_stale = true;
+	t->lane->is_stale = is_free(t->lane);
 	target_wake(t->lane->of);
 }
 
@@ -606,6 +606,21 @@ static void add_table(void *arg, const void *key, size_t n, void *value)
 	k->tables[k->ntables++] = value;
 }
 
+/* Of a table that this run has heard of. One that is no part of the job any more may be so for good. */
+static void tell_unended(void *arg, const void *key, size_t n, void *value)
+{
+	const struct target *t = arg;
+	const struct target_table *tb = value;
+	(void)key, (void)n;
+	if (tb->loaded_lsn != LOADED_IN_PART)
+		return;
+	char *text = mem_printf("%s was begun to be loaded, and no load of it has ended: its changes are passed over until it is loaded again (POST "
+		"/jobs/%s/tables/%s.%s/reload)", tb->sql, t->host.env.job, tb->schema, tb->name);
+	if (t->host.notice)
+		t->host.notice(t->host.ctx, text);
+	free(text);
+}
+
 static void start_finish(struct target *t)
 {
 	struct lanes *k = t->lanes;
@@ -613,6 +628,7 @@ static void start_finish(struct target *t)
 	k->tables = mem_alloc((map_size(t->tables) + 1) * sizeof *k->tables);
 	k->ntables = k->next_table = k->running = 0;
 	map_each(t->tables, add_table, k);
+	map_each(t->tables, tell_unended, t);
 	k->finish = FINISH_INDEXING;
 	for (struct lane *l = k->first; l && n < wanted; l = l->next, n++) {
 		l->is_indexing = true;
