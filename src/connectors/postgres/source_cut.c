@@ -6,6 +6,8 @@
  *        the key goes with the place on disk, or most is TOASTed -> ranges of the key         WHERE (a, b) >= ('1', 'x') AND (a, b) < ('7', 'c')
  *        it does not, or there is none        -> ranges of blocks (14 on)  WHERE ctid >= '(0,0)' AND ctid < '(8192,0)'
  *
+ * Where the server refuses the sample it is ranges of blocks too: so a bound that is in a part is one that it can compare.
+ *
  * The first part has no lower bound and the last no upper one. A bound is the key's text as the server gave it, and compared by the server alone. */
 #include "source_load.h"
 #include <assert.h>
@@ -68,13 +70,18 @@ static void leaf_is_cut(struct cut *c)
 	next_leaf(c);
 }
 
-static void give_up(struct cut *c, const struct err *e)
+static void drop_parts(struct cut *c)
 {
 	for (uint32_t i = 0; i < c->t->nparts; i++) {
 		free(c->t->parts[i].from);
 		free(c->t->parts[i].where);
 	}
 	c->t->nparts = 0;
+}
+
+static void give_up(struct cut *c, const struct err *e)
+{
+	drop_parts(c);
 	c->t->is_whole = true;
 	c->done(c->arg, e);
 }
@@ -148,11 +155,13 @@ static bool has_sortable_key(const struct relation *rel)
 	return true;
 }
 
+static bool is_cut_by_key(const struct load_table *t) { return !t->is_unordered && has_sortable_key(t->rel); }
+
 bool cut_is_due(const struct source *s, const struct load_table *t)
 {
 	if (t->is_whole || !t->rel->ncolumns || !s->opt.load_part_bytes || t->rel->bytes_estimate <= s->opt.load_part_bytes)
 		return false;
-	return t->is_partitioned || s->version >= 140000 || has_sortable_key(t->rel);
+	return t->is_partitioned || s->version >= 140000 || is_cut_by_key(t);
 }
 
 static void put_key(struct buf *out, const struct relation *rel)
@@ -190,7 +199,9 @@ static void on_sample(void *arg, const PGresult *res, const struct err *e)
 	struct cut *c = arg;
 	const struct relation *rel = c->t->rel;
 	if (e) {
-		give_up(c, e);
+		drop_parts(c);
+		c->t->is_unordered = true;
+		c->done(c->arg, e);
 		return;
 	}
 	int n = PQntuples(res);
@@ -219,7 +230,8 @@ static void on_sample(void *arg, const PGresult *res, const struct err *e)
 	leaf_is_cut(c);
 }
 
-/* Sorted by the server, numbered; those stay where one of the parts begins. Each with the correlation of number and block, of all. */
+/* Sorted by the server, numbered; those stay where one of the parts begins. Each with the correlation of number and block, of all. The comparison with NULL
+ * is for the server to say whether it can compare the key with a text: a domain of an enum has an order, but none with that. */
 static void sample(struct cut *c)
 {
 	const struct relation *rel = c->t->rel;
@@ -242,6 +254,11 @@ static void sample(struct cut *c)
 		sql_ident(&sql, rel->columns[rel->keys[i]].name);
 		buf_printf(&sql, "::pg_catalog.text AS k%u", i);
 	}
+	buf_str(&sql, ", (");
+	put_key(&sql, rel);
+	for (unsigned i = 0; i < rel->nkeys; i++)
+		buf_str(&sql, i ? ", NULL" : ") < (NULL");
+	buf_str(&sql, ")");
 	buf_printf(&sql, " FROM ONLY %s TABLESAMPLE SYSTEM (%.6f)) x) y WHERE y.n > 1 AND (y.n - 1) * %u / y.c <> (y.n - 2) * %u / y.c ORDER BY y.n",
 		leaf->from, percent < 100.0 ? percent : 100.0, (unsigned)n, (unsigned)n);
 	pgconn_query(c->conn, buf_cstr(&sql), on_sample, c);
@@ -264,7 +281,7 @@ static void next_leaf(struct cut *c)
 		give_up(c, NULL);
 	else if (c->at == c->nleaves)
 		c->done(c->arg, NULL);
-	else if (has_sortable_key(c->t->rel))
+	else if (is_cut_by_key(c->t))
 		sample(c);
 	else
 		by_blocks(c);
@@ -316,7 +333,7 @@ struct cut *cut_begin(struct source *s, struct pgconn *conn, struct load_table *
 	c->leaves = mem_alloc(sizeof *c->leaves);
 	c->leaves[c->nleaves++] = (struct leaf){ .id = t->rel->id, .from = mem_strdup(buf_cstr(&name)), .bytes = t->rel->bytes_estimate };
 	buf_fini(&name);
-	if (has_sortable_key(t->rel))
+	if (is_cut_by_key(t))
 		sample(c);
 	else
 		by_blocks(c);

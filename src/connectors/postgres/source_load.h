@@ -22,6 +22,7 @@ struct load_table {
 	struct relation *rel;           /* borrowed from source.rels */
 	enum table_state state;
 	bool is_partitioned, is_whole;  /* is_whole: it could not be cut */
+	bool is_unordered;              /* the server could not sample or compare its key */
 	struct load_part *parts;
 	uint32_t nparts, next;          /* 0: undivided; of them begun */
 	unsigned nreaders;
@@ -79,7 +80,8 @@ const char *source_load_begin_sql(const char *snapshot, struct buf *out);
 /* ---- source_cut.c ---- */
 /* Is it worth it? */
 bool cut_is_due(const struct source *s, const struct load_table *t);
-/* On conn, inside the transaction. done: t->parts and t->nparts are set (0: undivided). e: the transaction has failed, and t is undivided. */
+/* On conn, inside the transaction. done: t->parts and t->nparts are set (0: undivided). e: the transaction has failed; t is undivided,
+ * and what was found out is in it: begin anew if a cut is still due. */
 struct cut *cut_begin(struct source *s, struct pgconn *conn, struct load_table *t, void (*done)(void *arg, const struct err *e), void *arg);
 void cut_free(struct cut *c);                   /* before done, or after; NULL is fine */
 

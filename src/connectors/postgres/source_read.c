@@ -265,7 +265,8 @@ static void on_cut(void *arg, const struct err *e)
 	cut_free(r->cut);
 	r->cut = NULL;
 	if (e) {
-		log_info("postgres", r->s->host.env.job, "table %s.%s is read undivided: %s", t->rel->schema, t->rel->name, e->message);
+		log_info("postgres", r->s->host.env.job, "table %s.%s is %s: %s", t->rel->schema, t->rel->name,
+			cut_is_due(r->s, t) ? "not cut by its key" : "read undivided", e->message);
 		t->state = TABLE_WAITING;
 		leave(r);
 		reader_next(r);
