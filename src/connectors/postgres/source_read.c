@@ -150,6 +150,16 @@ static void put_off(struct reader *r, const char *why)
 	reader_next(r);
 }
 
+/* The table, its schema or a column is not there any more, or somebody holds it: that passes by itself, or another snapshot's catalog tells of it. */
+static bool may_pass(const struct reader *r)
+{
+	static const char *const states[] = { "42P01", "3F000", "42703", "55P03" };
+	for (size_t i = 0; i < sizeof states / sizeof *states; i++)
+		if (!strcmp(pgconn_sqlstate(r->conn), states[i]))
+			return true;
+	return false;
+}
+
 static void fail_table(const struct reader *r, const struct err *why)
 {
 	const struct relation *rel = r->table->rel;
@@ -186,7 +196,7 @@ static void on_copied(void *arg, const PGresult *res, const struct err *e)
 {
 	struct reader *r = arg;
 	(void)res;
-	if (e && !r->nrows && !strcmp(e->id, "source.undefined")) {
+	if (e && !r->nrows && may_pass(r)) {
 		batch_free(r->b); /* it has OP_LOAD_BEGIN alone, if anything */
 		r->b = NULL;
 		put_off(r, e->message);
@@ -285,12 +295,10 @@ static void on_cut(void *arg, const struct err *e)
 		reader_next(&l->readers[i]);
 }
 
-static bool may_pass(const struct err *e) { return !strcmp(e->id, "source.undefined") || !strcmp(e->id, "source.locked"); }
-
 static void on_looked(void *arg, const PGresult *res, const struct err *e)
 {
 	struct reader *r = arg;
-	if (e && may_pass(e)) {
+	if (e && may_pass(r)) {
 		put_off(r, e->message);
 	} else if (e) {
 		fail_table(r, e);
