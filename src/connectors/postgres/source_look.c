@@ -257,8 +257,12 @@ static void on_list(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
 	bool may_go_on = true;
+	if (e) {
+		source_ask_on(s);
+		return;
+	}
 	struct map *noted = source_noted(s);
-	for (int i = 0; !e && may_go_on && i < PQntuples(res); i++)
+	for (int i = 0; may_go_on && i < PQntuples(res); i++)
 		may_go_on = look_at_listed(s, noted, res, i);
 	source_noted_free(noted);
 	if (may_go_on)
