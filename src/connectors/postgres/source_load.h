@@ -34,6 +34,7 @@ enum reader_state {
 	READER_IDLE,
 	READER_LOOKING,                 /* the table is locked, and is it the one of the snapshot? */
 	READER_CUTTING,
+	READER_READY,                   /* to copy, when the host takes it */
 	READER_COPYING,
 };
 

@@ -1,7 +1,7 @@
 /* source_read: the tables of a load, read by COPY on several connections side by side, all in one snapshot. In come tables, the largest first; out go, for
  * each, OP_LOAD_BEGIN, batches of OP_ROWS as COPY gave them, OP_LOAD_PART for each part of one that is cut, OP_LOAD_END; then source_load_read.
  *
- *   a reader:  CONNECTING -> IDLE -> LOOKING -+-> [ CUTTING -> ] COPYING -> IDLE
+ *   a reader:  CONNECTING -> IDLE -> LOOKING -+-> [ CUTTING -> ] READY -> COPYING -> IDLE
  *                             ^---------------+ the table is put off
  *
  * The first is the load's own connection; it holds the snapshot that the others take over. When the host is full no COPY is read, and none is begun.
@@ -252,6 +252,9 @@ static void copy(struct reader *r)
 {
 	struct load_table *t = r->table;
 	struct buf sql;
+	r->state = READER_READY;
+	if (!source_may_emit(r->s))
+		return;
 	r->is_binary = r->s->opt.binary && can_be_binary(t->rel);
 	r->has_header = false;
 	r->nrows = 0;
@@ -396,6 +399,8 @@ void source_load_resumed(struct source *s)
 	for (unsigned i = 0; l && l == s->load && i < l->nreaders && source_may_emit(s); i++) {
 		if (l->readers[i].state == READER_COPYING)
 			pgconn_resume(l->readers[i].conn);
+		else if (l->readers[i].state == READER_READY)
+			copy(&l->readers[i]);
 		else
 			reader_next(&l->readers[i]);
 	}
