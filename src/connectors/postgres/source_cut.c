@@ -52,7 +52,7 @@ static uint32_t wanted(const struct cut *c, int64_t bytes)
 
 /* ---- what comes out ---- */
 
-static void add_part(struct cut *c, char *where /* taken */)
+static struct load_part *add_part(struct cut *c, char *where /* taken */)
 {
 	struct load_table *t = c->t;
 	if (t->nparts == c->cap) {
@@ -60,6 +60,7 @@ static void add_part(struct cut *c, char *where /* taken */)
 		t->parts = mem_realloc_array(t->parts, c->cap, sizeof *t->parts);
 	}
 	t->parts[t->nparts++] = (struct load_part){ .from = mem_strdup(c->leaves[c->at].from), .where = where };
+	return &t->parts[t->nparts - 1];
 }
 
 static void next_leaf(struct cut *c);
@@ -224,7 +225,7 @@ static void on_sample(void *arg, const PGresult *res, const struct err *e)
 		buf_str(&where, i && i < n ? " AND " : "");
 		if (i < n)
 			put_bound(&where, rel, "<", res, i);
-		add_part(c, mem_strdup(buf_cstr(&where)));
+		add_part(c, mem_strdup(buf_cstr(&where)))->is_key_range = true;
 		buf_fini(&where);
 	}
 	leaf_is_cut(c);

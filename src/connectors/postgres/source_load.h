@@ -8,6 +8,7 @@
 struct load_part {
 	char *from;                     /* quoted: the table, or one of its partitions */
 	char *where;                    /* SQL; NULL: all of its rows */
+	bool is_key_range;              /* an index finds them */
 };
 
 enum table_state {

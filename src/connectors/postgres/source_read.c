@@ -321,10 +321,11 @@ static void look(struct reader *r)
 {
 	const struct relation *rel = r->table->rel;
 	/* one that was detached meanwhile is none of the tree's */
-	const char *leaf = r->part && r->table->is_partitioned ? r->table->parts[r->part - 1].from : NULL;
+	const struct load_part *p = r->part ? &r->table->parts[r->part - 1] : NULL;
+	const char *leaf = p && r->table->is_partitioned ? p->from : NULL;
 	struct buf sql;
 	buf_init(&sql, 64 * 1024);
-	buf_printf(&sql, "ROLLBACK TO dmsr_table; SET LOCAL enable_seqscan = %s; LOCK TABLE ", r->part ? "off" : "on");
+	buf_printf(&sql, "ROLLBACK TO dmsr_table; SET LOCAL enable_seqscan = %s; LOCK TABLE ", p && p->is_key_range ? "off" : "on");
 	if (!r->table->is_partitioned)
 		buf_str(&sql, "ONLY ");
 	sql_qualified(&sql, rel->schema, rel->name);
