@@ -128,6 +128,8 @@ static void put_line(const struct change *ch)
 		json_array_append_new(line, json_stringn(ch->u.message.data, ch->u.message.len));
 	else if (ch->op == OP_TRUNCATE)
 		json_array_append_new(line, json_integer(ch->flags));
+	else if (ch->op == OP_LOAD_BEGIN)
+		json_array_append_new(line, json_integer(ch->u.load.parts));
 	char *text = json_dumps(line, JSON_COMPACT);
 	fprintf(out, "%s\n", text);
 	free(text);

@@ -14,10 +14,10 @@ TOOL = BUILD / "tests" / "it" / "pg_source_dump"
 
 
 class Table:
-    """Rows, found again by the value of one column."""
+    """Rows, found again by the value of one column. left: parts of its load that are not read yet; None: it is not being loaded."""
 
     def __init__(self, by):
-        self.by, self.rows, self.at, self.n = by, {}, {}, 0
+        self.by, self.rows, self.at, self.n, self.left = by, {}, {}, 0, None
 
     def add(self, row):
         self.n += 1
@@ -68,6 +68,16 @@ class Replica:
         if schema is None or op == "S":
             return
         table = self.table(schema, name)
+        if op in "rPE":
+            assert table.left is not None, f"{op} outside of a load"
+        if op == "L":
+            table.left = line[5]
+        elif op == "P":
+            assert table.left, "more parts than were told"
+            table.left -= 1
+        elif op == "E":
+            assert not table.left, f"the end of a load that lacks {table.left} parts"
+            table.left = None
         if op in ("L", "t"):
             table.clear()
         elif op in "rc":
