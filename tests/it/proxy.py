@@ -6,11 +6,12 @@ import time
 
 
 class Proxy:
-    """piece, every: at most `piece` bytes of the server's every `every` seconds; both may change, and while is_stuck is set nothing passes. A context manager."""
+    """piece, every: at most `piece` bytes of the server's every `every` seconds; both may change, and while is_stuck is set nothing passes. garble: bytes of a
+    query, the next of which comes to the server as no SQL. A context manager."""
 
     def __init__(self, port, piece=None, every=0.0):
         self.port_there, self.piece, self.every = port, piece, every
-        self.is_stuck = threading.Event()
+        self.is_stuck, self.garble = threading.Event(), None
         self.sockets, self.is_closed = [], False
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -43,6 +44,8 @@ class Proxy:
                     time.sleep(0.02)
                 if not data:
                     break
+                if self.garble and not is_from_server and self.garble in data:
+                    data, self.garble = data.replace(self.garble, b"?" * len(self.garble)), None
                 time.sleep(self.every if is_from_server else 0)
                 b.sendall(data)
         for s in (a, b):

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from conftest import wait_for
+from proxy import Proxy
 from test_source import KEYS, SLOT, TABLES, db, dump, free, server  # noqa: F401 (fixtures)
 
 ROOT = "publish_via_partition_root = true"
@@ -241,6 +242,17 @@ def test_what_comes_and_goes_is_told_once(db, dump):
     d.start().streaming().caught_up().stop()
     assert "attached" not in d.text()
     d.same(["a", "u", "fresh"])
+
+
+def test_a_look_that_fails_is_made_again(db, dump):
+    db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    with Proxy(db.server.port) as proxy:
+        d = dump("table=public.*", "sslmode=disable", port=proxy.port).start().streaming().caught_up()
+        proxy.garble = b"SELECT c.oid, n.nspname, c.relname"
+        db.sql("CREATE TABLE fresh (id int PRIMARY KEY)")
+        wait_for("the list is refused", lambda: proxy.garble is None)
+        d.says("warning: table public.fresh is new", 20)
+        d.stop()
 
 
 def test_a_row_under_another_name_does_not_go_out(db, dump):

@@ -34,6 +34,9 @@ SHAPES = {
     "no key": ("block", "CREATE TABLE t (id int, v text); ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t SELECT i % 100, md5(i::text) FROM generate_series(1, 8000) i"),
     "another's type": ("block", """CREATE DOMAIN word AS text; CREATE TABLE t (id word PRIMARY KEY, v text);
         INSERT INTO t SELECT lpad(i::text, 5, '0'), md5(i::text) FROM generate_series(1, 8000) i"""),
+    "a domain of an enum": ("block", """CREATE TYPE mood AS ENUM ('a', 'b'); CREATE DOMAIN feeling AS mood;
+        CREATE TABLE t (k feeling, id int, v text, PRIMARY KEY (k, id));
+        INSERT INTO t SELECT CASE WHEN i < 4000 THEN 'a' ELSE 'b' END::mood, i, md5(i::text) FROM generate_series(1, 8000) i"""),
     "mostly empty": ("key", """CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 9000) i;
         DELETE FROM t WHERE id % 3 <> 0 AND id > 1000"""),
     "big values": ("any", """CREATE TABLE t (id int PRIMARY KEY, v text);
@@ -54,7 +57,7 @@ def parts_of(d, table="t"):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_parts_are_the_table(db, dump, shape):
     how, sql = SHAPES[shape]
-    key = {("public", "t"): "v"} if shape in ("skewed pairs", "no key") else None
+    key = {("public", "t"): "v"} if shape in ("skewed pairs", "no key", "a domain of an enum") else None
     db.sql(sql + "; ANALYZE t")
     d = dump("table=public.*", "mode=full-load", "debug=1", *PARTS, key=key).start()
     assert d.wait() == 0, d.text()
@@ -105,19 +108,131 @@ def test_a_table_that_is_rewritten_between_its_parts(db, dump, mode, what):
     d.same([t for t in ("t", "other") if db.one("SELECT to_regclass(%s) IS NOT NULL", t)])
 
 
+@pytest.mark.parametrize("mode", ["full-load", "full-load-and-cdc"])
+def test_a_partition_that_goes_between_its_parts(db, dump, mode):
+    """It is none of the tree's any more, and looks empty in the snapshot."""
+    db.sql(SHAPES["partitions"][1])
+    d = dump("table=public.t", f"mode={mode}", "slow_ms=50", *PARTS, "load_connections=1").start()
+    d.says("is read in")
+    wait_for("a part is there", lambda: any(line[0] == "P" for line in d.lines()))
+    db.sql("ALTER TABLE t DETACH PARTITION t_1; TRUNCATE t_1")
+    assert "table public.t read" not in d.text()
+    if mode == "full-load":
+        assert d.wait() == 0, d.text()
+    else:
+        d.streaming().caught_up().stop()
+    d.same(["t"])
+
+
+def test_a_whole_partition_is_read_as_it_lies(db, dump):
+    """Not by an index, though that has all of its columns."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (100);"
+           "CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (100) TO (10000); INSERT INTO t SELECT generate_series(100, 9000);"
+           "INSERT INTO t SELECT (i * 37) % 100 FROM generate_series(0, 99) i")
+    db.sql("VACUUM ANALYZE t")
+    d = dump("table=public.*", "mode=full-load", *PARTS).start()
+    assert d.wait() == 0, d.text()
+    assert parts_of(d) > 3
+    d.same(["t"])
+    ids = [int(line[4]["id"]) for line in d.lines() if line[0] == "r"]
+    assert [i for i in ids if i < 100] == [i * 37 % 100 for i in range(100)]
+
+
+@contextlib.contextmanager
+def role(db, name, more=""):
+    db.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'few' {more}")
+    try:
+        yield f"user={name}", "password=few"
+    finally:
+        db.sql(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+@pytest.mark.parametrize("what", ["", "GRANT SELECT ON t_1, t_2, t_2a, t_2b, t_3 TO {}; ALTER TABLE t_2a ENABLE ROW LEVEL SECURITY"], ids=["rights", "row security"])
+def test_a_role_that_may_read_the_root_only(db, dump, what):
+    """Its partitions are read through it, undivided."""
+    db.sql(SHAPES["partitions"][1])
+    name = f"root_{db.name}"
+    with role(db, name) as who:
+        db.sql(f"GRANT SELECT ON t TO {name};" + what.format(name))
+        d = dump("table=public.t", "mode=full-load", *who, *PARTS).start()
+        assert d.wait() == 0, d.text()
+    assert not parts_of(d)
+    d.same(["t"])
+
+
+def copies(db, table):
+    """Begun by a connection, and nothing after it."""
+    return db.sql("SELECT pid, state FROM pg_stat_activity WHERE datname = current_database() AND query LIKE %s", f'COPY%"{table}"%')
+
+
+def test_no_copy_is_begun_when_the_host_is_full(db, dump):
+    """The second reader has looked at its table, after waiting for a lock; in the meantime the rows of the first were refused."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 2500) i;"
+           "CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)")
+    d = dump("table=public.*", "mode=full-load", "slow_ms=3000", "batch_bytes=32KiB", "load_connections=2").start()
+    wait_for("the first word", d.lines)
+    with contextlib.closing(db.server.connect(db.name)) as c:
+        c.cursor().execute("BEGIN; LOCK TABLE u IN ACCESS EXCLUSIVE MODE")
+        wait_for("it looks at the other table", lambda: db.one("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"))
+        time.sleep(0.3)
+    time.sleep(1)
+    assert copies(db, "t") and not copies(db, "u")
+    assert d.wait() == 0, d.text()
+    d.same()
+
+
+@pytest.mark.parametrize("words", [(), ("load_part_bytes=400KiB",)], ids=["undivided", "in parts"])
+def test_a_copy_that_the_server_breaks_off_is_no_table(db, dump, words):
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t ALTER v SET STORAGE MAIN; INSERT INTO t SELECT i, repeat('v', 20000) FROM generate_series(1, 3000) i")
+    d = dump("table=public.*", "mode=full-load", *words, "slow_ms=100", "batch_bytes=1MiB", "load_connections=1").start()
+    wait_for("a row is there", lambda: any(line[0] == "r" for line in d.lines()))
+    [(pid, state)] = copies(db, "t")
+    assert state == "active" and db.one("SELECT pg_cancel_backend(%s)", pid)
+    id_, may_retry, text = d.failure()
+    assert (id_, may_retry) == ("source.cancelled", True) and "reading table public.t" in text, (id_, text)
+    ops = {line[0] for line in d.lines()}
+    assert "r" in ops and "E" not in ops and not d.saved()["loaded"]
+
+
+def test_a_table_whose_rows_the_server_cannot_give_is_told(db, dump):
+    """What is missing is no table that somebody has dropped or altered: another round would not mend it."""
+    db.sql("CREATE TYPE odd;"
+           "CREATE FUNCTION odd_in(cstring) RETURNS odd IMMUTABLE STRICT LANGUAGE internal AS 'textin';"
+           "CREATE FUNCTION odd_out(odd) RETURNS cstring IMMUTABLE STRICT LANGUAGE internal AS 'textout';"
+           "CREATE TYPE odd (INPUT = odd_in, OUTPUT = odd_out, LIKE = text); CREATE TABLE t (id int PRIMARY KEY, v odd); INSERT INTO t VALUES (1, 'x');"
+           "UPDATE pg_proc SET prosrc = 'no_such_function' WHERE proname = 'odd_out'")
+    d = dump("table=public.*", "mode=full-load").start()
+    id_, may_retry, text = d.failure()
+    assert (id_, may_retry) == ("source.undefined", False) and "reading table public.t" in text and "no_such_function" in text, (id_, text)
+
+
+def test_the_load_is_done_when_its_rounds_fit_each_other(db, dump):
+    """Two tables of one foreign key, read at different times: until the stream has passed the later of these, a row may lack the one that it refers to."""
+    db.sql(SHAPES["serial"][1] + "; CREATE TABLE u (id int PRIMARY KEY, of int REFERENCES t); INSERT INTO u VALUES (1, 1)")
+    d = dump("table=public.*", "slow_ms=30", *PARTS, "load_connections=1").start(env={"DMSR_FAILPOINT": "pg.load-done:kill"})
+    d.says("is read in")
+    db.sql("TRUNCATE u; INSERT INTO t VALUES (9000, 'new'); INSERT INTO u VALUES (1, 9000)")
+    assert "table public.t read" not in d.text()
+    assert d.wait() == -9 and "read in another snapshot" in d.text(), d.text()
+    assert [line[4] for line in d.lines() if line[:3] == ["r", "public", "u"]] == [{"id": "1", "of": "9000"}]
+    wait_for("the slot is free", lambda: not db.one("SELECT bool_or(active) FROM pg_replication_slots WHERE database = current_database()"))
+    d.start().streaming().caught_up().stop()
+    what = [line[0] if line[0] in "EF" else line[4]["id"] for line in d.lines() if line[0] in "EF" or line[:3] == ["c", "public", "t"]]
+    assert what == ["E", "E", "9000", "F"], what
+    d.same()
+
+
 def test_it_reads_side_by_side_and_a_connection_less_is_no_failure(db, dump):
     db.sql(SHAPES["serial"][1] + "; CREATE TABLE x (id int PRIMARY KEY, v text); INSERT INTO x SELECT i, md5(i::text) FROM generate_series(1, 8000) i")
     d = dump("table=public.*", "mode=full-load", "slow_ms=100", *PARTS, "load_connections=3").start()
     wait_for("three at once", lambda: db.one("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%%'") == 3)
     assert d.wait() == 0
     d.same()
-    role = f"few_{db.name}"
-    db.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'few' CONNECTION LIMIT 3; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
-    try:
-        d = dump("table=public.*", "mode=full-load", "slow_ms=50", f"user={role}", "password=few", *PARTS, "load_connections=8").start()
+    name = f"few_{db.name}"
+    with role(db, name, "CONNECTION LIMIT 3") as who:
+        db.sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")
+        d = dump("table=public.*", "mode=full-load", "slow_ms=50", *who, *PARTS, "load_connections=8").start()
         assert d.wait() == 0, d.text()
-    finally:
-        db.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
     assert "goes on with fewer connections" in d.text()
     d.same()
 
