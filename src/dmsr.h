@@ -184,6 +184,13 @@ struct dmsr_probe {
 };
 
 /* ---- target --------------------------------------------------------------------------------------------------- */
+/* A statement that a target runs behind the load. */
+struct dmsr_build {
+	const char *kind, *name;                /* "index" "shop.orders_by_day"; borrowed until the loop's next turn */
+	const char *phase;                      /* in the server's words; NULL: not known */
+	double percent;                         /* of that phase; -1 unknown */
+};
+enum { DMSR_BUILDS_MAX = 16 };
 struct dmsr_target_stat {
 	struct position applied;
 	uint64_t queued_bytes;
@@ -192,6 +199,9 @@ struct dmsr_target_stat {
 	const char *phase;                      /* "connecting" "loading" "indexing" "applying" "idle" ... */
 	int64_t last_applied_us;                /* wall clock */
 	int64_t last_commit_us;                 /* source commit time of the newest transaction applied */
+	uint32_t builds_made, builds_total;     /* keys, indexes and the like behind the load, while they are made; else 0 */
+	struct dmsr_build builds[DMSR_BUILDS_MAX]; /* under way, the first of them */
+	unsigned nbuilds;
 };
 /* A row that the target refuses and the policy sends aside. */
 struct dmsr_dead_letter {

@@ -90,6 +90,7 @@ struct engine_job_metrics {
 	uint64_t backpressure_us;
 	uint32_t tables_total, tables_loaded;
 	uint64_t load_rows;
+	uint64_t builds_left;                                   /* keys, indexes and the like that the targets make behind the load */
 	struct loop_slices latency;                             /* commit at the source -> applied, as the loop's bounds */
 };
 void engine_each_job(struct engine *g, void (*fn)(void *arg, const struct engine_job_metrics *m), void *arg);

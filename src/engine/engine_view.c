@@ -251,6 +251,18 @@ static json_t *source_json(const struct job *job, const struct pipeline_stat *st
 		"slot", slot_json(k));
 }
 
+static json_t *builds_json(const struct dmsr_target_stat *s)
+{
+	json_t *list = json_array();
+	for (unsigned i = 0; i < s->nbuilds; i++) {
+		const struct dmsr_build *b = &s->builds[i];
+		json_t *percent = b->percent < 0 ? json_null() : json_real(b->percent);
+		json_t *o = json_pack("{s:s, s:s, s:o, s:o}", "kind", b->kind, "name", b->name, "phase", text_or_null(b->phase), "percent", percent);
+		json_array_append_new(list, o);
+	}
+	return json_pack("{s:i, s:i, s:o}", "made", (int)s->builds_made, "total", (int)s->builds_total, "under_way", list);
+}
+
 static json_t *targets_json(const struct job *job)
 {
 	json_t *list = json_array();
@@ -274,6 +286,7 @@ static json_t *targets_json(const struct job *job)
 			"lag_seconds", lag < 0 ? json_null() : json_real(lag),
 			"caught_up", t.is_caught_up,
 			"load_done", t.load_done);
+		json_object_set_new(j, "builds", t.stat.builds_total ? builds_json(&t.stat) : json_null());
 		json_array_append_new(list, j);
 	}
 	return list;
@@ -485,6 +498,15 @@ static void add_tables(void *arg, struct table_count *c)
 	m->load_rows += c->rows_loaded;
 }
 
+static uint64_t builds_left(const struct job *job)
+{
+	struct pipeline_target_stat t;
+	uint64_t left = 0;
+	for (size_t i = 0; job->pipeline && pipeline_target_stat(job->pipeline, i, &t); i++)
+		left += t.stat.builds_total - t.stat.builds_made;
+	return left;
+}
+
 void engine_each_job(struct engine *g, void (*fn)(void *arg, const struct engine_job_metrics *m), void *arg)
 {
 	for (size_t i = 0; i < g->njobs; i++) {
@@ -515,6 +537,7 @@ void engine_each_job(struct engine *g, void (*fn)(void *arg, const struct engine
 			.queue_limit_bytes = st.streamer.memory_limit_bytes,
 			.log_bytes = st.streamer.log_bytes,
 			.backpressure_us = st.backpressure_us + past->backpressure_us,
+			.builds_left = builds_left(job),
 		};
 		for (size_t k = 0; k < 6; k++) {
 			m.events[k] = st.events[k] + past->events[k];

@@ -466,3 +466,32 @@ def test_no_query_of_ours_is_compiled(compiler, dmsrd):
     said = dict(source.sql("SELECT r.rolname, sum(s.jit_functions) FROM public.pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid GROUP BY 1"))
     assert said["postgres"] > 0 or not source.one("SELECT pg_jit_available()"), "it compiles"
     assert said["dmsr"] == 0
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+def test_indexes_under_way_are_told(any_pg, dmsrd, apply):
+    """Which, how many of how many, and how far, as the target's server says; held up there by a function of an index, and by a lock."""
+    source, target = any_pg.database("i"), any_pg.database("i_copy")
+    slow = "CREATE FUNCTION slow(i integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN {} RETURN i; END $$;"
+    target.psql(slow.format("PERFORM pg_sleep(0.002);"))
+    source.psql(slow.format("") + "CREATE TABLE a (id integer PRIMARY KEY, v text); CREATE INDEX a_slow ON a (slow(id)); CREATE INDEX a_v ON a (v);"
+                "CREATE TABLE b (id integer PRIMARY KEY, a integer REFERENCES a); INSERT INTO a SELECT i, repeat('x', 200) FROM generate_series(1, 2000) i; INSERT INTO b VALUES (1, 1)")
+    dmsrd.job("i", source.connection(), [target.connection(name="copy", apply=apply, index_connections=2)])
+    seen = []
+
+    def look():
+        status = dmsrd.api("GET", "/jobs/i/status")
+        builds = status["targets"] and status["targets"][0]["builds"]
+        if builds:
+            left = [float(line.split()[-1]) for line in dmsrd.api("GET", "/metrics").splitlines() if line.startswith("dmsr_snapshot_builds_left{")]
+            seen.append((builds, left[0]))
+        return status["state"] == "running"
+    wait_for("it runs", look, 60, 0.02)
+    assert dmsrd.api("GET", "/jobs/i/status")["targets"][0]["builds"] is None
+    made = [b["made"] for b, _ in seen]
+    assert made == sorted(made) and {b["total"] for b, _ in seen} == {seen[0][0]["total"]} and made[-1] <= seen[0][0]["total"]
+    assert any(left for _, left in seen)
+    of = [u for b, _ in seen for u in b["under_way"] if u["name"].endswith("a_slow")]
+    percents = [u["percent"] for u in of if u["percent"] is not None]
+    assert of and all(u["kind"] == "index" for u in of)
+    assert any(u["phase"] and u["phase"].startswith("building index") for u in of) and any(0 < p < 100 for p in percents) and percents == sorted(percents), of

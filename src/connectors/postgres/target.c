@@ -591,6 +591,7 @@ static void target_stat(struct dmsr_instance *i, struct dmsr_target_stat *out)
 	position_copy(&out->applied, &t->saved);
 	out->queued_bytes = t->queued_bytes + lanes_queued_bytes(t);
 	out->connected = t->state == TARGET_SETUP || target_is_alive(t);
+	build_stat(t, out);
 	if (t->state == TARGET_WORKING)
 		out->phase = lanes_phase(t) ? lanes_phase(t) : t->cur || t->tx.state != TX_NONE ? "applying" : "idle";
 }

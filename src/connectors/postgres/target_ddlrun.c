@@ -87,8 +87,12 @@ static void fail(struct target *t, const struct ddl *d)
 	target_fail_row(t, &e);
 }
 
+static bool ours(const struct target *t, const struct target_table *tb, const struct ddl *d);
+
 static void on_released(struct target *t)
 {
+	if (t->run->is_meant == ours)
+		build_made(t);
 	t->run->item++;
 	run_next(t);
 }
@@ -261,6 +265,19 @@ void ddlrun_tables(struct target *t, struct target_table *const *tables, size_t 
 	r->is_meant = ours;
 	run_next(t);
 }
+
+size_t ddlrun_count(const struct target *t, struct target_table *const *tables, size_t n)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < n; i++)
+		for (uint32_t k = 0; k < tables[i]->rel->nddl; k++) {
+			const struct ddl *d = &tables[i]->rel->ddl[k];
+			count += (d->phase == DDL_AFTER_LOAD || d->phase == DDL_AFTER_ALL) && ours(t, tables[i], d);
+		}
+	return count;
+}
+
+const struct ddl *ddlrun_under_way(const struct target *t) { return t->run && t->run->is_meant == ours && t->is_asking ? current(t) : NULL; }
 
 void ddlrun_fini(struct target *t)
 {

@@ -237,6 +237,14 @@ struct target {
 	char **loaded_names;            /* its strings: schema, a NUL, name */
 	size_t nloaded;                 /* what dmsr.loads has of this job */
 	size_t nknown;                  /* and, behind those, tables whose load was begun and may have left rows there */
+	struct build {                  /* behind the load; of the instance: */
+		uint32_t made, total;
+		struct loop_timer *timer;
+		bool is_due;
+		/* of a lane, as the server has told last: */
+		char phase[64];         /* "": nothing */
+		double percent;
+	} build;
 	struct dmsr_target_stat stat;
 };
 
@@ -377,6 +385,7 @@ struct target *lane_instance(const struct target *t);   /* whose lane it is */
 bool lane_work(struct target *t);               /* nothing is in its queue. True: it has something else to do */
 void lane_rest(struct target *t);               /* it has had nothing to do for long */
 /* One lane at a time makes, empties or drops a table: what that locks must not be waited for by one who is fed behind it. */
+struct target *lanes_next(const struct target *t, const struct target *after); /* session of a lane that has one; after NULL: the first */
 bool lane_may_prepare(struct target *t);
 void lane_prepared(struct target *t);
 /* What t->load is to be, with what the instance knows of the table. */
@@ -393,6 +402,17 @@ void ddlrun_key(struct target *t, struct target_table *tb, void (*then)(struct t
 /* Of tables (borrowed; not t's own). */
 void ddlrun_tables(struct target *t, struct target_table *const *tables, size_t n, enum ddl_phase phase, void (*then)(struct target *t));
 void ddlrun_fini(struct target *t);
+
+size_t ddlrun_count(const struct target *t, struct target_table *const *tables, size_t n);  /* what both phases of that have */
+const struct ddl *ddlrun_under_way(const struct target *t);                     /* of that; NULL: nothing */
+
+/* ---- target_build.c: how far that is ---- */
+void build_begin(struct target *t, size_t total);
+void build_end(struct target *t);
+void build_statement(struct target *t);         /* a lane begins one, */
+void build_made(struct target *t);              /* or has made it */
+void build_look(struct target *t);              /* now and then: asks the server */
+void build_stat(const struct target *t, struct dmsr_target_stat *out);
 
 /* ---- target_apply.c ---- */
 enum step apply_table(struct target *t, struct target_table *tb);        /* DONE: described, there, and fit for our rows */

@@ -630,6 +630,7 @@ static void start_finish(struct target *t)
 	map_each(t->tables, add_table, k);
 	map_each(t->tables, tell_unended, t);
 	k->finish = FINISH_INDEXING;
+	build_begin(t, ddlrun_count(t, k->tables, k->ntables));
 	for (struct lane *l = k->first; l && n < wanted; l = l->next, n++) {
 		l->is_indexing = true;
 		target_wake(l->t);
@@ -641,6 +642,7 @@ static void start_finish(struct target *t)
 static void end_finish(struct target *t)
 {
 	struct lanes *k = t->lanes;
+	build_end(t);
 	for (size_t i = 0; i < k->ntables; i++)
 		table_reset(t, k->tables[i]);
 	free(k->tables);
@@ -660,13 +662,23 @@ enum step lanes_finish(struct target *t)
 			start_finish(t);
 		return STEP_WAIT;
 	}
-	if (k->finish != FINISH_DONE)
+	if (k->finish != FINISH_DONE) {
+		build_look(t);
 		return STEP_WAIT;
+	}
 	end_finish(t);
 	return STEP_DONE;
 }
 
 /* ---- life ---- */
+
+struct target *lanes_next(const struct target *t, const struct target *after)
+{
+	struct lane *l = after ? after->lane->next : t->lanes ? t->lanes->first : NULL;
+	while (l && !l->t)
+		l = l->next;
+	return l ? l->t : NULL;
+}
 
 bool lanes_are_due(const struct target *t) { return t->lanes->due && !t->tx.in_source; }
 
@@ -713,6 +725,7 @@ void lanes_close(struct target *t)
 
 void lanes_fini(struct target *t)
 {
+	build_end(t);
 	lanes_close(t);
 	free(t->lanes->tables);
 	free(t->lanes);

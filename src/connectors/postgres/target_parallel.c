@@ -558,6 +558,10 @@ static void parallel_verb_stat(struct dmsr_instance *i, struct dmsr_target_stat 
 	out->phase = is_alone ? (p->first->t ? first.phase : "connecting") : p->head ? "applying" : "idle";
 	out->rows_applied += first.rows_applied;
 	out->transactions += first.transactions;
+	out->builds_made = first.builds_made;
+	out->builds_total = first.builds_total;
+	memcpy(out->builds, first.builds, sizeof out->builds);
+	out->nbuilds = first.nbuilds;
 	if (first.last_commit_us > out->last_commit_us)
 		out->last_commit_us = first.last_commit_us;
 	for (unsigned n = 1; n <= p->n; n++) {

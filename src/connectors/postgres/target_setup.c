@@ -351,6 +351,7 @@ static void on_tables_made(struct target *t) { on_made(t, RIGHT_SCHEMA); }
 
 static void on_look(struct target *t)
 {
+	snprintf(t->pid, sizeof t->pid, "%s", PQgetvalue(t->answer, 0, LOOK_PID));
 	if (is_true(t, LOOK_RECOVERY)) {
 		struct err e = { 0 };
 		err_retry(&e, DMSR_ESTATE, "target.read-only", "%s is a standby: it takes no writes", pgconn_describe(t->conn));
@@ -364,7 +365,6 @@ static void on_look(struct target *t)
 		ask_lane_lock(t);
 	} else {
 		t->lock_asked_us = loop_now_us(t->loop);
-		snprintf(t->pid, sizeof t->pid, "%s", PQgetvalue(t->answer, 0, LOOK_PID));
 		ask_lock(t);
 	}
 }

@@ -1,0 +1,85 @@
+/* target_build: how far the statements behind the load are (keys, indexes, foreign keys), for who looks at the job meanwhile. What is under way each lane
+ * knows; of an index the server tells how far it is, about once a second, on the instance's own connection, which has nothing to do then. */
+#include "target_int.h"
+#include <stdlib.h>
+
+enum { LOOK_EVERY_MS = 1000 };
+
+static const char look_sql[] =
+	"SELECT pid, phase, CASE WHEN tuples_total > 0 THEN 100.0 * tuples_done / tuples_total "
+	"WHEN blocks_total > 0 THEN 100.0 * blocks_done / blocks_total ELSE -1 END "
+	"FROM pg_catalog.pg_stat_progress_create_index WHERE datname = pg_catalog.current_database()";
+
+static void on_due(void *arg)
+{
+	struct target *t = arg;
+	t->build.is_due = true;
+	target_wake(t);
+}
+
+void build_begin(struct target *t, size_t total)
+{
+	t->build.made = 0;
+	t->build.total = (uint32_t)total;
+	if (!t->build.timer)
+		t->build.timer = loop_timer_new(t->loop, "target", on_due, t);
+	loop_timer_start(t->build.timer, LOOK_EVERY_MS);
+}
+
+void build_end(struct target *t)
+{
+	loop_timer_free(t->build.timer);
+	t->build = (struct build){ 0 };
+}
+
+void build_statement(struct target *t)
+{
+	t->build.phase[0] = 0;
+	t->build.percent = -1;
+}
+
+void build_made(struct target *t)
+{
+	build_statement(t);
+	lane_instance(t)->build.made++;
+}
+
+/* ---- what the server says ---- */
+
+/* Without the right to see it, or in a server that has no such view, there is nothing to tell. */
+static void on_look(struct target *t)
+{
+	int n = t->answer ? PQntuples(t->answer) : 0;
+	for (struct target *l = lanes_next(t, NULL); l; l = lanes_next(t, l)) {
+		build_statement(l);
+		for (int i = 0; i < n; i++) {
+			if (strcmp(PQgetvalue(t->answer, i, 0), l->pid) != 0)
+				continue;
+			snprintf(l->build.phase, sizeof l->build.phase, "%s", PQgetvalue(t->answer, i, 1));
+			l->build.percent = strtod(PQgetvalue(t->answer, i, 2), NULL);
+		}
+	}
+	if (t->build.timer)
+		loop_timer_start(t->build.timer, LOOK_EVERY_MS);
+}
+
+void build_look(struct target *t)
+{
+	if (!t->build.is_due || t->is_asking || (t->in_pipeline && tx_out(t) == STEP_WAIT))
+		return;
+	t->build.is_due = false;
+	target_try(t, look_sql, 0, NULL, on_look);
+}
+
+void build_stat(const struct target *t, struct dmsr_target_stat *out)
+{
+	out->builds_made = t->build.made;
+	out->builds_total = t->build.total;
+	out->nbuilds = 0;
+	for (struct target *l = lanes_next(t, NULL); l && out->nbuilds < DMSR_BUILDS_MAX; l = lanes_next(t, l)) {
+		const struct ddl *d = ddlrun_under_way(l);
+		if (d)
+			out->builds[out->nbuilds++] =
+				(struct dmsr_build){ d->kind, d->name, l->build.phase[0] ? l->build.phase : NULL, l->build.phase[0] ? l->build.percent : -1 };
+	}
+}
