@@ -29,6 +29,32 @@ def test_every_type(any_pg, dmsrd, identity, binary):
     assert shapes(source) == shapes(target)
 
 
+SETTINGS = {"array_nulls": "off", "DateStyle": "'SQL, DMY'", "IntervalStyle": "sql_standard", "extra_float_digits": "-15", "bytea_output": "escape",
+            "TimeZone": "'Asia/Kathmandu'", "lc_monetary": "'en_US.utf8'", "xmloption": "document", "standard_conforming_strings": "off",
+            "transform_null_equals": "on", "quote_all_identifiers": "on", "gin_fuzzy_search_limit": "1", "search_path": "elsewhere, pg_catalog",
+            "client_encoding": "'SQL_ASCII'", "backslash_quote": "off"}
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_settings_of_a_database(any_pg, dmsrd, side):
+    """What somebody set for all sessions changes neither how values are written nor how they are read."""
+    source, target = any_pg.database("zoo"), any_pg.database("zoo_copy")
+    version, odd = any_pg.version, source if side == "source" else target
+    locales = {name for name, in odd.sql("SELECT collcollate FROM pg_collation WHERE collcollate IS NOT NULL")}
+    nulls = "INSERT INTO nulls VALUES (%d, '{NULL,a,\"NULL\"}', '{{1,NULL},{NULL,2}}', ARRAY[ROW(1, NULL)::pair, NULL], '0044-03-15 BC', '-1 mon 2 days -3:04');"
+    create = "CREATE TABLE nulls (id int PRIMARY KEY, v text[], n int[], p pair[], d date, i interval);"
+    source.psql(zoo.create(version) + create + zoo.insert(version, 1, "load") + nulls % 1)
+    source.psql("".join(f"ALTER TABLE {t} REPLICA IDENTITY FULL;\n" for t in source.tables()))
+    odd.psql("".join(f"ALTER DATABASE {odd.name} SET {name} = {value};" for name, value in SETTINGS.items() if name != "lc_monetary" or value.strip("'") in locales))
+    dmsrd.job("zoo", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("zoo", "running", 120)
+    if side == "source":  # what is written there now is to be read as it was meant
+        odd.psql("".join(f"ALTER DATABASE {odd.name} RESET {name};" for name in SETTINGS))
+    source.psql(zoo.insert(version, 2001, "stream") + zoo.touch(version, 1) + nulls % 2 + "UPDATE nulls SET v = v || NULL::text;")
+    odd.psql("".join(f"ALTER DATABASE {odd.name} RESET {name};" for name in SETTINGS))
+    dmsrd.wait_equal(source, target)
+
+
 def test_keys_of_every_type(any_pg, dmsrd):
     """A primary key of each type that can be one: rows are found again by it."""
     source, target = any_pg.database("keys"), any_pg.database("keys_copy")

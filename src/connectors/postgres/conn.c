@@ -356,12 +356,14 @@ static void on_session(void *arg, const PGresult *res, const struct err *e)
 	c->owner.on_ready(c->owner.ctx);
 }
 
-/* In one statement, as a replication connection takes no more: its output functions are ruled by the same settings. */
+/* All that a server, a database or a role may have set to make a value be written or read in another way, or a statement of ours mean another thing. In one
+ * statement, as a replication connection takes no more: its output functions are ruled by the same settings. */
 static void set_up_session(struct pgconn *c)
 {
 	static const struct { int since; const char *name, *value; } settings[] = {
-		{ 0, "DateStyle", "ISO" }, { 0, "IntervalStyle", "postgres" }, { 0, "extra_float_digits", "1" }, { 0, "bytea_output", "hex" },
+		{ 0, "DateStyle", "ISO, MDY" }, { 0, "IntervalStyle", "postgres" }, { 0, "extra_float_digits", "1" }, { 0, "bytea_output", "hex" },
 		{ 0, "TimeZone", "UTC" }, { 0, "lc_monetary", "C" }, { 0, "xmloption", "content" }, { 0, "standard_conforming_strings", "on" },
+		{ 0, "array_nulls", "on" }, { 0, "transform_null_equals", "off" }, { 0, "gin_fuzzy_search_limit", "0" },
 		{ 0, "quote_all_identifiers", "off" }, { 0, "statement_timeout", "0" }, { 0, "lock_timeout", "0" },
 		{ 0, "idle_in_transaction_session_timeout", "0" }, { 140000, "idle_session_timeout", "0" },
 		{ 170000, "transaction_timeout", "0" }, { 0, "search_path", "" },
