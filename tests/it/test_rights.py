@@ -198,3 +198,80 @@ def test_a_slot_that_is_there_is_named(any_pg, dmsrd):
     source.sql(error["suggestion"].split(": ")[1].split(";")[0])
     dmsrd.api("POST", "/jobs/s/start")
     dmsrd.wait_state("s", "running")
+
+
+def family(source, target, who, action):
+    """A parent and its child, of which the job copies the parent alone: the child at the target is somebody's own."""
+    source.sql("CREATE TABLE parent (id int PRIMARY KEY, v text); INSERT INTO parent SELECT i, 'p' FROM generate_series(1, 100) i")
+    target.sql(f"GRANT CREATE ON DATABASE {target.name} TO {who}; ALTER SCHEMA public OWNER TO {who}; CREATE TABLE parent (id int PRIMARY KEY, v text);"
+               f"ALTER TABLE parent OWNER TO {who}; CREATE TABLE child (id int PRIMARY KEY, p int DEFAULT 1 CONSTRAINT \"Its parent\" REFERENCES parent {action})")
+
+
+def reload(dmsrd, target):
+    target.sql("INSERT INTO child SELECT i, i FROM generate_series(1, 100) i")
+    dmsrd.api("POST", "/jobs/s/tables/public.parent/reload")
+
+
+@pytest.mark.parametrize("option", ("auto", "off"))
+@pytest.mark.parametrize("action", ("ON DELETE CASCADE", "ON DELETE SET NULL", "ON DELETE SET DEFAULT", "ON DELETE RESTRICT", ""))
+def test_a_reload_does_not_act_on_other_tables(any_pg, dmsrd, role, action, option):
+    source, target = any_pg.database(), any_pg.database()
+    who = role(target)
+    family(source, target, who, action)
+    dmsrd.job("s", source.connection(), [as_role(target, who, name="t", session_replication_role=option)])
+    dmsrd.wait_state("s", "running")
+    assert [w for w in warnings(dmsrd, "s") if "foreign keys act" in w and who in w] or option == "off"
+    reload(dmsrd, target)
+    dmsrd.wait_state("s", "failed")
+    error = dmsrd.api("GET", "/jobs/s")["error"]
+    assert error["code"] == "target.referenced", error
+    assert "Its parent" in error["message"] and "child" in error["message"] and "parent" in error["message"], error
+    assert ("to auto" if option == "off" else f'TO "{who}"') in error["suggestion"], error
+    assert target.one("SELECT count(*) FROM child WHERE id = p") == 100 and target.one("SELECT count(*) FROM parent") == 100
+    if action != "ON DELETE CASCADE":
+        return
+    _, drop, add = error["suggestion"].split("ALTER TABLE ")  # as it is told
+    target.sql("ALTER TABLE " + drop.split(",")[0])
+    source.sql("UPDATE parent SET v = 'new'")
+    dmsrd.api("POST", "/jobs/s/start")
+    dmsrd.wait_equal(source, target)
+    target.sql("ALTER TABLE " + add)
+    assert target.one("SELECT count(*) FROM child") == 100
+
+
+def test_a_reload_where_foreign_keys_rest(any_pg, dmsrd, role):
+    """Nothing is refused for what does not act: here their triggers are off at the table itself."""
+    source, target = any_pg.database(), any_pg.database()
+    who = role(target)
+    family(source, target, who, "ON DELETE CASCADE")
+    target.sql("ALTER TABLE parent DISABLE TRIGGER ALL")
+    dmsrd.job("s", source.connection(), [as_role(target, who, name="t")])
+    dmsrd.wait_state("s", "running")
+    reload(dmsrd, target)
+    source.sql("UPDATE parent SET v = 'new'")
+    dmsrd.wait_equal(source, target)
+    wait_for("it is loaded again", lambda: target.one("SELECT count(*) FROM dmsr.loads WHERE position IS NOT NULL AND rows = 100") == 1)
+    assert target.one("SELECT count(*) FROM child") == 100 and dmsrd.state_of("s") == "running"
+
+
+def test_a_reload_of_a_table_that_is_partitioned_and_referred_to(any_pg, dmsrd, role):
+    source, target = any_pg.database(), any_pg.database()
+    who = role(target)
+    source.sql("CREATE TABLE parent (id int PRIMARY KEY, up int); INSERT INTO parent SELECT i, i FROM generate_series(1, 100) i")
+    target.sql(f"GRANT CREATE ON DATABASE {target.name} TO {who}; CREATE TABLE parent (id int PRIMARY KEY, up int) PARTITION BY RANGE (id);"
+               "CREATE TABLE half PARTITION OF parent FOR VALUES FROM (0) TO (50) PARTITION BY RANGE (id); CREATE TABLE quarter PARTITION OF half DEFAULT;"
+               "CREATE TABLE rest PARTITION OF parent DEFAULT; ALTER TABLE parent ADD CONSTRAINT up FOREIGN KEY (up) REFERENCES parent ON DELETE CASCADE;"
+               "CREATE TABLE child (p int) PARTITION BY LIST (p); CREATE TABLE child1 PARTITION OF child DEFAULT;"
+               f"ALTER TABLE parent OWNER TO {who}; GRANT USAGE, CREATE ON SCHEMA public TO {who}")
+    dmsrd.job("s", source.connection(), [as_role(target, who, name="t")])
+    dmsrd.wait_state("s", "running")
+    reload_at = target.one("SELECT max(loaded_at) FROM dmsr.loads")
+    dmsrd.api("POST", "/jobs/s/tables/public.parent/reload")  # nobody but itself refers to it
+    wait_for("it is loaded again", lambda: target.one("SELECT max(loaded_at) FROM dmsr.loads WHERE position IS NOT NULL") > reload_at)
+    dmsrd.wait_equal(source, target)
+    target.sql("ALTER TABLE child ADD CONSTRAINT theirs FOREIGN KEY (p) REFERENCES parent ON DELETE CASCADE; INSERT INTO child SELECT generate_series(1, 100)")
+    dmsrd.api("POST", "/jobs/s/tables/public.parent/reload")
+    dmsrd.wait_state("s", "failed")
+    error = dmsrd.api("GET", "/jobs/s")["error"]
+    assert error["code"] == "target.referenced" and "ALTER TABLE public.child DROP CONSTRAINT theirs," in error["suggestion"], error
+    assert target.one("SELECT count(*) FROM child") == 100

@@ -93,15 +93,106 @@ static void on_emptied(struct target *t)
 	open_load(t);
 }
 
+/* ---- a table that others refer to ---- */
+
+/* Foreign keys of other tables that would act when its rows go, the worst first: by the triggers that they work with, which may rest. Those of a partition
+ * stand under the name that they were made with. */
+static const char references_sql[] =
+	"WITH RECURSIVE r (oid) AS (SELECT $1::regclass::oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN r ON i.inhparent = r.oid), "
+	"k (oid, above) AS (SELECT k.oid, k.conparentid FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint "
+	"WHERE k.contype = 'f' AND g.tgrelid = k.confrelid AND (g.tgtype & 8) <> 0 AND k.confrelid IN (SELECT oid FROM r) "
+	"AND k.conrelid NOT IN (SELECT oid FROM r) AND (g.tgenabled = 'A' "
+	"OR g.tgenabled = CASE pg_catalog.current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END) "
+	"UNION SELECT a.oid, a.conparentid FROM k JOIN pg_catalog.pg_constraint a ON a.oid = k.above) "
+	"SELECT c.conrelid::regclass, pg_catalog.quote_ident(c.conname), pg_catalog.pg_get_constraintdef(c.oid), c.confdeltype "
+	"FROM k JOIN pg_catalog.pg_constraint c ON c.oid = k.oid WHERE k.above = 0 ORDER BY c.confdeltype IN ('c','n','d') DESC, 2";
+enum { REFERENCE_TABLE, REFERENCE_NAME, REFERENCE_TEXT, REFERENCE_ACTION };
+
+/* What lets foreign keys rest. */
+static void add_rest(const struct target *t, struct buf *out)
+{
+	if (!strcmp(t->replication_role, "off"))
+		buf_str(out, "set the target's session_replication_role to auto");
+	else
+		right_sql(out, pgconn_server_version(t->conn) >= 150000 ? RIGHT_SET_ROLE : RIGHT_SUPERUSER, t->settings, NULL, NULL);
+}
+
+static void fail_referenced(struct target *t, struct err *e, const char *otherwise)
+{
+	struct buf fix;
+	buf_init(&fix, 4096);
+	add_rest(t, &fix);
+	err_hint(e, "%s; or %s", buf_cstr(&fix), otherwise);
+	buf_fini(&fix);
+	target_fail(t, e);
+}
+
+static const char *action_text(char action)
+{
+	return action == 'c' ? "deleted (ON DELETE CASCADE)" : action == 'n' ? "changed (ON DELETE SET NULL)" : "changed (ON DELETE SET DEFAULT)";
+}
+
+/* Also where the other table is loaded anew as well: which is first, nobody knows. */
+static bool would_act(struct target *t)
+{
+	const PGresult *res = t->answer;
+	struct err e = { 0 };
+	if (!PQntuples(res) || !strchr("cnd", PQgetvalue(res, 0, REFERENCE_ACTION)[0]))
+		return false;
+	const char *other = PQgetvalue(res, 0, REFERENCE_TABLE), *name = PQgetvalue(res, 0, REFERENCE_NAME);
+	err_set(&e, DMSR_ESTATE, "target.referenced", "%s in %s is to be emptied for its load, and foreign key %s of %s refers to it: rows of %s would be %s",
+		t->load.table->sql, pgconn_describe(t->conn), name, other, other, action_text(PQgetvalue(res, 0, REFERENCE_ACTION)[0]));
+	char *otherwise = mem_printf("ALTER TABLE %s DROP CONSTRAINT %s, let the table be loaded, and then ALTER TABLE %s ADD CONSTRAINT %s %s", other, name,
+		other, name, PQgetvalue(res, 0, REFERENCE_TEXT));
+	fail_referenced(t, &e, otherwise);
+	free(otherwise);
+	return true;
+}
+
+static bool is_refused_by_reference(const struct target *t) { return !strcmp(t->sqlstate, "23503") || !strcmp(t->sqlstate, "23001"); }
+
+static void on_deleted(struct target *t)
+{
+	struct err e = t->answer_error, referenced = { 0 };
+	if (t->answer) {
+		on_emptied(t);
+	} else if (is_refused_by_reference(t)) {
+		err_set(&referenced, DMSR_ESTATE, "target.referenced", "%s in %s is to be emptied for its load: %s", t->load.table->sql,
+			pgconn_describe(t->conn), e.message);
+		fail_referenced(t, &referenced, "drop the foreign key, let the table be loaded, and add it again");
+	} else {
+		right_hint(&e, RIGHT_EMPTY, t->settings, t->load.table->schema, t->load.table->name);
+		target_fail(t, &e);
+	}
+}
+
+static void on_references(struct target *t)
+{
+	if (would_act(t))
+		return;
+	char *sql = mem_printf("DELETE FROM %s", t->load.table->sql);
+	target_try(t, sql, 0, NULL, on_deleted);
+	free(sql);
+}
+
+/* From here on no foreign key is added. */
+static void on_locked(struct target *t)
+{
+	const char *values[] = { t->load.table->sql };
+	target_ask(t, references_sql, 1, values, on_references);
+}
+
 /* TRUNCATE is refused for a table that a foreign key refers to. A part of a load that is void may be about to be committed: it is waited for. */
 static void empty_table(struct target *t)
 {
 	const char *table = t->load.table->sql;
-	char *sql = t->load.table->has_references ? mem_printf("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE; DELETE FROM %s", table, table) :
-						    mem_printf("TRUNCATE %s", table);
-	target_ask(t, sql, 0, NULL, on_emptied);
+	bool is_referenced = t->load.table->has_references;
+	char *sql = is_referenced ? mem_printf("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE", table) : mem_printf("TRUNCATE %s", table);
+	target_ask(t, sql, 0, NULL, is_referenced ? on_locked : on_emptied);
 	free(sql);
 }
+
+/* ---- BEGIN ---- */
 
 static void on_begun(struct target *t)
 {

@@ -195,6 +195,25 @@ static void ask_position(struct target *t)
 
 /* ---- triggers and foreign keys of the target ---- */
 
+/* Who has the job's lock, when it is another. */
+static const struct target *first_of(const struct target *t) { return t->lane ? lane_instance(t) : t->strand ? t->strand->first : NULL; }
+
+static void on_foreign_keys(struct target *t)
+{
+	struct buf fix;
+	char *text;
+	if (is_true(t, 0)) {
+		buf_init(&fix, 4096);
+		right_sql(&fix, pgconn_server_version(t->conn) >= 150000 ? RIGHT_SET_ROLE : RIGHT_SUPERUSER, t->settings, NULL, NULL);
+		text = mem_printf("session_replication_role may not be set: foreign keys act while rows are loaded and changes applied, and a table that "
+			"others refer to may not be loaded again; %s lets them rest", buf_cstr(&fix));
+		t->host.notice(t->host.ctx, text);
+		free(text);
+		buf_fini(&fix);
+	}
+	ask_position(t);
+}
+
 static void on_role(struct target *t)
 {
 	t->is_replica = t->answer != NULL;
@@ -208,11 +227,11 @@ static void on_role(struct target *t)
 	if (!t->is_replica)
 		log_info("target", t->host.env.job, "%s: session_replication_role may not be set: triggers and foreign keys work while changes "
 			"are applied", t->host.env.name);
-	ask_position(t);
+	if (t->is_replica || first_of(t) || !t->host.notice)
+		ask_position(t);
+	else
+		target_ask(t, "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f')", 0, NULL, on_foreign_keys);
 }
-
-/* Who has the job's lock, when it is another. */
-static const struct target *first_of(const struct target *t) { return t->lane ? lane_instance(t) : t->strand ? t->strand->first : NULL; }
 
 static void ask_role(struct target *t)
 {
