@@ -384,6 +384,7 @@ static void open_source(struct pipeline *p)
 	}
 	enter(p, PHASE_FLOWING, "the streamer is ready");
 	pipeline_source_start(p);
+	pipeline_turn(p); /* nothing may come from it for long */
 }
 
 /* ---- states that the job is told ---- */
@@ -408,8 +409,8 @@ static void tell(struct pipeline *p)
 	if (!done || p->told_flowing || !(p->run.spec->mode & DMSR_CDC))
 		return;
 	p->source_ops->stat(p->source, &s);
-	if (!s.connected && !wants_load) {
-		if (!loop_timer_is_running(p->checkpoint_timer)) /* nobody says that it is connected: look again */
+	if (!s.streaming) {
+		if (!loop_timer_is_running(p->checkpoint_timer)) /* nobody says that it is: look again */
 			loop_timer_start(p->checkpoint_timer, 100);
 		return;
 	}

@@ -88,6 +88,17 @@ def test_an_idle_server_is_heard_of(idle, dmsrd):
     wait_for("there is no lag", lambda: dmsrd.api("GET", "/jobs/shop/status")["lag"] == {"bytes": 0, "seconds": 0})
 
 
+def test_a_job_on_an_idle_server_runs_again(idle, dmsrd):
+    """Nothing comes by the stream that could say so."""
+    source = idle.database("shop")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY)")
+    dmsrd.job("shop", source.connection(heartbeat_interval="1m"), [{"name": "none", "connector": "null"}])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.kill()
+    dmsrd.start()
+    dmsrd.wait_state("shop", "running", timeout=30)
+
+
 def test_pause_holds_and_resume_goes_on(shop, dmsrd):
     source, target = shop
     dmsrd.job("shop", source.connection(), [target.connection(name="copy")])

@@ -364,7 +364,7 @@ static void source_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)
 	*out = s->stat;
 	out->server_lsn = s->script->lsn;
 	out->lag_bytes = (int64_t)(s->script->lsn - s->stat.confirmed.flush);
-	out->connected = s->is_started && !s->is_over;
+	out->connected = out->streaming = s->is_started && !s->is_over;
 	out->paused = s->is_paused || s->is_full;
 	out->phase = s->phase;
 	out->retained_bytes = out->lag_bytes;
