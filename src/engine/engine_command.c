@@ -414,17 +414,21 @@ static void on_unwanted(void *arg, const struct err *e)
 	job_save(job, on_done, c);
 }
 
-/* "schema.table", by the names that are there: either part may have dots. */
-static const struct dmsr_loaded *find_loaded(const struct job *job, const char *table)
+/* "schema.table", by the names that are there: either part may have dots, so that several may be meant. */
+static const struct dmsr_loaded *find_loaded(const struct job *job, const char *table, unsigned *nfound)
 {
 	const struct table_set *loaded = memory_loaded(job->memory);
+	const struct dmsr_loaded *found = NULL;
+	*nfound = 0;
 	for (size_t i = 0; i < loaded->n; i++) {
 		const struct dmsr_loaded *l = &loaded->list[i];
 		size_t n = strlen(l->schema);
-		if (!strncmp(table, l->schema, n) && table[n] == '.' && !strcmp(table + n + 1, l->name))
-			return l;
+		if (strncmp(table, l->schema, n) != 0 || table[n] != '.' || strcmp(table + n + 1, l->name) != 0)
+			continue;
+		found = l;
+		++*nfound;
 	}
-	return NULL;
+	return found;
 }
 
 void engine_reload_table(struct engine *g, const char *name, const char *table, const struct engine_call *call)
@@ -434,13 +438,21 @@ void engine_reload_table(struct engine *g, const char *name, const char *table, 
 	const char *mode = job ? json_string_value(json_object_get(job->spec, "mode")) : NULL;
 	if (!job)
 		return;
-	const struct dmsr_loaded *l = find_loaded(job, table);
+	unsigned n;
+	const struct dmsr_loaded *l = find_loaded(job, table, &n);
 	if (mode && !strcmp(mode, "cdc")) {
 		err_set(&e, DMSR_ESTATE, "table.not-loaded", "job %s loads no tables: its mode is cdc", job->name);
 	} else if (job->desire == DESIRE_DELETING || job->state == JOB_COMPLETED) {
 		err_set(&e, DMSR_ESTATE, "job.invalid-transition", "job %s is %s: no table of it can be loaded again", job->name, job_state_name(job->state));
 		err_hint(&e, "a load that is completed begins anew as a whole: POST /jobs/%s/stop, DELETE /jobs/%s/positions, POST /jobs/%s/start",
 			job->name, job->name, job->name);
+	} else if (job->desire == DESIRE_PAUSED) {
+		err_set(&e, DMSR_ESTATE, "job.invalid-transition", "job %s is paused: a table is loaded again by a job that is started over", job->name);
+		err_hint(&e, "POST /jobs/%s/resume, and ask again", job->name);
+	} else if (n > 1) {
+		err_set(&e, DMSR_ESTATE, "table.ambiguous", "job %s has %u loaded tables that \"%.200s\" may mean", job->name, n, table);
+		err_hint(&e, "rename one of them, or load all anew: POST /jobs/%s/stop, DELETE /jobs/%s/positions, POST /jobs/%s/start", job->name, job->name,
+			job->name);
 	} else if (!l) {
 		err_set(&e, DMSR_ENOTFOUND, "table.not-loaded", "job %s has no table \"%.200s\" that is loaded", job->name, table);
 		err_hint(&e, "GET /jobs/%s/tables names them, as schema and name: their name here is schema.name; one that is being loaded is loaded anyway",

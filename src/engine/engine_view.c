@@ -373,8 +373,7 @@ static void add_table(void *arg, struct table_count *c)
 	p->has_more = p->limit && json_array_size(p->items) == p->limit;
 	if (p->has_more)
 		return;
-	const char *state = c->is_loaded ? "loaded" : c->is_loading ? "loading" :
-								      "pending";
+	const char *state = c->is_loaded ? "loaded" : c->is_loading ? "loading" : c->is_left_out ? "excluded" : "pending";
 	json_t *load = json_pack("{s:o, s:o, s:o, s:o, s:o}", "rows", count(c->rows_loaded),
 		"rows_read", count(c->rows_read),
 		"rows_total", known(c->is_loaded ? (int64_t)c->rows_read : c->rows_total),

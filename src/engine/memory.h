@@ -19,6 +19,7 @@ struct table_count {
 	int64_t rows_total, bytes_total; /* estimates; -1 unknown */
 	uint64_t dead;
 	bool is_loading, is_loaded;     /* is_loaded: durable downstream */
+	bool is_left_out;               /* it was loaded, and is no part of the job any more */
 	bool is_dirty;                  /* differs from what the store has */
 };
 

@@ -46,6 +46,26 @@ static void agree_on_loads(struct pipeline *p)
 	}
 }
 
+/* What the job's patterns do not mean any more is read no longer. Should they mean it again, then it has missed changes, and is loaded anew. */
+static void leave_out(struct pipeline *p)
+{
+	struct memory *m = p->run.memory;
+	const struct table_set *loaded = memory_loaded(m);
+	for (size_t i = loaded->n; i-- > 0;) {
+		const struct dmsr_loaded *l = &loaded->list[i];
+		if (dmsr_table_matches(&p->run.spec->tables, l->schema, l->name))
+			continue;
+		char *schema = mem_strdup(l->schema), *name = mem_strdup(l->name), *text = mem_printf("table %s.%s is no part of the job any more: the "
+			"rows that were written stay", schema, name);
+		memory_load_unwant(m, schema, name, NULL, NULL);
+		memory_count(m, schema, name)->is_left_out = true;
+		p->run.host.notice(p->run.host.ctx, "tables", text);
+		free(schema);
+		free(name);
+		free(text);
+	}
+}
+
 /* ---- what it says ---- */
 
 static void on_source_stopped(void *ctx)
@@ -74,6 +94,7 @@ static void on_source_progress(void *ctx, const struct dmsr_load_progress *g)
 	c->rows_total = g->rows_total;
 	c->bytes_total = g->bytes_total;
 	c->is_loading = g->rows >= 0 && !g->done;
+	c->is_left_out = false;
 	c->is_dirty = true;
 	pipeline_turn(p);
 }
@@ -124,6 +145,7 @@ int pipeline_source_open(struct pipeline *p, struct err *e)
 void pipeline_source_start(struct pipeline *p)
 {
 	agree_on_loads(p);
+	leave_out(p);
 	const struct table_set *loaded = memory_loaded(p->run.memory);
 	const struct dmsr_source_start start = {
 		.mode = p->run.spec->mode,

@@ -109,6 +109,44 @@ def test_a_table_is_loaded_again_when_somebody_asks(shop, dmsrd):
     assert any("orders to be loaded anew" in e for e in events(dmsrd, "shop", "audit"))
 
 
+def test_a_table_that_is_taken_out_and_in_again(shop, dmsrd):
+    """What was written to it meanwhile is not lost: it is loaded anew."""
+    source, target = shop
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    was = target.digest("orders")
+    dmsrd.api("PATCH", "/jobs/shop", {"tables": {"exclude": ["public.orders"]}}, headers={"If-Match": "*"})
+    source.psql("UPDATE orders SET total = 4711 WHERE id < 50; UPDATE customers SET name = 'seen' WHERE id = 5")
+    wait_for("the others go on", lambda: target.one("SELECT name FROM customers WHERE id = 5") == "seen")
+    dmsrd.wait_state("shop", "running")
+    assert target.digest("orders") == was
+    states = {t["name"]: t["state"] for t in dmsrd.api("GET", "/jobs/shop/tables")["items"]}
+    assert states["orders"] == "excluded" and states["customers"] == "loaded"
+    assert any("public.orders is no part of the job any more" in w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"])
+    dmsrd.api("PATCH", "/jobs/shop", {"tables": None}, headers={"If-Match": "*"})
+    dmsrd.wait_equal(source, target)
+    dmsrd.wait_state("shop", "running")
+    assert {t["name"]: t["state"] for t in dmsrd.api("GET", "/jobs/shop/tables")["items"]}["orders"] == "loaded"
+
+
+def test_a_table_that_cannot_be_loaded_again_now(shop, dmsrd):
+    source, target = shop
+    source.psql('CREATE SCHEMA a; CREATE SCHEMA "a.b"; CREATE TABLE a."b.c" (id int PRIMARY KEY); CREATE TABLE "a.b".c (id int PRIMARY KEY)')
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")], tables={"include": ["public.*", "a.*", '"a.b".*']})
+    dmsrd.wait_state("shop", "running")
+    status, _, body = dmsrd.call("POST", "/jobs/shop/tables/a.b.c/reload")
+    assert (status, body["code"]) == (409, "table.ambiguous")
+    dmsrd.api("POST", "/jobs/shop/pause")
+    dmsrd.wait_state("shop", "paused")
+    status, _, body = dmsrd.call("POST", "/jobs/shop/tables/public.orders/reload")
+    assert (status, body["code"]) == (409, "job.invalid-transition") and "resume" in body["suggestion"]
+    dmsrd.api("POST", "/jobs/shop/resume")
+    dmsrd.wait_state("shop", "running")
+    assert dmsrd.call("POST", "/jobs/shop/tables/public.orders/reload")[0] == 202
+    dmsrd.wait_state("shop", "running")
+
+
 def test_a_table_of_a_job_that_stands_still_is_loaded_again_at_its_start(shop, dmsrd):
     source, target = shop
     dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
