@@ -222,6 +222,54 @@ def test_the_load_is_done_when_its_rounds_fit_each_other(db, dump):
     d.same()
 
 
+PARTITIONS = {
+    "rotated": "ALTER TABLE t_1 RENAME TO t_old; CREATE TABLE t_1 (LIKE t INCLUDING ALL); ALTER TABLE t ATTACH PARTITION t_1 FOR VALUES FROM (90000) TO (99000)",
+    "swapped": "ALTER TABLE t_1 RENAME TO x; ALTER TABLE t_2 RENAME TO t_1; ALTER TABLE x RENAME TO t_2",
+    "detached": "ALTER TABLE t DETACH PARTITION t_1; ALTER TABLE t_1 RENAME TO x; CREATE TABLE t_1 (v text, id int)"}
+TABLES = {
+    "table": "ALTER TABLE t RENAME TO t_old; CREATE TABLE t (LIKE t_old INCLUDING ALL)",
+    "sequence": "ALTER TABLE t RENAME TO t_old; CREATE SEQUENCE t",
+    "schema": "ALTER SCHEMA public RENAME TO s; CREATE SCHEMA public; CREATE TABLE public.t (LIKE s.t INCLUDING ALL)"}
+WHEN = [("full-load", "before"), ("full-load-and-cdc", "between its parts")]
+
+
+def changed_while_it_loads(db, dump, mode, when, what):
+    """public.t is loaded, and while another is read, or t itself is, that happens."""
+    if when == "before":
+        db.sql("CREATE TABLE first (id int PRIMARY KEY, v text); INSERT INTO first SELECT i, repeat('x', 100) FROM generate_series(1, 10000) i")
+    db.sql("ANALYZE")
+    d = dump("table=*.first", "table=*.t*", f"mode={mode}", "slow_ms=50" if when == "before" else "slow_ms=100", *PARTS, "load_connections=1").start()
+    if when == "before":
+        d.says("table public.first is read in")
+    else:
+        wait_for("a part is there", lambda: any(line[:3] == ["P", "public", "t"] for line in d.lines()))
+    db.sql(f"BEGIN; {what}; COMMIT")
+    assert "table public.t read" not in d.text() and (when != "before" or not parts_of(d))
+    if mode == "full-load":
+        assert d.wait() == 0, d.text()
+    else:
+        d.streaming().caught_up().stop()
+    return d
+
+
+@pytest.mark.parametrize("what", PARTITIONS)
+@pytest.mark.parametrize("mode, when", WHEN)
+def test_the_name_of_a_partition_is_anothers(db, dump, mode, when, what):
+    """A part's partition is found by its name: that is the one of the snapshot, or the table is read again."""
+    db.sql("""CREATE TABLE t (v text, id int PRIMARY KEY) PARTITION BY RANGE (id);
+        CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (5000); CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (5000) TO (9000);
+        INSERT INTO t SELECT md5(i::text), i FROM generate_series(1, 8000) i""")
+    changed_while_it_loads(db, dump, mode, when, PARTITIONS[what]).same(["t"])
+
+
+@pytest.mark.parametrize("what", TABLES)
+@pytest.mark.parametrize("mode, when", WHEN)
+def test_the_name_of_a_table_is_anothers(db, dump, mode, when, what):
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 6000) i")
+    r = changed_while_it_loads(db, dump, mode, when, TABLES[what]).replica()
+    assert len(r.rows(*("s", "t") if what == "schema" else ("public", "t_old"))) == 6000
+
+
 def test_it_reads_side_by_side_and_a_connection_less_is_no_failure(db, dump):
     db.sql(SHAPES["serial"][1] + "; CREATE TABLE x (id int PRIMARY KEY, v text); INSERT INTO x SELECT i, md5(i::text) FROM generate_series(1, 8000) i")
     d = dump("table=public.*", "mode=full-load", "slow_ms=100", *PARTS, "load_connections=3").start()

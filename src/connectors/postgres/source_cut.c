@@ -59,7 +59,7 @@ static struct load_part *add_part(struct cut *c, char *where /* taken */)
 		c->cap = c->cap ? 2 * c->cap : 16;
 		t->parts = mem_realloc_array(t->parts, c->cap, sizeof *t->parts);
 	}
-	t->parts[t->nparts++] = (struct load_part){ .from = mem_strdup(c->leaves[c->at].from), .where = where };
+	t->parts[t->nparts++] = (struct load_part){ .from = mem_strdup(c->leaves[c->at].from), .id = c->leaves[c->at].id, .where = where };
 	return &t->parts[t->nparts - 1];
 }
 

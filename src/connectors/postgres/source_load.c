@@ -76,7 +76,7 @@ static void another_round(struct source *s)
 	source_load_free(s);
 	if (s->rounds > ROUNDS) {
 		struct err e = { 0 };
-		err_retry(&e, DMSR_ESTATE, "source.table-busy", "%zu table%s locked, or truncated or rewritten just after a snapshot was taken", nlater,
+		err_retry(&e, DMSR_ESTATE, "source.table-busy", "%zu table%s locked, or truncated, rewritten or renamed just after a snapshot", nlater,
 			nlater == 1 ? " was" : "s were");
 		source_fail(s, &e);
 		return;

@@ -6,7 +6,8 @@
 
 /* Rows of a table that are read by one COPY: no row is in two parts of a table, and each is in one. */
 struct load_part {
-	char *from;                     /* quoted: the table, or one of its partitions */
+	char *from;                     /* quoted: the table, or one of its partitions, */
+	uint32_t id;                    /* and its oid */
 	char *where;                    /* SQL; NULL: all of its rows */
 	bool is_key_range;              /* an index finds them */
 };

@@ -9,7 +9,9 @@
  * A snapshot does not keep a table's rows from TRUNCATE or from an ALTER TABLE that rewrites it: a table that one of these met after the snapshot was
  * taken looks empty in it (PostgreSQL documentation, "Caveats" of MVCC). So each table is locked before it, or a part of it, is read, for no longer than
  * that; then, if the file it has now is not the one that the snapshot's catalog names, it is put off to a round of its own, in a snapshot of its own. Parts
- * that were begun are sent whole all the same: nothing that waits for their end may keep the server from the next snapshot. */
+ * that were begun are sent whole all the same: nothing that waits for their end may keep the server from the next snapshot.
+ *
+ * Nor does a snapshot keep names: COPY finds a table by today's, which may be another's since. Such a table is put off as well. */
 #include "source_load.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -18,6 +20,7 @@
 enum { COPY_HEADER = 19 };              /* signature 11, flags 4, length of the extension 4 (0) */
 
 static void reader_next(struct reader *r);
+static void look(struct reader *r);
 
 /* ---- batches ---- */
 
@@ -150,10 +153,11 @@ static void put_off(struct reader *r, const char *why)
 	reader_next(r);
 }
 
-/* The table, its schema or a column is not there any more, or somebody holds it: that passes by itself, or another snapshot's catalog tells of it. */
+/* The table, its schema or a column is not there any more, the name is a sequence's now, or somebody holds it: that passes by itself, or another snapshot's
+ * catalog tells of it. */
 static bool may_pass(const struct reader *r)
 {
-	static const char *const states[] = { "42P01", "3F000", "42703", "55P03" };
+	static const char *const states[] = { "42P01", "3F000", "42703", "42809", "55P03" };
 	for (size_t i = 0; i < sizeof states / sizeof *states; i++)
 		if (!strcmp(pgconn_sqlstate(r->conn), states[i]))
 			return true;
@@ -293,10 +297,17 @@ static void on_cut(void *arg, const struct err *e)
 	t->state = TABLE_CUT;
 	word(r, OP_LOAD_BEGIN, t->nparts);
 	r->part = ++t->next;
-	copy(r);
+	look(r);
 	for (unsigned i = 0; i < l->nreaders; i++)
 		reader_next(&l->readers[i]);
 }
+
+enum { LOOK_REWRITTEN, LOOK_TABLE };
+
+static uint32_t id_to_read(const struct reader *r) { return r->part ? r->table->parts[r->part - 1].id : r->table->rel->id; }
+
+/* The description of the answer tells whose name it is today. */
+static bool is_another(const struct reader *r, const PGresult *res) { return PQftable(res, LOOK_TABLE) != id_to_read(r); }
 
 static void on_looked(void *arg, const PGresult *res, const struct err *e)
 {
@@ -305,8 +316,10 @@ static void on_looked(void *arg, const PGresult *res, const struct err *e)
 		put_off(r, e->message);
 	} else if (e) {
 		fail_table(r, e);
-	} else if (PQgetvalue(res, 0, 0)[0] != '0') {
+	} else if (PQgetvalue(res, 0, LOOK_REWRITTEN)[0] != '0') {
 		put_off(r, "it was truncated or rewritten after the snapshot was taken");
+	} else if (is_another(r, res)) {
+		put_off(r, "it or a partition was renamed after the snapshot was taken, and the name is another's");
 	} else if (!r->part && cut_is_due(r->s, r->table)) {
 		r->state = READER_CUTTING;
 		r->cut = cut_begin(r->s, r->conn, r->table, on_cut, r);
@@ -315,34 +328,36 @@ static void on_looked(void *arg, const PGresult *res, const struct err *e)
 	}
 }
 
-/* Back to the savepoint: the lock of the table before goes. pg_relation_filenode tells of today, pg_class of the snapshot. An index of the key is what a range
- * of it is to be read by, whatever the planner thinks of its statistics. */
+/* pg_relation_filenode tells of today, pg_class of the snapshot. What was detached meanwhile is none of the tree's. */
+static void ask_rewritten(const struct reader *r, struct buf *sql)
+{
+	buf_printf(sql, "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND (c.oid IN (%u, %u) OR c.oid IN"
+		" (SELECT p.relid FROM pg_catalog.pg_partition_tree(%u) p)) AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode)",
+		(unsigned)r->table->rel->id, (unsigned)id_to_read(r), (unsigned)r->table->rel->id);
+}
+
+/* Back to the savepoint: the lock of the table before goes. What a name means is asked when it is locked: then it stays so. An index of the key is what a
+ * range of it is to be read by, whatever the planner thinks of its statistics. */
 static void look(struct reader *r)
 {
-	const struct relation *rel = r->table->rel;
-	/* one that was detached meanwhile is none of the tree's */
-	const struct load_part *p = r->part ? &r->table->parts[r->part - 1] : NULL;
-	const char *leaf = p && r->table->is_partitioned ? p->from : NULL;
-	struct buf sql;
-	buf_init(&sql, 64 * 1024);
-	buf_printf(&sql, "ROLLBACK TO dmsr_table; SET LOCAL enable_seqscan = %s; LOCK TABLE ", p && p->is_key_range ? "off" : "on");
-	if (!r->table->is_partitioned)
-		buf_str(&sql, "ONLY ");
-	sql_qualified(&sql, rel->schema, rel->name);
-	buf_str(&sql, " IN ACCESS SHARE MODE; ");
+	const struct load_table *t = r->table;
+	const struct load_part *p = r->part ? &t->parts[r->part - 1] : NULL;
+	const char *leaf = p && t->is_partitioned ? p->from : NULL;
+	struct buf sql, name;
+	buf_init(&name, SIZE_MAX);
+	buf_init(&sql, SIZE_MAX);
+	sql_qualified(&name, t->rel->schema, t->rel->name);
+	buf_printf(&sql, "ROLLBACK TO dmsr_table; SET LOCAL enable_seqscan = %s; LOCK TABLE %s%s IN ACCESS SHARE MODE; ", p && p->is_key_range ? "off" : "on",
+		t->is_partitioned ? "" : "ONLY ", buf_cstr(&name));
 	if (leaf)
 		buf_printf(&sql, "LOCK TABLE ONLY %s IN ACCESS SHARE MODE; ", leaf);
-	buf_printf(&sql, "SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND (c.oid = %u OR c.oid IN"
-		" (SELECT p.relid FROM pg_catalog.pg_partition_tree(%u) p)", (unsigned)rel->id, (unsigned)rel->id);
-	if (leaf) {
-		buf_str(&sql, " OR c.oid = ");
-		sql_literal(&sql, leaf);
-		buf_str(&sql, "::pg_catalog.regclass");
-	}
-	buf_str(&sql, ") AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode");
+	buf_str(&sql, "SELECT ");
+	ask_rewritten(r, &sql);
+	buf_printf(&sql, ", t.tableoid FROM (SELECT) x LEFT JOIN ONLY %s t ON false", leaf ? leaf : buf_cstr(&name));
 	r->state = READER_LOOKING;
 	pgconn_query(r->conn, buf_cstr(&sql), on_looked, r);
 	buf_fini(&sql);
+	buf_fini(&name);
 }
 
 /* A part of a table that is being read already comes before a table of its own: so that few are open. */
