@@ -270,6 +270,23 @@ def test_the_name_of_a_table_is_anothers(db, dump, mode, when, what):
     assert len(r.rows(*("s", "t") if what == "schema" else ("public", "t_old"))) == 6000
 
 
+COLUMNS = {"a new one": "ALTER TABLE t RENAME a TO old_a; ALTER TABLE t ADD a text",
+           "swapped": "ALTER TABLE t RENAME a TO x; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME x TO b"}
+
+
+@pytest.mark.parametrize("what", COLUMNS)
+@pytest.mark.parametrize("mode, when", WHEN)
+@pytest.mark.parametrize("kind", ["table", "partitions"])
+def test_the_name_of_a_column_is_anothers(db, dump, mode, when, kind, what):
+    """COPY reads the columns that have the names today, and the shape that goes before it is of the snapshot."""
+    db.sql(f"CREATE TABLE t (id int PRIMARY KEY, a text, g int GENERATED ALWAYS AS (id * 2) STORED, b text) {'PARTITION BY RANGE (id)' if kind == 'partitions' else ''}")
+    if kind == "partitions":
+        db.sql("CREATE TABLE t_1 (b text, gone int, id int NOT NULL, a text, g int GENERATED ALWAYS AS (id * 2) STORED); ALTER TABLE t_1 DROP gone;"
+               "ALTER TABLE t ATTACH PARTITION t_1 FOR VALUES FROM (0) TO (3000); CREATE TABLE t_2 PARTITION OF t DEFAULT")
+    db.sql("INSERT INTO t (id, a, b) SELECT i, md5(i::text), 'b' FROM generate_series(1, 6000) i")
+    changed_while_it_loads(db, dump, mode, when, COLUMNS[what]).same(["t"])
+
+
 def test_it_reads_side_by_side_and_a_connection_less_is_no_failure(db, dump):
     db.sql(SHAPES["serial"][1] + "; CREATE TABLE x (id int PRIMARY KEY, v text); INSERT INTO x SELECT i, md5(i::text) FROM generate_series(1, 8000) i")
     d = dump("table=public.*", "mode=full-load", "slow_ms=100", *PARTS, "load_connections=3").start()

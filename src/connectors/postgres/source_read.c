@@ -11,7 +11,7 @@
  * that; then, if the file it has now is not the one that the snapshot's catalog names, it is put off to a round of its own, in a snapshot of its own. Parts
  * that were begun are sent whole all the same: nothing that waits for their end may keep the server from the next snapshot.
  *
- * Nor does a snapshot keep names: COPY finds a table by today's, which may be another's since. Such a table is put off as well. */
+ * Nor does a snapshot keep names: COPY finds a table and its columns by today's, which may be another's since. Such a table is put off as well. */
 #include "source_load.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -302,12 +302,21 @@ static void on_cut(void *arg, const struct err *e)
 		reader_next(&l->readers[i]);
 }
 
-enum { LOOK_REWRITTEN, LOOK_TABLE };
+enum { LOOK_REWRITTEN, LOOK_NUMBERS, LOOK_TABLE, LOOK_COLUMNS };
 
 static uint32_t id_to_read(const struct reader *r) { return r->part ? r->table->parts[r->part - 1].id : r->table->rel->id; }
 
-/* The description of the answer tells whose name it is today. */
-static bool is_another(const struct reader *r, const PGresult *res) { return PQftable(res, LOOK_TABLE) != id_to_read(r); }
+/* By the names it is not the table, or not the columns, that it was in the snapshot. */
+static bool is_another(const struct reader *r, const PGresult *res)
+{
+	struct buf numbers;
+	buf_init(&numbers, SIZE_MAX);
+	for (int i = LOOK_COLUMNS; i < PQnfields(res); i++)
+		buf_printf(&numbers, "%s%d", numbers.len ? " " : "", PQftablecol(res, i));
+	bool is = PQftable(res, LOOK_TABLE) != id_to_read(r) || strcmp(buf_cstr(&numbers), PQgetvalue(res, 0, LOOK_NUMBERS)) != 0;
+	buf_fini(&numbers);
+	return is;
+}
 
 static void on_looked(void *arg, const PGresult *res, const struct err *e)
 {
@@ -319,7 +328,7 @@ static void on_looked(void *arg, const PGresult *res, const struct err *e)
 	} else if (PQgetvalue(res, 0, LOOK_REWRITTEN)[0] != '0') {
 		put_off(r, "it was truncated or rewritten after the snapshot was taken");
 	} else if (is_another(r, res)) {
-		put_off(r, "it or a partition was renamed after the snapshot was taken, and the name is another's");
+		put_off(r, "it, a partition or a column was renamed after the snapshot was taken, and the name is another's");
 	} else if (!r->part && cut_is_due(r->s, r->table)) {
 		r->state = READER_CUTTING;
 		r->cut = cut_begin(r->s, r->conn, r->table, on_cut, r);
@@ -334,6 +343,27 @@ static void ask_rewritten(const struct reader *r, struct buf *sql)
 	buf_printf(sql, "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND (c.oid IN (%u, %u) OR c.oid IN"
 		" (SELECT p.relid FROM pg_catalog.pg_partition_tree(%u) p)) AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode)",
 		(unsigned)r->table->rel->id, (unsigned)id_to_read(r), (unsigned)r->table->rel->id);
+}
+
+/* The numbers that the columns had in the snapshot: rows of pg_attribute are its. The description of the answer has those of today. */
+static void ask_columns(const struct reader *r, const char *from, struct buf *sql)
+{
+	const struct relation *rel = r->table->rel;
+	struct buf today;
+	unsigned n = 0;
+	buf_init(&today, SIZE_MAX);
+	buf_str(sql, "(SELECT pg_catalog.string_agg(a.attnum::pg_catalog.text, ' ' ORDER BY n.i) FROM pg_catalog.unnest(ARRAY[");
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		if (rel->columns[i].flags & COLUMN_GENERATED)
+			continue;
+		buf_str(sql, n++ ? ", " : "");
+		sql_literal(sql, rel->columns[i].name);
+		buf_str(&today, ", t.");
+		sql_ident(&today, rel->columns[i].name);
+	}
+	buf_printf(sql, "]::pg_catalog.name[]) WITH ORDINALITY n(name, i) JOIN pg_catalog.pg_attribute a ON a.attrelid = %u AND a.attname = n.name)"
+		", t.tableoid%s FROM (SELECT) x LEFT JOIN ONLY %s t ON false", (unsigned)id_to_read(r), buf_cstr(&today), from);
+	buf_fini(&today);
 }
 
 /* Back to the savepoint: the lock of the table before goes. What a name means is asked when it is locked: then it stays so. An index of the key is what a
@@ -353,7 +383,8 @@ static void look(struct reader *r)
 		buf_printf(&sql, "LOCK TABLE ONLY %s IN ACCESS SHARE MODE; ", leaf);
 	buf_str(&sql, "SELECT ");
 	ask_rewritten(r, &sql);
-	buf_printf(&sql, ", t.tableoid FROM (SELECT) x LEFT JOIN ONLY %s t ON false", leaf ? leaf : buf_cstr(&name));
+	buf_str(&sql, ", ");
+	ask_columns(r, leaf ? leaf : buf_cstr(&name), &sql);
 	r->state = READER_LOOKING;
 	pgconn_query(r->conn, buf_cstr(&sql), on_looked, r);
 	buf_fini(&sql);
