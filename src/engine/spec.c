@@ -319,6 +319,22 @@ static void target_name(struct spec *s, struct spec_part *t, const json_t *obj, 
 	}
 }
 
+/* It would read what it writes, for ever. By another name it may be the same place still: nobody can tell that here. */
+static void check_target_place(const json_t *source, const json_t *target, const char *pointer, problems *p)
+{
+	static const char *const place[] = { "connector", "host", "port", "database" };
+	char at[POINTER_MAX];
+	if (!json_object_get(source, "database"))
+		return;
+	for (size_t i = 0; i < sizeof place / sizeof *place; i++) {
+		const json_t *a = json_object_get(source, place[i]), *b = json_object_get(target, place[i]);
+		if (a != b && !json_equal(a, b))
+			return;
+	}
+	pointer_join(at, sizeof at, pointer, "database");
+	problem_add(p, "conflict", NULL, at, "is the source's own database: name another one");
+}
+
 static void read_parts(struct spec *s, const struct reading *r)
 {
 	char at[POINTER_MAX];
@@ -336,6 +352,7 @@ static void read_parts(struct spec *s, const struct reading *r)
 		struct spec_part *t = &s->targets[s->ntargets];
 		snprintf(at, sizeof at, "/targets/%zu", s->ntargets);
 		target_name(s, t, json_array_get(targets, s->ntargets), at, r->p);
+		check_target_place(source, json_array_get(targets, s->ntargets), at, r->p);
 		read_part(r, PLUGIN_TARGET, json_array_get(targets, s->ntargets), at, t);
 	}
 	if (!s->ntargets && (!streamer || !strcmp(s->streamer.plugin ? s->streamer.plugin->name : "", "embedded")))
