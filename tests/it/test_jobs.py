@@ -339,7 +339,9 @@ def test_dry_run_says_no_to_what_will_fail_for_certain(any_pg, dmsrd):
     assert dry(prepare="truncate") == (True, {})
     source.sql("SELECT pg_create_logical_replication_slot('mine', 'pgoutput')")
     assert dry(prepare="truncate", slot="mine") == (False, {"postgres.slot-exists": "mine"})
-    source.sql("SELECT pg_drop_replication_slot('mine')")
+    source.sql("SELECT pg_drop_replication_slot('mine'), pg_create_logical_replication_slot('dmsr_sure', 'pgoutput')")
+    assert dry(prepare="truncate") == (True, {}), "the job's is called dmsr_sure_ and some letters"
+    source.sql("SELECT pg_drop_replication_slot('dmsr_sure')")
     # of a job that is there its own slot and its own rows are no fault
     dmsrd.job("sure", source.connection(), [target.connection(name="copy", prepare="truncate")])
     dmsrd.wait_state("sure", "running")

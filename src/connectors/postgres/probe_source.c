@@ -438,7 +438,9 @@ static void ask_slot(struct probe *p, struct buf *sql, const char **values, int 
 	struct err e = { 0 };
 	if (!follows(p))
 		return;
-	if (slot_name_check(p->slot, &e))
+	if (!*p->host.env.uid && !settings_str(p->settings, "slot")) /* it ends in the uid that the job will get */
+		probe_found(p, DMSR_CHECK_OK, "postgres.slot-exists", p->slot, NULL, "the job's slot gets a name of its own, %s_ and 8 characters", p->slot);
+	else if (slot_name_check(p->slot, &e))
 		probe_found(p, DMSR_CHECK_ERROR, "postgres.slot-name", p->slot, NULL, "%s", e.message);
 	else
 		slot_sql(sql, p->version, p->slot);
