@@ -132,6 +132,70 @@ def test_server_dies(pg):
         server.close()
 
 
+@pytest.fixture
+def power():
+    """A server that writes its log to the disk when it must, and long after otherwise; and what takes its power away and gives it back."""
+    from conftest import Postgres
+    server = Postgres(settings=["wal_writer_delay=10s", "wal_writer_flush_after=1GB", "autovacuum=off"])
+
+    def fail():
+        server.stop("immediate")
+        server.start()
+    yield server, fail
+    server.close()
+
+
+LAZY = {"commit_rows": 1, "synchronous_commit": False}
+
+
+def log_of(first, last):
+    script = Script().rel("log", "log", LOG, key="none")
+    for lsn in range(first, last):
+        script.tx(lsn, c("log", str(lsn), "x"))
+    return script
+
+
+@pytest.mark.parametrize("options", [{}, LAZY, {**LAZY, "apply": "parallel"}], ids=["off-for-all", "off-for-the-job", "parallel"])
+def test_power_fails_behind_what_was_told(power, options):
+    """What was told as applied is there, also with nothing behind it, and whoever said that commits need not wait for the disk."""
+    server, fail = power
+    db = server.database("power")
+    if not options:
+        db.sql(f"ALTER DATABASE {db.name} SET synchronous_commit = off")
+    feed = Feed(db, **options)
+    feed.ok(Script().rel("log", "log", LOG, key="none").load("log", "0\tloaded\n").done().add({"close": True}))
+    fail()
+    assert db.sql("SELECT * FROM log") == [(0, "loaded")]
+    said = feed.ok(log_of(1000, 1300).add({"wait": "applied"}, {"close": True}))  # nobody asks for it
+    commits = db.one("SELECT count(DISTINCT xmin::text) FROM log")
+    fail()
+    assert db.one("SELECT count(*) FROM log") == 301 and db.one("SELECT max(position) FROM dmsr.positions WHERE position LIKE 'pg%'") > ""
+    if options == LAZY:
+        assert commits > 200 and len(said.all("counts")) < 100
+
+
+@pytest.mark.parametrize("options", [LAZY, {**LAZY, "commit_rows": 5, "apply": "parallel"}], ids=["strict", "parallel"])
+def test_power_fails_amid_commits_that_do_not_wait(power, options):
+    server, fail = power
+    db = server.database("power")
+    feed = Feed(db, **options)
+    feed.ok(Script().rel("log", "log", LOG, key="none").load("log", "").done())
+    told = 1000
+    for _ in range(4):
+        stopper = threading.Timer(0.4 + random.random() * 0.3, server.stop, ["immediate"])
+        process = feed.start(log_of(told, told + 3000).wait())
+        stopper.start()
+        said = feed.end(process)
+        stopper.join()
+        server.start()
+        told += said.applied
+        have = [n for n, in db.sql("SELECT at FROM log ORDER BY at")]
+        assert have[:told - 1000] == list(range(1000, told)) and len(have) == len(set(have)), (told, have[-5:], said)
+    end = have[-1] + 100  # what was not told may be there all the same
+    feed.ok(log_of(told, end).wait())
+    assert [n for n, in db.sql("SELECT at FROM log ORDER BY at")] == list(range(1000, end))
+
+
 def test_two_of_the_same_job(pg):
     """The second waits for the first, and takes over when that is gone."""
     db = pg.database("kill")

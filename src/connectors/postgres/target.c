@@ -263,7 +263,7 @@ static bool is_settled(const struct target *t, const struct item *it)
 		return t->load.state == LOAD_NONE;
 	if (it->is_load)
 		return it->is_done;
-	return t->tx.state == TX_NONE && !t->tx.in_source && position_compare(&t->tx.whole, &t->saved) <= 0;
+	return t->tx.state == TX_NONE && !t->tx.in_source && position_compare(&t->tx.whole, &t->durable) <= 0;
 }
 
 /* The counts of all tables go with the last token. */
@@ -301,8 +301,11 @@ static enum step stream_step(struct target *t, const struct batch *b, const stru
 	case OP_SCHEMA:
 		return ddl_step(t, ch);
 	case OP_BEGIN:
-		if (tx_should_end_before(t, b, ch) && tx_commit(t) == STEP_WAIT)
-			return STEP_WAIT;
+		if (tx_should_end_before(t, b, ch)) {
+			t->tx.must_last = true;
+			if (tx_commit(t) == STEP_WAIT)
+				return STEP_WAIT;
+		}
 		t->tx.in_source = true;
 		return STEP_DONE;
 	case OP_COMMIT:
@@ -337,7 +340,7 @@ static bool may_leave(const struct target *t)
 		return true;
 	if (t->tx.in_source)
 		return !t->cur;
-	return t->tx.state == TX_NONE && position_compare(&t->tx.whole, &t->saved) <= 0;
+	return t->tx.state == TX_NONE && position_compare(&t->tx.whole, &t->durable) <= 0;
 }
 
 static bool has_slice_left(struct target *t, uint64_t began_us, unsigned *n)
@@ -477,6 +480,7 @@ void target_work(struct target *t)
 	if (t->lane)
 		return;
 	position_copy(&t->tx.whole, &t->saved);
+	position_copy(&t->durable, &t->saved);
 	t->host.ready(t->host.ctx, &t->saved, true, t->loaded, t->nloaded, t->load_done);
 }
 
@@ -588,7 +592,7 @@ static void target_stat(struct dmsr_instance *i, struct dmsr_target_stat *out)
 {
 	struct target *t = (struct target *)i;
 	*out = t->stat;
-	position_copy(&out->applied, &t->saved);
+	position_copy(&out->applied, t->state < TARGET_WORKING ? &t->saved : &t->durable);
 	out->queued_bytes = t->queued_bytes + lanes_queued_bytes(t);
 	out->connected = t->state == TARGET_SETUP || target_is_alive(t);
 	build_stat(t, out);

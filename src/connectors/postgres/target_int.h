@@ -104,6 +104,9 @@ struct tx {
 	unsigned unsynced;              /* statements since then */
 	uint64_t began_us, ended_us;
 	struct position committing;     /* what was sent as the position */
+	bool is_lazy;                   /* its COMMIT does not wait for the disk */
+	bool must_last;                 /* it is to: nothing else may be committed for long */
+	uint64_t lasted_us;             /* the last one that waited */
 	struct position whole;          /* behind the last whole source transaction that was dealt with */
 	int64_t commit_us;              /* its commit time at the source */
 	unsigned syncs;                 /* not answered */
@@ -215,6 +218,7 @@ struct target {
 
 	struct map *tables;             /* "schema\0name" -> struct target_table */
 	struct position saved;          /* what dmsr.positions says */
+	struct position durable;        /* and what is on the server's disk for certain: that, and no more, is told as applied */
 	struct ahead ahead;             /* what it said at the start: transactions that are not to be applied again */
 	bool load_done;
 	struct lane *lane;              /* it is one; NULL: it is the instance that the host knows */

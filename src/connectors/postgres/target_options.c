@@ -23,7 +23,7 @@ const struct dmsr_option pgtarget_options[] = {
 	{ "commit_interval", DMSR_OPT_DURATION, 0, "500ms", NULL, 1, 60000,
 		"The longest a change waits for others that are committed with it." },
 	{ "synchronous_commit", DMSR_OPT_BOOL, 0, "true", NULL, 0, 0,
-		"Whether a commit waits for the target's disk. When false, a change is still told as applied only when it is on disk." },
+		"Whether each commit waits for the target's disk. When false, few do; a change is still told as applied only when it is on disk." },
 	{ "session_replication_role", DMSR_OPT_ENUM, 0, "auto", "auto|on|off", 0, 0,
 		"Whether the target's triggers and foreign keys rest while changes are applied: if the role may set that, always, or never." },
 	{ "index_connections", DMSR_OPT_INT, 0, "2", NULL, 1, 64,

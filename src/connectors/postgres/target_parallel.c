@@ -136,7 +136,7 @@ static void finish_gift(struct parallel *p, struct gift *g)
 
 static void committed(struct strand *l, uint64_t number)
 {
-	if (l->t->saved.lsn == l->promised_lsn)
+	if (l->t->durable.lsn == l->promised_lsn)
 		spread_is_durable(l->owner, &l->promised);
 	spread_committed(l, number);
 }

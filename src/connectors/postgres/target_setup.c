@@ -14,6 +14,9 @@
  * these rows and makes new ones under names that were never used: a strand that comes back from somewhere, even then, finds no row of its own, and can
  * commit nothing.
  *
+ * Each commit of a session waits for the server's disk, whatever others have set, but those of the stream that say otherwise (target_tx.c). So the position
+ * that is read here is there for good, and all that was committed before, by an earlier start and without waiting, is too: to read it writes the row.
+ *
  * In dmsr.loads position is NULL where a table was not loaded; then rows is -1 where its load was begun, in parts, and may have left rows there. */
 #include "target_int.h"
 #include <stdlib.h>
@@ -32,8 +35,8 @@ static const char look_sql[] =
 	"pg_catalog.set_config('default_transaction_read_only','off',false), "
 	"pg_catalog.set_config('default_transaction_deferrable','off',false), "
 	"pg_catalog.set_config('check_function_bodies','off',false), "
-	"pg_catalog.set_config('synchronous_commit',CASE WHEN $1 = 't' THEN pg_catalog.current_setting('synchronous_commit') "
-	"ELSE 'off' END,false), pg_catalog.pg_is_in_recovery(), "
+	"pg_catalog.set_config('synchronous_commit',CASE pg_catalog.current_setting('synchronous_commit') WHEN 'off' THEN 'on' "
+	"ELSE pg_catalog.current_setting('synchronous_commit') END,false), pg_catalog.pg_is_in_recovery(), "
 	"pg_catalog.to_regclass('dmsr.positions') IS NOT NULL AND pg_catalog.to_regclass('dmsr.loads') IS NOT NULL, "
 	"pg_catalog.to_regnamespace('dmsr') IS NOT NULL, pg_catalog.pg_backend_pid()";
 enum { LOOK_RECOVERY = 7, LOOK_HAS_TABLES, LOOK_HAS_SCHEMA, LOOK_PID };
@@ -339,11 +342,7 @@ void target_setup_again(struct target *t)
 
 static void on_look(struct target *t);
 
-static void look(struct target *t)
-{
-	const char *values[] = { t->synchronous_commit ? "t" : "f" };
-	target_ask(t, look_sql, 1, values, on_look);
-}
+static void look(struct target *t) { target_ask(t, look_sql, 0, NULL, on_look); }
 
 /* Another daemon may make them at this moment: IF NOT EXISTS then ends in a duplicate key. */
 static void on_made(struct target *t, enum right right)

@@ -4,7 +4,10 @@
  *
  * Everything goes through the pipeline. COMMIT is sent only when every statement before it is known to have done what it should (an update that hits no row
  * is no error for the server), and the next transaction begins only when this one's COMMIT was answered: a COMMIT that fails must not be followed by
- * later changes. In what waits meanwhile the next transaction grows. */
+ * later changes. In what waits meanwhile the next transaction grows.
+ *
+ * With synchronous_commit false most COMMITs do not wait for the server's disk. The server's log is one: what one that waits leaves there has all before it.
+ * So some do (when nothing more comes, and a few times a second), and what was read is told as applied when such a one was answered, with nothing behind it. */
 #include "target_int.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -14,6 +17,7 @@ enum {
 	PENDING_BYTES = 1 << 20,        /* not taken by the kernel: beyond, wait */
 	SYNCS_MAX = 16,                 /* groups the server has not answered: beyond, wait */
 	IDLE_SAVE_US = 1000000,         /* a position that moved without rows is written no more often */
+	LAZY_US = 200000,               /* so long after a COMMIT that waited for the disk, others do not */
 	HOLD_BYTES = 8 << 20,           /* of batches that are held so that they can be read again */
 };
 
@@ -397,7 +401,20 @@ void tx_rewind(struct target *t, bool is_whole)
 	table_counts_settle(t, false);
 }
 
-static bool has_news(const struct target *t) { return position_compare(&t->tx.whole, &t->saved) > 0; }
+static bool has_news(const struct target *t) { return position_compare(&t->tx.whole, &t->durable) > 0; }
+
+/* Something was committed that may not be on the disk. */
+static bool is_owing(const struct target *t) { return position_compare(&t->saved, &t->durable) > 0; }
+
+static bool is_asked_for(const struct target *t) { return t->is_flushing && !t->cur; }
+
+static bool may_be_lazy(const struct target *t)
+{
+	const struct tx *x = &t->tx;
+	if (t->synchronous_commit || x->must_last || !x->rows || is_asked_for(t) || t->state == TARGET_STOPPING)
+		return false;
+	return loop_now_us(t->loop) - x->lasted_us < LAZY_US;
+}
 
 static void send_position(struct target *t)
 {
@@ -422,6 +439,11 @@ static void committed(struct target *t)
 	t->tx.state = TX_NONE;
 	t->tx.held_bytes = 0;
 	t->tx.ended_us = loop_now_us(t->loop);
+	if (!t->tx.is_lazy) {
+		position_copy(&t->durable, &t->saved);
+		t->tx.lasted_us = t->tx.ended_us;
+		t->tx.must_last = false;
+	}
 	table_counts_settle(t, true);
 	careful_committed(t);
 	t->stat.rows_applied += t->tx.rows;
@@ -454,6 +476,9 @@ enum step tx_commit(struct target *t)
 			return STEP_DONE;
 		if (target_died(t, failpoint("target.before-commit")))
 			return STEP_WAIT;
+		x->is_lazy = may_be_lazy(t);
+		if (x->is_lazy)
+			tx_sql(t, SENT_QUIET, NULL, "SET LOCAL synchronous_commit = off", 0, NULL);
 		tx_sql(t, SENT_COMMIT, NULL, "COMMIT", 0, NULL);
 		send_sync(t);
 		x->state = TX_COMMITTING;
@@ -491,6 +516,8 @@ static uint64_t time_left(struct target *t)
 	uint64_t now = loop_now_us(t->loop), due;
 	if (t->tx.state == TX_OPEN)
 		due = t->tx.began_us + t->commit_interval_us;
+	else if (is_owing(t))
+		due = t->tx.lasted_us + LAZY_US;
 	else
 		due = t->tx.ended_us + (t->commit_interval_us > IDLE_SAVE_US ? t->commit_interval_us : IDLE_SAVE_US);
 	return due > now ? due - now : 0;
@@ -505,9 +532,11 @@ bool tx_should_commit(struct target *t)
 		return true;
 	if (x->in_source || (x->state == TX_NONE && !has_news(t)))
 		return false;
-	if (t->state == TARGET_STOPPING || x->rows >= t->commit_rows || x->bytes >= t->commit_bytes || x->held_bytes >= HOLD_BYTES)
+	if (t->state == TARGET_STOPPING)
 		return true;
-	if (x->state == TX_OPEN && t->is_flushing && !t->cur)
+	if (x->state == TX_OPEN && (x->rows >= t->commit_rows || x->bytes >= t->commit_bytes || x->held_bytes >= HOLD_BYTES))
+		return true;
+	if (is_asked_for(t) && (x->state == TX_OPEN || is_owing(t)))
 		return true;
 	return !time_left(t);
 }
@@ -543,7 +572,7 @@ static bool ends_in(const struct change *ch)
 bool tx_should_end_before(const struct target *t, const struct batch *b, const struct change *ch)
 {
 	const struct item *next = t->cur->next;
-	if (t->tx.state == TX_NONE)
+	if (t->tx.state == TX_NONE && !is_owing(t))
 		return false;
 	if (!b->more || ends_in(ch))
 		return false;
