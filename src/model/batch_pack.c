@@ -1,7 +1,8 @@
 /* batch_pack: a batch as bytes for a log on disk, and back. The log may be torn or foreign: unpacking trusts nothing.
  *
  * All numbers big-endian:
- *   u8 version | u8 flags (1 more, 2 is_load, 4 has parts) | i64 received_us | position end: u8 kind, and unless NONE u64 server lsn event flush
+ *   u8 version | u8 flags (1 more, 2 is_load, 4 has parts, 8 goes on with a load) | i64 received_us
+ *   position end: u8 kind, and unless NONE u64 server lsn event flush
  *   u64 bytes | u64 nrows | has parts: u32 part
  *   u32 nrels, each a packed relation | u32 ntxns, each: u64 lsn, i64 commit_us, u32 xid, u8 streamed
  *   u32 nchanges, each: u8 op, u8 flags, u32 relation + 1 (0: none), u32 txn + 1 (0: none), u64 event, and
@@ -9,14 +10,15 @@
  *     rows:    u8 format, u32 rows, u32 len, bytes
  *     message: u64 lsn, u32 len, prefix, u32 len, bytes
  *     schema:  u32 old relation + 1
- *     load begin, in a batch that has parts: u32 parts */
+ *     load begin, in a batch that has parts: u32 parts
+ *     load begin and end, in a batch that goes on with a load: u64 since */
 #include "model/batch.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { PACK_VERSION = 1, FLAG_MORE = 1, FLAG_LOAD = 2, FLAG_PARTS = 4, HAS_BEFORE = 1, HAS_AFTER = 2 };
+enum { PACK_VERSION = 1, FLAG_MORE = 1, FLAG_LOAD = 2, FLAG_PARTS = 4, FLAG_SINCE = 8, HAS_BEFORE = 1, HAS_AFTER = 2 };
 
 /* ---- out ---- */
 
@@ -26,7 +28,7 @@ struct packer {
 	const struct batch *b;
 	uint32_t last_rel, ntxns;
 	const struct txn *last_txn;
-	bool has_parts;
+	bool has_parts, has_since;
 };
 
 static uint32_t rel_number(struct packer *p, struct relation *rel)
@@ -103,9 +105,14 @@ static void pack_change(struct packer *p, const struct change *ch)
 	case OP_LOAD_BEGIN:
 		if (p->has_parts)
 			buf_u32(out, ch->u.load.parts);
+		if (p->has_since)
+			buf_u64(out, ch->u.load.since);
 		break;
-	case OP_TRUNCATE: case OP_BEGIN: case OP_COMMIT: case OP_HEARTBEAT:
-	case OP_LOAD_PART: case OP_LOAD_END: case OP_LOAD_DONE:
+	case OP_LOAD_END:
+		if (p->has_since)
+			buf_u64(out, ch->u.load.since);
+		break;
+	case OP_TRUNCATE: case OP_BEGIN: case OP_COMMIT: case OP_HEARTBEAT: case OP_LOAD_PART: case OP_LOAD_DONE:
 		break;
 	}
 }
@@ -152,12 +159,20 @@ static bool has_parts(const struct batch *b)
 	return b->part != 0;
 }
 
+static bool has_since(const struct batch *b)
+{
+	for (const struct change *ch = b->is_load && !b->part ? b->first : NULL; ch; ch = ch->next)
+		if ((ch->op == OP_LOAD_BEGIN || ch->op == OP_LOAD_END) && ch->u.load.since)
+			return true;
+	return false;
+}
+
 int batch_pack(const struct batch *b, struct buf *out)
 {
-	struct packer p = {.out = out, .b = b, .has_parts = has_parts(b)};
+	struct packer p = {.out = out, .b = b, .has_parts = has_parts(b), .has_since = has_since(b)};
 
 	buf_byte(out, PACK_VERSION);
-	buf_byte(out, (char)((b->more ? FLAG_MORE : 0) | (b->is_load ? FLAG_LOAD : 0) | (p.has_parts ? FLAG_PARTS : 0)));
+	buf_byte(out, (char)((b->more ? FLAG_MORE : 0) | (b->is_load ? FLAG_LOAD : 0) | (p.has_parts ? FLAG_PARTS : 0) | (p.has_since ? FLAG_SINCE : 0)));
 	buf_u64(out, (uint64_t)b->received_us);
 	pack_position(out, &b->end);
 	buf_u64(out, b->bytes);
@@ -182,7 +197,7 @@ struct unpacker {
 	struct batch *b;
 	const struct txn *txns;
 	uint32_t ntxns;
-	bool has_parts;
+	bool has_parts, has_since;
 };
 
 /* A count of things that take at least `least` bytes each: more than fit in what is left is a lie. */
@@ -330,6 +345,8 @@ static void unpack_payload(struct unpacker *u, struct change *ch)
 	case OP_TRUNCATE: case OP_LOAD_BEGIN: case OP_LOAD_PART: case OP_LOAD_END:
 		if (ch->op == OP_LOAD_BEGIN && u->has_parts)
 			ch->u.load.parts = cursor_be32(&u->c);
+		if ((ch->op == OP_LOAD_BEGIN || ch->op == OP_LOAD_END) && u->has_since)
+			ch->u.load.since = cursor_be64(&u->c);
 		if (!ch->rel)
 			cursor_fail(&u->c);
 		return;
@@ -365,11 +382,12 @@ static void unpack(struct unpacker *u)
 	struct batch *b = u->b;
 
 	uint8_t version = cursor_u8(c), flags = cursor_u8(c);
-	if (version != PACK_VERSION || flags > (FLAG_MORE | FLAG_LOAD | FLAG_PARTS))
+	if (version != PACK_VERSION || flags > (FLAG_MORE | FLAG_LOAD | FLAG_PARTS | FLAG_SINCE))
 		cursor_fail(c);
 	b->more = flags & FLAG_MORE;
 	b->is_load = flags & FLAG_LOAD;
 	u->has_parts = flags & FLAG_PARTS;
+	u->has_since = flags & FLAG_SINCE;
 	b->received_us = (int64_t)cursor_be64(c);
 	unpack_position(c, &b->end);
 	uint64_t bytes = cursor_be64(c), nrows = cursor_be64(c);

@@ -20,11 +20,13 @@ enum change_op {
 	/* The load of a table. Several may be open at once, and several parts of one: their batches come in any order among each other. Each batch is of
 	 * one table and one part of it (batch->part), but for those that hold OP_SCHEMA and OP_LOAD_DONE alone. */
 	OP_LOAD_BEGIN = 'L', /* the rows of rel follow, in u.load.parts parts, or undivided (0); txn->lsn = position of the snapshot. */
-	/* It voids an open load of rel, and all that are open in another snapshot, as any change of the stream does: the source died in them, and begins anew.
+	/* u.load.since: it goes on with a load that another run began. Parts of rel are there that were committed then, as of snapshots from that position on;
+	 * the others follow, as of this one. Changes between the two come too, and find rows that may be newer than they are: whoever applies them minds that.
+	 * It voids an open load of rel, and all that are open in another snapshot, as any change of the stream does: the source died in them, and begins anew.
 	 * Rows and words of a load that is not open, because it was voided or never begun, mean nothing */
 	OP_ROWS = 'R', /* opaque: whole rows of rel, still in the source's own form */
 	OP_LOAD_PART = 'P', /* all rows of the part were sent */
-	OP_LOAD_END = 'E', /* all rows of rel were sent, and the ends of all its parts */
+	OP_LOAD_END = 'E', /* all rows of rel were sent, and the ends of all its parts but those that were there; u.load.since as at the beginning */
 	OP_LOAD_DONE = 'F', /* all tables of the load were sent: keys, indexes, foreign keys now */
 };
 
@@ -79,10 +81,13 @@ struct change {
 		} schema;
 		struct {
 			uint32_t parts;     /* begin: they are numbered from 1; 0: it is undivided */
+			uint64_t since;     /* begin, end: LSN of the oldest snapshot that a part of it is of; 0: all are of this one */
 		} load;
 	} u;
 };
 
+/* OP_LOAD_END: changes of transactions before this are in the rows. */
+static inline uint64_t change_loaded_lsn(const struct change *ch) { return ch->u.load.since ? ch->u.load.since : ch->txn->lsn; }
 static inline bool change_is_row(const struct change *ch)
 {
 	return ch->op == OP_CREATE || ch->op == OP_UPDATE || ch->op == OP_DELETE || ch->op == OP_READ;

@@ -83,4 +83,39 @@ static void undivided_has_no_parts(void **state)
 	relation_unref(rel);
 }
 
-RUN_TESTS(cmocka_unit_test(parts_come_back), cmocka_unit_test(undivided_has_no_parts))
+static void what_goes_on_comes_back(void **state)
+{
+	struct relation *rel = table();
+	struct err e = { 0 };
+	struct buf out;
+	(void)state;
+	struct batch *b = of_load(rel, 0, 9);
+	b->first->u.load.since = b->last->u.load.since = 0x123456789a;
+	assert_int_equal(change_loaded_lsn(b->last), 0x123456789a);
+	packed(b, &out);
+	b = batch_unpack(out.data, out.len, &e);
+	assert_non_null(b);
+	assert_int_equal(b->first->u.load.parts, 9);
+	assert_int_equal(b->first->u.load.since, 0x123456789a);
+	assert_int_equal(b->last->u.load.since, 0x123456789a);
+	batch_free(b);
+	for (size_t n = out.len; n-- > 0;)
+		assert_null(batch_unpack(out.data, n, &e));
+	buf_fini(&out);
+	/* its end alone, and the end of one that is of this snapshot */
+	b = batch_new();
+	b->is_load = true;
+	batch_txn(b, &(struct txn){ .lsn = 77 });
+	batch_append(b, OP_LOAD_END, rel)->u.load.since = 5;
+	packed(b, &out);
+	b = batch_unpack(out.data, out.len, &e);
+	assert_non_null(b);
+	assert_int_equal(change_loaded_lsn(b->last), 5);
+	b->last->u.load.since = 0;
+	assert_int_equal(change_loaded_lsn(b->last), 77);
+	batch_free(b);
+	buf_fini(&out);
+	relation_unref(rel);
+}
+
+RUN_TESTS(cmocka_unit_test(parts_come_back), cmocka_unit_test(what_goes_on_comes_back), cmocka_unit_test(undivided_has_no_parts))
