@@ -83,6 +83,15 @@ struct dmsr_loaded {
 	struct position at;
 };
 
+/* A table whose load was begun and is not ended: parts of it (struct batch.part) are there, by snapshots at `at` or later. None: what was loaded of it
+ * does not count any more, and has to be loaded again. */
+struct dmsr_begun {
+	const char *schema, *name;
+	struct position at;
+	const uint32_t *parts;                  /* each once */
+	size_t nparts;
+};
+
 struct dmsr_instance; /* opaque; each plugin defines its own struct and casts */
 
 /* ---- source --------------------------------------------------------------------------------------------------- */
@@ -129,6 +138,8 @@ struct dmsr_source_start {
 	struct position from;                   /* everything up to here is durable downstream; NONE: first start */
 	const struct dmsr_loaded *loaded;       /* tables that need no load */
 	size_t nloaded;
+	const struct dmsr_begun *begun;         /* tables of which each target has these parts. Borrowed during the call. The source may go on with */
+	size_t nbegun;                          /* them (OP_LOAD_BEGIN with u.load.since), or load the table anew */
 	bool load_done;                         /* OP_LOAD_DONE was applied */
 };
 struct dmsr_source {
@@ -235,6 +246,10 @@ struct dmsr_target_host {
 struct dmsr_target {
 	int (*open)(const struct settings *s, const struct dmsr_target_host *host, struct dmsr_instance **out, struct err *e);
 	void (*start)(struct dmsr_instance *i);         /* connects; then ready() or failed() */
+	/* Asked once, after ready() and before the first apply(): tables whose load was begun in an earlier run, and of which parts are there for good. They
+	 * stay until the load begins anew, and when it goes on the parts that are there are passed over, should they come again. Borrowed until close.
+	 * NULL: a table that is not whole starts over. */
+	size_t (*begun)(struct dmsr_instance *i, const struct dmsr_begun **out);
 	/* b stays the lender's and readable until applied(token). Batches come in order; those flagged more belong together. */
 	enum dmsr_verdict (*apply)(struct dmsr_instance *i, const struct batch *b, uint64_t token);
 	void (*flush)(struct dmsr_instance *i);         /* nothing more is waiting upstream: commit what is held, now */
@@ -296,6 +311,7 @@ struct dmsr_streamer_stat {
 	uint64_t memory_bytes, memory_limit_bytes, log_bytes, log_limit_bytes, batches;
 };
 struct dmsr_streamer {
+	bool takes_rests;                       /* a load that goes on comes through it as it is. False: a table of which there are parts starts over */
 	int (*open)(const struct settings *s, const struct dmsr_streamer_host *host, struct dmsr_instance **out, struct err *e);
 	/* Is what was delivered in earlier runs still there for a target that stands behind it? From open on. */
 	bool (*keeps)(const struct dmsr_instance *i);

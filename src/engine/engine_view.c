@@ -109,13 +109,16 @@ struct load_sum {
 	bool is_guess; /* the rows of a table are not known: never analyzed */
 };
 
+/* What is loaded may have been read in part by an earlier run. */
+static uint64_t rows_seen(const struct table_count *c) { return c->is_loaded && c->rows_loaded > c->rows_read ? c->rows_loaded : c->rows_read; }
+
 static void add_load(void *arg, struct table_count *c)
 {
 	struct load_sum *s = arg;
 	bool of_load = c->is_loading || c->is_loaded || c->rows_read || c->rows_loaded || c->rows_total >= 0 || c->bytes_total >= 0;
 	if (!of_load)
 		return;
-	uint64_t rows = c->is_loaded && c->rows_loaded > c->rows_read ? c->rows_loaded : c->rows_read;
+	uint64_t rows = rows_seen(c);
 	s->tables++;
 	s->loaded += c->is_loaded;
 	s->rows += rows;
@@ -376,7 +379,7 @@ static void add_table(void *arg, struct table_count *c)
 	const char *state = c->is_loaded ? "loaded" : c->is_loading ? "loading" : c->is_left_out ? "excluded" : "pending";
 	json_t *load = json_pack("{s:o, s:o, s:o, s:o, s:o}", "rows", count(c->rows_loaded),
 		"rows_read", count(c->rows_read),
-		"rows_total", known(c->is_loaded ? (int64_t)c->rows_read : c->rows_total),
+		"rows_total", known(c->is_loaded ? (int64_t)rows_seen(c) : c->rows_total),
 		"bytes_read", count(c->bytes_read),
 		"bytes_total", known(c->bytes_total));
 	json_t *j = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "schema", c->schema,

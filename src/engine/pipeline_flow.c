@@ -29,7 +29,7 @@ void load_words_add(struct load_words *w, const struct batch *b, uint64_t token)
 			continue;
 		n->schema = mem_strdup(ch->rel->schema);
 		n->name = mem_strdup(ch->rel->name);
-		n->at = (struct position){ .kind = POSITION_LSN, .server = b->end.server, .lsn = ch->txn->lsn };
+		n->at = (struct position){ .kind = POSITION_LSN, .server = b->end.server, .lsn = change_loaded_lsn(ch) };
 	}
 }
 
@@ -117,7 +117,7 @@ static void count_batch(struct pipeline *p, const struct batch *b)
 		case OP_ROWS: events[EVENT_READ] += ch->u.rows.rows; break;
 		case OP_COMMIT: p->stat.transactions++; break;
 		case OP_SCHEMA: note_shape(p, ch, &b->end); break;
-		case OP_LOAD_BEGIN: count_of(p, ch->rel)->rows_loaded = 0; break;
+		case OP_LOAD_BEGIN: count_of(p, ch->rel)->rows_loaded = 0; break; /* one that goes on counts all of its parts when it ends */
 		case OP_BEGIN:
 		case OP_MESSAGE:
 		case OP_HEARTBEAT:

@@ -52,6 +52,8 @@ struct ptarget {
 	size_t first, count, cap;
 	struct load_words words;
 	uint64_t rows_applied;
+	const struct dmsr_begun *begun; /* the target's own, as it said before the source was started */
+	size_t nbegun;
 };
 
 struct pipeline {

@@ -66,6 +66,91 @@ static void leave_out(struct pipeline *p)
 	}
 }
 
+/* ---- loads that were not ended ---- */
+
+struct begun {
+	struct dmsr_begun *list;
+	size_t n;
+};
+
+static const struct dmsr_begun *find_begun(const struct ptarget *t, const struct dmsr_begun *like)
+{
+	for (size_t i = 0; i < t->nbegun; i++)
+		if (!strcmp(t->begun[i].schema, like->schema) && !strcmp(t->begun[i].name, like->name))
+			return &t->begun[i];
+	return NULL;
+}
+
+static bool has_part(const struct dmsr_begun *b, uint32_t part)
+{
+	for (size_t i = 0; b && i < b->nparts; i++)
+		if (b->parts[i] == part)
+			return true;
+	return false;
+}
+
+/* The parts that all have; as of the oldest snapshot of any part that one of them has: what has it will not take it again. */
+static void share(const struct pipeline *p, struct dmsr_begun *out)
+{
+	uint32_t *parts = mem_alloc((out->nparts + 1) * sizeof *parts);
+	size_t n = 0;
+	for (size_t i = 0; i < out->nparts; i++) {
+		bool all = true;
+		for (size_t t = 1; t < p->ntargets; t++)
+			all = all && has_part(find_begun(&p->targets[t], out), out->parts[i]);
+		if (all)
+			parts[n++] = out->parts[i];
+	}
+	for (size_t t = 1; t < p->ntargets; t++) {
+		const struct dmsr_begun *b = find_begun(&p->targets[t], out);
+		if (b && b->nparts && b->at.lsn < out->at.lsn)
+			position_copy(&out->at, &b->at);
+	}
+	out->parts = parts;
+	out->nparts = n;
+}
+
+/* What a target says it has lost does not count, whatever is remembered here. */
+static void forget_lost(struct pipeline *p)
+{
+	for (size_t t = 0; t < p->ntargets; t++)
+		for (size_t i = 0; i < p->targets[t].nbegun; i++) {
+			const struct dmsr_begun *b = &p->targets[t].begun[i];
+			if (!position_is_none(&b->at) || !table_set_find(memory_loaded(p->run.memory), b->schema, b->name))
+				continue;
+			log_warn("pipeline", p->run.name, "%s.%s is loaded again: target %s could not go on with it", b->schema, b->name, p->targets[t].name);
+			memory_load_forget(p->run.memory, b->schema, b->name);
+		}
+}
+
+static struct begun agree_on_parts(const struct pipeline *p)
+{
+	struct begun out = { 0 };
+	if (!p->ntargets || !p->streamer_ops->takes_rests)
+		return out;
+	out.list = mem_zalloc((p->targets[0].nbegun + 1) * sizeof *out.list);
+	for (size_t i = 0; i < p->targets[0].nbegun; i++) {
+		struct dmsr_begun *b = &out.list[out.n];
+		*b = p->targets[0].begun[i];
+		const struct dmsr_loaded as_load = { .schema = b->schema, .name = b->name, .at = b->at };
+		if (!b->nparts || memory_is_unwanted(p->run.memory, &as_load))
+			continue;
+		share(p, b);
+		if (b->nparts)
+			out.n++;
+		else
+			free((void *)(uintptr_t)b->parts);
+	}
+	return out;
+}
+
+static void begun_free(struct begun *b)
+{
+	for (size_t i = 0; i < b->n; i++)
+		free((void *)(uintptr_t)b->list[i].parts);
+	free(b->list);
+}
+
 /* ---- what it says ---- */
 
 static void on_source_stopped(void *ctx)
@@ -144,17 +229,25 @@ int pipeline_source_open(struct pipeline *p, struct err *e)
 
 void pipeline_source_start(struct pipeline *p)
 {
+	for (size_t i = 0; i < p->ntargets; i++)
+		if (p->targets[i].ops->begun)
+			p->targets[i].nbegun = p->targets[i].ops->begun(p->targets[i].i, &p->targets[i].begun);
 	agree_on_loads(p);
+	forget_lost(p);
 	leave_out(p);
+	struct begun begun = agree_on_parts(p);
 	const struct table_set *loaded = memory_loaded(p->run.memory);
 	const struct dmsr_source_start start = {
 		.mode = p->run.spec->mode,
 		.from = *memory_delivered(p->run.memory),
 		.loaded = loaded->list,
 		.nloaded = loaded->n,
+		.begun = begun.list,
+		.nbegun = begun.n,
 		.load_done = memory_load_done(p->run.memory),
 	};
 	p->source_ops->start(p->source, &start);
+	begun_free(&begun);
 	if (p->is_paused)
 		p->source_ops->pause(p->source);
 }

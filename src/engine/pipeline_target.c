@@ -341,6 +341,8 @@ void target_release(struct ptarget *t)
 	if (t->i)
 		t->ops->close(t->i);
 	t->i = NULL;
+	t->begun = NULL;
+	t->nbegun = 0;
 	t->sub = NULL;
 	free(t->ring);
 	t->ring = NULL;

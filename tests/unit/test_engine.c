@@ -40,20 +40,78 @@ static void all_is_confirmed_in_the_end(void **state)
 	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
 }
 
+static void create_two(void)
+{
+	create("{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, \"targets\": [{\"connector\": \"fake\", \"server\": \"v\"},"
+	       "{\"name\": \"second\", \"connector\": \"fake\", \"server\": \"w\"}]}",
+		NULL);
+}
+
 static void two_targets_each_have_all(void **state)
 {
 	(void)state;
 	write_script();
 	other->stalls = true;
-	create("{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, \"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}, "
-	       "{\"name\": \"second\", \"connector\": \"fake\", \"server\": \"w\"}]}",
-		NULL);
+	create_two();
 	fake_run(loop, NULL, NULL, 300);
 	other->stalls = false;
 	fake_server_go(other);
 	wait_state("running");
 	wait_all(server);
 	wait_all(other);
+}
+
+/* The source hears of parts that all targets have; as old as the oldest that any of them has, since none takes one again that it has. */
+static void parts_that_all_targets_have(void **state)
+{
+	static const uint32_t here[] = { 1, 2, 3 }, there[] = { 4, 3, 2 }, alone[] = { 1 };
+	const struct dmsr_begun first[] = { { "public", "gone", { 0 }, NULL, 0 }, { "public", "alone", fake_position(8, 0), alone, 1 },
+		{ "public", "x", fake_position(9, 0), here, 3 } };
+	const struct dmsr_begun second[] = { { "public", "x", fake_position(7, 0), there, 3 } };
+	struct fake_script_stat st;
+	(void)state;
+	write_script();
+	server->begun = first;
+	server->nbegun = 3;
+	other->begun = second;
+	other->nbegun = 1;
+	create_two();
+	wait_state("running");
+	fake_script_stat(script, &st);
+	assert_int_equal(st.nbegun, 1);
+	assert_int_equal(st.begun_at.lsn, 7);
+	assert_int_equal(st.begun_parts, 2);
+	server->nbegun = other->nbegun = 0;
+}
+
+static bool has_started_since(void *arg)
+{
+	struct fake_script_stat st;
+	fake_script_stat(script, &st);
+	return st.started > *(unsigned *)arg;
+}
+
+/* What a target has lost is not loaded, though it and everybody remembers so. */
+static void a_load_that_a_target_lost_is_made_again(void **state)
+{
+	static const struct dmsr_begun lost = { .schema = "public", .name = "t1" };
+	struct fake_script_stat st;
+	(void)state;
+	write_script();
+	create_two();
+	wait_state("running");
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	other->begun = &lost;
+	other->nbegun = 1;
+	fake_script_stat(script, &st);
+	unsigned before = st.started;
+	verb(ENGINE_START);
+	assert_true(fake_run(loop, has_started_since, &before, 5000));
+	fake_script_stat(script, &st);
+	assert_int_equal(st.nloaded, 1);
+	assert_int_equal(st.nbegun, 0);
+	other->nbegun = 0;
 }
 
 static void a_full_load_completes(void **state)
@@ -599,7 +657,8 @@ static void a_wrong_streamer_is_a_wrong_configuration(void **state)
 
 RUN_TESTS(TEST(a_job_without_a_streamer_gets_the_configured_one), TEST(a_job_from_before_stays_with_what_it_had),
 	TEST(a_wrong_streamer_is_a_wrong_configuration), TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end),
-	TEST(two_targets_each_have_all), TEST(a_full_load_completes), TEST(an_error_that_may_pass_is_retried),
+	TEST(two_targets_each_have_all), TEST(parts_that_all_targets_have), TEST(a_load_that_a_target_lost_is_made_again),
+	TEST(a_full_load_completes), TEST(an_error_that_may_pass_is_retried),
 	TEST(lag_begins_with_what_waits), TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again),
 	TEST(a_target_that_dies_behind_a_commit_doubles_nothing), TEST(pause_holds_and_resume_goes_on),
 	TEST(stop_and_start_go_on_where_it_was), TEST(verbs_that_make_no_sense_are_refused), TEST(a_deleted_job_drops_what_it_made),

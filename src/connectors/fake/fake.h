@@ -63,7 +63,9 @@ struct fake_script_stat {
 	uint64_t batches, refused;                              /* emit: OK, AGAIN */
 	struct position from, emitted, confirmed;               /* of the newest start; newest */
 	enum dmsr_mode mode;
-	size_t nloaded;                                         /* of the newest start */
+	size_t nloaded, nbegun;                                 /* of the newest start */
+	struct position begun_at;                               /* of the first of those, */
+	size_t begun_parts;                                     /* and so many are there of it */
 	bool load_done, is_paused, is_at_end;                   /* at_end: of the script */
 	uint64_t end_lsn;                                       /* of the newest step */
 	int64_t rows;                                           /* in all its steps: ids 1 .. rows */
@@ -88,6 +90,8 @@ struct fake_server {
 	/* What it has. */
 	struct position applied;
 	bool load_done;
+	const struct dmsr_begun *begun; /* as the test has it: what it says of loads that were not ended */
+	size_t nbegun;
 	struct fake_row *rows;          /* of the stream, in the order of their commits */
 	size_t nrows, caprows;
 	struct fake_table *tables;

@@ -320,6 +320,9 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	stat->mode = start->mode;
 	stat->from = start->from;
 	stat->nloaded = start->nloaded;
+	stat->nbegun = start->nbegun;
+	stat->begun_at = start->nbegun ? start->begun[0].at : (struct position){ 0 };
+	stat->begun_parts = start->nbegun ? start->begun[0].nparts : 0;
 	stat->load_done = start->load_done;
 	stat->is_at_end = false;
 	enter(s);

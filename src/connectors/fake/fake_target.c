@@ -533,6 +533,12 @@ static void target_stat(struct dmsr_instance *i, struct dmsr_target_stat *out)
 	out->phase = t->loads ? "loading" : t->nitems ? "applying" : "idle";
 }
 
+static size_t target_begun(struct dmsr_instance *i, const struct dmsr_begun **out)
+{
+	*out = of(i)->server->begun;
+	return of(i)->server->nbegun;
+}
+
 static void target_stop(struct dmsr_instance *i)
 {
 	struct fake_target *t = of(i);
@@ -551,6 +557,7 @@ static void target_close(struct dmsr_instance *i)
 const struct dmsr_target fake_target = {
 	.open = target_open,
 	.start = target_start,
+	.begun = target_begun,
 	.apply = target_apply,
 	.flush = target_flush,
 	.stat = target_stat,

@@ -329,6 +329,7 @@ static const struct dmsr_option options[] = {
 };
 
 static const struct dmsr_streamer streamer = {
+	.takes_rests = true,
 	.open = embedded_open,
 	.keeps = embedded_keeps,
 	.start = embedded_start,
