@@ -22,7 +22,7 @@
 #include "model/batch.h"
 #include "model/match.h"
 
-#define DMSR_ABI 5
+#define DMSR_ABI 6
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 enum dmsr_option_type {

@@ -10,7 +10,8 @@
  *   {"begin": LSN, "us": N}  {"commit": true}
  *   {"c"|"u"|"d"|"r": NAME, "before": [...], "after": [...]}        a value: text, null, {"hex": binary}, {"fill": bytes}, {} for unchanged
  *   {"t": NAME, "cascade", "restart", "more"}  {"schema": NAME, "old": NAME}  {"heartbeat": true}
- *   {"load": NAME, "lsn": N, "parts": N}  {"rows": NAME, "text": ...|"hex": ..., "n": rows}  {"part": NAME}  {"end": NAME}  {"done": true}
+ *   {"load": NAME, "lsn": N, "parts": N, "since": N}  {"rows": NAME, "text": ...|"hex": ..., "n": rows}  {"part": NAME}
+ *   {"end": NAME, "since": N}  {"done": true}
  *      in a batch of its own each of them has an "lsn"
  *   {"emit": {"end": [lsn, event (-1: whole), flush], "more": bool, "part": N}}        hands the changes since the last emit over as a batch
  *   {"flush": true}  {"wait": "applied"|"consumed"}  {"sleep": ms}  {"close": true}
@@ -256,6 +257,8 @@ static bool add_of_load(struct feed *f, const json_t *o)
 			add_rows(f, o);
 		else
 			batch_append(f->b, words[i].op, rel_of(f, o, words[i].word));
+		if (words[i].op == OP_LOAD_BEGIN || words[i].op == OP_LOAD_END)
+			f->b->last->u.load.since = (uint64_t)int_of(o, "since");
 		if (words[i].op == OP_LOAD_BEGIN)
 			f->b->last->u.load.parts = (uint32_t)int_of(o, "parts");
 		return true;
@@ -312,6 +315,15 @@ static void say(const char *fmt, ...)
 	fflush(stdout);
 }
 
+static void say_begun(struct feed *f)
+{
+	const struct dmsr_begun *list;
+	size_t n = pgtarget.begun(f->target, &list);
+	char text[POSITION_TEXT_MAX];
+	for (size_t i = 0; i < n; i++)
+		say("begun %s.%s %s %zu", list[i].schema, list[i].name, position_format(&list[i].at, text), list[i].nparts);
+}
+
 static void on_ready(void *ctx, const struct position *applied, bool keeps, const struct dmsr_loaded *loaded, size_t n, bool load_done)
 {
 	struct feed *f = ctx;
@@ -319,6 +331,7 @@ static void on_ready(void *ctx, const struct position *applied, bool keeps, cons
 	say("ready %s keeps=%d load_done=%d", position_format(applied, text), keeps, load_done);
 	for (size_t i = 0; i < n; i++)
 		say("loaded %s.%s %s", loaded[i].schema, loaded[i].name, position_format(&loaded[i].at, text));
+	say_begun(f);
 	f->is_ready = true;
 	loop_task_post(f->task);
 }

@@ -30,7 +30,7 @@ static const char *out_path;
 static long offset;
 static uint64_t ticked_us, gap_us, nticks;
 static const char *state_path;
-static struct note notes[16];
+static struct note notes[1000];
 static size_t nnotes;
 static struct put pending[16];
 static size_t npending;
@@ -47,7 +47,8 @@ static void save(void)
 	snprintf(tmp, sizeof tmp, "%s.new", state_path);
 	FILE *f = fopen(tmp, "w");
 	for (size_t i = 0; i < nnotes; i++)
-		fprintf(f, "note\t%s\t%s\n", notes[i].key, notes[i].value);
+		if (strncmp(notes[i].key, "cut ", 4) != 0) /* no part is ever there in the next run; and they have lines of their own */
+			fprintf(f, "note\t%s\t%s\n", notes[i].key, notes[i].value);
 	for (size_t i = 0; i < nloaded; i++)
 		fprintf(f, "loaded\t%s\t%s\t%s\n", loaded[i].schema, loaded[i].name, position_format(&loaded[i].at, text));
 	if (position.kind)

@@ -349,7 +349,8 @@ static void ask_loaded(struct probe *p, struct buf *sql, const char **values, in
 		return;
 	values[(*nvalues)++] = p->host.env.uid;
 	buf_str(sql, "SELECT l.schema_name, l.table_name, l.job_uid = $1, coalesce(p.job, l.job_uid) FROM dmsr.loads l"
-		" LEFT JOIN dmsr.positions p USING (job_uid) WHERE l.position IS NOT NULL OR l.rows < 0 ORDER BY p.updated_at");
+		" LEFT JOIN dmsr.positions p USING (job_uid) WHERE (l.position IS NOT NULL OR l.rows < 0) AND pg_catalog.strpos(l.job_uid, '/') = 0"
+		" ORDER BY p.updated_at");
 }
 
 /* An error: no such table, or no right to read it; then nobody knows. */

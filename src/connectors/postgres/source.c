@@ -294,6 +294,7 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	position_copy(&s->from, &start->from);
 	s->load_done = start->load_done;
 	source_tables_init(s, start->loaded, start->nloaded);
+	source_rest_init(s, start->begun, start->nbegun);
 	source_enter(s, SOURCE_CONNECTING, "start");
 	source_prepare(s);
 }
@@ -355,6 +356,7 @@ static void source_close(struct dmsr_instance *i)
 	source_watch_free(s);
 	source_look_free(s);
 	source_tables_free(s);
+	source_rest_free(s);
 	for (size_t n = 0; n < s->nqueue; n++)
 		batch_free(s->queue[n]);
 	free(s->queue);

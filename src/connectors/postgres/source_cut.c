@@ -63,6 +63,25 @@ static struct load_part *add_part(struct cut *c, char *where /* taken */)
 	return &t->parts[t->nparts - 1];
 }
 
+bool cut_lasts(const struct load_table *t)
+{
+	bool has_ranges = false;
+	if (t->rel->key != KEY_PRIMARY)
+		return false;
+	for (uint32_t i = 0; i < t->nparts; i++) {
+		if (t->parts[i].where && !t->parts[i].is_key_range)
+			return false;
+		has_ranges |= t->parts[i].is_key_range;
+	}
+	/* Of these a bound's text may mean something else later: a label, or what an oid's alias names, may be renamed. */
+	for (unsigned i = 0; has_ranges && i < t->rel->nkeys; i++) {
+		const struct column *k = &t->rel->columns[t->rel->keys[i]];
+		if (k->type == TYPE_ENUM || k->type == TYPE_OID)
+			return false;
+	}
+	return true;
+}
+
 static void next_leaf(struct cut *c);
 
 static void leaf_is_cut(struct cut *c)

@@ -1,7 +1,7 @@
 /* source_int: what the parts of the PostgreSQL source share. source.c owns the instance, its phase, what goes out and how it ends; each other part is a
  * stretch of the way and hands over to the next:
  *
- *   source.c -> source_prepare.c -> source_look.c -> source_slot.c -> source_load.c (source_read.c, source_cut.c) -> source_stream.c
+ *   source.c -> source_prepare.c -> source_look.c -> source_slot.c -> source_load.c (source_read.c, source_cut.c, source_rest.c) -> source_stream.c
  *   beside all that source_watch.c asks about the slot, and while changes come has source_look.c look again
  *
  * Every callback of a connection may find the instance failed or stopping only by being called no more: both free the connections. */
@@ -44,6 +44,7 @@ struct source_loaded {
 	bool is_earlier;                /* in an earlier run */
 };
 
+struct source_rest;     /* source_rest.c */
 struct source_note;     /* a note on its way to the host */
 struct load;            /* source_load.c */
 struct stream;          /* source_stream.c */
@@ -62,6 +63,8 @@ struct source {
 	enum dmsr_mode mode;
 	struct position from;
 	struct map *loaded, *loaded_by_id;      /* relation_key -> struct source_loaded; those of a known oid */
+	struct source_rest *rests;              /* loads of an earlier run that were not ended */
+	size_t nrests;
 	bool load_done;
 	uint64_t load_done_at;          /* OP_LOAD_DONE is due when the stream has passed this; 0: it is not due */
 
@@ -186,6 +189,12 @@ void source_read_close(struct source *s);       /* its connections, the loader t
 void source_load_free(struct source *s);
 /* Words about tables that are loaded already, and that the load is done (now, or when the stream is behind load_done_at); then the next stretch. */
 void source_load_words(struct source *s);
+
+/* ---- source_rest.c: loads of an earlier run go on ---- */
+void source_rest_init(struct source *s, const struct dmsr_begun *begun, size_t n);
+void source_rest_free(struct source *s);
+void source_rest_forget(struct source *s);      /* the stream begins */
+uint64_t source_rest_lsn(const struct source *s, uint32_t id, uint64_t lsn);    /* since when, of the table with that oid; lsn: it does not go on */
 
 /* ---- source_stream.c ---- */
 void source_stream(struct source *s);

@@ -25,6 +25,7 @@ struct batch *load_batch(const struct load *l)
 static void go_on(struct source *s)
 {
 	source_load_free(s);
+	source_rest_forget(s);
 	if (s->mode & DMSR_CDC) {
 		source_stream(s);
 		return;
@@ -34,6 +35,13 @@ static void go_on(struct source *s)
 	source_enter(s, SOURCE_FINISHED, "all tables were read");
 	s->tell_finished = true;
 	loop_task_post(s->turn);
+}
+
+static uint64_t noted_snapshot(const struct source *s)
+{
+	const char *note = s->host.note_get(s->host.ctx, "load-snapshot");
+	uint64_t lsn = 0;
+	return note && !lsn_parse(note, &lsn) ? lsn : 0;
 }
 
 void source_load_words(struct source *s)
@@ -54,6 +62,7 @@ void source_load_words(struct source *s)
 		batch_append(b, OP_SCHEMA, s->rels[i]);
 	}
 	newest = source_newest_load(s) > newest ? source_newest_load(s) : newest;
+	newest = noted_snapshot(s) > newest ? noted_snapshot(s) : newest;
 	/* Tables read at different times do not fit each other before the stream has passed the last of these times; foreign keys must wait for it. */
 	if ((s->mode & DMSR_CDC) && newest > begins)
 		s->load_done_at = newest;
@@ -154,7 +163,19 @@ static void open_load(struct source *s)
 	source_read(s);
 }
 
-static void note_tables(struct source *s) { source_note_tables(s, s->load->lsn, open_load); }
+/* What a later run must know of this one: the stream has to pass all snapshots before the tables fit each other. */
+static void note_snapshot(struct source *s)
+{
+	char at[24];
+	source_put_note(s, "load-snapshot", lsn_format(s->load->lsn, at), open_load);
+}
+
+static void note_tables(struct source *s)
+{
+	for (size_t i = 0; i < s->load->ntables; i++)
+		rest_find(s, &s->load->tables[i]);
+	source_note_tables(s, s->load->lsn, note_snapshot);
+}
 
 static void on_kinds(void *arg, const PGresult *res, const struct err *e)
 {
@@ -343,6 +364,7 @@ void source_load(struct source *s)
 {
 	s->doing = "taking the snapshot";
 	s->load = mem_zalloc(sizeof *s->load);
+	s->load->rests = map_new();
 	if (s->loader)
 		on_loader_ready(s);
 	else
@@ -361,7 +383,9 @@ void source_load_free(struct source *s)
 			free(l->tables[i].parts[n].where);
 		}
 		free(l->tables[i].parts);
+		free(l->tables[i].kept);
 	}
+	map_free(l->rests);
 	free(l->tables);
 	free(l->snapshot);
 	free(l);

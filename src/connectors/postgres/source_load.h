@@ -27,6 +27,8 @@ struct load_table {
 	bool is_unordered;              /* the server could not sample or compare its key */
 	struct load_part *parts;
 	uint32_t nparts, next;          /* 0: undivided; of them begun */
+	uint64_t since;                 /* not 0: the load of an earlier run goes on; LSN of the oldest snapshot that it has parts of */
+	bool *kept;                     /* by number: parts that are there; NULL: none */
 	unsigned nreaders;
 	int64_t nrows, nbytes;
 };
@@ -36,6 +38,7 @@ enum reader_state {
 	READER_IDLE,
 	READER_LOOKING,                 /* the table is locked, and is it the one of the snapshot? */
 	READER_CUTTING,
+	READER_NOTING,                  /* how it was cut */
 	READER_READY,                   /* to copy, when the host takes it */
 	READER_COPYING,
 };
@@ -50,6 +53,7 @@ struct reader {
 	struct load_table *table;
 	uint32_t part;                  /* from 1; 0: the table is read undivided */
 	struct cut *cut;
+	uint64_t noted;                 /* the how manieth note of the load */
 	bool is_binary, has_header;
 	struct batch *b;                /* being filled; NULL: none */
 	struct change *rows;            /* its OP_ROWS; NULL: none yet */
@@ -66,6 +70,8 @@ struct load {
 	bool is_done;
 	struct reader *readers;
 	unsigned nreaders;
+	uint64_t notes;                 /* put so far */
+	struct map *rests;              /* tables whose load goes on: oid -> struct load_table */
 };
 
 struct batch *load_batch(const struct load *l);
@@ -80,7 +86,16 @@ void source_snapshot_lost(struct source *s, const struct err *why);
 /* Begins a transaction in that snapshot; NULL: in one of its own. */
 const char *source_load_begin_sql(const char *snapshot, struct buf *out);
 
+/* ---- source_rest.c ---- */
+/* Does the load of an earlier run go on? Then the parts are known, since is set, and the table is one of l->rests. */
+void rest_find(struct source *s, struct load_table *t);
+/* How it was cut, so that another run can go on; or that none can. Durable before the first of the parts is sent: then next. False: there is nothing to
+ * note. */
+bool rest_note(struct source *s, const struct load_table *t, void (*next)(struct source *s));
+
 /* ---- source_cut.c ---- */
+/* Would its ranges hold the same keys in another run, and can changes be told apart by them? */
+bool cut_lasts(const struct load_table *t);
 /* Is it worth it? */
 bool cut_is_due(const struct source *s, const struct load_table *t);
 /* On conn, inside the transaction. done: t->parts and t->nparts are set (0: undivided). e: the transaction has failed; t is undivided,

@@ -1,7 +1,7 @@
 /* source_read: the tables of a load, read by COPY on several connections side by side, all in one snapshot. In come tables, the largest first; out go, for
  * each, OP_LOAD_BEGIN, batches of OP_ROWS as COPY gave them, OP_LOAD_PART for each part of one that is cut, OP_LOAD_END; then source_load_read.
  *
- *   a reader:  CONNECTING -> IDLE -> LOOKING -+-> [ CUTTING -> ] READY -> COPYING -> IDLE
+ *   a reader:  CONNECTING -> IDLE -> LOOKING -+-> [ CUTTING -> NOTING -> ] READY -> COPYING -> IDLE
  *                             ^---------------+ the table is put off
  *
  * The first is the load's own connection; it holds the snapshot that the others take over. When the host is full no COPY is read, and none is begun.
@@ -114,6 +114,7 @@ static void word(struct reader *r, enum change_op op, uint32_t parts)
 {
 	struct batch *b = load_batch(r->s->load);
 	struct change *ch = batch_append(b, op, r->table->rel);
+	ch->u.load.since = r->table->since;
 	if (op == OP_LOAD_BEGIN)
 		ch->u.load.parts = parts;
 	send_on(r->s, b);
@@ -127,7 +128,7 @@ static void table_read(struct reader *r)
 	struct load_table *t = r->table;
 	t->state = TABLE_READ;
 	s->load->nread++;
-	source_add_loaded(s, t->rel, t->rel->schema, t->rel->name, s->load->lsn);
+	source_add_loaded(s, t->rel, t->rel->schema, t->rel->name, t->since ? t->since : s->load->lsn);
 	report(s, t, true);
 	failpoint("pg.table-copied");
 	log_info("postgres", s->host.env.job, "table %s.%s read: %lld rows", t->rel->schema, t->rel->name, (long long)t->nrows);
@@ -175,14 +176,11 @@ static void fail_table(const struct reader *r, const struct err *why)
 
 /* ---- COPY ---- */
 
-static void part_read(struct reader *r)
+/* It has read all it was to read of its table. */
+static void done_with(struct reader *r, bool is_part)
 {
 	struct source *s = r->s;
 	struct load_table *t = r->table;
-	bool is_part = r->part != 0;
-	batch_append(filling(r), is_part ? OP_LOAD_PART : OP_LOAD_END, t->rel);
-	hand_on(r);
-	failpoint("pg.part-copied");
 	t->nreaders--;
 	if (all_is_read(t)) {
 		if (is_part)
@@ -194,6 +192,15 @@ static void part_read(struct reader *r)
 	r->state = READER_IDLE;
 	for (unsigned i = 0; s->load && i < s->load->nreaders; i++)
 		reader_next(&s->load->readers[i]);
+}
+
+static void part_read(struct reader *r)
+{
+	bool is_part = r->part != 0;
+	batch_append(filling(r), is_part ? OP_LOAD_PART : OP_LOAD_END, r->table->rel);
+	hand_on(r);
+	failpoint("pg.part-copied");
+	done_with(r, is_part);
 }
 
 static void on_copied(void *arg, const PGresult *res, const struct err *e)
@@ -274,10 +281,65 @@ static void copy(struct reader *r)
 
 /* ---- what is to be read ---- */
 
+static void skip_kept(struct load_table *t)
+{
+	while (t->kept && t->next < t->nparts && t->kept[t->next + 1])
+		t->next++;
+}
+
+static uint32_t next_part(struct load_table *t)
+{
+	uint32_t part = ++t->next;
+	skip_kept(t);
+	return part;
+}
+
+static void begin_parts(struct reader *r)
+{
+	struct load *l = r->s->load;
+	struct load_table *t = r->table;
+	log_info("postgres", r->s->host.env.job, "table %s.%s is read in %u parts", t->rel->schema, t->rel->name, (unsigned)t->nparts);
+	t->state = TABLE_CUT;
+	word(r, OP_LOAD_BEGIN, t->nparts);
+	r->part = next_part(t);
+	look(r);
+	for (unsigned i = 0; i < l->nreaders; i++)
+		reader_next(&l->readers[i]);
+}
+
+/* Notes become durable in their order. */
+static void on_cut_noted(struct source *s)
+{
+	struct reader *first = NULL;
+	for (unsigned i = 0; i < s->load->nreaders; i++) {
+		struct reader *r = &s->load->readers[i];
+		if (r->state == READER_NOTING && (!first || r->noted < first->noted))
+			first = r;
+	}
+	failpoint("pg.cut-noted");
+	begin_parts(first);
+}
+
+/* Of another run, and some of its parts are there. */
+static void go_on_with(struct reader *r)
+{
+	struct load_table *t = r->table;
+	t->state = TABLE_CUT;
+	word(r, OP_LOAD_BEGIN, t->nparts);
+	skip_kept(t);
+	if (t->next == t->nparts) {
+		done_with(r, true);
+		return;
+	}
+	r->part = next_part(t);
+	look(r);
+	for (unsigned i = 0; i < r->s->load->nreaders; i++)
+		reader_next(&r->s->load->readers[i]);
+}
+
 static void on_cut(void *arg, const struct err *e)
 {
 	struct reader *r = arg;
-	struct load *l = r->s->load;
 	struct load_table *t = r->table;
 	cut_free(r->cut);
 	r->cut = NULL;
@@ -293,13 +355,10 @@ static void on_cut(void *arg, const struct err *e)
 		copy(r);
 		return;
 	}
-	log_info("postgres", r->s->host.env.job, "table %s.%s is read in %u parts", t->rel->schema, t->rel->name, (unsigned)t->nparts);
-	t->state = TABLE_CUT;
-	word(r, OP_LOAD_BEGIN, t->nparts);
-	r->part = ++t->next;
-	look(r);
-	for (unsigned i = 0; i < l->nreaders; i++)
-		reader_next(&l->readers[i]);
+	r->state = READER_NOTING;
+	r->noted = ++r->s->load->notes;
+	if (!rest_note(r->s, t, on_cut_noted))
+		begin_parts(r);
 }
 
 enum { LOOK_REWRITTEN, LOOK_NUMBERS, LOOK_TABLE, LOOK_COLUMNS };
@@ -329,6 +388,8 @@ static void on_looked(void *arg, const PGresult *res, const struct err *e)
 		put_off(r, "it was truncated or rewritten after the snapshot was taken");
 	} else if (is_another(r, res)) {
 		put_off(r, "it, a partition or a column was renamed after the snapshot was taken, and the name is another's");
+	} else if (!r->part && r->table->since) {
+		go_on_with(r);
 	} else if (!r->part && cut_is_due(r->s, r->table)) {
 		r->state = READER_CUTTING;
 		r->cut = cut_begin(r->s, r->conn, r->table, on_cut, r);
@@ -401,7 +462,7 @@ static bool take(struct reader *r)
 		if (t->state == TABLE_CUT && t->next < t->nparts) {
 			t->nreaders++;
 			r->table = t;
-			r->part = ++t->next;
+			r->part = next_part(t);
 			return true;
 		}
 		if (t->state == TABLE_WAITING && !waiting)

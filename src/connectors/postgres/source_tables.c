@@ -266,7 +266,8 @@ void source_note_tables(struct source *s, uint64_t lsn, void (*next)(struct sour
 		const struct source_loaded *l = source_find_loaded(s, s->rels[i]);
 		sql_qualified(&note, s->rels[i]->schema, s->rels[i]->name);
 		const char *mark = s->marks ? map_get_u32(s->marks, s->rels[i]->id) : NULL;
-		buf_printf(&note, " %u %s %s%s", (unsigned)s->rels[i]->id, lsn_format(l ? l->lsn : lsn, at), mark ? mark : "", mark ? " " : "");
+		lsn_format(l ? l->lsn : source_rest_lsn(s, s->rels[i]->id, lsn), at);
+		buf_printf(&note, " %u %s %s%s", (unsigned)s->rels[i]->id, at, mark ? mark : "", mark ? " " : "");
 	}
 	source_put_note(s, "tables", buf_cstr(&note), next);
 	buf_fini(&note);

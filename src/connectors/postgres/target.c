@@ -570,6 +570,12 @@ static int target_open(const struct settings *s, const struct dmsr_target_host *
 
 static void target_start(struct dmsr_instance *i) { start((struct target *)i); }
 
+static size_t target_begun(struct dmsr_instance *i, const struct dmsr_begun **out)
+{
+	*out = ((struct target *)i)->begun;
+	return ((struct target *)i)->nbegun;
+}
+
 static enum dmsr_verdict target_apply(struct dmsr_instance *i, const struct batch *b, uint64_t token)
 {
 	struct target *t = (struct target *)i;
@@ -627,6 +633,7 @@ static void close_instance(struct dmsr_instance *i) { target_close((struct targe
 const struct dmsr_target target_strict = {
 	.open = target_open,
 	.start = target_start,
+	.begun = target_begun,
 	.apply = target_apply,
 	.flush = target_flush,
 	.stat = target_stat,

@@ -113,7 +113,7 @@ static int take_old(const struct target_table *tb, const struct value *old, bool
 static void take_new(const struct target_table *tb, const struct change *ch, bool *take)
 {
 	const struct relation *rel = tb->rel;
-	bool is_update = ch->op == OP_UPDATE, keeps_key = is_update && rel->key != KEY_FULL && !net_moves_key(ch);
+	bool is_update = ch->op == OP_UPDATE, keeps_key = is_update && rel->key != KEY_FULL && !catch_moves_key(ch);
 	for (unsigned i = 0; i < rel->ncolumns; i++) {
 		const struct target_column *c = tb->of[i];
 		take[i] = ch->u.row.after[i].kind != VALUE_UNCHANGED && c && !c->is_generated;
@@ -169,7 +169,7 @@ void apply_shape(const struct target_table *tb, const struct change *ch, uint8_t
 	free(take);
 }
 
-int apply_send(struct target *t, struct target_table *tb, const struct change *ch, struct err *e)
+static int send_one(struct target *t, struct target_table *tb, const struct change *ch, unsigned must_hit, struct err *e)
 {
 	struct bind *b = t->bind;
 	struct shape sh;
@@ -177,12 +177,24 @@ int apply_send(struct target *t, struct target_table *tb, const struct change *c
 	int rc = build(b, tb, ch, &sh, e);
 	if (rc)
 		return rc;
-	bool finds = ch->op == OP_UPDATE || ch->op == OP_DELETE;
 	stmt_get(t, tb, &sh, name);
-	tx_note(t, SENT_ROW, (enum change_op)ch->op, tb, finds);
+	tx_note(t, SENT_ROW, (enum change_op)ch->op, tb, must_hit);
 	pgconn_pipeline_send(t->conn, name, b->n, b->values, b->lens, b->formats);
 	t->tx.since_sync += b->bytes + 64;
 	return 0;
+}
+
+int apply_send(struct target *t, struct target_table *tb, const struct change *ch, struct err *e)
+{
+	struct change plan[CATCH_MAX];
+	if (!apply_catches(tb, ch))
+		return send_one(t, tb, ch, ch->op == OP_UPDATE || ch->op == OP_DELETE, e);
+	unsigned n = catch_plan(ch, plan);
+	int rc = 0;
+	assert(n);
+	for (unsigned i = 0; i < n && !rc; i++)
+		rc = send_one(t, tb, &plan[i], 0, e);
+	return rc;
 }
 
 static void count(struct target *t, struct target_table *tb, const struct change *ch)
@@ -245,9 +257,12 @@ static int send_alone(struct target *t, struct target_table *tb, const struct ch
 enum step apply_row(struct target *t, const struct change *ch)
 {
 	struct target_table *tb = table_of(t, ch->rel);
+	struct change plan[CATCH_MAX];
 	struct err e = { 0 };
 	if (apply_is_known(t, tb, ch))
 		return STEP_DONE;
+	if (apply_catches(tb, ch) && !catch_plan(ch, plan))
+		return lanes_lose(t, tb);
 	if (tx_begin(t) == STEP_WAIT || apply_table(t, tb) == STEP_WAIT || tx_room(t) == STEP_WAIT)
 		return STEP_WAIT;
 	if (careful_wants(t, tb)) {

@@ -10,6 +10,7 @@
 #include "conn.h"
 #include "rights.h"
 #include "target_ahead.h"
+#include "target_catch.h"
 #include "target_sql.h"
 
 enum target_state {
@@ -61,6 +62,10 @@ struct load {
 	bool is_binary;
 	bool is_divided;                /* only the table is made: its rows come in parts */
 	bool is_part;
+	bool keeps_parts;               /* each is noted with its rows, so that the next run can go on with the load */
+	uint32_t part;
+	bool goes_on;                   /* with parts that are there */
+	uint64_t since;                 /* of the oldest of its parts */
 	bool is_ours;                   /* dmsr.loads has it, at another snapshot */
 	bool is_fresh;                  /* made or truncated in this transaction */
 	enum how how;
@@ -238,8 +243,12 @@ struct target {
 	size_t ntruncates;
 	struct dmsr_loaded *loaded;
 	bool *made;                     /* we made that table */
+	uint64_t *until;                /* its parts are of snapshots up to this one; 0: of one */
 	char **loaded_names;            /* its strings: schema, a NUL, name */
 	size_t nloaded;                 /* what dmsr.loads has of this job */
+	struct dmsr_begun *begun;       /* of those: what there is of them */
+	uint64_t *begun_rows;           /* in these parts; BEGUN_GONE: the load was lost, or began anew */
+	size_t nbegun;
 	size_t nknown;                  /* and, behind those, tables whose load was begun and may have left rows there */
 	struct build {                  /* behind the load; of the instance: */
 		uint32_t made, total;
@@ -339,7 +348,6 @@ void mend_identities(struct buf *out, const struct target_table *tb);   /* the s
 
 /* ---- target_net.c, target_set.c ---- */
 bool net_is_free(const struct target *t, const struct target_table *tb); /* may its changes be taken out of the order of other tables? */
-bool net_moves_key(const struct change *ch);
 bool net_add(struct target *t, struct target_table *tb, const struct change *ch); /* false: it must be sent alone */
 void net_flush(struct target *t, struct target_table *tb);
 void net_flush_all(struct target *t);
@@ -365,8 +373,11 @@ void stmt_fini(struct target *t);
 
 /* ---- target_load.c, target_prepare.c ---- */
 enum step load_step(struct target *t, const struct change *ch);
-/* In dmsr.loads: a load of the table was begun. Parameters: the job's uid, schema, name, made. */
+/* In dmsr.loads: a load of the table was begun, and none of its parts is there. Parameters: the job's uid, schema, name, made, and one of these. */
 extern const char load_begin_sql[];
+#define BEGUN_GONE UINT64_MAX
+#define LOAD_BEGUN "-1"
+#define LOAD_LOST "-2"                  /* it is not to be waited for: the table has to be loaded again */
 void load_prepare(struct target *t);            /* from LOAD_PREPARING to LOAD_OPEN; if it is divided, to LOAD_NONE */
 void load_prepare_part(struct target *t);       /* from LOAD_PREPARING to LOAD_OPEN */
 
@@ -379,6 +390,8 @@ bool lanes_are_at_work(const struct target *t);
 enum step lanes_take(struct target *t);
 enum step lanes_settle(struct target *t);       /* DONE: no load is open: what has its end is committed, the others are void */
 enum step lanes_finish(struct target *t);       /* OP_LOAD_DONE. DONE: indexes, constraints, values of sequences are there */
+/* A change came that the parts of a load that went on cannot do with: we die, and the table is loaded again. */
+enum step lanes_lose(struct target *t, const struct target_table *tb);
 bool lanes_are_due(const struct target *t);     /* lanes_finish is to be called: one that was put off */
 void lanes_turn(struct target *t);              /* what is to be done now and then */
 const char *lanes_phase(const struct target *t);        /* NULL: no load is going on */
@@ -423,6 +436,8 @@ enum step apply_table(struct target *t, struct target_table *tb);        /* DONE
 enum step apply_row(struct target *t, const struct change *ch);
 enum step apply_truncate(struct target *t, const struct change *ch);
 bool apply_is_known(const struct target *t, const struct target_table *tb, const struct change *ch); /* is it in the target already? */
+/* May rows of the table be newer than the change? (target_catch.h) */
+static inline bool apply_catches(const struct target_table *tb, const struct change *ch) { return ch->txn && ch->txn->lsn < tb->until_lsn; }
 void apply_init(struct target *t);
 void apply_fini(struct target *t);
 /* Which values a change brings: after, then before; PARAM_TEXT or none. */

@@ -7,6 +7,7 @@
  *
  * The load of a table           [begins] -> FILLING -> ENDING -> committed: its lane is free          FILLING -> void: its lane is closed
  *   a divided one               [begins] -> MAKING -> FILLING, a lane for each part that is open -> ENDING: when all are committed, its end gets a lane
+ *   one that goes on             the same, but nothing is emptied, and the parts that are there are not waited for
  * With prepare none a table is not divided: rows that were there before could not be told from those of parts if it had to begin anew.
  *
  * OP_LOAD_DONE                  NONE -> INDEXING (a table at a time, on some lanes) -> REFERRING (foreign keys) -> NONE, all lanes are closed
@@ -33,8 +34,11 @@ struct table_load {
 	struct item *begin;
 	struct item *end;               /* waits for the parts; NULL: not so */
 	uint64_t lsn, server, rows;
+	uint64_t since;                 /* not 0: it goes on with parts that are there, of snapshots from this one on */
 	uint32_t parts;                 /* 0: undivided */
-	struct map *ended;              /* parts whose end came */
+	struct map *kept;               /* parts that were there: should they come again, they are passed over */
+	struct map *ended;              /* parts whose end came, of the others */
+	bool keeps_parts;
 	enum stage stage;
 };
 
@@ -173,6 +177,7 @@ static void drop_load(struct target *t, struct table_load *l)
 		l->begin->is_eaten = l->begin->is_done = true;
 	relation_unref(l->rel);
 	map_free(l->ended);
+	map_free(l->kept);
 	free(l);
 }
 
@@ -252,18 +257,39 @@ static void fail_load(struct target *t, const struct change *ch, const char *why
 static enum step give_way(struct target *t, const struct target_table *tb)
 {
 	struct err e = { 0 };
-	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f" };
+	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f", LOAD_BEGUN };
 	if (tx_sync(t) == STEP_WAIT || err_is_set(&t->tx.error))
 		return STEP_WAIT;
 	if (tb->loaded_lsn && !t->lanes->has_given_way) {
 		t->lanes->has_given_way = true;
 		tx_sql(t, SENT_QUIET, NULL, "ROLLBACK", 0, NULL);
-		tx_sql(t, SENT_QUIET, NULL, load_begin_sql, 4, values);
+		tx_sql(t, SENT_QUIET, NULL, load_begin_sql, 5, values);
 		return tx_sync(t);
 	}
 	err_set(&e, DMSR_ESTATE, "target.load-in-transaction", "%s is loaded again in the middle of a transaction that has changed it", tb->sql);
 	err_hint(&e, "load all tables again: stop the job, DELETE /jobs/%s/positions, start it", t->host.env.job);
 	e.retriable = t->lanes->has_given_way;
+	target_fail(t, &e);
+	return STEP_WAIT;
+}
+
+enum step lanes_lose(struct target *t, const struct target_table *tb)
+{
+	struct err e = { 0 };
+	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f", LOAD_LOST };
+	if (tx_begin(t) == STEP_WAIT)
+		return STEP_WAIT;
+	net_flush_all(t);
+	if (tx_sync(t) == STEP_WAIT || err_is_set(&t->tx.error))
+		return STEP_WAIT;
+	if (!t->lanes->has_given_way) {
+		t->lanes->has_given_way = true;
+		tx_sql(t, SENT_QUIET, NULL, "ROLLBACK", 0, NULL);
+		tx_sql(t, SENT_QUIET, NULL, load_begin_sql, 5, values);
+		return tx_sync(t);
+	}
+	err_retry(&e, DMSR_ESTATE, "target.load-lost",
+		"the load of %s went on after a kill, and a change of a key came that its parts cannot be made one with: it begins anew", tb->sql);
 	target_fail(t, &e);
 	return STEP_WAIT;
 }
@@ -296,6 +322,20 @@ static enum step end_others(struct target *t, const struct change *ch)
 	return STEP_DONE;
 }
 
+/* The parts that were there at the start, unless a load has begun anew since. */
+static void keep_parts(struct target *t, struct table_load *l)
+{
+	for (size_t i = 0; i < t->nbegun; i++) {
+		const struct dmsr_begun *b = &t->begun[i];
+		if (strcmp(b->schema, l->rel->schema) != 0 || strcmp(b->name, l->rel->name) != 0 || t->begun_rows[i] == BEGUN_GONE)
+			continue;
+		for (size_t n = 0; l->since && n < b->nparts; n++)
+			map_put_u32(l->kept, b->parts[n], l);
+		l->rows = l->since ? t->begun_rows[i] : 0;
+		t->begun_rows[i] = BEGUN_GONE;
+	}
+}
+
 static struct table_load *add_load(struct target *t, struct target_table *tb, const struct change *ch)
 {
 	struct table_load *l = mem_zalloc(sizeof *l);
@@ -306,7 +346,11 @@ static struct table_load *add_load(struct target *t, struct target_table *tb, co
 	l->server = t->cur->batch->end.server;
 	l->parts = t->prepare == PREPARE_NONE ? 0 : ch->u.load.parts;
 	l->stage = l->parts ? STAGE_MAKING : STAGE_FILLING;
+	l->since = ch->u.load.since;
+	l->kept = map_new();
 	l->ended = map_new();
+	tb->has_rests |= l->parts != 0;
+	keep_parts(t, l);
 	l->next = t->lanes->loads;
 	return t->lanes->loads = l;
 }
@@ -323,8 +367,12 @@ static enum step begin_load(struct target *t, const struct change *ch)
 	struct lane *lane = take_lane(t);
 	if (!lane)
 		return STEP_WAIT;
-	give(lane, add_load(t, tb, ch), 0);
-	return STEP_DONE;
+	struct table_load *l = add_load(t, tb, ch);
+	give(lane, l, 0);
+	if (!l->since || map_size(l->kept))
+		return STEP_DONE;
+	fail_load(t, ch, "it goes on, and no part of it is there");
+	return STEP_WAIT;
 }
 
 /* ---- batches ---- */
@@ -406,7 +454,7 @@ static const char *refusal(const struct table_load *l, const struct batch *b, co
 		return "rows of a part come behind its end";
 	if (!b->part && !(is_word && (first->op == OP_LOAD_BEGIN || first->op == OP_LOAD_END)))
 		return "rows are of no part";
-	if (first->op == OP_LOAD_END && map_size(l->ended) != l->parts)
+	if (first->op == OP_LOAD_END && map_size(l->ended) + map_size(l->kept) != l->parts)
 		return "it ends before all its parts have";
 	return NULL;
 }
@@ -426,7 +474,7 @@ static enum step take_divided(struct target *t, struct table_load *l, const stru
 	if (l->stage == STAGE_MAKING)
 		return STEP_WAIT;
 	if (b->part)
-		return take_part(t, l);
+		return map_get_u32(l->kept, b->part) ? pass(t) : take_part(t, l);
 	set_stage(t, l, STAGE_ENDING);
 	l->end = t->cur;
 	t->cur->is_lent = true;
@@ -513,7 +561,12 @@ void lane_load(struct target *t, enum load_state state, struct relation *rel)
 	tb->is_made = known->is_made;
 	tb->has_made_key = known->has_made_key;
 	tb->has_told_triggers = known->has_told_triggers;
+	tb->has_rests = known->has_rests;
 	t->load = (struct load){ .state = state, .table = tb, .lsn = l->lsn, .server = l->server, .rows = l->rows, .is_divided = l->parts != 0 };
+	t->load.part = t->lane->part;
+	t->load.keeps_parts = l->keeps_parts;
+	t->load.goes_on = l->since != 0;
+	t->load.since = l->since ? l->since : l->lsn;
 }
 
 static void learn(struct target *t, uint64_t loaded_lsn)
@@ -529,6 +582,7 @@ static void learn(struct target *t, uint64_t loaded_lsn)
 void lane_made(struct target *t)
 {
 	learn(t, LOADED_IN_PART);
+	t->lane->load->keeps_parts = t->load.keeps_parts;
 	set_stage(t->lane->of, t->lane->load, STAGE_FILLING);
 	let_go(t->lane);
 }
@@ -544,7 +598,9 @@ void lane_loaded(struct target *t)
 	struct lane *lane = t->lane;
 	struct target *of = lane->of;
 	struct target_table *tb = lane->load->table;
-	learn(t, t->load.lsn);
+	learn(t, t->load.since);
+	tb->until_lsn = t->load.since < t->load.lsn ? t->load.lsn : 0;
+	tb->has_rests = tb->until_lsn != 0;
 	/* It is durable, whatever becomes of a transaction that is open. */
 	table_counts(of, tb);
 	tb->counts.loaded += t->load.rows;

@@ -203,11 +203,31 @@ static void on_noted(struct target *t)
 	target_ask(t, "COMMIT", 0, NULL, on_table_committed);
 }
 
+static void note_load(struct target *t);
+
+/* It is whole: what its parts were does not matter any more, but how far they are apart. */
+static void forget_parts(struct target *t)
+{
+	const struct target_table *tb = t->load.table;
+	char position[POSITION_TEXT_MAX];
+	const struct position at = { .kind = POSITION_LSN, .server = t->load.server, .lsn = t->load.lsn };
+	const char *values[] = { t->host.env.uid, tb->schema, tb->name, position_format(&at, position), t->load.since < t->load.lsn ? "t" : "f" };
+	if (!tb->has_rests) {
+		note_load(t);
+		return;
+	}
+	target_ask(t, "WITH until AS (INSERT INTO dmsr.loads (job_uid, schema_name, table_name, position) "
+		"SELECT $1::text || '/0', $2, $3, $4 WHERE $5::boolean ON CONFLICT (job_uid, schema_name, table_name) "
+		"DO UPDATE SET position = EXCLUDED.position) DELETE FROM dmsr.loads "
+		"WHERE pg_catalog.starts_with(job_uid, $1::text || '/') AND schema_name = $2 AND table_name = $3 "
+		"AND (job_uid <> $1::text || '/0' OR NOT $5::boolean)", 5, values, note_load);
+}
+
 static void note_load(struct target *t)
 {
 	struct target_table *tb = t->load.table;
 	char position[POSITION_TEXT_MAX], rows[24], *shape = shape_take(tb);
-	const struct position at = { .kind = POSITION_LSN, .server = t->load.server, .lsn = t->load.lsn };
+	const struct position at = { .kind = POSITION_LSN, .server = t->load.server, .lsn = t->load.since };
 	snprintf(rows, sizeof rows, "%llu", (unsigned long long)t->load.rows);
 	const char *values[] = { t->host.env.uid, tb->schema, tb->name, position_format(&at, position), rows, tb->is_made ? "t" : "f", shape };
 	target_ask(t, "INSERT INTO dmsr.loads AS l (job_uid, schema_name, table_name, position, rows, made, shape) "
@@ -220,7 +240,7 @@ static void note_load(struct target *t)
 static void on_key(struct target *t)
 {
 	t->load.table->has_made_key = true;
-	note_load(t);
+	forget_parts(t);
 }
 
 static void add_key(struct target *t)
@@ -228,7 +248,7 @@ static void add_key(struct target *t)
 	if (ddlrun_is_ours(t, t->load.table))
 		ddlrun_key(t, t->load.table, on_key);
 	else
-		note_load(t);
+		forget_parts(t);
 }
 
 /* In a divided table nothing is open: its parts are committed. */
@@ -267,13 +287,34 @@ static enum step begin_part(struct target *t, const struct change *ch)
 	return STEP_WAIT;
 }
 
+static void on_part_noted(struct target *t)
+{
+	if (!target_died(t, failpoint("target.load-part-noted")))
+		target_ask(t, "COMMIT", 0, NULL, on_part_committed);
+}
+
+static void note_part(struct target *t)
+{
+	const struct target_table *tb = t->load.table;
+	char position[POSITION_TEXT_MAX], rows[24], part[12];
+	const struct position at = { .kind = POSITION_LSN, .server = t->load.server, .lsn = t->load.lsn };
+	snprintf(rows, sizeof rows, "%llu", (unsigned long long)t->load.rows);
+	snprintf(part, sizeof part, "%u", (unsigned)t->load.part);
+	const char *values[] = { t->host.env.uid, part, tb->schema, tb->name, position_format(&at, position), rows };
+	target_ask(t, "INSERT INTO dmsr.loads (job_uid, schema_name, table_name, position, rows) VALUES ($1::text || '/' || $2::text, $3, $4, $5, $6::bigint)",
+		6, values, on_part_noted);
+}
+
 static enum step end_part(struct target *t, const struct change *ch)
 {
 	if (close_copy(t) == STEP_WAIT || target_died(t, failpoint("target.load-part")))
 		return STEP_WAIT;
 	t->load.state = LOAD_ENDING;
 	t->load.word = ch;
-	target_ask(t, "COMMIT", 0, NULL, on_part_committed);
+	if (t->load.keeps_parts)
+		note_part(t);
+	else
+		target_ask(t, "COMMIT", 0, NULL, on_part_committed);
 	return STEP_WAIT;
 }
 

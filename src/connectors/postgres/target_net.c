@@ -55,24 +55,6 @@ static bool finds_by_key(const struct target_table *tb)
 
 /* ---- values ---- */
 
-static bool differs(const struct value *a, const struct value *b)
-{
-	return a->kind != b->kind || a->len != b->len || (a->len && memcmp(a->data, b->data, a->len));
-}
-
-bool net_moves_key(const struct change *ch)
-{
-	const struct relation *rel = ch->rel;
-	if (ch->op != OP_UPDATE || !ch->u.row.before)
-		return false;
-	for (unsigned i = 0; i < rel->nkeys; i++) {
-		const struct value *new = &ch->u.row.after[rel->keys[i]];
-		if (new->kind != VALUE_UNCHANGED && differs(&ch->u.row.before[rel->keys[i]], new))
-			return true;
-	}
-	return false;
-}
-
 /* Can all values be put into arrays of texts? */
 static bool has_texts(const struct relation *rel, const struct value *v, size_t *bytes)
 {
@@ -196,11 +178,13 @@ bool net_add(struct target *t, struct target_table *tb, const struct change *ch)
 {
 	size_t bytes = 0;
 	bool is_insert = ch->op == OP_CREATE || ch->op == OP_READ, is_keyed = finds_by_key(tb);
+	if (apply_catches(tb, ch))
+		return false;
 	if (tb->by_row) {
 		tb->by_row--;
 		return false;
 	}
-	if (!net_is_free(t, tb) || (!is_insert && !is_keyed) || net_moves_key(ch))
+	if (!net_is_free(t, tb) || (!is_insert && !is_keyed) || catch_moves_key(ch))
 		return false;
 	if (!has_texts(ch->rel, ch->u.row.after, &bytes) || !has_texts(ch->rel, ch->u.row.before, &bytes) || bytes > ROW_BYTES_MAX)
 		return false;

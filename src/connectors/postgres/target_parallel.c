@@ -523,6 +523,12 @@ static int parallel_verb_open(const struct settings *s, const struct dmsr_target
 
 static void parallel_verb_start(struct dmsr_instance *i) { start_first((struct parallel *)i); }
 
+static size_t parallel_verb_begun(struct dmsr_instance *i, const struct dmsr_begun **out)
+{
+	const struct parallel *p = (struct parallel *)i;
+	return target_strict.begun(inner(p->first), out);
+}
+
 static enum dmsr_verdict parallel_verb_apply(struct dmsr_instance *i, const struct batch *b, uint64_t token)
 {
 	struct parallel *p = (struct parallel *)i;
@@ -600,6 +606,7 @@ static void parallel_verb_close(struct dmsr_instance *i)
 const struct dmsr_target target_parallel = {
 	.open = parallel_verb_open,
 	.start = parallel_verb_start,
+	.begun = parallel_verb_begun,
 	.apply = parallel_verb_apply,
 	.flush = parallel_verb_flush,
 	.stat = parallel_verb_stat,

@@ -2,9 +2,11 @@
  *
  *   describe -> (is it empty?) -> decide -> (detach) -> (types, schema, extension) -> BEGIN -> make, empty or drop it -> open
  *                                                                            if it is divided: -> note that it was begun -> COMMIT
+ *   of a load that goes on: describe -> can its parts be made one? -> (types) -> its parts may come
  *
  * What is made before BEGIN is made for good and may be met again; the table itself, and that its old rows go, belongs to the transaction of its load. Not so
- * where it is divided: then dmsr.loads says that the rows which are there may be some of a load's, and the next load removes them. */
+ * where it is divided: then dmsr.loads says that the rows which are there may be some of a load's, and the next load removes them, or goes on
+ * with them. */
 #include "target_int.h"
 #include "catalog.h"
 #include <stdlib.h>
@@ -39,16 +41,29 @@ static void on_begin_noted(struct target *t)
 }
 
 const char load_begin_sql[] =
-	"INSERT INTO dmsr.loads AS l (job_uid, schema_name, table_name, rows, made) VALUES ($1, $2, $3, -1, $4::boolean) "
-	"ON CONFLICT (job_uid, schema_name, table_name) DO UPDATE SET position = NULL, rows = -1, made = l.made OR EXCLUDED.made, "
+	"WITH gone AS (DELETE FROM dmsr.loads WHERE pg_catalog.starts_with(job_uid, $1::text || '/') AND schema_name = $2 AND table_name = $3) "
+	"INSERT INTO dmsr.loads AS l (job_uid, schema_name, table_name, rows, made) VALUES ($1, $2, $3, $5::bigint, $4::boolean) "
+	"ON CONFLICT (job_uid, schema_name, table_name) DO UPDATE SET position = NULL, rows = EXCLUDED.rows, made = l.made OR EXCLUDED.made, "
 	"loaded_at = pg_catalog.now()";
+
+/* Can parts of different snapshots be made one (target_catch.h)? Nothing but the key may be in the way of a row that is not of its time yet. */
+static bool may_be_caught(const struct target *t)
+{
+	const struct target_table *tb = t->load.table;
+	if (tb->rel->key != KEY_PRIMARY)
+		return false;
+	if (t->load.how == HOW_MAKE || t->load.how == HOW_DROP)
+		return true;
+	return !tb->has_other_unique && !tb->has_triggers && !tb->has_references && (tb->has_key || ddlrun_is_ours(t, tb));
+}
 
 /* From here on rows may be there that are a part of the load's. */
 static void note_begin(struct target *t)
 {
 	const struct target_table *tb = t->load.table;
-	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f" };
-	target_ask(t, load_begin_sql, 4, values, on_begin_noted);
+	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f", LOAD_BEGUN };
+	t->load.keeps_parts = may_be_caught(t);
+	target_ask(t, load_begin_sql, 5, values, on_begin_noted);
 }
 
 static void open_load(struct target *t)
@@ -369,7 +384,40 @@ static void describe(struct target *t, void (*then)(struct target *t))
 	buf_fini(&key);
 }
 
-void load_prepare(struct target *t) { describe(t, on_described); }
+/* ---- a load that goes on ---- */
+
+static void on_went_on(struct target *t)
+{
+	t->load.keeps_parts = true;
+	t->load.state = LOAD_NONE;
+	lane_made(t);
+	lane_prepared(t);
+	table_reset(t, t->load.table);
+}
+
+static void on_lost_noted(struct target *t)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_ESTATE, "target.load-lost", "the load of %s cannot go on, since the table was changed at the target: it begins anew",
+		t->load.table->sql);
+	target_fail(t, &e);
+}
+
+static void on_rest_described(struct target *t)
+{
+	struct target_table *tb = t->load.table;
+	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f", LOAD_LOST };
+	struct err e = { 0 };
+	table_described(tb, t->answer);
+	t->load.how = HOW_KEEP;
+	/* What an enum lacks may stand in the rows to come; what is made after the load needs its words. */
+	if (tb->exists && !table_check(t, tb, &e) && may_be_caught(t))
+		ddlrun_before(t, tb, ddlrun_is_ours(t, tb), on_went_on);
+	else
+		target_ask(t, load_begin_sql, 5, values, on_lost_noted);
+}
+
+void load_prepare(struct target *t) { describe(t, t->load.goes_on ? on_rest_described : on_described); }
 
 /* ---- a part of a table that was made ---- */
 

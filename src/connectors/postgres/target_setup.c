@@ -17,7 +17,9 @@
  * Each commit of a session waits for the server's disk, whatever others have set, but those of the stream that say otherwise (target_tx.c). So the position
  * that is read here is there for good, and all that was committed before, by an earlier start and without waiting, is too: to read it writes the row.
  *
- * In dmsr.loads position is NULL where a table was not loaded; then rows is -1 where its load was begun, in parts, and may have left rows there. */
+ * In dmsr.loads position is NULL where a table was not loaded; then rows is -1 where its load was begun, in parts, and may have left rows there, -2 where it
+ * has to be loaded again, whatever others remember. "UID/N" is part N of such a table: it is there, as of that position. And "UID/0" says of a table which is
+ * loaded that parts of it are of snapshots up to that one (target_catch.h). */
 #include "target_int.h"
 #include <stdlib.h>
 
@@ -65,11 +67,87 @@ static bool is_true(const struct target *t, int column) { return PQgetvalue(t->a
 
 /* ---- what is loaded ---- */
 
+static void add_begun(struct target *t, const struct dmsr_loaded *l, const char *rows)
+{
+	t->begun_rows[t->nbegun] = strcmp(rows, LOAD_LOST) != 0 ? 0 : BEGUN_GONE;
+	t->begun[t->nbegun++] = (struct dmsr_begun){ .schema = l->schema, .name = l->name };
+}
+
+/* One of which nothing is there and which was not lost is no news. */
+static void sift_begun(struct target *t)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < t->nbegun; i++) {
+		if (!t->begun[i].nparts && t->begun_rows[i] != BEGUN_GONE)
+			continue;
+		t->begun_rows[n] = t->begun_rows[i];
+		t->begun[n++] = t->begun[i];
+	}
+	t->nbegun = n;
+}
+
+/* Its rows stand one after another. */
+static void add_part(struct target *t, int row, const struct position *at)
+{
+	const char *schema = PQgetvalue(t->answer, row, 0), *name = PQgetvalue(t->answer, row, 1);
+	union { const uint32_t *in; uint32_t *own; } parts = { NULL };
+	struct dmsr_begun *b = NULL;
+	for (size_t i = 0; i < t->nbegun && !b; i++)
+		if (!strcmp(t->begun[i].schema, schema) && !strcmp(t->begun[i].name, name))
+			b = &t->begun[i];
+	/* What the stream has brought since then did not reach it. */
+	if (!b || t->begun_rows[b - t->begun] == BEGUN_GONE || t->prepare == PREPARE_NONE || (t->saved.kind && at->lsn <= t->saved.lsn))
+		return;
+	if (position_is_none(&b->at) || at->lsn < b->at.lsn)
+		position_copy(&b->at, at);
+	parts.in = b->parts;
+	parts.own = mem_realloc_array(parts.own, b->nparts + 1, sizeof *parts.own);
+	parts.own[b->nparts++] = (uint32_t)strtoul(PQgetvalue(t->answer, row, 2), NULL, 10);
+	b->parts = parts.in;
+	t->begun_rows[b - t->begun] += strtoull(PQgetvalue(t->answer, row, 4), NULL, 10);
+}
+
+static void add_until(struct target *t, int row, const struct position *at)
+{
+	for (size_t i = 0; i < t->nloaded; i++)
+		if (!strcmp(t->loaded[i].schema, PQgetvalue(t->answer, row, 0)) && !strcmp(t->loaded[i].name, PQgetvalue(t->answer, row, 1)))
+			t->until[i] = at->lsn;
+}
+
+static void on_parts(struct target *t)
+{
+	for (int i = 0; i < PQntuples(t->answer); i++) {
+		struct position at = { 0 };
+		struct err e = { 0 };
+		if (position_parse(PQgetvalue(t->answer, i, 3), &at, &e)) {
+			err_prefix(&e, "dmsr.loads in %s", pgconn_describe(t->conn));
+			target_fail(t, &e);
+			return;
+		}
+		if (strcmp(PQgetvalue(t->answer, i, 2), "0") != 0)
+			add_part(t, i, &at);
+		else
+			add_until(t, i, &at);
+	}
+	sift_begun(t);
+	target_work(t);
+}
+
+static void ask_parts(struct target *t)
+{
+	const char *values[] = { t->host.env.uid };
+	target_ask(t, "SELECT schema_name, table_name, pg_catalog.substr(job_uid, pg_catalog.length($1::text) + 2), position, rows FROM dmsr.loads "
+		"WHERE pg_catalog.starts_with(job_uid, $1::text || '/') ORDER BY 1, 2", 1, values, on_parts);
+}
+
 static void on_loads(struct target *t)
 {
 	int n = PQntuples(t->answer);
 	t->loaded = mem_zalloc(((size_t)n + 1) * sizeof *t->loaded);
 	t->made = mem_zalloc((size_t)n + 1);
+	t->until = mem_zalloc(((size_t)n + 1) * sizeof *t->until);
+	t->begun = mem_zalloc(((size_t)n + 1) * sizeof *t->begun);
+	t->begun_rows = mem_zalloc(((size_t)n + 1) * sizeof *t->begun_rows);
 	t->loaded_names = mem_zalloc(((size_t)n + 1) * sizeof *t->loaded_names);
 	for (int i = 0; i < n; i++) {
 		struct dmsr_loaded *l = &t->loaded[i];
@@ -87,14 +165,16 @@ static void on_loads(struct target *t)
 		t->made[i] = PQgetvalue(t->answer, i, 3)[0] == 't';
 		t->loaded_names[t->nknown++] = names;
 		t->nloaded += !is_begun;
+		if (is_begun)
+			add_begun(t, l, PQgetvalue(t->answer, i, 4));
 	}
-	target_work(t);
+	ask_parts(t);
 }
 
 static void ask_loads(struct target *t)
 {
 	const char *values[] = { t->host.env.uid };
-	target_ask(t, "SELECT schema_name, table_name, position, made FROM dmsr.loads WHERE job_uid = $1 "
+	target_ask(t, "SELECT schema_name, table_name, position, made, rows FROM dmsr.loads WHERE job_uid = $1 "
 		"AND (position IS NOT NULL OR rows < 0) ORDER BY position IS NULL, 1, 2", 1, values, on_loads);
 }
 

@@ -107,6 +107,8 @@ static enum fit fit_of(struct parallel *p, const struct change *ch)
 		tb = table_of(p, ch->rel);
 		if (!tb)
 			return FIT_UNKNOWN;
+		if (apply_catches(tb, ch))
+			return FIT_WHOLE;
 		return tb->rules && !tb->has_triggers && !tb->is_partitioned ? FIT_LANES : FIT_WHOLE;
 	case OP_READ: case OP_TRUNCATE: case OP_LOAD_BEGIN: case OP_ROWS: case OP_LOAD_PART: case OP_LOAD_END: case OP_LOAD_DONE:
 		break;

@@ -48,6 +48,8 @@ struct target_table {
 	bool has_rules;                 /* the catalog was asked for them (target_rules.c) */
 	struct claim_rules *rules;      /* which changes must not pass each other; NULL: none of it may be spread */
 	uint64_t loaded_lsn;            /* changes of transactions before it are in the loaded rows; 0: none are. LOADED_IN_PART: all are in rows to come */
+	uint64_t until_lsn;             /* of transactions before this one some rows have the changes already; 0: see loaded_lsn */
+	bool has_rests;                 /* dmsr.loads has rows of its parts */
 	uint64_t written_us;            /* when the last transaction that wrote to it began */
 	unsigned by_row;                /* so many of its changes go one by one: a set was refused, but not its rows */
 	struct net *net;                /* changes that are gathered (target_net.c) */

@@ -82,6 +82,11 @@ void table_forget_all(struct target *t)
 	for (size_t i = 0; i < t->nknown; i++)
 		free(t->loaded_names[i]);
 	free(t->loaded_names);
+	for (size_t i = 0; i < t->nbegun; i++)
+		free((void *)(uintptr_t)t->begun[i].parts);
+	free(t->begun);
+	free(t->begun_rows);
+	free(t->until);
 	free(t->made);
 }
 
@@ -130,7 +135,9 @@ static void recall(const struct target *t, struct target_table *tb)
 		if (strcmp(t->loaded[i].schema, tb->schema) || strcmp(t->loaded[i].name, tb->name))
 			continue;
 		tb->loaded_lsn = i < t->nloaded ? t->loaded[i].at.lsn : LOADED_IN_PART;
+		tb->until_lsn = t->until[i];
 		tb->is_made = t->made[i];
+		tb->has_rests = tb->until_lsn || i >= t->nloaded;
 	}
 }
 

@@ -12,6 +12,7 @@ static int verb_open(const struct settings *s, const struct dmsr_target_host *ho
 }
 
 static void verb_start(struct dmsr_instance *i) { i->verbs->start(i); }
+static size_t verb_begun(struct dmsr_instance *i, const struct dmsr_begun **out) { return i->verbs->begun(i, out); }
 static enum dmsr_verdict verb_apply(struct dmsr_instance *i, const struct batch *b, uint64_t token) { return i->verbs->apply(i, b, token); }
 static void verb_flush(struct dmsr_instance *i) { i->verbs->flush(i); }
 static void verb_stat(struct dmsr_instance *i, struct dmsr_target_stat *out) { i->verbs->stat(i, out); }
@@ -26,6 +27,7 @@ static void verb_close(struct dmsr_instance *i)
 const struct dmsr_target pgtarget = {
 	.open = verb_open,
 	.start = verb_start,
+	.begun = verb_begun,
 	.apply = verb_apply,
 	.flush = verb_flush,
 	.stat = verb_stat,

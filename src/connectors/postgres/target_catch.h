@@ -1,0 +1,29 @@
+/* target_catch: a table whose parts are of several snapshots, on its way to be what the source had at the newest of them. Pure.
+ *
+ * A load that was killed goes on with the parts that are missing, in a later snapshot. Each row is then as it was at its part's snapshot, s, between
+ * the oldest, S, and the newest, L; and all changes of [S, L) come by the stream, those too that a row has already. They are applied one after another,
+ * with these rules:
+ *
+ *   insert                  the row of that key goes, if there is one; the new one is put there
+ *   update                  of a row that is not there: nothing
+ *   update that moves a key both rows go, of the old key and of the new one, if they are there; the new one is put there
+ *   delete                  of a row that is not there: nothing
+ *
+ * At L that is exact. The last insert, move or truncation in [S, L) that a key met decides, for it does not look at what was there; what follows it is
+ * the same as at the source. A key that met none is there at S and up to its delete, if it has one: the updates that find it are repeated, or come;
+ * values that they do not bring (TOAST that is unchanged) are at s what they are at L, but for updates that bring them. An update that does not find it
+ * came before a delete, or a move away, that its part has seen already: so nothing is right.
+ *
+ * It needs whole rows: a move that leaves values out could take them from neither row (each may be another row by now), and rows that have no primary
+ * key cannot be told apart. Then the table has to be loaded again. */
+#ifndef DMSR_POSTGRES_TARGET_CATCH_H
+#define DMSR_POSTGRES_TARGET_CATCH_H
+#include "dmsr.h"
+
+enum { CATCH_MAX = 3 };
+/* What to apply for a row change, in order, each whether it finds its row or not; values are borrowed from ch. Returns how many; 0: the table must be
+ * loaded again. */
+unsigned catch_plan(const struct change *ch, struct change out[CATCH_MAX]);
+bool catch_moves_key(const struct change *ch);
+
+#endif

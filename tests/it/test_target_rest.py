@@ -1,0 +1,130 @@
+"""A load that goes on: the PostgreSQL target keeps the parts that it has, takes the others, and makes of them what the source had at the newest snapshot."""
+import pytest
+
+from feed import UNCHANGED, Feed, c, column, d, u
+from test_target_lanes import COLUMNS, lines, parts, tables
+
+assert COLUMNS
+PARTS = {1: (0, 50), 2: (100, 50), 3: (200, 50)}
+
+
+def torn(db, **options):
+    """Parts 3 and 2 of three are there as of 100; the daemon died then."""
+    feed = Feed(db, **options)
+    script = tables("t").begin("t", parts=3)
+    for part in (3, 2, 1):
+        script.rows("t", lines(*PARTS[part], f"p{part}"), part=part).end_part("t", part).sleep(300)
+    assert feed.killed(script.end("t").done(), "target.load-part-done:2")
+    return feed
+
+
+def rest(lsn=200, parts_=(1,), since=100):
+    script = tables("t").begin("t", lsn, 3, since)
+    for part in parts_:
+        script.rows("t", lines(*PARTS[part], f"new p{part}"), lsn, part).end_part("t", part, lsn)
+    return script.end("t", lsn, since)
+
+
+def begun(said):
+    return [line.split()[1:] for line in said.all("begun")]
+
+
+def loads(db):
+    return db.sql("SELECT split_part(job_uid, '/', 2), split_part(position, ':', 3), rows FROM dmsr.loads WHERE table_name = 't' ORDER BY 1")
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+def test_it_goes_on(any_pg, apply):
+    db = any_pg.database("rest")
+    feed = torn(db, apply=apply)
+    assert loads(db) == [("", "", -1), ("2", "0/64", 50), ("3", "0/64", 50)] or loads(db)[0][1] is None
+    said = feed.ok(tables("t"))
+    assert [(b[0], b[2]) for b in begun(said)] == [("public.t", "2")] and not said.all("loaded")
+    # Part 2 comes too: another target did not have it. Between the snapshots rows of part 1 changed that are as of the newer one already.
+    script = rest(parts_=(2, 1))
+    script.tx(120, c("t", "300", "inserted, and deleted"), c("t", "7", "older than the row that is there"), d("t", "49", None))
+    script.tx(130, u("t", ["100", "changed"]), d("t", "101", None), u("t", ["777", "gone later"]), d("t", "300", None))
+    script.tx(140, u("t", ["400", "moved"], ["102", None]), u("t", ["8", "moved onto"], ["103", None]), u("t", ["9", "from nowhere"], ["778", None])).wait()
+    said = feed.ok(script)
+    assert begun(said) and db.one("SELECT count(*) FROM t") == 50 + 50 + 50 - 1 - 3 + 1
+    assert loads(db) == [("", "0/64", 150), ("0", "0/C8", 0)]
+    assert said.counts("public.t")["loaded"] == 150
+    # It is the same in the next run, up to the newer snapshot.
+    script = tables("t").tx(150, c("t", "400", "again"), d("t", "900", None), u("t", ["901", "x"])).tx(160, u("t", ["10", UNCHANGED])).wait()
+    said = feed.ok(script)
+    assert not begun(said) and "0/64" in said.all("loaded")[0]
+    assert dict(db.sql("SELECT id, a FROM t WHERE id IN (7, 8, 9, 10, 100, 150, 400) OR id > 290 ORDER BY 1")) == {
+        7: "older than the row that is there", 8: "moved onto", 9: "from nowhere", 10: "new p1", 100: "changed", 400: "again"}
+    assert not db.one("SELECT count(*) FROM t WHERE id IN (49, 101, 102, 103, 300)")
+    said = feed.run(tables("t").tx(200, u("t", ["902", "not there"])).wait())
+    assert said.failed_id == "target.row-missing"
+    feed.ok(tables("t").tx(200, u("t", ["10", "there"])).done())
+    assert db.one("SELECT a FROM t WHERE id = 10") == "there" and db.one("SELECT count(*) FROM pg_indexes WHERE tablename = 't'") == 2
+
+
+def test_it_is_torn_again_and_goes_on(any_pg):
+    db = any_pg.database("rest")
+    feed = torn(db)
+    assert feed.killed(rest().wait(), "target.load-part-noted") and [b[2] for b in begun(feed.ok(tables("t")))] == ["2"]
+    assert feed.killed(rest().wait(), "target.load-part-done") and [b[2] for b in begun(feed.ok(tables("t")))] == ["3"]
+    assert feed.killed(rest(300, ()).wait(), "target.load-before-commit") and [b[2] for b in begun(feed.ok(tables("t")))] == ["3"]
+    feed.ok(rest(400, ()).done())
+    assert db.sql("SELECT a, count(*) FROM t GROUP BY a ORDER BY a") == [("new p1", 50), ("p2", 50), ("p3", 50)]
+    assert loads(db) == [("", "0/64", 150), ("0", "0/190", 0)]
+
+
+def test_it_begins_anew_all_the_same(any_pg):
+    """If the source says so: no row of before is left, undivided or in parts."""
+    for n in (0, 3):
+        db = any_pg.database("rest")
+        feed = torn(db)
+        script = parts(tables("t"), "t", 200) if n else tables("t").load("t", lines(0, 5), 200)
+        feed.ok(script.done())
+        assert db.one("SELECT count(*) FROM t") == (300 if n else 5) and not db.one("SELECT count(*) FROM t WHERE id IN (150, 250)")
+        assert [x[:2] for x in loads(db)] == [("", "0/C8")]
+
+
+def test_what_it_cannot_do_with(any_pg):
+    """A key that moves and leaves values out: neither of the rows need be the one that had them."""
+    db = any_pg.database("rest")
+    feed = torn(db)
+    said = feed.run(rest().tx(150, u("t", ["500", UNCHANGED], ["5", None])).wait())
+    assert (said.failed_id, "retriable=1" in said.failed) == ("target.load-lost", True), said
+    assert loads(db) == [("", None, -2)]
+    said = feed.ok(tables("t").tx(150, u("t", ["500", UNCHANGED], ["5", None])).wait())
+    assert [(b[0], b[1], b[2]) for b in begun(said)] == [("public.t", "none", "0")] and not said.all("loaded")
+    feed.ok(parts(tables("t"), "t", 200).done())
+    assert db.one("SELECT count(*) FROM t") == 300 and not begun(feed.ok(tables("t")))
+
+
+@pytest.mark.parametrize("what", ["CREATE UNIQUE INDEX ON t (a, id)", "CREATE TABLE r (t int); ALTER TABLE t ADD PRIMARY KEY (id); ALTER TABLE r ADD FOREIGN KEY (t) REFERENCES t",
+                                  "ALTER TABLE t DROP a", "DROP TABLE t"])
+def test_the_table_was_changed_at_the_target(any_pg, what):
+    db = any_pg.database("rest")
+    feed = torn(db)
+    db.sql(what)
+    said = feed.run(rest().wait())
+    assert (said.failed_id, "retriable=1" in said.failed) == ("target.load-lost", True), said
+    assert loads(db) == [("", None, -2)]
+
+
+def test_parts_of_which_none_is_told(any_pg):
+    """The stream is past them; or nothing may be removed from a table."""
+    db = any_pg.database("rest")
+    feed = torn(db)
+    assert not begun(Feed(db, prepare="none").ok(tables("t")))
+    assert begun(feed.ok(tables("t")))
+    feed.ok(tables("t").tx(150, u("t", ["150", "x"])).wait())
+    assert not begun(feed.ok(tables("t")))
+    assert loads(db)[0][2] == -1
+
+
+@pytest.mark.parametrize("key", ["full", "none", "unique"])
+def test_tables_that_are_not_noted(pg, key):
+    """What cannot be made one by its primary key starts over."""
+    db = pg.database("rest")
+    script = tables("t").rel("t", "t", [column("id", "int4", key=1 if key == "unique" else 0), column("a")], key=key).begin("t", parts=2)
+    script.rows("t", lines(0, 5), part=1).end_part("t", 1).sleep(300).end_part("t", 2).end("t").done()
+    feed = Feed(db)
+    assert feed.killed(script, "target.load-part-done:1")
+    assert not begun(feed.ok(tables("t"))) and len(loads(db)) == 1
