@@ -148,6 +148,10 @@ static void tells_what_was_done(void **state)
 			"ALTER TABLE T RENAME COLUMN \"a\" TO \"dmsr_1\"\nALTER TABLE T RENAME COLUMN \"b\" TO \"a\"\n"
 			"ALTER TABLE T RENAME COLUMN \"dmsr_1\" TO \"b\"\n" },
 		{ "id:int!#1 a:text#2", "id:int!#1 x:text", "ALTER TABLE T RENAME COLUMN \"a\" TO \"x\"\n" },
+		/* one that has no number yet goes by its name, or is gone, if it cannot be another */
+		{ "id:int!#1 a:text#2 b:int", "id:int!#1 a:text#2 b:int#3", "" },
+		{ "id:int!#1 a:text#2 b:int", "id:int!#1 x:text#2", "ALTER TABLE T DROP COLUMN \"b\"\nALTER TABLE T RENAME COLUMN \"a\" TO \"x\"\n" },
+		{ "id:int!#1 b:int", "id:int!#1 x:int#3", "ALTER TABLE T RENAME COLUMN \"b\" TO \"x\"\n" },
 		/* what older rows have is not what the default is by now */
 		{ "id:int!#1", "id:int!#1 a:int#2?7=8", "ALTER TABLE T ADD COLUMN \"a\" int DEFAULT '7'::int\n"
 			"ALTER TABLE T ALTER COLUMN \"a\" SET DEFAULT 8\n" },

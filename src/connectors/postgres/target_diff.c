@@ -83,18 +83,32 @@ static bool has_numbers(const struct relation *rel)
 	return n == rel->ncolumns;
 }
 
-/* By the source's own numbers: then nothing is guessed. False: they are not known, or of another table. */
+static int find_number(const struct relation *rel, unsigned number)
+{
+	for (unsigned n = 0; n < rel->ncolumns; n++)
+		if (rel->columns[n].source_id == number)
+			return (int)n;
+	return -1;
+}
+
+/* By the source's own numbers: then nothing is guessed. Of the old ones that have none yet each is the new one of its name, or gone. False: the numbers are
+ * not known, or of another table; or one that is gone may be one that came. */
 static bool match_numbers(const struct relation *old, const struct relation *new, int *from)
 {
-	if (!old->id || old->id != new->id || !has_numbers(old) || !has_numbers(new))
+	bool has_come = false, has_gone = false, has_known = has_numbers(old);
+	if (!old->id || old->id != new->id || !has_numbers(new))
 		return false;
 	for (unsigned i = 0; i < new->ncolumns; i++) {
-		from[i] = -1;
-		for (unsigned n = 0; n < old->ncolumns && from[i] < 0; n++)
-			if (old->columns[n].source_id == new->columns[i].source_id)
-				from[i] = (int)n;
+		from[i] = find_number(old, new->columns[i].source_id);
+		has_known |= from[i] >= 0;
+		int same = from[i] < 0 ? relation_find_column(old, new->columns[i].name) : -1;
+		if (same >= 0 && !old->columns[same].source_id)
+			from[i] = same;
+		has_come |= from[i] < 0;
 	}
-	return true;
+	for (unsigned n = 0; n < old->ncolumns; n++)
+		has_gone |= !old->columns[n].source_id && !is_taken(from, new->ncolumns, (int)n);
+	return has_known && !(has_come && has_gone);
 }
 
 int diff_map(const struct relation *old, const struct relation *new, int *from, struct err *e)
