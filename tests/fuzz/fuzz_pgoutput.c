@@ -106,6 +106,12 @@ static bool wanted(void *ctx, const struct relation *rel, uint64_t lsn, uint64_t
 	return rel->id % 5 != 0;
 }
 
+static bool dated(void *ctx, const struct relation *rel, uint64_t lsn)
+{
+	(void)ctx;
+	return rel->id % 2 || lsn % 2;
+}
+
 static enum dmsr_verdict full(void *ctx, struct batch *b)
 {
 	struct host *h = ctx;
@@ -155,7 +161,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t wishes = cursor_u8(&c);
 	h.is_often_full = wishes & 8;
 	h.asks = wishes & 64;
-	const struct pgoutput_host host = { &h, describe, ask, wanted, full };
+	const struct pgoutput_host host = { &h, describe, ask, wanted, full, dated, NULL, wishes & 128 };
 	const struct dmsr_env env = { .job = "fuzz", .name = "source", .scratch = "/tmp" };
 	const struct pgoutput_limits lim = { wishes & 4 ? 1024 : 256 << 10, wishes & 16 ? 4096 : 8 << 20, 1 << 20 };
 	if (wishes & 32)

@@ -161,3 +161,71 @@ def test_a_table_of_a_job_that_stands_still_is_loaded_again_at_its_start(shop, d
         assert (got, body["code"]) == (status, code)
     dmsrd.api("POST", "/jobs/shop/start")
     dmsrd.wait_equal(source, target)
+
+
+# ---- columns ----
+
+def table_t(pg, dmsrd, columns):
+    source, target = pg.database("source"), pg.database("target")
+    source.psql(f"CREATE TABLE t (id int PRIMARY KEY, {columns}); INSERT INTO t (id, a, b) SELECT i, -i, i FROM generate_series(1, 10) i")
+    dmsrd.job("j", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("j", "running")
+    dmsrd.wait_equal(source, target)
+    return source, target
+
+
+def same_by_name(source, target):
+    """Wherever a column stands; a load leaves those that the source has no more."""
+    columns = "SELECT string_agg(attname, ',' ORDER BY attname) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 AND NOT attisdropped"
+    names = source.one(columns)
+    rows = f"SELECT {names} FROM t ORDER BY id"
+    wait_for("t is the same", lambda: set(names.split(",")) <= set(target.one(columns).split(",")) and source.sql(rows) == target.sql(rows), timeout=30)
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
+@pytest.mark.parametrize("columns, ddl", [("a int, b bigint", "DROP a; ALTER TABLE t RENAME b TO a"), ("a text, b text", "RENAME a TO x; ALTER TABLE t RENAME b TO a"),
+                                          ("a int, b int", "RENAME a TO x; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME x TO b"),
+                                          ("a text, b int", "RENAME a TO x; ALTER TABLE t ADD a text"), ("a int, b int", "DROP b")])
+def test_columns_that_take_other_names(pg, dmsrd, columns, ddl, down):
+    """Each value stays with its column, also of rows that were written before and are read when the catalog has the new names. Nothing is loaded again."""
+    source, target = table_t(pg, dmsrd, columns)
+    if down:
+        dmsrd.kill()
+    source.psql(f"INSERT INTO t (id, a, b) VALUES (99, '7', '8'); BEGIN; ALTER TABLE t {ddl}; COMMIT; INSERT INTO t (id, a) VALUES (100, '9')")
+    if down:
+        dmsrd.start()
+    same_by_name(source, target)
+    assert dmsrd.state_of("j") == "running"
+    assert not events(dmsrd, "j", "error") and not [e for e in events(dmsrd, "j", "warning") if "again" in e]
+
+
+def test_columns_of_a_time_that_nobody_knows(pg, dmsrd):
+    """A row that has names which neither the last run nor the catalog knows: the table is loaded again, but once."""
+    source, target = table_t(pg, dmsrd, "a int, b int")
+    dmsrd.kill()
+    for sql in ("INSERT INTO t VALUES (97, 1, 2)", "ALTER TABLE t RENAME a TO x; INSERT INTO t VALUES (98, 3, 4)",
+                "ALTER TABLE t DROP x; ALTER TABLE t RENAME b TO a; INSERT INTO t VALUES (99, 5)"):
+        source.psql(sql)
+    dmsrd.start()
+    for i in range(3):
+        same_by_name(source, target)
+        dmsrd.wait_state("j", "running")
+        source.psql(f"INSERT INTO t VALUES ({100 + i}, 6)")
+        dmsrd.kill()
+        dmsrd.start()
+    same_by_name(source, target)
+    assert len([e for e in events(dmsrd, "j", "error") if "table public.t got other columns" in e]) == 1
+    assert len([e for e in events(dmsrd, "j", "warning") if "public.t" in e and "loaded again" in e]) == 1
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
+def test_a_column_that_is_generated_no_more(any_pg, dmsrd, down):
+    """Its values are sent from then on, and those that it had stay."""
+    source, target = table_t(any_pg, dmsrd, "a int, g int GENERATED ALWAYS AS (a * 2) STORED, b int")
+    if down:
+        dmsrd.kill()
+    source.psql("INSERT INTO t (id, a) VALUES (99, 5); ALTER TABLE t ALTER g DROP EXPRESSION; UPDATE t SET g = 77 WHERE id = 2; INSERT INTO t VALUES (100, 3, 99)")
+    if down:
+        dmsrd.start()
+    dmsrd.wait_equal(source, target)
+    dmsrd.wait_state("j", "running")

@@ -315,3 +315,30 @@ def test_a_new_table_without_a_key_is_left_out(db, dump):
     db.sql("ALTER TABLE t DROP CONSTRAINT t_pkey")
     free(db)
     assert d.start().failure()[:2] == ("source.no-key", False), "one that it has is not given up"
+
+
+# ---- columns ----
+
+def test_columns_that_cannot_be_told_apart_when_nothing_is_loaded(db, dump):
+    """It goes on by the names that there were, and says so."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a int, b int)")
+    d = dump("table=public.*", "mode=cdc").start().streaming().caught_up().stop()
+    free(db)
+    for sql in ("ALTER TABLE t RENAME a TO x; INSERT INTO t VALUES (1, 2, 3)", "ALTER TABLE t DROP x; ALTER TABLE t RENAME b TO a; INSERT INTO t VALUES (2, 4)"):
+        db.sql(sql)
+    d.start().streaming().caught_up().stop()
+    assert "warning: table public.t got other columns before a change of it was read" in d.text()
+    assert [line[4] for line in d.lines() if line[0] == "c"] == [{"id": "1", "x": "2", "b": "3"}, {"id": "2", "a": "4"}]
+
+
+def test_another_expression_is_told(db, dump):
+    if db.one("SELECT current_setting('server_version_num')::int") < 170000:
+        pytest.skip("SET EXPRESSION came with 17")
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, g int GENERATED ALWAYS AS (id * 2) STORED)")
+    d = dump("table=public.*").start().streaming().caught_up()
+    db.sql("ALTER TABLE t ALTER g SET EXPRESSION AS (id * 3)")
+    d.says("warning: table public.t: a generated column has another expression")
+    d.stop()
+    free(db)
+    d.start().streaming().stop()
+    assert "another expression" not in d.text(), "but once"

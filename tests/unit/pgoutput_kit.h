@@ -123,6 +123,9 @@ struct kit {
 	struct relation *described[8];
 	unsigned asked;                 /* how often `ask` was called */
 	struct relation *answer;        /* what it learns; NULL: it says OK */
+	struct relation *earlier;
+	bool sends_generated;
+	unsigned dated;                 /* how often that was told: the row does not go out */
 	const char *unwanted;           /* a table's name */
 	const char *loaded;             /* a table's name, and its LSN */
 	uint64_t loaded_lsn;
@@ -176,6 +179,20 @@ KIT bool kit_wanted(void *ctx, const struct relation *rel, uint64_t lsn, uint64_
 	return !k->unwanted || strcmp(k->unwanted, rel->name) != 0;
 }
 
+KIT struct relation *kit_earlier(void *ctx, uint32_t relid)
+{
+	(void)relid;
+	return ((struct kit *)ctx)->earlier;
+}
+
+KIT bool kit_dated(void *ctx, const struct relation *rel, uint64_t lsn)
+{
+	(void)lsn;
+	(void)rel;
+	((struct kit *)ctx)->dated++;
+	return false;
+}
+
 KIT enum dmsr_verdict kit_full(void *ctx, struct batch *b)
 {
 	struct kit *k = ctx;
@@ -200,7 +217,7 @@ KIT void kit_open(struct kit *k, const struct kit_limits *lim, int proto_version
 {
 	static const struct position none = { 0 };
 	static const struct kit_limits usual = { 256 << 10, 8 << 20, 0, "/tmp" };
-	struct pgoutput_host host = { k, kit_describe, kit_ask, kit_wanted, kit_full };
+	struct pgoutput_host host = { k, kit_describe, kit_ask, kit_wanted, kit_full, kit_dated, kit_earlier, k->sends_generated };
 
 	lim = lim ? lim : &usual;
 	struct dmsr_env env = { .job = "test", .name = "source", .scratch = lim->scratch ? lim->scratch : "/tmp" };
@@ -216,6 +233,7 @@ KIT void kit_close(struct kit *k)
 	for (unsigned i = 0; i < 8; i++)
 		relation_unref(k->described[i]);
 	relation_unref(k->answer);
+	relation_unref(k->earlier);
 	memset(k, 0, sizeof *k);
 }
 

@@ -8,8 +8,9 @@ static void expect(const char *was, const char *is, const char *what)
 	struct mark_diff d;
 	char text[80];
 	mark_compare(was, is, &d);
-	snprintf(text, sizeof text, "%s%s%s%s%s%s", d.is_other ? "other" : "", d.is_unpublished ? " unpublished" : "", d.is_rewritten ? " rewritten" : "",
-		d.is_made_again ? " again" : "", d.attached ? " attached" : "", d.gone ? " gone" : "");
+	snprintf(text, sizeof text, "%s%s%s%s%s%s%s%s", d.is_other ? "other" : "", d.is_unpublished ? " unpublished" : "", d.is_rewritten ? " rewritten" : "",
+		d.is_made_again ? " again" : "", d.is_ungenerated ? " bare" : "", d.is_recomputed ? " recomputed" : "", d.attached ? " attached" : "",
+		d.gone ? " gone" : "");
 	if (strcmp(text, what) != 0)
 		fail_msg("%s -> %s: \"%s\" instead of \"%s\"", was, is, text, what);
 }
@@ -52,11 +53,52 @@ static void columns_made_again(void **state)
 	const char *was = "a4/1:10:1/1:aa:23:-1:0:2:0,2:bb:23:-1:0:2:0";
 	(void)state;
 	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,3:bb:23:-1:0:9:0", "other again");
-	/* another type: the stream tells */
-	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,3:bb:25:-1:0:9:0", "other");
+	/* another type: the stream, which has names, could tell only the one from the other if it were read in time */
+	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,3:bb:25:-1:0:9:0", "other again");
+	/* the names of before, and more; the first dropped, the second under its name, and a new second one */
+	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,3:bb:25:-1:0:9:0,4:cc:25:-1:0:9:0", "other again");
+	expect(was, "a4/1:10:1/2:aa:23:-1:0:9:0,3:bb:23:-1:0:9:0", "other again");
+	/* fewer, and in another order: each message shows whether it is of before */
+	expect(was, "a4/1:10:1/2:aa:23:-1:0:9:0", "other");
+	expect(was, "a4/1:10:1/1:bb:23:-1:0:9:0,2:aa:23:-1:0:9:0", "other");
 	/* another name, which the stream tells; and the old column has a new name, which it tells too */
 	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,3:cc:23:-1:0:9:0", "other");
 	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,2:zz:23:-1:0:9:0,3:bb:23:-1:0:9:0", "other");
+}
+
+static void generated_columns(void **state)
+{
+	const char *was = "a4/1:10:1/1:aa:23:-1:0:2:0:0,2:cc:23:-1:8:2:0:1";
+	(void)state;
+	expect(was, was, "");
+	/* a plain one now; with another expression; of another type; a new one, which the target computes; gone */
+	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0:0,2:cc:23:-1:0:9:0:0", "other bare");
+	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0:0,2:cc:23:-1:9:9:0:1", "other recomputed");
+	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0:0,2:cc:20:-1:9:9:0:1", "other");
+	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0:0,2:cc:23:-1:8:2:0:1,3:dd:23:-1:9:9:0:1", "other");
+	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0:0", "other");
+	/* a note of before has none of them */
+	expect("a4/1:10:1/1:0cc175b9:23:-1:0:2:0", was, "other");
+}
+
+static void shapes(void **state)
+{
+	struct relation_builder *b = relation_build("postgres", "public", "t", 5);
+	struct relation *of = relation_seal(b, KEY_NONE), *rel = mark_shape("a4/1:10:1/1:6964:23:-1:0:2:0:0,3:c3a4:25:-1:8:2:0:1 ", of);
+	(void)state;
+	assert_non_null(rel);
+	assert_int_equal(rel->id, 5);
+	assert_int_equal(rel->ncolumns, 2);
+	assert_string_equal(rel->columns[0].name, "id");
+	assert_int_equal(rel->columns[0].source_id, 1);
+	assert_string_equal(rel->columns[1].name, "\xc3\xa4");
+	assert_int_equal(rel->columns[1].source_id, 3);
+	assert_int_equal(rel->columns[1].flags & COLUMN_GENERATED, COLUMN_GENERATED);
+	relation_unref(rel);
+	assert_null(mark_shape("a4/1:10:1/1:0cc175b9:23:-1:0:2:0", of));
+	assert_null(mark_shape("a4/1:10:1/", of));
+	assert_null(mark_shape("", of));
+	relation_unref(of);
 }
 
 static void partitions(void **state)
@@ -80,5 +122,6 @@ static void nonsense(void **state)
 	expect("a4/x/y", "a4/1:1:1/z", "other");
 }
 
-RUN_TESTS(cmocka_unit_test(publications), cmocka_unit_test(rewrites), cmocka_unit_test(columns_made_again), cmocka_unit_test(partitions),
+RUN_TESTS(cmocka_unit_test(publications), cmocka_unit_test(rewrites), cmocka_unit_test(columns_made_again), cmocka_unit_test(generated_columns),
+	cmocka_unit_test(shapes), cmocka_unit_test(partitions),
 	cmocka_unit_test(nonsense))

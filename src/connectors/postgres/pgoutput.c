@@ -63,6 +63,7 @@ void pgoutput_free(struct pgoutput *d)
 	position_fini(&d->from);
 	position_fini(&d->at);
 	free(d->pending);
+	relation_unref(d->pending_known);
 	free(d);
 }
 
@@ -428,6 +429,8 @@ static int retry_pending(struct pgoutput *d, struct err *e)
 	cursor_init(&c, data, d->pending_len);
 	int rc = pgo_relation(d, &c, d->pending_seq, true, e);
 	free(data);
+	relation_unref(d->pending_known);
+	d->pending_known = NULL;
 	return rc;
 }
 

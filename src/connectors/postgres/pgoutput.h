@@ -14,9 +14,9 @@ struct pgoutput_host {
 	/* The catalog's knowledge of a relation (types by oid that are not built in, keys, defaults, ddl), or NULL when it is not known (yet):
 	 * then the decoder builds the relation from the wire alone. Borrowed (the decoder takes a reference when it keeps it). */
 	struct relation *(*describe)(void *ctx, uint32_t relid);
-	/* The server speaks of a wanted table that describe does not know, or knows under another name, or of a column, type or modifier that its
-	 * description lacks. OK: go on with what there is. AGAIN: the catalog is being asked; decoding stops, pgoutput_continue asks describe anew. Once a
-	 * relation message. NULL: go on. */
+	/* The server speaks of a wanted table that describe does not know, or knows under another name, or with other columns, types or modifiers. OK: go
+	 * on with what there is. AGAIN: the catalog is being asked; decoding stops, pgoutput_continue asks describe anew: another relation is the answer.
+	 * Once a relation message. NULL: go on. */
 	enum dmsr_verdict (*ask)(void *ctx, uint32_t relid);
 	/* Is this table, as a transaction with that commit LSN sees it, wanted; if so, changes of transactions with commit LSN < *loaded_lsn are in its
 	 * loaded rows already (0: none are). Called when a relation is (re)built, not per row. */
@@ -24,6 +24,12 @@ struct pgoutput_host {
 	/* The batch is as big as it should get: take it (its `more` and `end` are set); decoding goes on in a new one. AGAIN: not taken, the
 	 * decoder stops; call pgoutput_continue after room was made, it offers the batch again. Never ERR. */
 	enum dmsr_verdict (*full)(void *ctx, struct batch *b);
+	/* A row is to go out, in a transaction with that commit LSN, and its table had other columns when it was written than those that anybody knows of:
+	 * which is which would be a guess. True: guess. False: the run is over, and the row does not go out. NULL: guess. */
+	bool (*dated)(void *ctx, const struct relation *rel, uint64_t lsn);
+	/* The columns that it had at an earlier time, which the stream may not have passed: names and numbers count. NULL: not known. Optional. */
+	struct relation *(*earlier)(void *ctx, uint32_t relid);
+	bool sends_generated;                   /* the server sends generated columns too (18); else what it sends is none */
 };
 struct pgoutput_limits {
 	size_t batch_bytes;                     /* hand a batch on at this size (256 KiB) */

@@ -16,6 +16,7 @@ struct version {
 	uint64_t loaded_lsn;            /* changes of older transactions are in the loaded rows */
 	uint16_t nwire;                 /* columns in a row on the wire */
 	bool wanted;
+	bool is_dated;                  /* the columns are those of a time that nobody knows: the host is not asked about that yet */
 	bool is_straight;               /* wire column i is column i, and all are on the wire */
 	uint16_t *column;               /* wire column -> column of rel */
 	bool *is_identity;              /* wire column is part of the replica identity */
@@ -62,6 +63,7 @@ struct pgoutput {
 	char *pending;                  /* a Relation message that waits for the host's answer */
 	size_t pending_len;
 	uint64_t pending_seq;
+	struct relation *pending_known; /* the description that was not enough; NULL: there was none */
 
 	/* transactions in pieces */
 	struct spool *spool;

@@ -6,7 +6,13 @@
  *
  * The wire is exact for its place in the log, and poor; the catalog is rich, and may be newer. So the wire says which columns there are, of which
  * type, and what the key is; a description adds to a column what the wire does not tell, if name and type agree. Generated columns, which the server
- * does not send (or not before 18), are put in at their place, because a target has them: their values are UNCHANGED. */
+ * does not send (or not before 18), are put in at their place, because a target has them: their values are UNCHANGED.
+ *
+ * A name alone does not say which column it is: it may have been another's when the row was written. The wire gives its columns in the order of their
+ * numbers, so they are those of a shape whose numbers are known, the catalog's or the one before on the wire, if all the names agree, in order; of a
+ * catalog that is younger for sure, if they are its first ones; of the two of them together, if they do not gainsay each other. Else the message is of a
+ * time that nobody knows any more: the version is dated, and its columns have no numbers. New columns behind those of the shape before need none yet: which
+ * they are matters only when they go, and others come. */
 #include "pgoutput_int.h"
 #include "catalog.h"
 #include "types.h"
@@ -37,11 +43,14 @@ struct merge {
 	struct pgoutput *d;
 	const struct wire_relation *w;
 	const struct relation *known;   /* the catalog's description; NULL: none */
+	const struct relation *before;  /* what the wire said last, if its numbers are known, or what was known in a former run; NULL */
+	bool is_answered;               /* known was read after the server wrote the message */
 	int *place;                     /* wire column -> column of known of the same name, or -1 */
 	int *match;                     /* the same, but -1 when the type is another */
+	const struct column **column;   /* wire column -> the column of known or before that it is, or NULL */
 	bool *on_wire;                  /* column of known: its name is on the wire */
-	bool is_known;                  /* it has the wire's name, and every wire column its match, modifier included */
-	bool is_same;                   /* and known has no others but generated ones */
+	bool is_same;                   /* known has the wire's name, just its columns beside generated ones, and their types */
+	bool is_known;                  /* and says nothing of them that the wire gainsays */
 	char type_text[MAX_TYPE_TEXT];
 };
 
@@ -97,25 +106,126 @@ static int find_known(const struct relation *known, const char *name, unsigned n
 	return relation_find_column(known, name);
 }
 
-static void find_matches(struct merge *m)
+static bool may_be_sent(const struct merge *m, const struct column *c) { return !(c->flags & COLUMN_GENERATED) || m->d->host.sends_generated; }
+
+enum more { NO_MORE, MORE_IN_SHAPE, MORE_ON_WIRE };
+
+/* Are the wire's columns those of that shape? One of them may have more, behind the others. */
+static bool fits(struct merge *m, const struct relation *rel, enum more more)
+{
+	unsigned i = 0;
+
+	for (unsigned k = 0; k < rel->ncolumns; k++) {
+		const struct column *c = &rel->columns[k];
+		if (i < m->w->n && !strcmp(m->w->columns[i].name, c->name) && may_be_sent(m, c))
+			m->column[i++] = c;
+		else if (!(c->flags & COLUMN_GENERATED) && !(i == m->w->n && more == MORE_IN_SHAPE))
+			return false;
+	}
+	for (; i < m->w->n && more == MORE_ON_WIRE; i++)
+		m->column[i] = NULL;
+	return i == m->w->n;
+}
+
+static const struct column *named(const struct relation *rel, const char *name)
+{
+	int at = relation_find_column(rel, name);
+
+	return at < 0 ? NULL : &rel->columns[at];
+}
+
+/* A column of the catalog that came after the shape before. */
+static const struct column *new_named(const struct merge *m, const char *name)
+{
+	const struct column *c = named(m->known, name);
+
+	for (unsigned k = 0; c && k < m->before->ncolumns; k++)
+		if (m->before->columns[k].source_id >= c->source_id)
+			return NULL;
+	return c && may_be_sent(m, c) ? c : NULL;
+}
+
+/* A column that both have must have been there in between. */
+static bool has_common(const struct merge *m)
+{
+	for (unsigned k = 0; k < m->known->ncolumns; k++) {
+		const struct column *c = &m->known->columns[k], *a = named(m->before, c->name);
+		bool is_common = a && a->source_id == c->source_id && !((a->flags | c->flags) & COLUMN_GENERATED);
+		if (is_common && !m->on_wire[k])
+			return false;
+	}
+	return true;
+}
+
+/* Is it a step of the way from the shape before to the catalog's? Each column is one of theirs, and they agree about it. */
+static bool fits_between(struct merge *m)
+{
+	unsigned last = 0;
+
+	for (unsigned i = 0; i < m->w->n; i++) {
+		const char *name = m->w->columns[i].name;
+		const struct column *a = named(m->before, name), *b = named(m->known, name), *c = b ? b : a;
+		if (!c || !may_be_sent(m, c) || (a && b && a->source_id && a->source_id != b->source_id) || c->source_id <= last)
+			return false;
+		m->column[i] = c;
+		last = c->source_id;
+	}
+	return has_common(m);
+}
+
+/* The columns of the shape before, and new ones behind them, of which the catalog may not know. */
+static bool fits_behind(struct merge *m)
+{
+	for (unsigned k = 0; k < m->before->ncolumns; k++) {
+		const struct column *a = &m->before->columns[k], *b = named(m->known, a->name);
+		if (b && a->source_id && b->source_id != a->source_id)
+			return false;
+	}
+	if (!fits(m, m->before, MORE_ON_WIRE))
+		return false;
+	for (unsigned i = 0; i < m->w->n; i++)
+		if (!m->column[i])
+			m->column[i] = new_named(m, m->w->columns[i].name);
+	return true;
+}
+
+/* Which column is which. False: that cannot be told. */
+static bool find_columns(struct merge *m)
+{
+	if (!m->known || (m->is_same = fits(m, m->known, NO_MORE)))
+		return true;
+	if (m->before && fits(m, m->before, NO_MORE))
+		return true;
+	if (m->before ? fits_between(m) : m->is_answered && fits(m, m->known, MORE_IN_SHAPE))
+		return true;
+	if (m->before ? fits_behind(m) : !m->is_answered && fits(m, m->known, MORE_ON_WIRE))
+		return true;
+	memset(m->column, 0, m->w->n * sizeof(const struct column *));
+	return false;
+}
+
+/* False: see find_columns. */
+static bool find_matches(struct merge *m)
 {
 	const struct wire_relation *w = m->w;
 	const struct relation *known = m->known;
 	int at = -1;
 
-	m->is_known = known && !strcmp(known->name, w->name) && !strcmp(known->schema, w->schema);
 	for (unsigned i = 0; i < w->n; i++) {
-		const struct wire_column *col = &w->columns[i];
-		at = known ? find_known(known, col->name, (unsigned)(at + 1)) : -1;
+		at = known ? find_known(known, w->columns[i].name, (unsigned)(at + 1)) : -1;
 		m->place[i] = at;
-		m->match[i] = at >= 0 && known->columns[at].type_id == col->type_id ? at : -1;
+		m->match[i] = at >= 0 && known->columns[at].type_id == w->columns[i].type_id ? at : -1;
 		if (at >= 0)
 			m->on_wire[at] = true;
-		m->is_known = m->is_known && m->match[i] >= 0 && known->columns[at].typmod == col->typmod;
 	}
-	m->is_same = m->is_known;
-	for (unsigned k = 0; m->is_same && k < known->ncolumns; k++)
-		m->is_same = known->columns[k].flags & COLUMN_GENERATED || m->on_wire[k];
+	bool is_clear = find_columns(m);
+	m->is_same = m->is_same && !strcmp(known->name, w->name) && !strcmp(known->schema, w->schema);
+	for (unsigned i = 0; m->is_same && i < w->n; i++)
+		m->is_same = m->match[i] >= 0 && known->columns[m->match[i]].typmod == w->columns[i].typmod;
+	m->is_known = m->is_same;
+	for (unsigned i = 0; m->is_known && i < w->n; i++)
+		m->is_known = !(known->columns[m->match[i]].flags & COLUMN_GENERATED); /* before it was made a plain one, or after? */
+	return is_clear;
 }
 
 /* A column of the description that has the type, with the modifier if that matters. */
@@ -216,16 +326,20 @@ static void fill_column(struct merge *m, unsigned i, struct column *out)
 
 	*out = (struct column){ .name = w->name, .type_id = w->type_id, .typmod = w->typmod, .flags = COLUMN_NULLABLE };
 	fill_type(m, w, out);
-	if (m->match[i] < 0) {
+	const struct column *of = m->column[i], *k = m->match[i] >= 0 ? &m->known->columns[m->match[i]] : NULL;
+	if (of && (!k || k->source_id != of->source_id))
+		k = of;
+	out->source_id = of ? of->source_id : 0;
+	if (!k || k->type_id != w->type_id) {
 		if (w->is_identity && m->w->identity != 'f')
 			out->flags = 0; /* neither a primary key nor an identity index has nullable columns */
 		return;
 	}
-	const struct column *k = &m->known->columns[m->match[i]];
-	out->dflt = k->dflt;
 	out->collation = k->collation;
+	if (!may_be_sent(m, k))
+		return; /* it was generated, or will be: now it is not */
+	out->dflt = k->dflt;
 	out->missing = k->missing;
-	out->source_id = k->source_id;
 	out->flags = k->flags;
 }
 
@@ -350,14 +464,68 @@ static struct table *table_for(struct pgoutput *d, uint32_t id)
 	return t;
 }
 
+static bool has_any_number(const struct relation *rel)
+{
+	for (unsigned i = 0; i < rel->ncolumns; i++)
+		if (rel->columns[i].source_id)
+			return true;
+	return false;
+}
+
+static bool has_number(const struct relation *rel, unsigned number)
+{
+	for (unsigned i = 0; i < rel->ncolumns; i++)
+		if (rel->columns[i].source_id == number)
+			return true;
+	return false;
+}
+
+/* Has a column without a number gone, while there is one that it may be? */
+static bool is_dated_after(const struct relation *old, const struct relation *new)
+{
+	bool has_gone = false, has_come = false;
+
+	for (unsigned i = 0; i < old->ncolumns; i++)
+		has_gone |= !old->columns[i].source_id && !named(new, old->columns[i].name);
+	for (unsigned i = 0; i < new->ncolumns; i++) {
+		const struct column *c = &new->columns[i];
+		has_come |= !(c->flags & COLUMN_GENERATED) && !(c->source_id && has_number(old, c->source_id));
+	}
+	return has_gone && has_come;
+}
+
 /* Keeps the message until the host has asked its catalog. */
-static int wait_for_answer(struct pgoutput *d, const char *data, size_t len, uint64_t seq)
+static int wait_for_answer(struct pgoutput *d, const char *data, size_t len, uint64_t seq, struct relation *known)
 {
 	d->pending = mem_alloc(len);
 	memcpy(d->pending, data, len);
 	d->pending_len = len;
 	d->pending_seq = seq;
+	d->pending_known = known ? relation_ref(known) : NULL;
 	return DMSR_AGAIN;
+}
+
+static struct version *merge_version(struct merge *m, const struct table *t, bool is_asked)
+{
+	const struct wire_relation *w = m->w;
+
+	if (t && has_any_number(t->now->rel))
+		m->before = t->now->rel;
+	else if (m->d->host.earlier)
+		m->before = m->d->host.earlier(m->d->host.ctx, w->id);
+	m->is_answered = is_asked && m->known != m->d->pending_known;
+	m->place = mem_alloc(w->n * sizeof *m->place + 1);
+	m->match = mem_alloc(w->n * sizeof *m->match + 1);
+	m->column = mem_zalloc((w->n + 1u) * sizeof *m->column);
+	m->on_wire = mem_zalloc(m->known ? m->known->ncolumns + 1u : 1);
+	bool is_clear = find_matches(m);
+	struct version *v = build_version(m);
+	v->is_dated = !is_clear || (m->known && t && t->told && is_dated_after(t->told, v->rel));
+	free(m->place);
+	free(m->match);
+	free(m->column);
+	free(m->on_wire);
+	return v;
 }
 
 int pgo_relation(struct pgoutput *d, struct cursor *c, uint64_t seq, bool is_asked, struct err *e)
@@ -371,25 +539,19 @@ int pgo_relation(struct pgoutput *d, struct cursor *c, uint64_t seq, bool is_ask
 		free(w);
 		return rc;
 	}
-	struct merge m = { .d = d, .w = w, .known = d->host.describe(d->host.ctx, w->id) };
-	m.place = mem_alloc(w->n * sizeof *m.place + 1);
-	m.match = mem_alloc(w->n * sizeof *m.match + 1);
-	m.on_wire = mem_zalloc(m.known ? m.known->ncolumns + 1u : 1);
-	find_matches(&m);
-	struct version *v = build_version(&m);
+	struct table *t = pgo_table(d, w->id);
+	struct relation *known = d->host.describe(d->host.ctx, w->id);
+	struct merge m = { .d = d, .w = w, .known = known };
+	struct version *v = merge_version(&m, t, is_asked);
 	v->seq = seq;
 	v->wanted = d->host.wanted(d->host.ctx, v->rel, d->txn.lsn, &v->loaded_lsn);
-	free(m.place);
-	free(m.match);
-	free(m.on_wire);
 	uint32_t id = w->id;
 	free(w);
 	if (v->wanted && !m.is_known && !is_asked && d->host.ask && d->host.ask(d->host.ctx, id) == DMSR_AGAIN) {
 		version_free(v);
-		return wait_for_answer(d, data, len, seq);
+		return wait_for_answer(d, data, len, seq, known);
 	}
-	struct table *t = table_for(d, id);
-	if (!t) {
+	if (!(t = table_for(d, id))) {
 		version_free(v);
 		return pgo_bad(e, "more tables than a database has");
 	}

@@ -79,6 +79,15 @@ static void copy_rest(struct pgoutput *d, struct cursor *c, struct reader *r)
 	b->bytes += n;
 }
 
+/* The first row of a version whose columns are not told apart. */
+static bool may_go_out(struct pgoutput *d, struct version *v)
+{
+	if (!v->is_dated || !d->host.dated)
+		return true;
+	v->is_dated = !d->host.dated(d->host.ctx, v->rel, d->txn.lsn);
+	return !v->is_dated;
+}
+
 /* The table of a row, and whether the row is to be emitted; counts the event. */
 static int find_row(struct pgoutput *d, uint32_t id, struct table **out, struct err *e)
 {
@@ -87,7 +96,7 @@ static int find_row(struct pgoutput *d, uint32_t id, struct table **out, struct 
 	d->event++;
 	if (!t)
 		return pgo_bad(e, "a change of a table (oid %u) that was not described", (unsigned)id);
-	if (!t->now->wanted || pgo_is_skipped(d, t->now->loaded_lsn)) {
+	if (!t->now->wanted || pgo_is_skipped(d, t->now->loaded_lsn) || !may_go_out(d, t->now)) {
 		d->stat.skipped++;
 		t = NULL;
 	} else if (t->told != t->now->rel) {

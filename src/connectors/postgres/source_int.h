@@ -88,6 +88,7 @@ struct source {
 	/* publication and slot */
 	char *publication, *slot;
 	bool publication_is_new;
+	bool sends_generated;           /* it publishes generated columns too */
 	char *add_sql;                  /* what puts new tables into it */
 	uint64_t start_lsn;             /* the slot's consistent point */
 	char *snapshot;                 /* exported by s->repl, of the state at snapshot_lsn */
@@ -170,6 +171,10 @@ void source_look(struct source *s);             /* of a start: what happened sin
 void source_look_load(struct source *s, void (*next)(struct source *s));
 /* That is its name for a transaction with that commit LSN: told, or the end of the run (false), if this run began with another one. */
 bool source_look_named(struct source *s, const struct relation *rel, uint64_t lsn);
+/* What columns the table had when it was loaded in this run, or when the last run looked, if that was another time; NULL: not known. */
+struct relation *source_look_earlier(void *source, uint32_t relid);
+/* The decoder's word: a row, in a transaction with that commit LSN, has columns that cannot be told apart. Told, or the end of the run (false). */
+bool source_look_dated(void *source, const struct relation *rel, uint64_t lsn);
 void source_look_again(struct source *s);       /* on the SQL connection, which is free; then source_ask_on */
 void source_look_free(struct source *s);
 

@@ -18,6 +18,7 @@ struct look {
 	char *any;              /* the answer to mark_any_sql when all was looked at last; NULL: never */
 	char *any_new;
 	struct map *told;       /* oids of tables that are no part of the job yet */
+	struct map *earlier;    /* oid -> relation: the columns of tables in the load's snapshot, or when the last run looked, if they were others then */
 	struct map *noted;      /* the note "tables", read; NULL: not yet */
 	void (*then)(struct source *s);
 };
@@ -28,6 +29,14 @@ static void free_text(void *arg, const void *key, size_t n, void *value)
 	(void)key;
 	(void)n;
 	free(value);
+}
+
+static void free_earlier(void *arg, const void *key, size_t n, void *value)
+{
+	(void)arg;
+	(void)key;
+	(void)n;
+	relation_unref(value);
 }
 
 static void free_marks(struct map *marks)
@@ -58,8 +67,11 @@ static void ask_marks(struct source *s, struct pgconn *c, pgconn_done *done)
 
 /* ---- what to make of it ---- */
 
-static void tell_partitions(struct source *s, const struct relation *rel, const struct mark_diff *d)
+static void tell_others(struct source *s, const struct relation *rel, const struct mark_diff *d)
 {
+	if (d->is_recomputed)
+		source_tell(s, "table %s.%s: a generated column has another expression now: a target that computes the column goes on by the old one until it "
+			"is altered there too", rel->schema, rel->name);
 	if (d->attached)
 		source_tell(s, "table %s.%s: %u partitions were attached to it that had been tables: rows that were in them did not come by the stream, and "
 			"may be missing at the targets until it is loaded again", rel->schema, rel->name, d->attached);
@@ -75,16 +87,26 @@ static const char *reason(const struct mark_diff *d)
 		return "was out of the publication, or published in part, for a while";
 	if (d->is_rewritten)
 		return "was rewritten at the source, by ALTER TABLE ... TYPE, or a new column with a default that differs from row to row";
+	if (d->is_ungenerated)
+		return "has a column that is generated no more";
 	return d->is_made_again ? "has lost a column, and got another one that looks the same" : NULL;
 }
 
 /* ---- at the start ---- */
 
+/* What comes by the stream, and is not in the loaded rows, may be as old as that, and no older. */
+static void keep_earlier(struct source *s, const struct relation *rel, const char *mark)
+{
+	struct relation *was = mark_shape(mark, rel);
+	if (was)
+		relation_unref(map_put_u32(s->look->earlier, rel->id, was));
+}
+
 /* False: that is the end. */
 static bool judge_first(struct source *s, const struct relation *rel, const struct mark_diff *d)
 {
 	const char *why = reason(d);
-	tell_partitions(s, rel, d);
+	tell_others(s, rel, d);
 	if (!why)
 		return true;
 	if (s->mode & DMSR_FULL_LOAD) {
@@ -101,6 +123,12 @@ static bool judge_first(struct source *s, const struct relation *rel, const stru
 	source_fail_because(s, DMSR_EFATAL, "publication.lost",
 		"what was missed cannot be read any more: make the job anew, on targets like the source", "table %s.%s %s", rel->schema, rel->name, why);
 	return false;
+}
+
+struct relation *source_look_earlier(void *source, uint32_t relid)
+{
+	const struct source *s = source;
+	return map_get_u32(s->look->earlier, relid);
 }
 
 static void on_first_marks(void *arg, const PGresult *res, const struct err *e)
@@ -122,6 +150,8 @@ static void on_first_marks(void *arg, const PGresult *res, const struct err *e)
 			continue;
 		mark_compare(was, is, &d);
 		is_other |= d.is_other;
+		if (d.is_other)
+			keep_earlier(s, s->rels[i], was);
 		may_go_on = judge_first(s, s->rels[i], &d);
 	}
 	source_noted_free(noted);
@@ -138,6 +168,7 @@ void source_look(struct source *s)
 {
 	s->look = mem_zalloc(sizeof *s->look);
 	s->look->told = map_new();
+	s->look->earlier = map_new();
 	s->doing = "looking at the tables";
 	ask_marks(s, s->sql, on_first_marks);
 }
@@ -153,8 +184,10 @@ static void on_load_marks(void *arg, const PGresult *res, const struct err *e)
 	}
 	for (int i = 0; i < PQntuples(res); i++) {
 		const struct relation *rel = source_find_rel(s, catalog_oid(res, i, MARK_OID));
-		if (rel && !source_find_loaded(s, rel))
-			free(map_put_u32(s->marks, rel->id, mem_strdup(PQgetvalue(res, i, MARK_TEXT))));
+		if (!rel || source_find_loaded(s, rel))
+			continue;
+		free(map_put_u32(s->marks, rel->id, mem_strdup(PQgetvalue(res, i, MARK_TEXT))));
+		keep_earlier(s, rel, PQgetvalue(res, i, MARK_TEXT));
 	}
 	s->look->then(s);
 }
@@ -236,6 +269,26 @@ bool source_look_named(struct source *s, const struct relation *rel, uint64_t ls
 	return judge_name(s, rel->schema, rel->name);
 }
 
+/* Columns were dropped or got other names, and a change from before that comes only now. The next load is newer than that change; where there is none, a
+ * table that is at the target by those names is the best guess. */
+bool source_look_dated(void *source, const struct relation *rel, uint64_t lsn)
+{
+	struct source *s = source;
+	static const char why[] = "got other columns before a change of it was read: which of them is which in that change cannot be told";
+	if (!(s->mode & DMSR_FULL_LOAD)) {
+		source_tell(s, "table %s.%s %s: they go by their names, and older rows may differ at the targets", rel->schema, rel->name, why);
+		return true;
+	}
+	struct source_loaded *l = source_find_loaded(s, rel);
+	if (l)
+		l->lsn = lsn + 1;
+	source_note_tables(s, lsn + 1, NULL);
+	char *what = mem_printf("table %s.%s", rel->schema, rel->name);
+	again(s, what, why);
+	free(what);
+	return false;
+}
+
 /* False: the run is over. */
 static bool look_at_listed(struct source *s, const struct map *noted, const PGresult *res, int i)
 {
@@ -288,7 +341,7 @@ static bool judge_later(struct source *s, const struct relation *rel, const stru
 		free(what);
 		return false;
 	}
-	tell_partitions(s, rel, d);
+	tell_others(s, rel, d);
 	if (why)
 		source_tell(s, "table %s.%s %s: older rows may differ at the targets", rel->schema, rel->name, why);
 	return true;
@@ -365,6 +418,8 @@ void source_look_free(struct source *s)
 	free(s->look->any);
 	free(s->look->any_new);
 	map_free(s->look->told);
+	map_each(s->look->earlier, free_earlier, NULL);
+	map_free(s->look->earlier);
 	forget_noted(s->look);
 	free(s->look);
 	s->look = NULL;

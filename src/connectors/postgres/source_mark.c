@@ -24,10 +24,11 @@
 	"coalesce((SELECT pg_catalog.string_agg(w.m, ',' ORDER BY w.m) FROM (" published ") w(m)), '-'), '/'," \
 	" (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', l.oid, c.relfilenode, CASE WHEN t.relkind <> 'p' OR " BORN " THEN 1 ELSE 0 END), ','" \
 	" ORDER BY l.oid) FROM " LEAVES " l JOIN pg_catalog.pg_class c ON c.oid = l.oid), '/'," \
-	" (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attnum, pg_catalog.left(pg_catalog.md5(a.attname::pg_catalog.text), 8), a.atttypid," \
-	" a.atttypmod, coalesce(d.oid, 0), a.xmin, a.atthasmissing::int4), ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a" \
+	" (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attnum, pg_catalog.encode(pg_catalog.textsend(a.attname::pg_catalog.text), 'hex')," \
+	" a.atttypid, a.atttypmod, coalesce(d.oid, 0), a.xmin, a.atthasmissing::int4, (a.attgenerated <> '')::int4), ','" \
+	" ORDER BY a.attnum) FROM pg_catalog.pg_attribute a" \
 	" LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum" \
-	" WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''))" \
+	" WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped))" \
 	" FROM pg_catalog.pg_class t WHERE t.oid = ANY ($1::pg_catalog.oid[])"
 
 const char *mark_sql(int version) { return version >= 150000 ? MARK(BY_TABLE BY_SCHEMA) : MARK(BY_TABLE); }
@@ -48,7 +49,8 @@ const char *mark_any_sql(int version)
 /* ---- reading ---- */
 
 struct leaf { unsigned id, file, born; };
-struct col { unsigned num, type, dflt, written, missing; int typmod; char name[9]; };
+/* A name has 63 bytes at most, in hex. */
+struct col { unsigned num, type, dflt, written, missing, generated; int typmod; char name[127]; };
 
 static const char *part(const char *mark, unsigned n)
 {
@@ -79,8 +81,10 @@ static bool next_col(const char **at, struct col *out)
 {
 	if (is_at_end(*at))
 		return false;
-	int n = sscanf(*at, "%u:%8[0-9a-f]:%u:%d:%u:%u:%u", &out->num, out->name, &out->type, &out->typmod, &out->dflt, &out->written, &out->missing);
-	if (n != 7)
+	out->generated = 0;
+	int n = sscanf(*at, "%u:%126[0-9a-f]:%u:%d:%u:%u:%u:%u", &out->num, out->name, &out->type, &out->typmod, &out->dflt, &out->written, &out->missing,
+		&out->generated);
+	if (n < 7)
 		return false;
 	*at = behind(*at);
 	return true;
@@ -127,6 +131,14 @@ static bool compare_files(const char *was, const char *is, struct mark_diff *out
 	return is_other;
 }
 
+static bool next_plain_col(const char **at, struct col *out)
+{
+	while (next_col(at, out))
+		if (!out->generated)
+			return true;
+	return false;
+}
+
 static bool has_col(const char *list, unsigned num)
 {
 	struct col c;
@@ -140,10 +152,24 @@ static bool has_col(const char *list, unsigned num)
 static bool is_again(const char *was, const char *is, const struct col *c)
 {
 	struct col a;
-	while (next_col(&was, &a))
+	while (next_plain_col(&was, &a))
 		if (!strcmp(a.name, c->name) && a.type == c->type && a.typmod == c->typmod)
 			return !has_col(is, a.num);
 	return false;
+}
+
+/* Do the columns have the names of those that were there before, one after the other, and are not the same? The stream, which has names alone, does not tell
+ * the one from the other. */
+static bool is_shifted(const char *was, const char *is)
+{
+	struct col a, b;
+	bool is_other = false;
+	while (next_plain_col(&was, &a)) {
+		if (!next_plain_col(&is, &b) || strcmp(a.name, b.name) != 0)
+			return false;
+		is_other |= a.num != b.num;
+	}
+	return is_other;
 }
 
 /* A rewrite moves the values that are kept apart into the rows, which writes the column's row too, also for VACUUM FULL: then the column was altered only if
@@ -156,6 +182,15 @@ static bool is_col_other(const struct col *was, const struct col *is)
 	return was->written != is->written && (!was->missing || was->dflt != is->dflt);
 }
 
+/* The default is made anew with the type, too. */
+static void compare_generated(const struct col *was, const struct col *is, struct mark_diff *out)
+{
+	if (!is->generated)
+		out->is_ungenerated = true;
+	else if (was->type == is->type && was->dflt != is->dflt)
+		out->is_recomputed = true;
+}
+
 /* Both lists are in the order of their numbers. True: a column was altered or added. */
 static bool compare_cols(const char *was, const char *is, struct mark_diff *out)
 {
@@ -166,9 +201,14 @@ static bool compare_cols(const char *was, const char *is, struct mark_diff *out)
 		while (has_a && a.num < b.num)
 			has_a = next_col(&old, &a);
 		bool is_known = has_a && a.num == b.num;
+		if (is_known && a.generated)
+			compare_generated(&a, &b, out);
+		if (b.generated || (is_known && a.generated))
+			continue;
 		is_other |= !is_known || is_col_other(&a, &b);
 		out->is_made_again |= !is_known && is_again(was, is, &b);
 	}
+	out->is_made_again |= is_shifted(was, is);
 	return is_other;
 }
 
@@ -183,4 +223,36 @@ void mark_compare(const char *was, const char *is, struct mark_diff *out)
 	bool has_other_file = compare_files(part(was, 1), part(is, 1), out);
 	bool has_other_col = compare_cols(part(was, 2), part(is, 2), out);
 	out->is_rewritten = has_other_file && has_other_col;
+}
+
+/* ---- shapes ---- */
+
+static unsigned digit(char c) { return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10); }
+
+static void unhex(char *text)
+{
+	char *to = text;
+	for (; text[0] && text[1]; text += 2)
+		*to++ = (char)(digit(text[0]) << 4 | digit(text[1]));
+	*to = 0;
+}
+
+struct relation *mark_shape(const char *mark, const struct relation *of)
+{
+	const char *at = part(mark, 2);
+	/* one of before has hashed names */
+	unsigned colons = 0;
+	for (const char *p = at; !is_at_end(p) && *p != ','; p++)
+		colons += *p == ':';
+	if (colons != 7)
+		return NULL;
+	struct relation_builder *b = relation_build(of->engine, of->schema, of->name, of->id);
+	struct col c;
+	while (next_col(&at, &c)) {
+		unhex(c.name);
+		struct column out = { .name = c.name, .native_type = "text", .type_id = c.type, .typmod = c.typmod, .source_id = (uint16_t)c.num };
+		out.flags = (uint8_t)(COLUMN_NULLABLE | (c.generated ? COLUMN_GENERATED : 0));
+		relation_build_column(b, &out);
+	}
+	return relation_seal(b, KEY_NONE);
 }

@@ -4,14 +4,15 @@
  *   "PUBLISHED/FILES/COLUMNS"
  *   PUBLISHED  what publishes it, as it was written last: "r16390:754,n16412:755,a16389"; "-": nothing
  *   FILES      each leaf, or the table itself: "oid:file:born"; born 1: it was made as a partition, so it was empty when it came
- *   COLUMNS    those that are not generated: "number:name:type:modifier:default:written:missing", the name hashed, the oid of its default, the transaction
- *              that wrote the column's row last, whether older rows have a value that is kept apart (attmissingval)
+ *   COLUMNS    "number:name:type:modifier:default:written:missing:generated", the name in hex, the oid of its default, the transaction that wrote the
+ *              column's row last, whether older rows have a value that is kept apart (attmissingval), whether it is generated. (Without the last, and
+ *              without those that are generated, and the name hashed, in notes of before.)
  *
  * A table that is written anew has other files; VACUUM FULL, CLUSTER and TRUNCATE do that too, and change no row that is left. What changes rows alters a
  * column in the same breath. */
 #ifndef DMSR_POSTGRES_SOURCE_MARK_H
 #define DMSR_POSTGRES_SOURCE_MARK_H
-#include <stdbool.h>
+#include "dmsr.h"
 
 /* One row a table: its oid, its mark. $1: an array of oids; $2: the publication's name. */
 enum { MARK_OID, MARK_TEXT };
@@ -23,10 +24,14 @@ struct mark_diff {
 	bool is_other;                  /* in any way */
 	bool is_unpublished;            /* nothing of what published it then publishes it now: changes were not sent, at least for a while */
 	bool is_rewritten;              /* its rows got values that the stream does not carry */
-	bool is_made_again;             /* a column was dropped, and another one was added that looks the same */
+	bool is_made_again;             /* a column was dropped, and another one looks the same; or the columns are others, by names that were there before */
+	bool is_ungenerated;            /* a generated column is a plain one now: its values are those that it had, which were never sent */
+	bool is_recomputed;             /* a generated column has another expression (17), which the stream does not carry */
 	unsigned attached, gone;        /* partitions that came with rows of their own, that went with theirs */
 };
 /* Of texts that cannot be read: is_other, and nothing else. */
 void mark_compare(const char *was, const char *is, struct mark_diff *out);
+/* The numbers and names of the columns, as those of that relation; nothing else of them is right. NULL: the mark does not tell. */
+struct relation *mark_shape(const char *mark, const struct relation *of);
 
 #endif

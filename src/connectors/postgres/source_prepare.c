@@ -179,6 +179,7 @@ static void on_publication(void *arg, const PGresult *res, const struct err *e)
 	if (slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &slot))
 		slot.is_made = true; /* source_slot will say what is wrong with it */
 	s->publication_is_new = !is_there;
+	s->sends_generated = is_there && *PQgetvalue(res, 0, PUB_GENERATED) == 't';
 	if (!is_there && slot.is_made)
 		publication_gone(s, "dropped");
 	else if (!is_there)

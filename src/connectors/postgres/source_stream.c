@@ -341,7 +341,16 @@ static void make_stream(struct source *s)
 {
 	struct stream *st = mem_zalloc(sizeof *st);
 	struct position from = s->from;
-	const struct pgoutput_host host = { .ctx = s, .describe = describe, .ask = source_ask, .wanted = wanted, .full = on_full };
+	const struct pgoutput_host host = {
+		.ctx = s,
+		.describe = describe,
+		.ask = source_ask,
+		.wanted = wanted,
+		.full = on_full,
+		.dated = source_look_dated,
+		.earlier = source_look_earlier,
+		.sends_generated = s->sends_generated,
+	};
 	const struct pgoutput_limits limits = { s->opt.batch_bytes, s->opt.spool_memory, s->opt.spool_disk };
 	s->stream = st;
 	if (!from.kind)
