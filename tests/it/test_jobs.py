@@ -483,7 +483,7 @@ def test_no_query_of_ours_is_compiled(compiler, dmsrd):
 
 @pytest.mark.parametrize("apply", ["strict", "parallel"])
 def test_indexes_under_way_are_told(any_pg, dmsrd, apply):
-    """Which, how many of how many, and how far, as the target's server says; held up there by a function of an index, and by a lock."""
+    """Which, how many of how many, and how far, as the target's server says; held up there by a function of an index."""
     source, target = any_pg.database("i"), any_pg.database("i_copy")
     slow = "CREATE FUNCTION slow(i integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN {} RETURN i; END $$;"
     target.psql(slow.format("PERFORM pg_sleep(0.002);"))
