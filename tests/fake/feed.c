@@ -224,6 +224,7 @@ static void add_row(struct feed *f, const json_t *o, const char *op)
 	}
 	ch->u.row.before = values_of(f->b, ch->rel, json_object_get(o, "before"));
 	ch->u.row.after = values_of(f->b, ch->rel, json_object_get(o, "after"));
+	ch->flags = is_set(o, "key_only") ? CHANGE_KEY_ONLY : 0;
 }
 
 static void add_rows(struct feed *f, const json_t *o)

@@ -222,6 +222,18 @@ def test_what_happened_while_nobody_looked(pg, daemon, what):
     assert bool(goes_on(daemon, "n")) == (what in ("emptied", "identity")), daemon.log()[-3000:]
 
 
+def test_a_key_that_two_rows_may_have_for_a_while(pg, daemon):
+    """Its moves cannot be told from each other: the table starts over."""
+    source, target = pg.database("rest"), pg.database("rest_copy")
+    source.psql("CREATE TABLE n (id integer PRIMARY KEY DEFERRABLE, v text); ALTER TABLE n REPLICA IDENTITY FULL;"
+                "INSERT INTO n SELECT i, md5(i::text) || repeat('.', 60) FROM generate_series(1, 20000) i; ANALYZE")
+    killed(daemon, "target.load-part-done:14", lambda: daemon.job("rest", source.connection(**PARTS), [target.connection(name="copy")]))
+    source.psql("DELETE FROM n WHERE id = 201; UPDATE n SET id = id + 1 WHERE id BETWEEN 100 AND 200")
+    daemon.start()
+    daemon.wait_state("rest", "running")
+    daemon.wait_equal(source, target)
+
+
 def test_values_that_cannot_be_had(pg, daemon):
     """A key moves, between the snapshots, of a row whose big value is not sent: the table starts over."""
     source, target = pg.database("rest"), pg.database("rest_copy")

@@ -38,7 +38,8 @@ unsigned catch_plan(const struct change *ch, struct change out[CATCH_MAX])
 {
 	unsigned n = 0;
 	bool moves = catch_moves_key(ch);
-	if (ch->rel->key != KEY_PRIMARY)
+	bool is_by_key = ch->op == OP_CREATE || !ch->u.row.before || ch->flags & CHANGE_KEY_ONLY;
+	if (ch->rel->key != KEY_PRIMARY || !is_by_key)
 		return 0;
 	if (ch->op == OP_DELETE || (ch->op == OP_UPDATE && !moves)) {
 		out[n++] = *ch;

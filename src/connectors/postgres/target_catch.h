@@ -14,8 +14,9 @@
  * values that they do not bring (TOAST that is unchanged) are at s what they are at L, but for updates that bring them. An update that does not find it
  * came before a delete, or a move away, that its part has seen already: so nothing is right.
  *
- * It needs whole rows: a move that leaves values out could take them from neither row (each may be another row by now), and rows that have no primary
- * key cannot be told apart. Then the table has to be loaded again. */
+ * It needs a key that nobody else has, at any moment: the whole old row (replica identity full) comes also where the key is deferrable, or was away for a
+ * while, and may be that of two rows until its statement, or transaction, ends. And it needs whole rows: a move that leaves values out could take them from
+ * neither row (each may be another row by now), and rows that have no primary key cannot be told apart. Then the table has to be loaded again. */
 #ifndef DMSR_POSTGRES_TARGET_CATCH_H
 #define DMSR_POSTGRES_TARGET_CATCH_H
 #include "dmsr.h"

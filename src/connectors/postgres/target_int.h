@@ -247,7 +247,7 @@ struct target {
 	char **loaded_names;            /* its strings: schema, a NUL, name */
 	size_t nloaded;                 /* what dmsr.loads has of this job */
 	struct dmsr_begun *begun;       /* of those: what there is of them */
-	uint64_t *begun_rows;           /* in these parts; BEGUN_GONE: the load was lost, or began anew */
+	uint64_t *begun_rows;           /* in these parts; BEGUN_GONE: the load was lost, or began anew; BEGUN_PAST: the stream is past one of them */
 	size_t nbegun;
 	size_t nknown;                  /* and, behind those, tables whose load was begun and may have left rows there */
 	struct build {                  /* behind the load; of the instance: */
@@ -376,6 +376,7 @@ enum step load_step(struct target *t, const struct change *ch);
 /* In dmsr.loads: a load of the table was begun, and none of its parts is there. Parameters: the job's uid, schema, name, made, and one of these. */
 extern const char load_begin_sql[];
 #define BEGUN_GONE UINT64_MAX
+#define BEGUN_PAST (UINT64_MAX - 1)
 #define LOAD_BEGUN "-1"
 #define LOAD_LOST "-2"                  /* it is not to be waited for: the table has to be loaded again */
 void load_prepare(struct target *t);            /* from LOAD_PREPARING to LOAD_OPEN; if it is divided, to LOAD_NONE */

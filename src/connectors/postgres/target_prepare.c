@@ -403,18 +403,37 @@ static void on_lost_noted(struct target *t)
 	target_fail(t, &e);
 }
 
+static void lose_rest(struct target *t)
+{
+	const struct target_table *tb = t->load.table;
+	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f", LOAD_LOST };
+	target_ask(t, load_begin_sql, 5, values, on_lost_noted);
+}
+
+/* Somebody may have emptied it, or made it anew, to begin clean. What an enum lacks may stand in the rows to come; what is made after the load needs its
+ * words. */
+static void on_rest_seen(struct target *t)
+{
+	struct target_table *tb = t->load.table;
+	if (PQgetvalue(t->answer, 0, 0)[0] == 't')
+		ddlrun_before(t, tb, ddlrun_is_ours(t, tb), on_went_on);
+	else
+		lose_rest(t);
+}
+
 static void on_rest_described(struct target *t)
 {
 	struct target_table *tb = t->load.table;
-	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f", LOAD_LOST };
 	struct err e = { 0 };
 	table_described(tb, t->answer);
 	t->load.how = HOW_KEEP;
-	/* What an enum lacks may stand in the rows to come; what is made after the load needs its words. */
-	if (tb->exists && !table_check(t, tb, &e) && may_be_caught(t))
-		ddlrun_before(t, tb, ddlrun_is_ours(t, tb), on_went_on);
-	else
-		target_ask(t, load_begin_sql, 5, values, on_lost_noted);
+	if (!tb->exists || table_check(t, tb, &e) || !may_be_caught(t)) {
+		lose_rest(t);
+		return;
+	}
+	char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s)", tb->sql);
+	target_ask(t, sql, 0, NULL, on_rest_seen);
+	free(sql);
 }
 
 void load_prepare(struct target *t) { describe(t, t->load.goes_on ? on_rest_described : on_described); }

@@ -95,9 +95,14 @@ static void add_part(struct target *t, int row, const struct position *at)
 	for (size_t i = 0; i < t->nbegun && !b; i++)
 		if (!strcmp(t->begun[i].schema, schema) && !strcmp(t->begun[i].name, name))
 			b = &t->begun[i];
-	/* What the stream has brought since then did not reach it. */
-	if (!b || t->begun_rows[b - t->begun] == BEGUN_GONE || t->prepare == PREPARE_NONE || (t->saved.kind && at->lsn <= t->saved.lsn))
+	if (!b || t->begun_rows[b - t->begun] >= BEGUN_PAST || t->prepare == PREPARE_NONE)
 		return;
+	/* What the stream has brought since then did not reach it: then none of them counts, or the source would read this one onto its rows. */
+	if (t->saved.kind && at->lsn <= t->saved.lsn) {
+		t->begun_rows[b - t->begun] = BEGUN_PAST;
+		b->nparts = 0;
+		return;
+	}
 	if (position_is_none(&b->at) || at->lsn < b->at.lsn)
 		position_copy(&b->at, at);
 	parts.in = b->parts;
