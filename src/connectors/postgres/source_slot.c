@@ -138,11 +138,17 @@ static void fail_to_make(struct source *s, const struct err *e)
 static void on_temporary(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
+	struct err out = { 0 };
 	uint64_t lsn;
-	if (e)
+	if (e && !strcmp(e->id, "source.exists")) { /* our own: it goes with the session of a run that was killed, which the server has not missed yet */
+		out = *e;
+		out.retriable = true;
+		source_fail(s, &out);
+	} else if (e) {
 		fail_to_make(s, e);
-	else if (take_point(s, res, &lsn))
+	} else if (take_point(s, res, &lsn)) {
 		source_load(s);
+	}
 }
 
 static void take_snapshot(struct source *s)
