@@ -234,13 +234,18 @@ def test_killed_at_random_moments(db, dump, seed):
         d.start()
         time.sleep(rnd.choice([0.05, 0.1, 0.2, 0.3, 0.8]) * (0.5 + rnd.random()))
         if d.p.poll() is not None:
-            assert d.failure()[:2] == ("slot.in-use", True), "the walsender of the one that was killed may live a little longer"
+            # the walsender of the one that was killed may live a little longer; columns may have changed before a change of them was read
+            assert d.failure()[0] in ("slot.in-use", "source.exists", "source.changed") and d.failure()[1]
         d.kill()
         time.sleep(0.1)
     work.stop()
     wait_for("the slot is free", lambda: not db.one(f"SELECT bool_or(active) FROM pg_replication_slots WHERE slot_name = '{SLOT}'"))
     d.words.remove("slow_ms=5")
-    d.start().streaming().caught_up().stop()
+    try:
+        d.start().streaming().caught_up().stop()
+    except AssertionError:
+        assert d.failure()[:2] == ("source.changed", True)
+        d.start().streaming().caught_up().stop()
     d.same()
     assert d.saved()["done"]
 
