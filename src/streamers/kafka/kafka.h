@@ -246,6 +246,7 @@ struct topic *topics_of(struct kafka *k, const struct relation *rel); /* NULL: f
 /* Are those of all tables in b there, and is it known what stands in those whose loads begin in it? False: k is woken when it is. */
 bool topics_ready(struct kafka *k, const struct batch *b);
 void topics_event(struct kafka *k, rd_kafka_event_t *ev);       /* the result of making or asking */
+const char *topics_entry(const rd_kafka_ConfigResource_t *r, const char *name); /* of a server's settings; NULL: not told */
 void topics_free(struct kafka *k);
 
 /* produce.c */

@@ -145,20 +145,10 @@ static rd_kafka_AdminOptions_t *options(struct look *l, rd_kafka_admin_op_t op)
 	return o;
 }
 
-static const char *entry(const rd_kafka_ConfigResource_t *r, const char *name)
-{
-	size_t n;
-	const rd_kafka_ConfigEntry_t **all = rd_kafka_ConfigResource_configs(r, &n);
-	for (size_t i = 0; i < n; i++)
-		if (!strcmp(rd_kafka_ConfigEntry_name(all[i]), name))
-			return rd_kafka_ConfigEntry_value(all[i]);
-	return NULL;
-}
-
 /* -1: not there, or without a limit. */
 static int64_t number(const rd_kafka_ConfigResource_t *r, const char *name)
 {
-	const char *s = entry(r, name);
+	const char *s = topics_entry(r, name);
 	return s && *s ? strtoll(s, NULL, 10) : -1;
 }
 
@@ -256,14 +246,14 @@ static void on_broker(struct look *l, const rd_kafka_ConfigResource_t *r)
 		check_transactions(l, r);
 	if (!stream || stream->is_there)
 		return;
-	if (!entry(r, "log.retention.ms"))
-		ms = entry(r, "log.retention.minutes") ? minutes * 60000 : hours < 0 ? -1 : hours * 3600000;
+	if (!topics_entry(r, "log.retention.ms"))
+		ms = topics_entry(r, "log.retention.minutes") ? minutes * 60000 : hours < 0 ? -1 : hours * 3600000;
 	check_retention(l, stream->name, false, l->retention ? l->retention : ms, number(r, "log.retention.bytes"));
 }
 
 static void on_topic(struct look *l, const rd_kafka_ConfigResource_t *r)
 {
-	const char *name = rd_kafka_ConfigResource_name(r), *policy = entry(r, "cleanup.policy");
+	const char *name = rd_kafka_ConfigResource_name(r), *policy = topics_entry(r, "cleanup.policy");
 	const struct wanted *w = map_get(l->by_name, name, strlen(name));
 	bool is_compacted = policy && strstr(policy, "compact"), is_deleted = policy && strstr(policy, "delete");
 	char fix[600];

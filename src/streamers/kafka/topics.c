@@ -138,14 +138,20 @@ static void ask(struct kafka *k, const struct batch *b)
 	free(all);
 }
 
-static bool is_deleted_only(const rd_kafka_ConfigResource_t *r)
+const char *topics_entry(const rd_kafka_ConfigResource_t *r, const char *name)
 {
-	size_t n = 0;
+	size_t n;
 	const rd_kafka_ConfigEntry_t **all = rd_kafka_ConfigResource_configs(r, &n);
 	for (size_t i = 0; i < n; i++)
-		if (!strcmp(rd_kafka_ConfigEntry_name(all[i]), "cleanup.policy"))
-			return !strcmp(rd_kafka_ConfigEntry_value(all[i]), "delete");
-	return false;
+		if (!strcmp(rd_kafka_ConfigEntry_name(all[i]), name))
+			return rd_kafka_ConfigEntry_value(all[i]);
+	return NULL;
+}
+
+static bool is_deleted_only(const rd_kafka_ConfigResource_t *r)
+{
+	const char *policy = topics_entry(r, "cleanup.policy");
+	return policy && !strcmp(policy, "delete");
 }
 
 /* One whose settings may not be read is taken for compacted: it gets nothing that such a one would refuse. */
