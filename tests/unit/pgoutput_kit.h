@@ -179,10 +179,12 @@ KIT bool kit_wanted(void *ctx, const struct relation *rel, uint64_t lsn, uint64_
 	return !k->unwanted || strcmp(k->unwanted, rel->name) != 0;
 }
 
-KIT struct relation *kit_earlier(void *ctx, uint32_t relid)
+KIT struct relation *kit_earlier(void *ctx, const struct relation *rel, uint64_t lsn)
 {
-	(void)relid;
-	return ((struct kit *)ctx)->earlier;
+	(void)rel;
+	(void)lsn;
+	struct relation *earlier = ((struct kit *)ctx)->earlier;
+	return earlier ? relation_ref(earlier) : NULL;
 }
 
 KIT bool kit_dated(void *ctx, const struct relation *rel, uint64_t lsn)

@@ -27,8 +27,9 @@ struct pgoutput_host {
 	/* A row is to go out, in a transaction with that commit LSN, and its table had other columns when it was written than those that anybody knows of:
 	 * which is which would be a guess. True: guess. False: the run is over, and the row does not go out. NULL: guess. */
 	bool (*dated)(void *ctx, const struct relation *rel, uint64_t lsn);
-	/* The columns that it had at an earlier time, which the stream may not have passed: names and numbers count. NULL: not known. Optional. */
-	struct relation *(*earlier)(void *ctx, uint32_t relid);
+	/* The columns that it had at a time not after a transaction with that commit LSN: names and numbers count. NULL: not known. The decoder drops its
+	 * reference. Optional. */
+	struct relation *(*earlier)(void *ctx, const struct relation *rel, uint64_t lsn);
 	bool sends_generated;                   /* the server sends generated columns too (18); else what it sends is none */
 };
 struct pgoutput_limits {

@@ -509,10 +509,12 @@ static struct version *merge_version(struct merge *m, const struct table *t, boo
 {
 	const struct wire_relation *w = m->w;
 
+	struct relation *earlier = NULL;
+
 	if (t && has_any_number(t->now->rel))
 		m->before = t->now->rel;
-	else if (m->d->host.earlier)
-		m->before = m->d->host.earlier(m->d->host.ctx, w->id);
+	else if (m->d->host.earlier && m->known)
+		m->before = earlier = m->d->host.earlier(m->d->host.ctx, m->known, m->d->txn.lsn);
 	m->is_answered = is_asked && m->known != m->d->pending_known;
 	m->place = mem_alloc(w->n * sizeof *m->place + 1);
 	m->match = mem_alloc(w->n * sizeof *m->match + 1);
@@ -521,6 +523,7 @@ static struct version *merge_version(struct merge *m, const struct table *t, boo
 	bool is_clear = find_matches(m);
 	struct version *v = build_version(m);
 	v->is_dated = !is_clear || (m->known && t && t->told && is_dated_after(t->told, v->rel));
+	relation_unref(earlier);
 	free(m->place);
 	free(m->match);
 	free(m->column);

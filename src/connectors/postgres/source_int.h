@@ -12,6 +12,7 @@
 #include "pgoutput.h"
 #include "rights.h"
 #include "source.h"
+#include "source_history.h"
 #include "source_sql.h"
 
 enum source_phase {
@@ -83,7 +84,7 @@ struct source {
 	struct map *rel_by_id;          /* -> places in rels */
 	bool leaves;                    /* partitions one by one, not their root */
 	struct map *left_out;           /* oids of new tables that cannot be followed; NULL: none */
-	struct map *marks;              /* what each was like when that was looked at last: oid -> text (source_mark.h); NULL: not yet */
+	struct history *history;        /* what each was like when that was looked at; NULL: not yet */
 
 	/* publication and slot */
 	char *publication, *slot;
@@ -157,7 +158,7 @@ struct map *source_noted(const struct source *s);
 void source_noted_free(struct map *noted);
 bool source_is_new(const struct source *s, const struct map *noted, const struct relation *rel);       /* it was no part of an earlier run */
 bool source_is_renamed(const struct map *noted, uint32_t id, const char *schema, const char *name);    /* a table of the job, noted under another name */
-const char *source_noted_mark(const struct map *noted, const struct relation *rel);    /* NULL: none of that table */
+const char *source_noted_marks(const struct map *noted, const struct relation *rel);   /* for history_read; NULL: none of that table */
 bool source_wants(const struct source *s, const struct relation *rel, uint64_t *loaded_lsn);   /* the decoder's question */
 
 /* ---- source_prepare.c: on the SQL connection: facts, identity, tables, publication ---- */
@@ -171,8 +172,8 @@ void source_look(struct source *s);             /* of a start: what happened sin
 void source_look_load(struct source *s, void (*next)(struct source *s));
 /* That is its name for a transaction with that commit LSN: told, or the end of the run (false), if this run began with another one. */
 bool source_look_named(struct source *s, const struct relation *rel, uint64_t lsn);
-/* What columns the table had when it was loaded in this run, or when the last run looked, if that was another time; NULL: not known. */
-struct relation *source_look_earlier(void *source, uint32_t relid);
+/* The decoder's question: the columns that the table had at a time not after a transaction with that commit LSN; NULL: not known. */
+struct relation *source_look_earlier(void *source, const struct relation *rel, uint64_t lsn);
 /* The decoder's word: a row, in a transaction with that commit LSN, has columns that cannot be told apart. Told, or the end of the run (false). */
 bool source_look_dated(void *source, const struct relation *rel, uint64_t lsn);
 void source_look_again(struct source *s);       /* on the SQL connection, which is free; then source_ask_on */
@@ -206,6 +207,7 @@ void source_stream(struct source *s);
 void source_stream_resumed(struct source *s);
 void source_stream_paused(struct source *s);
 void source_stream_confirm(struct source *s, uint64_t flush);
+uint64_t source_stream_confirmed(const struct source *s);       /* no change of before is read any more, in this run or the next; 0: not known */
 void source_stream_stop(struct source *s);      /* then source_stopped */
 void source_stopped(struct source *s);
 void source_stream_stat(struct source *s, struct dmsr_source_stat *out);

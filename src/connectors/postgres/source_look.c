@@ -18,42 +18,9 @@ struct look {
 	char *any;              /* the answer to mark_any_sql when all was looked at last; NULL: never */
 	char *any_new;
 	struct map *told;       /* oids of tables that are no part of the job yet */
-	struct map *earlier;    /* oid -> relation: the columns of tables in the load's snapshot, or when the last run looked, if they were others then */
 	struct map *noted;      /* the note "tables", read; NULL: not yet */
 	void (*then)(struct source *s);
 };
-
-static void free_text(void *arg, const void *key, size_t n, void *value)
-{
-	(void)arg;
-	(void)key;
-	(void)n;
-	free(value);
-}
-
-static void free_earlier(void *arg, const void *key, size_t n, void *value)
-{
-	(void)arg;
-	(void)key;
-	(void)n;
-	relation_unref(value);
-}
-
-static void free_marks(struct map *marks)
-{
-	if (!marks)
-		return;
-	map_each(marks, free_text, NULL);
-	map_free(marks);
-}
-
-static struct map *read_marks(const PGresult *res)
-{
-	struct map *marks = map_new();
-	for (int i = 0; i < PQntuples(res); i++)
-		map_put_u32(marks, catalog_oid(res, i, MARK_OID), mem_strdup(PQgetvalue(res, i, MARK_TEXT)));
-	return marks;
-}
 
 static void ask_marks(struct source *s, struct pgconn *c, pgconn_done *done)
 {
@@ -94,14 +61,6 @@ static const char *reason(const struct mark_diff *d)
 
 /* ---- at the start ---- */
 
-/* What comes by the stream, and is not in the loaded rows, may be as old as that, and no older. */
-static void keep_earlier(struct source *s, const struct relation *rel, const char *mark)
-{
-	struct relation *was = mark_shape(mark, rel);
-	if (was)
-		relation_unref(map_put_u32(s->look->earlier, rel->id, was));
-}
-
 /* False: that is the end. */
 static bool judge_first(struct source *s, const struct relation *rel, const struct mark_diff *d)
 {
@@ -125,10 +84,33 @@ static bool judge_first(struct source *s, const struct relation *rel, const stru
 	return false;
 }
 
-struct relation *source_look_earlier(void *source, uint32_t relid)
+struct relation *source_look_earlier(void *source, const struct relation *rel, uint64_t lsn)
 {
 	const struct source *s = source;
-	return map_get_u32(s->look->earlier, relid);
+	const char *mark = s->history ? history_at(s->history, rel->id, lsn) : NULL;
+	return mark ? mark_shape(mark, rel) : NULL;
+}
+
+/* Compares what was with the answer, which is kept. False: that is the end. */
+static bool see(struct source *s, const PGresult *res, int i, bool (*judge)(struct source *s, const struct relation *rel, const struct mark_diff *d),
+	bool *is_other)
+{
+	struct relation *rel = source_find_rel(s, catalog_oid(res, i, MARK_OID));
+	const char *is = PQgetvalue(res, i, MARK_TEXT);
+	uint64_t lsn = 0;
+	struct mark_diff d = { 0 };
+	if (!rel)
+		return true;
+	const char *was = history_newest(s->history, rel->id);
+	*is_other |= !was;
+	if (was) {
+		mark_compare(was, is, &d);
+		*is_other |= d.is_other;
+	}
+	bool is_known = was;
+	lsn_parse(PQgetvalue(res, i, MARK_LSN), &lsn);
+	history_saw(s->history, rel->id, is, lsn);
+	return !is_known || judge(s, rel, &d);
 }
 
 static void on_first_marks(void *arg, const PGresult *res, const struct err *e)
@@ -139,22 +121,16 @@ static void on_first_marks(void *arg, const PGresult *res, const struct err *e)
 		source_fail(s, e);
 		return;
 	}
-	free_marks(s->marks);
-	s->marks = read_marks(res);
 	struct map *noted = source_noted(s);
-	for (size_t i = 0; i < s->nrels && may_go_on; i++) {
-		struct mark_diff d;
-		const char *was = source_noted_mark(noted, s->rels[i]), *is = map_get_u32(s->marks, s->rels[i]->id);
-		is_other |= !was;
-		if (!was || !is)
-			continue;
-		mark_compare(was, is, &d);
-		is_other |= d.is_other;
-		if (d.is_other)
-			keep_earlier(s, s->rels[i], was);
-		may_go_on = judge_first(s, s->rels[i], &d);
+	s->history = history_new();
+	for (size_t i = 0; i < s->nrels; i++) {
+		const char *text = source_noted_marks(noted, s->rels[i]);
+		if (text)
+			history_read(s->history, s->rels[i]->id, text);
 	}
 	source_noted_free(noted);
+	for (int i = 0; may_go_on && i < PQntuples(res); i++)
+		may_go_on = see(s, res, i, judge_first, &is_other);
 	if (!may_go_on)
 		return;
 	/* What is loaded again must be newer than this: else a crash would let the load of before pass for it. */
@@ -168,7 +144,6 @@ void source_look(struct source *s)
 {
 	s->look = mem_zalloc(sizeof *s->look);
 	s->look->told = map_new();
-	s->look->earlier = map_new();
 	s->doing = "looking at the tables";
 	ask_marks(s, s->sql, on_first_marks);
 }
@@ -186,8 +161,7 @@ static void on_load_marks(void *arg, const PGresult *res, const struct err *e)
 		const struct relation *rel = source_find_rel(s, catalog_oid(res, i, MARK_OID));
 		if (!rel || source_find_loaded(s, rel))
 			continue;
-		free(map_put_u32(s->marks, rel->id, mem_strdup(PQgetvalue(res, i, MARK_TEXT))));
-		keep_earlier(s, rel, PQgetvalue(res, i, MARK_TEXT));
+		history_loaded(s->history, rel->id, PQgetvalue(res, i, MARK_TEXT));
 	}
 	s->look->then(s);
 }
@@ -258,7 +232,7 @@ static bool judge_name(struct source *s, const char *schema, const char *name)
 bool source_look_named(struct source *s, const struct relation *rel, uint64_t lsn)
 {
 	struct look *l = s->look;
-	if (lsn <= s->began_lsn || !map_get_u32(s->marks, rel->id) || map_get_u32(l->told, rel->id) ||
+	if (lsn <= s->began_lsn || !history_newest(s->history, rel->id) || map_get_u32(l->told, rel->id) ||
 		!dmsr_table_matches(s->tables, rel->schema, rel->name))
 		return true;
 	if (!l->noted)
@@ -294,7 +268,7 @@ static bool look_at_listed(struct source *s, const struct map *noted, const PGre
 {
 	uint32_t id = catalog_oid(res, i, TABLE_OID);
 	const char *schema = PQgetvalue(res, i, TABLE_SCHEMA), *name = PQgetvalue(res, i, TABLE_NAME);
-	bool is_ours = map_get_u32(s->marks, id);
+	bool is_ours = history_newest(s->history, id);
 	if (map_get_u32(s->look->told, id) || (s->left_out && map_get_u32(s->left_out, id)) || !catalog_is_meant(s->tables, res, i))
 		return true;
 	if (is_ours && !source_is_renamed(noted, id, schema, name))
@@ -347,6 +321,17 @@ static bool judge_later(struct source *s, const struct relation *rel, const stru
 	return true;
 }
 
+static void forget_gone(struct source *s, const PGresult *res)
+{
+	struct map *there = map_new();
+	for (int i = 0; i < PQntuples(res); i++)
+		map_put_u32(there, catalog_oid(res, i, MARK_OID), s);
+	for (size_t i = 0; i < s->nrels; i++)
+		if (!map_get_u32(there, s->rels[i]->id))
+			history_forget(s->history, s->rels[i]->id);
+	map_free(there);
+}
+
 static void on_marks(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -355,19 +340,9 @@ static void on_marks(void *arg, const PGresult *res, const struct err *e)
 		source_ask_on(s);
 		return;
 	}
-	struct map *was = s->marks;
-	s->marks = read_marks(res);
-	for (size_t i = 0; i < s->nrels && may_go_on; i++) {
-		struct mark_diff d;
-		const char *a = map_get_u32(was, s->rels[i]->id), *b = map_get_u32(s->marks, s->rels[i]->id);
-		is_other |= !a && b;
-		if (!a || !b)
-			continue;
-		mark_compare(a, b, &d);
-		is_other |= d.is_other;
-		may_go_on = judge_later(s, s->rels[i], &d);
-	}
-	free_marks(was);
+	forget_gone(s, res);
+	for (int i = 0; may_go_on && i < PQntuples(res); i++)
+		may_go_on = see(s, res, i, judge_later, &is_other);
 	if (!may_go_on)
 		return;
 	if (is_other) {
@@ -411,15 +386,13 @@ void source_look_again(struct source *s)
 
 void source_look_free(struct source *s)
 {
-	free_marks(s->marks);
-	s->marks = NULL;
+	history_free(s->history);
+	s->history = NULL;
 	if (!s->look)
 		return;
 	free(s->look->any);
 	free(s->look->any_new);
 	map_free(s->look->told);
-	map_each(s->look->earlier, free_earlier, NULL);
-	map_free(s->look->earlier);
 	forget_noted(s->look);
 	free(s->look);
 	s->look = NULL;

@@ -28,7 +28,7 @@
 	" a.atttypid, a.atttypmod, coalesce(d.oid, 0), a.xmin, a.atthasmissing::int4, (a.attgenerated <> '')::int4), ','" \
 	" ORDER BY a.attnum) FROM pg_catalog.pg_attribute a" \
 	" LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum" \
-	" WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped))" \
+	" WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped)), pg_catalog.pg_current_wal_insert_lsn()" \
 	" FROM pg_catalog.pg_class t WHERE t.oid = ANY ($1::pg_catalog.oid[])"
 
 const char *mark_sql(int version) { return version >= 150000 ? MARK(BY_TABLE BY_SCHEMA) : MARK(BY_TABLE); }

@@ -14,8 +14,8 @@
 #define DMSR_POSTGRES_SOURCE_MARK_H
 #include "dmsr.h"
 
-/* One row a table: its oid, its mark. $1: an array of oids; $2: the publication's name. */
-enum { MARK_OID, MARK_TEXT };
+/* One row a table: its oid, its mark, the server's newest LSN, which is not before what the mark shows. $1: an array of oids; $2: the publication's name. */
+enum { MARK_OID, MARK_TEXT, MARK_LSN };
 const char *mark_sql(int version);
 /* One row, one text: another one when anything of that may have changed for any table, or tables came or went. $1: the publication's name. */
 const char *mark_any_sql(int version);

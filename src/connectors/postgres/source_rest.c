@@ -74,7 +74,7 @@ static void put_text(struct buf *out, const char *text)
 	buf_str(out, text ? text : " -");
 }
 
-static const char *mark_of(const struct source *s, const struct relation *rel) { return s->marks ? map_get_u32(s->marks, rel->id) : NULL; }
+static const char *mark_of(const struct source *s, const struct relation *rel) { return s->history ? history_newest(s->history, rel->id) : NULL; }
 
 static void note_text(const struct source *s, const struct load_table *t, struct buf *out)
 {

@@ -73,6 +73,8 @@ void source_stream_confirm(struct source *s, uint64_t flush)
 		send_status(s);
 }
 
+uint64_t source_stream_confirmed(const struct source *s) { return s->stream ? s->stream->confirmed : s->from.flush; }
+
 /* ---- out ---- */
 
 static void emit(struct source *s, struct batch *b)

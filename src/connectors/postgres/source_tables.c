@@ -4,7 +4,7 @@
  * A table is its oid; but what is remembered of an earlier load is a name. So that a table that was dropped and made anew does not pass for the one that was
  * loaded, the note "tables" tells for each name, before its load begins,
  *
- *   "schema"."name" OID LSN MARK     a load of that name counts if it was of OID, at LSN or later; MARK: what the table was like (source_mark.h)
+ *   "schema"."name" OID LSN MARKS    a load of that name counts if it was of OID, at LSN or later; MARKS: what the table was like (source_history.h)
  *
  * The same LSN, raised, tells of a table that was out of the publication for a while, and whose changes were missed: it is loaded again.
  *
@@ -150,7 +150,7 @@ bool source_needs_load(const struct source *s)
 struct noted {
 	unsigned id;
 	uint64_t lsn;
-	char *mark;                     /* NULL: none */
+	char *marks;                    /* NULL: none */
 };
 
 static void free_noted(void *arg, const void *key, size_t n, void *value)
@@ -160,7 +160,7 @@ static void free_noted(void *arg, const void *key, size_t n, void *value)
 	(void)key;
 	(void)n;
 	if (noted)
-		free(noted->mark);
+		free(noted->marks);
 	free(noted);
 }
 
@@ -187,12 +187,12 @@ struct map *source_noted(const struct source *s)
 			return out;
 		}
 		n->lsn = (uint64_t)high << 32 | low;
-		const char *mark = end + used;
-		size_t len = *mark == '"' ? 0 : strcspn(mark, " ");
+		const char *marks = end + used;
+		size_t len = strcspn(marks, "\"");
 		if (len)
-			n->mark = mem_strndup(mark, len);
+			n->marks = mem_strndup(marks, len);
 		free_noted(NULL, NULL, 0, map_put(out, p, (size_t)(end - p), n));
-		p = mark + len + strspn(mark + len, " ");
+		p = marks + len;
 	}
 	return out;
 }
@@ -228,10 +228,10 @@ bool source_is_new(const struct source *s, const struct map *noted, const struct
 	return map_size(noted) && (!n || n->id != rel->id) && !source_find_loaded(s, rel);
 }
 
-const char *source_noted_mark(const struct map *noted, const struct relation *rel)
+const char *source_noted_marks(const struct map *noted, const struct relation *rel)
 {
 	const struct noted *n = noted_of(noted, rel);
-	return n && n->id == rel->id ? n->mark : NULL;
+	return n && n->id == rel->id ? n->marks : NULL;
 }
 
 static bool is_still_loaded(const struct map *notes, const struct relation *rel, const struct source_loaded *l)
@@ -265,9 +265,11 @@ void source_note_tables(struct source *s, uint64_t lsn, void (*next)(struct sour
 	for (size_t i = 0; i < s->nrels; i++) {
 		const struct source_loaded *l = source_find_loaded(s, s->rels[i]);
 		sql_qualified(&note, s->rels[i]->schema, s->rels[i]->name);
-		const char *mark = s->marks ? map_get_u32(s->marks, s->rels[i]->id) : NULL;
 		lsn_format(l ? l->lsn : source_rest_lsn(s, s->rels[i]->id, lsn), at);
-		buf_printf(&note, " %u %s %s%s", (unsigned)s->rels[i]->id, at, mark ? mark : "", mark ? " " : "");
+		buf_printf(&note, " %u %s ", (unsigned)s->rels[i]->id, at);
+		if (s->history)
+			history_write(s->history, s->rels[i]->id, source_stream_confirmed(s), &note);
+		buf_byte(&note, ' ');
 	}
 	source_put_note(s, "tables", buf_cstr(&note), next);
 	buf_fini(&note);
