@@ -79,6 +79,15 @@ void engine_probe_look(struct engine *g, struct job *job, const struct position 
 void engine_probes_forget(struct engine *g, const struct job *job);     /* the job goes; questions about it go on */
 bool checks_are_good(const json_t *checks);
 
+/* engine_lag.c: how far what is applied is behind what the source has written and committed. */
+struct lag {
+	int64_t bytes;                  /* of the source's log; -1: unknown */
+	double seconds;                 /* -1: unknown */
+	const char *reason;             /* why one of them is; NULL: both are known. Borrowed from the job */
+};
+struct lag lag_of_job(const struct job *job, const struct pipeline_stat *st /* of its run; not looked at when there is none */);
+struct lag lag_of_target(const struct job *job, const struct pipeline_stat *st, const struct pipeline_target_stat *t);
+
 /* engine_look.c */
 void engine_looks(struct engine *g);            /* once a second */
 

@@ -18,6 +18,7 @@ static void look_failed(struct engine *g, struct job *job, const struct err *e)
 	if (!job->looks_failed++)
 		log_warn("engine", job->name, "what the source keeps for the job is not known: %s: %s; it is asked again", e->id, e->message);
 	job->kept.error = *e;
+	job->kept.lag_bytes = -1;
 	job->look_us = wall_now_us() + (int64_t)(g->look_ms << slower) * 1000;
 }
 

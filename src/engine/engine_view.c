@@ -26,6 +26,7 @@ static json_t *position_json(const struct position *p)
 }
 
 static json_t *known(int64_t v) { return v < 0 ? json_null() : json_integer(v); }
+static json_t *known_seconds(double v) { return v < 0 ? json_null() : json_real(v); }
 static json_t *count(uint64_t v) { return json_integer((json_int_t)v); }
 static json_t *text_or_null(const char *s) { return s ? json_string(s) : json_null(); }
 
@@ -158,32 +159,7 @@ static json_t *load_json(const struct job *job, const struct pipeline_stat *st)
 		has_eta ? json_integer((json_int_t)(seconds * (100 - percent) / percent)) : json_null(), "done", memory_load_done(job->memory));
 }
 
-/* ---- lag and the slowest stage ---- */
-
-/* Seconds that what is applied is behind what was committed; -1 unknown. Everything applied and the source heard of lately: 0. */
-static double lag_seconds(const struct job *job, const struct pipeline_stat *st)
-{
-	enum { FRESH_US = 15000000 };
-	int64_t now = wall_now_us(), oldest = 0;
-	struct pipeline_target_stat t;
-	bool behind = false;
-	if (!job->pipeline || !st->source.last_event_us || job->desire == DESIRE_PAUSED)
-		return -1; /* nobody reads: how old the newest commit is that was not read, nobody knows */
-	for (size_t i = 0; pipeline_target_stat(job->pipeline, i, &t); i++) {
-		if (t.is_caught_up)
-			continue;
-		behind = true;
-		if (t.behind_us && (!oldest || t.behind_us < oldest))
-			oldest = t.behind_us;
-	}
-	if (!behind && st->source.paused && st->source.lag_bytes > 0)
-		return (double)(now - st->source.last_event_us) / 1e6;
-	if (!behind)
-		return now - st->source.last_event_us < FRESH_US ? 0 : (double)(now - st->source.last_event_us) / 1e6;
-	if (!oldest)
-		oldest = st->source.last_commit_us;
-	return oldest && now > oldest ? (double)(now - oldest) / 1e6 : 0;
-}
+/* ---- the slowest stage ---- */
 
 static const char *slowest_stage(const struct job *job, const struct pipeline_stat *st)
 {
@@ -247,7 +223,7 @@ static json_t *source_json(const struct job *job, const struct pipeline_stat *st
 		"phase", text_or_null(s->phase),
 		"received", position_json(&s->received),
 		"confirmed", position_json(&s->confirmed),
-		"lag_bytes", known(k->lag_bytes),
+		"lag_bytes", known(job->pipeline ? s->lag_bytes : k->lag_bytes),
 		"last_event_at", view_time(s->last_event_us),
 		"last_commit_at", view_time(s->last_commit_us),
 		"spool_bytes", count(s->spool_bytes),
@@ -266,17 +242,13 @@ static json_t *builds_json(const struct dmsr_target_stat *s)
 	return json_pack("{s:i, s:i, s:o}", "made", (int)s->builds_made, "total", (int)s->builds_total, "under_way", list);
 }
 
-static json_t *targets_json(const struct job *job)
+static json_t *targets_json(const struct job *job, const struct pipeline_stat *st)
 {
 	json_t *list = json_array();
 	struct pipeline_target_stat t;
 	for (size_t i = 0; job->pipeline && pipeline_target_stat(job->pipeline, i, &t); i++) {
-		double lag = -1;
-		if (t.is_caught_up)
-			lag = 0;
-		else if (t.behind_us)
-			lag = (double)(wall_now_us() - t.behind_us) / 1e6;
-		json_t *j = json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}", "name", t.name,
+		const struct lag lag = lag_of_target(job, st, &t);
+		json_t *j = json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}", "name", t.name,
 			"connector", t.connector,
 			"connected", t.stat.connected,
 			"phase", text_or_null(t.stat.phase),
@@ -286,7 +258,8 @@ static json_t *targets_json(const struct job *job)
 			"queued_bytes", count(t.stat.queued_bytes),
 			"waiting_batches", count(t.waiting_batches),
 			"last_applied_at", view_time(t.stat.last_applied_us),
-			"lag_seconds", lag < 0 ? json_null() : json_real(lag),
+			"lag_bytes", known(lag.bytes),
+			"lag_seconds", known_seconds(lag.seconds),
 			"caught_up", t.is_caught_up,
 			"load_done", t.load_done);
 		json_object_set_new(j, "builds", t.stat.builds_total ? builds_json(&t.stat) : json_null());
@@ -324,7 +297,7 @@ json_t *engine_job_status(struct engine *g, const char *name)
 		return NULL;
 	if (job->pipeline)
 		pipeline_stat(job->pipeline, &st);
-	double lag = lag_seconds(job, &st);
+	const struct lag lag = lag_of_job(job, &st);
 	const struct job_kept kept = what_is_kept(job, &st.source);
 	json_t *s = view_event(job);
 	json_t *deletion = engine_deletion_view(g, job);
@@ -342,9 +315,10 @@ json_t *engine_job_status(struct engine *g, const char *name)
 		"batches", count(st.streamer.batches),
 		"full", st.is_full);
 	json_object_set_new(s, "streamer", streamer);
-	json_object_set_new(s, "targets", targets_json(job));
+	json_object_set_new(s, "targets", targets_json(job, &st));
 	json_object_set_new(s, "positions", positions_json(job, &st));
-	json_object_set_new(s, "lag", json_pack("{s:o, s:o}", "bytes", known(kept.lag_bytes), "seconds", lag < 0 ? json_null() : json_real(lag)));
+	json_object_set_new(s, "lag",
+		json_pack("{s:o, s:o, s:o}", "bytes", known(lag.bytes), "seconds", known_seconds(lag.seconds), "reason", text_or_null(lag.reason)));
 	json_object_set_new(s, "warnings", warnings_json(job));
 	json_object_set_new(s, "slowest_stage", text_or_null(slowest_stage(job, &st)));
 	json_t *next = job->state == JOB_RETRYING ? view_time(job->retry_at_us) : json_null();
@@ -518,16 +492,17 @@ void engine_each_job(struct engine *g, void (*fn)(void *arg, const struct engine
 		if (job->pipeline)
 			pipeline_stat(job->pipeline, &st);
 		const struct job_kept kept = what_is_kept(job, &st.source);
+		const struct lag lag = lag_of_job(job, &st);
 		struct engine_job_metrics m = {
 			.name = job->name,
 			.state = job_shown_state(job),
 			.error_code = job_shown_error(job) ? job->error.id : NULL,
 			.source_connected = st.source.connected,
-			.lag_bytes = kept.lag_bytes,
+			.lag_bytes = lag.bytes,
 			.retained_bytes = kept.retained_bytes,
 			.safe_bytes = kept.safe_bytes,
 			.slot_lost = kept.slot[0] ? kept.is_lost : -1,
-			.lag_seconds = lag_seconds(job, &st),
+			.lag_seconds = lag.seconds,
 			.bytes = st.bytes + past->bytes,
 			.transactions = st.transactions + past->transactions,
 			.retries = job->retries,

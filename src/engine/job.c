@@ -175,8 +175,11 @@ static void add_past(struct job *job)
 	past->backpressure_us += s.backpressure_us;
 	past->last_event_us = s.last_event_us;
 	past->last_checkpoint_us = s.last_checkpoint_us;
-	if (!s.source.slot) /* it got nowhere: no more is known than before */
+	job->kept.lag_bytes = -1; /* it grows from now on: the next look tells */
+	if (!s.source.slot) { /* it got nowhere: no more is known than before */
+		job->look_us = err_is_set(&job->kept.error) ? job->look_us : 0;
 		return;
+	}
 	job->look_us = 0;
 	job->looks_failed = 0;
 	const struct dmsr_kept kept = {
@@ -184,7 +187,7 @@ static void add_past(struct job *job)
 		.slot_status = s.source.slot_status,
 		.retained_bytes = s.source.retained_bytes,
 		.safe_bytes = s.source.safe_bytes,
-		.lag_bytes = s.source.lag_bytes,
+		.lag_bytes = -1,
 	};
 	job_kept_set(&job->kept, &kept);
 }

@@ -484,7 +484,8 @@ void pipeline_pause(struct pipeline *p)
 
 void pipeline_resume(struct pipeline *p)
 {
-	p->is_paused = false;
+	p->is_paused = p->is_level = false;
+	p->first_lsn = 0;
 	p->source_waits = true;
 	flow_wake_source(p);
 }
@@ -570,6 +571,8 @@ void pipeline_stat(struct pipeline *p, struct pipeline_stat *out)
 	out->source = (struct dmsr_source_stat){ .lag_bytes = -1, .retained_bytes = -1, .safe_bytes = -1 };
 	if (p->source)
 		p->source_ops->stat(p->source, &out->source);
+	flow_look_level(p, &out->source);
+	out->is_level = p->is_level;
 	if (p->streamer)
 		p->streamer_ops->stat(p->streamer, &out->streamer);
 	if (p->ledger)
@@ -591,6 +594,7 @@ bool pipeline_target_stat(struct pipeline *p, size_t i, struct pipeline_target_s
 		.applied = t->applied,
 		.waiting_batches = t->count,
 		.behind_us = target_behind_us(t),
+		.level_lsn = t->level_lsn,
 		.rows_applied = t->rows_applied,
 		.is_caught_up = target_is_done(t),
 		.load_done = t->memory->load_done,

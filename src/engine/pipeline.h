@@ -55,6 +55,7 @@ struct pipeline_target_stat {
 	struct position applied;        /* as told to us */
 	uint64_t waiting_batches;
 	int64_t behind_us;              /* source commit time of the oldest that it has not applied, as far as is known; 0: unknown */
+	uint64_t level_lsn;             /* nothing of the source's log before that has it to apply; 0: unknown */
 	uint64_t rows_applied;
 	bool is_caught_up, load_done;
 };
@@ -68,6 +69,7 @@ struct pipeline_stat {
 	int64_t last_event_us, last_checkpoint_us;
 	uint64_t backpressure_us;
 	bool is_full;                   /* the streamer takes no more now */
+	bool is_level;                  /* what the source had written when this run (or a resumed one) first heard of it was read */
 	int64_t began_us, load_began_us;
 	const char *phase;
 	struct loop_slices latency;     /* commit at the source -> applied */

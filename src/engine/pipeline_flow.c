@@ -260,6 +260,25 @@ void flow_streamer_resume(void *ctx)
 
 /* ---- back ---- */
 
+void flow_look_level(struct pipeline *p, const struct dmsr_source_stat *s)
+{
+	uint64_t received = s->received.flush ? s->received.flush : s->received.lsn;
+	if (p->is_level || s->lag_bytes < 0)
+		return;
+	if (!p->first_lsn)
+		p->first_lsn = s->server_lsn;
+	p->is_level = received >= p->first_lsn || s->confirmed.flush >= p->first_lsn;
+}
+
+static void look_level(struct pipeline *p)
+{
+	struct dmsr_source_stat s = { .lag_bytes = -1 };
+	if (p->is_level || !p->source)
+		return;
+	p->source_ops->stat(p->source, &s);
+	flow_look_level(p, &s);
+}
+
 static void tell_stored(struct pipeline *p)
 {
 	struct ledger_stat s;
@@ -287,6 +306,7 @@ static void on_stored(void *arg, const struct err *e)
 	p->stat.last_checkpoint_us = wall_now_us();
 	if (ledger_confirm(p->ledger, &at) && p->source && !p->source_stopped)
 		p->source_ops->confirm(p->source, &at);
+	look_level(p);
 	p->run.host.progress(p->run.host.ctx);
 	flow_checkpoint(p, false);
 	pipeline_turn(p);

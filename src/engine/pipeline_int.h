@@ -48,6 +48,7 @@ struct ptarget {
 	uint64_t server;                /* that the changes come from */
 	int64_t last_commit_us;         /* of the newest that it has applied */
 	int64_t due_us;                 /* of the first that came when it had all */
+	uint64_t level_lsn;             /* as pipeline_target_stat has it */
 	struct flight *ring;            /* of what it has, at (first + k) & (cap - 1) */
 	size_t first, count, cap;
 	struct load_words words;
@@ -79,6 +80,8 @@ struct pipeline {
 	bool source_waits;              /* emit said AGAIN: resume is owed */
 	bool streamer_is_asked, streamer_knows; /* what it knows is remembered */
 	bool is_paused, source_stopped, streamer_stopped, streamer_is_ready, log_is_opening, source_finished, told_loading, told_flowing;
+	uint64_t first_lsn;             /* what the source had written when that was first heard of; 0: not yet */
+	bool is_level;                  /* and it was read */
 	uint64_t whole_token;           /* newest batch that ends a transaction, or is of the load */
 	struct load_words words;        /* received, not stored */
 	struct map *open_loads;         /* tables whose load has begun and not ended, as received */
@@ -129,6 +132,7 @@ void flow_checkpoint(struct pipeline *p, bool now);
 void flow_targets_save(struct pipeline *p);      /* where each target stands, if it moved */
 void flow_wake_source(struct pipeline *p);
 void flow_release(struct pipeline *p);
+void flow_look_level(struct pipeline *p, const struct dmsr_source_stat *s);     /* was that read that the source had when it was first heard of? */
 void flow_backpressure(struct pipeline *p, bool on);
 
 /* pipeline_target.c */
@@ -137,6 +141,7 @@ int target_check_stand(struct ptarget *t, struct err *e);
 void target_subscribe(struct ptarget *t);
 bool target_is_done(const struct ptarget *t);   /* has applied all that the streamer had for it */
 void target_owes(struct ptarget *t, const struct batch *b); /* b is on its way to it */
+void target_is_level(struct ptarget *t, const struct position *p);       /* it has nothing to apply of what is before p */
 int64_t target_behind_us(const struct ptarget *t);        /* as pipeline_target_stat has it */
 void target_release(struct ptarget *t);
 

@@ -66,9 +66,19 @@ static void on_drained(void *ctx)
 void target_owes(struct ptarget *t, const struct batch *b)
 {
 	int64_t us = first_commit_us(b);
-	if (target_is_done(t))
+	if (target_is_done(t)) {
+		struct dmsr_source_stat s = { 0 };
+		t->p->source_ops->stat(t->p->source, &s);
+		target_is_level(t, &s.confirmed);
 		t->due_us = us ? us : wall_now_us();
+	}
 	t->is_drained = false;
+}
+
+void target_is_level(struct ptarget *t, const struct position *p)
+{
+	if (p->flush > t->level_lsn) /* 0 inside of a transaction: what was before it still holds */
+		t->level_lsn = p->flush;
 }
 
 int64_t target_behind_us(const struct ptarget *t)
@@ -141,6 +151,7 @@ static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts
 		bool is_begin = !f->end.event && !f->end.flush;
 		if (!position_is_none(&f->end) && !is_begin) {
 			position_copy(&t->applied, &f->end);
+			target_is_level(t, &f->end);
 			t->position_moved = true;
 			if (!loop_timer_is_running(p->checkpoint_timer)) /* what comes from the log was stored long ago: no checkpoint takes it along */
 				loop_timer_start(p->checkpoint_timer, 1000);
@@ -277,6 +288,7 @@ static void on_ready(void *ctx, const struct position *applied, bool keeps, cons
 		position_copy(&t->applied, applied);
 		memory_target_is(p->run.memory, t->memory, applied, loaded, nloaded, load_done);
 	}
+	target_is_level(t, &t->applied);
 	t->is_ready = true;
 	pipeline_turn(p);
 }

@@ -47,7 +47,7 @@ struct family {
 static const struct family families[] = {
 	{ "dmsr_source_connected", "gauge", FIELD(source_connected), FIELD_BOOL, "1: connected to the source." },
 	{ "dmsr_source_lag_seconds", "gauge", FIELD(lag_seconds), FIELD_SECONDS, "How old what was applied last is." },
-	{ "dmsr_source_lag_bytes", "gauge", FIELD(lag_bytes), FIELD_I64, "What the source has written and we have not confirmed." },
+	{ "dmsr_source_lag_bytes", "gauge", FIELD(lag_bytes), FIELD_I64, "What the source has written and is not confirmed, or not applied by a target." },
 	{ "dmsr_source_retained_bytes", "gauge", FIELD(retained_bytes), FIELD_I64, "Log that the source keeps for this job." },
 	{ "dmsr_source_safe_bytes", "gauge", FIELD(safe_bytes), FIELD_I64, "What is left before the source drops log that this job needs." },
 	{ "dmsr_source_slot_lost", "gauge", FIELD(slot_lost), FIELD_I64, "1: the job's slot is gone or invalid; the job must be made anew." },

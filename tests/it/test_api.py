@@ -255,4 +255,4 @@ def test_times_are_told_in_one_way(pair, dmsrd):
     events = dmsrd.call("GET", "/jobs/times/events", headers={"Accept": "application/json"})[2]["items"]
     assert events and all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", e["ts"]) and "ts_us" not in e for e in events), events
     lag = dmsrd.api("GET", "/openapi.json")["components"]["schemas"]["JobStatus"]["properties"]["lag"]["properties"]
-    assert "not confirmed" in lag["bytes"]["description"]
+    assert "was not confirmed" in lag["bytes"]["description"]

@@ -85,7 +85,7 @@ def test_an_idle_server_is_heard_of(idle, dmsrd):
         time.sleep(0.2)
         times = [sum(other == at for other, _ in heard) for at, _ in heard]
     assert max(times) >= 2, heard  # from one place in the log
-    wait_for("there is no lag", lambda: dmsrd.api("GET", "/jobs/shop/status")["lag"] == {"bytes": 0, "seconds": 0})
+    wait_for("there is no lag", lambda: dmsrd.api("GET", "/jobs/shop/status")["lag"] == {"bytes": 0, "seconds": 0, "reason": None})
 
 
 def test_a_job_on_an_idle_server_runs_again(idle, dmsrd):

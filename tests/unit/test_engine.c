@@ -141,37 +141,6 @@ static void an_error_that_may_pass_is_retried(void **state)
 	json_decref(s);
 }
 
-static double lag_of(const char *which)
-{
-	json_t *s = engine_job_status(engine, "job");
-	json_t *of = *which ? json_array_get(json_object_get(s, "targets"), 0) : json_object_get(s, "lag");
-	double lag = json_number_value(json_object_get(of, *which ? "lag_seconds" : "seconds"));
-	json_decref(s);
-	return lag;
-}
-
-static bool is_behind(void *arg) { return lag_of(arg) > 0; }
-static bool is_caught_up(void *arg) { return lag_of(arg) == 0; }
-
-/* The time that nothing was to be done is nobody's lag. */
-static void lag_begins_with_what_waits(void **state)
-{
-	(void)state;
-	fake_script_txn(script, OP_CREATE, t1, 2, 2, 10);
-	fake_script_gate(script);
-	fake_script_txn(script, OP_CREATE, t1, 2, 2, 10);
-	create("{\"name\": \"job\", \"mode\": \"cdc\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, "
-	       "\"targets\": [{\"connector\": \"null\", \"delay\": \"300ms\"}]}",
-		NULL);
-	wait_state("running");
-	assert_true(fake_run(loop, is_behind, (void *)(uintptr_t) "", 5000));
-	assert_true(fake_run(loop, is_caught_up, (void *)(uintptr_t) "", 5000));
-	fake_run(loop, NULL, NULL, 3000);
-	fake_script_open_gate(script);
-	assert_true(fake_run(loop, is_behind, (void *)(uintptr_t) "", 5000));
-	assert_true(lag_of("") < 2 && lag_of("target") > 0 && lag_of("target") < 2);
-}
-
 static void an_error_that_stays_fails_the_job(void **state)
 {
 	struct err e = { 0 };
@@ -659,7 +628,7 @@ RUN_TESTS(TEST(a_job_without_a_streamer_gets_the_configured_one), TEST(a_job_fro
 	TEST(a_wrong_streamer_is_a_wrong_configuration), TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end),
 	TEST(two_targets_each_have_all), TEST(parts_that_all_targets_have), TEST(a_load_that_a_target_lost_is_made_again),
 	TEST(a_full_load_completes), TEST(an_error_that_may_pass_is_retried),
-	TEST(lag_begins_with_what_waits), TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again),
+	TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again),
 	TEST(a_target_that_dies_behind_a_commit_doubles_nothing), TEST(pause_holds_and_resume_goes_on),
 	TEST(stop_and_start_go_on_where_it_was), TEST(verbs_that_make_no_sense_are_refused), TEST(a_deleted_job_drops_what_it_made),
 	TEST(a_target_that_was_never_reached_holds_up_no_deletion), TEST(jobs_come_and_go),

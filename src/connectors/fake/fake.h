@@ -57,6 +57,9 @@ void fake_script_heartbeat(struct fake_script *s);
 void fake_script_gate(struct fake_script *s);                   /* waits here until it is opened */
 void fake_script_open_gate(struct fake_script *s);              /* the first that is closed, for good */
 void fake_script_fail(struct fake_script *s, const struct err *e, unsigned times); /* failed() here so often, then goes on */
+/* What its server says it has written: up to there; 0: all steps. FAKE_UNASKED: it was not asked yet. */
+#define FAKE_UNASKED UINT64_MAX
+void fake_script_wrote(struct fake_script *s, uint64_t lsn);
 void fake_script_durable(struct fake_script *s, bool (*is_durable)(void *arg, const struct position *p), void *arg);
 struct fake_script_stat {
 	unsigned opened, started, stopped, failed, live;        /* instances; live: not closed */

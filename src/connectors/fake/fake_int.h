@@ -21,7 +21,7 @@ struct fake_script {
 	char *name;
 	struct step *steps;
 	size_t nsteps;
-	uint64_t lsn;
+	uint64_t lsn, wrote;
 	int64_t rows;
 	struct fake_source *instances;
 	bool (*is_durable)(void *arg, const struct position *p);

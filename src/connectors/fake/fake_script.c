@@ -104,6 +104,8 @@ void fake_script_durable(struct fake_script *s, bool (*is_durable)(void *arg, co
 	s->arg = arg;
 }
 
+void fake_script_wrote(struct fake_script *s, uint64_t lsn) { s->wrote = lsn; }
+
 void fake_script_stat(const struct fake_script *s, struct fake_script_stat *out)
 {
 	*out = s->stat;

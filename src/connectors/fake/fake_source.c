@@ -316,6 +316,7 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	s->loaded = mem_zalloc((start->nloaded + 1) * sizeof *s->loaded);
 	for (size_t k = 0; k < start->nloaded; k++)
 		s->loaded[k] = (struct dmsr_loaded){ mem_strdup(start->loaded[k].schema), mem_strdup(start->loaded[k].name), start->loaded[k].at };
+	s->stat.confirmed = start->from;
 	stat->started++;
 	stat->mode = start->mode;
 	stat->from = start->from;
@@ -365,8 +366,9 @@ static void source_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)
 {
 	const struct fake_source *s = of(i);
 	*out = s->stat;
-	out->server_lsn = s->script->lsn;
-	out->lag_bytes = (int64_t)(s->script->lsn - s->stat.confirmed.flush);
+	uint64_t wrote = s->script->wrote ? s->script->wrote : s->script->lsn;
+	out->server_lsn = wrote == FAKE_UNASKED ? 0 : wrote;
+	out->lag_bytes = wrote == FAKE_UNASKED ? -1 : wrote > s->stat.confirmed.flush ? (int64_t)(wrote - s->stat.confirmed.flush) : 0;
 	out->connected = out->streaming = s->is_started && !s->is_over;
 	out->paused = s->is_paused || s->is_full;
 	out->phase = s->phase;

@@ -416,9 +416,10 @@ void source_stream_stat(struct source *s, struct dmsr_source_stat *out)
 	out->last_event_us = st->last_event_us;
 	out->last_commit_us = d.last_commit_us;
 	out->spool_bytes = d.spool_memory + d.spool_disk;
+	bool is_known = out->server_lsn; /* what comes by the stream says how far the server has read, and it may have far to go */
 	if (st->server_lsn > out->server_lsn)
 		out->server_lsn = st->server_lsn;
-	if (out->server_lsn)
+	if (is_known)
 		out->lag_bytes = out->server_lsn > st->confirmed ? (int64_t)(out->server_lsn - st->confirmed) : 0;
 }
 

@@ -1,0 +1,107 @@
+/* engine_lag: how far what is applied is behind what the source has written. What is not known is not told as 0: a run that has just begun has heard nothing
+ * yet of what waits at the source, what a log on disk holds may be of any age, and what was true when a run ended is true no longer. */
+#include "engine_int.h"
+#include <string.h>
+
+enum { FRESH_US = 15000000 };
+
+static double seconds_since(int64_t us)
+{
+	int64_t now = wall_now_us();
+	return now > us ? (double)(now - us) / 1e6 : 0;
+}
+
+/* Of who has applied all that was read. */
+static double unread_seconds(const struct job *job, const struct pipeline_stat *st)
+{
+	const struct dmsr_source_stat *s = &st->source;
+	if (!s->last_event_us || job->desire == DESIRE_PAUSED)
+		return -1; /* nobody reads: how old the newest commit is that was not read, nobody knows */
+	if (!st->is_level)
+		return s->last_commit_us ? seconds_since(s->last_commit_us) : -1;
+	if (s->paused && s->lag_bytes > 0)
+		return seconds_since(s->last_event_us);
+	double silence = seconds_since(s->last_event_us);
+	return silence < FRESH_US / 1e6 ? 0 : silence;
+}
+
+static double target_seconds(const struct job *job, const struct pipeline_stat *st, const struct pipeline_target_stat *t)
+{
+	if (t->is_caught_up)
+		return unread_seconds(job, st);
+	return t->behind_us ? seconds_since(t->behind_us) : -1;
+}
+
+static int64_t target_bytes(const struct pipeline_stat *st, const struct pipeline_target_stat *t)
+{
+	const struct dmsr_source_stat *s = &st->source;
+	uint64_t level = t->level_lsn;
+	if (s->lag_bytes < 0)
+		return -1;
+	if (s->confirmed.flush > level && (t->is_caught_up || !level))
+		level = s->confirmed.flush;
+	return s->server_lsn > level ? (int64_t)(s->server_lsn - level) : 0;
+}
+
+/* Of a target, while the job does not run: what was delivered, so that the source need not keep it, and was not applied. */
+static uint64_t held_bytes(const struct job *job, const json_t *target)
+{
+	const json_t *name = json_object_get(target, "name") ? json_object_get(target, "name") : json_object_get(target, "connector");
+	const struct position *delivered = memory_delivered(job->memory);
+	const struct position *applied = &memory_target(job->memory, json_string_value(name))->applied;
+	if (position_is_none(applied) || !position_is_comparable(delivered, applied))
+		return 0;
+	uint64_t from = applied->flush ? applied->flush : applied->lsn, to = delivered->flush ? delivered->flush : delivered->lsn;
+	return to > from ? to - from : 0;
+}
+
+static struct lag lag_without_run(const struct job *job)
+{
+	const struct job_kept *k = &job->kept;
+	struct lag lag = { k->lag_bytes, -1, "nothing is read while the job does not run" };
+	const json_t *targets = json_object_get(job->spec, "targets");
+	uint64_t held = 0;
+	if (lag.bytes < 0) {
+		lag.reason = err_is_set(&k->error) ? k->error.message : "the source was not asked yet since the job's run ended";
+		return lag;
+	}
+	for (size_t i = 0; i < json_array_size(targets); i++) {
+		uint64_t bytes = held_bytes(job, json_array_get(targets, i));
+		held = bytes > held ? bytes : held;
+	}
+	lag.bytes += (int64_t)held;
+	return lag;
+}
+
+static const char *reason_for(const struct job *job, const struct lag *lag)
+{
+	if (lag->bytes >= 0 && lag->seconds >= 0)
+		return NULL;
+	if (job->desire == DESIRE_PAUSED && lag->bytes >= 0)
+		return "nothing is read while the job is paused";
+	return lag->bytes < 0 ? "the source has not told yet how much it has written" : "it is not known yet how old the oldest change is that was not applied";
+}
+
+struct lag lag_of_target(const struct job *job, const struct pipeline_stat *st, const struct pipeline_target_stat *t)
+{
+	struct lag lag = { target_bytes(st, t), target_seconds(job, st, t), NULL };
+	lag.reason = reason_for(job, &lag);
+	return lag;
+}
+
+struct lag lag_of_job(const struct job *job, const struct pipeline_stat *st)
+{
+	if (!job->pipeline)
+		return lag_without_run(job);
+	struct lag lag = { st->source.lag_bytes, 0, NULL };
+	struct pipeline_target_stat t;
+	for (size_t i = 0; pipeline_target_stat(job->pipeline, i, &t); i++) {
+		const struct lag one = lag_of_target(job, st, &t);
+		lag.bytes = one.bytes > lag.bytes ? one.bytes : lag.bytes;
+		lag.seconds = one.seconds < 0 || lag.seconds < 0 ? -1 : one.seconds > lag.seconds ? one.seconds : lag.seconds;
+	}
+	if (job->desire == DESIRE_PAUSED || !st->source.last_event_us)
+		lag.seconds = -1;
+	lag.reason = reason_for(job, &lag);
+	return lag;
+}
