@@ -350,6 +350,66 @@ def test_dry_run_says_no_to_what_will_fail_for_certain(any_pg, dmsrd):
     assert dry("/jobs/validate", prepare="truncate") == (True, {})
 
 
+# What the target has under the name of s.t (id int PRIMARY KEY, v text, n int DEFAULT 7); who owns it; options and mode; what a dry run finds, what the job
+# ends with. Where that is None both have nothing against it.
+T = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v text, n int"
+SAME = T + " DEFAULT 7)"
+VERDICTS = {
+    "same": (SAME, True, {}, None, None),
+    "missing column": ("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v text)", True, {}, "postgres.target-columns", "target.table-mismatch"),
+    "not null without default": (T + ", x int NOT NULL)", True, {}, "postgres.target-columns", "target.table-mismatch"),
+    "wrong type": ("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v text, n uuid)", True, {}, "postgres.target-columns", "target.table-mismatch"),
+    "wider types": ("CREATE SCHEMA s; CREATE TABLE s.t (id bigint PRIMARY KEY, v varchar, n numeric)", True, {}, None, None),
+    "generated here": ("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v text, n int GENERATED ALWAYS AS (1) STORED)", True, {"prepare": "truncate"},
+                       "postgres.target-columns", "target.table-mismatch"),
+    "other owner": (SAME, False, {}, "postgres.write-right", "target.privilege"),
+    "other owner, truncate": (SAME, False, {"prepare": "truncate"}, None, None),
+    "other owner, drop": (SAME, False, {"prepare": "drop-and-create"}, "postgres.write-right", "target.privilege"),
+    "none": ("CREATE SCHEMA s", True, {"prepare": "none"}, "postgres.target-table", "target.table-missing"),
+    "cdc without a table": ("CREATE SCHEMA s", True, {"mode": "cdc"}, "postgres.target-table", "target.table-missing"),
+    "cdc": (SAME, True, {"mode": "cdc"}, None, None),
+    "cdc, other owner": ("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v text)", False, {"mode": "cdc"}, "postgres.write-right", "target.privilege"),
+    "cdc, columns to come": ("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v text)", True, {"mode": "cdc"}, None, None),
+    "cdc, no ddl": ("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v text)", True, {"mode": "cdc", "ddl": "stop"},
+                    "postgres.target-columns", "target.schema-changed"),
+    "a view of it": (SAME + "; CREATE VIEW s.w AS SELECT v FROM s.t", True, {"prepare": "drop-and-create"}, "postgres.target-referenced", "target.sql"),
+    "cascade": (SAME + "; CREATE TABLE s.c (t int REFERENCES s.t ON DELETE CASCADE)", True, {"prepare": "truncate", "session_replication_role": "off"},
+                "postgres.target-referenced", "target.referenced"),
+}
+
+
+@pytest.mark.parametrize("case", VERDICTS)
+def test_a_dry_run_finds_what_the_start_refuses(any_pg, dmsrd, case):
+    have, is_owner, options, check, error = VERDICTS[case]
+    options = dict(options)
+    mode = options.pop("mode", "full-load-and-cdc")
+    source, target = any_pg.database(), any_pg.database()
+    source.sql("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v text, n int DEFAULT 7); INSERT INTO s.t VALUES (1, 'a', 1)")
+    target.sql("DO $$ BEGIN CREATE ROLE writer LOGIN PASSWORD 'writer-secret'; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    target.sql(have)
+    target.sql(f"GRANT CREATE ON DATABASE \"{target.name}\" TO writer; GRANT USAGE, CREATE ON SCHEMA s TO writer;"
+               "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA s TO writer")
+    if is_owner:
+        target.sql("DO $$ DECLARE r record; BEGIN FOR r IN SELECT oid::regclass AS c FROM pg_class WHERE relnamespace = 's'::regnamespace AND relkind IN ('r', 'v')"
+                   " LOOP EXECUTE format('ALTER TABLE %s OWNER TO writer', r.c); END LOOP; END $$")
+    to = target.connection(user="writer", password="writer-secret", **options)
+    spec = {"name": "v", "mode": mode, "source": source.connection(), "targets": [to], "tables": {"include": ["s.t"]}}
+    plan = dmsrd.api("POST", "/jobs?dry_run=1", spec)
+    found = [c for c in plan["checks"] if c["level"] == "error"]
+    assert ([c["id"] for c in found] or [None], plan["valid"]) == ([check], check is None), found
+    for c in found:
+        assert c["object"] == "s.t" and c["fix"], c
+    dmsrd.api("POST", "/jobs", spec)
+    if mode == "cdc":
+        dmsrd.wait_state("v", "running")
+        source.sql("INSERT INTO s.t VALUES (2, 'b', 2)")
+    if error:
+        dmsrd.wait_state("v", "failed")
+        assert dmsrd.api("GET", "/jobs/v/status")["error"]["code"] == error
+    else:
+        wait_for("its row is there", lambda: target.one("SELECT count(*) FROM s.t") == 1 and dmsrd.state_of("v") == "running")
+
+
 @pytest.mark.parametrize("key", ["PRIMARY KEY", ""])
 def test_an_update_takes_the_next_identity(any_pg, dmsrd, key):
     source, target = any_pg.database(), any_pg.database()

@@ -70,7 +70,7 @@ void probe_close(struct dmsr_instance *i)
 	free(p->checks);
 	free(p->left);
 	free(p->found);
-	map_free(p->meant);
+	probe_forget_tables(p);
 	buf_fini(&p->text);
 	buf_fini(&p->kept);
 	arena_fini(&p->arena);
@@ -319,7 +319,7 @@ static void on_relations(void *arg, struct relation **rels, size_t n, const stru
 
 static void read_relations(struct probe *p)
 {
-	p->catalog = catalog_read(p->sql, &p->tables, false, p->version < 130000, on_relations, p);
+	p->catalog = catalog_read(p->sql, &p->tables, true, p->version < 130000, on_relations, p);
 }
 
 int probe_discover(const struct settings *s, const struct dmsr_option *options, const struct dmsr_tables *tables, const struct dmsr_probe_host *host,

@@ -2,6 +2,7 @@
  * each one question and the reading of its answer, put one after another.
  *
  *   probe_source.c   preflight of a source          probe_target.c   preflight of a target, and what is dropped there
+ *   probe_table.c    the tables there, one by one
  *   probe_drop.c     a source's slot and publication    probe_look.c     how the slot of a job that does not run is */
 #ifndef DMSR_POSTGRES_PROBE_INT_H
 #define DMSR_POSTGRES_PROBE_INT_H
@@ -19,6 +20,14 @@ struct probe_step {
 	void (*read)(struct probe *p, const PGresult *res, const struct err *e);
 	/* Instead of ask: begins something longer that ends with probe_next. */
 	void (*start)(struct probe *p);
+};
+
+struct target_table;
+struct probe_table {
+	struct relation *rel;           /* the source's */
+	bool is_there, is_owned;
+	bool is_loaded, has_begun;      /* by this job: wholly; at all */
+	bool is_made;                   /* by it */
 };
 
 struct probe {
@@ -41,7 +50,11 @@ struct probe {
 		bool is_ours;
 	} *found;
 	size_t nfound;
-	struct map *meant;              /* target: the source's tables (relation_key); NULL: not known, the patterns say */
+	struct map *meant;              /* target: the source's tables (relation_key -> struct probe_table); NULL: not known, the patterns say */
+	struct probe_table *judged;     /* these, host.nrels of them */
+	size_t njudged, ncompared;      /* so many are dealt with; so many of them were looked at column by column */
+	struct target_table *at_hand;
+	bool is_dropped;                /* it would be */
 
 	/* what is known of the server */
 	int version;
@@ -90,6 +103,19 @@ void probe_left(struct probe *p, const char *statement);
 const char *probe_name(struct probe *p, const char *schema, const char *name);
 /* The first bytes of a value that is true. */
 static inline bool probe_true(const PGresult *res, int row, int column) { return *PQgetvalue(res, row, column) == 't'; }
+
+/* ---- probe_table.c: the tables of the target that the source's rows are to go into ---- */
+void probe_mean_tables(struct probe *p);                /* at the beginning: those that the host knows */
+void probe_forget_tables(struct probe *p);
+struct probe_table *probe_table(const struct probe *p, const char *schema, const char *name);  /* NULL: not meant */
+void probe_ask_ours(struct probe *p, struct buf *sql, const char **values, int *nvalues);
+void probe_read_ours(struct probe *p, const PGresult *res, const struct err *e);
+void probe_ask_table(struct probe *p, struct buf *sql, const char **values, int *nvalues);    /* the next that a question is needed for */
+void probe_read_table(struct probe *p, const PGresult *res, const struct err *e);
+void probe_ask_ties(struct probe *p, struct buf *sql, const char **values, int *nvalues);     /* of the table at hand */
+void probe_read_ties(struct probe *p, const PGresult *res, const struct err *e);
+void probe_ask_values(struct probe *p, struct buf *sql, const char **values, int *nvalues);
+void probe_read_values(struct probe *p, const PGresult *res, const struct err *e);
 
 /* Answers through the host's callbacks. */
 void probe_answer_checked(struct probe *p);

@@ -196,50 +196,17 @@ static void ask_tables(struct probe *p, struct buf *sql, const char **values, in
 		buf_str(sql, p->meant ? " ORDER BY 1, 2" : " AND NOT c.relispartition ORDER BY 1, 2");
 }
 
-static void *meant(struct probe *p, const char *schema, const char *name)
-{
-	struct buf key;
-	buf_init(&key, SIZE_MAX);
-	relation_key(&key, schema, name);
-	void *found = map_get(p->meant, key.data, key.len);
-	buf_fini(&key);
-	return found;
-}
-
 static bool is_meant(struct probe *p, const char *schema, const char *name)
 {
-	return p->meant ? meant(p, schema, name) != NULL : dmsr_table_matches(&p->tables, schema, name);
-}
-
-/* With prepare none nobody makes them. */
-static void find_missing(struct probe *p, const PGresult *res)
-{
-	enum { TOLD_MAX = 50 };
-	size_t told = 0;
-	if (!p->meant || !prepares(p, "none"))
-		return;
-	struct map *there = map_new();
-	for (int i = 0; i < PQntuples(res); i++) {
-		struct relation *rel = meant(p, PQgetvalue(res, i, T_SCHEMA), PQgetvalue(res, i, T_NAME));
-		if (rel)
-			map_put(there, &rel, sizeof rel, rel);
-	}
-	for (size_t i = 0; i < p->host.nrels && told < TOLD_MAX; i++) {
-		struct relation *rel = p->host.rels[i];
-		if (map_get(there, &rel, sizeof rel))
-			continue;
-		told++;
-		probe_found(p, DMSR_CHECK_ERROR, "postgres.target-table", probe_name(p, rel->schema, rel->name), "\"prepare\": \"create\"",
-			"%s.%s is not there, and prepare is none: the job would fail", rel->schema, rel->name);
-	}
-	map_free(there);
+	return p->meant ? probe_table(p, schema, name) != NULL : dmsr_table_matches(&p->tables, schema, name);
 }
 
 static void need_rights(struct probe *p, const char *schema, const char *name, bool may_write, bool owns)
 {
 	struct buf fix;
 	bool is_dropped = prepares(p, "drop-and-create");
-	if (is_dropped ? owns : may_write)
+	/* Of tables that are known it is asked later what needs their owner. */
+	if (is_dropped ? owns || p->meant : may_write)
 		return;
 	buf_init(&fix, 4096);
 	right_sql(&fix, is_dropped ? RIGHT_OWN : RIGHT_EMPTY, p->settings, schema, name);
@@ -271,6 +238,11 @@ static void read_tables(struct probe *p, const PGresult *res, const struct err *
 		const char *schema = PQgetvalue(res, i, T_SCHEMA), *name = PQgetvalue(res, i, T_NAME);
 		if (!is_meant(p, schema, name))
 			continue;
+		struct probe_table *t = probe_table(p, schema, name);
+		if (t) {
+			t->is_there = true;
+			t->is_owned = probe_true(res, i, T_OWNS);
+		}
 		need_rights(p, schema, name, probe_true(res, i, T_WRITE), probe_true(res, i, T_OWNS));
 		check_triggers(p, res, i);
 		if (!(p->mode & DMSR_FULL_LOAD) || !probe_true(res, i, T_WRITE) || n++ >= ROWS_MAX)
@@ -283,7 +255,6 @@ static void read_tables(struct probe *p, const PGresult *res, const struct err *
 		sql_qualified(&p->kept, schema, name);
 		buf_byte(&p->kept, ')');
 	}
-	find_missing(p, res);
 }
 
 static void ask_rows(struct probe *p, struct buf *sql, const char **values, int *nvalues)
@@ -435,21 +406,12 @@ static const struct probe_step check_steps[] = {
 	{ .ask = ask_rows, .read = read_rows },
 	{ .ask = ask_loaded, .read = read_loaded },
 	{ .ask = ask_references, .read = read_references },
+	{ .ask = probe_ask_ours, .read = probe_read_ours },
+	{ .ask = probe_ask_table, .read = probe_read_table },
+	{ .ask = probe_ask_ties, .read = probe_read_ties },
+	{ .ask = probe_ask_values, .read = probe_read_values },
 	{ 0 },
 };
-
-static void mean_tables(struct probe *p)
-{
-	struct buf key;
-	p->meant = map_new();
-	buf_init(&key, SIZE_MAX);
-	for (size_t i = 0; i < p->host.nrels; i++) {
-		buf_reset(&key);
-		relation_key(&key, p->host.rels[i]->schema, p->host.rels[i]->name);
-		map_put(p->meant, key.data, key.len, p->host.rels[i]);
-	}
-	buf_fini(&key);
-}
 
 static int target_check(const struct settings *s, const struct dmsr_tables *tables, enum dmsr_mode mode, const struct dmsr_probe_host *host,
 	struct dmsr_instance **out, struct err *e)
@@ -458,7 +420,7 @@ static int target_check(const struct settings *s, const struct dmsr_tables *tabl
 	struct probe *p = probe_new(s, pgtarget_options, tables, mode, host);
 	p->is_target = true;
 	if (host->rels)
-		mean_tables(p);
+		probe_mean_tables(p);
 	probe_start(p, check_steps, probe_answer_checked);
 	*out = (struct dmsr_instance *)p;
 	return 0;

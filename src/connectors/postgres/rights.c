@@ -47,3 +47,11 @@ void right_hint(struct err *e, enum right r, const struct settings *s, const cha
 		err_hint(e, "%s", buf_cstr(&sql));
 	buf_fini(&sql);
 }
+
+void right_rest_sql(struct buf *out, const struct settings *s, int version)
+{
+	if (!strcmp(settings_str(s, "session_replication_role"), "off"))
+		buf_str(out, "set the target's session_replication_role to auto");
+	else
+		right_sql(out, version >= 150000 ? RIGHT_SET_ROLE : RIGHT_SUPERUSER, s, NULL, NULL);
+}

@@ -22,4 +22,7 @@ void right_sql(struct buf *out, enum right r, const struct settings *s, const ch
 /* The same as the hint of an error that says that a right is missing, or that row security may hide rows; others are left as they are. */
 void right_hint(struct err *e, enum right r, const struct settings *s, const char *schema, const char *name);
 
+/* What lets foreign keys and triggers rest while rows are written. */
+void right_rest_sql(struct buf *out, const struct settings *s, int version);
+
 #endif

@@ -500,26 +500,6 @@ static void on_failed(void *ctx, const struct err *e)
 
 /* ---- the verbs of the plugin ---- */
 
-static enum policy policy_of(const char *word)
-{
-	static const char *const words[] = { [POLICY_STOP] = "stop", [POLICY_RETRY] = "retry", [POLICY_DEAD_LETTER] = "dead-letter",
-		[POLICY_IGNORE] = "ignore", [POLICY_APPLY] = "apply" };
-	for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
-		if (!strcmp(word, words[i]))
-			return (enum policy)i;
-	return POLICY_STOP;
-}
-
-static enum prepare prepare_of(const char *word)
-{
-	static const char *const words[] = { [PREPARE_NONE] = "none", [PREPARE_CREATE] = "create", [PREPARE_TRUNCATE] = "truncate",
-		[PREPARE_DROP] = "drop-and-create" };
-	for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
-		if (!strcmp(word, words[i]))
-			return (enum prepare)i;
-	return PREPARE_CREATE;
-}
-
 static void start(struct target *t)
 {
 	struct pgconn_owner owner = { .ctx = t, .on_ready = on_ready, .on_failed = on_failed };
@@ -533,11 +513,11 @@ struct target *target_new(const struct settings *s, const struct dmsr_target_hos
 	t->host = *host;
 	t->loop = host->env.loop;
 	t->settings = s;
-	t->prepare = prepare_of(settings_str(s, "prepare"));
-	t->on_ddl = policy_of(settings_str(s, "ddl"));
-	t->on_constraint_error = policy_of(settings_str(s, "on_constraint_error"));
-	t->on_data_error = policy_of(settings_str(s, "on_data_error"));
-	t->on_missing_row = policy_of(settings_str(s, "on_missing_row"));
+	t->prepare = judge_prepare(settings_str(s, "prepare"));
+	t->on_ddl = judge_policy(settings_str(s, "ddl"));
+	t->on_constraint_error = judge_policy(settings_str(s, "on_constraint_error"));
+	t->on_data_error = judge_policy(settings_str(s, "on_data_error"));
+	t->on_missing_row = judge_policy(settings_str(s, "on_missing_row"));
 	t->commit_rows = (uint64_t)settings_int(s, "commit_rows");
 	t->commit_bytes = (uint64_t)settings_int(s, "commit_bytes");
 	t->commit_interval_us = (uint64_t)settings_int(s, "commit_interval") * 1000;

@@ -235,7 +235,7 @@ enum step apply_table(struct target *t, struct target_table *tb)
 	}
 	if (ddl_adopt(t, tb) == STEP_WAIT)
 		return STEP_WAIT;
-	if (table_check(t, tb, &e)) {
+	if (judge_stream(tb, t->on_ddl == POLICY_IGNORE ? MISSING_LEFT_OUT : MISSING_REFUSED, pgconn_describe(t->conn), &e)) {
 		target_fail(t, &e);
 		return STEP_WAIT;
 	}

@@ -109,7 +109,7 @@ enum step ddl_adopt(struct target *t, struct target_table *tb)
 	/* The first connection did it, before any lane was given such a row. */
 	if (t->strand || (tb->shape && relation_is_same(tb->shape, tb->rel)))
 		return STEP_DONE;
-	if (diff_table(&d, tb->shape, tb, ddlrun_is_ours(t, tb), &e)) {
+	if (diff_table(&d, tb->shape, tb, table_is_ours(t, tb), &e)) {
 		target_fail(t, &e);
 		return STEP_WAIT;
 	}

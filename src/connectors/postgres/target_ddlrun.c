@@ -197,11 +197,6 @@ static void run_next(struct target *t)
 
 /* ---- which ---- */
 
-bool ddlrun_is_ours(const struct target *t, const struct target_table *tb)
-{
-	return t->prepare == PREPARE_CREATE || t->prepare == PREPARE_DROP || tb->is_made;
-}
-
 static bool is_key(const struct ddl *d) { return !strcmp(d->kind, "primary-key"); }
 
 static bool any(const struct target *t, const struct target_table *tb, const struct ddl *d)
@@ -224,7 +219,7 @@ static bool ours(const struct target *t, const struct target_table *tb, const st
 {
 	if (is_key(d) && tb->has_made_key)
 		return false;
-	return ddlrun_is_ours(t, tb) || !strcmp(d->kind, "setval");
+	return table_is_ours(t, tb) || !strcmp(d->kind, "setval");
 }
 
 /* ---- verbs ---- */

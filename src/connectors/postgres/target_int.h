@@ -1,7 +1,7 @@
 /* target_int: what the parts of the target share: target.c (life, queue, one change after another), target_setup.c (connected -> ready), target_load.c,
  * target_prepare.c (tables before and after their load), target_lanes.c (loads side by side), target_tx.c (target transactions, pipeline), target_apply.c (row
- * changes), target_table.c (what the server has), target_ddl.c (changed columns), target_shape.c (what they were); and target_parallel.c, which runs several
- * of them at once. Nobody else includes it.
+ * changes), target_table.c (what the server has), target_judge.c (whether that will do), target_ddl.c (changed columns),
+ * target_shape.c (what they were); and target_parallel.c, which runs several of them at once. Nobody else includes it.
  *
  * Everything happens in one loop_task: callbacks of the connection only note what came and post it. A part that must wait says so (target_ask,
  * STEP_WAIT); when the answer is there the same change is offered to it again, and it goes on from what it noted. */
@@ -11,7 +11,8 @@
 #include "rights.h"
 #include "target_ahead.h"
 #include "target_catch.h"
-#include "target_sql.h"
+#include "target_judge.h"
+#include "target_table.h"
 
 enum target_state {
 	TARGET_NEW,             /* opened */
@@ -25,8 +26,6 @@ enum target_state {
 };
 
 enum step { STEP_DONE, STEP_WAIT };
-enum prepare { PREPARE_NONE, PREPARE_CREATE, PREPARE_TRUNCATE, PREPARE_DROP };
-enum policy { POLICY_STOP, POLICY_RETRY, POLICY_DEAD_LETTER, POLICY_IGNORE, POLICY_APPLY };
 
 /* A batch that was taken and not yet told applied. */
 struct item {
@@ -50,7 +49,6 @@ enum load_state {
 	LOAD_OPEN,              /* in its transaction; rows may come */
 	LOAD_ENDING,            /* COPY ended, key, dmsr.loads, COMMIT */
 };
-enum how { HOW_KEEP, HOW_EMPTY, HOW_MAKE, HOW_DROP };
 enum copy_state { COPY_NONE, COPY_OPENING, COPY_OPEN, COPY_ENDING };
 struct load {
 	enum load_state state;
@@ -294,13 +292,8 @@ void target_setup_again(struct target *t); /* the timer, in TARGET_SETUP */
 /* ---- target_table.c ---- */
 struct target_table *table_get(struct target *t, struct relation *rel);   /* found or made; rel is in force from now on */
 void table_forget_all(struct target *t);
-/* The question about a table and the reading of its answer (in either mode of the connection). Parameters: schema, name, key columns as an array. */
-extern const char table_describe_sql[];
-const char *table_describe_key(const struct target_table *tb, struct buf *out);
-void table_described(struct target_table *tb, const PGresult *res);
 void table_reset(struct target *t, struct target_table *tb);                    /* not described any more; its statements are given up */
-/* Does the server's table take our rows? Names the first differences otherwise. */
-int table_check(const struct target *t, const struct target_table *tb, struct err *e);
+static inline bool table_is_ours(const struct target *t, const struct target_table *tb) { return judge_is_ours(t->prepare, tb); }
 void table_tell_triggers(struct target *t, struct target_table *tb);           /* once a table: some work while we write */
 
 /* Counts of the transaction that is open. They count when it is durable, and not when it is rolled back. */
@@ -413,7 +406,6 @@ void lane_put_part(struct target *t);           /* one of its parts, */
 void lane_loaded(struct target *t);             /* all of it, or an undivided one */
 
 /* ---- target_ddlrun.c: each ends in `then`, or target_fail ---- */
-bool ddlrun_is_ours(const struct target *t, const struct target_table *tb);     /* are its keys, indexes and the like ours to make? */
 /* What its columns are made of; makes false: only what enums that are there lack. */
 void ddlrun_before(struct target *t, struct target_table *tb, bool makes, void (*then)(struct target *t));
 void ddlrun_key(struct target *t, struct target_table *tb, void (*then)(struct target *t)); /* the primary key, in the load's transaction */

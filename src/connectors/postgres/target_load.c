@@ -245,7 +245,7 @@ static void on_key(struct target *t)
 
 static void add_key(struct target *t)
 {
-	if (ddlrun_is_ours(t, t->load.table))
+	if (table_is_ours(t, t->load.table))
 		ddlrun_key(t, t->load.table, on_key);
 	else
 		forget_parts(t);

@@ -60,9 +60,9 @@ bool mend_begin(struct target *t, const struct target_table *tb, const struct ch
 	buf_init(&sql, SQL_MAX);
 	if (!strcmp(k->sqlstate, bad_text))
 		add_labels(&sql, tb, ch->u.row.after);
-	else if (!strcmp(k->sqlstate, is_null) && ddlrun_is_ours(t, tb))
+	else if (!strcmp(k->sqlstate, is_null) && table_is_ours(t, tb))
 		add_nulls(&sql, tb, ch->u.row.after);
-	else if (!strcmp(k->error.id, "target.identity") && ddlrun_is_ours(t, tb))
+	else if (!strcmp(k->error.id, "target.identity") && table_is_ours(t, tb))
 		mend_identities(&sql, tb);
 	bool is_there = sql.len && buf_ok(&sql);
 	if (is_there) {

@@ -54,7 +54,7 @@ static bool may_be_caught(const struct target *t)
 		return false;
 	if (t->load.how == HOW_MAKE || t->load.how == HOW_DROP)
 		return true;
-	return !tb->has_other_unique && !tb->has_triggers && !tb->has_references && (tb->has_key || ddlrun_is_ours(t, tb));
+	return !tb->has_other_unique && !tb->has_triggers && !tb->has_references && (tb->has_key || table_is_ours(t, tb));
 }
 
 /* From here on rows may be there that are a part of the load's. */
@@ -110,58 +110,14 @@ static void on_emptied(struct target *t)
 
 /* ---- a table that others refer to ---- */
 
-/* Foreign keys of other tables that would act when its rows go, the worst first: by the triggers that they work with, which may rest. Those of a partition
- * stand under the name that they were made with. */
-static const char references_sql[] =
-	"WITH RECURSIVE r (oid) AS (SELECT $1::regclass::oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN r ON i.inhparent = r.oid), "
-	"k (oid, above) AS (SELECT k.oid, k.conparentid FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint "
-	"WHERE k.contype = 'f' AND g.tgrelid = k.confrelid AND (g.tgtype & 8) <> 0 AND k.confrelid IN (SELECT oid FROM r) "
-	"AND k.conrelid NOT IN (SELECT oid FROM r) AND (g.tgenabled = 'A' "
-	"OR g.tgenabled = CASE pg_catalog.current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END) "
-	"UNION SELECT a.oid, a.conparentid FROM k JOIN pg_catalog.pg_constraint a ON a.oid = k.above) "
-	"SELECT c.conrelid::regclass, pg_catalog.quote_ident(c.conname), pg_catalog.pg_get_constraintdef(c.oid), c.confdeltype "
-	"FROM k JOIN pg_catalog.pg_constraint c ON c.oid = k.oid WHERE k.above = 0 ORDER BY c.confdeltype IN ('c','n','d') DESC, 2";
-enum { REFERENCE_TABLE, REFERENCE_NAME, REFERENCE_TEXT, REFERENCE_ACTION };
-
-/* What lets foreign keys rest. */
-static void add_rest(const struct target *t, struct buf *out)
-{
-	if (!strcmp(t->replication_role, "off"))
-		buf_str(out, "set the target's session_replication_role to auto");
-	else
-		right_sql(out, pgconn_server_version(t->conn) >= 150000 ? RIGHT_SET_ROLE : RIGHT_SUPERUSER, t->settings, NULL, NULL);
-}
-
 static void fail_referenced(struct target *t, struct err *e, const char *otherwise)
 {
 	struct buf fix;
 	buf_init(&fix, 4096);
-	add_rest(t, &fix);
+	right_rest_sql(&fix, t->settings, pgconn_server_version(t->conn));
 	err_hint(e, "%s; or %s", buf_cstr(&fix), otherwise);
 	buf_fini(&fix);
 	target_fail(t, e);
-}
-
-static const char *action_text(char action)
-{
-	return action == 'c' ? "deleted (ON DELETE CASCADE)" : action == 'n' ? "changed (ON DELETE SET NULL)" : "changed (ON DELETE SET DEFAULT)";
-}
-
-/* Also where the other table is loaded anew as well: which is first, nobody knows. */
-static bool would_act(struct target *t)
-{
-	const PGresult *res = t->answer;
-	struct err e = { 0 };
-	if (!PQntuples(res) || !strchr("cnd", PQgetvalue(res, 0, REFERENCE_ACTION)[0]))
-		return false;
-	const char *other = PQgetvalue(res, 0, REFERENCE_TABLE), *name = PQgetvalue(res, 0, REFERENCE_NAME);
-	err_set(&e, DMSR_ESTATE, "target.referenced", "%s in %s is to be emptied for its load, and foreign key %s of %s refers to it: rows of %s would be %s",
-		t->load.table->sql, pgconn_describe(t->conn), name, other, other, action_text(PQgetvalue(res, 0, REFERENCE_ACTION)[0]));
-	char *otherwise = mem_printf("ALTER TABLE %s DROP CONSTRAINT %s, let the table be loaded, and then ALTER TABLE %s ADD CONSTRAINT %s %s", other, name,
-		other, name, PQgetvalue(res, 0, REFERENCE_TEXT));
-	fail_referenced(t, &e, otherwise);
-	free(otherwise);
-	return true;
 }
 
 static bool is_refused_by_reference(const struct target *t) { return !strcmp(t->sqlstate, "23503") || !strcmp(t->sqlstate, "23001"); }
@@ -183,8 +139,16 @@ static void on_deleted(struct target *t)
 
 static void on_references(struct target *t)
 {
-	if (would_act(t))
+	struct err e = { 0 };
+	struct buf rest;
+	buf_init(&rest, 4096);
+	right_rest_sql(&rest, t->settings, pgconn_server_version(t->conn));
+	int rc = judge_references(t->load.table, t->answer, pgconn_describe(t->conn), buf_cstr(&rest), &e);
+	buf_fini(&rest);
+	if (rc) {
+		target_fail(t, &e);
 		return;
+	}
 	char *sql = mem_printf("DELETE FROM %s", t->load.table->sql);
 	target_try(t, sql, 0, NULL, on_deleted);
 	free(sql);
@@ -194,7 +158,7 @@ static void on_references(struct target *t)
 static void on_locked(struct target *t)
 {
 	const char *values[] = { t->load.table->sql };
-	target_ask(t, references_sql, 1, values, on_references);
+	target_ask(t, judge_references_sql, 1, values, on_references);
 }
 
 /* TRUNCATE is refused for a table that a foreign key refers to. A part of a load that is void may be about to be committed: it is waited for. */
@@ -227,7 +191,7 @@ static void make_before(struct target *t)
 {
 	enum how how = t->load.how;
 	/* What the table is made of; and what statements after the load refer to. */
-	ddlrun_before(t, t->load.table, how == HOW_MAKE || how == HOW_DROP || ddlrun_is_ours(t, t->load.table), begin);
+	ddlrun_before(t, t->load.table, how == HOW_MAKE || how == HOW_DROP || table_is_ours(t, t->load.table), begin);
 }
 
 static void detach(struct target *t);
@@ -294,75 +258,38 @@ static void detach(struct target *t)
 
 /* ---- decide ---- */
 
-/* A table that is there and stays: its columns must take the rows. */
-static bool fits(struct target *t)
-{
-	struct err e = { 0 };
-	if (!table_check(t, t->load.table, &e))
-		return true;
-	target_fail(t, &e);
-	return false;
-}
-
-/* A table that we made for the source's earlier one of that name, which had other columns: its rows go anyway, so it is made anew. */
-static bool is_outgrown(const struct target *t)
-{
-	const struct target_table *tb = t->load.table;
-	bool differs = false;
-	struct err e = { 0 };
-	struct buf type;
-	if (!t->load.is_ours || !tb->is_made || t->prepare != PREPARE_CREATE)
-		return false;
-	buf_init(&type, 1 << 20);
-	for (unsigned i = 0; i < tb->rel->ncolumns && !differs; i++) {
-		buf_reset(&type);
-		sql_type(&type, tb->rel, &tb->rel->columns[i]);
-		differs = !tb->of[i] || strcmp(tb->of[i]->type_full, buf_cstr(&type)) != 0;
-	}
-	buf_fini(&type);
-	return differs || table_check(t, tb, &e);
-}
-
 static void on_rows(struct target *t)
 {
-	bool has_rows = PQgetvalue(t->answer, 0, 0)[0] == 't';
-	char *whose = PQgetisnull(t->answer, 0, 1) ? mem_strdup("not of this job") : mem_printf("of job \"%s\"", PQgetvalue(t->answer, 0, 1));
-	char *why = mem_printf("the table has rows, which are %s", whose);
-	if (has_rows)
-		fail(t, "target.table-not-empty", why,
-			"empty or drop it, or set prepare to truncate or drop-and-create; prepare none adds the rows to those that are there");
-	else
+	struct err e = { 0 };
+	if (PQgetvalue(t->answer, 0, 0)[0] != 't') {
 		go(t, HOW_KEEP);
-	free(why);
-	free(whose);
+		return;
+	}
+	judge_rows(t->load.table, pgconn_describe(t->conn), PQgetisnull(t->answer, 0, 1) ? NULL : PQgetvalue(t->answer, 0, 1), &e);
+	target_fail(t, &e);
+}
+
+static void ask_rows(struct target *t)
+{
+	const struct target_table *tb = t->load.table;
+	const char *values[] = { tb->schema, tb->name, t->host.env.uid };
+	char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s), (SELECT p.job FROM dmsr.loads l JOIN dmsr.positions p USING (job_uid) "
+		"WHERE l.schema_name = $1 AND l.table_name = $2 AND l.job_uid <> $3 AND (l.position IS NOT NULL OR l.rows < 0) "
+		"ORDER BY p.updated_at DESC LIMIT 1)", tb->sql);
+	target_ask(t, sql, 3, values, on_rows);
+	free(sql);
 }
 
 static void decide(struct target *t)
 {
-	struct target_table *tb = t->load.table;
-	if (tb->exists && (t->prepare == PREPARE_DROP || is_outgrown(t))) {
-		go(t, HOW_DROP);
-	} else if (!tb->exists && t->prepare == PREPARE_NONE) {
-		fail(t, "target.table-missing", "there is no such table, and prepare is none", "create it, or set prepare to create");
-	} else if (!tb->exists) {
-		go(t, HOW_MAKE);
-	} else if (!fits(t)) {
-		return;
-	} else if (t->prepare == PREPARE_NONE && t->load.is_ours) {
-		fail(t, "target.table-loaded", "its rows were loaded before, from another snapshot, and prepare none does not remove any",
-			"remove the rows that were loaded, and the table's row in dmsr.loads");
-	} else if (t->prepare == PREPARE_TRUNCATE || t->load.is_ours) {
-		go(t, HOW_EMPTY);
-	} else if (t->prepare == PREPARE_NONE) {
-		go(t, HOW_KEEP);
-	} else {
-		const char *values[] = { tb->schema, tb->name, t->host.env.uid };
-		char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s), (SELECT p.job FROM dmsr.loads l JOIN dmsr.positions p USING (job_uid) "
-			"WHERE l.schema_name = $1 AND l.table_name = $2 AND l.job_uid <> $3 AND (l.position IS NOT NULL OR l.rows < 0) "
-			"ORDER BY p.updated_at DESC LIMIT 1)", tb->sql);
-		target_ask(t, sql, 3, values, on_rows);
-		free(sql);
-	}
+	struct err e = { 0 };
+	enum how how;
+	if (judge_load(t->load.table, t->prepare, t->load.is_ours, pgconn_describe(t->conn), &how, &e))
+		target_fail(t, &e);
+	else if (how == HOW_KEEP && t->prepare != PREPARE_NONE)
+		ask_rows(t);
+	else
+		go(t, how);
 }
 
 static void on_described(struct target *t)
@@ -416,7 +343,7 @@ static void on_rest_seen(struct target *t)
 {
 	struct target_table *tb = t->load.table;
 	if (PQgetvalue(t->answer, 0, 0)[0] == 't')
-		ddlrun_before(t, tb, ddlrun_is_ours(t, tb), on_went_on);
+		ddlrun_before(t, tb, table_is_ours(t, tb), on_went_on);
 	else
 		lose_rest(t);
 }
@@ -427,7 +354,7 @@ static void on_rest_described(struct target *t)
 	struct err e = { 0 };
 	table_described(tb, t->answer);
 	t->load.how = HOW_KEEP;
-	if (!tb->exists || table_check(t, tb, &e) || !may_be_caught(t)) {
+	if (!tb->exists || judge_stream(tb, MISSING_REFUSED, pgconn_describe(t->conn), &e) || !may_be_caught(t)) {
 		lose_rest(t);
 		return;
 	}
@@ -448,10 +375,13 @@ static void on_part_begun(struct target *t)
 
 static void on_part_described(struct target *t)
 {
+	struct err e = { 0 };
 	table_described(t->load.table, t->answer);
 	if (!t->load.table->exists)
 		fail(t, "target.table-missing", "it is gone, in the middle of its load", "start the job again: the table is loaded anew");
-	else if (fits(t))
+	else if (judge_stream(t->load.table, MISSING_REFUSED, pgconn_describe(t->conn), &e))
+		target_fail(t, &e);
+	else
 		target_ask(t, "BEGIN", 0, NULL, on_part_begun);
 }
 

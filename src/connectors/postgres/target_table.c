@@ -1,7 +1,8 @@
 /* target_table: what the server has under a table's name, and how the source's columns lie to it. In comes the answer to one question to the catalogs; kept
  * until something may have changed it (our own DDL). */
-#include "target_int.h"
+#include "target_table.h"
 #include "catalog.h"
+#include "target_int.h"
 #include <stdlib.h>
 
 /* The operator is the one of the type's default btree class: a type that an extension brought has it in a schema that is not searched. */
@@ -57,12 +58,10 @@ static void forget_columns(struct target_table *tb)
 	tb->is_described = tb->is_asked = tb->is_checked = false;
 }
 
-static void table_free(void *arg, const void *key, size_t n, void *value)
+void table_free(struct target_table *tb)
 {
-	struct target_table *tb = value;
-	(void)arg;
-	(void)key;
-	(void)n;
+	if (!tb)
+		return;
 	forget_columns(tb);
 	relation_unref(tb->rel);
 	relation_unref(tb->shape);
@@ -75,9 +74,17 @@ static void table_free(void *arg, const void *key, size_t n, void *value)
 	free(tb);
 }
 
+static void free_one(void *arg, const void *key, size_t n, void *value)
+{
+	(void)arg;
+	(void)key;
+	(void)n;
+	table_free(value);
+}
+
 void table_forget_all(struct target *t)
 {
-	map_each(t->tables, table_free, NULL);
+	map_each(t->tables, free_one, NULL);
 	map_free(t->tables);
 	for (size_t i = 0; i < t->nknown; i++)
 		free(t->loaded_names[i]);
@@ -107,6 +114,18 @@ static void lay_out(struct target_table *tb)
 		tb->of[i] = find_column(tb, tb->rel->columns[i].name);
 }
 
+static void put_relation(struct target_table *tb, struct relation *rel)
+{
+	relation_unref(tb->rel);
+	tb->rel = relation_ref(rel);
+	free(tb->lately);
+	tb->lately = mem_alloc(rel->ncolumns + 1u);
+	memset(tb->lately, PARAM_TEXT, rel->ncolumns + 1u);
+	/* The key may be another one now: whether an index serves it must be asked again. */
+	forget_columns(tb);
+	lay_out(tb);
+}
+
 static void set_relation(struct target *t, struct target_table *tb, struct relation *rel)
 {
 	if (tb->rel == rel)
@@ -114,18 +133,27 @@ static void set_relation(struct target *t, struct target_table *tb, struct relat
 	/* What is gathered is of the old one. */
 	if (t->tx.state == TX_OPEN)
 		net_flush(t, tb);
-	bool is_same = tb->rel && relation_is_same(tb->rel, rel);
-	relation_unref(tb->rel);
-	tb->rel = relation_ref(rel);
-	if (is_same)
+	if (relation_is_same(tb->rel, rel)) {
+		relation_unref(tb->rel);
+		tb->rel = relation_ref(rel);
 		return;
+	}
 	stmt_forget(t, tb);
-	free(tb->lately);
-	tb->lately = mem_alloc(rel->ncolumns + 1u);
-	memset(tb->lately, PARAM_TEXT, rel->ncolumns + 1u);
-	/* The key may be another one now: whether an index serves it must be asked again. */
-	forget_columns(tb);
-	lay_out(tb);
+	put_relation(tb, rel);
+}
+
+struct target_table *table_new(struct relation *rel)
+{
+	struct target_table *tb = mem_zalloc(sizeof *tb);
+	struct buf sql;
+	tb->schema = mem_strdup(rel->schema);
+	tb->name = mem_strdup(rel->name);
+	buf_init(&sql, 64 * 1024);
+	sql_qualified(&sql, rel->schema, rel->name);
+	tb->sql = mem_strdup(buf_cstr(&sql));
+	buf_fini(&sql);
+	put_relation(tb, rel);
+	return tb;
 }
 
 /* What dmsr.loads said of it. */
@@ -148,14 +176,7 @@ struct target_table *table_get(struct target *t, struct relation *rel)
 	relation_key(&key, rel->schema, rel->name);
 	struct target_table *tb = map_get(t->tables, key.data, key.len);
 	if (!tb) {
-		struct buf sql;
-		tb = mem_zalloc(sizeof *tb);
-		tb->schema = mem_strdup(rel->schema);
-		tb->name = mem_strdup(rel->name);
-		buf_init(&sql, 64 * 1024);
-		sql_qualified(&sql, rel->schema, rel->name);
-		tb->sql = mem_strdup(buf_cstr(&sql));
-		buf_fini(&sql);
+		tb = table_new(rel);
 		recall(t, tb);
 		map_put(t->tables, key.data, key.len, tb);
 	}
@@ -278,48 +299,4 @@ void table_tell_triggers(struct target *t, struct target_table *tb)
 		"postgres.target-triggers of a dry run names them", tb->sql);
 	t->host.notice(t->host.ctx, text);
 	free(text);
-}
-
-/* ---- does it take our rows ---- */
-
-static void add_difference(struct buf *out, const char *column, const char *what)
-{
-	buf_printf(out, "%scolumn %s %s", out->len ? "; " : "", column, what);
-}
-
-static void find_differences(const struct target_table *tb, bool may_miss, struct buf *out)
-{
-	const struct relation *rel = tb->rel;
-	for (unsigned i = 0; i < rel->ncolumns; i++) {
-		const struct column *c = &rel->columns[i];
-		bool is_written = sql_is_written(rel, c);
-		if (!tb->of[i] && may_miss && !c->key_pos)
-			continue;
-		if (!tb->of[i])
-			add_difference(out, c->name, "is missing");
-		else if (is_written && tb->of[i]->is_generated)
-			add_difference(out, c->name, "is generated here, but not at the source");
-		else if (!is_written && !tb->of[i]->is_generated)
-			add_difference(out, c->name, "is generated at the source, which sends no values of it, but not here");
-	}
-	for (unsigned i = 0; i < tb->ncolumns; i++) {
-		const struct target_column *c = &tb->columns[i];
-		if (c->is_not_null && !c->has_default && !c->is_generated && relation_find_column(rel, c->name) < 0)
-			add_difference(out, c->name, "is NOT NULL here, without a default, and the source does not have it");
-	}
-}
-
-int table_check(const struct target *t, const struct target_table *tb, struct err *e)
-{
-	struct buf text;
-	int rc = 0;
-	buf_init(&text, 400);
-	find_differences(tb, t->on_ddl == POLICY_IGNORE && t->load.state == LOAD_NONE, &text);
-	if (text.len || !buf_ok(&text)) {
-		rc = err_set(e, DMSR_ESTATE, "target.table-mismatch", "%s in %s: %s", tb->sql, pgconn_describe(t->conn),
-			buf_ok(&text) ? buf_cstr(&text) : "many columns differ");
-		err_hint(e, "alter the table so that it has the source's columns, or let prepare drop and create it, or rename one of them away");
-	}
-	buf_fini(&text);
-	return rc;
 }
