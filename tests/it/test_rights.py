@@ -251,7 +251,8 @@ def test_a_reload_where_foreign_keys_rest(any_pg, dmsrd, role):
     source.sql("UPDATE parent SET v = 'new'")
     dmsrd.wait_equal(source, target)
     wait_for("it is loaded again", lambda: target.one("SELECT count(*) FROM dmsr.loads WHERE position IS NOT NULL AND rows = 100") == 1)
-    assert target.one("SELECT count(*) FROM child") == 100 and dmsrd.state_of("s") == "running"
+    assert target.one("SELECT count(*) FROM child") == 100
+    dmsrd.wait_state("s", "running")
 
 
 def test_a_reload_of_a_table_that_is_partitioned_and_referred_to(any_pg, dmsrd, role):
