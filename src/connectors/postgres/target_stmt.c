@@ -2,7 +2,7 @@
 #include "target_int.h"
 #include <stdlib.h>
 
-enum { STATEMENTS_MAX = 200 };
+enum { STATEMENTS_MAX = 2000 /* some 10 to 20 KiB of the server's memory each */ };
 
 struct stmt {
 	struct stmt *newer, *older;

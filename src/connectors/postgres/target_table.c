@@ -130,14 +130,14 @@ static void set_relation(struct target *t, struct target_table *tb, struct relat
 {
 	if (tb->rel == rel)
 		return;
-	/* What is gathered is of the old one. */
-	if (t->tx.state == TX_OPEN)
-		net_flush(t, tb);
-	if (relation_is_same(tb->rel, rel)) {
+	if (relation_is_same(tb->rel, rel)) { /* as in each batch that comes from a log */
 		relation_unref(tb->rel);
 		tb->rel = relation_ref(rel);
 		return;
 	}
+	/* What is gathered is of the old one. */
+	if (t->tx.state == TX_OPEN)
+		net_flush(t, tb);
 	stmt_forget(t, tb);
 	put_relation(tb, rel);
 }
