@@ -377,7 +377,7 @@ json_t *engine_job_tables(struct engine *g, const char *name, const json_t *afte
 	p.items = json_array();
 	p.schema = json_string_value(json_array_get(after, 0));
 	p.name = json_string_value(json_array_get(after, 1));
-	memory_each_count(job->memory, add_table, &p);
+	memory_each_count_by_name(job->memory, add_table, &p);
 	const char *mode = json_string_value(json_object_get(job->spec, "mode"));
 	for (size_t i = 0; mode && !strcmp(mode, "cdc") && i < json_array_size(p.items); i++)
 		json_object_set_new(json_array_get(p.items, i), "state", json_string("streaming"));

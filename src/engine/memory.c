@@ -493,7 +493,22 @@ static int by_name(const void *a, const void *b)
 	return c ? c : strcmp(x->name, y->name);
 }
 
+struct call { void (*fn)(void *arg, struct table_count *c); void *arg; };
+
+static void call(void *arg, const void *key, size_t n, void *value)
+{
+	const struct call *c = arg;
+	(void)key, (void)n;
+	c->fn(c->arg, value);
+}
+
 void memory_each_count(struct memory *m, void (*fn)(void *arg, struct table_count *c), void *arg)
+{
+	struct call c = { fn, arg };
+	map_each(m->counts, call, &c);
+}
+
+void memory_each_count_by_name(struct memory *m, void (*fn)(void *arg, struct table_count *c), void *arg)
 {
 	struct each e = { mem_alloc((map_size(m->counts) + 1) * sizeof(void *)), 0 };
 	map_each(m->counts, collect, &e);

@@ -72,7 +72,8 @@ void memory_target_keeps_put(struct memory *m, struct memory_target *t, bool kee
 void memory_delivered_put(struct memory *m, const struct position *p, store_done *done, void *arg);
 
 struct table_count *memory_count(struct memory *m, const char *schema, const char *name);  /* found or made; borrowed */
-void memory_each_count(struct memory *m, void (*fn)(void *arg, struct table_count *c), void *arg);  /* by schema and name */
+void memory_each_count(struct memory *m, void (*fn)(void *arg, struct table_count *c), void *arg);      /* in any order */
+void memory_each_count_by_name(struct memory *m, void (*fn)(void *arg, struct table_count *c), void *arg);
 void memory_counts_save(struct memory *m);
 
 /* Forgets positions, loads and notes, so that the job begins anew; or sets the position by hand (targets that do not keep their own follow). */
