@@ -180,9 +180,11 @@ struct map *source_noted(const struct source *s)
 	for (const char *p = note; p && *p;) {
 		const char *end = skip_names(p);
 		struct noted *n = mem_zalloc(sizeof *n);
+		char head[64]; /* sscanf would measure all that follows */
 		unsigned high = 0, low = 0;
 		int used = 0;
-		if (sscanf(end, " %u %X/%X %n", &n->id, &high, &low, &used) != 3 || !used) {
+		snprintf(head, sizeof head, "%.*s", (int)sizeof head - 1, end);
+		if (sscanf(head, " %u %X/%X %n", &n->id, &high, &low, &used) != 3 || !used) {
 			free(n);
 			return out;
 		}
