@@ -465,7 +465,7 @@ static void read_slot(struct probe *p, const PGresult *res, const struct err *e)
 	free(ours);
 	struct buf fix;
 	buf_init(&fix, 1024);
-	buf_str(&fix, "SELECT pg_drop_replication_slot(");
+	buf_str(&fix, DESTROYS("the place in the log of whoever reads this slot, who cannot go on") "SELECT pg_drop_replication_slot(");
 	sql_literal(&fix, p->slot);
 	buf_byte(&fix, ')');
 	if (is_read_by_us)
@@ -491,12 +491,15 @@ static void ask_waits(struct probe *p, struct buf *sql, const char **values, int
 {
 	(void)values;
 	(void)nvalues;
+	static const char ends[] = DESTROYS("what that session has not committed");
+	static const char rolls_back[] = DESTROYS("all that was prepared, which COMMIT PREPARED keeps");
 	if (follows(p))
-		buf_str(sql, "SELECT 'transaction of process ' || pid, 'SELECT pg_terminate_backend(' || pid || ')', EXTRACT(epoch FROM"
+		buf_printf(sql, "SELECT 'transaction of process ' || pid, '%sSELECT pg_terminate_backend(' || pid || ')', EXTRACT(epoch FROM"
 			" pg_catalog.now() - xact_start)::pg_catalog.int8 FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL"
 			" AND xact_start < pg_catalog.now() - interval '60 s' AND pid <> pg_catalog.pg_backend_pid()"
-			" UNION ALL SELECT 'prepared transaction ' || gid, 'ROLLBACK PREPARED ' || pg_catalog.quote_literal(gid),"
-			" EXTRACT(epoch FROM pg_catalog.now() - prepared)::pg_catalog.int8 FROM pg_catalog.pg_prepared_xacts ORDER BY 3 DESC LIMIT 20");
+			" UNION ALL SELECT 'prepared transaction ' || gid, '%sROLLBACK PREPARED ' || pg_catalog.quote_literal(gid),"
+			" EXTRACT(epoch FROM pg_catalog.now() - prepared)::pg_catalog.int8 FROM pg_catalog.pg_prepared_xacts ORDER BY 3 DESC LIMIT 20",
+			ends, rolls_back);
 }
 
 static void read_waits(struct probe *p, const PGresult *res, const struct err *e)

@@ -371,7 +371,7 @@ static const char *truncate_all(struct probe *p, const PGresult *res, const char
 		const struct probe_rows *f = found(p, schema, name);
 		if (f ? f->is_ours : !is_meant(p, schema, name))
 			*but = probe_name(p, schema, name);
-		buf_str(&sql, i ? ", " : "TRUNCATE ");
+		buf_str(&sql, i ? ", " : DESTROYS("every row that these tables of the target have") "TRUNCATE ");
 		sql_qualified(&sql, schema, name);
 	}
 	if (!*but)

@@ -22,6 +22,10 @@ void right_sql(struct buf *out, enum right r, const struct settings *s, const ch
 /* The same as the hint of an error that says that a right is missing, or that row security may hide rows; others are left as they are. */
 void right_hint(struct err *e, enum right r, const struct settings *s, const char *schema, const char *name);
 
+/* Before a statement that takes something away for good: a comment, so that whoever copies it or runs it has that before his eyes. No name of the world's
+ * is in it: one with an end of a comment in it would end it. */
+#define DESTROYS(what) "/* this destroys " what " */ "
+
 /* What lets foreign keys and triggers rest while rows are written. */
 void right_rest_sql(struct buf *out, const struct settings *s, int version);
 

@@ -248,7 +248,9 @@ static void on_dropped(void *arg, const PGresult *res, const struct err *e)
 /* Nothing is made yet, or only begun. */
 static void refuse_slot(struct source *s)
 {
-	char *hint = mem_printf("drop it if nobody needs it: SELECT pg_drop_replication_slot('%s'); or set the option slot to another name", s->slot);
+	static const char warning[] = DESTROYS("the place in the log of whoever reads this slot, who cannot go on");
+	char *hint = mem_printf("drop it if nobody needs it: %sSELECT pg_drop_replication_slot('%s'); or set the option slot to another name", warning,
+		s->slot);
 	source_fail_because(s, DMSR_EEXIST, "slot.exists", hint, "a replication slot \"%s\" is there already and was not made by this job", s->slot);
 	free(hint);
 }
