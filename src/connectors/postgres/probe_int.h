@@ -52,7 +52,9 @@ struct probe {
 	size_t nfound;
 	struct map *meant;              /* target: the source's tables (relation_key -> struct probe_table); NULL: not known, the patterns say */
 	struct probe_table *judged;     /* these, host.nrels of them */
-	size_t njudged, ncompared;      /* so many are dealt with; so many of them were looked at column by column */
+	size_t njudged, ncompared;      /* so many are dealt with; so many of them were looked at column by column, */
+	size_t npassed;                 /* and so many were not, though they are there */
+	uint64_t compares_until_us;     /* 0: not begun */
 	struct target_table *at_hand;
 	bool is_dropped;                /* it would be */
 

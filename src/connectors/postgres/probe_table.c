@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COMPARED_MAX = 3000 };
+enum { COMPARED_MAX = 3000, COMPARED_MS = 15000 /* half of what a dry run may take (engine_probe.c) */ };
 
 static enum prepare prepare(const struct probe *p) { return judge_prepare(settings_str(p->settings, "prepare")); }
 static bool loads(const struct probe *p, const struct probe_table *t) { return (p->mode & DMSR_FULL_LOAD) && !t->is_loaded; }
@@ -179,9 +179,15 @@ static struct target_table *table_at_hand(struct probe *p, const struct probe_ta
 	return p->at_hand;
 }
 
-static bool is_asked_about(struct probe *p, const struct probe_table *t)
+/* Its columns matter: it is there, and stays. */
+static bool is_compared(const struct probe *p, const struct probe_table *t) { return t->is_there && !(loads(p, t) && prepare(p) == PREPARE_DROP); }
+
+static bool may_compare(struct probe *p)
 {
-	return t->is_there && p->ncompared < COMPARED_MAX && !(loads(p, t) && prepare(p) == PREPARE_DROP);
+	uint64_t now = loop_now_us(p->host.env.loop);
+	if (!p->compares_until_us)
+		p->compares_until_us = now + COMPARED_MS * 1000;
+	return p->ncompared < COMPARED_MAX && now < p->compares_until_us;
 }
 
 void probe_ask_table(struct probe *p, struct buf *sql, const char **values, int *nvalues)
@@ -189,7 +195,8 @@ void probe_ask_table(struct probe *p, struct buf *sql, const char **values, int 
 	for (; p->mode && p->meant && p->njudged < p->host.nrels; p->njudged++) {
 		const struct probe_table *t = &p->judged[p->njudged];
 		struct target_table *tb = table_at_hand(p, t);
-		if (is_asked_about(p, t)) {
+		bool is_meant = is_compared(p, t), may = may_compare(p);
+		if (is_meant && may) {
 			p->ncompared++;
 			values[(*nvalues)++] = tb->schema;
 			values[(*nvalues)++] = tb->name;
@@ -197,15 +204,17 @@ void probe_ask_table(struct probe *p, struct buf *sql, const char **values, int 
 			buf_str(sql, table_describe_sql);
 			return;
 		}
-		bool is_passed = t->is_there && p->ncompared == COMPARED_MAX && prepare(p) != PREPARE_DROP;
-		if (!is_passed && judge(p, t, tb)) /* on to the next question about it */
+		if (is_meant)
+			p->npassed++;
+		else if (judge(p, t, tb)) /* on to the next question about it */
 			return;
 	}
 	table_free(p->at_hand);
 	p->at_hand = NULL;
-	if (p->ncompared == COMPARED_MAX)
-		probe_found(p, DMSR_CHECK_WARNING, "postgres.target-columns", "tables", NULL, "only the first %d tables that are there were compared",
-			COMPARED_MAX);
+	if (p->npassed)
+		probe_found(p, DMSR_CHECK_WARNING, "postgres.target-columns", "tables", NULL,
+			"%zu of the tables that are there were not compared with the source's: that many take a dry run too long, which compared %zu; what is "
+			"wrong with them ends the job when it comes to them", p->npassed, p->ncompared);
 }
 
 void probe_read_table(struct probe *p, const PGresult *res, const struct err *e)

@@ -157,7 +157,7 @@ static void judge_column(struct faults *f, const struct target_table *tb, unsign
 		fault(f, c->name, "is generated at the source, which sends no values of it, but not here");
 		f->has_fix = false;
 	} else if (loads && is_written && judge_type(rel, c, own) == FIT_NEVER) {
-		char *what = mem_printf("is %s here and %s at the source: no value of it would be taken", own->type_full, c->native_type);
+		char *what = mem_printf("is %s here and %s at the source: no value but NULL would be taken", own->type_full, c->native_type);
 		fault(f, c->name, what);
 		free(what);
 		f->has_fix = false;
