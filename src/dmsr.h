@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 #include "base/settings.h"
 #include "base/worker.h"
 #include "model/batch.h"

@@ -1,6 +1,7 @@
 /* options: a table of declared options meets somebody's JSON object. In: the table, the object, the secrets' names. Out: settings in which every
  * declared option has its typed value, or findings with a JSON pointer each. No finding ever holds a value that may be a secret's. */
 #include "engine/options.h"
+#include "base/nearest.h"
 #include <assert.h>
 #include <ctype.h>
 #include <inttypes.h>
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { POINTER_MAX = 512, WORD_MAX = 64 };
+enum { POINTER_MAX = 512, WORD_MAX = NEAREST_MAX };
 
 /* ---- findings ---- */
 
@@ -87,54 +88,9 @@ static bool is_listed(const char *const *words, const char *word)
 	return false;
 }
 
-/* Optimal string alignment: insert, delete, replace, swap of neighbours. Both at most WORD_MAX long. */
-static unsigned distance(const char *a, size_t na, const char *b, size_t nb)
-{
-	unsigned row[3][WORD_MAX + 1];
-	unsigned *before = row[0], *last = row[1], *now = row[2];
-	for (size_t j = 0; j <= nb; j++)
-		before[j] = last[j] = (unsigned)j;
-	for (size_t i = 1; i <= na; i++) {
-		now[0] = (unsigned)i;
-		for (size_t j = 1; j <= nb; j++) {
-			unsigned best = last[j - 1] + (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
-			if (last[j] + 1 < best)
-				best = last[j] + 1;
-			if (now[j - 1] + 1 < best)
-				best = now[j - 1] + 1;
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best)
-				best = before[j - 2] + 1;
-			now[j] = best;
-		}
-		unsigned *free_row = before;
-		before = last;
-		last = now;
-		now = free_row;
-	}
-	return last[nb];
-}
-
-struct nearest {
-	const char *word, *best;
-	unsigned distance;
-};
-
-static void nearest_try(struct nearest *n, const char *candidate)
-{
-	size_t a = strlen(n->word), b = strlen(candidate);
-	if (a > WORD_MAX || b > WORD_MAX)
-		return;
-	unsigned limit = a / 3 > 2 ? (unsigned)(a / 3) : 2, d = distance(n->word, a, candidate, b);
-	/* A word that shares nothing with the candidate is no misspelling of it. */
-	if (d <= limit && d < b && d < a && d < n->distance) {
-		n->distance = d;
-		n->best = candidate;
-	}
-}
-
 const char *options_nearest(const char *word, const struct dmsr_option *table, const struct dmsr_option *extra, const char *const *also)
 {
-	struct nearest n = { word, NULL, UINT32_MAX };
+	struct nearest n = NEAREST(word);
 	for (const struct dmsr_option *o = table; o && o->name; o++)
 		nearest_try(&n, o->name);
 	for (const struct dmsr_option *o = extra; o && o->name; o++)
@@ -351,7 +307,7 @@ static void parse_enum(struct parse *p, const struct dmsr_option *o, const json_
 	if (each_value(o->values, is_word, s)) {
 		settings_put_str(p->out, o->name, s);
 	} else {
-		struct near_value near = { .n = { s, NULL, UINT32_MAX } };
+		struct near_value near = { .n = NEAREST(s) };
 		each_value(o->values, near_word, &near);
 		char list[256];
 		size_t n = 0;
