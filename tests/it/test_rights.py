@@ -187,6 +187,33 @@ def test_a_publication_that_the_owner_makes_later(any_pg, dmsrd, role, what):
     assert source.one("SELECT pubname FROM pg_publication") == name
 
 
+def test_a_publication_that_is_misspelt(any_pg, dmsrd, role):
+    source, target = any_pg.database(), any_pg.database()
+    source.psql(TABLES + ROWS)
+    publish(source)
+    who = role(source)
+    source.sql(SOURCE.format(who=who))
+
+    def dry(connection):
+        found = dmsrd.api("POST", "/jobs?dry_run=1", {"name": "s", "source": connection, "targets": [target.connection()]})["checks"]
+        return [(c["level"], c["fix"]) for c in found if c["id"] == "postgres.publication" and 'is "shop" meant?' in c["message"]]
+    assert dry(as_role(source, who, publication="shpo")) == [("error", '"publication": "shop"')]
+    assert dry(source.connection(publication="shpo")) == [("warning", '"publication": "shop"')]
+    dmsrd.job("s", as_role(source, who, publication="shpo"), [target.connection()])
+    dmsrd.wait_state("s", "failed")
+    error = dmsrd.api("GET", "/jobs/s")["error"]
+    assert error["code"] == "publication.missing" and error["suggestion"].startswith('if "shop" is meant, set the source\'s option publication to that'), error
+    dmsrd.api("PATCH", "/jobs/s", {"source": {"publication": "nothing_like_it"}}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/s/start")
+    dmsrd.wait_state("s", "failed")
+    wait_for("it is not there either", lambda: "nothing_like_it" in dmsrd.api("GET", "/jobs/s")["error"]["message"])
+    assert dmsrd.api("GET", "/jobs/s")["error"]["suggestion"].startswith("set the source's option publication to one that is there")
+    dmsrd.api("PATCH", "/jobs/s", {"source": {"publication": "shop"}}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/s/start")
+    dmsrd.wait_state("s", "running")
+    dmsrd.wait_equal(source, target)
+
+
 def test_a_slot_that_is_there_is_named(any_pg, dmsrd):
     source, target = any_pg.database(), any_pg.database()
     source.sql("CREATE TABLE t (id int PRIMARY KEY)")

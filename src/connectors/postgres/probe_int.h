@@ -66,6 +66,7 @@ struct probe {
 	bool leaves;
 	bool has_publication, hides_generated; /* it leaves generated columns out */
 	char publication[64], slot[64];
+	const char *near;               /* the publication that is meant by the name of one that is not there; NULL: none is like it */
 	unsigned tries;
 
 	/* look */

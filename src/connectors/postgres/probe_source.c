@@ -127,6 +127,47 @@ static void read_publication(struct probe *p, const PGresult *res, const struct 
 		"publication \"%s\" does not publish all of insert, update, delete and truncate", p->publication);
 }
 
+/* Misspelt? */
+static void ask_near(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	(void)values;
+	(void)nvalues;
+	if (follows(p) && !p->has_publication && settings_str(p->settings, "publication"))
+		buf_str(sql, publication_names_sql);
+}
+
+static void read_near(struct probe *p, const PGresult *res, const struct err *e)
+{
+	const char *near = e ? NULL : publication_near(p->publication, res);
+	if (near)
+		p->near = arena_strdup(&p->arena, near);
+	if (e)
+		probe_fail(p, e);
+}
+
+/* Whether the job can make it; what is not there may be misspelt. */
+static void check_missing(struct probe *p, bool may_publish, bool may_create)
+{
+	struct buf fix;
+	buf_init(&fix, SIZE_MAX);
+	if (p->near && !strpbrk(p->near, "\"\\"))
+		buf_printf(&fix, "\"publication\": \"%s\"", p->near);
+	else
+		publication_create_sql(&fix, p->publication, p->rels, p->nrels, p->version);
+	char *meant = p->near ? mem_printf(" (is \"%s\" meant?)", p->near) : mem_strdup("");
+	if (!may_publish || !may_create)
+		probe_found(p, DMSR_CHECK_ERROR, "postgres.publication", p->publication, buf_cstr(&fix),
+			"there is no publication \"%s\"%s, and role %s may not make it: %s; let the owner make it, and name it in the option publication",
+			p->publication, meant, user(p), may_publish ? "it may not create in this database" : "it does not own all of the tables");
+	else if (p->near)
+		probe_found(p, DMSR_CHECK_WARNING, "postgres.publication", p->publication, buf_cstr(&fix),
+			"there is no publication \"%s\"%s: the job will make it", p->publication, meant);
+	else
+		probe_found(p, DMSR_CHECK_OK, "postgres.publication", p->publication, NULL, "the job will make publication \"%s\"", p->publication);
+	free(meant);
+	buf_fini(&fix);
+}
+
 /* ---- the tables ---- */
 
 static bool matches_any(const struct probe *p, const char *pattern)
@@ -262,18 +303,8 @@ static void read_rights(struct probe *p, const PGresult *res, const struct err *
 	}
 	if (p->nchecks == before)
 		probe_found(p, DMSR_CHECK_OK, "postgres.select-right", user(p), NULL, "role %s may read all of them", user(p));
-	if (!follows(p) || p->has_publication)
-		return;
-	if (may_publish && may_create) {
-		probe_found(p, DMSR_CHECK_OK, "postgres.publication", p->publication, NULL, "the job will make publication \"%s\"", p->publication);
-		return;
-	}
-	struct buf fix;
-	buf_init(&fix, SIZE_MAX);
-	publication_create_sql(&fix, p->publication, p->rels, p->nrels, p->version);
-	probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.publication", p->publication, &fix,
-		"there is no publication \"%s\", and role %s may not make it: %s; let the owner make it, and name it in the option publication",
-		p->publication, user(p), may_publish ? "it may not create in this database" : "it does not own all of the tables");
+	if (follows(p) && !p->has_publication)
+		check_missing(p, may_publish, may_create);
 }
 
 static void ask_sequences(struct probe *p, struct buf *sql, const char **values, int *nvalues)
@@ -556,6 +587,7 @@ static const struct probe_step steps[] = {
 	{ .ask = ask_facts, .read = read_facts },
 	{ .start = try_replication },
 	{ .ask = ask_publication, .read = read_publication },
+	{ .ask = ask_near, .read = read_near },
 	{ .start = read_tables },
 	{ .ask = ask_rights, .read = read_rights },
 	{ .ask = ask_sequences, .read = read_sequences },

@@ -364,6 +364,7 @@ static void source_close(struct dmsr_instance *i)
 	map_free(s->unknown);
 	free(s->slot);
 	free(s->publication);
+	free(s->near_publication);
 	free(s->add_sql);
 	loop_task_free(s->turn);
 	settings_free(s->settings);

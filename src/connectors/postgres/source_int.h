@@ -89,6 +89,7 @@ struct source {
 	/* publication and slot */
 	char *publication, *slot;
 	bool publication_is_new;
+	char *near_publication;         /* it was named, is not there, and this one may be meant; NULL: none is like it */
 	bool sends_generated;           /* it publishes generated columns too */
 	char *add_sql;                  /* what puts new tables into it */
 	uint64_t start_lsn;             /* the slot's consistent point */

@@ -12,15 +12,36 @@ static bool follows(const struct source *s) { return s->mode & DMSR_CDC; }
 
 static void look_at_publication(struct source *s);
 
-/* The role must own the tables, and be allowed to make something in the database; or somebody who is does it. */
-static void hint_publication(const struct source *s, struct err *e)
+/* The role must own the tables, and be allowed to make something in the database; or somebody who is does it; or another was meant. */
+static void refuse_publication(struct source *s, const struct err *why)
 {
+	struct err e = *why;
 	struct buf sql;
-	buf_init(&sql, 380);
+	buf_init(&sql, 340);
 	publication_create_sql(&sql, s->publication, s->rels, s->nrels, s->version);
-	err_hint(e, "let the owner of the tables run %s; and give its name as the option publication",
-		buf_ok(&sql) ? buf_cstr(&sql) : "CREATE PUBLICATION for them (a dry run of the job, POST /jobs?dry_run=1, writes it out)");
+	const char *create = buf_ok(&sql) ? buf_cstr(&sql) : "CREATE PUBLICATION for them (a dry run of the job, POST /jobs?dry_run=1, writes it out)";
+	if (s->opt.publication)
+		err_set(&e, DMSR_ENOTFOUND, "publication.missing", "there is no publication \"%s\" in %s, and role %s may not make it: %s", s->publication,
+			pgconn_describe(s->sql), settings_str(s->settings, "user"), why->message);
+	if (s->near_publication)
+		err_hint(&e, "if \"%s\" is meant, set the source's option publication to that; else let the owner of the tables run %s",
+			s->near_publication, create);
+	else if (s->opt.publication)
+		err_hint(&e, "set the source's option publication to one that is there; or let the owner of the tables run %s", create);
+	else
+		err_hint(&e, "let the owner of the tables run %s; and give its name as the option publication", create);
 	buf_fini(&sql);
+	source_fail(s, &e);
+}
+
+/* Tables that came new, and are not the role's. */
+static void refuse_addition(struct source *s, const struct err *why)
+{
+	struct err e = *why;
+	if (!strcmp(e.id, "source.privilege"))
+		err_hint(&e, "let the owner of the tables run %s",
+			strlen(s->add_sql) < 400 ? s->add_sql : "ALTER PUBLICATION ... ADD TABLE (a dry run of the job writes it out)");
+	source_fail(s, &e);
 }
 
 static void on_publication_changed(void *arg, const PGresult *res, const struct err *e)
@@ -28,13 +49,15 @@ static void on_publication_changed(void *arg, const PGresult *res, const struct 
 	struct source *s = arg;
 	(void)res;
 	if (e) {
-		struct err out = *e;
 		/* Not made: one of that name that comes is somebody's, and the next start asks the options anew which it shall be. */
 		if (s->publication_is_new && !e->retriable)
 			source_put_note(s, "publication", "", NULL);
-		if (!strcmp(e->id, "source.privilege"))
-			hint_publication(s, &out);
-		source_fail(s, &out);
+		if (s->publication_is_new && !strcmp(e->id, "source.privilege"))
+			refuse_publication(s, e);
+		else if (s->publication_is_new)
+			source_fail(s, e);
+		else
+			refuse_addition(s, e);
 		return;
 	}
 	failpoint("pg.publication-changed");
@@ -165,6 +188,20 @@ static void refuse_operations(struct source *s, bool is_made)
 	buf_fini(&sql);
 }
 
+/* One that is named is made all the same, so that a job needs no other hand; but it may be misspelt. */
+static void on_names(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	const char *near = publication_near(s->publication, res);
+	free(s->near_publication);
+	s->near_publication = near ? mem_strdup(near) : NULL;
+	note_publication(s, "own");
+}
+
 static void on_publication(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -182,6 +219,8 @@ static void on_publication(void *arg, const PGresult *res, const struct err *e)
 	s->sends_generated = is_there && *PQgetvalue(res, 0, PUB_GENERATED) == 't';
 	if (!is_there && slot.is_made)
 		publication_gone(s, "dropped");
+	else if (!is_there && s->opt.publication)
+		pgconn_query(s->sql, publication_names_sql, on_names, s);
 	else if (!is_there)
 		note_publication(s, "own");
 	else if (strchr(PQgetvalue(res, 0, PUB_OPERATIONS), 'f'))

@@ -49,6 +49,16 @@ const char *publication_sql(int version)
 #undef PUBLICATION
 }
 
+const char publication_names_sql[] = "SELECT pubname FROM pg_catalog.pg_publication ORDER BY 1 LIMIT 1000";
+
+const char *publication_near(const char *name, const PGresult *res)
+{
+	struct nearest n = NEAREST(name);
+	for (int i = 0; i < PQntuples(res); i++)
+		nearest_try(&n, PQgetvalue(res, i, 0));
+	return n.best;
+}
+
 bool publication_is_same(const char *was, const char *is)
 {
 	unsigned oid[2], written[2], owner[2];

@@ -17,6 +17,9 @@ enum { PUB_OPERATIONS /* four of t and f: insert update delete truncate */, PUB_
 	PUB_ROW /* "OID WRITTEN OWNER": which one it is, the transaction that wrote its row last, whose it is */,
 	PUB_GENERATED /* are generated columns published, where they are stored? NULL before 18 */ };
 const char *publication_sql(int version);
+/* There is none called `name`: the one that was meant, among those of the answer to publication_names_sql, or NULL; borrowed from res. */
+extern const char publication_names_sql[];
+const char *publication_near(const char *name, const PGresult *res);
 /* Of two PUB_ROW: it is the same, and was not altered since, but that it may have got another owner. */
 bool publication_is_same(const char *was, const char *is);
 /* A row a table; $1: the publication's name. */
