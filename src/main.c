@@ -10,6 +10,7 @@
 #include "engine/notify.h"
 #include "http/http.h"
 #include <config.h> /* configure's */
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -75,6 +76,10 @@ static struct config *load_config(const struct config_source *source, bool to_lo
 	json_decref(p);
 	return c;
 }
+
+#define NO_FILE ": there is no such file: defaults are in force, but for what conf.d beside it, the environment and -o say"
+
+static bool is_missing(const struct config_source *source) { return access(config_path(source), F_OK) && errno == ENOENT; }
 
 /* What old set and the new one does not mention goes back to the default. */
 static void apply_log(const struct config *c, const struct config *old)
@@ -273,6 +278,8 @@ static int serve(struct daemon *d)
 	apply_log(d->config, NULL);
 	shut_in();
 	log_info("main", NULL, "dmsrd " PACKAGE_VERSION ", pid %ld, state in %s", (long)getpid(), config_str(d->config, "state_dir"));
+	if (is_missing(&d->source))
+		log_info("main", NULL, "%s" NO_FILE, config_path(&d->source));
 	if (open_all(d, &e)) {
 		log_error("main", NULL, "%s: %s%s%s", e.id, e.message, *e.hint ? "; " : "", e.hint);
 		rc = exit_code(&e);
@@ -296,8 +303,8 @@ static int check(const struct daemon *d)
 		fprintf(stderr, "dmsrd: %s\n", e.message);
 		return EXIT_CONFIG;
 	}
-	puts("the configuration is good");
-	return EXIT_OK;
+	printf("%s%s\nthe configuration is good\n", config_path(&d->source), is_missing(&d->source) ? NO_FILE : ": read");
+	return fflush(stdout) == EOF ? EXIT_RUN_TIME : EXIT_OK;
 }
 
 static int act(struct daemon *d, enum action action)

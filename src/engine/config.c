@@ -484,10 +484,12 @@ static struct config *finish(struct config *c, problems *p, size_t before, struc
 	return NULL;
 }
 
+const char *config_path(const struct config_source *src) { return src->file ? src->file : DMSR_SYSCONF_DIR "/dmsrd.json"; }
+
 struct config *config_load(const struct config_source *src, problems *p, struct err *e)
 {
 	size_t before = json_array_size(p);
-	const char *file = src->file ? src->file : DMSR_SYSCONF_DIR "/dmsrd.json";
+	const char *file = config_path(src);
 	struct config *c = defaults();
 	take_file(c, file, !src->file, p);
 	take_directory(c, file, p);

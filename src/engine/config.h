@@ -11,6 +11,7 @@ struct config_source {
 	size_t noverrides;
 	char *const *environ;            /* NULL: none */
 };
+const char *config_path(const struct config_source *src);      /* of the file that is looked for */
 /* All layers. NULL with problems filled (pointer = key path, detail names the layer: file:line where jansson tells). */
 struct config *config_load(const struct config_source *src, problems *p, struct err *e);
 void config_free(struct config *c);

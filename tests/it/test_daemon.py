@@ -80,8 +80,19 @@ def test_wrong_usage(args):
 
 
 def test_check_config_good(config):
-    r = run("--check-config", "--config", config({"http": {"listen": "[::1]:8443"}}))
-    assert (r.returncode, r.stderr) == (0, "")
+    path = config({"http": {"listen": "[::1]:8443"}})
+    r = run("--check-config", "--config", path)
+    assert (r.returncode, r.stdout, r.stderr) == (0, f"{path}: read\nthe configuration is good\n", "")
+
+
+def test_check_config_says_which_file_was_looked_for(tmp_path):
+    r = run("-t")
+    path, said = r.stdout.splitlines()[0].split(": ", 1)
+    assert path.endswith("/dmsrd.json") and (r.returncode, r.stderr) == (0, "")
+    assert said.startswith("read" if os.path.exists(path) else "there is no such file: defaults are in force")
+    # one that is named must be there
+    r = run("-t", "-c", tmp_path / "gone.json")
+    assert r.returncode == 2 and r.stdout == "" and f"{tmp_path}/gone.json" in r.stderr
 
 
 def test_check_config_tells_all_that_is_wrong(config):
