@@ -104,7 +104,7 @@ class Dump:
 
     def start(self, *words, env=None, seconds=60):
         args = [TOOL, self.state, f"out={self.out}", "host=127.0.0.1", f"port={self.port}", f"database={self.db.name}", "user=dmsr",
-                "password=dmsr-secret", f"seconds={seconds}", "connect_timeout=30s", *self.words, *words]
+                "password=dmsr-secret", f"seconds={seconds}", "connect_timeout=30s", "heartbeat_interval=100ms", *self.words, *words]
         with open(self.log, "ab") as log:
             self.from_ = log.tell()
             self.p = subprocess.Popen(args, stdout=log, stderr=log, env={**os.environ, **(env or {})})

@@ -166,6 +166,22 @@ def test_idle_database_lets_wal_go(pair, dmsrd):
     wait_for("the slot passes it", lambda: source.one("SELECT bool_and(confirmed_flush_lsn >= %s::pg_lsn) FROM pg_replication_slots WHERE database = current_database()", lsn), 30)
 
 
+def test_an_idle_job_comes_to_rest(pair, dmsrd):
+    """Source and target are one server: the position that the target notes is WAL that moves the stream, which would be noted again."""
+    server, source, target = pair
+    dmsrd.job("f", source.connection(heartbeat_interval="100ms"), [target.connection(name="copy")])
+    dmsrd.wait_state("f", "running")
+    dmsrd.wait_equal(source, target)
+    time.sleep(4)  # 1, 2, 4, 8, 16 intervals
+    began = target.one("SELECT updated_at FROM dmsr.positions")
+    moves = 0
+    for _ in range(80):
+        time.sleep(0.1)
+        now = target.one("SELECT updated_at FROM dmsr.positions")
+        moves, began = moves + (now != began), now
+    assert moves <= 6, f"{moves} times in 8 s"
+
+
 # ---- the line ----
 
 def test_line_cut_and_slow(pair, dmsrd):

@@ -35,7 +35,8 @@ const struct dmsr_option pgsource_options[] = {
 		"Memory for transactions that are sent before their commit; above it they go to disk." },
 	{ "spool_disk_max", DMSR_OPT_BYTES, 0, "0", NULL, 0, INT64_MAX, "Most disk that such transactions may take; 0: no limit." },
 	{ "status_interval", DMSR_OPT_DURATION, 0, "10s", NULL, 100, 60000, "How often the server is told how far we are, at least." },
-	{ "heartbeat_interval", DMSR_OPT_DURATION, 0, "1s", NULL, 100, 60000, "How often an idle stream moves the position on." },
+	{ "heartbeat_interval", DMSR_OPT_DURATION, 0, "1s", NULL, 100, 60000,
+		"How often an idle stream moves the position on; up to 16 times as rarely where the server writes next to nothing." },
 	{ 0 },
 };
 

@@ -2,7 +2,8 @@
  * the host has confirmed, never more. Statuses are sent on a timer, when the server asks, and soon after a confirmation; also while reading is paused.
  *
  * An idle server's keepalives move the position: each becomes a heartbeat batch that walks the same way as any change, and is confirmed like one. So the
- * slot of a database where nothing happens to our tables advances, and nothing is told that the ledger does not know.
+ * slot of a database where nothing happens to our tables advances, and nothing is told that the ledger does not know. Where next to nothing is written
+ * they come ever more rarely: a target that notes its position in the same server would else be what moves it, for ever.
  *
  * XLogData:  'w' start 8, end 8, time 8, payload      keepalive: 'k' end 8, time 8, reply wanted 1
  * status:    'r' written 8, flushed 8, applied 8, time 8, reply wanted 1     (PostgreSQL documentation, "Streaming Replication Protocol") */
@@ -16,6 +17,8 @@ enum {
 	TICK_MS = 250,
 	STOP_LIMIT_MS = 3000,           /* a server that does not end the stream is left */
 	QUIET_US = 5000000,             /* so long without a word */
+	FAR_BYTES = 1 << 20,            /* as much WAL as is not to be kept for want of a heartbeat */
+	RARE = 4,                       /* heartbeats come at most 2^RARE times as rarely as they may */
 };
 #define EPOCH_US 946684800000000        /* 2000-01-01, in us since 1970 */
 
@@ -27,6 +30,8 @@ struct stream {
 	uint64_t received, keepalive;   /* newest LSN in any message; in a keepalive */
 	uint64_t confirmed, told;       /* what the host has, and what of it the server was told */
 	uint64_t told_us, heartbeat_us; /* monotonic */
+	uint64_t beat;                  /* keepalive of the newest heartbeat */
+	unsigned beats;                 /* heartbeats since there were changes, RARE at most */
 	uint64_t server_lsn;
 	int64_t last_event_us;
 	int64_t status_us;
@@ -84,6 +89,7 @@ static void emit(struct source *s, struct batch *b)
 		s->load_done_at = 0;
 	}
 	s->stream->heartbeat_us = loop_now_us(s->host.env.loop);
+	s->stream->beats = 0;
 	failpoint("pg.batch");
 	if (!source_emit(s, b) && s->repl)
 		pgconn_pause(s->repl);
@@ -99,10 +105,20 @@ static void take(struct source *s)
 static void heartbeat(struct source *s)
 {
 	struct stream *st = s->stream;
-	if (st->is_stalled || !source_may_emit(s))
+	unsigned beats = st->beats;
+	if (st->is_stalled || !source_may_emit(s) || !pgoutput_keepalive(st->decoder, st->keepalive))
 		return;
-	if (pgoutput_keepalive(st->decoder, st->keepalive))
-		take(s);
+	st->beat = st->keepalive;
+	take(s);
+	st->beats = beats < RARE ? beats + 1 : RARE;
+}
+
+static bool heartbeat_is_due(const struct source *s)
+{
+	const struct stream *st = s->stream;
+	uint64_t since_us = loop_now_us(s->host.env.loop) - st->heartbeat_us, every_us = (uint64_t)s->opt.heartbeat_ms * 1000;
+	bool is_wanted = s->load_done_at || st->keepalive - st->beat >= FAR_BYTES;
+	return since_us >= every_us << (is_wanted ? 0 : st->beats);
 }
 
 /* ---- the decoder's questions ---- */
@@ -149,9 +165,8 @@ static void on_keepalive(struct source *s, struct cursor *c)
 	st->keepalive = st->server_lsn = end;
 	if (end > st->received)
 		st->received = end;
-	uint64_t since_us = loop_now_us(s->host.env.loop) - st->heartbeat_us;
 	st->is_asked = st->is_asked || reply;
-	if (reply || since_us >= (uint64_t)s->opt.heartbeat_ms * 1000)
+	if (reply || heartbeat_is_due(s))
 		heartbeat(s);
 	if (reply)
 		send_status(s);
@@ -223,7 +238,7 @@ static void on_tick(void *arg)
 	loop_timer_start(st->tick, TICK_MS);
 	if (!st->is_open || s->phase != SOURCE_STREAMING)
 		return;
-	if (now - st->heartbeat_us >= (uint64_t)s->opt.heartbeat_ms * 1000)
+	if (heartbeat_is_due(s))
 		heartbeat(s);
 	uint64_t untold_us = now - st->told_us;
 	if (untold_us >= (uint64_t)st->status_us || (st->confirmed > st->told && untold_us >= 1000000) || (is_quiet(st) && untold_us >= QUIET_US))
@@ -357,7 +372,7 @@ static void make_stream(struct source *s)
 	s->stream = st;
 	if (!from.kind)
 		from = (struct position){ .kind = POSITION_LSN, .server = s->system, .lsn = s->start_lsn, .flush = s->start_lsn };
-	st->confirmed = st->received = from.flush;
+	st->confirmed = st->received = st->beat = from.flush;
 	st->heartbeat_us = st->told_us = loop_now_us(s->host.env.loop);
 	st->status_us = status_interval_us(s);
 	st->decoder = pgoutput_new(&host, &s->host.env, &limits, protocol(s), s->system, &from);
