@@ -173,7 +173,9 @@ struct dmsr_probe_host {
 	/* left: what could not be removed, as statements for a person; e NULL when all is gone */
 	void (*dropped)(void *ctx, const char *const *left, size_t n, const struct err *e);
 	void (*looked)(void *ctx, const struct dmsr_kept *k, const struct err *e); /* k NULL with e */
-	bool keep;                              /* drop: nothing is removed; what would be is told as left */
+	bool keep; /* drop: nothing is removed; what would be is told as left */
+	bool anew; /* drop: the job stays, and begins anew: a target still knows which rows it had from it, so that its next load
+	                                         * may take them away */
 	const char *(*note_get)(void *ctx, const char *key);  /* the source's notes of the job; NULL: none (there is no such job yet) */
 	/* check of a target or a streamer: the tables that the job's source has; NULL: not known. Borrowed until close. */
 	struct relation *const *rels;
@@ -188,7 +190,7 @@ struct dmsr_probe {
 		struct dmsr_instance **out, struct err *e);
 	int (*discover)(const struct settings *s, const struct dmsr_tables *tables, const struct dmsr_probe_host *host,
 		struct dmsr_instance **out, struct err *e);
-	/* Job deleted: remove what the job made at the server (slot, publication; at a target its position rows). May be NULL. */
+	/* Job deleted, or told to begin anew: remove what the job made at the server (slot, publication; at a target its position rows). May be NULL. */
 	int (*drop)(const struct settings *s, const struct dmsr_probe_host *host, struct dmsr_instance **out, struct err *e);
 	/* Of a source: how what the server keeps for the job (slot) is now; changes nothing. at: a position that the job shall be moved to, NULL: none;
 	 * one that it cannot go on from is the error of the answer ("server.changed", "position.behind-slot", "position.ahead"). May be NULL. */

@@ -611,7 +611,7 @@ void engine_positions_set(struct engine *g, const char *name, const json_t *body
 		engine_audit(g, job, call, "job %s: positions forgotten", job->name);
 		/* slot, and what the targets remember, go first: else they would be trusted at the next start */
 		job->is_forgetting = true;
-		engine_probe_drop(g, job, false, on_forget, c);
+		engine_probe_drop(g, job, DROP_ANEW, on_forget, c);
 	}
 }
 

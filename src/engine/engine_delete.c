@@ -100,7 +100,7 @@ void deletions_turn(struct engine *g)
 		if (d->is_dropping || !job_is_settled(d->job) || wall_now_us() < d->next_us || g->store_failed)
 			continue;
 		d->is_dropping = true;
-		engine_probe_drop(g, d->job, d->job->keep_source, on_drop, d);
+		engine_probe_drop(g, d->job, d->job->keep_source ? DROP_KEEP_SOURCE : DROP_ALL, on_drop, d);
 	}
 	/* those that a restart of the daemon interrupted */
 	for (size_t i = 0; i < g->njobs; i++) {
@@ -113,7 +113,7 @@ void deletions_turn(struct engine *g)
 		d = mem_zalloc(sizeof *d);
 		*d = (struct deletion){ .next = g->deletions, .g = g, .job = job, .left = json_array(), .is_dropping = true };
 		g->deletions = d;
-		engine_probe_drop(g, job, job->keep_source, on_drop, d);
+		engine_probe_drop(g, job, job->keep_source ? DROP_KEEP_SOURCE : DROP_ALL, on_drop, d);
 	}
 }
 

@@ -70,9 +70,11 @@ void engine_probe_job(struct engine *g, struct spec *spec /* taken */, const str
 void engine_probe_connection(struct engine *g, struct spec_connection *c /* taken */, probe_done *done, void *arg);
 void engine_probe_discover(struct engine *g, struct spec_connection *c /* taken */, probe_done *done, void *arg);
 void engine_probes_cancel(struct engine *g);
-/* Drops what the job made at its servers. keep_source: at the source it is only told ("kept" in left). done may be called more than never: once an attempt. */
+/* Drops what the job made at its servers: all of it; all, but that at the source it is only told ("kept" in left); what hinders it from beginning anew.
+ * done may be called more than never: once an attempt. */
 typedef void drop_done(void *arg, json_t *left /* statements; new reference */, const struct err *e);
-void engine_probe_drop(struct engine *g, struct job *job, bool keep_source, drop_done *done, void *arg);
+enum drop { DROP_ALL, DROP_KEEP_SOURCE, DROP_ANEW };
+void engine_probe_drop(struct engine *g, struct job *job, enum drop what, drop_done *done, void *arg);
 /* What the source keeps for the job now; at: a position that it shall go on from, or NULL. kept: borrowed, nothing with e. */
 typedef void look_done(void *arg, const struct job_kept *kept, const struct err *e);
 void engine_probe_look(struct engine *g, struct job *job, const struct position *at, look_done *looked, void *arg);

@@ -31,6 +31,7 @@ struct probing {
 	size_t nrels;
 	const struct position *at;
 	bool keep;                      /* the source's part is told, not dropped */
+	bool anew;                      /* the job stays */
 	struct job_kept kept;
 	struct ask *asks;
 	size_t nasks;
@@ -286,6 +287,7 @@ static void ask(struct probing *p, enum ask_kind kind, const char *part_name, co
 		.nrels = p->nrels,
 		.ntargets = p->spec ? p->spec->ntargets : 0,
 		.keep = p->keep,
+		.anew = p->anew,
 	};
 	p->nasks++;
 	switch (kind) {
@@ -366,10 +368,11 @@ static struct probing *probing_of(struct engine *g, struct job *job, probe_done 
 	return p;
 }
 
-void engine_probe_drop(struct engine *g, struct job *job, bool keep_source, drop_done *done, void *arg)
+void engine_probe_drop(struct engine *g, struct job *job, enum drop what, drop_done *done, void *arg)
 {
 	struct probing *p = probing_of(g, job, done, arg);
-	p->keep = keep_source;
+	p->keep = what == DROP_KEEP_SOURCE;
+	p->anew = what == DROP_ANEW;
 	if (p->spec)
 		ask_source(p, ASK_DROP);
 	p->keep = false;
