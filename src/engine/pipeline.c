@@ -268,7 +268,7 @@ static void remember_known(struct pipeline *p)
 	const struct position *at = memory_delivered(m);
 	if (!position_is_comparable(at, &known.at)) {
 		err_set(&e, DMSR_EFATAL, "server.changed", "the streamer holds the changes of another server than the job's position is of");
-		err_hint(&e, "forget the job's positions, and load it again");
+		err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it", p->run.name);
 		pipeline_fail(p, &e, "streamer");
 		return;
 	}

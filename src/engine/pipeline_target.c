@@ -281,7 +281,8 @@ static void on_ready(void *ctx, const struct position *applied, bool keeps, cons
 		err_set(&e, DMSR_EFATAL, "target.behind",
 			"target %s stands at %s, but it was at %s: it was replaced or restored from an older copy, and what lies between is not held any more",
 			t->name, position_format(applied, is), position_format(&known, was));
-		err_hint(&e, "restore the newer state, or load the tables again: stop the job, DELETE /jobs/%s/positions, start it", p->run.name);
+		err_hint(&e, "restore the newer state, or load the tables again: stop the job, DELETE /jobs/%s/positions, start it; rows that this server "
+			"does not know to be the job's are in the way then, unless prepare is truncate, which destroys them", p->run.name);
 		pipeline_fail(p, &e, t->name);
 		return;
 	} else {

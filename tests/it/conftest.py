@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -294,14 +295,20 @@ class Dmsrd:
             time.sleep(0.2)
 
     def begin_anew(self, name, source, target):
-        """What the hint says of a job whose stream or position is lost; its table is t."""
-        self.api("POST", f"/jobs/{name}/stop")
-        self.wait_state(name, "stopped")
-        self.api("DELETE", f"/jobs/{name}/positions")
-        target.psql("DROP TABLE t")
-        self.api("POST", f"/jobs/{name}/start")
+        """What the hint says of a job whose stream or position is lost."""
+        self.follow(f"stop the job, DELETE /jobs/{name}/positions, start it", name)
         self.wait_state(name, "running")
         self.wait_equal(source, target)
+
+    def follow(self, hint, name):
+        """Does what a hint says, and nothing else."""
+        word = re.compile(rf"(stop|start) (?:the job|it)\b|POST /jobs/{name}/(stop|start)|DELETE /jobs/{name}/(positions)")
+        steps = [next(filter(None, m.groups())) for m in word.finditer(hint)]
+        assert steps == ["stop", "positions", "start"], hint
+        self.api("POST", f"/jobs/{name}/stop")
+        self.wait_state(name, ("stopped", "completed", "failed"))  # one that has ended is at rest
+        self.api("DELETE", f"/jobs/{name}/positions")
+        self.api("POST", f"/jobs/{name}/start")
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,7 +1,9 @@
-/* probe_target: can this server be a target of such a job? And, when a job is deleted, its rows in dmsr.positions and dmsr.loads go. Nothing is changed by
+/* probe_target: can this server be a target of such a job? And, when a job is deleted, its rows in dmsr.positions and dmsr.loads go;
+ * of one that begins anew its rows say so. Nothing is changed by
  * the preflight but a setting of its own session, since only that proves that it may be set. */
 #include "probe_int.h"
 #include "target.h"
+#include "target_sql.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -443,11 +445,25 @@ static void ask_memory(struct probe *p, struct buf *sql, const char **values, in
 	buf_str(sql, "SELECT pg_catalog.to_regclass('dmsr.positions') IS NOT NULL, pg_catalog.to_regclass('dmsr.loads') IS NOT NULL");
 }
 
-/* "UID/..." are the rows of a job's other connections. */
-static void forget_sql(struct buf *out, const struct probe *p, const char *table)
+/* "UID/..." are the rows of a job's other connections, and parts. */
+static void forget_sql(struct buf *out, const struct probe *p, bool loads)
 {
-	buf_printf(out, "DELETE FROM dmsr.%s WHERE pg_catalog.split_part(job_uid, '/', 1) = ", table);
+	static const char *const keeps[] = {
+		"UPDATE dmsr.positions SET position = 'none', load_done = false WHERE job_uid = ",
+		"UPDATE dmsr.loads SET position = NULL, rows = " LOAD_FORGOTTEN ", shape = NULL WHERE (position IS NOT NULL OR rows < 0) AND job_uid = ",
+	};
+	if (p->host.anew) {
+		buf_str(out, keeps[loads]);
+		sql_literal(out, p->host.env.uid);
+		buf_str(out, "; ");
+	}
+	buf_printf(out, "DELETE FROM dmsr.%s WHERE pg_catalog.split_part(job_uid, '/', 1) = ", loads ? "loads" : "positions");
 	sql_literal(out, p->host.env.uid);
+	if (!p->host.anew)
+		return;
+	buf_printf(out, " AND NOT (%sjob_uid = ", loads ? "rows = " LOAD_FORGOTTEN " AND " : "");
+	sql_literal(out, p->host.env.uid);
+	buf_byte(out, ')');
 }
 
 static void read_memory(struct probe *p, const PGresult *res, const struct err *e)
@@ -460,7 +476,7 @@ static void read_memory(struct probe *p, const PGresult *res, const struct err *
 		if (!probe_true(res, 0, i))
 			continue;
 		buf_str(&p->kept, p->kept.len ? "; " : "");
-		forget_sql(&p->kept, p, i ? "loads" : "positions");
+		forget_sql(&p->kept, p, i != 0);
 	}
 }
 
@@ -482,11 +498,10 @@ static const struct probe_step drop_steps[] = {
 static void answer_dropped(struct probe *p)
 {
 	if (err_is_set(&p->failure)) {
-		static const char *const tables[] = { "positions", "loads" };
 		for (size_t i = 0; i < 2; i++) {
 			struct buf sql;
 			buf_init(&sql, 1024);
-			forget_sql(&sql, p, tables[i]);
+			forget_sql(&sql, p, i != 0);
 			probe_left(p, buf_cstr(&sql));
 			buf_fini(&sql);
 		}

@@ -241,6 +241,7 @@ struct target {
 	size_t ntruncates;
 	struct dmsr_loaded *loaded;
 	bool *made;                     /* we made that table */
+	bool *forgotten;                /* the job began anew since then (LOAD_FORGOTTEN) */
 	uint64_t *until;                /* its parts are of snapshots up to this one; 0: of one */
 	char **loaded_names;            /* its strings: schema, a NUL, name */
 	size_t nloaded;                 /* what dmsr.loads has of this job */
@@ -366,12 +367,10 @@ void stmt_fini(struct target *t);
 
 /* ---- target_load.c, target_prepare.c ---- */
 enum step load_step(struct target *t, const struct change *ch);
-/* In dmsr.loads: a load of the table was begun, and none of its parts is there. Parameters: the job's uid, schema, name, made, and one of these. */
+/* In dmsr.loads: a load of the table was begun, and none of its parts is there. Parameters: the job's uid, schema, name, made, and LOAD_BEGUN or LOAD_LOST. */
 extern const char load_begin_sql[];
 #define BEGUN_GONE UINT64_MAX
 #define BEGUN_PAST (UINT64_MAX - 1)
-#define LOAD_BEGUN "-1"
-#define LOAD_LOST "-2"                  /* it is not to be waited for: the table has to be loaded again */
 void load_prepare(struct target *t);            /* from LOAD_PREPARING to LOAD_OPEN; if it is divided, to LOAD_NONE */
 void load_prepare_part(struct target *t);       /* from LOAD_PREPARING to LOAD_OPEN */
 

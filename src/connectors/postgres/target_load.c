@@ -326,7 +326,7 @@ static enum step begin_table(struct target *t, const struct change *ch)
 		return STEP_WAIT;
 	lane_load(t, LOAD_PREPARING, ch->rel);
 	t->load.word = ch;
-	t->load.is_ours = t->load.table->loaded_lsn != 0;
+	t->load.is_ours = t->load.table->loaded_lsn != 0 || t->load.table->was_loaded;
 	load_prepare(t);
 	return STEP_WAIT;
 }

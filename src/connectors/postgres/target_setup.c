@@ -18,7 +18,8 @@
  * that is read here is there for good, and all that was committed before, by an earlier start and without waiting, is too: to read it writes the row.
  *
  * In dmsr.loads position is NULL where a table was not loaded; then rows is -1 where its load was begun, in parts, and may have left rows there, -2 where it
- * has to be loaded again, whatever others remember. "UID/N" is part N of such a table: it is there, as of that position. And "UID/0" says of a table which is
+ * has to be loaded again, whatever others remember, -3 where it was loaded or begun before the job's positions were forgotten: to no end but that its next
+ * load may take away what is there. "UID/N" is part N of such a table: it is there, as of that position. And "UID/0" says of a table which is
  * loaded that parts of it are of snapshots up to that one (target_catch.h). */
 #include "target_int.h"
 #include <stdlib.h>
@@ -150,6 +151,7 @@ static void on_loads(struct target *t)
 	int n = PQntuples(t->answer);
 	t->loaded = mem_zalloc(((size_t)n + 1) * sizeof *t->loaded);
 	t->made = mem_zalloc((size_t)n + 1);
+	t->forgotten = mem_zalloc((size_t)n + 1);
 	t->until = mem_zalloc(((size_t)n + 1) * sizeof *t->until);
 	t->begun = mem_zalloc(((size_t)n + 1) * sizeof *t->begun);
 	t->begun_rows = mem_zalloc(((size_t)n + 1) * sizeof *t->begun_rows);
@@ -170,7 +172,8 @@ static void on_loads(struct target *t)
 		t->made[i] = PQgetvalue(t->answer, i, 3)[0] == 't';
 		t->loaded_names[t->nknown++] = names;
 		t->nloaded += !is_begun;
-		if (is_begun)
+		t->forgotten[i] = is_begun && !strcmp(PQgetvalue(t->answer, i, 4), LOAD_FORGOTTEN);
+		if (is_begun && !t->forgotten[i])
 			add_begun(t, l, PQgetvalue(t->answer, i, 4));
 	}
 	ask_parts(t);

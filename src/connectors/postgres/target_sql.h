@@ -21,6 +21,10 @@ struct target_column {
 };
 
 struct claim_rules;
+/* Rows of a table in dmsr.loads that is not loaded: */
+#define LOAD_BEGUN "-1"
+#define LOAD_LOST "-2"                  /* it is not to be waited for: the table has to be loaded again */
+#define LOAD_FORGOTTEN "-3"             /* the job began anew since then: the rows there are its own, and no load counts */
 #define LOADED_IN_PART UINT64_MAX       /* a load was begun, and is not ended: another will be, from a later snapshot */
 struct target_table {
 	char *schema, *name;
@@ -49,6 +53,7 @@ struct target_table {
 	struct claim_rules *rules;      /* which changes must not pass each other; NULL: none of it may be spread */
 	uint64_t loaded_lsn;            /* changes of transactions before it are in the loaded rows; 0: none are. LOADED_IN_PART: all are in rows to come */
 	uint64_t until_lsn;             /* of transactions before this one some rows have the changes already; 0: see loaded_lsn */
+	bool was_loaded;                /* before the job began anew: its rows are there, but no load counts */
 	bool has_rests;                 /* dmsr.loads has rows of its parts */
 	uint64_t written_us;            /* when the last transaction that wrote to it began */
 	unsigned by_row;                /* so many of its changes go one by one: a set was refused, but not its rows */

@@ -95,6 +95,7 @@ void table_forget_all(struct target *t)
 	free(t->begun_rows);
 	free(t->until);
 	free(t->made);
+	free(t->forgotten);
 }
 
 /* ---- the source's columns and ours ---- */
@@ -162,10 +163,11 @@ static void recall(const struct target *t, struct target_table *tb)
 	for (size_t i = 0; i < t->nknown; i++) {
 		if (strcmp(t->loaded[i].schema, tb->schema) || strcmp(t->loaded[i].name, tb->name))
 			continue;
-		tb->loaded_lsn = i < t->nloaded ? t->loaded[i].at.lsn : LOADED_IN_PART;
+		tb->was_loaded = t->forgotten[i];
+		tb->loaded_lsn = i < t->nloaded ? t->loaded[i].at.lsn : tb->was_loaded ? 0 : LOADED_IN_PART;
 		tb->until_lsn = t->until[i];
 		tb->is_made = t->made[i];
-		tb->has_rests = tb->until_lsn || i >= t->nloaded;
+		tb->has_rests = tb->until_lsn || tb->loaded_lsn == LOADED_IN_PART;
 	}
 }
 

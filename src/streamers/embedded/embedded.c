@@ -247,7 +247,7 @@ static void fail_foreign(struct embedded *s)
 {
 	struct err e = { 0 };
 	err_set(&e, DMSR_EFATAL, "server.changed", "the source of job %s is another server than the one whose changes wait in the spill log", s->host.env.job);
-	err_hint(&e, "forget the job's positions, and load it again");
+	err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it", s->host.env.job);
 	embedded_fail(s, &e);
 }
 

@@ -14,7 +14,7 @@ static void damaged(struct embedded *s, uint64_t n, const struct err *why)
 	else
 		err_set(&e, DMSR_EFATAL, "streamer.log-damaged", "entries are missing");
 	err_prefix(&e, "the spill log of job %s at %llu", s->host.env.job, (unsigned long long)(n + s->shift));
-	err_hint(&e, "what it held is not known any more: forget the job's positions, and load it again");
+	err_hint(&e, "what it held is not known any more, so load the tables again: stop the job, DELETE /jobs/%s/positions, start it", s->host.env.job);
 	e.retriable = false;
 	embedded_fail(s, &e);
 }

@@ -154,7 +154,7 @@ static void fail_foreign(struct dmsr_subscription *s)
 {
 	struct err e = { 0 };
 	err_set(&e, DMSR_EFATAL, "server.changed", "the stream goes on with the changes of another server");
-	err_hint(&e, "forget the job's positions, and load it again");
+	err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it", s->k->host.env.job);
 	fail(s, &e);
 }
 
