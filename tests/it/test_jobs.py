@@ -1,4 +1,5 @@
 """A job's whole life over REST: loaded, followed, paused, stopped, restarted, changed, deleted; what the API says is what SQL says."""
+import contextlib
 import json
 import re
 import time
@@ -157,7 +158,7 @@ def test_delete_leaves_nothing(shop, dmsrd):
     assert status in (200, 204), body
     assert source.one("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()") == 0
     assert source.one("SELECT count(*) FROM pg_publication") == 0
-    assert target.one("SELECT count(*) FROM dmsr.positions") == 0
+    assert target.one("SELECT to_regnamespace('dmsr') IS NULL")
     assert dmsrd.call("GET", "/jobs/shop")[0] == 404
     # and its name is free: an old position of the same name is not trusted
     source.psql(CHANGES)
@@ -519,6 +520,62 @@ def test_prepare_none_says_what_is_in_the_way_of_a_load_that_begins_anew(any_pg,
     dmsrd.api("POST", "/jobs/n/start")
     dmsrd.wait_state("n", "completed")
     assert target.one("SELECT count(*) FROM t") == 1
+
+
+# ---- the schema dmsr at a target ----
+
+def schema_is_there(db):
+    return db.one("SELECT to_regnamespace('dmsr') IS NOT NULL")
+
+
+def test_the_schema_goes_with_the_last_job(any_pg, dmsrd):
+    source, target = any_pg.database(), any_pg.database()
+    source.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)")
+    for name, table in (("one", "t"), ("two", "u")):
+        dmsrd.job(name, source.connection(), [target.connection()], tables={"include": [f"public.{table}"]})
+        dmsrd.wait_state(name, "running")
+    assert dmsrd.call("DELETE", "/jobs/one")[0] == 204
+    assert target.one("SELECT count(*) FROM dmsr.positions") == 1
+    dmsrd.api("POST", "/jobs/two/stop")
+    dmsrd.wait_state("two", "stopped")
+    dmsrd.api("DELETE", "/jobs/two/positions")  # the job is still there
+    assert schema_is_there(target)
+    assert dmsrd.call("DELETE", "/jobs/two")[0] == 204
+    assert not schema_is_there(target)
+    assert target.one("SELECT to_regclass('t') IS NOT NULL")
+
+
+@pytest.mark.parametrize("what", ["CREATE TABLE dmsr.mine (a int)", "CREATE FUNCTION dmsr.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "GRANT SELECT ON dmsr.loads TO public",
+                                  "GRANT USAGE ON SCHEMA dmsr TO public", "CREATE VIEW public.w AS SELECT * FROM dmsr.positions"])
+def test_the_schema_stays_for_what_others_have_there(any_pg, dmsrd, what):
+    source, target = any_pg.database(), any_pg.database()
+    source.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    dmsrd.job("j", source.connection(), [target.connection()])
+    dmsrd.wait_state("j", "running")
+    target.sql(what)
+    assert dmsrd.call("DELETE", "/jobs/j")[0] == 204
+    assert target.one("SELECT (SELECT count(*) FROM dmsr.positions) + (SELECT count(*) FROM dmsr.loads)") == 0
+
+
+def test_a_job_begins_while_the_schema_goes(any_pg, dmsrd):
+    """Its first row waits for who drops it, and finds no table then."""
+    source, target = any_pg.database(), any_pg.database()
+    source.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)")
+    dmsrd.job("one", source.connection(), [target.connection()], tables={"include": ["public.t"]})
+    dmsrd.wait_state("one", "running")
+    dmsrd.api("POST", "/jobs/one/stop")
+    dmsrd.wait_state("one", "stopped")
+    with contextlib.closing(target.server.connect(target.name)) as c:
+        c.autocommit = False
+        with c.cursor() as cur:
+            cur.execute("LOCK TABLE dmsr.positions IN ACCESS EXCLUSIVE MODE")
+            dmsrd.job("two", source.connection(), [target.connection()], tables={"include": ["public.u"]})
+            wait_for("it waits", lambda: target.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'dmsr:two:%'"))
+            cur.execute("DROP SCHEMA dmsr CASCADE")
+        c.commit()
+    dmsrd.wait_state("two", "running")
+    wait_for("its row is there", lambda: target.one("SELECT count(*) FROM u") == 1)
+    assert not [e for e in dmsrd.api("GET", "/jobs/two/events")["items"] if e["kind"] == "error" or "retrying" in e["text"]]
 
 
 @pytest.mark.parametrize("key", ["PRIMARY KEY", ""])

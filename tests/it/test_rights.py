@@ -128,7 +128,10 @@ def test_what_the_manual_asks_for_is_enough(any_pg, dmsrd, role, how):
     dmsrd.api("DELETE", "/jobs/s")
     wait_for("it is gone", lambda: dmsrd.call("GET", "/jobs/s")[0] == 404)
     assert source.one("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()") == 0
-    assert target.one("SELECT count(*) FROM dmsr.positions") == 0
+    # who could not make the schema again keeps it
+    may = target.one("SELECT has_database_privilege(%s, current_database(), 'CREATE')", writes.strip('"'))
+    assert target.one("SELECT to_regnamespace('dmsr') IS NULL") == may
+    assert may or target.one("SELECT count(*) FROM dmsr.positions") == 0
 
 
 @pytest.mark.parametrize("how", TARGETS)

@@ -56,7 +56,7 @@ struct probe {
 	size_t npassed;                 /* and so many were not, though they are there */
 	uint64_t compares_until_us;     /* 0: not begun */
 	struct target_table *at_hand;
-	bool is_dropped;                /* it would be */
+	bool is_dropped;                /* it would be; what is kept of the job was */
 
 	/* what is known of the server */
 	int version;

@@ -1,5 +1,5 @@
-/* probe_target: can this server be a target of such a job? And, when a job is deleted, its rows in dmsr.positions and dmsr.loads go;
- * of one that begins anew its rows say so. Nothing is changed by
+/* probe_target: can this server be a target of such a job? And, when a job is deleted, its rows in dmsr.positions and dmsr.loads go, and with
+ * the last job's the schema; of one that begins anew its rows say so. Nothing is changed by
  * the preflight but a setting of its own session, since only that proves that it may be set. */
 #include "probe_int.h"
 #include "target.h"
@@ -486,12 +486,39 @@ static void read_deleted(struct probe *p, const PGresult *res, const struct err 
 	if (e)
 		probe_fail(p, e);
 	else
-		buf_reset(&p->kept);
+		p->is_dropped = p->kept.len && !p->host.anew;
+	buf_reset(&p->kept);
+}
+
+/* The schema of the last job, if a target made it: else a role that may not make schemas would miss it, or one that was given rights on it these. What
+ * somebody else put there ends it all, and so does a lock: a job that begins is about to write its row. What begins behind us makes it anew
+ * (target_setup.c). */
+static void ask_drop_schema(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	(void)values;
+	(void)nvalues;
+	if (p->is_dropped)
+		buf_str(sql, "BEGIN ISOLATION LEVEL READ COMMITTED; DO $do$ BEGIN"
+			" LOCK TABLE dmsr.positions, dmsr.loads IN ACCESS EXCLUSIVE MODE NOWAIT;"
+			" IF pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')"
+			" AND NOT EXISTS (SELECT FROM dmsr.positions) AND NOT EXISTS (SELECT FROM dmsr.loads)"
+			" AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'dmsr' AND nspacl IS NOT NULL)"
+			" AND NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = 'dmsr'::pg_catalog.regnamespace AND relacl IS NOT NULL)"
+			" THEN DROP TABLE dmsr.positions, dmsr.loads; DROP SCHEMA dmsr; END IF; END $do$; COMMIT");
+}
+
+/* An error: it stays. */
+static void read_schema_dropped(struct probe *p, const PGresult *res, const struct err *e)
+{
+	(void)res;
+	if (e)
+		log_info("postgres", p->host.env.job, "the schema dmsr of %s stays: %s", pgconn_describe(p->sql), e->message);
 }
 
 static const struct probe_step drop_steps[] = {
 	{ .ask = ask_memory, .read = read_memory },
 	{ .ask = ask_rows, .read = read_deleted },
+	{ .ask = ask_drop_schema, .read = read_schema_dropped },
 	{ 0 },
 };
 

@@ -271,6 +271,24 @@ static void on_position(struct target *t)
 		let_lanes(t);
 }
 
+static void look(struct target *t);
+
+/* Who deletes the last other job drops the schema, and saw nothing of us yet. */
+static void on_position_tried(struct target *t)
+{
+	static const char *const gone[] = { "42P01", "3F000", "XX000" };
+	for (size_t i = 0; !t->answer && i < sizeof gone / sizeof *gone; i++) {
+		if (!strcmp(t->sqlstate, gone[i]) && t->make_tries++ < MAKE_TRIES) {
+			look(t);
+			return;
+		}
+	}
+	if (t->answer)
+		on_position(t);
+	else
+		target_fail(t, &t->answer_error);
+}
+
 static void ask_position(struct target *t)
 {
 	if (t->lane || t->strand) {
@@ -281,7 +299,7 @@ static void ask_position(struct target *t)
 		return;
 	}
 	const char *values[] = { t->host.env.uid, t->host.env.job };
-	target_ask(t, position_sql, 2, values, on_position);
+	target_try(t, position_sql, 2, values, on_position_tried);
 }
 
 /* ---- triggers and foreign keys of the target ---- */
@@ -432,10 +450,10 @@ static void on_look(struct target *t);
 
 static void look(struct target *t) { target_ask(t, look_sql, 0, NULL, on_look); }
 
-/* Another daemon may make them at this moment: IF NOT EXISTS then ends in a duplicate key. */
+/* Another daemon may make them at this moment: IF NOT EXISTS then ends in a duplicate key. Or the schema was dropped again, with another job. */
 static void on_made(struct target *t, enum right right)
 {
-	static const char *const races[] = { "23505", "42P06", "42P07", "42710", "XX000" };
+	static const char *const races[] = { "23505", "3F000", "42P06", "42P07", "42710", "XX000" };
 	if (t->answer) {
 		look(t);
 		return;
@@ -469,6 +487,8 @@ static void on_look(struct target *t)
 		target_try(t, make_sql, 0, NULL, on_tables_made);
 	} else if (first_of(t)) {
 		ask_lane_lock(t);
+	} else if (t->has_lock) { /* the tables were gone again */
+		ask_position(t);
 	} else {
 		t->lock_asked_us = loop_now_us(t->loop);
 		ask_lock(t);
