@@ -334,6 +334,16 @@ static void open_targets(struct pipeline *p)
 	pipeline_turn(p);
 }
 
+/* A file of this log alone that is damaged is no reason to give up the whole state directory. */
+static void fail_log(struct pipeline *p, const struct err *why)
+{
+	struct err e = *why;
+	if (!strcmp(e.id, "state.corrupt"))
+		err_hint(&e, "what the spill log held is not known any more, so load the tables again: stop the job, DELETE /jobs/%s/positions, start it",
+			p->run.name);
+	pipeline_fail(p, &e, "state");
+}
+
 static void on_log(void *arg, struct store_log *log, const struct err *e)
 {
 	struct pipeline *p = ticket_use(arg, NULL);
@@ -347,7 +357,7 @@ static void on_log(void *arg, struct store_log *log, const struct err *e)
 	if (p->phase == PHASE_STOPPING)
 		pipeline_turn(p);
 	else if (e)
-		pipeline_fail(p, e, "state");
+		fail_log(p, e);
 	else
 		open_targets(p);
 }

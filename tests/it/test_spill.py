@@ -80,3 +80,25 @@ def test_forgotten_positions_take_the_log_with_them(pair, dmsrd):
     dmsrd.wait_state("f", "running")
     dmsrd.wait_equal(source, target)
     assert log_bytes(dmsrd) == 0
+
+
+def test_a_log_that_is_damaged_is_left_as_the_hint_says(pair, dmsrd):
+    server, source, target = pair
+    start(dmsrd, source, target)
+    with locked(server, target):
+        overflow(dmsrd, source)
+        dmsrd.kill()
+    segments = [p for p in dmsrd.state.rglob("*") if p.is_file() and "log" in str(p.relative_to(dmsrd.state)) and p.stat().st_size > 1 << 16]
+    assert segments
+    for p in segments:
+        data = bytearray(p.read_bytes())
+        for at in range(4096, len(data), 4096):  # in every entry
+            data[at] ^= 0xff
+        p.write_bytes(data)
+    dmsrd.start()
+    dmsrd.wait_state("f", "failed")
+    error = dmsrd.api("GET", "/jobs/f")["error"]
+    source.sql("DELETE FROM t WHERE id % 5 = 0")
+    dmsrd.follow(error["suggestion"], "f")
+    dmsrd.wait_state("f", "running")
+    dmsrd.wait_equal(source, target)
