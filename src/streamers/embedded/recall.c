@@ -3,8 +3,16 @@
 #include "embedded.h"
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { READ_BYTES = 512 << 10 };
+
+static void fail_damaged(struct embedded *s, struct err *e)
+{
+	err_hint(e, "what it held is not known any more, so load the tables again: stop the job, DELETE /jobs/%s/positions, start it", s->host.env.job);
+	e->retriable = false;
+	embedded_fail(s, e);
+}
 
 static void damaged(struct embedded *s, uint64_t n, const struct err *why)
 {
@@ -14,16 +22,18 @@ static void damaged(struct embedded *s, uint64_t n, const struct err *why)
 	else
 		err_set(&e, DMSR_EFATAL, "streamer.log-damaged", "entries are missing");
 	err_prefix(&e, "the spill log of job %s at %llu", s->host.env.job, (unsigned long long)(n + s->shift));
-	err_hint(&e, "what it held is not known any more, so load the tables again: stop the job, DELETE /jobs/%s/positions, start it", s->host.env.job);
-	e.retriable = false;
-	embedded_fail(s, &e);
+	fail_damaged(s, &e);
 }
 
+/* A file of this log alone that is damaged is no reason to give up the whole state. */
 static void unreadable(struct embedded *s, const struct err *why)
 {
 	struct err e = *why;
 	err_prefix(&e, "the spill log of job %s", s->host.env.job);
-	embedded_fail(s, &e);
+	if (!strcmp(e.id, "state.corrupt"))
+		fail_damaged(s, &e);
+	else
+		embedded_fail(s, &e);
 }
 
 static void ask(struct embedded *s, uint64_t n, size_t max_bytes,
