@@ -488,6 +488,19 @@ def test_a_target_that_is_behind_is_loaded_anew_as_the_hint_says(any_pg, dmsrd, 
     dmsrd.wait_equal(source, target)
 
 
+def test_keys_and_parts_are_no_hindrance_to_a_job_that_begins_anew(shop, dmsrd):
+    source, target = shop
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("POST", "/jobs/shop/stop")
+    dmsrd.wait_state("shop", "stopped")
+    source.psql(CHANGES)
+    dmsrd.follow("stop the job, DELETE /jobs/shop/positions, start it", "shop")
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+
+
 def test_changes_reach_a_table_that_was_loaded_before_the_job_began_anew(any_pg, dmsrd):
     """Whatever is remembered of rows that were loaded once, a job that does not load any more passes over nothing."""
     source, target = any_pg.database(), any_pg.database()
