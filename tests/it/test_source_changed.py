@@ -174,7 +174,7 @@ def looked(db, d, table):
 
 @pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
 def test_what_only_looks_like_that(db, dump, down):
-    """Other files with the same rows, and other columns in the same files."""
+    """Other files with the same rows, and other columns in the same files. Of a partition alone a new file may mean more."""
     db.sql("CREATE TABLE t (id int PRIMARY KEY, a varchar(9)); INSERT INTO t SELECT i, i FROM generate_series(1, 9) i; ALTER TABLE t ADD c4 int DEFAULT 4")
     db.sql("CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (500)")
     d = dump("table=public.*").start().streaming().caught_up()
@@ -192,7 +192,7 @@ def test_what_only_looks_like_that(db, dump, down):
     db.sql("UPDATE t SET a = 'x' WHERE id < 4")
     d.caught_up().stop()
     d.same()
-    assert sorted(loads(d)) == ["p", "t"] and "warning" not in d.text()
+    assert sorted(loads(d)) == ["p", "t"] and "warning" not in d.text().replace("warning: table public.p: 1 partitions of it, or it itself, have new files", "")
 
 
 def test_a_partitioned_table_that_is_rewritten(db, dump):
@@ -213,6 +213,106 @@ def test_a_rewrite_is_told_when_nothing_is_loaded(db, dump):
     free(db)
     d.start().streaming().stop()
     assert "warning" not in d.text(), "but once"
+
+
+# ---- tables that leave no trace in the log ----
+
+PARTED = """
+    CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (500);
+    CREATE TABLE p_2 PARTITION OF p FOR VALUES FROM (500) TO (1000); INSERT INTO p SELECT i * 10, 'p' FROM generate_series(1, 99) i;
+    CREATE TABLE quiet (id int PRIMARY KEY)
+"""
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
+def test_a_partition_that_was_unlogged_is_loaded_again(db, dump, down):
+    db.sql(PARTED)
+    d = dump("table=public.*").start().streaming().caught_up()
+    db.sql("ALTER TABLE p_1 SET UNLOGGED; UPDATE p_1 SET v = 'missed'")
+    d.says("warning: table public.p: 1 partitions of it, or it itself, are UNLOGGED")
+    if down:
+        d.stop()
+        free(db)
+    db.sql("DELETE FROM p_1 WHERE id < 50; ALTER TABLE p_1 SET LOGGED; INSERT INTO p VALUES (1, 'seen')")
+    if not down:
+        assert "table public.p was UNLOGGED for a while" in again(d)
+    for _ in range(2):
+        d.start().streaming().caught_up().stop()
+        free(db)
+    d.same(["p", "quiet"])
+    assert loads(d).count("p") == 2 and loads(d).count("quiet") == 1
+    assert "warning" not in d.text()
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
+def test_unlogged_and_back_between_two_looks_is_told(db, dump, down):
+    """Nothing tells it from VACUUM FULL: it is said what may be, and once."""
+    db.sql(PARTED)
+    d = dump("table=public.*").start().streaming().caught_up()
+    if down:
+        d.stop()
+        free(db)
+    db.sql("BEGIN; ALTER TABLE p_1 SET UNLOGGED; UPDATE p_1 SET v = 'missed'; ALTER TABLE p_1 SET LOGGED; COMMIT")
+    if down:
+        d.start().streaming()
+    d.says("warning: table public.p: 1 partitions of it, or it itself, have new files")
+    time.sleep(6)
+    d.stop()
+    assert d.text().count("new files") == 1
+    free(db)
+    d.start().streaming().caught_up().stop()
+    assert "warning" not in d.text() and loads(d).count("p") == 1
+
+
+def test_partitions_that_are_unlogged_are_told(db, dump):
+    """From the start, and those that come."""
+    db.sql(PARTED)
+    db.sql("ALTER TABLE p_2 SET UNLOGGED")
+    d = dump("table=public.*", "exclude=public.p_*").start().streaming().caught_up()
+    assert "warning: table public.p: 1 partitions of it, or it itself, are UNLOGGED" in d.text()
+    db.sql("CREATE UNLOGGED TABLE p_3 PARTITION OF p FOR VALUES FROM (1000) TO (2000); INSERT INTO p VALUES (1001, 'missed')")
+    d.says("warning: table public.p: 2 partitions of it, or it itself, are UNLOGGED")
+    d.stop()
+    free(db)
+    d.start().streaming().caught_up()
+    assert "warning: table public.p: 2 partitions of it, or it itself, are UNLOGGED" in d.text()
+    db.sql("ALTER TABLE p_3 SET LOGGED")
+    again(d)
+    d.start().streaming().caught_up().stop()
+    d.same()
+
+
+def test_a_table_of_all_tables_that_was_unlogged(db, dump):
+    """Nothing holds it in the publication of all tables: the start of the job in between does without it, and the one after that loads it again."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'); CREATE TABLE quiet (id int PRIMARY KEY)")
+    db.sql(f"CREATE PUBLICATION given FOR ALL TABLES WITH ({ROOT})")
+    d = dump("table=public.*", "publication=given").start().streaming().caught_up()
+    db.sql("ALTER TABLE t SET UNLOGGED")
+    d.says("warning: table public.t: 1 partitions of it, or it itself, are UNLOGGED")
+    d.stop()
+    free(db)
+    d.start().streaming().caught_up()
+    assert 'warning: table "public"."t" is none of the job\'s any more' in d.text()
+    d.stop()
+    free(db)
+    db.sql("INSERT INTO t VALUES (2, 'missed'); ALTER TABLE t SET LOGGED")
+    d.start().streaming().caught_up().stop()
+    d.same()
+    assert loads(d).count("t") == 2 and loads(d).count("quiet") == 1
+
+
+def test_a_partition_that_went_and_came_back(db, dump):
+    """What was written to it in between was another table's."""
+    db.sql(PARTED)
+    d = dump("table=public.*", "exclude=public.p_*").start().streaming().caught_up().stop()
+    free(db)
+    for _ in range(2):
+        db.sql("ALTER TABLE p DETACH PARTITION p_1; UPDATE p_1 SET v = 'missed'; ALTER TABLE p ATTACH PARTITION p_1 FOR VALUES FROM (0) TO (500)")
+        d.start().streaming().caught_up().stop()
+        assert "warning: table public.p: 1 partitions were attached" in d.text()
+        free(db)
+    d.start().streaming().caught_up().stop()
+    assert "warning" not in d.text()
 
 
 # ---- tables and partitions that come and go ----

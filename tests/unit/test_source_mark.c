@@ -6,11 +6,11 @@
 static void expect(const char *was, const char *is, const char *what)
 {
 	struct mark_diff d;
-	char text[80];
+	char text[100];
 	mark_compare(was, is, &d);
-	snprintf(text, sizeof text, "%s%s%s%s%s%s%s%s", d.is_other ? "other" : "", d.is_unpublished ? " unpublished" : "", d.is_rewritten ? " rewritten" : "",
+	snprintf(text, sizeof text, "%s%s%s%s%s%s%s%s%s%s%s", d.is_other ? "other" : "", d.is_unpublished ? " unpublished" : "", d.is_rewritten ? " rewritten" : "",
 		d.is_made_again ? " again" : "", d.is_ungenerated ? " bare" : "", d.is_recomputed ? " recomputed" : "", d.attached ? " attached" : "",
-		d.gone ? " gone" : "");
+		d.gone ? " gone" : "", d.refiled ? " refiled" : "", d.is_unlogged_now ? " unlogged" : "", d.is_relogged ? " relogged" : "");
 	if (strcmp(text, what) != 0)
 		fail_msg("%s -> %s: \"%s\" instead of \"%s\"", was, is, text, what);
 }
@@ -30,55 +30,55 @@ static void publications(void **state)
 
 static void rewrites(void **state)
 {
-	const char *was = "a4/1:10:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:5:1,3:cc:1043:24:0:2:0";
+	const char *was = "a4/1:10:1:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:5:1,3:cc:1043:24:0:2:0";
 	(void)state;
 	/* another file alone: VACUUM FULL, TRUNCATE, CLUSTER; the values that were kept apart are in the rows now */
-	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:5:1,3:cc:1043:24:0:2:0", "other");
-	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:9:0,3:cc:1043:24:0:2:0", "other");
+	expect(was, "a4/1:11:1:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:5:1,3:cc:1043:24:0:2:0", "other");
+	expect(was, "a4/1:11:1:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:9:0,3:cc:1043:24:0:2:0", "other");
 	/* a column alone: its name, its default, a type that needs no rewrite */
-	expect(was, "a4/1:10:1/1:ab:23:-1:0:9:0,2:bb:23:-1:9:9:1,3:cc:1043:28:0:9:0", "other");
+	expect(was, "a4/1:10:1:1/1:ab:23:-1:0:9:0,2:bb:23:-1:9:9:1,3:cc:1043:28:0:9:0", "other");
 	/* a column that has a default or is a constant's, dropped */
-	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0,3:cc:1043:24:0:2:0", "other");
+	expect(was, "a4/1:11:1:1/1:aa:23:-1:0:2:0,3:cc:1043:24:0:2:0", "other");
 	/* ALTER TYPE */
-	expect(was, "a4/1:11:1/1:aa:20:-1:0:9:0,2:bb:23:-1:8:9:0,3:cc:1043:24:0:2:0", "other rewritten");
-	expect(was, "a4/1:11:1/1:aa:23:-1:0:9:0,2:bb:23:-1:8:9:0,3:cc:1043:24:0:2:0", "other rewritten");
-	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0,2:bb:23:-1:12:9:0,3:cc:1043:24:0:2:0", "other rewritten");
+	expect(was, "a4/1:11:1:1/1:aa:20:-1:0:9:0,2:bb:23:-1:8:9:0,3:cc:1043:24:0:2:0", "other rewritten");
+	expect(was, "a4/1:11:1:1/1:aa:23:-1:0:9:0,2:bb:23:-1:8:9:0,3:cc:1043:24:0:2:0", "other rewritten");
+	expect(was, "a4/1:11:1:1/1:aa:23:-1:0:2:0,2:bb:23:-1:12:9:0,3:cc:1043:24:0:2:0", "other rewritten");
 	/* a new column whose default differs from row to row; one whose default is kept apart */
-	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:9:0,3:cc:1043:24:0:2:0,4:dd:2950:-1:14:9:0", "other rewritten");
-	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:5:1,3:cc:1043:24:0:2:0,4:dd:23:-1:14:9:1", "other");
+	expect(was, "a4/1:11:1:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:9:0,3:cc:1043:24:0:2:0,4:dd:2950:-1:14:9:0", "other rewritten");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0,2:bb:23:-1:8:5:1,3:cc:1043:24:0:2:0,4:dd:23:-1:14:9:1", "other");
 }
 
 static void columns_made_again(void **state)
 {
-	const char *was = "a4/1:10:1/1:aa:23:-1:0:2:0,2:bb:23:-1:0:2:0";
+	const char *was = "a4/1:10:1:1/1:aa:23:-1:0:2:0,2:bb:23:-1:0:2:0";
 	(void)state;
-	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,3:bb:23:-1:0:9:0", "other again");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0,3:bb:23:-1:0:9:0", "other again");
 	/* another type: the stream, which has names, could tell only the one from the other if it were read in time */
-	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,3:bb:25:-1:0:9:0", "other again");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0,3:bb:25:-1:0:9:0", "other again");
 	/* the names of before, and more; the first dropped, the second under its name, and a new second one */
-	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,3:bb:25:-1:0:9:0,4:cc:25:-1:0:9:0", "other again");
-	expect(was, "a4/1:10:1/2:aa:23:-1:0:9:0,3:bb:23:-1:0:9:0", "other again");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0,3:bb:25:-1:0:9:0,4:cc:25:-1:0:9:0", "other again");
+	expect(was, "a4/1:10:1:1/2:aa:23:-1:0:9:0,3:bb:23:-1:0:9:0", "other again");
 	/* fewer, and in another order: each message shows whether it is of before */
-	expect(was, "a4/1:10:1/2:aa:23:-1:0:9:0", "other");
-	expect(was, "a4/1:10:1/1:bb:23:-1:0:9:0,2:aa:23:-1:0:9:0", "other");
+	expect(was, "a4/1:10:1:1/2:aa:23:-1:0:9:0", "other");
+	expect(was, "a4/1:10:1:1/1:bb:23:-1:0:9:0,2:aa:23:-1:0:9:0", "other");
 	/* another name, which the stream tells; and the old column has a new name, which it tells too */
-	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,3:cc:23:-1:0:9:0", "other");
-	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0,2:zz:23:-1:0:9:0,3:bb:23:-1:0:9:0", "other");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0,3:cc:23:-1:0:9:0", "other");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0,2:zz:23:-1:0:9:0,3:bb:23:-1:0:9:0", "other");
 }
 
 static void generated_columns(void **state)
 {
-	const char *was = "a4/1:10:1/1:aa:23:-1:0:2:0:0,2:cc:23:-1:8:2:0:1";
+	const char *was = "a4/1:10:1:1/1:aa:23:-1:0:2:0:0,2:cc:23:-1:8:2:0:1";
 	(void)state;
 	expect(was, was, "");
 	/* a plain one now; with another expression; of another type; a new one, which the target computes; gone */
-	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0:0,2:cc:23:-1:0:9:0:0", "other bare");
-	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0:0,2:cc:23:-1:9:9:0:1", "other recomputed");
-	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0:0,2:cc:20:-1:9:9:0:1", "other");
-	expect(was, "a4/1:11:1/1:aa:23:-1:0:2:0:0,2:cc:23:-1:8:2:0:1,3:dd:23:-1:9:9:0:1", "other");
-	expect(was, "a4/1:10:1/1:aa:23:-1:0:2:0:0", "other");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0,2:cc:23:-1:0:9:0:0", "other bare");
+	expect(was, "a4/1:11:1:1/1:aa:23:-1:0:2:0:0,2:cc:23:-1:9:9:0:1", "other recomputed");
+	expect(was, "a4/1:11:1:1/1:aa:23:-1:0:2:0:0,2:cc:20:-1:9:9:0:1", "other");
+	expect(was, "a4/1:11:1:1/1:aa:23:-1:0:2:0:0,2:cc:23:-1:8:2:0:1,3:dd:23:-1:9:9:0:1", "other");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0", "other");
 	/* a note of before has none of them */
-	expect("a4/1:10:1/1:0cc175b9:23:-1:0:2:0", was, "other");
+	expect("a4/1:10:1:1/1:0cc175b9:23:-1:0:2:0", was, "other");
 }
 
 static void shapes(void **state)
@@ -111,7 +111,32 @@ static void partitions(void **state)
 	expect(was, "a4//1:aa:23:-1:0:2:0", "other gone");
 	/* one of them in another file, and the root's column altered */
 	expect(was, "a4/5:10:1,7:13:0/1:aa:20:-1:0:9:0", "other rewritten");
-	expect(was, "a4/5:13:1,7:13:0/1:aa:23:-1:0:2:0", "other");
+	expect(was, "a4/5:13:1,7:13:0/1:aa:23:-1:0:2:0", "other refiled");
+}
+
+static void unlogged(void **state)
+{
+	const char *was = "a4/5:10:1:0:90:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0";
+	(void)state;
+	expect(was, was, "");
+	/* now, a new one, no more */
+	expect(was, "a4/5:12:1:2:91:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other unlogged");
+	expect(was, "a4/5:10:1:0:90:700,7:11:0:0:0:701,8:12:1:2:0:702/1:aa:23:-1:0:2:0", "other unlogged");
+	expect("a4/5:12:1:2:91:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "a4/5:13:1:0:92:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other relogged");
+	expect("a4/5:12:1:2:91:700/1:aa:23:-1:0:2:0", "a4/5:13:1:2:91:700/1:aa:23:-1:0:2:0", "other");
+	assert_int_equal(mark_unlogged("a4/5:12:1:2:91:700,7:11:0:0:0:701,8:9:0:2:0:701/1:aa:23:-1:0:2:0"), 2);
+	assert_int_equal(mark_unlogged(was), 0);
+	assert_int_equal(mark_unlogged(""), 0);
+	/* new files: with the long values anew; without (TRUNCATE); of a table that has no place for them; of one that is published by its own name */
+	expect(was, "a4/5:12:1:0:91:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other refiled");
+	expect(was, "a4/5:12:1:0:90:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other");
+	expect(was, "a4/5:10:1:0:90:700,7:13:0:0:0:701/1:aa:23:-1:0:2:0", "other refiled");
+	expect("r7:3/5:10:1:1:90:0/1:aa:23:-1:0:2:0", "r7:3/5:12:1:1:91:0/1:aa:23:-1:0:2:0", "other");
+	expect("r7:3/5:10:1:1:90:0/1:aa:23:-1:0:2:0", "a4,r7:3/5:12:1:0:91:0/1:aa:23:-1:0:2:0", "other refiled");
+	/* detached and attached again, of both kinds; a note of before does not know since when it was there */
+	expect(was, "a4/5:10:0:0:90:800,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other attached");
+	expect(was, "a4/5:10:1:0:90:700,7:11:0:0:0:801/1:aa:23:-1:0:2:0", "other attached");
+	expect("a4/5:10:1,7:11:0/1:aa:23:-1:0:2:0", was, "other");
 }
 
 static void nonsense(void **state)
@@ -124,4 +149,4 @@ static void nonsense(void **state)
 
 RUN_TESTS(cmocka_unit_test(publications), cmocka_unit_test(rewrites), cmocka_unit_test(columns_made_again), cmocka_unit_test(generated_columns),
 	cmocka_unit_test(shapes), cmocka_unit_test(partitions),
-	cmocka_unit_test(nonsense))
+	cmocka_unit_test(unlogged), cmocka_unit_test(nonsense))

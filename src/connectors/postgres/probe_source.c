@@ -433,29 +433,46 @@ static void read_generated(struct probe *p, const PGresult *res, const struct er
 
 /* ---- tables that leave no trace in the log ---- */
 
+enum { U_SCHEMA, U_NAME, U_ROOT_SCHEMA, U_ROOT_NAME };
+
 static void ask_unlogged(struct probe *p, struct buf *sql, const char **values, int *nvalues)
 {
 	(void)values;
 	(void)nvalues;
 	if (p->mode)
-		buf_str(sql, "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+		buf_str(sql, "SELECT n.nspname, c.relname, rn.nspname, r.relname FROM pg_catalog.pg_class c"
+			" JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+			" LEFT JOIN pg_catalog.pg_class r ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)"
+			" LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace"
 			" WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'u' AND n.nspname !~ '^pg_' ORDER BY 1, 2");
+}
+
+/* A partition is loaded with its root all the same, where it is no table of its own. */
+static void check_unlogged(struct probe *p, const PGresult *res, int row)
+{
+	const char *schema = PQgetvalue(res, row, U_SCHEMA), *name = PQgetvalue(res, row, U_NAME);
+	const char *of_schema = PQgetvalue(res, row, U_ROOT_SCHEMA), *of = PQgetvalue(res, row, U_ROOT_NAME);
+	bool is_part = *of && !p->leaves;
+	struct buf fix;
+	if (is_part ? !follows(p) || !dmsr_table_matches(&p->tables, of_schema, of) :
+		      !dmsr_table_matches(&p->tables, schema, name) && !(*of && dmsr_table_matches(&p->tables, of_schema, of)))
+		return;
+	buf_init(&fix, 4096);
+	buf_str(&fix, "ALTER TABLE ");
+	sql_qualified(&fix, schema, name);
+	buf_str(&fix, " SET LOGGED");
+	if (is_part)
+		probe_found_fix(p, DMSR_CHECK_WARNING, "postgres.unlogged", probe_name(p, schema, name), &fix,
+			"%s.%s, a partition of %s.%s, is unlogged: its changes cannot be read", schema, name, of_schema, of);
+	else
+		probe_found_fix(p, DMSR_CHECK_WARNING, "postgres.unlogged", probe_name(p, schema, name), &fix,
+			"%s.%s is unlogged: it is left out, as its changes cannot be read", schema, name);
 }
 
 static void read_unlogged(struct probe *p, const PGresult *res, const struct err *e)
 {
-	for (int i = 0; !e && i < PQntuples(res); i++) {
-		const char *schema = PQgetvalue(res, i, 0), *name = PQgetvalue(res, i, 1);
-		struct buf fix;
-		if (!dmsr_table_matches(&p->tables, schema, name))
-			continue;
-		buf_init(&fix, 4096);
-		buf_str(&fix, "ALTER TABLE ");
-		sql_qualified(&fix, schema, name);
-		buf_str(&fix, " SET LOGGED");
-		probe_found_fix(p, DMSR_CHECK_WARNING, "postgres.unlogged", probe_name(p, schema, name), &fix,
-			"%s.%s is unlogged: it is left out, as its changes cannot be read", schema, name);
-	}
+	for (int i = 0; !e && i < PQntuples(res); i++)
+		check_unlogged(p, res, i);
 	if (e)
 		probe_fail(p, e);
 }

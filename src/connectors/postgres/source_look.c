@@ -34,11 +34,22 @@ static void ask_marks(struct source *s, struct pgconn *c, pgconn_done *done)
 
 /* ---- what to make of it ---- */
 
+static void tell_unlogged(struct source *s, const struct relation *rel, const char *mark)
+{
+	unsigned n = mark_unlogged(mark);
+	if (n)
+		source_tell(s, "table %s.%s: %u partitions of it, or it itself, are UNLOGGED: what is written to them is in no log and does not come. ALTER TABLE "
+			"... SET LOGGED; then the table is loaded again", rel->schema, rel->name, n);
+}
+
 static void tell_others(struct source *s, const struct relation *rel, const struct mark_diff *d)
 {
 	if (d->is_recomputed)
 		source_tell(s, "table %s.%s: a generated column has another expression now: a target that computes the column goes on by the old one until it "
 			"is altered there too", rel->schema, rel->name);
+	if (d->refiled)
+		source_tell(s, "table %s.%s: %u partitions of it, or it itself, have new files, as VACUUM FULL and CLUSTER make them, and ALTER TABLE ... SET "
+			"UNLOGGED and back: if it was that, what was written in between was in no log; then load the table again", rel->schema, rel->name, d->refiled);
 	if (d->attached)
 		source_tell(s, "table %s.%s: %u partitions were attached to it that had been tables: rows that were in them did not come by the stream, and "
 			"may be missing at the targets until it is loaded again", rel->schema, rel->name, d->attached);
@@ -54,6 +65,8 @@ static const char *reason(const struct mark_diff *d)
 		return "was out of the publication, or published in part, for a while";
 	if (d->is_rewritten)
 		return "was rewritten at the source, by ALTER TABLE ... TYPE, or a new column with a default that differs from row to row";
+	if (d->is_relogged)
+		return "was UNLOGGED for a while, or a partition of it was, and what was written then is in no log";
 	if (d->is_ungenerated)
 		return "has a column that is generated no more";
 	return d->is_made_again ? "has lost a column, and got another one that looks the same" : NULL;
@@ -102,12 +115,12 @@ static bool see(struct source *s, const PGresult *res, int i, bool (*judge)(stru
 	if (!rel)
 		return true;
 	const char *was = history_newest(s->history, rel->id);
-	*is_other |= !was;
-	if (was) {
-		mark_compare(was, is, &d);
-		*is_other |= d.is_other;
-	}
 	bool is_known = was;
+	if (was)
+		mark_compare(was, is, &d);
+	*is_other |= !was || d.is_other;
+	if (d.is_unlogged_now || judge == judge_first)
+		tell_unlogged(s, rel, is);
 	lsn_parse(PQgetvalue(res, i, MARK_LSN), &lsn);
 	history_saw(s->history, rel->id, is, lsn);
 	return !is_known || judge(s, rel, &d);
@@ -122,12 +135,16 @@ static void on_first_marks(void *arg, const PGresult *res, const struct err *e)
 		return;
 	}
 	struct map *noted = source_noted(s);
+	size_t same = 0;
 	s->history = history_new();
 	for (size_t i = 0; i < s->nrels; i++) {
-		const char *text = source_noted_marks(noted, s->rels[i]);
+		const struct relation *rel = s->rels[i];
+		const char *text = source_noted_marks(noted, rel);
+		same += !source_is_renamed(noted, rel->id, rel->schema, rel->name);
 		if (text)
-			history_read(s->history, s->rels[i]->id, text);
+			history_read(s->history, rel->id, text);
 	}
+	is_other = same != map_size(noted);
 	source_noted_free(noted);
 	for (int i = 0; may_go_on && i < PQntuples(res); i++)
 		may_go_on = see(s, res, i, judge_first, &is_other);
@@ -153,6 +170,7 @@ void source_look(struct source *s)
 static void on_load_marks(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
+	struct mark_diff d;
 	if (e) {
 		source_fail(s, e);
 		return;
@@ -161,7 +179,12 @@ static void on_load_marks(void *arg, const PGresult *res, const struct err *e)
 		const struct relation *rel = source_find_rel(s, catalog_oid(res, i, MARK_OID));
 		if (!rel || source_find_loaded(s, rel))
 			continue;
-		history_loaded(s->history, rel->id, PQgetvalue(res, i, MARK_TEXT));
+		const char *was = history_newest(s->history, rel->id), *is = PQgetvalue(res, i, MARK_TEXT);
+		if (was)
+			mark_compare(was, is, &d);
+		if (!was || d.is_unlogged_now)
+			tell_unlogged(s, rel, is);
+		history_loaded(s->history, rel->id, is);
 	}
 	s->look->then(s);
 }

@@ -18,11 +18,18 @@
 #define BORN "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_partition_ancestors(l.oid) s(id) JOIN pg_catalog.pg_inherits i ON i.inhrelid = s.id" \
 	" JOIN pg_catalog.pg_attribute x ON x.attrelid = s.id AND x.attnum = -1" \
 	" WHERE NOT (i.xmin::pg_catalog.text = x.xmin::pg_catalog.text AND i.cmin::pg_catalog.text::int4 - x.cmin::pg_catalog.text::int4 BETWEEN 0 AND 2))"
+/* The way to the root, as it was made last: another one for a partition that was detached and attached again. */
+#define WAY "(SELECT coalesce(pg_catalog.sum(i.xmin::pg_catalog.text::pg_catalog.int8), 0) % 4294967296" \
+	" FROM pg_catalog.pg_partition_ancestors(l.oid) s(id) JOIN pg_catalog.pg_inherits i ON i.inhrelid = s.id)"
+/* The server does not let a table be UNLOGGED that is in a publication by its own name. */
+#define LOG "CASE WHEN c.relpersistence = 'u' THEN 2 WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r" \
+	" JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $2 AND r.prrelid = l.oid) THEN 1 ELSE 0 END"
 #define LEAVES "(SELECT t.oid AS oid WHERE t.relkind <> 'p' UNION ALL SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(t.oid) p" \
 	" WHERE t.relkind = 'p' AND p.isleaf)"
 #define MARK(published) "SELECT t.oid, pg_catalog.concat(" \
 	"coalesce((SELECT pg_catalog.string_agg(w.m, ',' ORDER BY w.m) FROM (" published ") w(m)), '-'), '/'," \
-	" (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', l.oid, c.relfilenode, CASE WHEN t.relkind <> 'p' OR " BORN " THEN 1 ELSE 0 END), ','" \
+	" (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', l.oid, c.relfilenode, CASE WHEN t.relkind <> 'p' OR " BORN " THEN 1 ELSE 0 END," \
+	" " LOG ", c.reltoastrelid, " WAY "), ','" \
 	" ORDER BY l.oid) FROM " LEAVES " l JOIN pg_catalog.pg_class c ON c.oid = l.oid), '/'," \
 	" (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attnum, pg_catalog.encode(pg_catalog.textsend(a.attname::pg_catalog.text), 'hex')," \
 	" a.atttypid, a.atttypmod, coalesce(d.oid, 0), a.xmin, a.atthasmissing::int4, (a.attgenerated <> '')::int4), ','" \
@@ -37,7 +44,7 @@ const char *mark_sql(int version) { return version >= 150000 ? MARK(BY_TABLE BY_
 #define MEMBERS(catalog, publication) " (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(':', r.oid, r.xmin), ',' ORDER BY r.oid))" \
 	" FROM pg_catalog." catalog " r JOIN pg_catalog.pg_publication p ON p.oid = r." publication " WHERE p.pubname = $1)"
 #define FILES "SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(':', c.oid, c.relname, c.relnamespace, c.relfilenode, c.xmin), ','" \
-	" ORDER BY c.oid)) FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'"
+	" ORDER BY c.oid)) FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'"
 #define ROW "SELECT pg_catalog.concat(' ', p.oid, ':', p.xmin, ' ') FROM pg_catalog.pg_publication p WHERE p.pubname = $1"
 #define ANY(schemas) "SELECT pg_catalog.concat((" FILES "), (" ROW ")," MEMBERS("pg_publication_rel", "prpubid") schemas ")"
 
@@ -48,7 +55,8 @@ const char *mark_any_sql(int version)
 
 /* ---- reading ---- */
 
-struct leaf { unsigned id, file, born; };
+enum { MAY_BE_UNLOGGED, LOGGED, UNLOGGED };
+struct leaf { unsigned id, file, born, log, toast, way; };
 /* A name has 63 bytes at most, in hex. */
 struct col { unsigned num, type, dflt, written, missing, generated; int typmod; char name[127]; };
 
@@ -71,7 +79,8 @@ static const char *behind(const char *at)
 
 static bool next_leaf(const char **at, struct leaf *out)
 {
-	if (is_at_end(*at) || sscanf(*at, "%u:%u:%u", &out->id, &out->file, &out->born) != 3)
+	*out = (struct leaf){ 0 };
+	if (is_at_end(*at) || sscanf(*at, "%u:%u:%u:%u:%u:%u", &out->id, &out->file, &out->born, &out->log, &out->toast, &out->way) < 3)
 		return false;
 	*at = behind(*at);
 	return true;
@@ -110,6 +119,18 @@ static bool is_unpublished(const char *was, const char *is)
 	return true;
 }
 
+/* To UNLOGGED and back makes a file anew, and the table of its long values. So do VACUUM FULL and CLUSTER; TRUNCATE, another tablespace only the former. */
+static void compare_leaf(const struct leaf *was, const struct leaf *is, struct mark_diff *out)
+{
+	if (was->log == UNLOGGED)
+		out->is_relogged |= is->log != UNLOGGED;
+	else if (is->log == UNLOGGED)
+		out->is_unlogged_now = true;
+	else if (was->file != is->file && !(was->log == LOGGED && is->log == LOGGED) && (!is->toast || was->toast != is->toast))
+		out->refiled++;
+	out->attached += !is->born && was->way && was->way != is->way;
+}
+
 /* Both lists are in the order of their oids. True: one that stayed has another file. */
 static bool compare_files(const char *was, const char *is, struct mark_diff *out)
 {
@@ -117,12 +138,15 @@ static bool compare_files(const char *was, const char *is, struct mark_diff *out
 	bool is_other = false, has_a = next_leaf(&was, &a), has_b = next_leaf(&is, &b);
 	while (has_a || has_b) {
 		bool both = has_a && has_b && a.id == b.id, only_a = has_a && (!has_b || a.id < b.id);
-		if (both)
+		if (both) {
 			is_other |= a.file != b.file;
-		else if (only_a)
+			compare_leaf(&a, &b, out);
+		} else if (only_a) {
 			out->gone++;
-		else
+		} else {
 			out->attached += !b.born;
+			out->is_unlogged_now |= b.log == UNLOGGED;
+		}
 		if (both || only_a)
 			has_a = next_leaf(&was, &a);
 		if (both || !only_a)
@@ -212,6 +236,15 @@ static bool compare_cols(const char *was, const char *is, struct mark_diff *out)
 	return is_other;
 }
 
+unsigned mark_unlogged(const char *mark)
+{
+	struct leaf l;
+	unsigned n = 0;
+	for (const char *at = part(mark, 1); next_leaf(&at, &l);)
+		n += l.log == UNLOGGED;
+	return n;
+}
+
 void mark_compare(const char *was, const char *is, struct mark_diff *out)
 {
 	*out = (struct mark_diff){ .is_other = strcmp(was, is) != 0 };
@@ -223,6 +256,8 @@ void mark_compare(const char *was, const char *is, struct mark_diff *out)
 	bool has_other_file = compare_files(part(was, 1), part(is, 1), out);
 	bool has_other_col = compare_cols(part(was, 2), part(is, 2), out);
 	out->is_rewritten = has_other_file && has_other_col;
+	if (out->is_rewritten)
+		out->refiled = 0;
 }
 
 /* ---- shapes ---- */

@@ -3,13 +3,15 @@
  *
  *   "PUBLISHED/FILES/COLUMNS"
  *   PUBLISHED  what publishes it, as it was written last: "r16390:754,n16412:755,a16389"; "-": nothing
- *   FILES      each leaf, or the table itself: "oid:file:born"; born 1: it was made as a partition, so it was empty when it came
+ *   FILES      each leaf, or the table itself: "oid:file:born:log:toast:way"; born 1: it was made as a partition, so it was empty when it came; log 2: it
+ *              is UNLOGGED, 1: it cannot be, 0: it could; the oid of the table of its long values; since when it is where it is among the partitions. (Only
+ *              the first three in notes of before.)
  *   COLUMNS    "number:name:type:modifier:default:written:missing:generated", the name in hex, the oid of its default, the transaction that wrote the
  *              column's row last, whether older rows have a value that is kept apart (attmissingval), whether it is generated. (Without the last, and
  *              without those that are generated, and the name hashed, in notes of before.)
  *
  * A table that is written anew has other files; VACUUM FULL, CLUSTER and TRUNCATE do that too, and change no row that is left. What changes rows alters a
- * column in the same breath. */
+ * column in the same breath. Two ALTER TABLE, to UNLOGGED and back, leave no more than VACUUM FULL does, and of what was written in between there is no log. */
 #ifndef DMSR_POSTGRES_SOURCE_MARK_H
 #define DMSR_POSTGRES_SOURCE_MARK_H
 #include "dmsr.h"
@@ -27,10 +29,14 @@ struct mark_diff {
 	bool is_made_again;             /* a column was dropped, and another one looks the same; or the columns are others, by names that were there before */
 	bool is_ungenerated;            /* a generated column is a plain one now: its values are those that it had, which were never sent */
 	bool is_recomputed;             /* a generated column has another expression (17), which the stream does not carry */
-	unsigned attached, gone;        /* partitions that came with rows of their own, that went with theirs */
+	bool is_relogged;               /* it, or a partition, was UNLOGGED and is no more */
+	bool is_unlogged_now;           /* it, or a partition, is UNLOGGED and was not */
+	unsigned attached, gone;        /* partitions that came with rows of their own, that went with theirs; who did both counts as attached */
+	unsigned refiled;               /* partitions, or it itself, that may have been UNLOGGED in between */
 };
 /* Of texts that cannot be read: is_other, and nothing else. */
 void mark_compare(const char *was, const char *is, struct mark_diff *out);
+unsigned mark_unlogged(const char *mark);       /* how many partitions are UNLOGGED, or is it itself */
 /* The numbers and names of the columns, as those of that relation; nothing else of them is right. NULL: the mark does not tell. */
 struct relation *mark_shape(const char *mark, const struct relation *of);
 

@@ -236,15 +236,26 @@ const char *source_noted_marks(const struct map *noted, const struct relation *r
 	return n && n->id == rel->id ? n->marks : NULL;
 }
 
+/* A table that the note does not have was none of the job's in the last run: its changes were passed over. */
 static bool is_still_loaded(const struct map *notes, const struct relation *rel, const struct source_loaded *l)
 {
 	const struct noted *n = noted_of(notes, rel);
-	return !n || (n->id == rel->id && l->lsn >= n->lsn);
+	return n ? n->id == rel->id && l->lsn >= n->lsn : !map_size(notes);
+}
+
+static void tell_gone(void *arg, const void *key, size_t n, void *value)
+{
+	const struct source *s = arg;
+	const struct noted *noted = value;
+	if (!source_find_rel(s, noted->id))
+		source_tell(s, "table %.*s is none of the job's any more: it was dropped, is UNLOGGED, or the job's patterns do not mean it or its name of today. "
+			"Its rows stay at the targets; it is loaded again when it is the job's again", (int)n, (const char *)key);
 }
 
 void source_review_loaded(struct source *s)
 {
 	struct map *notes = source_noted(s);
+	map_each(notes, tell_gone, s);
 	for (size_t i = 0; i < s->nrels; i++) {
 		struct source_loaded *l = source_find_loaded(s, s->rels[i]);
 		if (l && !is_still_loaded(notes, s->rels[i], l)) {
