@@ -6,11 +6,12 @@
 static void expect(const char *was, const char *is, const char *what)
 {
 	struct mark_diff d;
-	char text[100];
+	char text[140];
 	mark_compare(was, is, &d);
-	snprintf(text, sizeof text, "%s%s%s%s%s%s%s%s%s%s%s", d.is_other ? "other" : "", d.is_unpublished ? " unpublished" : "", d.is_rewritten ? " rewritten" : "",
+	snprintf(text, sizeof text, "%s%s%s%s%s%s%s%s%s%s%s%s%s", d.is_other ? "other" : "", d.is_unpublished ? " unpublished" : "", d.is_rewritten ? " rewritten" : "",
 		d.is_made_again ? " again" : "", d.is_ungenerated ? " bare" : "", d.is_recomputed ? " recomputed" : "", d.attached ? " attached" : "",
-		d.gone ? " gone" : "", d.refiled ? " refiled" : "", d.is_unlogged_now ? " unlogged" : "", d.is_relogged ? " relogged" : "");
+		d.gone ? " gone" : "", d.refiled ? " refiled" : "", d.is_unlogged_now ? " unlogged" : "", d.is_relogged ? " relogged" : "",
+		d.is_relabelled ? " relabelled" : "", d.is_reshaped ? " reshaped" : "");
 	if (strcmp(text, what) != 0)
 		fail_msg("%s -> %s: \"%s\" instead of \"%s\"", was, is, text, what);
 }
@@ -139,6 +140,22 @@ static void unlogged(void **state)
 	expect("a4/5:10:1,7:11:0/1:aa:23:-1:0:2:0", was, "other");
 }
 
+static void types(void **state)
+{
+	const char *was = "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c20:ab,e7:01,e71:02";
+	(void)state;
+	expect(was, was, "");
+	/* another label, one that is renamed, another attribute; a type that is not used any more */
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c20:ab,e7:01,e71:02,e8:03", "other");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c20:ab,e7:04,e71:02", "other relabelled");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c20:ab,e7:01,e71:023", "other relabelled");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c20:ac,e7:01,e71:02", "other reshaped");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/", "other");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0", "other");
+	expect("a4/1:10:1:1/1:aa:23:-1:0:2:0:0", was, "other");
+	expect("a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c,e7", "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c,e", "other");
+}
+
 static void nonsense(void **state)
 {
 	(void)state;
@@ -149,4 +166,4 @@ static void nonsense(void **state)
 
 RUN_TESTS(cmocka_unit_test(publications), cmocka_unit_test(rewrites), cmocka_unit_test(columns_made_again), cmocka_unit_test(generated_columns),
 	cmocka_unit_test(shapes), cmocka_unit_test(partitions),
-	cmocka_unit_test(unlogged), cmocka_unit_test(nonsense))
+	cmocka_unit_test(unlogged), cmocka_unit_test(types), cmocka_unit_test(nonsense))

@@ -47,6 +47,9 @@ static void tell_others(struct source *s, const struct relation *rel, const stru
 	if (d->is_recomputed)
 		source_tell(s, "table %s.%s: a generated column has another expression now: a target that computes the column goes on by the old one until it "
 			"is altered there too", rel->schema, rel->name);
+	if (d->is_reshaped)
+		source_tell(s, "table %s.%s: a composite type of its columns has other attributes now: where a target has that type, ALTER TYPE it there, too",
+			rel->schema, rel->name);
 	if (d->refiled)
 		source_tell(s, "table %s.%s: %u partitions of it, or it itself, have new files, as VACUUM FULL and CLUSTER make them, and ALTER TABLE ... SET "
 			"UNLOGGED and back: if it was that, what was written in between was in no log; then load the table again", rel->schema, rel->name, d->refiled);
@@ -67,6 +70,8 @@ static const char *reason(const struct mark_diff *d)
 		return "was rewritten at the source, by ALTER TABLE ... TYPE, or a new column with a default that differs from row to row";
 	if (d->is_relogged)
 		return "was UNLOGGED for a while, or a partition of it was, and what was written then is in no log";
+	if (d->is_relabelled)
+		return "has an enum with a label that was renamed, which renamed it in all rows";
 	if (d->is_ungenerated)
 		return "has a column that is generated no more";
 	return d->is_made_again ? "has lost a column, and got another one that looks the same" : NULL;

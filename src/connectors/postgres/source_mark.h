@@ -1,7 +1,7 @@
 /* source_mark: what a table is like at the server, in ways of which the stream says nothing: what publishes it, which files its rows lie in, which columns
  * it has, by number. A text, made by one question; two of them, from before and from now, tell what happened in between. Pure.
  *
- *   "PUBLISHED/FILES/COLUMNS"
+ *   "PUBLISHED/FILES/COLUMNS/TYPES"
  *   PUBLISHED  what publishes it, as it was written last: "r16390:754,n16412:755,a16389"; "-": nothing
  *   FILES      each leaf, or the table itself: "oid:file:born:log:toast:way"; born 1: it was made as a partition, so it was empty when it came; log 2: it
  *              is UNLOGGED, 1: it cannot be, 0: it could; the oid of the table of its long values; since when it is where it is among the partitions. (Only
@@ -9,6 +9,7 @@
  *   COLUMNS    "number:name:type:modifier:default:written:missing:generated", the name in hex, the oid of its default, the transaction that wrote the
  *              column's row last, whether older rows have a value that is kept apart (attmissingval), whether it is generated. (Without the last, and
  *              without those that are generated, and the name hashed, in notes of before.)
+ *   TYPES      "eOID:HASH" each label of its enums; "cOID:HASH" its composite types. (Not in notes of before.)
  *
  * A table that is written anew has other files; VACUUM FULL, CLUSTER and TRUNCATE do that too, and change no row that is left. What changes rows alters a
  * column in the same breath. Two ALTER TABLE, to UNLOGGED and back, leave no more than VACUUM FULL does, and of what was written in between there is no log. */
@@ -31,6 +32,8 @@ struct mark_diff {
 	bool is_recomputed;             /* a generated column has another expression (17), which the stream does not carry */
 	bool is_relogged;               /* it, or a partition, was UNLOGGED and is no more */
 	bool is_unlogged_now;           /* it, or a partition, is UNLOGGED and was not */
+	bool is_relabelled;             /* a label of an enum has another name: so have the rows that have it, which the stream does not carry */
+	bool is_reshaped;               /* a composite type of its columns has other attributes */
 	unsigned attached, gone;        /* partitions that came with rows of their own, that went with theirs; who did both counts as attached */
 	unsigned refiled;               /* partitions, or it itself, that may have been UNLOGGED in between */
 };
