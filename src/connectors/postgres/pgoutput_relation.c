@@ -508,7 +508,6 @@ static int wait_for_answer(struct pgoutput *d, const char *data, size_t len, uin
 static struct version *merge_version(struct merge *m, const struct table *t, bool is_asked)
 {
 	const struct wire_relation *w = m->w;
-
 	struct relation *earlier = NULL;
 
 	if (t && has_any_number(t->now->rel))
