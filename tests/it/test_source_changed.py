@@ -100,6 +100,19 @@ def test_what_a_start_finds_is_told(db, dump):
     assert sorted(loads(d)) == ["a", "a", "b", "b"]
 
 
+def test_what_a_start_finds_of_the_others_is_not_forgotten(db, dump):
+    """A table is put back into the publication, and what is noted with that keeps what is known of the others."""
+    db.sql("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY, v int); INSERT INTO a VALUES (1); INSERT INTO b VALUES (1, 1)")
+    d = dump("table=public.*").start().streaming().caught_up().stop()
+    free(db)
+    db.sql(f"ALTER PUBLICATION {SLOT} DROP TABLE a; INSERT INTO a VALUES (2)")
+    db.sql("ALTER TABLE b ALTER v TYPE int USING v * 2")
+    d.start().streaming().caught_up().stop()
+    assert "warning: table public.b was rewritten" in d.text()
+    d.same()
+    assert sorted(loads(d)) == ["a", "a", "b", "b"]
+
+
 def test_a_new_table_is_told_when_nothing_is_loaded(db, dump):
     db.sql("CREATE TABLE a (id int PRIMARY KEY)")
     d = dump("table=public.*", "mode=cdc").start().streaming().caught_up().stop()
@@ -193,6 +206,48 @@ def test_what_only_looks_like_that(db, dump, down):
     d.caught_up().stop()
     d.same()
     assert sorted(loads(d)) == ["p", "t"] and "warning" not in d.text().replace("warning: table public.p: 1 partitions of it, or it itself, have new files", "")
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
+def test_a_label_that_is_renamed(db, dump, down):
+    """All rows that have it have another value, without a word in the log. A new label is no more than that."""
+    db.sql("CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE DOMAIN moods AS mood[]; CREATE TABLE t (id int PRIMARY KEY, m moods)")
+    db.sql("CREATE TABLE quiet (id int PRIMARY KEY)")
+    db.sql("INSERT INTO t VALUES (1, '{sad}'), (2, '{glad,sad}')")
+    d = dump("table=public.*").start().streaming().caught_up()
+    if down:
+        d.stop()
+        free(db)
+    db.sql("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; INSERT INTO t VALUES (3, '{blue}')")
+    if not down:
+        assert "public.t has an enum with a label that was renamed" in again(d)
+    for _ in range(2):
+        d.start().streaming().caught_up()
+        db.sql("ALTER TYPE mood ADD VALUE IF NOT EXISTS 'mad' BEFORE 'blue'")
+        d.stop()
+        free(db)
+    d.same()
+    assert loads(d).count("t") == 2 and loads(d).count("quiet") == 1
+
+
+def test_attributes_of_a_type_are_told(db, dump):
+    db.sql("CREATE TYPE pair AS (a int, b int); CREATE TABLE t (id int PRIMARY KEY, p pair); INSERT INTO t VALUES (1, '(1,2)')")
+    d = dump("table=public.*").start().streaming().caught_up()
+    db.sql("ALTER TYPE pair ADD ATTRIBUTE c int")
+    d.says("warning: table public.t: a composite type of its columns has other attributes now")
+    d.stop()
+    free(db)
+    d.start().streaming().stop()
+    assert "warning" not in d.text(), "but once"
+
+
+def test_a_column_that_is_renamed_is_seen(db, dump):
+    """It writes the column's row, and nothing else."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text)")
+    d = dump("table=public.*").start().streaming().caught_up()
+    db.sql("ALTER TABLE t RENAME a TO abc")
+    wait_for("that is noted", lambda: f":{b'abc'.hex()}:" in d.saved()["note"]["tables"])
+    d.stop()
 
 
 def test_a_partitioned_table_that_is_rewritten(db, dump):
@@ -292,7 +347,7 @@ def test_a_table_of_all_tables_that_was_unlogged(db, dump):
     d.stop()
     free(db)
     d.start().streaming().caught_up()
-    assert 'warning: table "public"."t" is none of the job\'s any more' in d.text()
+    assert 'warning: tables of the job are UNLOGGED and not read any more: "public"."t". ' in d.text()
     d.stop()
     free(db)
     db.sql("INSERT INTO t VALUES (2, 'missed'); ALTER TABLE t SET LOGGED")
@@ -391,6 +446,46 @@ def test_another_name_is_told_when_nothing_is_loaded(db, dump):
     d.stop()
     assert d.text().count("warning") == 1, d.text()
     assert [line[2] for line in d.lines() if line[0] == "c"] == ["s", "out"]
+
+
+def test_a_schema_that_is_renamed(db, dump):
+    """Its tables are the same, under names that nobody asked for: while it runs, at a start, and when they are back."""
+    db.sql("CREATE SCHEMA app; CREATE SCHEMA other; CREATE TABLE app.a (id int PRIMARY KEY); CREATE TABLE app.b (id int PRIMARY KEY)")
+    db.sql("CREATE TABLE other.c (id int PRIMARY KEY); INSERT INTO app.a VALUES (1); INSERT INTO other.c VALUES (1)")
+    d = dump("table=app.*", "table=other.*").start().streaming().caught_up()
+    db.sql("ALTER SCHEMA app RENAME TO shop")
+    d.says("warning: tables of the job were renamed, and the job's patterns do not mean the new names: ")
+    d.stop()
+    told = [line for line in d.text().splitlines() if "warning" in line]
+    assert len(told) == 1 and all(f'"app"."{t}" is now "shop"."{t}"' in told[0] for t in "ab"), told
+    free(db)
+    d.start().streaming()
+    told = [line for line in d.text().splitlines() if "warning" in line]
+    assert len(told) == 1 and all(f'"app"."{t}" is now "shop"."{t}"' in told[0] for t in "ab"), told
+    db.sql("INSERT INTO shop.a VALUES (2); INSERT INTO other.c VALUES (2); ALTER SCHEMA shop RENAME TO app")
+    d.caught_up().stop()
+    free(db)
+    d.start().streaming().caught_up().stop()
+    r = d.replica()
+    assert sorted(row["id"] for row in r.rows("app", "a")) == sorted(row["id"] for row in r.rows("other", "c")) == ["1", "2"]
+    assert loads(d).count("a") == 2 and loads(d).count("c") == 1
+
+
+def test_tables_that_are_gone_at_a_start_are_told(db, dump):
+    db.sql(";".join(f"CREATE TABLE t{i} (id int PRIMARY KEY)" for i in range(8)))
+    d = dump("table=public.t*").start().streaming().caught_up().stop()
+    free(db)
+    db.sql("DROP TABLE t0, t1, t2, t3, t4, t5; ALTER TABLE t6 RENAME TO out")
+    d.start().streaming().caught_up().stop()
+    text = d.text()
+    assert text.count("warning") == 2 and "were dropped at the source" in text and " and 1 more. " in text and '"public"."t6" is now "public"."out"' in text
+    free(db)
+    d.start().streaming().caught_up().stop()
+    assert "warning" not in d.text(), "but once"
+    free(db)
+    db.sql("ALTER TABLE t7 RENAME TO out7")
+    assert d.start().failure()[:2] == ("source.no-tables", False)
+    assert '"public"."t7" is now "public"."out7"' in d.text()
 
 
 def test_a_new_table_without_a_key_is_left_out(db, dump):

@@ -75,6 +75,7 @@ struct source {
 	uint32_t timeline;
 	void (*identified)(struct source *s);
 	void (*verified)(struct source *s);
+	void (*gone_told)(struct source *s);
 	int64_t sender_timeout_ms;      /* 0: none */
 	uint64_t began_lsn;             /* the server's newest when this run looked first */
 	struct pgconn *sql, *repl, *loader;
@@ -157,6 +158,8 @@ void source_note_tables(struct source *s, uint64_t lsn, void (*next)(struct sour
 /* The note, read. */
 struct map *source_noted(const struct source *s);
 void source_noted_free(struct map *noted);
+/* name: "schema"."name", quoted. */
+void source_noted_each(const struct map *noted, void (*fn)(void *arg, uint32_t id, const char *name), void *arg);
 bool source_is_new(const struct source *s, const struct map *noted, const struct relation *rel);       /* it was no part of an earlier run */
 bool source_is_renamed(const struct map *noted, uint32_t id, const char *schema, const char *name);    /* a table of the job, noted under another name */
 const char *source_noted_marks(const struct map *noted, const struct relation *rel);   /* for history_read; NULL: none of that table */
@@ -168,6 +171,7 @@ void source_prepare(struct source *s);
 void source_identify(struct source *s, void (*next)(struct source *s));
 
 /* ---- source_look.c: what the stream does not tell: publication, tables and their rows that changed by other ways ---- */
+void source_look_read(struct source *s);        /* of a start: what was noted of the tables; before anything is noted anew */
 void source_look(struct source *s);             /* of a start: what happened since the last one; then source_slot */
 /* On s->loader, in the load's snapshot: what those tables are like in it that are not loaded yet. Then next. */
 void source_look_load(struct source *s, void (*next)(struct source *s));

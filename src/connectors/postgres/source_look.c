@@ -1,14 +1,14 @@
 /* source_look: what happened at the server that the stream does not tell: the publication was altered, a table was taken out of it, or written anew with other
  * values, a partition came with its rows. In come the marks (source_mark.h) of the tables as they were and as they are; out goes a judgement:
  *
- *   start:  publication and tables are known -> marks -> compared with those of the note "tables" -> source_slot
+ *   start:  the tables are known -> the note "tables" is read -> publication -> marks, compared with those of the note -> source_slot
  *           A table of which something was missed is not loaded any longer, and so it is loaded again. Where nothing is loaded a table that was out of the
  *           publication is the end, for what was missed cannot be had any more; the others may differ, which is said.
  *   later:  did anything move? -> publication -> marks -> compared with those of before -> tables that are new
  *           What the start would not pass over ends the run, to be tried again at once: so there is one judge, and what was noted is what it goes by.
  *
  * Of a table that is loaded now the mark is that of the snapshot that it is read in: what came before is in its rows, what comes after is seen. */
-#include "source_int.h"
+#include "source_gone.h"
 #include "source_mark.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,26 +131,27 @@ static bool see(struct source *s, const PGresult *res, int i, bool (*judge)(stru
 	return !is_known || judge(s, rel, &d);
 }
 
+/* Is another table in the note than there is now? */
+static bool is_noted_other(const struct source *s)
+{
+	struct map *noted = source_noted(s);
+	size_t same = 0;
+	for (size_t i = 0; i < s->nrels; i++)
+		same += !source_is_renamed(noted, s->rels[i]->id, s->rels[i]->schema, s->rels[i]->name);
+	bool is_other = same != map_size(noted);
+	source_noted_free(noted);
+	return is_other;
+}
+
 static void on_first_marks(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
-	bool is_other = false, may_go_on = true;
+	bool may_go_on = true;
 	if (e) {
 		source_fail(s, e);
 		return;
 	}
-	struct map *noted = source_noted(s);
-	size_t same = 0;
-	s->history = history_new();
-	for (size_t i = 0; i < s->nrels; i++) {
-		const struct relation *rel = s->rels[i];
-		const char *text = source_noted_marks(noted, rel);
-		same += !source_is_renamed(noted, rel->id, rel->schema, rel->name);
-		if (text)
-			history_read(s->history, rel->id, text);
-	}
-	is_other = same != map_size(noted);
-	source_noted_free(noted);
+	bool is_other = is_noted_other(s);
 	for (int i = 0; may_go_on && i < PQntuples(res); i++)
 		may_go_on = see(s, res, i, judge_first, &is_other);
 	if (!may_go_on)
@@ -162,10 +163,22 @@ static void on_first_marks(void *arg, const PGresult *res, const struct err *e)
 		source_slot(s);
 }
 
-void source_look(struct source *s)
+void source_look_read(struct source *s)
 {
+	struct map *noted = source_noted(s);
 	s->look = mem_zalloc(sizeof *s->look);
 	s->look->told = map_new();
+	s->history = history_new();
+	for (size_t i = 0; i < s->nrels; i++) {
+		const char *text = source_noted_marks(noted, s->rels[i]);
+		if (text)
+			history_read(s->history, s->rels[i]->id, text);
+	}
+	source_noted_free(noted);
+}
+
+void source_look(struct source *s)
+{
 	s->doing = "looking at the tables";
 	ask_marks(s, s->sql, on_first_marks);
 }
@@ -260,15 +273,20 @@ static bool judge_name(struct source *s, const char *schema, const char *name)
 bool source_look_named(struct source *s, const struct relation *rel, uint64_t lsn)
 {
 	struct look *l = s->look;
-	if (lsn <= s->began_lsn || !history_newest(s->history, rel->id) || map_get_u32(l->told, rel->id) ||
-		!dmsr_table_matches(s->tables, rel->schema, rel->name))
+	if (lsn <= s->began_lsn || !history_newest(s->history, rel->id) || map_get_u32(l->told, rel->id))
 		return true;
 	if (!l->noted)
 		l->noted = source_noted(s);
 	if (!source_is_renamed(l->noted, rel->id, rel->schema, rel->name))
 		return true;
 	map_put_u32(l->told, rel->id, s);
-	return judge_name(s, rel->schema, rel->name);
+	if (dmsr_table_matches(s->tables, rel->schema, rel->name))
+		return judge_name(s, rel->schema, rel->name);
+	struct gone gone;
+	gone_init(&gone);
+	gone_add_renamed(&gone, l->noted, rel->id, rel->schema, rel->name);
+	gone_tell(&gone, s);
+	return true;
 }
 
 /* Columns were dropped or got other names, and a change from before that comes only now. The next load is newer than that change; where there is none, a
@@ -292,19 +310,23 @@ bool source_look_dated(void *source, const struct relation *rel, uint64_t lsn)
 }
 
 /* False: the run is over. */
-static bool look_at_listed(struct source *s, const struct map *noted, const PGresult *res, int i)
+static bool look_at_listed(struct source *s, const struct map *noted, const PGresult *res, int i, struct gone *gone)
 {
 	uint32_t id = catalog_oid(res, i, TABLE_OID);
 	const char *schema = PQgetvalue(res, i, TABLE_SCHEMA), *name = PQgetvalue(res, i, TABLE_NAME);
 	bool is_ours = history_newest(s->history, id);
-	if (map_get_u32(s->look->told, id) || (s->left_out && map_get_u32(s->left_out, id)) || !catalog_is_meant(s->tables, res, i))
+	bool is_meant = catalog_is_meant(s->tables, res, i);
+	if (map_get_u32(s->look->told, id) || (s->left_out && map_get_u32(s->left_out, id)) || (!is_meant && !is_ours))
 		return true;
 	if (is_ours && !source_is_renamed(noted, id, schema, name))
 		return true;
 	map_put_u32(s->look->told, id, s);
-	if (is_ours)
+	if (is_ours && is_meant)
 		return judge_name(s, schema, name);
-	tell_new(s, schema, name);
+	if (is_ours)
+		gone_add_renamed(gone, noted, id, schema, name);
+	else
+		tell_new(s, schema, name);
 	return true;
 }
 
@@ -317,9 +339,12 @@ static void on_list(void *arg, const PGresult *res, const struct err *e)
 		return;
 	}
 	struct map *noted = source_noted(s);
+	struct gone gone;
+	gone_init(&gone);
 	for (int i = 0; may_go_on && i < PQntuples(res); i++)
-		may_go_on = look_at_listed(s, noted, res, i);
+		may_go_on = look_at_listed(s, noted, res, i, &gone);
 	source_noted_free(noted);
+	gone_tell(&gone, s);
 	if (may_go_on)
 		looked(s);
 }

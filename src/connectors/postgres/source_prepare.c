@@ -1,7 +1,7 @@
 /* source_prepare: from nothing to known: the SQL connection, facts about the server, its identity, the tables the job means, and the publication. Whatever
  * makes the job impossible is found here, before anything is made at the server. In comes a started instance; out goes source_look (or source_load, when
  * there is nothing to follow). */
-#include "source_int.h"
+#include "source_gone.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -319,6 +319,16 @@ static void ask_identities(struct source *s)
 	buf_fini(&oids);
 }
 
+static void tables_known(struct source *s)
+{
+	if (s->nrels)
+		ask_identities(s);
+	else
+		source_fail_because(s, DMSR_ENOTFOUND, "source.no-tables",
+			"check tables.include and tables.exclude, and that the role may see the tables' schemas",
+			"no table of %s matches the job's patterns", pgconn_describe(s->sql));
+}
+
 static void on_catalog(void *arg, struct relation **rels, size_t n, const struct err *e)
 {
 	struct source *s = arg;
@@ -329,13 +339,8 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 	}
 	source_set_rels(s, rels, n);
 	source_review_loaded(s);
-	if (!n) {
-		source_fail_because(s, DMSR_ENOTFOUND, "source.no-tables",
-			"check tables.include and tables.exclude, and that the role may see the tables' schemas",
-			"no table of %s matches the job's patterns", pgconn_describe(s->sql));
-		return;
-	}
-	ask_identities(s);
+	source_look_read(s);
+	source_gone(s, tables_known);
 }
 
 static void read_catalog(struct source *s)

@@ -205,6 +205,23 @@ void source_noted_free(struct map *noted)
 	map_free(noted);
 }
 
+struct each { void (*fn)(void *arg, uint32_t id, const char *name); void *arg; };
+
+static void each(void *arg, const void *key, size_t n, void *value)
+{
+	const struct each *e = arg;
+	const struct noted *noted = value;
+	char *name = mem_strndup(key, n);
+	e->fn(e->arg, noted->id, name);
+	free(name);
+}
+
+void source_noted_each(const struct map *noted, void (*fn)(void *arg, uint32_t id, const char *name), void *arg)
+{
+	struct each e = { fn, arg };
+	map_each(noted, each, &e);
+}
+
 static const struct noted *noted_as(const struct map *noted, const char *schema, const char *name)
 {
 	struct buf key;
@@ -243,19 +260,9 @@ static bool is_still_loaded(const struct map *notes, const struct relation *rel,
 	return n ? n->id == rel->id && l->lsn >= n->lsn : !map_size(notes);
 }
 
-static void tell_gone(void *arg, const void *key, size_t n, void *value)
-{
-	const struct source *s = arg;
-	const struct noted *noted = value;
-	if (!source_find_rel(s, noted->id))
-		source_tell(s, "table %.*s is none of the job's any more: it was dropped, is UNLOGGED, or the job's patterns do not mean it or its name of today. "
-			"Its rows stay at the targets; it is loaded again when it is the job's again", (int)n, (const char *)key);
-}
-
 void source_review_loaded(struct source *s)
 {
 	struct map *notes = source_noted(s);
-	map_each(notes, tell_gone, s);
 	for (size_t i = 0; i < s->nrels; i++) {
 		struct source_loaded *l = source_find_loaded(s, s->rels[i]);
 		if (l && !is_still_loaded(notes, s->rels[i], l)) {

@@ -1,0 +1,149 @@
+/* source_gone: see source_gone.h. */
+#include "source_gone.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BY_NAME = 5 };
+
+void gone_init(struct gone *g)
+{
+	for (unsigned i = 0; i < GONE_KINDS; i++) {
+		buf_init(&g->kinds[i].names, SIZE_MAX);
+		g->kinds[i].n = 0;
+	}
+}
+
+static void add(struct gone *g, enum gone_kind kind, const char *was, const char *is)
+{
+	struct buf *names = &g->kinds[kind].names;
+	unsigned n = g->kinds[kind].n++;
+	if (n < BY_NAME)
+		buf_printf(names, "%s%s%s%s", n ? ", " : "", was, is ? " is now " : "", is ? is : "");
+}
+
+struct name { uint32_t id; struct buf *out; };
+
+static void take_name(void *arg, uint32_t id, const char *name)
+{
+	struct name *n = arg;
+	if (id == n->id)
+		buf_str(n->out, name);
+}
+
+void gone_add_renamed(struct gone *g, const struct map *noted, uint32_t id, const char *schema, const char *name)
+{
+	struct buf was, is;
+	buf_init(&was, SIZE_MAX);
+	buf_init(&is, SIZE_MAX);
+	struct name of = { id, &was };
+	if (g->kinds[GONE_RENAMED].n < BY_NAME)
+		source_noted_each(noted, take_name, &of);
+	sql_qualified(&is, schema, name);
+	add(g, GONE_RENAMED, buf_cstr(&was), buf_cstr(&is));
+	buf_fini(&was);
+	buf_fini(&is);
+}
+
+void gone_tell(struct gone *g, const struct source *s)
+{
+	static const struct { const char *what, *then; } text[GONE_KINDS] = {
+		[GONE_DROPPED] = { "were dropped at the source", "What is of them at the targets stays there" },
+		[GONE_RENAMED] = { "were renamed, and the job's patterns do not mean the new names",
+			"Name them in tables.include and start the job again: they are read under their new names, from the beginning. Or give them back the old "
+			"ones, and start the job again" },
+		[GONE_UNLOGGED] = { "are UNLOGGED and not read any more", "ALTER TABLE ... SET LOGGED, and start the job again: they are taken up anew" },
+		[GONE_UNMEANT] = { "are not read any more: the job's patterns do not mean them, or they are partitions now",
+			"What is of them at the targets stays there" },
+	};
+	for (unsigned i = 0; i < GONE_KINDS; i++) {
+		struct buf *names = &g->kinds[i].names;
+		unsigned n = g->kinds[i].n;
+		if (n > BY_NAME)
+			buf_printf(names, " and %u more", n - BY_NAME);
+		if (n)
+			source_tell(s, "tables of the job %s: %s. %s", text[i].what, buf_cstr(names), text[i].then);
+		buf_fini(names);
+	}
+}
+
+/* ---- at the start ---- */
+
+struct ask {
+	struct source *s;
+	struct buf *oids;
+	const PGresult *res;    /* what they are now */
+	struct map *rows;       /* its rows by oid, from 1 */
+	struct gone *gone;
+};
+
+static void find(void *arg, uint32_t id, const char *name)
+{
+	struct ask *a = arg;
+	(void)name;
+	if (!source_find_rel(a->s, id))
+		buf_printf(a->oids, "%s%u", a->oids->len ? "," : "{", (unsigned)id);
+}
+
+enum { IS_OID, IS_SCHEMA, IS_NAME, IS_PERSISTENCE };
+
+static void sort(void *arg, uint32_t id, const char *name)
+{
+	struct ask *a = arg;
+	struct buf is;
+	int i = (int)(intptr_t)map_get_u32(a->rows, id) - 1;
+	if (source_find_rel(a->s, id))
+		return;
+	if (i < 0) {
+		add(a->gone, GONE_DROPPED, name, NULL);
+		return;
+	}
+	buf_init(&is, SIZE_MAX);
+	sql_qualified(&is, PQgetvalue(a->res, i, IS_SCHEMA), PQgetvalue(a->res, i, IS_NAME));
+	if (strcmp(buf_cstr(&is), name) != 0)
+		add(a->gone, GONE_RENAMED, name, buf_cstr(&is));
+	else
+		add(a->gone, *PQgetvalue(a->res, i, IS_PERSISTENCE) == 'u' ? GONE_UNLOGGED : GONE_UNMEANT, name, NULL);
+	buf_fini(&is);
+}
+
+static void on_gone(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct gone gone;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	struct ask a = { .s = s, .res = res, .rows = map_new(), .gone = &gone };
+	for (int i = 0; i < PQntuples(res); i++)
+		map_put_u32(a.rows, catalog_oid(res, i, IS_OID), (void *)(intptr_t)(i + 1));
+	struct map *noted = source_noted(s);
+	gone_init(&gone);
+	source_noted_each(noted, sort, &a);
+	source_noted_free(noted);
+	map_free(a.rows);
+	gone_tell(&gone, s);
+	s->gone_told(s);
+}
+
+void source_gone(struct source *s, void (*next)(struct source *s))
+{
+	struct buf oids;
+	struct ask a = { .s = s, .oids = &oids };
+	struct map *noted = source_noted(s);
+	buf_init(&oids, SIZE_MAX);
+	source_noted_each(noted, find, &a);
+	source_noted_free(noted);
+	s->gone_told = next;
+	if (oids.len) {
+		buf_byte(&oids, '}');
+		const char *values[] = { buf_cstr(&oids) };
+		pgconn_query_params(s->sql, "SELECT c.oid, n.nspname, c.relname, c.relpersistence FROM pg_catalog.pg_class c"
+				" JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY ($1::pg_catalog.oid[])",
+			1, values, on_gone, s);
+	} else {
+		next(s);
+	}
+	buf_fini(&oids);
+}

@@ -1,0 +1,20 @@
+/* source_gone: tables that were the job's and are none of it any more: what became of them, said in a few words however many they are. Pure but for the
+ * question that source_gone asks. */
+#ifndef DMSR_POSTGRES_SOURCE_GONE_H
+#define DMSR_POSTGRES_SOURCE_GONE_H
+#include "source_int.h"
+
+enum gone_kind { GONE_DROPPED, GONE_RENAMED, GONE_UNLOGGED, GONE_UNMEANT, GONE_KINDS };
+/* A few of each kind by name, the others by number. */
+struct gone {
+	struct { struct buf names; unsigned n; } kinds[GONE_KINDS];
+};
+void gone_init(struct gone *g);
+/* noted: the note "tables", which has its old name. */
+void gone_add_renamed(struct gone *g, const struct map *noted, uint32_t id, const char *schema, const char *name);
+void gone_tell(struct gone *g, const struct source *s);        /* and ends it */
+
+/* At the start, on the SQL connection, when the tables are known: tells of those that the note "tables" has and the job has not. Then next. */
+void source_gone(struct source *s, void (*next)(struct source *s));
+
+#endif
