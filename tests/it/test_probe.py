@@ -210,6 +210,18 @@ def test_odd_tables_are_told(server):
     assert bad(check(db, "source", "table=none.*")) == ["postgres.tables"]
 
 
+def test_unlogged_partitions_are_told(server):
+    """By their root's name; a load alone has their rows."""
+    db = server.database()
+    db.sql("CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE UNLOGGED TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (9)")
+    c = only(check(db, "source", "table=public.p"), "postgres.unlogged")
+    assert (c["level"], c["object"], c["fix"]) == ("warning", "public.p_1", 'ALTER TABLE "public"."p_1" SET LOGGED')
+    assert "a partition of public.p" in c["message"]
+    assert not [c for c in check(db, "source", "table=public.p", "mode=full-load") if c["id"] == "postgres.unlogged"]
+    db.sql(c["fix"])
+    assert bad(check(db, "source", "table=public.p"), "warning") == []
+
+
 def test_prepared_transactions_are_told(server):
     db = server.database()
     db.sql("CREATE TABLE t (id int PRIMARY KEY)")
