@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 
+import psycopg2
 import pytest
 
 from conftest import wait_for
@@ -260,6 +261,27 @@ def test_the_name_of_a_partition_is_anothers(db, dump, mode, when, what):
         CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (5000); CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (5000) TO (9000);
         INSERT INTO t SELECT md5(i::text), i FROM generate_series(1, 8000) i""")
     changed_while_it_loads(db, dump, mode, when, PARTITIONS[what]).same(["t"])
+
+
+@pytest.mark.parametrize("mode, connections", [("full-load", 1), ("full-load-and-cdc", 4)])
+def test_a_deadlock_with_somebody_puts_the_table_off(db, dump, mode, connections):
+    """He holds a partition and wants its root, of which a reader has the lock and wants the partition's."""
+    db.sql("""CREATE TABLE t (v text, id int PRIMARY KEY) PARTITION BY RANGE (id);
+        CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (5000); CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (5000) TO (9000);
+        INSERT INTO t SELECT md5(i::text), i FROM generate_series(1, 8000) i; ANALYZE""")
+    d = dump("table=public.t", f"mode={mode}", "slow_ms=100", *PARTS, f"load_connections={connections}").start()
+    wait_for("a part is there", lambda: any(line[0] == "P" for line in d.lines()))
+    was_refused = False
+    try:
+        db.sql("BEGIN; ALTER TABLE t_1 RENAME TO t_old; CREATE TABLE t_3 PARTITION OF t FOR VALUES FROM (9000) TO (9999); COMMIT")
+    except psycopg2.errors.DeadlockDetected:
+        was_refused = True
+    if mode == "full-load":
+        assert d.wait() == 0, d.text()
+    else:
+        d.streaming().caught_up().stop()
+    d.same(["t"])
+    assert was_refused or "table public.t is put off" in d.text()
 
 
 @pytest.mark.parametrize("what", TABLES)

@@ -154,11 +154,11 @@ static void put_off(struct reader *r, const char *why)
 	reader_next(r);
 }
 
-/* The table, its schema or a column is not there any more, the name is a sequence's now, or somebody holds it: that passes by itself, or another snapshot's
- * catalog tells of it. */
+/* The table, its schema or a column is not there any more, the name is a sequence's now, or somebody holds it, who may wait for us himself: that passes by
+ * itself, or another snapshot's catalog tells of it. */
 static bool may_pass(const struct reader *r)
 {
-	static const char *const states[] = { "42P01", "3F000", "42703", "42809", "55P03" };
+	static const char *const states[] = { "42P01", "3F000", "42703", "42809", "55P03", "40P01" };
 	for (size_t i = 0; i < sizeof states / sizeof *states; i++)
 		if (!strcmp(pgconn_sqlstate(r->conn), states[i]))
 			return true;
