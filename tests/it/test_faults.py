@@ -378,6 +378,11 @@ def test_ddl_in_mid_stream(pair, dmsrd):
     source.psql("ALTER TYPE color ADD VALUE 'blue' BEFORE 'red'")
     source.psql("UPDATE t SET c = 'blue' WHERE id = 7")
     dmsrd.wait_equal(source, target)
+    # and a label of another name, which older rows have too
+    source.psql("ALTER TYPE color RENAME VALUE 'red' TO 'crimson'")
+    dmsrd.wait_equal(source, target)
+    source.psql("UPDATE t SET c = 'crimson' WHERE id = 8")
+    dmsrd.wait_equal(source, target)
     columns = "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attname"
     assert source.sql(columns) == target.sql(columns)
     kinds = [e["kind"] for e in dmsrd.api("GET", "/jobs/f/events")["items"]]
