@@ -8,10 +8,10 @@ static void expect(const char *was, const char *is, const char *what)
 	struct mark_diff d;
 	char text[140];
 	mark_compare(was, is, &d);
-	snprintf(text, sizeof text, "%s%s%s%s%s%s%s%s%s%s%s%s%s", d.is_other ? "other" : "", d.is_unpublished ? " unpublished" : "", d.is_rewritten ? " rewritten" : "",
-		d.is_made_again ? " again" : "", d.is_ungenerated ? " bare" : "", d.is_recomputed ? " recomputed" : "", d.attached ? " attached" : "",
-		d.gone ? " gone" : "", d.refiled ? " refiled" : "", d.is_unlogged_now ? " unlogged" : "", d.is_relogged ? " relogged" : "",
-		d.is_relabelled ? " relabelled" : "", d.is_reshaped ? " reshaped" : "");
+	snprintf(text, sizeof text, "%s%s%s%s%s%s%s%s%s%s%s%s%s", d.is_other ? "other" : "", d.is_unpublished ? " unpublished" : "",
+		d.is_rewritten ? " rewritten" : "", d.is_made_again ? " again" : "", d.is_ungenerated ? " bare" : "", d.is_recomputed ? " recomputed" : "",
+		d.attached ? " attached" : "", d.gone ? " gone" : "", d.refiled ? " refiled" : "", d.is_unlogged_now ? " unlogged" : "",
+		d.is_relogged ? " relogged" : "", d.is_relabelled ? " relabelled" : "", d.is_reshaped ? " reshaped" : "");
 	if (strcmp(text, what) != 0)
 		fail_msg("%s -> %s: \"%s\" instead of \"%s\"", was, is, text, what);
 }

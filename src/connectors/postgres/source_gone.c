@@ -50,8 +50,8 @@ void gone_tell(struct gone *g, const struct source *s)
 	static const struct { const char *what, *then; } text[GONE_KINDS] = {
 		[GONE_DROPPED] = { "were dropped at the source", "What is of them at the targets stays there" },
 		[GONE_RENAMED] = { "were renamed, and the job's patterns do not mean the new names",
-			"Name them in tables.include and start the job again: they are read under their new names, from the beginning. Or give them back the old "
-			"ones, and start the job again" },
+			"Name them in tables.include and start the job again: they are read under their new names, from the beginning. Or give them back the "
+			"old ones, and start the job again" },
 		[GONE_UNLOGGED] = { "are UNLOGGED and not read any more", "ALTER TABLE ... SET LOGGED, and start the job again: they are taken up anew" },
 		[GONE_UNMEANT] = { "are not read any more: the job's patterns do not mean them, or they are partitions now",
 			"What is of them at the targets stays there" },

@@ -38,8 +38,8 @@ static void tell_unlogged(struct source *s, const struct relation *rel, const ch
 {
 	unsigned n = mark_unlogged(mark);
 	if (n)
-		source_tell(s, "table %s.%s: %u partitions of it, or it itself, are UNLOGGED: what is written to them is in no log and does not come. ALTER TABLE "
-			"... SET LOGGED; then the table is loaded again", rel->schema, rel->name, n);
+		source_tell(s, "table %s.%s: %u partitions of it, or it itself, are UNLOGGED: what is written to them is in no log and does not come. ALTER "
+			"TABLE ... SET LOGGED; then the table is loaded again", rel->schema, rel->name, n);
 }
 
 static void tell_others(struct source *s, const struct relation *rel, const struct mark_diff *d)
@@ -52,7 +52,8 @@ static void tell_others(struct source *s, const struct relation *rel, const stru
 			rel->schema, rel->name);
 	if (d->refiled)
 		source_tell(s, "table %s.%s: %u partitions of it, or it itself, have new files, as VACUUM FULL and CLUSTER make them, and ALTER TABLE ... SET "
-			"UNLOGGED and back: if it was that, what was written in between was in no log; then load the table again", rel->schema, rel->name, d->refiled);
+			"UNLOGGED and back: if it was that, what was written in between was in no log; then load the table again",
+			rel->schema, rel->name, d->refiled);
 	if (d->attached)
 		source_tell(s, "table %s.%s: %u partitions were attached to it that had been tables: rows that were in them did not come by the stream, and "
 			"may be missing at the targets until it is loaded again", rel->schema, rel->name, d->attached);

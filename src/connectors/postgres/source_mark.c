@@ -52,16 +52,17 @@
 
 const char *mark_sql(int version) { return version >= 150000 ? MARK(BY_TABLE BY_SCHEMA) : MARK(BY_TABLE); }
 
-/* Most of ALTER TABLE writes the table's row in pg_class; so do partitions that come and go. What drops a column or gives it another name writes nothing but its
- * row in pg_attribute: how often that happened in this database is counted, unless track_counts is off. */
+/* Most of ALTER TABLE writes the table's row in pg_class; so do partitions that come and go. What drops a column or gives it another name writes nothing but
+ * its row in pg_attribute: how often that happened in this database is counted, unless track_counts is off. */
 #define MEMBERS(catalog, publication) " (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(':', r.oid, r.xmin), ',' ORDER BY r.oid))" \
 	" FROM pg_catalog." catalog " r JOIN pg_catalog.pg_publication p ON p.oid = r." publication " WHERE p.pubname = $1)"
 #define FILES "SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(':', c.oid, c.relname, n.nspname, c.relfilenode, c.xmin), ','" \
-	" ORDER BY c.oid)) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'c') AND c.relpersistence <> 't'"
+	" ORDER BY c.oid)) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace" \
+	" WHERE c.relkind IN ('r', 'p', 'c') AND c.relpersistence <> 't'"
 #define LABELS "SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(':', e.oid, e.enumlabel), ',' ORDER BY e.oid)) FROM pg_catalog.pg_enum e"
 #define COLUMNS "pg_catalog.pg_stat_get_tuples_updated('pg_catalog.pg_attribute'::pg_catalog.regclass)"
 #define ROW "SELECT pg_catalog.concat(' ', p.oid, ':', p.xmin, ' ') FROM pg_catalog.pg_publication p WHERE p.pubname = $1"
-#define ANY(schemas) "SELECT pg_catalog.concat((" FILES "), ' ', (" LABELS "), ' ', " COLUMNS ", (" ROW ")," MEMBERS("pg_publication_rel", "prpubid") schemas ")"
+#define ANY(more) "SELECT pg_catalog.concat((" FILES "), ' ', (" LABELS "), ' ', " COLUMNS ", (" ROW ")," MEMBERS("pg_publication_rel", "prpubid") more ")"
 
 const char *mark_any_sql(int version)
 {
