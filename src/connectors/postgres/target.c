@@ -524,6 +524,7 @@ struct target *target_new(const struct settings *s, const struct dmsr_target_hos
 	t->synchronous_commit = settings_bool(s, "synchronous_commit");
 	t->replication_role = settings_str(s, "session_replication_role");
 	t->tables = map_new();
+	t->known = map_new();
 	t->task = loop_task_new(t->loop, "target", on_task, t);
 	t->timer = loop_timer_new(t->loop, "target", on_timer, t);
 	t->stat.phase = "connecting";

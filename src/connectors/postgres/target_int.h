@@ -249,6 +249,7 @@ struct target {
 	uint64_t *begun_rows;           /* in these parts; BEGUN_GONE: the load was lost, or began anew; BEGUN_PAST: the stream is past one of them */
 	size_t nbegun;
 	size_t nknown;                  /* and, behind those, tables whose load was begun and may have left rows there */
+	struct map *known;              /* all of them by relation_key() */
 	struct build {                  /* behind the load; of the instance: */
 		uint32_t made, total;
 		struct loop_timer *timer;

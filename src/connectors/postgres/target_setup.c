@@ -115,9 +115,13 @@ static void add_part(struct target *t, int row, const struct position *at)
 
 static void add_until(struct target *t, int row, const struct position *at)
 {
-	for (size_t i = 0; i < t->nloaded; i++)
-		if (!strcmp(t->loaded[i].schema, PQgetvalue(t->answer, row, 0)) && !strcmp(t->loaded[i].name, PQgetvalue(t->answer, row, 1)))
-			t->until[i] = at->lsn;
+	struct buf key;
+	buf_init(&key, 64 * 1024);
+	relation_key(&key, PQgetvalue(t->answer, row, 0), PQgetvalue(t->answer, row, 1));
+	const struct dmsr_loaded *l = map_get(t->known, key.data, key.len);
+	if (l && (size_t)(l - t->loaded) < t->nloaded)
+		t->until[l - t->loaded] = at->lsn;
+	buf_fini(&key);
 }
 
 static void on_parts(struct target *t)
@@ -171,6 +175,7 @@ static void on_loads(struct target *t)
 		l->name = names + strlen(schema) + 1;
 		t->made[i] = PQgetvalue(t->answer, i, 3)[0] == 't';
 		t->loaded_names[t->nknown++] = names;
+		map_put(t->known, names, strlen(schema) + 1 + strlen(name), l);
 		t->nloaded += !is_begun;
 		t->forgotten[i] = is_begun && !strcmp(PQgetvalue(t->answer, i, 4), LOAD_FORGOTTEN);
 		if (is_begun && !t->forgotten[i])

@@ -86,6 +86,7 @@ void table_forget_all(struct target *t)
 {
 	map_each(t->tables, free_one, NULL);
 	map_free(t->tables);
+	map_free(t->known);
 	for (size_t i = 0; i < t->nknown; i++)
 		free(t->loaded_names[i]);
 	free(t->loaded_names);
@@ -158,17 +159,17 @@ struct target_table *table_new(struct relation *rel)
 }
 
 /* What dmsr.loads said of it. */
-static void recall(const struct target *t, struct target_table *tb)
+static void recall(const struct target *t, struct target_table *tb, const struct buf *key)
 {
-	for (size_t i = 0; i < t->nknown; i++) {
-		if (strcmp(t->loaded[i].schema, tb->schema) || strcmp(t->loaded[i].name, tb->name))
-			continue;
-		tb->was_loaded = t->forgotten[i];
-		tb->loaded_lsn = i < t->nloaded ? t->loaded[i].at.lsn : tb->was_loaded ? 0 : LOADED_IN_PART;
-		tb->until_lsn = t->until[i];
-		tb->is_made = t->made[i];
-		tb->has_rests = tb->until_lsn || tb->loaded_lsn == LOADED_IN_PART;
-	}
+	const struct dmsr_loaded *l = map_get(t->known, key->data, key->len);
+	if (!l)
+		return;
+	size_t i = (size_t)(l - t->loaded);
+	tb->was_loaded = t->forgotten[i];
+	tb->loaded_lsn = i < t->nloaded ? l->at.lsn : tb->was_loaded ? 0 : LOADED_IN_PART;
+	tb->until_lsn = t->until[i];
+	tb->is_made = t->made[i];
+	tb->has_rests = tb->until_lsn || tb->loaded_lsn == LOADED_IN_PART;
 }
 
 struct target_table *table_get(struct target *t, struct relation *rel)
@@ -179,7 +180,7 @@ struct target_table *table_get(struct target *t, struct relation *rel)
 	struct target_table *tb = map_get(t->tables, key.data, key.len);
 	if (!tb) {
 		tb = table_new(rel);
-		recall(t, tb);
+		recall(t, tb, &key);
 		map_put(t->tables, key.data, key.len, tb);
 	}
 	buf_fini(&key);
