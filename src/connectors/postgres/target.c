@@ -432,6 +432,7 @@ static void release(struct target *t)
 	}
 	ddlrun_fini(t);
 	net_drop_all(t);
+	buf_fini(&t->net_key);
 	set_fini(t);
 	stmt_fini(t);
 	careful_fini(t);
@@ -531,6 +532,7 @@ struct target *target_new(const struct settings *s, const struct dmsr_target_hos
 	t->seq = 1;
 	ahead_init(&t->ahead);
 	arena_init(&t->net_arena, 0);
+	buf_init(&t->net_key, 64 << 10);
 	apply_init(t);
 	stmt_init(t);
 	set_init(t);

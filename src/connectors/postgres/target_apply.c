@@ -15,7 +15,7 @@ struct bind {
 	int *lens, *formats;
 	size_t *offsets;                /* into `converted`, + 1; 0: not there */
 	uint8_t *shape;                 /* after, then before */
-	bool *take;                     /* the columns whose values are taken */
+	uint8_t *take;                  /* the columns whose values are taken */
 	unsigned cap;                   /* columns */
 	int n;
 	size_t bytes;
@@ -75,7 +75,7 @@ static int add_value(struct bind *b, struct target_table *tb, unsigned i, const 
 }
 
 /* how[i] for each column whose value is taken. A NULL goes as the column's last value went, so that it makes no shape of its own. */
-static int add_values(struct bind *b, struct target_table *tb, const struct value *v, const bool *is_taken, uint8_t *how, struct err *e)
+static int add_values(struct bind *b, struct target_table *tb, const struct value *v, const uint8_t *is_taken, uint8_t *how, struct err *e)
 {
 	for (unsigned i = 0; i < tb->rel->ncolumns; i++) {
 		how[i] = PARAM_NONE;
@@ -99,7 +99,7 @@ static void fix_converted(struct bind *b)
 /* ---- which columns ---- */
 
 /* The old values that find the row: those of the key, or all that came. */
-static int take_old(const struct target_table *tb, const struct value *old, bool is_key_only, bool *take)
+static int take_old(const struct target_table *tb, const struct value *old, bool is_key_only, uint8_t *take)
 {
 	const struct relation *rel = tb->rel;
 	int n = 0;
@@ -110,15 +110,15 @@ static int take_old(const struct target_table *tb, const struct value *old, bool
 	return n;
 }
 
-static void take_new(const struct target_table *tb, const struct change *ch, bool *take)
+/* how[i]: PARAM_TEXT for each column whose new value is taken, else PARAM_NONE. */
+static void take_new(const struct target_table *tb, const struct change *ch, uint8_t *how)
 {
 	const struct relation *rel = tb->rel;
 	bool is_update = ch->op == OP_UPDATE, keeps_key = is_update && rel->key != KEY_FULL && !catch_moves_key(ch);
 	for (unsigned i = 0; i < rel->ncolumns; i++) {
 		const struct target_column *c = tb->of[i];
-		take[i] = ch->u.row.after[i].kind != VALUE_UNCHANGED && c && !c->is_generated;
-		if (keeps_key && rel->columns[i].key_pos)
-			take[i] = false;
+		bool is_taken = ch->u.row.after[i].kind != VALUE_UNCHANGED && c && !c->is_generated && !(keeps_key && rel->columns[i].key_pos);
+		how[i] = is_taken ? PARAM_TEXT : PARAM_NONE;
 	}
 }
 
@@ -157,16 +157,11 @@ static int build(struct bind *b, struct target_table *tb, const struct change *c
 void apply_shape(const struct target_table *tb, const struct change *ch, uint8_t *shape)
 {
 	unsigned n = tb->rel->ncolumns;
-	bool *take = mem_alloc(n + 1);
 	memset(shape, PARAM_NONE, 2u * n);
-	if (ch->op != OP_DELETE) {
-		take_new(tb, ch, take);
-		for (unsigned i = 0; i < n; i++)
-			shape[i] = take[i] ? PARAM_TEXT : PARAM_NONE;
-	}
+	if (ch->op != OP_DELETE)
+		take_new(tb, ch, shape);
 	for (unsigned i = 0; i < n && ch->op != OP_CREATE && ch->op != OP_READ; i++)
 		shape[n + i] = tb->rel->columns[i].key_pos ? PARAM_TEXT : PARAM_NONE;
-	free(take);
 }
 
 static int send_one(struct target *t, struct target_table *tb, const struct change *ch, unsigned must_hit, struct err *e)

@@ -232,6 +232,7 @@ struct target {
 	struct careful careful;
 	struct target_table *nets;      /* that have gathered changes */
 	struct arena net_arena;
+	struct buf net_key;             /* of the change at hand */
 	struct set *set;
 	struct target_table *counted;   /* that have counts to tell */
 	struct target_table *last_table;        /* of the last row change */

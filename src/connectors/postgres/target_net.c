@@ -153,25 +153,20 @@ static bool combine(struct target *t, struct net_row *r, const struct change *ch
 
 static bool gather_keyed(struct target *t, struct target_table *tb, const struct change *ch)
 {
-	struct buf key;
+	struct buf *key = &t->net_key;
 	const struct value *k = ch->op == OP_CREATE || !ch->u.row.before ? ch->u.row.after : ch->u.row.before;
-	bool ok = false;
-	buf_init(&key, 64 << 10);
-	if (k && add_key(&key, tb->rel, k)) {
-		struct net *n = net_of(t, tb);
-		if (!n->by_key)
-			n->by_key = map_new();
-		struct net_row *r = map_get(n->by_key, key.data, key.len);
-		ok = true;
-		if (!r) {
-			r = append(t, n, ch->op == OP_UPDATE ? NET_UPDATE : ch->op == OP_DELETE ? NET_DELETE : NET_INSERT, ch);
-			map_put(n->by_key, key.data, key.len, r);
-		} else {
-			ok = combine(t, r, ch);
-		}
-	}
-	buf_fini(&key);
-	return ok;
+	buf_reset(key);
+	if (!k || !add_key(key, tb->rel, k))
+		return false;
+	struct net *n = net_of(t, tb);
+	if (!n->by_key)
+		n->by_key = map_new();
+	struct net_row *r = map_get(n->by_key, key->data, key->len);
+	if (r)
+		return combine(t, r, ch);
+	r = append(t, n, ch->op == OP_UPDATE ? NET_UPDATE : ch->op == OP_DELETE ? NET_DELETE : NET_INSERT, ch);
+	map_put(n->by_key, key->data, key->len, r);
+	return true;
 }
 
 bool net_add(struct target *t, struct target_table *tb, const struct change *ch)
