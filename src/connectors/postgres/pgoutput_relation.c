@@ -569,6 +569,7 @@ void pgo_tell_schema(struct pgoutput *d, struct table *t)
 	/* The first time in any case: what downstream knows from earlier runs, or from the load, may be another shape. */
 	if (!old || !relation_is_same(old, rel)) {
 		struct change *ch = pgo_emit(d, OP_SCHEMA, rel);
+		ch->event = d->event - 1; /* it is before the row that is next */
 		ch->u.schema.old = old;
 		if (old)
 			batch_hold(d->batch, old);
