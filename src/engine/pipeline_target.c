@@ -66,12 +66,8 @@ static void on_drained(void *ctx)
 void target_owes(struct ptarget *t, const struct batch *b)
 {
 	int64_t us = first_commit_us(b);
-	if (target_is_done(t)) {
-		struct dmsr_source_stat s = { 0 };
-		t->p->source_ops->stat(t->p->source, &s);
-		target_is_level(t, &s.confirmed);
+	if (target_is_done(t))
 		t->due_us = us ? us : wall_now_us();
-	}
 	t->is_drained = false;
 }
 

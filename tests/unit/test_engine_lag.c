@@ -84,6 +84,8 @@ static void what_is_not_known_is_not_zero(void **state)
 	assert_true(seconds() < 0 && has_reason("not asked yet"));
 	fake_script_gate(script);
 	fake_script_txn(script, OP_CREATE, t1, 5, 2, 10);
+	fake_script_gate(script);
+	fake_script_txn(script, OP_CREATE, t1, 1, 1, 10);
 	fake_script_wrote(script, FAKE_UNASKED);
 	verb(ENGINE_START);
 	wait_state("running");
@@ -95,6 +97,13 @@ static void what_is_not_known_is_not_zero(void **state)
 	/* what is to come may be of any age, also when it is known how much it is */
 	fake_script_wrote(script, 0);
 	assert_true(bytes() > 0 && lag_of("target", "lag_bytes") == bytes() && seconds() < 0);
+	/* with a part of it applied the rest is as old as that, at least */
+	uint64_t before = server->nrows;
+	fake_script_open_gate(script);
+	while (server->nrows < before + 5)
+		fake_run(loop, NULL, NULL, 10);
+	fake_run(loop, NULL, NULL, 200);
+	assert_true(seconds() > 0 && bytes() > 0);
 	fake_script_open_gate(script);
 	wait_all(server);
 	assert_true(fake_run(loop, is_level, NULL, 5000));
@@ -142,7 +151,12 @@ static void what_waits_in_the_log_is_behind(void **state)
 		fake_run(loop, NULL, NULL, 50);
 	assert_true(bytes() >= all + 7 && bytes() < all + 7 + 3 * FAKE_LSN_STEP && seconds() < 0);
 	assert_true(has_reason("does not run"));
-	/* and it is known at once when it runs again, how old it is as soon as the first of it was read */
+	/* and it is not what it was when the source cannot be asked any more */
+	err_retry(&answers.error, DMSR_EIO, "source.unreachable", "the server is away");
+	for (unsigned i = 0; i < 60 && bytes() >= 0; i++)
+		fake_run(loop, NULL, NULL, 50);
+	assert_true(bytes() < 0 && has_reason("the server is away"));
+	/* it is known at once when the job runs again, how old it is as soon as the first of it was read */
 	verb(ENGINE_START);
 	wait_state("running");
 	assert_true(bytes() >= all && seconds() != 0);

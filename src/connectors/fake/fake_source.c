@@ -372,6 +372,7 @@ static void source_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)
 	out->connected = out->streaming = s->is_started && !s->is_over;
 	out->paused = s->is_paused || s->is_full;
 	out->phase = s->phase;
+	out->slot = s->is_started ? "fake" : NULL;
 	out->retained_bytes = out->lag_bytes;
 	out->safe_bytes = -1;
 }
