@@ -238,11 +238,11 @@ static void on_quiet(void *ctx)
 		steer(job);
 }
 
-static void on_ddl(void *ctx, const struct relation *old, const struct relation *rel, const struct position *at)
+static void on_ddl(void *ctx, unsigned columns, const struct relation *rel, const struct position *at)
 {
 	struct job *job = ctx;
 	char text[POSITION_TEXT_MAX];
-	char *line = mem_printf("%s.%s: from %u to %u columns at %s", rel->schema, rel->name, old->ncolumns, rel->ncolumns, position_format(at, text));
+	char *line = mem_printf("%s.%s: from %u to %u columns at %s", rel->schema, rel->name, columns, rel->ncolumns, position_format(at, text));
 	job->house->event(job->house->ctx, job, "ddl", line);
 	free(line);
 }

@@ -282,6 +282,13 @@ static int read_count(void *arg, const char *key, const char *value)
 	char *at = (char *)(uintptr_t)value;
 	for (size_t i = 0; i < sizeof n / sizeof *n; i++)
 		*n[i] = strtoull(at, &at, 10);
+	struct table_shape *s = &c->shape;
+	s->fingerprint = strtoull(at, &at, 10);
+	s->columns = (uint32_t)strtoul(at, &at, 10);
+	s->at.server = strtoull(at, &at, 10);
+	s->at.lsn = strtoull(at, &at, 10);
+	s->at.event = strtoull(at, &at, 10);
+	s->at.kind = s->at.lsn ? POSITION_LSN : POSITION_NONE;
 	return 0;
 }
 
@@ -526,7 +533,8 @@ static void save_count(void *arg, const void *key, size_t n, void *value)
 		return;
 	c->is_dirty = false;
 	const uint64_t numbers[] = { c->captured[0], c->captured[1], c->captured[2], c->captured[3], c->ddl, c->applied[0], c->applied[1], c->applied[2],
-		c->applied[3], c->rows_loaded, c->rows_read, c->bytes_read, c->dead };
+		c->applied[3], c->rows_loaded, c->rows_read, c->bytes_read, c->dead,
+		c->shape.fingerprint, c->shape.columns, c->shape.at.server, c->shape.at.lsn, c->shape.at.event };
 	char *name = mem_strndup(key, n);
 	struct buf text;
 	buf_init(&text, 1024);
@@ -554,6 +562,14 @@ static void forget_note(void *arg, const void *key, size_t n, void *value)
 	free(name);
 }
 
+static void forget_place(void *arg, const void *key, size_t n, void *value)
+{
+	struct table_count *c = value;
+	(void)arg, (void)key, (void)n;
+	c->is_dirty |= !position_is_none(&c->shape.at);
+	c->shape.at = (struct position){ 0 };
+}
+
 void memory_forget(struct memory *m, store_done *done, void *arg)
 {
 	map_each(m->notes, forget_note, m);
@@ -572,6 +588,8 @@ void memory_forget(struct memory *m, store_done *done, void *arg)
 	store_put(m->store, m->uid, "flag", "load_done", NULL, NULL, NULL);
 	/* What waits in the log belongs to the loads that were just forgotten. */
 	store_log_clear(m->store, m->uid, NULL, NULL);
+	map_each(m->counts, forget_place, NULL);
+	memory_counts_save(m);
 	m->delivered = (struct position){ 0 };
 	store_put(m->store, m->uid, "position", "", NULL, done, arg);
 }

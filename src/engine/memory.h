@@ -8,9 +8,16 @@
 #define DMSR_ENGINE_MEMORY_H
 #include "store.h"
 
+/* What a table was like when it was seen last. Stored with the counts, so that the first change of a run is told from the first sight of a table. */
+struct table_shape {
+	uint64_t fingerprint;           /* 0: not seen yet */
+	uint32_t columns;
+	struct position at;             /* where it was seen first; none: any change is news */
+};
 /* A table's numbers, for /tables. */
 struct table_count {
 	char *schema, *name;
+	struct table_shape shape;
 	uint64_t captured[4];           /* create update delete truncate, as received */
 	uint64_t ddl;
 	uint64_t applied[4];            /* the same, summed over targets */

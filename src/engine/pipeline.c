@@ -519,7 +519,6 @@ struct pipeline *pipeline_start(const struct pipeline_run *run)
 	p->task = loop_task_new(run->loop, "pipeline", on_task, p);
 	p->checkpoint_timer = loop_timer_new(run->loop, "pipeline", on_checkpoint_timer, p);
 	p->drain_timer = loop_timer_new(run->loop, "pipeline", on_drain_timeout, p);
-	p->shapes = map_new();
 	p->open_loads = map_new();
 	p->stat.began_us = wall_now_us();
 	p->origin = (struct dmsr_codec_source){
@@ -560,7 +559,6 @@ void pipeline_free(struct pipeline *p)
 	free(p->targets);
 	free(p->source_scratch);
 	free(p->streamer_scratch);
-	map_free(p->shapes);
 	map_free(p->open_loads);
 	loop_task_free(p->task);
 	loop_timer_free(p->checkpoint_timer);

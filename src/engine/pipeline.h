@@ -21,7 +21,7 @@ struct pipeline_host {
 	void (*flowing)(void *ctx);     /* every table is loaded at every target (or none is to be); changes flow */
 	void (*progress)(void *ctx);    /* something became durable */
 	void (*quiet)(void *ctx);       /* paused, and pipeline_is_quiet; may be told again */
-	void (*ddl)(void *ctx, const struct relation *old, const struct relation *rel, const struct position *at);
+	void (*ddl)(void *ctx, unsigned columns /* before */, const struct relation *rel, const struct position *at);
 	void (*notice)(void *ctx, const char *stage, const char *text); /* source or target: somebody must know */
 	/* The run is over and everything in it closed; e and stage ("source", "streamer", a target's name, "state") for FAILED.
 	 * pipeline_free may be called inside. */

@@ -68,27 +68,21 @@ static struct table_count *count_of(struct pipeline *p, const struct relation *r
 	return p->last_count;
 }
 
-/* A table's shape, the first time it is seen in this run and each time it changes. */
-static void note_shape(struct pipeline *p, const struct change *ch, const struct position *at)
+/* ch is the first that is seen of a table in this shape: a change of it, if this run or an earlier one has seen it in another. What a run says again, since the
+ * one before it was cut off, is before the place where the shape was seen, and no change. */
+static void note_shape(struct pipeline *p, const struct change *ch, uint64_t server)
 {
 	const struct relation *rel = ch->rel;
-	char key[512];
-	int n = snprintf(key, sizeof key, "%.200s%c%.200s", rel->schema, 0, rel->name);
-	size_t len = n > 0 && (size_t)n < sizeof key ? (size_t)n : sizeof key - 1;
-	uint64_t *seen = map_get(p->shapes, key, len);
-	if (seen && *seen == rel->fingerprint)
+	const struct position at = { .kind = POSITION_LSN, .server = server, .lsn = ch->txn ? ch->txn->lsn : 0, .event = ch->event };
+	struct table_shape *s = &count_of(p, rel)->shape, was = *s;
+	if (s->fingerprint == rel->fingerprint || (s->at.server == server && position_covers(&s->at, at.lsn, at.event)))
 		return;
-	if (!seen) {
-		seen = mem_alloc(sizeof *seen);
-		map_put(p->shapes, key, len, seen);
-	}
-	*seen = rel->fingerprint;
-	store_relation_put(p->run.store, p->run.uid, rel, at, NULL, NULL);
-	if (!ch->u.schema.old || relation_is_same(ch->u.schema.old, rel))
+	*s = (struct table_shape){ rel->fingerprint, rel->ncolumns, at };
+	if (!was.fingerprint)
 		return;
 	p->stat.events[EVENT_DDL]++;
 	count_of(p, rel)->ddl++;
-	p->run.host.ddl(p->run.host.ctx, ch->u.schema.old, rel, at);
+	p->run.host.ddl(p->run.host.ctx, was.columns, rel, &at);
 }
 
 static void count_batch(struct pipeline *p, const struct batch *b)
@@ -116,8 +110,14 @@ static void count_batch(struct pipeline *p, const struct batch *b)
 		case OP_READ: events[EVENT_READ]++; break;
 		case OP_ROWS: events[EVENT_READ] += ch->u.rows.rows; break;
 		case OP_COMMIT: p->stat.transactions++; break;
-		case OP_SCHEMA: note_shape(p, ch, &b->end); break;
-		case OP_LOAD_BEGIN: count_of(p, ch->rel)->rows_loaded = 0; break; /* one that goes on counts all of its parts when it ends */
+		case OP_SCHEMA:
+			if (!b->is_load) /* there it is what the table is like now, which the stream may be far from */
+				note_shape(p, ch, b->end.server);
+			break;
+		case OP_LOAD_BEGIN:
+			note_shape(p, ch, b->end.server);
+			count_of(p, ch->rel)->rows_loaded = 0; /* one that goes on counts all of its parts when it ends */
+			break;
 		case OP_BEGIN:
 		case OP_MESSAGE:
 		case OP_HEARTBEAT:
@@ -371,12 +371,6 @@ void flow_delivered(void *ctx, uint64_t token, const struct err *e)
 	flow_checkpoint(p, false);
 }
 
-static void free_shape(void *arg, const void *key, size_t n, void *value)
-{
-	(void)arg, (void)key, (void)n;
-	free(value);
-}
-
 void flow_release(struct pipeline *p)
 {
 	if (p->source)
@@ -395,9 +389,6 @@ void flow_release(struct pipeline *p)
 	ledger_free(p->ledger);
 	p->ledger = NULL;
 	load_words_fini(&p->words);
-	map_each(p->shapes, free_shape, NULL);
-	map_free(p->shapes);
-	p->shapes = map_new();
 	map_free(p->open_loads);
 	p->open_loads = map_new();
 }

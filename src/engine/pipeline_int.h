@@ -85,7 +85,6 @@ struct pipeline {
 	uint64_t whole_token;           /* newest batch that ends a transaction, or is of the load */
 	struct load_words words;        /* received, not stored */
 	struct map *open_loads;         /* tables whose load has begun and not ended, as received */
-	struct map *shapes;             /* "schema\0name" -> fingerprint of the newest relation seen */
 
 	/* ends, told from the task */
 	struct err failure;

@@ -41,15 +41,6 @@ int store_each_job(struct store *s, int (*fn)(void *arg, const struct store_job 
 void store_put(struct store *s, const char *uid, const char *kind, const char *key, const char *value, store_done *done, void *arg);
 /* blocks; at start of the daemon only */
 int store_each(struct store *s, const char *uid, const char *kind, int (*fn)(void *arg, const char *key, const char *value), void *arg, struct err *e);
-/* The same, answered on the loop: for a job started while others run. rows borrowed. */
-struct store_kv { const char *kind, *key, *value; };
-void store_load(struct store *s, const char *uid, void (*done)(void *arg, const struct store_kv *rows, size_t n, const struct err *e), void *arg);
-
-/* Relations by position: what shape a table had from there on. */
-void store_relation_put(struct store *s, const char *uid, const struct relation *rel, const struct position *from, store_done *done, void *arg);
-struct store_relation { struct relation *rel; struct position from; };
-/* All of a job, by table and position; borrowed (relation_ref keeps one). A shape that is put again where it is in force already is there once. */
-void store_relations(struct store *s, const char *uid, void (*done)(void *arg, const struct store_relation *rows, size_t n, const struct err *e), void *arg);
 
 /* Rows set aside. Pages of these and of events rise by id; n may be below limit when rows are big (16 MiB): only n 0 is the end. */
 struct store_dead_letter { int64_t id; int64_t ts_us; const char *target, *position, *schema, *table, *op, *code, *message, *change_json; };

@@ -42,7 +42,6 @@ static const struct {
 } tables[TABLES] = {
 	[TABLE_JOB] = { "job", 9 },
 	[TABLE_KV] = { "kv", 4 },
-	[TABLE_RELATION] = { "relation", 7 },
 	[TABLE_DEAD_LETTER] = { "dead_letter", 11 },
 	[TABLE_SERIAL] = { "serial", 2 },
 	[TABLE_EVENT] = { "event", 7 },
@@ -56,9 +55,6 @@ static const char *const migrations[] = {
 	" created_us INT, updated_us INT, sum INT) WITHOUT ROWID, STRICT;"
 	"CREATE TABLE kv(uid TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT, sum INT,"
 	" PRIMARY KEY(uid, kind, key)) WITHOUT ROWID, STRICT;"
-	/* place: (server, lsn, event) as 24 big-endian bytes, for the order; start: the whole position as text */
-	"CREATE TABLE relation(uid TEXT NOT NULL, schema TEXT NOT NULL, name TEXT NOT NULL, place BLOB NOT NULL, start TEXT, fingerprint INT,"
-	" packed BLOB, sum INT, PRIMARY KEY(uid, schema, name, place)) WITHOUT ROWID, STRICT;"
 	"CREATE TABLE dead_letter(uid TEXT NOT NULL, id INT NOT NULL, ts_us INT, target TEXT, position TEXT, schema TEXT, name TEXT, op TEXT,"
 	" code TEXT, message TEXT, change TEXT, sum INT, PRIMARY KEY(uid, id)) WITHOUT ROWID, STRICT;"
 	/* the last id of a job's dead letters: none comes twice, also when they are deleted */

@@ -28,7 +28,7 @@ static inline struct field field_blob(const void *p, size_t n)
 }
 
 /* Each table's last column is `sum`, over its name and all columns before: what quick_check cannot see, a row's reader does. */
-enum table { TABLE_JOB, TABLE_KV, TABLE_RELATION, TABLE_DEAD_LETTER, TABLE_SERIAL, TABLE_EVENT, TABLE_IDEM, TABLE_LOG, TABLES };
+enum table { TABLE_JOB, TABLE_KV, TABLE_DEAD_LETTER, TABLE_SERIAL, TABLE_EVENT, TABLE_IDEM, TABLE_LOG, TABLES };
 enum { TABLE_COLUMNS_MAX = 12 };
 
 /* Set by tests alone: with more pages the write-ahead log is folded in; so many free pages are kept, more are given back. */

@@ -32,6 +32,33 @@ def test_columns_that_came_and_went_before_a_row_did(shop, dmsrd):
     assert not events(dmsrd, "shop", "error")
 
 
+def test_a_change_of_columns_is_counted_and_told_once(shop, dmsrd):
+    """Also the first of a run, which has not seen the table before, and by a run that was killed and says it again."""
+    source, target = shop
+    counts = lambda: {t["name"]: t["ddl"] for t in dmsrd.api("GET", "/jobs/shop/tables")["items"]}
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    source.psql(CHANGES)
+    dmsrd.wait_equal(source, target)
+    assert set(counts().values()) == {0} and not events(dmsrd, "shop", "ddl")
+    for n, how in enumerate(("running", "stopped", "killed"), 1):
+        if how == "stopped":
+            dmsrd.api("POST", "/jobs/shop/stop")
+            dmsrd.wait_state("shop", "stopped")
+        source.psql(f"BEGIN; UPDATE orders SET customer_id = 1 WHERE id = 60; ALTER TABLE orders ADD c{n} int; UPDATE orders SET c{n} = 1 WHERE id = 60; COMMIT")
+        if how == "stopped":
+            dmsrd.api("POST", "/jobs/shop/start")
+        if how == "killed":
+            dmsrd.kill()
+            dmsrd.start()
+        dmsrd.wait_state("shop", "running")
+        dmsrd.wait_equal(source, target)
+        assert counts()["orders"] == n and sum(counts().values()) == n, how
+        told = events(dmsrd, "shop", "ddl")
+        assert len(told) == n or how == "killed" and len(told) == n + 1, told
+        assert all(t.startswith("public.orders: from ") for t in told)
+
+
 @pytest.mark.parametrize("ddl", ["apply", "stop"])
 def test_a_table_that_is_rewritten_is_loaded_again(shop, dmsrd, ddl):
     source, target = shop

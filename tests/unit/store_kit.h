@@ -126,20 +126,27 @@ static inline void kit_put(struct kit *k, const char *uid, const char *kind, con
 	store_put(k->store, uid, kind, key, value, kit_done, kit_ask(k));
 }
 
-static inline void kit_on_load(void *arg, const struct store_kv *rows, size_t n, const struct err *e)
+struct kit_texts { struct kit *k; const char *kind; };
+
+static inline int kit_on_text(void *arg, const char *key, const char *value)
 {
-	struct kit *k = arg;
-	for (size_t i = 0; i < n; i++)
-		buf_printf(&k->text, "%s/%s=%s ", rows[i].kind, rows[i].key, rows[i].value);
-	kit_answered(k, e);
+	struct kit_texts *t = arg;
+	buf_printf(&t->k->text, "%s/%s=%s ", t->kind, key, value);
+	return 0;
 }
 
 /* All texts of a job: "kind/key=value ..." */
 static inline const char *kit_load(struct kit *k, const char *uid)
 {
-	buf_reset(&k->text);
-	store_load(k->store, uid, kit_on_load, kit_ask(k));
+	static const char *const kinds[] = { "load", "note", "position" };
+	struct err e = { 0 };
 	kit_run(k);
+	buf_reset(&k->text);
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		struct kit_texts t = { k, kinds[i] };
+		k->waiting++;
+		kit_answered(k, store_each(k->store, uid, kinds[i], kit_on_text, &t, &e) ? &e : NULL);
+	}
 	return buf_cstr(&k->text);
 }
 

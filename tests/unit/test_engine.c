@@ -141,6 +141,73 @@ static void an_error_that_may_pass_is_retried(void **state)
 	json_decref(s);
 }
 
+static json_int_t ddl_of(const char *name)
+{
+	json_t *next, *tables = engine_job_tables(engine, "job", NULL, 0, &next), *t;
+	json_int_t n = -1;
+	size_t i;
+	json_array_foreach(json_object_get(tables, "items"), i, t) if (!strcmp(json_string_value(json_object_get(t, "name")), name))
+		n = json_integer_value(json_object_get(t, "ddl"));
+	json_decref(tables);
+	return n;
+}
+
+static size_t events_of(const char *kind)
+{
+	struct answer a;
+	struct engine_call call = call_of(&a);
+	size_t n = 0, i;
+	json_t *ev;
+	engine_events(engine, "job", 0, 200, &call);
+	await(&a);
+	json_array_foreach(json_object_get(a.result, "items"), i, ev)
+		n += !strcmp(json_string_value(json_object_get(ev, "kind")), kind);
+	drop(&a);
+	return n;
+}
+
+/* Whoever reads the stream tells the first shape of each run as one that it sees first. */
+static void a_schema_change_is_told_though_it_is_the_first_of_a_run(void **state)
+{
+	struct relation *changed = fake_relation("t1", 3);
+	struct err e = { 0 };
+	(void)state;
+	write_script();
+	create(one_target, NULL);
+	wait_all(server);
+	assert_int_equal(ddl_of("t1"), 0);
+	fake_script_schema(script, NULL, t1); /* as it was loaded */
+	fake_script_schema(script, NULL, changed);
+	verb(ENGINE_RESTART);
+	wait_all(server);
+	assert_int_equal(ddl_of("t1"), 1);
+	assert_int_equal(events_of("ddl"), 1);
+	/* known to another daemon, too */
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	close_engine();
+	open_engine();
+	fake_script_schema(script, NULL, t1);
+	verb(ENGINE_START);
+	wait_all(server);
+	assert_int_equal(ddl_of("t1"), 2);
+	assert_int_equal(ddl_of("t2"), 0);
+	/* one that is said again, because what is behind it was lost, is no change */
+	server->stalls = true;
+	fake_script_schema(script, NULL, t1);
+	fake_script_schema(script, NULL, changed);
+	err_retry(&e, DMSR_EIO, "source.unreachable", "the server went away");
+	fake_script_fail(script, &e, 2);
+	while (events_of("ddl") < 3)
+		fake_run(loop, NULL, NULL, 20);
+	server->stalls = false;
+	fake_server_go(server);
+	wait_all(server);
+	assert_int_equal(ddl_of("t1"), 3);
+	assert_int_equal(events_of("ddl"), 3);
+	relation_unref(changed);
+}
+
 static void an_error_that_stays_fails_the_job(void **state)
 {
 	struct err e = { 0 };
@@ -628,7 +695,7 @@ RUN_TESTS(TEST(a_job_without_a_streamer_gets_the_configured_one), TEST(a_job_fro
 	TEST(a_wrong_streamer_is_a_wrong_configuration), TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end),
 	TEST(two_targets_each_have_all), TEST(parts_that_all_targets_have), TEST(a_load_that_a_target_lost_is_made_again),
 	TEST(a_full_load_completes), TEST(an_error_that_may_pass_is_retried),
-	TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again),
+	TEST(a_schema_change_is_told_though_it_is_the_first_of_a_run), TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again),
 	TEST(a_target_that_dies_behind_a_commit_doubles_nothing), TEST(pause_holds_and_resume_goes_on),
 	TEST(stop_and_start_go_on_where_it_was), TEST(verbs_that_make_no_sense_are_refused), TEST(a_deleted_job_drops_what_it_made),
 	TEST(a_target_that_was_never_reached_holds_up_no_deletion), TEST(jobs_come_and_go),

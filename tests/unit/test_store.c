@@ -264,56 +264,6 @@ static void test_close_finishes(void **state)
 	assert_string_equal(kit_load(k, UID), "note/n=2 ");
 }
 
-/* ---- relations ---- */
-
-static struct relation *make_relation(const char *name, unsigned columns)
-{
-	struct relation_builder *b = relation_build("postgres", "public", name, 7);
-	for (unsigned i = 0; i < columns; i++) {
-		char column[16];
-		snprintf(column, sizeof column, "c%u", i);
-		relation_build_column(b, &(struct column){ .name = column, .native_type = "text", .type = TYPE_TEXT, .key_pos = i == 0 });
-	}
-	return relation_seal(b, KEY_PRIMARY);
-}
-
-static void put_relation(struct kit *k, const char *name, unsigned columns, uint64_t lsn, uint64_t event)
-{
-	struct relation *rel = make_relation(name, columns);
-	struct position at = { .kind = POSITION_LSN, .server = 99, .lsn = lsn, .event = event };
-	store_relation_put(k->store, UID, rel, &at, kit_done, kit_ask(k));
-	relation_unref(rel);
-}
-
-static void on_relations(void *arg, const struct store_relation *rows, size_t n, const struct err *e)
-{
-	struct kit *k = arg;
-	for (size_t i = 0; i < n; i++)
-		buf_printf(&k->text, "%s:%d@%llu/%lld ", rows[i].rel->name, rows[i].rel->ncolumns, (unsigned long long)rows[i].from.lsn,
-			(long long)rows[i].from.event);
-	kit_answered(k, e);
-}
-
-static void test_relations(void **state)
-{
-	struct kit *k = *state;
-	put_relation(k, "t", 1, 100, 0);
-	put_relation(k, "t", 2, 100, POSITION_WHOLE);
-	put_relation(k, "t", 1, 70000, 3);
-	put_relation(k, "u", 5, 1, 1);
-	/* said again after a restart: in force there already */
-	put_relation(k, "t", 1, 100, 5);
-	put_relation(k, "t", 2, 200, 0);
-	put_relation(k, "t", 1, 80000, 0);
-	kit_run(k);
-	kit_reopen(k);
-	buf_reset(&k->text);
-	store_relations(k->store, UID, on_relations, kit_ask(k));
-	kit_run(k);
-	assert_string_equal(buf_cstr(&k->text), "t:1@100/0 t:2@100/-1 t:1@70000/3 u:5@1/1 ");
-	assert_int_equal(k->failed, 0);
-}
-
 /* ---- dead letters ---- */
 
 static void put_letter(struct kit *k, const char *uid, const char *change)
@@ -500,7 +450,6 @@ static void test_delete_takes_all(void **state)
 	fill_job(k, UID2);
 	kit_close_log(k);
 	fill_job(k, UID);
-	put_relation(k, "t", 1, 100, 0);
 	store_job_delete(k->store, UID, kit_done, kit_ask(k));
 	kit_run(k);
 	kit_append(k, 2, 1000);
@@ -515,10 +464,6 @@ static void test_delete_takes_all(void **state)
 	assert_string_equal(kit_load(k, UID), "");
 	assert_string_equal(letters(k, UID, 0, 10), "");
 	assert_string_equal(events(k, UID, 0, 10), "");
-	buf_reset(&k->text);
-	store_relations(k->store, UID, on_relations, kit_ask(k));
-	kit_run(k);
-	assert_string_equal(buf_cstr(&k->text), "");
 	assert_int_equal(kit_disk_bytes(k, UID), 0);
 	assert_string_equal(kit_load(k, UID2), "note/a=b ");
 	assert_string_equal(letters(k, UID2, 0, 10), "1=x ");
@@ -562,6 +507,6 @@ static void test_newer_is_refused(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, kit_set_up, kit_tear_down)
 RUN_TESTS(TEST(test_modes), TEST(test_second_open_is_refused), TEST(test_directory_is_made), TEST(test_lost_database_is_no_beginning),
-	TEST(test_jobs), TEST(test_texts), TEST(test_big_texts), TEST(test_writes_share_commits), TEST(test_close_finishes), TEST(test_relations),
+	TEST(test_jobs), TEST(test_texts), TEST(test_big_texts), TEST(test_writes_share_commits), TEST(test_close_finishes),
 	TEST(test_dead_letters), TEST(test_big_pages_are_cut), TEST(test_events), TEST(test_events_are_bounded), TEST(test_idem),
 	TEST(test_delete_takes_all), TEST(test_changed_row_is_told), TEST(test_newer_is_refused))
