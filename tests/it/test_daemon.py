@@ -268,6 +268,7 @@ def test_reload(daemon):
     # the old address is still the one
     assert "http.listen has changed" in daemon.log()
     assert daemon.is_ready()
+    wait_for("the new level is in force", lambda: daemon.api("GET", "/loggers") and "level=debug" in daemon.log(), 10)
     assert daemon.api("GET", "/loggers")
 
 

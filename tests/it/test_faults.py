@@ -398,15 +398,15 @@ def test_ddl_policy_stop(pair, dmsrd):
 
 # ---- size ----
 
-def test_a_transaction_of_300_megabytes(pg, dmsrd):
+def test_a_transaction_of_a_gigabyte(pg, dmsrd):
     """What is held of it in memory is bounded: a fraction of it, whatever its size."""
     source, target = pg.database("big"), pg.database("big_copy")
     source.psql("CREATE TABLE t (id integer PRIMARY KEY, v text)")
     dmsrd.job("big", source.connection(), [target.connection(name="copy")], streamer={"type": "embedded", "memory": "8MiB"})
     dmsrd.wait_state("big", "running")
     # with rolled back sub-transactions in it
-    source.psql("BEGIN; INSERT INTO t SELECT i, repeat(md5(i::text), 32) FROM generate_series(1, 150000) i; SAVEPOINT s; INSERT INTO t SELECT -i, 'gone' FROM generate_series(1, 1000) i; ROLLBACK TO s; "
-                "INSERT INTO t SELECT i, repeat(md5(i::text), 32) FROM generate_series(150001, 300000) i; COMMIT")
-    wait_for("it is there", lambda: target.one("SELECT count(*) FROM t") == 300000, 300, step=1)
+    source.psql("BEGIN; INSERT INTO t SELECT i, repeat(md5(i::text), 32) FROM generate_series(1, 500000) i; SAVEPOINT s; INSERT INTO t SELECT -i, 'gone' FROM generate_series(1, 1000) i; ROLLBACK TO s; "
+                "INSERT INTO t SELECT i, repeat(md5(i::text), 32) FROM generate_series(500001, 1000000) i; COMMIT")
+    wait_for("it is there", lambda: target.one("SELECT count(*) FROM t") == 1000000, 300, step=1)
     dmsrd.wait_equal(source, target)
     assert dmsrd.rss_kib() < 90 * 1024

@@ -167,6 +167,26 @@ def test_delete_leaves_nothing(shop, dmsrd):
     dmsrd.wait_equal(source, target)
 
 
+def test_what_a_job_left_is_not_trusted_by_the_next_of_its_name(shop, dmsrd):
+    """The target was away when the job was deleted: its position and its loads are still there."""
+    source, target = shop
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("POST", "/jobs/shop/stop")
+    dmsrd.wait_state("shop", "stopped")
+    source.psql(f"ALTER DATABASE {target.name} RENAME TO {target.name}_away")
+    left = dmsrd.api("DELETE", "/jobs/shop?force=1")["left"]
+    assert any("dmsr.positions" in part["statement"] for part in left), left
+    source.psql(f"ALTER DATABASE {target.name}_away RENAME TO {target.name}")
+    assert target.one("SELECT count(*) FROM dmsr.positions") == 1
+    source.psql(CHANGES)
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy", prepare="truncate")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    assert target.one("SELECT count(*) FROM dmsr.positions") == 2
+
+
 def test_full_load_completes(shop, dmsrd):
     source, target = shop
     dmsrd.job("once", source.connection(), [target.connection(name="copy")], mode="full-load")

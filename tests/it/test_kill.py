@@ -261,19 +261,21 @@ def test_servers_restart(tmp_path, how):
 
 
 def test_stopped_for_a_while(pair, daemon):
-    """SIGSTOP: the server may cut the line meanwhile; nothing is lost."""
+    """SIGSTOP, for longer than the server's patience: it cuts the line meanwhile; nothing is lost."""
     server, source, target = pair
+    source.psql(f"ALTER ROLE dmsr IN DATABASE {source.name} SET wal_sender_timeout = '2s'")
     daemon.start()
     daemon.job("freeze", source.connection(), [target.connection(name="copy")])
     daemon.wait_state("freeze", "running")
     load = Load(server, source, seed=6)
     try:
         os.kill(daemon.process.pid, signal.SIGSTOP)
-        time.sleep(3)
+        time.sleep(5)
         os.kill(daemon.process.pid, signal.SIGCONT)
-        time.sleep(1)
+        wait_for("it tries again", lambda: daemon.api("GET", "/jobs/freeze/status")["retries"]["total"] > 0, 20)
     finally:
         load.stop()
+    daemon.wait_state("freeze", "running")
     daemon.wait_equal(source, target)
 
 

@@ -345,6 +345,14 @@ def test_slot_in_use(db, stopped, dump):
     stopped.same()
 
 
+@pytest.mark.parametrize("server", [18], ids=["18"], indirect=True)
+def test_the_slot_is_kept_in_step_on_standbys(db, dump):
+    """Where the server can: from 17 on."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    dump("table=public.*").start().streaming().stop()
+    assert db.one("SELECT failover FROM pg_replication_slots WHERE slot_name = %s", SLOT)
+
+
 def test_slot_of_somebody_else(db, dump):
     db.sql(TABLES)
     db.sql("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", SLOT)
@@ -697,6 +705,14 @@ def test_the_loop_ticks_through_a_dribbling_server(tls, secure):
     ticks, gap_ms = d.gap_ms()
     assert ticks > 100 and gap_ms < 1200, (ticks, gap_ms)  # who waited for an answer of 10 KB would be away for more than two seconds
     d.same()
+
+
+def test_a_server_whom_nobody_vouches_for(tls):
+    """Its certificate is good, and of an authority that the job does not know."""
+    db = tls.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    d = Dump(db, "table=public.*", "sslmode=verify-full", "sslrootcert=/etc/ssl/certs/ca-certificates.crt")
+    assert d.start().failure()[0] == "source.tls"
 
 
 def test_a_server_that_hangs_while_we_connect(tls):
