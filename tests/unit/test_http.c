@@ -560,21 +560,26 @@ static void health(void **state)
 static void loggers(void **state)
 {
 	struct kit *k = *state;
-	expect(k, "PUT", "/loggers/sauce", NULL, "{\"level\":\"warn\"}", 200, NULL);
-	struct answer *a = ask(k, "GET", "/loggers/sauce", NULL, NULL);
+	expect(k, "PUT", "/loggers/store", NULL, "{\"level\":\"warn\"}", 200, NULL);
+	struct answer *a = ask(k, "GET", "/loggers/store", NULL, NULL);
 	assert_string_equal(json_string_value(json_object_get(a->json, "level")), "warn");
 	assert_true(json_is_false(json_object_get(a->json, "inherited")));
 	answer_free(a);
-	expect(k, "PUT", "/loggers/sauce", NULL, "{\"level\":null}", 200, NULL);
+	expect(k, "PUT", "/loggers/store", NULL, "{\"level\":null}", 200, NULL);
 	a = ask(k, "GET", "/loggers", NULL, NULL);
 	assert_non_null(strstr(a->body, "{\"name\":\"default\",\"level\":\"warn\",\"inherited\":false}"));
-	assert_non_null(strstr(a->body, "{\"name\":\"sauce\",\"level\":\"warn\",\"inherited\":true}"));
+	assert_non_null(strstr(a->body, "{\"name\":\"store\",\"level\":\"warn\",\"inherited\":true}"));
 	answer_free(a);
 	expect(k, "GET", "/loggers/nobody", NULL, NULL, 404, "logger.not-found");
+	a = ask(k, "PUT", "/loggers/stroe", NULL, "{\"level\":\"warn\"}");
+	assert_string_equal(answer_code(a), "logger.not-found");
+	assert_non_null(strstr(a->body, "is \\\"store\\\" meant?"));
+	answer_free(a);
+	expect(k, "GET", "/loggers/stroe", NULL, NULL, 404, "logger.not-found");
 	expect(k, "PUT", "/loggers/No%20body", NULL, "{\"level\":\"warn\"}", 404, "logger.not-found");
 	expect(k, "PUT", "/loggers/default", NULL, "{\"level\":null}", 422, "logger.validation");
-	expect(k, "PUT", "/loggers/sauce", NULL, "{}", 422, "logger.validation");
-	a = ask(k, "PUT", "/loggers/sauce", NULL, "{\"level\":\"loud\",\"lvl\":1}");
+	expect(k, "PUT", "/loggers/store", NULL, "{}", 422, "logger.validation");
+	a = ask(k, "PUT", "/loggers/store", NULL, "{\"level\":\"loud\",\"lvl\":1}");
 	assert_string_equal(answer_code(a), "logger.validation");
 	assert_int_equal(json_array_size(json_object_get(a->json, "errors")), 2);
 	answer_free(a);
