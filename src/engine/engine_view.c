@@ -341,6 +341,14 @@ struct table_page {
 	bool has_more;
 };
 
+/* An estimate becomes what was read. Where several runs read parts of the table nobody has the sum: -1. */
+static int64_t bytes_total(const struct table_count *c)
+{
+	if (c->is_loaded)
+		return c->rows_loaded > c->rows_read ? -1 : (int64_t)c->bytes_read;
+	return c->bytes_total >= 0 && c->bytes_total < (int64_t)c->bytes_read ? (int64_t)c->bytes_read : c->bytes_total;
+}
+
 static void add_table(void *arg, struct table_count *c)
 {
 	struct table_page *p = arg;
@@ -355,7 +363,7 @@ static void add_table(void *arg, struct table_count *c)
 		"rows_read", count(c->rows_read),
 		"rows_total", known(c->is_loaded ? (int64_t)rows_seen(c) : c->rows_total),
 		"bytes_read", count(c->bytes_read),
-		"bytes_total", known(c->bytes_total));
+		"bytes_total", known(bytes_total(c)));
 	json_t *j = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "schema", c->schema,
 		"name", c->name,
 		"state", state,

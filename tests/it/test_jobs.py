@@ -58,6 +58,7 @@ def test_load_and_follow(shop, dmsrd):
     # what is said is true
     tables = {t["name"]: t for t in dmsrd.api("GET", "/jobs/shop/tables")["items"]}
     assert tables["customers"]["load"]["rows"] == 2000 and tables["orders"]["load"]["rows"] == 5000
+    assert all(t["load"]["bytes_total"] == t["load"]["bytes_read"] > 0 for t in tables.values()), tables
     assert tables["customers"]["captured"]["insert"] == tables["customers"]["applied"]["insert"] == 2
     assert tables["orders"]["captured"]["delete"] == tables["orders"]["applied"]["delete"] == 100
     status = dmsrd.api("GET", "/jobs/shop/status")
