@@ -299,15 +299,35 @@ def test_a_partition_that_was_unlogged_is_loaded_again(db, dump, down):
     assert "warning" not in d.text()
 
 
+BACK = "BEGIN; ALTER TABLE p_1 SET UNLOGGED; UPDATE p_1 SET v = v || 'missed'; ALTER TABLE p_1 SET LOGGED; COMMIT"
+
+
 @pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
-def test_unlogged_and_back_between_two_looks_is_told(db, dump, down):
-    """Nothing tells it from VACUUM FULL: it is said what may be, and once."""
+def test_unlogged_and_back_between_two_looks_is_loaded_again(db, dump, down):
+    """What was written in between is in no log."""
     db.sql(PARTED)
     d = dump("table=public.*").start().streaming().caught_up()
     if down:
         d.stop()
         free(db)
-    db.sql("BEGIN; ALTER TABLE p_1 SET UNLOGGED; UPDATE p_1 SET v = 'missed'; ALTER TABLE p_1 SET LOGGED; COMMIT")
+    db.sql(BACK)
+    if not down:
+        assert "table public.p was UNLOGGED for a while" in again(d)
+        free(db)
+    d.start().streaming().caught_up().stop()
+    d.same(["p"])
+    assert loads(d).count("p") == 2
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
+def test_unlogged_and_back_of_short_columns_is_told(db, dump, down):
+    """Nothing tells it from VACUUM FULL then: it is said what may be, and once."""
+    db.sql(PARTED.replace("v text", "v varchar(10)"))
+    d = dump("table=public.*").start().streaming().caught_up()
+    if down:
+        d.stop()
+        free(db)
+    db.sql(BACK)
     if down:
         d.start().streaming()
     d.says("warning: table public.p: 1 partitions of it, or it itself, have new files")

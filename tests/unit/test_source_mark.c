@@ -129,11 +129,11 @@ static void unlogged(void **state)
 	assert_int_equal(mark_unlogged(was), 0);
 	assert_int_equal(mark_unlogged(""), 0);
 	/* new files: with the long values anew; without (TRUNCATE); of a table that has no place for them; of one that is published by its own name */
-	expect(was, "a4/5:12:1:0:91:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other refiled");
+	expect(was, "a4/5:12:1:0:91:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other relogged");
 	expect(was, "a4/5:12:1:0:90:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other");
 	expect(was, "a4/5:10:1:0:90:700,7:13:0:0:0:701/1:aa:23:-1:0:2:0", "other refiled");
 	expect("r7:3/5:10:1:1:90:0/1:aa:23:-1:0:2:0", "r7:3/5:12:1:1:91:0/1:aa:23:-1:0:2:0", "other");
-	expect("r7:3/5:10:1:1:90:0/1:aa:23:-1:0:2:0", "a4,r7:3/5:12:1:0:91:0/1:aa:23:-1:0:2:0", "other refiled");
+	expect("r7:3/5:10:1:1:90:0/1:aa:23:-1:0:2:0", "a4,r7:3/5:12:1:0:91:0/1:aa:23:-1:0:2:0", "other relogged");
 	/* detached and attached again, of both kinds; a note of before does not know since when it was there */
 	expect(was, "a4/5:10:0:0:90:800,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other attached");
 	expect(was, "a4/5:10:1:0:90:700,7:11:0:0:0:801/1:aa:23:-1:0:2:0", "other attached");

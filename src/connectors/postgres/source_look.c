@@ -51,8 +51,8 @@ static void tell_others(struct source *s, const struct relation *rel, const stru
 		source_tell(s, "table %s.%s: a composite type of its columns has other attributes now: where a target has that type, ALTER TYPE it there, too",
 			rel->schema, rel->name);
 	if (d->refiled)
-		source_tell(s, "table %s.%s: %u partitions of it, or it itself, have new files, as VACUUM FULL and CLUSTER make them, and ALTER TABLE ... SET "
-			"UNLOGGED and back: if it was that, what was written in between was in no log; then load the table again",
+		source_tell(s, "table %s.%s: %u partitions of it, or it itself, have new files, as VACUUM FULL, CLUSTER and TRUNCATE make them, and ALTER "
+			"TABLE ... SET UNLOGGED and back: if it was that, what was written in between was in no log; then load the table again",
 			rel->schema, rel->name, d->refiled);
 	if (d->attached)
 		source_tell(s, "table %s.%s: %u partitions were attached to it that had been tables: rows that were in them did not come by the stream, and "

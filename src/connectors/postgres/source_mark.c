@@ -135,14 +135,18 @@ static bool is_unpublished(const char *was, const char *is)
 	return true;
 }
 
-/* To UNLOGGED and back makes a file anew, and the table of its long values. So do VACUUM FULL and CLUSTER; TRUNCATE, another tablespace only the former. */
+/* VACUUM FULL, CLUSTER, TRUNCATE and another tablespace make a file anew; ALTER TABLE that rewrites, as to UNLOGGED and back, also the table of the long
+ * values. Where there is none, nothing tells one from the other. */
 static void compare_leaf(const struct leaf *was, const struct leaf *is, struct mark_diff *out)
 {
+	bool is_refiled = was->file != is->file && !(was->log == LOGGED && is->log == LOGGED);
 	if (was->log == UNLOGGED)
 		out->is_relogged |= is->log != UNLOGGED;
 	else if (is->log == UNLOGGED)
 		out->is_unlogged_now = true;
-	else if (was->file != is->file && !(was->log == LOGGED && is->log == LOGGED) && (!is->toast || was->toast != is->toast))
+	else if (is_refiled && was->toast && is->toast)
+		out->is_relogged |= was->toast != is->toast;
+	else if (is_refiled)
 		out->refiled++;
 	out->attached += !is->born && was->way && was->way != is->way;
 }

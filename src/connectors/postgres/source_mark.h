@@ -12,7 +12,8 @@
  *   TYPES      "eOID:HASH" each label of its enums; "cOID:HASH" its composite types. (Not in notes of before.)
  *
  * A table that is written anew has other files; VACUUM FULL, CLUSTER and TRUNCATE do that too, and change no row that is left. What changes rows alters a
- * column in the same breath. Two ALTER TABLE, to UNLOGGED and back, leave no more than VACUUM FULL does, and of what was written in between there is no log. */
+ * column in the same breath. But ALTER TABLE to UNLOGGED and back, of what was written in between there is no log: it makes the table of the long values anew,
+ * too, and no more than VACUUM FULL where there is none. */
 #ifndef DMSR_POSTGRES_SOURCE_MARK_H
 #define DMSR_POSTGRES_SOURCE_MARK_H
 #include "dmsr.h"
@@ -30,7 +31,7 @@ struct mark_diff {
 	bool is_made_again;             /* a column was dropped, and another one looks the same; or the columns are others, by names that were there before */
 	bool is_ungenerated;            /* a generated column is a plain one now: its values are those that it had, which were never sent */
 	bool is_recomputed;             /* a generated column has another expression (17), which the stream does not carry */
-	bool is_relogged;               /* it, or a partition, was UNLOGGED and is no more */
+	bool is_relogged;               /* it, or a partition, was UNLOGGED and is no more, or was altered as if */
 	bool is_unlogged_now;           /* it, or a partition, is UNLOGGED and was not */
 	bool is_relabelled;             /* a label of an enum has another name: so have the rows that have it, which the stream does not carry */
 	bool is_reshaped;               /* a composite type of its columns has other attributes */
