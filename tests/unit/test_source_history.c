@@ -13,7 +13,7 @@ static void expect_at(const struct history *h, uint64_t lsn, const char *mark)
 		fail_msg("at %llx: %s instead of %s", (unsigned long long)lsn, is ? is : "nothing", mark ? mark : "nothing");
 }
 
-static void expect_text(const struct history *h, uint64_t passed, const char *text)
+static void expect_text(struct history *h, uint64_t passed, const char *text)
 {
 	struct buf b;
 	buf_init(&b, 4096);
@@ -64,7 +64,11 @@ static void the_next_run_knows_what_is_not_passed(void **state)
 	history_saw(h, T, "three", 0x100000040);
 	expect_text(h, 0x2f, "three 0/30@one 1/40@two");
 	expect_text(h, 0x30, "three 1/40@two");
+	expect_text(h, 0, "three 1/40@two");
+	expect_at(h, 5, "two");
 	expect_text(h, 0x100000040, "three");
+	expect_text(h, 0, "three");
+	expect_at(h, 5, NULL);
 	history_free(h);
 
 	h = again("three 0/30@one 1/40@two");

@@ -111,16 +111,26 @@ const char *history_at(const struct history *h, uint32_t id, uint64_t lsn)
 
 /* ---- as text ---- */
 
-void history_write(const struct history *h, uint32_t id, uint64_t passed, struct buf *out)
+static void drop_passed(struct table *t, uint64_t passed)
 {
-	const struct table *t = map_get_u32(h->tables, id);
+	size_t n = 0;
+	for (; n < t->n && t->older[n].until <= passed; n++)
+		free(t->older[n].mark);
+	t->n -= n;
+	if (n && t->n)
+		memmove(t->older, t->older + n, t->n * sizeof *t->older);
+}
+
+void history_write(struct history *h, uint32_t id, uint64_t passed, struct buf *out)
+{
+	struct table *t = map_get_u32(h->tables, id);
 	char at[24];
 	if (!t)
 		return;
+	drop_passed(t, passed);
 	buf_str(out, t->newest);
 	for (size_t i = 0; i < t->n; i++)
-		if (passed < t->older[i].until)
-			buf_printf(out, " %s@%s", lsn_format(t->older[i].until, at), t->older[i].mark);
+		buf_printf(out, " %s@%s", lsn_format(t->older[i].until, at), t->older[i].mark);
 }
 
 void history_read(struct history *h, uint32_t id, const char *text)

@@ -22,8 +22,8 @@ const char *history_newest(const struct history *h, uint32_t id);       /* NULL:
 /* The oldest that a change of a transaction with that commit LSN may have; NULL: nothing tells. The newest only if the table was loaded since. */
 const char *history_at(const struct history *h, uint32_t id, uint64_t lsn);
 
-/* Without what no change behind `passed` can have; nothing, if there is none. */
-void history_write(const struct history *h, uint32_t id, uint64_t passed, struct buf *out);
+/* What no change behind `passed` can have is forgotten, here and in the text; nothing, if there is none. */
+void history_write(struct history *h, uint32_t id, uint64_t passed, struct buf *out);
 /* Such a text; what of it cannot be read is not there. */
 void history_read(struct history *h, uint32_t id, const char *text);
 
