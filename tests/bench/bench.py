@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 
@@ -83,10 +84,31 @@ def protocol(db):
     return options
 
 
+def fields_of(pid):
+    """Of /proc/PID/stat, from the state on. OSError: it has ended."""
+    return pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(") ")[2].split()
+
+
 def cpu(pid):
     """(user, system) seconds of all threads of a process."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    fields = fields_of(pid)
     return int(fields[11]) / TICK, int(fields[12]) / TICK
+
+
+def server_cpu(server):
+    """Seconds of a server's processes, also of those that have ended meanwhile."""
+    total = sum(int(f) for f in fields_of(server.pid)[11:15])
+    for path in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = fields_of(path.name)
+            if int(fields[1]) == server.pid:
+                total += int(fields[11]) + int(fields[12])
+    return total / TICK
+
+
+def pgbench(db, *args):
+    program = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/pgbench"))[-1]
+    subprocess.run([program, "-h", "127.0.0.1", "-p", str(db.server.port), "-U", "postgres", *args, db.name], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def peak_kib(pid):
