@@ -113,6 +113,14 @@ struct load_sum {
 /* What is loaded may have been read in part by an earlier run. */
 static uint64_t rows_seen(const struct table_count *c) { return c->is_loaded && c->rows_loaded > c->rows_read ? c->rows_loaded : c->rows_read; }
 
+/* An estimate becomes what was read. Where several runs read parts of the table nobody has the sum: -1. */
+static int64_t bytes_total(const struct table_count *c)
+{
+	if (c->is_loaded)
+		return c->rows_loaded > c->rows_read ? -1 : (int64_t)c->bytes_read;
+	return c->bytes_total >= 0 && c->bytes_total < (int64_t)c->bytes_read ? (int64_t)c->bytes_read : c->bytes_total;
+}
+
 static void add_load(void *arg, struct table_count *c)
 {
 	struct load_sum *s = arg;
@@ -126,7 +134,7 @@ static void add_load(void *arg, struct table_count *c)
 	s->bytes += c->bytes_read;
 	/* an estimate is never below what was read, and what is loaded is what there was */
 	s->rows_total += c->is_loaded || c->rows_total < (int64_t)rows ? (int64_t)rows : c->rows_total;
-	s->bytes_total += c->is_loaded || c->bytes_total < (int64_t)c->bytes_read ? (int64_t)c->bytes_read : c->bytes_total;
+	s->bytes_total += bytes_total(c) < 0 ? (int64_t)c->bytes_read : bytes_total(c);
 	s->is_guess |= !c->is_loaded && c->rows_total < 0;
 }
 
@@ -340,14 +348,6 @@ struct table_page {
 	size_t limit;
 	bool has_more;
 };
-
-/* An estimate becomes what was read. Where several runs read parts of the table nobody has the sum: -1. */
-static int64_t bytes_total(const struct table_count *c)
-{
-	if (c->is_loaded)
-		return c->rows_loaded > c->rows_read ? -1 : (int64_t)c->bytes_read;
-	return c->bytes_total >= 0 && c->bytes_total < (int64_t)c->bytes_read ? (int64_t)c->bytes_read : c->bytes_total;
-}
 
 static void add_table(void *arg, struct table_count *c)
 {
