@@ -30,16 +30,31 @@ static void holds_the_rest(const struct table_set *s, int n)
 	assert_null(table_set_find(s, "publi", "ct1"));
 }
 
+static struct memory *new_memory(struct kit *k)
+{
+	const struct store_job job = { .uid = UID, .name = "shop", .spec = "{}", .desired_state = "stopped", .state = "stopped" };
+	kit_init(k);
+	kit_open(k);
+	store_job_put(k->store, &job, kit_done, kit_ask(k));
+	return memory_new(k->store, UID);
+}
+
+/* What the store has of it. */
+static struct memory *read_again(struct kit *k, struct memory *m)
+{
+	struct err e = { 0 };
+	kit_run(k);
+	memory_free(m);
+	m = memory_new(k->store, UID);
+	assert_int_equal(memory_read(m, &e), 0);
+	return m;
+}
+
 static void what_is_forgotten_is_gone_and_the_rest_stays(void **state)
 {
 	struct kit k;
-	struct err e = { 0 };
 	(void)state;
-	kit_init(&k);
-	kit_open(&k);
-	const struct store_job job = { .uid = UID, .name = "shop", .spec = "{}", .desired_state = "stopped", .state = "stopped" };
-	store_job_put(k.store, &job, kit_done, kit_ask(&k));
-	struct memory *m = memory_new(k.store, UID);
+	struct memory *m = new_memory(&k);
 	for (int round = 0; round < 2; round++)
 		for (int i = 0; i < 100; i++)
 			memory_load_put(m, "public", table(i), &(struct position){ .kind = POSITION_LSN, .server = 7, .lsn = (uint64_t)i + 1 });
@@ -48,10 +63,7 @@ static void what_is_forgotten_is_gone_and_the_rest_stays(void **state)
 	memory_load_forget(m, "public", "none");
 	holds_the_rest(memory_loaded(m), 100);
 	memory_delivered_put(m, &at, kit_done, kit_ask(&k));
-	kit_run(&k);
-	memory_free(m);
-	m = memory_new(k.store, UID);
-	assert_int_equal(memory_read(m, &e), 0);
+	m = read_again(&k, m);
 	holds_the_rest(memory_loaded(m), 100);
 	memory_forget(m, kit_done, kit_ask(&k));
 	assert_int_equal(memory_loaded(m)->n, 0);
@@ -73,13 +85,8 @@ static bool is_unwanted(const struct memory *m, uint64_t lsn)
 static void a_load_that_nobody_wants(void **state)
 {
 	struct kit k;
-	struct err e = { 0 };
 	(void)state;
-	kit_init(&k);
-	kit_open(&k);
-	const struct store_job job = { .uid = UID, .name = "shop", .spec = "{}", .desired_state = "stopped", .state = "stopped" };
-	store_job_put(k.store, &job, kit_done, kit_ask(&k));
-	struct memory *m = memory_new(k.store, UID);
+	struct memory *m = new_memory(&k);
 	memory_load_put(m, "public", "t", &at);
 	assert_false(is_unwanted(m, at.lsn));
 	memory_load_unwant(m, "public", "t", kit_done, kit_ask(&k));
@@ -88,17 +95,11 @@ static void a_load_that_nobody_wants(void **state)
 		assert_true(is_unwanted(m, at.lsn - 1));
 		assert_true(is_unwanted(m, at.lsn));
 		assert_false(is_unwanted(m, at.lsn + 1));
-		kit_run(&k);
-		memory_free(m);
-		m = memory_new(k.store, UID);
-		assert_int_equal(memory_read(m, &e), 0);
+		m = read_again(&k, m);
 	}
 	memory_forget(m, kit_done, kit_ask(&k));
 	assert_false(is_unwanted(m, at.lsn));
-	kit_run(&k);
-	memory_free(m);
-	m = memory_new(k.store, UID);
-	assert_int_equal(memory_read(m, &e), 0);
+	m = read_again(&k, m);
 	assert_false(is_unwanted(m, at.lsn));
 	memory_free(m);
 	kit_close(&k);
