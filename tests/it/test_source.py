@@ -376,6 +376,17 @@ def test_publication_that_is_not_ours(db, dump):
     d.same(["a"])
 
 
+def test_a_publication_that_is_named_and_is_not_there_is_made_and_told(db, dump):
+    db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    d = dump("table=public.t", "publication=stock").start().streaming().stop()
+    assert 'warning: there was no publication "stock"' in d.text() and "is meant" not in d.text()
+    free(db)
+    d.start().streaming().stop()
+    assert "there was no publication" not in d.text(), "but once"
+    db.sql("ALTER PUBLICATION stock RENAME TO shop")
+    assert 'If "shop" is meant' in dump("table=public.t", "publication=shopp", "slot=other").start().streaming().stop().text()
+
+
 def test_tables_without_identity_are_refused(db, dump):
     db.sql("CREATE TABLE t (a int); CREATE TABLE n (id int PRIMARY KEY); ALTER TABLE n REPLICA IDENTITY NOTHING")
     id_, retry, text = dump("table=public.*").start().failure()

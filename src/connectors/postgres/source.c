@@ -18,7 +18,7 @@
 const struct dmsr_option pgsource_options[] = {
 	PGCONN_OPTIONS,
 	{ "publication", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0,
-		"Publication to read; made, and dropped with the job, if it is not there. Default: one of the job's own." },
+		"Publication to read; made, which is told, and dropped with the job, if it is not there. Default: one of the job's own." },
 	{ "slot", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "Name of the replication slot that the job makes. Default: one from the job's name." },
 	{ "failover", DMSR_OPT_BOOL, 0, "true", NULL, 0, 0, "Make the slot one that PostgreSQL 17 and later keep in step on standbys." },
 	{ "follow_failover", DMSR_OPT_BOOL, 0, "false", NULL, 0, 0,

@@ -44,6 +44,16 @@ static void refuse_addition(struct source *s, const struct err *why)
 	source_fail(s, &e);
 }
 
+/* One that is named is made all the same, so that a job needs no other hand; but it may be misspelt. */
+static void tell_made(const struct source *s)
+{
+	char *meant = s->near_publication ? mem_printf(". If \"%s\" is meant, delete the job and make it anew with that as the source's option publication",
+						    s->near_publication) :
+					    mem_strdup("");
+	source_tell(s, "there was no publication \"%s\" in %s: it was made, for the job's tables%s", s->publication, pgconn_describe(s->sql), meant);
+	free(meant);
+}
+
 static void on_publication_changed(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -61,6 +71,8 @@ static void on_publication_changed(void *arg, const PGresult *res, const struct 
 		return;
 	}
 	failpoint("pg.publication-changed");
+	if (s->publication_is_new && s->opt.publication)
+		tell_made(s);
 	if (s->publication_is_new)
 		look_at_publication(s);
 	else
@@ -188,7 +200,6 @@ static void refuse_operations(struct source *s, bool is_made)
 	buf_fini(&sql);
 }
 
-/* One that is named is made all the same, so that a job needs no other hand; but it may be misspelt. */
 static void on_names(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
