@@ -162,6 +162,17 @@ static void nonsense(void **state)
 	expect("", "a4/1:1:1/1:aa:23:-1:0:2:0", "other");
 	expect("a4", "a4/", "other");
 	expect("a4/x/y", "a4/1:1:1/z", "other");
+	/* no number, or none of 32 bits: there the list ends */
+	expect("a4/1:10:0/1:aa:23:-1:0:2:0", "a4/9999999999:10:0/1:aa:23:-1:0:2:0", "other gone");
+	expect("a4/1:10:0/1:aa:23:-1:0:2:0", "a4/+2:10:0/1:aa:23:-1:0:2:0", "other gone");
+	expect("a4/1:10:0/1:aa:23:-1:0:2:0", "a4/1:10:0,2:10/1:aa:23:-1:0:2:0", "other");
+	expect("a4/1:10:1/1:aa:23:-1:0:2:0", "a4/1:11:1/1:aa:23:-1:0:2:0,2: bb:23:-1:0:2:0", "other refiled");
+	expect("a4/1:10:1/1:aa:23:-1:0:2:0", "a4/1:11:1/1:aa:23:-1:0:2:0,2:bb:23:--1:0:2:0", "other refiled");
+	expect("a4/1:10:1/1:aa:23:-1:0:2:0", "a4/1:11:1/1:aa:23:-1:0:2:0,2:bb:23:-9999999999:0:2:0", "other refiled");
+	char name[200] = { 0 }, mark[300];
+	memset(name, 'a', 128); /* 64 bytes */
+	snprintf(mark, sizeof mark, "a4/1:11:1/1:aa:23:-1:0:2:0,2:%s:23:-1:0:2:0", name);
+	expect("a4/1:10:1/1:aa:23:-1:0:2:0", mark, "other refiled");
 }
 
 RUN_TESTS(cmocka_unit_test(publications), cmocka_unit_test(rewrites), cmocka_unit_test(columns_made_again), cmocka_unit_test(generated_columns),

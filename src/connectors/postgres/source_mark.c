@@ -1,6 +1,6 @@
 /* source_mark: see source_mark.h. */
 #include "source_mark.h"
-#include <stdio.h>
+#include <limits.h>
 #include <string.h>
 
 /* ---- the questions ---- */
@@ -93,24 +93,82 @@ static const char *behind(const char *at)
 	return *at == ',' ? at + 1 : at;
 }
 
+/* Not by sscanf, which measures all that follows. */
+static bool take_number(const char **at, unsigned *out)
+{
+	uint64_t v = 0;
+	const char *p = *at;
+	for (; *p >= '0' && *p <= '9' && v <= UINT32_MAX; p++)
+		v = v * 10 + (unsigned)(*p - '0');
+	if (p == *at || v > UINT32_MAX)
+		return false;
+	*at = p;
+	*out = (unsigned)v;
+	return true;
+}
+
+static bool take_char(const char **at, char c)
+{
+	if (**at != c)
+		return false;
+	++*at;
+	return true;
+}
+
+/* "1:2:3": how many there are, max at most; the others are 0. */
+static unsigned take_numbers(const char **at, unsigned *out, unsigned max)
+{
+	unsigned n = 0;
+	memset(out, 0, max * sizeof *out);
+	while (n < max && take_number(at, &out[n])) {
+		n++;
+		if (!take_char(at, ':'))
+			break;
+	}
+	return n;
+}
+
+static bool take_name(const char **at, char *out, size_t size)
+{
+	size_t n = strspn(*at, "0123456789abcdef");
+	if (!n || n >= size)
+		return false;
+	memcpy(out, *at, n);
+	out[n] = 0;
+	*at += n;
+	return true;
+}
+
+static bool take_signed(const char **at, int *out)
+{
+	unsigned n;
+	bool is_negative = take_char(at, '-');
+	if (!take_number(at, &n) || n > INT_MAX)
+		return false;
+	*out = is_negative ? -(int)n : (int)n;
+	return true;
+}
+
 static bool next_leaf(const char **at, struct leaf *out)
 {
-	*out = (struct leaf){ 0 };
-	if (is_at_end(*at) || sscanf(*at, "%u:%u:%u:%u:%u:%u", &out->id, &out->file, &out->born, &out->log, &out->toast, &out->way) < 3)
+	unsigned n[6];
+	if (is_at_end(*at) || take_numbers(at, n, 6) < 3)
 		return false;
+	*out = (struct leaf){ n[0], n[1], n[2], n[3], n[4], n[5] };
 	*at = behind(*at);
 	return true;
 }
 
 static bool next_col(const char **at, struct col *out)
 {
-	if (is_at_end(*at))
+	unsigned n[4];
+	if (is_at_end(*at) || !take_number(at, &out->num) || !take_char(at, ':') || !take_name(at, out->name, sizeof out->name) || !take_char(at, ':') ||
+		!take_number(at, &out->type) || !take_char(at, ':') || !take_signed(at, &out->typmod) || !take_char(at, ':') || take_numbers(at, n, 4) < 3)
 		return false;
-	out->generated = 0;
-	int n = sscanf(*at, "%u:%126[0-9a-f]:%u:%d:%u:%u:%u:%u", &out->num, out->name, &out->type, &out->typmod, &out->dflt, &out->written, &out->missing,
-		&out->generated);
-	if (n < 7)
-		return false;
+	out->dflt = n[0];
+	out->written = n[1];
+	out->missing = n[2];
+	out->generated = n[3];
 	*at = behind(*at);
 	return true;
 }
