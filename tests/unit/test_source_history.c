@@ -46,7 +46,7 @@ static void an_older_change_has_an_older_mark(void **state)
 	expect_at(h, 0x2f, "one");
 	expect_at(h, 0x30, "two");
 	expect_at(h, 0x10000003f, "two");
-	expect_at(h, 0x100000040, NULL);
+	expect_at(h, 0x100000040, "three");
 	history_forget(h, T);
 	assert_null(history_newest(h, T));
 	expect_at(h, 5, NULL);
@@ -68,13 +68,14 @@ static void the_next_run_knows_what_is_not_passed(void **state)
 	expect_at(h, 5, "two");
 	expect_text(h, 0x100000040, "three");
 	expect_text(h, 0, "three");
-	expect_at(h, 5, NULL);
+	expect_at(h, 0x100000041, "three");
 	history_free(h);
 
 	h = again("three 0/30@one 1/40@two");
 	assert_string_equal(history_newest(h, T), "three");
 	expect_at(h, 0x2f, "one");
 	expect_at(h, 0x30, "two");
+	expect_at(h, 0x100000040, "three");
 	expect_text(h, 0, "three 0/30@one 1/40@two");
 	history_saw(h, T, "four", 0x200000000);
 	expect_at(h, 0x100000040, "three");
@@ -93,14 +94,15 @@ static void a_load_is_a_beginning(void **state)
 	expect_at(h, 5, "three");
 	history_saw(h, T, "four", 0x50);
 	expect_at(h, 0x4f, "three");
-	expect_at(h, 0x50, NULL);
+	expect_at(h, 0x50, "four");
 	history_free(h);
 }
 
 static void what_cannot_be_read_is_not_there(void **state)
 {
 	(void)state;
-	static const char *const notes[] = { "one", "one ", "one  ", "one x", "one 0/@two", "one 0/1", "one @two", "one two@three" };
+	static const char *const notes[] = { "one", "one ", "one  ", "one x", "one 0/@two", "one 0/1", "one @two", "one two@three",
+		"one 0x0/30@two", "one 0/+30@two", "one 0/30 @two", "one 0/123456789@two", "one 00000000000000000000000000/1@two" };
 	for (size_t i = 0; i < sizeof notes / sizeof *notes; i++) {
 		struct history *h = again(notes[i]);
 		expect_text(h, 0, "one");

@@ -1,6 +1,6 @@
 /* source_history: see source_history.h. */
 #include "source_history.h"
-#include <stdio.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +11,7 @@ struct older {
 
 struct table {
 	char *newest;
-	bool is_loaded;         /* since the newest was seen first */
+	bool is_bounded;        /* no change that comes is from before the newest: older ones were passed, or are in the table's load */
 	struct older *older;    /* oldest first */
 	size_t n;
 };
@@ -80,7 +80,7 @@ void history_saw(struct history *h, uint32_t id, const char *mark, uint64_t lsn)
 	if (t->newest)
 		add_older(t, t->newest, lsn);
 	t->newest = mem_strdup(mark);
-	t->is_loaded = false;
+	t->is_bounded = false;
 }
 
 void history_loaded(struct history *h, uint32_t id, const char *mark)
@@ -89,7 +89,7 @@ void history_loaded(struct history *h, uint32_t id, const char *mark)
 	drop_older(t);
 	free(t->newest);
 	t->newest = mem_strdup(mark);
-	t->is_loaded = true;
+	t->is_bounded = true;
 }
 
 void history_forget(struct history *h, uint32_t id) { free_table(NULL, NULL, 0, map_del_u32(h->tables, id)); }
@@ -106,7 +106,7 @@ const char *history_at(const struct history *h, uint32_t id, uint64_t lsn)
 	for (size_t i = 0; t && i < t->n; i++)
 		if (lsn < t->older[i].until)
 			return t->older[i].mark;
-	return t && t->is_loaded ? t->newest : NULL;
+	return t && (t->is_bounded || t->n) ? t->newest : NULL;
 }
 
 /* ---- as text ---- */
@@ -117,6 +117,7 @@ static void drop_passed(struct table *t, uint64_t passed)
 	for (; n < t->n && t->older[n].until <= passed; n++)
 		free(t->older[n].mark);
 	t->n -= n;
+	t->is_bounded |= n && !t->n;
 	if (n && t->n)
 		memmove(t->older, t->older + n, t->n * sizeof *t->older);
 }
@@ -142,11 +143,17 @@ void history_read(struct history *h, uint32_t id, const char *text)
 	struct table *t = table_for(h, id);
 	t->newest = mem_strndup(text, n);
 	for (text += n; *text; text += n) {
-		unsigned high, low;
-		int used = 0;
+		char at[24]; /* sscanf would measure all that follows */
+		uint64_t until;
 		text++;
 		n = strcspn(text, " ");
-		if (sscanf(text, "%X/%X@%n", &high, &low, &used) == 2 && used)
-			add_older(t, mem_strndup(text + used, n - (size_t)used), (uint64_t)high << 32 | low);
+		const char *mark = memchr(text, '@', n);
+		if (!mark || mark - text >= (ptrdiff_t)sizeof at)
+			continue;
+		memcpy(at, text, (size_t)(mark - text));
+		at[mark - text] = 0;
+		mark++;
+		if (!lsn_parse(at, &until))
+			add_older(t, mem_strndup(mark, (size_t)(text + n - mark)), until);
 	}
 }

@@ -19,7 +19,8 @@ void history_loaded(struct history *h, uint32_t id, const char *mark);
 void history_forget(struct history *h, uint32_t id);            /* it is gone */
 
 const char *history_newest(const struct history *h, uint32_t id);       /* NULL: it was not there when that was looked at */
-/* The oldest that a change of a transaction with that commit LSN may have; NULL: nothing tells. The newest only if the table was loaded since. */
+/* The oldest that a change of a transaction with that commit LSN may have; NULL: nothing tells. The newest only if the table was
+ * loaded since, or another one was seen before it. */
 const char *history_at(const struct history *h, uint32_t id, uint64_t lsn);
 
 /* What no change behind `passed` can have is forgotten, here and in the text; nothing, if there is none. */
