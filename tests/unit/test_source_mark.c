@@ -142,18 +142,20 @@ static void unlogged(void **state)
 
 static void types(void **state)
 {
-	const char *was = "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c20:ab,e7:01,e71:02";
+	const char *was = "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/t20:ab,l7:01,l71:02";
 	(void)state;
 	expect(was, was, "");
 	/* another label, one that is renamed, another attribute; a type that is not used any more */
-	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c20:ab,e7:01,e71:02,e8:03", "other");
-	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c20:ab,e7:04,e71:02", "other relabelled");
-	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c20:ab,e7:01,e71:023", "other relabelled");
-	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c20:ac,e7:01,e71:02", "other reshaped");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/t20:ab,l7:01,l71:02,l8:03", "other");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/t20:ab,l7:04,l71:02", "other relabelled");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/t20:ab,l7:01,l71:023", "other relabelled");
+	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/t20:ac,l7:01,l71:02", "other reshaped");
 	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/", "other");
 	expect(was, "a4/1:10:1:1/1:aa:23:-1:0:2:0:0", "other");
 	expect("a4/1:10:1:1/1:aa:23:-1:0:2:0:0", was, "other");
-	expect("a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c,e7", "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c,e", "other");
+	expect("a4/1:10:1:1/1:aa:23:-1:0:2:0:0/t,l7", "a4/1:10:1:1/1:aa:23:-1:0:2:0:0/t,l", "other");
+	/* one of before has other hashes */
+	expect("a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c20:cd,e7:05,e71:06", was, "other");
 }
 
 static void nonsense(void **state)

@@ -26,19 +26,22 @@
 	" JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $2 AND r.prrelid = l.oid) THEN 1 ELSE 0 END"
 #define LEAVES "(SELECT t.oid AS oid WHERE t.relkind <> 'p' UNION ALL SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(t.oid) p" \
 	" WHERE t.relkind = 'p' AND p.isleaf)"
+/* Not by md5, which a server in FIPS mode refuses. */
+#define HASH(text) "pg_catalog.encode(pg_catalog.sha256(pg_catalog.textsend(" text ")), 'hex')"
 /* For all tables at once: the types of the columns and those that these are made of, as far as they are not the server's own (by their oids). */
-#define TYPES "u(t, id) AS (SELECT a.attrelid, a.atttypid FROM pg_catalog.pg_attribute a" \
+#define TYPES(more) "u(t, id) AS (SELECT a.attrelid, a.atttypid FROM pg_catalog.pg_attribute a" \
 	" WHERE a.attrelid = ANY ($1::pg_catalog.oid[]) AND a.attnum > 0 AND a.atttypid >= 16384" \
 	" UNION SELECT u.t, x.id FROM u JOIN pg_catalog.pg_type y ON y.oid = u.id CROSS JOIN LATERAL (SELECT y.typelem UNION ALL SELECT y.typbasetype" \
-	" UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = y.oid" \
+	" UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = y.oid" more \
 	" UNION ALL SELECT b.atttypid FROM pg_catalog.pg_attribute b WHERE y.typtype = 'c' AND b.attrelid = y.typrelid AND b.attnum > 0) x(id)" \
-	" WHERE x.id >= 16384), v(t, m) AS (SELECT u.t, pg_catalog.concat('e', e.oid, ':', pg_catalog.left(pg_catalog.md5(e.enumlabel::pg_catalog.text), 8))" \
+	" WHERE x.id >= 16384), v(t, m) AS (SELECT u.t, pg_catalog.concat('l', e.oid, ':', pg_catalog.left(" HASH("e.enumlabel::pg_catalog.text") ", 8))" \
 	" FROM u JOIN pg_catalog.pg_enum e ON e.enumtypid = u.id" \
-	" UNION ALL SELECT u.t, pg_catalog.concat('c', y.oid, ':', (SELECT pg_catalog.left(pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(':'," \
-	" b.attnum, b.attname, b.atttypid, b.atttypmod), ',' ORDER BY b.attnum)), 8) FROM pg_catalog.pg_attribute b WHERE b.attrelid = y.typrelid" \
+	" UNION ALL SELECT u.t, pg_catalog.concat('t', y.oid, ':', (SELECT pg_catalog.left(" HASH("pg_catalog.string_agg(pg_catalog.concat_ws(':'," \
+	" b.attnum, b.attname, b.atttypid, b.atttypmod), ',' ORDER BY b.attnum)") ", 8) FROM pg_catalog.pg_attribute b WHERE b.attrelid = y.typrelid" \
 	" AND b.attnum > 0 AND NOT b.attisdropped)) FROM u JOIN pg_catalog.pg_type y ON y.oid = u.id WHERE y.typtype = 'c')," \
 	" k(t, types) AS (SELECT v.t, pg_catalog.string_agg(v.m, ',' ORDER BY v.m) FROM v GROUP BY v.t)"
-#define MARK(published) "WITH RECURSIVE " TYPES " SELECT t.oid, pg_catalog.concat(" \
+#define MULTIRANGES " UNION ALL SELECT r.rngtypid FROM pg_catalog.pg_range r WHERE r.rngmultitypid = y.oid"
+#define MARK(published, more) "WITH RECURSIVE " TYPES(more) " SELECT t.oid, pg_catalog.concat(" \
 	"coalesce((SELECT pg_catalog.string_agg(w.m, ',' ORDER BY w.m) FROM (" published ") w(m)), '-'), '/'," \
 	" (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', l.oid, c.relfilenode, CASE WHEN t.relkind <> 'p' OR " BORN " THEN 1 ELSE 0 END," \
 	" " LOG ", c.reltoastrelid, " WAY "), ','" \
@@ -50,16 +53,19 @@
 	" WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped), '/', k.types), pg_catalog.pg_current_wal_insert_lsn()" \
 	" FROM pg_catalog.pg_class t LEFT JOIN k ON k.t = t.oid WHERE t.oid = ANY ($1::pg_catalog.oid[])"
 
-const char *mark_sql(int version) { return version >= 150000 ? MARK(BY_TABLE BY_SCHEMA) : MARK(BY_TABLE); }
+const char *mark_sql(int version)
+{
+	return version >= 150000 ? MARK(BY_TABLE BY_SCHEMA, MULTIRANGES) : version >= 140000 ? MARK(BY_TABLE, MULTIRANGES) : MARK(BY_TABLE, "");
+}
 
 /* Most of ALTER TABLE writes the table's row in pg_class; so do partitions that come and go. What drops a column or gives it another name writes nothing but
  * its row in pg_attribute: how often that happened in this database is counted, unless track_counts is off. */
-#define MEMBERS(catalog, publication) " (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(':', r.oid, r.xmin), ',' ORDER BY r.oid))" \
-	" FROM pg_catalog." catalog " r JOIN pg_catalog.pg_publication p ON p.oid = r." publication " WHERE p.pubname = $1)"
-#define FILES "SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(':', c.oid, c.relname, n.nspname, c.relfilenode, c.xmin), ','" \
-	" ORDER BY c.oid)) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace" \
+#define MEMBERS(catalog, publication) " (SELECT " HASH("pg_catalog.string_agg(pg_catalog.concat_ws(':', r.oid, r.xmin), ','" \
+	" ORDER BY r.oid)") " FROM pg_catalog." catalog " r JOIN pg_catalog.pg_publication p ON p.oid = r." publication " WHERE p.pubname = $1)"
+#define FILES "SELECT " HASH("pg_catalog.string_agg(pg_catalog.concat_ws(':', c.oid, c.relname, n.nspname, c.relfilenode, c.xmin), ','" \
+	" ORDER BY c.oid)") " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace" \
 	" WHERE c.relkind IN ('r', 'p', 'c') AND c.relpersistence <> 't'"
-#define LABELS "SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(':', e.oid, e.enumlabel), ',' ORDER BY e.oid)) FROM pg_catalog.pg_enum e"
+#define LABELS "SELECT " HASH("pg_catalog.string_agg(pg_catalog.concat_ws(':', e.oid, e.enumlabel), ',' ORDER BY e.oid)") " FROM pg_catalog.pg_enum e"
 #define COLUMNS "pg_catalog.pg_stat_get_tuples_updated('pg_catalog.pg_attribute'::pg_catalog.regclass)"
 #define ROW "SELECT pg_catalog.concat(' ', p.oid, ':', p.xmin, ' ') FROM pg_catalog.pg_publication p WHERE p.pubname = $1"
 #define ANY(more) "SELECT pg_catalog.concat((" FILES "), ' ', (" LABELS "), ' ', " COLUMNS ", (" ROW ")," MEMBERS("pg_publication_rel", "prpubid") more ")"
@@ -323,8 +329,8 @@ static void compare_types(const char *was, const char *is, struct mark_diff *out
 			if (strncmp(at, was, id) != 0)
 				continue;
 			bool is_other = strcspn(at, ",/ ") != len || strncmp(at, was, len) != 0;
-			out->is_relabelled |= is_other && *was == 'e';
-			out->is_reshaped |= is_other && *was == 'c';
+			out->is_relabelled |= is_other && *was == 'l';
+			out->is_reshaped |= is_other && *was == 't';
 			break;
 		}
 	}

@@ -9,7 +9,8 @@
  *   COLUMNS    "number:name:type:modifier:default:written:missing:generated", the name in hex, the oid of its default, the transaction that wrote the
  *              column's row last, whether older rows have a value that is kept apart (attmissingval), whether it is generated. (Without the last, and
  *              without those that are generated, and the name hashed, in notes of before.)
- *   TYPES      "eOID:HASH" each label of its enums; "cOID:HASH" its composite types. (Not in notes of before.)
+ *   TYPES      "lOID:HASH" each label of its enums; "tOID:HASH" its composite types. ("e", "c" and other hashes in notes of before, which are compared
+ *              with nothing; and none.)
  *
  * A table that is written anew has other files; VACUUM FULL, CLUSTER and TRUNCATE do that too, and change no row that is left. What changes rows alters a
  * column in the same breath. But ALTER TABLE to UNLOGGED and back, of what was written in between there is no log: it makes the table of the long values anew,
