@@ -456,6 +456,7 @@ def test_a_look_that_fails_is_made_again(db, dump):
         proxy.garble = b"SELECT c.oid, n.nspname, c.relname"
         db.sql("CREATE TABLE fresh (id int PRIMARY KEY)")
         wait_for("the list is refused", lambda: proxy.garble is None)
+        d.says("warning: what the stream does not tell of the tables cannot be looked at")
         d.says("warning: table public.fresh is new", 20)
         d.stop()
 

@@ -19,6 +19,7 @@ struct look {
 	char *any_new;
 	struct map *told;       /* oids of tables that are no part of the job yet */
 	struct map *noted;      /* the note "tables", read; NULL: not yet */
+	bool is_refused;        /* the server refused a look, which was told; until one succeeds */
 	void (*then)(struct source *s);
 };
 
@@ -223,9 +224,22 @@ static void forget_noted(struct look *l)
 	l->noted = NULL;
 }
 
+/* The stream goes on, and somebody must know that it is all that is left. */
+static void refused(struct source *s, const struct err *e)
+{
+	struct look *l = s->look;
+	if (!l->is_refused)
+		source_tell(s, "what the stream does not tell of the tables cannot be looked at: %s%s%s. It is tried again every few seconds; tables that are "
+			"rewritten, and columns and partitions that come and go, are seen when it succeeds, or at the next start", e->message,
+			e->hint[0] ? ": " : "", e->hint);
+	l->is_refused = true;
+	source_ask_on(s);
+}
+
 static void looked(struct source *s)
 {
 	struct look *l = s->look;
+	l->is_refused = false;
 	free(l->any);
 	l->any = l->any_new;
 	l->any_new = NULL;
@@ -336,7 +350,7 @@ static void on_list(void *arg, const PGresult *res, const struct err *e)
 	struct source *s = arg;
 	bool may_go_on = true;
 	if (e) {
-		source_ask_on(s);
+		refused(s, e);
 		return;
 	}
 	struct map *noted = source_noted(s);
@@ -391,7 +405,7 @@ static void on_marks(void *arg, const PGresult *res, const struct err *e)
 	struct source *s = arg;
 	bool is_other = false, may_go_on = true;
 	if (e) {
-		source_ask_on(s);
+		refused(s, e);
 		return;
 	}
 	forget_gone(s, res);
@@ -411,7 +425,7 @@ static void on_publication(void *arg, const PGresult *res, const struct err *e)
 	struct source *s = arg;
 	const char *was = s->host.note_get(s->host.ctx, "publication-oid");
 	if (e)
-		source_ask_on(s);
+		refused(s, e);
 	else if (!PQntuples(res) || !was || !publication_is_same(was, PQgetvalue(res, 0, PUB_ROW)))
 		again(s, "the publication", PQntuples(res) ? "was altered" : "was dropped");
 	else
@@ -423,7 +437,12 @@ static void on_any(void *arg, const PGresult *res, const struct err *e)
 	struct source *s = arg;
 	struct look *l = s->look;
 	const char *values[] = { s->publication };
-	if (e || PQntuples(res) != 1 || (l->any && !strcmp(l->any, PQgetvalue(res, 0, 0)))) {
+	if (e) {
+		refused(s, e);
+		return;
+	}
+	if (l->any && !strcmp(l->any, PQgetvalue(res, 0, 0))) {
+		l->is_refused = false;
 		source_ask_on(s);
 		return;
 	}
