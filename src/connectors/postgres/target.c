@@ -440,7 +440,6 @@ static void release(struct target *t)
 	tx_fini(t);
 	table_forget_all(t);
 	ahead_fini(&t->ahead);
-	free(t->loaded);
 	free(t);
 }
 

@@ -64,7 +64,7 @@ struct load {
 	uint32_t part;
 	bool goes_on;                   /* with parts that are there */
 	uint64_t since;                 /* of the oldest of its parts */
-	bool is_ours;                   /* dmsr.loads has it, at another snapshot */
+	bool is_ours;                   /* this job has loaded it, or begun to: what is there may be taken away */
 	bool is_fresh;                  /* made or truncated in this transaction */
 	enum how how;
 	const struct change *word;      /* the begin or end that was dealt with last; NULL: that was passed */
@@ -244,12 +244,11 @@ struct target {
 	bool *made;                     /* we made that table */
 	bool *forgotten;                /* the job began anew since then (LOAD_FORGOTTEN) */
 	uint64_t *until;                /* its parts are of snapshots up to this one; 0: of one */
-	char **loaded_names;            /* its strings: schema, a NUL, name */
 	size_t nloaded;                 /* what dmsr.loads has of this job */
 	struct dmsr_begun *begun;       /* of those: what there is of them */
 	uint64_t *begun_rows;           /* in these parts; BEGUN_GONE: the load was lost, or began anew; BEGUN_PAST: the stream is past one of them */
 	size_t nbegun;
-	size_t nknown;                  /* and, behind those, tables whose load was begun and may have left rows there */
+	size_t nknown;                  /* and, behind those, tables whose load was begun, lost or forgotten: rows of it may be there */
 	struct map *known;              /* all of them by relation_key() */
 	struct build {                  /* behind the load; of the instance: */
 		uint32_t made, total;

@@ -245,7 +245,7 @@ int judge_load(const struct target_table *tb, enum prepare prepare, bool has_beg
 	else if (check(tb, MISSING_REFUSED, true, where, e))
 		return e->code;
 	else if (prepare == PREPARE_NONE && has_begun)
-		return refuse(e, tb, "target.table-loaded", where, "its rows were loaded before, from another snapshot, and prepare none does not remove any",
+		return refuse(e, tb, "target.table-loaded", where, "rows of an earlier load by this job may be there, and prepare none does not remove any",
 			"remove the rows that were loaded, which are lost by that, and the table's row in dmsr.loads");
 	else if (prepare == PREPARE_TRUNCATE || has_begun)
 		*how = HOW_EMPTY;

@@ -68,40 +68,49 @@ static bool is_true(const struct target *t, int column) { return PQgetvalue(t->a
 
 /* ---- what is loaded ---- */
 
-static void add_begun(struct target *t, const struct dmsr_loaded *l, const char *rows)
+static void add_begun(struct target *t, size_t i, const char *rows)
 {
-	t->begun_rows[t->nbegun] = strcmp(rows, LOAD_LOST) != 0 ? 0 : BEGUN_GONE;
-	t->begun[t->nbegun++] = (struct dmsr_begun){ .schema = l->schema, .name = l->name };
+	t->begun_rows[i] = strcmp(rows, LOAD_LOST) != 0 ? 0 : BEGUN_GONE;
+	t->begun[i] = (struct dmsr_begun){ .schema = t->loaded[i].schema, .name = t->loaded[i].name };
 }
 
-/* One of which nothing is there and which was not lost is no news. */
+/* Until here they lie as all that is known does. One of which nothing is there and which was not lost is no news. */
 static void sift_begun(struct target *t)
 {
-	size_t n = 0;
-	for (size_t i = 0; i < t->nbegun; i++) {
-		if (!t->begun[i].nparts && t->begun_rows[i] != BEGUN_GONE)
+	for (size_t i = 0; i < t->nknown; i++) {
+		const struct dmsr_begun b = t->begun[i];
+		t->begun[i] = (struct dmsr_begun){ 0 };
+		if (!b.schema || (!b.nparts && t->begun_rows[i] != BEGUN_GONE))
 			continue;
-		t->begun_rows[n] = t->begun_rows[i];
-		t->begun[n++] = t->begun[i];
+		t->begun_rows[t->nbegun] = t->begun_rows[i];
+		t->begun[t->nbegun++] = b;
 	}
-	t->nbegun = n;
 }
 
-/* Its rows stand one after another. */
+/* Of the table's place in what is known; nknown: nothing is. */
+static size_t place_of(const struct target *t, int row)
+{
+	struct buf key;
+	buf_init(&key, 64 * 1024);
+	relation_key(&key, PQgetvalue(t->answer, row, 0), PQgetvalue(t->answer, row, 1));
+	const struct dmsr_loaded *l = map_get(t->known, key.data, key.len);
+	buf_fini(&key);
+	return l ? (size_t)(l - t->loaded) : t->nknown;
+}
+
 static void add_part(struct target *t, int row, const struct position *at)
 {
-	const char *schema = PQgetvalue(t->answer, row, 0), *name = PQgetvalue(t->answer, row, 1);
 	union { const uint32_t *in; uint32_t *own; } parts = { NULL };
-	struct dmsr_begun *b = NULL;
-	for (size_t i = 0; i < t->nbegun && !b; i++)
-		if (!strcmp(t->begun[i].schema, schema) && !strcmp(t->begun[i].name, name))
-			b = &t->begun[i];
-	if (!b || t->begun_rows[b - t->begun] >= BEGUN_PAST || t->prepare == PREPARE_NONE)
+	size_t i = place_of(t, row);
+	struct dmsr_begun *b = &t->begun[i];
+	if (!b->schema || t->begun_rows[i] >= BEGUN_PAST || t->prepare == PREPARE_NONE)
 		return;
 	/* What the stream has brought since then did not reach it: then none of them counts, or the source would read this one onto its rows. */
 	if (t->saved.kind && at->lsn <= t->saved.lsn) {
-		t->begun_rows[b - t->begun] = BEGUN_PAST;
+		t->begun_rows[i] = BEGUN_PAST;
 		b->nparts = 0;
+		free((void *)(uintptr_t)b->parts);
+		b->parts = NULL;
 		return;
 	}
 	if (position_is_none(&b->at) || at->lsn < b->at.lsn)
@@ -110,18 +119,14 @@ static void add_part(struct target *t, int row, const struct position *at)
 	parts.own = mem_realloc_array(parts.own, b->nparts + 1, sizeof *parts.own);
 	parts.own[b->nparts++] = (uint32_t)strtoul(PQgetvalue(t->answer, row, 2), NULL, 10);
 	b->parts = parts.in;
-	t->begun_rows[b - t->begun] += strtoull(PQgetvalue(t->answer, row, 4), NULL, 10);
+	t->begun_rows[i] += strtoull(PQgetvalue(t->answer, row, 4), NULL, 10);
 }
 
 static void add_until(struct target *t, int row, const struct position *at)
 {
-	struct buf key;
-	buf_init(&key, 64 * 1024);
-	relation_key(&key, PQgetvalue(t->answer, row, 0), PQgetvalue(t->answer, row, 1));
-	const struct dmsr_loaded *l = map_get(t->known, key.data, key.len);
-	if (l && (size_t)(l - t->loaded) < t->nloaded)
-		t->until[l - t->loaded] = at->lsn;
-	buf_fini(&key);
+	size_t i = place_of(t, row);
+	if (i < t->nloaded)
+		t->until[i] = at->lsn;
 }
 
 static void on_parts(struct target *t)
@@ -150,6 +155,16 @@ static void ask_parts(struct target *t)
 		"WHERE pg_catalog.starts_with(job_uid, $1::text || '/') ORDER BY 1, 2", 1, values, on_parts);
 }
 
+static void put_known(struct target *t, struct dmsr_loaded *l)
+{
+	struct buf key;
+	buf_init(&key, 64 * 1024);
+	relation_key(&key, l->schema, l->name);
+	map_put(t->known, key.data, key.len, l);
+	t->nknown++;
+	buf_fini(&key);
+}
+
 static void on_loads(struct target *t)
 {
 	int n = PQntuples(t->answer);
@@ -159,7 +174,6 @@ static void on_loads(struct target *t)
 	t->until = mem_zalloc(((size_t)n + 1) * sizeof *t->until);
 	t->begun = mem_zalloc(((size_t)n + 1) * sizeof *t->begun);
 	t->begun_rows = mem_zalloc(((size_t)n + 1) * sizeof *t->begun_rows);
-	t->loaded_names = mem_zalloc(((size_t)n + 1) * sizeof *t->loaded_names);
 	for (int i = 0; i < n; i++) {
 		struct dmsr_loaded *l = &t->loaded[i];
 		struct err e = { 0 };
@@ -169,17 +183,14 @@ static void on_loads(struct target *t)
 			target_fail(t, &e);
 			return;
 		}
-		const char *schema = PQgetvalue(t->answer, i, 0), *name = PQgetvalue(t->answer, i, 1);
-		char *names = mem_printf("%s%c%s", schema, 0, name);
-		l->schema = names;
-		l->name = names + strlen(schema) + 1;
+		l->schema = mem_strdup(PQgetvalue(t->answer, i, 0));
+		l->name = mem_strdup(PQgetvalue(t->answer, i, 1));
+		put_known(t, l);
 		t->made[i] = PQgetvalue(t->answer, i, 3)[0] == 't';
-		t->loaded_names[t->nknown++] = names;
-		map_put(t->known, names, strlen(schema) + 1 + strlen(name), l);
 		t->nloaded += !is_begun;
 		t->forgotten[i] = is_begun && !strcmp(PQgetvalue(t->answer, i, 4), LOAD_FORGOTTEN);
 		if (is_begun && !t->forgotten[i])
-			add_begun(t, l, PQgetvalue(t->answer, i, 4));
+			add_begun(t, (size_t)i, PQgetvalue(t->answer, i, 4));
 	}
 	ask_parts(t);
 }
@@ -309,7 +320,7 @@ static void ask_position(struct target *t)
 
 /* ---- triggers and foreign keys of the target ---- */
 
-/* Who has the job's lock, when it is another. */
+/* Of a lane or a strand: who has the job's lock. NULL: it is to have that itself. */
 static const struct target *first_of(const struct target *t) { return t->lane ? lane_instance(t) : t->strand ? t->strand->first : NULL; }
 
 static void on_foreign_keys(struct target *t)

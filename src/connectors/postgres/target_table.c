@@ -87,11 +87,12 @@ void table_forget_all(struct target *t)
 	map_each(t->tables, free_one, NULL);
 	map_free(t->tables);
 	map_free(t->known);
-	for (size_t i = 0; i < t->nknown; i++)
-		free(t->loaded_names[i]);
-	free(t->loaded_names);
-	for (size_t i = 0; i < t->nbegun; i++)
+	for (size_t i = 0; i < t->nknown; i++) {
+		free((void *)(uintptr_t)t->loaded[i].schema);
+		free((void *)(uintptr_t)t->loaded[i].name);
 		free((void *)(uintptr_t)t->begun[i].parts);
+	}
+	free(t->loaded);
 	free(t->begun);
 	free(t->begun_rows);
 	free(t->until);
