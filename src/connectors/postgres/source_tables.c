@@ -11,6 +11,7 @@
  * A table that comes while the job runs is no part of it before the next start, which loads it: its changes are passed over until then. */
 #include "source_int.h"
 #include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,10 +174,10 @@ static const char *skip_names(const char *p)
 	return p;
 }
 
-struct map *source_noted(const struct source *s)
+/* Into out. What cannot be read, and with it all that follows, comes back; NULL: all is read. */
+static const char *read_noted(const struct source *s, struct map *out)
 {
 	const char *note = s->host.note_get(s->host.ctx, "tables");
-	struct map *out = map_new();
 	for (const char *p = note; p && *p;) {
 		const char *end = skip_names(p);
 		struct noted *n = mem_zalloc(sizeof *n);
@@ -186,7 +187,7 @@ struct map *source_noted(const struct source *s)
 		snprintf(head, sizeof head, "%.*s", (int)sizeof head - 1, end);
 		if (sscanf(head, " %u %X/%X %n", &n->id, &high, &low, &used) != 3 || !used) {
 			free(n);
-			return out;
+			return p;
 		}
 		n->lsn = (uint64_t)high << 32 | low;
 		const char *marks = end + used;
@@ -196,6 +197,13 @@ struct map *source_noted(const struct source *s)
 		free_noted(NULL, NULL, 0, map_put(out, p, (size_t)(end - p), n));
 		p = marks + len;
 	}
+	return NULL;
+}
+
+struct map *source_noted(const struct source *s)
+{
+	struct map *out = map_new();
+	read_noted(s, out);
 	return out;
 }
 
@@ -260,14 +268,25 @@ static bool is_still_loaded(const struct map *notes, const struct relation *rel,
 	return n ? n->id == rel->id && l->lsn >= n->lsn : !map_size(notes);
 }
 
+static void tell_damage(const struct source *s, const char *damage)
+{
+	ptrdiff_t n = skip_names(damage) - damage;
+	source_tell(s, "what was noted of the job's tables cannot be read from %.*s on: what happened to those that stand behind it, while nobody looked, is "
+		"not known", n < 140 ? (int)n : 140, damage);
+}
+
 void source_review_loaded(struct source *s)
 {
-	struct map *notes = source_noted(s);
+	static const char is_damaged[] = "what was noted of it is damaged", is_other[] = "it is not the one that was loaded, or changes of it were missed";
+	struct map *notes = map_new();
+	const char *damage = read_noted(s, notes);
+	if (damage)
+		tell_damage(s, damage);
 	for (size_t i = 0; i < s->nrels; i++) {
 		struct source_loaded *l = source_find_loaded(s, s->rels[i]);
-		if (l && !is_still_loaded(notes, s->rels[i], l)) {
-			source_tell(s, "table %s.%s is not the one that was loaded, or changes of it were missed: it is loaded again",
-				s->rels[i]->schema, s->rels[i]->name);
+		bool is_lost = damage && !noted_of(notes, s->rels[i]);
+		if (l && (is_lost || !is_still_loaded(notes, s->rels[i], l))) {
+			source_tell(s, "table %s.%s is loaded again: %s", s->rels[i]->schema, s->rels[i]->name, is_lost ? is_damaged : is_other);
 			source_forget(s, s->rels[i]);
 		} else if (l) {
 			l->id = s->rels[i]->id;
