@@ -366,6 +366,7 @@ static inline enum dmsr_verdict kit_produce(struct kit *k, struct batch *b)
 struct kit_writer {
 	rd_kafka_t *rk;
 	struct kit *kit;
+	unsigned nth[8];                /* written in each run */
 };
 
 static inline struct kit_writer kit_writer(struct kit *k)
@@ -373,7 +374,7 @@ static inline struct kit_writer kit_writer(struct kit *k)
 	char why[200];
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	rd_kafka_conf_set(conf, "bootstrap.servers", rd_kafka_mock_cluster_bootstraps(kit_mock), why, sizeof why);
-	return (struct kit_writer){ rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why), k };
+	return (struct kit_writer){ .rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why), .kit = k };
 }
 
 /* Part `part` of the parts of b, as that run writes it. */
@@ -386,7 +387,7 @@ static inline void kit_write(struct kit_writer *w, long long run, const struct b
 	size_t each = (pack.len + parts - 1) / parts, at = (part - 1) * each, len = part == parts ? pack.len - at : each;
 	rd_kafka_headers_t *h = rd_kafka_headers_new(3);
 	rd_kafka_header_add(h, "dmsr-pos", -1, position_format(&b->end, position), -1);
-	snprintf(text, sizeof text, "%lld", run);
+	snprintf(text, sizeof text, "%lld %u", run, ++w->nth[run]);
 	rd_kafka_header_add(h, "dmsr-run", -1, text, -1);
 	snprintf(of, sizeof of, "%u/%u", part, parts);
 	if (parts > 1)

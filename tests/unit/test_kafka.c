@@ -305,6 +305,49 @@ static void another_record_at_the_noted_offset(void **state)
 	kit_free(k);
 }
 
+/* 6: what is missing once may be the client's doing; what is missing again is lost. */
+static void a_record_that_is_missing(void **state)
+{
+	struct kit *k = kit_new("native");
+	(void)state;
+	kit_open(k);
+	struct batch *b[3] = { kit_txn(k, 1, 1, 10), kit_txn(k, 2, 2, 10), kit_txn(k, 3, 3, 10) };
+	struct kit_writer w = kit_writer(k);
+	kit_write(&w, 5, b[0], 1, 1);
+	kit_want_rows(k, 1);
+	commit_all(k);
+	w.nth[5]++;
+	kit_write(&w, 5, b[2], 1, 1);
+	kit_fails(k, "kafka.gap");
+	assert_true(k->error.retriable);
+	kit_reopen(k);
+	kit_fails(k, "kafka.gap");
+	assert_false(k->error.retriable);
+	assert_int_equal(k->nids, 0);
+	kit_writer_free(&w);
+	for (size_t i = 0; i < 3; i++)
+		batch_free(b[i]);
+	kit_free(k);
+}
+
+/* Nor may the first of a run be missing, where another run is before it. */
+static void the_first_record_of_a_run_is_missing(void **state)
+{
+	struct kit *k = kit_new("native");
+	(void)state;
+	kit_open(k);
+	struct batch *b = kit_txn(k, 1, 1, 10), *c = kit_txn(k, 2, 2, 10);
+	struct kit_writer w = kit_writer(k);
+	kit_write(&w, 5, b, 1, 1);
+	w.nth[6]++;
+	kit_write(&w, 6, c, 1, 1);
+	kit_fails(k, "kafka.gap");
+	kit_writer_free(&w);
+	batch_free(b);
+	batch_free(c);
+	kit_free(k);
+}
+
 static bool has_words(struct kit *k) { return k->has_failed || k->words; }
 
 /* What was read with a word, and is before it, is applied: the word is not. */
@@ -531,6 +574,8 @@ RUN_TESTS(cmocka_unit_test(batches_come_back_whole),
 	cmocka_unit_test(a_later_load_of_the_table_is_news),
 	cmocka_unit_test(it_goes_on_where_the_target_was),
 	cmocka_unit_test(another_record_at_the_noted_offset),
+	cmocka_unit_test(a_record_that_is_missing),
+	cmocka_unit_test(the_first_record_of_a_run_is_missing),
 	cmocka_unit_test(a_word_is_not_passed_with_what_is_before_it),
 	cmocka_unit_test(changes_as_json_come_back),
 	cmocka_unit_test(many_rows_of_a_load), cmocka_unit_test(parts_of_a_load_stay_apart),

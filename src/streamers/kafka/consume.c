@@ -58,7 +58,7 @@ struct dmsr_subscription {
 	struct place held_place;
 	struct buf parts;
 	uint32_t nparts, of_parts;      /* joined so far; 0: none */
-	uint64_t run;                   /* the newest seen */
+	uint64_t run, nth;              /* the newest seen, and its newest record; 0: none */
 
 	/* codec json */
 	struct rebuild *rebuild;        /* NULL: records are batches */
@@ -327,6 +327,40 @@ static bool take_change(struct dmsr_subscription *s, const rd_kafka_message_t *m
 
 /* ---- a record ---- */
 
+/* Rule 6. What this client did not get, though the broker has it, comes when it is read again. */
+static void missing(struct dmsr_subscription *s, const struct stamp *t, uint64_t next, int64_t offset)
+{
+	struct err e = { 0 };
+	char *key = mem_printf("gap.%s", s->name), now[24], what[400];
+	const char *before = s->k->host.note_get(s->k->host.ctx, key);
+	snprintf(now, sizeof now, "%" PRId64, offset);
+	snprintf(what, sizeof what, "topic %.200s, offset %s: record %" PRIu64 " of run %" PRIu64 " stands there, and record %" PRIu64 " not before it",
+		s->k->stream->name, now, t->nth, t->run, next);
+	if (before && !strcmp(before, now)) {
+		err_set(&e, DMSR_EFATAL, "kafka.gap", "%s, as when it was read before", what);
+		err_hint(&e, "the brokers have lost what is missing (unclean.leader.election.enable must be false, and the topic not compacted): load the "
+			"tables again: stop the job, DELETE /jobs/%s/positions, start it", s->k->host.env.job);
+	} else {
+		err_retry(&e, DMSR_EIO, "kafka.gap", "%s: it is read once more", what);
+	}
+	s->k->host.note_put(s->k->host.ctx, key, now, NULL, NULL);
+	free(key);
+	fail(s, &e);
+}
+
+static bool follows(struct dmsr_subscription *s, const struct stamp *t, int64_t offset)
+{
+	uint64_t next = t->run == s->run ? s->nth + 1 : 1;
+	bool is_first = !s->run; /* of what is read: it may be any */
+	if (!is_first && t->nth != next) {
+		missing(s, t, next, offset);
+		return false;
+	}
+	s->run = t->run;
+	s->nth = t->nth;
+	return true;
+}
+
 static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 {
 	struct err e = { 0 };
@@ -343,7 +377,8 @@ static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 	s->has_read = true;
 	if (t.run < s->run) /* late, and sent again by the newer one; no note is of it, since it may stand between what belongs together */
 		return true;
-	s->run = t.run;
+	if (!follows(s, &t, m->offset))
+		return true;
 	if (!s->is_checked) {
 		check(s, &p);
 		return true;

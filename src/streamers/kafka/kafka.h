@@ -18,13 +18,14 @@
  *     the run, and the next one begins at what was stored.
  *  3. What is sent twice, after a crash, stands in the stream twice. Who reads takes out what is behind it: changes by their position; a load of a table
  *     that is there by that snapshot or a later one. What a producer that is gone had under way may come late, between what the next one sends: each says
- *     which run it is (header dmsr-run, which rises), and who has seen a newer one passes over it: it was not acknowledged, so it is sent again.
+ *     which run it is (header dmsr-run: "RUN N"; RUN rises), and who has seen a newer one passes over it: it was not acknowledged, so it is sent again.
  *  4. A subscription begins behind the record whose end its target has applied (note "at.TARGET": offset and position), or where this job's part of the
  *     stream begins (note "begin"). It reads the record at the noted offset again first: is that one not the same, then the topic is not the same.
  *  5. Notes of targets may be older than the truth, never newer: what a target has already it gets again, and rule 3 takes it out. That of the stream's end
  *     (note "end") covers whatever was told delivered: it is stored first.
  *  6. Nothing jumps: an offset that is not there any more (retention), a stream that ends before what was delivered (a broker without its unflushed
- *     log, a topic made anew) is an error with a code.
+ *     log, a topic made anew) is an error with a code. A run counts its records in the stream (header dmsr-run), and who reads counts along: where one is
+ *     missing it reads once more from where its target stands, and fails when it is missing again.
  *  7. Memory is bounded: what waits for acknowledgement (option memory), and for each target what was fetched and what it holds (the same).
  *  8. With exactly_once all records go in Kafka's transactions (exact.c), many of the source's in one. One ends where a transaction of the source and a table
  *     of the load are whole, unless that takes half of what the broker grants (transaction_timeout): then behind any batch, and a load that is cut off there
@@ -190,6 +191,7 @@ struct kafka {
 	const struct dmsr_codec *codec_ops;
 
 	char run[24];                   /* names this producer; rises from run to run, whatever the clock does (note "run") */
+	uint64_t nrecords;              /* of the stream, in this run */
 	uint64_t last_run;              /* that of the run before; 0: none */
 	bool was_here;                  /* that was in this process */
 	int64_t begin;                  /* where this job's part of the stream begins; -1: not known yet */
@@ -335,10 +337,11 @@ void schemas_free(struct kafka *k);
 /* record.c: headers. Pure. */
 struct stamp {
 	struct position at;             /* NONE: of a load */
-	uint64_t run;                   /* of the producer that wrote it */
+	uint64_t run, nth;              /* of the producer that wrote it, and which of its records in the stream: from 1 */
 	uint32_t part, parts;           /* 1/1 where the record is whole */
 };
 int stamp_read(const rd_kafka_message_t *m, struct stamp *out, struct err *e);
+void stamp_run(const struct kafka *k, rd_kafka_headers_t *h); /* of the next record of the stream */
 
 /* probe.c */
 extern const struct dmsr_probe kafka_probe;

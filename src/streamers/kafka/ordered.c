@@ -15,7 +15,7 @@ static rd_kafka_headers_t *headers(struct kafka *k, const struct position *at)
 	char text[POSITION_TEXT_MAX];
 	rd_kafka_headers_t *h = rd_kafka_headers_new(3);
 	rd_kafka_header_add(h, "dmsr-pos", 8, position_format(at, text), -1);
-	rd_kafka_header_add(h, "dmsr-run", 8, k->run, -1);
+	stamp_run(k, h);
 	return h;
 }
 

@@ -33,6 +33,7 @@ bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, co
 			RD_KAFKA_V_HEADERS(r->headers), RD_KAFKA_V_OPAQUE(f), RD_KAFKA_V_END);
 	if (!code) {
 		f->pending++;
+		k->nrecords += t == k->stream;
 		exact_record(k);
 		take_memory(k, f, len + RECORD_OVERHEAD);
 		return true;
@@ -53,7 +54,7 @@ static bool send_part(struct kafka *k, struct flight *f, const char *data, size_
 	char of[32];
 	rd_kafka_headers_t *h = rd_kafka_headers_new(3);
 	rd_kafka_header_add(h, "dmsr-pos", -1, position, -1);
-	rd_kafka_header_add(h, "dmsr-run", -1, k->run, -1);
+	stamp_run(k, h);
 	if (parts > 1) {
 		snprintf(of, sizeof of, "%u/%u", part, parts);
 		rd_kafka_header_add(h, "dmsr-part", -1, of, -1);
