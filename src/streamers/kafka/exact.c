@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CALL_MS = 500, GROUP_US = 200000 };
+enum { CALL_MS = 500, GROUP_US = 200000, LOOK_MS = 20000 };
 enum call_kind { CALL_BEGIN, CALL_COMMIT, CALL_WHY };
 
 static const char *const state_names[EXACT_STATES] = { "off", "beginning", "open", "closing", "committing" };
@@ -180,6 +180,27 @@ void exact_waits_for(struct kafka *k, const struct topic *t)
 	snprintf(x->why, sizeof x->why, "another producer has one open in topic %.120s", t->name);
 }
 
+static void watch(struct kafka *k)
+{
+	struct exact *x = &k->exact;
+	uint64_t left_ms = age_us(k) < x->cut_us ? (x->cut_us - age_us(k)) / 1000 + 1 : 0;
+	x->nseen = k->nrecords;
+	if (left_ms)
+		loop_timer_start(x->due, left_ms < LOOK_MS ? left_ms : LOOK_MS);
+}
+
+/* One that stands still says what it waits for: nothing of it is seen until it is committed. */
+static void on_due(void *arg)
+{
+	struct kafka *k = arg;
+	const struct exact *x = &k->exact;
+	if (x->nseen == k->nrecords && age_us(k) < x->cut_us)
+		log_info("streamer", k->host.env.job, "a transaction is %s for %llu s: %llu records are not acknowledged, %zu tables of the load are not whole",
+			state_names[x->state], (unsigned long long)(age_us(k) / 1000000), (unsigned long long)x->unacknowledged, map_size(x->loads));
+	watch(k);
+	kafka_wake(k);
+}
+
 void exact_record(struct kafka *k)
 {
 	struct exact *x = &k->exact;
@@ -189,7 +210,7 @@ void exact_record(struct kafka *k)
 	if (x->began_us)
 		return;
 	x->began_us = loop_now_us(k->host.env.loop);
-	loop_timer_start(x->due, x->cut_us / 1000);
+	watch(k);
 }
 
 static void void_loads(struct exact *x)
@@ -280,8 +301,6 @@ void exact_judge(const struct kafka *k, struct err *e)
 	else if (!x->has_committed)
 		err_retry(e, DMSR_EIO, "kafka.fenced", "%s", text);
 }
-
-static void on_due(void *arg) { kafka_wake(arg); }
 
 void exact_open(struct kafka *k)
 {

@@ -155,6 +155,7 @@ struct exact {
 	uint64_t snapshot;              /* theirs */
 	bool has_committed;             /* in this run */
 	uint64_t unacknowledged;        /* records */
+	uint64_t nseen;                 /* records of the stream when it was last looked at */
 	struct loop_timer *due;
 	char why[200];                  /* it does not begin */
 };
