@@ -1,20 +1,23 @@
 """The plugin's one-shot questions, put to real servers: what a preflight finds, that its fixes mend it, and what is dropped with a job."""
 import contextlib
 import json
+import os
 import subprocess
 
 import psycopg2
 import pytest
 
-from conftest import BUILD, Postgres, wait_for
+from conftest import BUILD, Database, Postgres, wait_for
+from proxy import Proxy
+from source import Dump
 
 TOOL = BUILD / "tests" / "it" / "pg_probe"
 UID = "01aaaaaaaaaaaaaaaa12345678"
 NAME = "dmsr_probe_12345678"
 
 
-def ask(db, role, verb, *words, user="dmsr", password="dmsr-secret"):
-    args = ["host=127.0.0.1", f"port={db.server.port}", f"database={db.name}", f"user={user}", f"password={password}", "connect_timeout=5s"]
+def ask(db, role, verb, *words, user="dmsr", password="dmsr-secret", port=None):
+    args = ["host=127.0.0.1", f"port={port or db.server.port}", f"database={db.name}", f"user={user}", f"password={password}", "connect_timeout=5s"]
     out = subprocess.run([TOOL, role, verb, *args, *words], capture_output=True, text=True, timeout=60)
     assert out.returncode == 0, out.stderr
     return json.loads(out.stdout)
@@ -73,6 +76,68 @@ def test_a_poor_source_is_told_what_to_set(poor):
     assert bad(checks, "warning") == ["postgres.max-slot-wal-keep-size"]
     assert only(checks, "postgres.wal-level")["fix"].startswith("ALTER SYSTEM SET wal_level = 'logical'")
     assert bad(check(db, "source", "mode=full-load")) == []
+
+
+def test_a_standby(poor):
+    """Of a full load alone it may be the source."""
+    db = poor.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    poor.stop()
+    signal, owner = poor.dir / "data" / "standby.signal", (poor.dir / "data").stat()
+    signal.touch()
+    os.chown(signal, owner.st_uid, owner.st_gid)
+    poor.args = [a for a in poor.args if not a.startswith(("wal_level", "max_replication_slots"))]
+    poor.start()
+    try:
+        assert "postgres.standby" in bad(check(db, "source")) and "postgres.standby" in bad(check(db, "target"))
+        assert bad(check(db, "source", "mode=full-load")) == []
+        assert Dump(db, "table=public.*").start().failure()[:2] == ("source.standby", False)
+        assert Dump(db, "table=public.*", "mode=full-load").start().wait() == 0
+    finally:
+        poor.stop()
+        signal.unlink()
+        poor.start()
+
+
+def test_a_server_that_is_too_old(server):
+    """One of today that says it is PostgreSQL 11."""
+    db = server.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    with Proxy(server.port, lie=(f"server_version\0{server.version}.".encode(), b"server_version\x0011.")) as proxy:
+        found = only(check(db, "source", port=proxy.port), "postgres.version")
+        assert found["level"] == "error" and "PostgreSQL 11" in found["message"]
+        assert Dump(db, "table=public.*", port=proxy.port).start().failure()[:2] == ("source.version", False)
+
+
+def test_encodings_that_do_not_hold_everything(server):
+    db = server.database()
+    for encoding, levels in (("SQL_ASCII", {"source": "warning", "target": "warning"}), ("LATIN1", {"target": "warning"}), ("UTF8", {})):
+        db.sql(f"CREATE DATABASE {db.name}_{encoding} ENCODING {encoding} TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+        odd = Database(server, f"{db.name}_{encoding.lower()}")
+        server.made.append(odd.name)
+        for role in ("source", "target"):
+            assert [c["level"] for c in check(odd, role) if c["id"] == "postgres.encoding"] == ([levels[role]] if role in levels else [])
+
+
+def test_what_is_too_little_or_too_short(server):
+    """Connections of the role, how long a slot may be idle; and a slot's name that the server would refuse."""
+    db = server.database()
+    db.sql("ALTER ROLE weak CONNECTION LIMIT 2")
+    limit = only(check(db, "source", "table=public.*", user="weak", password="weak"), "postgres.connection-limit")
+    assert limit["level"] == "error" and "2 connections" in limit["message"]
+    db.sql("ALTER ROLE weak CONNECTION LIMIT 3")
+    assert "postgres.connection-limit" not in bad(check(db, "source", user="weak", password="weak"))
+    db.sql("ALTER ROLE weak CONNECTION LIMIT -1")
+    assert only(check(db, "source", "slot=No Slot"), "postgres.slot-name")["level"] == "error"
+    assert "postgres.idle-slot-timeout" not in bad(check(db, "source"), "warning")
+    if server.version >= 18:
+        db.sql("ALTER SYSTEM SET idle_replication_slot_timeout = '90min'")
+        db.sql("SELECT pg_reload_conf()")
+        idle = wait_for("the warning", lambda: [c for c in check(db, "source") if c["id"] == "postgres.idle-slot-timeout"])[0]
+        assert idle["level"] == "warning" and "5400 s" in idle["message"]
+        for statement in idle["fix"].split("; "):
+            db.sql(statement)
+        wait_for("it is mended", lambda: "postgres.idle-slot-timeout" not in bad(check(db, "source"), "warning"))
 
 
 def test_every_fix_of_a_weak_role_mends_what_it_names(server):
@@ -239,11 +304,7 @@ def test_a_question_that_cannot_be_put_is_an_error_of_its_own(server):
     answer = ask(db, "source", "check", password="wrong")
     assert answer["error"]["id"] == "source.auth" and not answer["error"]["retriable"]
     assert "wrong" not in json.dumps(answer)
-    db.server.port, port = 1, db.server.port
-    try:
-        assert ask(db, "target", "check")["error"]["id"] == "target.unreachable"
-    finally:
-        db.server.port = port
+    assert ask(db, "target", "check", port=1)["error"]["id"] == "target.unreachable"
     assert [c["id"] for c in check(db, "source", "mode=none")] == ["postgres.connection", "postgres.version", "postgres.clock"]
 
 
