@@ -308,7 +308,7 @@ def test_a_question_that_cannot_be_put_is_an_error_of_its_own(server):
     assert [c["id"] for c in check(db, "source", "mode=none")] == ["postgres.connection", "postgres.version", "postgres.clock"]
 
 
-MEMORY = "CREATE SCHEMA dmsr; CREATE TABLE dmsr.positions (job_uid text, job text, updated_at timestamptz DEFAULT now());" \
+MEMORY = "CREATE SCHEMA dmsr; CREATE TABLE dmsr.positions (job_uid text, job text, position text DEFAULT 'none', load_done boolean, updated_at timestamptz DEFAULT now());" \
          "CREATE TABLE dmsr.loads (job_uid text, schema_name text, table_name text, position text, rows bigint DEFAULT 0);"
 
 

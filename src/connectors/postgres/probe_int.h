@@ -46,9 +46,10 @@ struct probe {
 	struct buf kept;                /* from step to step */
 	struct probe_rows {             /* target: tables with rows */
 		const char *schema, *name;
-		const char *job;        /* whose they are, by dmsr.loads; NULL: nobody knows */
-		bool is_ours;
-	} *found;
+		const char *job; /* another's, by dmsr.loads; NULL: none is known */
+		bool is_ours; /* this job has loaded it, or begun to, */
+		bool is_loaded, is_forgotten; /* and that counts; or did, before it began anew */
+	} * found;
 	size_t nfound;
 	struct map *meant;              /* target: the source's tables (relation_key -> struct probe_table); NULL: not known, the patterns say */
 	struct probe_table *judged;     /* these, host.nrels of them */
@@ -119,6 +120,11 @@ void probe_ask_ties(struct probe *p, struct buf *sql, const char **values, int *
 void probe_read_ties(struct probe *p, const PGresult *res, const struct err *e);
 void probe_ask_values(struct probe *p, struct buf *sql, const char **values, int *nvalues);
 void probe_read_values(struct probe *p, const PGresult *res, const struct err *e);
+
+/* Of dmsr.loads l and dmsr.positions p: a table that was loaded before its job began anew; and one that had no part in the load that did, so that what is there
+ * is nobody's (target_setup.c). */
+#define PROBE_FORGOTTEN "(l.position IS NULL AND l.rows = " LOAD_FORGOTTEN ")"
+#define PROBE_PASSED "(" PROBE_FORGOTTEN " AND l.job_uid = $1 AND coalesce(p.position <> 'none' OR p.load_done, false))"
 
 /* Answers through the host's callbacks. */
 void probe_answer_checked(struct probe *p);

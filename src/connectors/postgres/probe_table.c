@@ -55,7 +55,8 @@ void probe_ask_ours(struct probe *p, struct buf *sql, const char **values, int *
 	if (!p->mode || !p->meant || !*p->host.env.uid)
 		return;
 	values[(*nvalues)++] = p->host.env.uid;
-	buf_str(sql, "SELECT schema_name, table_name, position IS NOT NULL, made FROM dmsr.loads WHERE job_uid = $1 AND (position IS NOT NULL OR rows < 0)");
+	buf_str(sql, "SELECT l.schema_name, l.table_name, l.position IS NOT NULL, l.made FROM dmsr.loads l LEFT JOIN dmsr.positions p USING (job_uid)"
+		" WHERE l.job_uid = $1 AND (l.position IS NOT NULL OR l.rows < 0) AND NOT " PROBE_PASSED);
 }
 
 /* An error: no such table yet, or no right to read it, which was told. */

@@ -292,6 +292,22 @@ static void has_rows(struct probe *p, const struct probe_rows *f, const char *fi
 		but ? "; " : "", but ? but : "", but ? ", which is not to be emptied, refers to such tables" : "");
 }
 
+/* The job has loaded it once, and its next load may take away what is there: what others wrote since, too (target_prepare.c). */
+static void has_own_rows(struct probe *p, const struct probe_rows *f)
+{
+	const char *object = probe_name(p, f->schema, f->name);
+	if (f->is_loaded || prepares(p, "none"))
+		return;
+	if (f->job)
+		probe_found(p, prepares(p, "create") ? DMSR_CHECK_ERROR : DMSR_CHECK_WARNING, "postgres.target-rows", object, NULL,
+			"%s has rows of this job, which is to load it anew, and of job \"%s\", which may go on writing there: %s", object, f->job,
+			prepares(p, "create") ? "its load will be refused" : "all of them will be removed before the load");
+	else if (f->is_forgotten)
+		probe_found(p, DMSR_CHECK_WARNING, "postgres.target-rows", object, NULL,
+			"%s has rows that this job loaded before it began anew: they will be removed before the load, and with them what others wrote there",
+			object);
+}
+
 static void read_rows(struct probe *p, const PGresult *res, const struct err *e)
 {
 	if (e) {
@@ -321,9 +337,9 @@ static void ask_loaded(struct probe *p, struct buf *sql, const char **values, in
 	if (!p->nfound)
 		return;
 	values[(*nvalues)++] = p->host.env.uid;
-	buf_str(sql, "SELECT l.schema_name, l.table_name, l.job_uid = $1, coalesce(p.job, l.job_uid) FROM dmsr.loads l"
-		" LEFT JOIN dmsr.positions p USING (job_uid) WHERE (l.position IS NOT NULL OR l.rows < 0) AND pg_catalog.strpos(l.job_uid, '/') = 0"
-		" ORDER BY p.updated_at");
+	buf_str(sql, "SELECT l.schema_name, l.table_name, l.job_uid = $1, coalesce(p.job, l.job_uid), l.position IS NOT NULL, " PROBE_FORGOTTEN);
+	buf_str(sql, " FROM dmsr.loads l LEFT JOIN dmsr.positions p USING (job_uid) WHERE (l.position IS NOT NULL OR l.rows < 0 OR l.job_uid <> $1)");
+	buf_str(sql, " AND pg_catalog.strpos(l.job_uid, '/') = 0 AND NOT " PROBE_PASSED " ORDER BY p.updated_at");
 }
 
 /* An error: no such table, or no right to read it; then nobody knows. */
@@ -331,11 +347,17 @@ static void read_loaded(struct probe *p, const PGresult *res, const struct err *
 {
 	for (int i = 0; !e && i < PQntuples(res); i++) {
 		struct probe_rows *f = found(p, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1));
-		if (f && probe_true(res, i, 2))
+		if (f && probe_true(res, i, 2)) {
 			f->is_ours = true;
-		else if (f)
+			f->is_loaded = probe_true(res, i, 4);
+			f->is_forgotten = probe_true(res, i, 5);
+		} else if (f) {
 			f->job = arena_strdup(&p->arena, PQgetvalue(res, i, 3));
+		}
 	}
+	for (size_t i = 0; i < p->nfound; i++)
+		if (p->found[i].is_ours)
+			has_own_rows(p, &p->found[i]);
 }
 
 /* ---- how they can be removed ---- */

@@ -262,6 +262,14 @@ int judge_rows(const struct target_table *tb, const char *where, const char *job
 	return e->code;
 }
 
+int judge_shared(const struct target_table *tb, const char *where, const char *job, struct err *e)
+{
+	err_set(e, DMSR_ESTATE, "target.table-shared", "%s in %s is to be emptied for its load, and has rows of job \"%s\", which would be lost", tb->sql,
+		where, job);
+	return err_hint(e, "take the table out of this job; or, if what job \"%s\" has written there may be lost, DELETE /jobs/%s, which ends that job; "
+		"or, where that job is not known any more, DELETE its rows of %s FROM dmsr.loads", job, job, tb->sql);
+}
+
 bool judge_needs_owner(const struct target_table *tb, enum prepare prepare, enum how how)
 {
 	const struct relation *rel = tb->rel;

@@ -1,7 +1,7 @@
 /* target_prepare: a table, before its rows come: from LOAD_PREPARING to LOAD_OPEN.
  *
- *   describe -> (is it empty?) -> decide -> (detach) -> (types, schema, extension) -> BEGIN -> make, empty or drop it -> open
- *                                                                            if it is divided: -> note that it was begun -> COMMIT
+ *   describe -> decide -> (is it empty? whose are its rows?) -> (detach) -> (types, schema, extension) -> BEGIN -> make, empty or drop it -> open
+ *                                                                                                if it is divided: -> note that it was begun -> COMMIT
  *   of a load that goes on: describe -> can its parts be made one? -> (types) -> its parts may come
  *
  * What is made before BEGIN is made for good and may be met again; the table itself, and that its old rows go, belongs to the transaction of its load. Not so
@@ -196,10 +196,9 @@ static void make_before(struct target *t)
 
 static void detach(struct target *t);
 
-static void go(struct target *t, enum how how)
+static void go(struct target *t)
 {
-	t->load.how = how;
-	if (how == HOW_DROP)
+	if (t->load.how == HOW_DROP)
 		detach(t);
 	else
 		make_before(t);
@@ -258,24 +257,34 @@ static void detach(struct target *t)
 
 /* ---- decide ---- */
 
+/* What this job loaded it may take away. Of other jobs' rows it is known whose they are: each has a row in dmsr.loads for every table that it writes to. */
 static void on_rows(struct target *t)
 {
+	const struct target_table *tb = t->load.table;
+	const char *where = pgconn_describe(t->conn), *job = PQgetisnull(t->answer, 0, 1) ? NULL : PQgetvalue(t->answer, 0, 1);
 	struct err e = { 0 };
 	if (PQgetvalue(t->answer, 0, 0)[0] != 't') {
-		go(t, HOW_KEEP);
+		go(t);
 		return;
 	}
-	judge_rows(t->load.table, pgconn_describe(t->conn), PQgetisnull(t->answer, 0, 1) ? NULL : PQgetvalue(t->answer, 0, 1), &e);
-	target_fail(t, &e);
+	if (t->load.how == HOW_KEEP ? judge_rows(tb, where, job, &e) : job && judge_shared(tb, where, job, &e)) {
+		target_fail(t, &e);
+		return;
+	}
+	if (tb->was_loaded)
+		log_warn("target", t->host.env.job, "%s: the rows of %s are removed before its load: what this job loaded before it began anew, and what "
+			"others have written there since", t->host.env.name, tb->sql);
+	go(t);
 }
 
 static void ask_rows(struct target *t)
 {
 	const struct target_table *tb = t->load.table;
 	const char *values[] = { tb->schema, tb->name, t->host.env.uid };
-	char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s), (SELECT p.job FROM dmsr.loads l JOIN dmsr.positions p USING (job_uid) "
-		"WHERE l.schema_name = $1 AND l.table_name = $2 AND l.job_uid <> $3 AND (l.position IS NOT NULL OR l.rows < 0) "
-		"ORDER BY p.updated_at DESC LIMIT 1)", tb->sql);
+	char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s), (SELECT COALESCE(p.job, l.job_uid) FROM dmsr.loads l "
+		"LEFT JOIN dmsr.positions p USING (job_uid) "
+		"WHERE l.schema_name = $1 AND l.table_name = $2 AND l.job_uid <> $3 AND pg_catalog.strpos(l.job_uid, '/') = 0 "
+		"ORDER BY p.updated_at DESC NULLS LAST LIMIT 1)", tb->sql);
 	target_ask(t, sql, 3, values, on_rows);
 	free(sql);
 }
@@ -283,13 +292,12 @@ static void ask_rows(struct target *t)
 static void decide(struct target *t)
 {
 	struct err e = { 0 };
-	enum how how;
-	if (judge_load(t->load.table, t->prepare, t->load.is_ours, pgconn_describe(t->conn), &how, &e))
+	if (judge_load(t->load.table, t->prepare, t->load.is_ours, pgconn_describe(t->conn), &t->load.how, &e))
 		target_fail(t, &e);
-	else if (how == HOW_KEEP && t->prepare != PREPARE_NONE)
+	else if (t->load.how != HOW_MAKE && t->prepare == PREPARE_CREATE)
 		ask_rows(t);
 	else
-		go(t, how);
+		go(t);
 }
 
 static void on_described(struct target *t)

@@ -18,8 +18,9 @@
  * that is read here is there for good, and all that was committed before, by an earlier start and without waiting, is too: to read it writes the row.
  *
  * In dmsr.loads position is NULL where a table was not loaded; then rows is -1 where its load was begun, in parts, and may have left rows there, -2 where it
- * has to be loaded again, whatever others remember, -3 where it was loaded or begun before the job's positions were forgotten: to no end but that its next
- * load may take away what is there. "UID/N" is part N of such a table: it is there, as of that position. And "UID/0" says of a table which is
+ * has to be loaded again, whatever others remember, -3 where it was loaded or begun before the job's positions were forgotten: to no end but that the load
+ * that begins anew may take away what is there. A table that has no part in that may be somebody else's when it is taken up again: when the stream has moved,
+ * or that load is done, the mark goes. "UID/N" is part N of a table that was begun: it is there, as of that position. And "UID/0" says of a table which is
  * loaded that parts of it are of snapshots up to that one (target_catch.h). */
 #include "target_int.h"
 #include <stdlib.h>
@@ -195,11 +196,23 @@ static void on_loads(struct target *t)
 	ask_parts(t);
 }
 
-static void ask_loads(struct target *t)
+static void ask_known(struct target *t)
 {
 	const char *values[] = { t->host.env.uid };
 	target_ask(t, "SELECT schema_name, table_name, position, made, rows FROM dmsr.loads WHERE job_uid = $1 "
 		"AND (position IS NOT NULL OR rows < 0) ORDER BY position IS NULL, 1, 2", 1, values, on_loads);
+}
+
+/* A table that is followed without a load keeps its shape. */
+static void ask_loads(struct target *t)
+{
+	const char *values[] = { t->host.env.uid };
+	if (position_is_none(&t->saved) && !t->load_done)
+		ask_known(t);
+	else
+		target_ask(t, "WITH gone AS (DELETE FROM dmsr.loads WHERE job_uid = $1 AND position IS NULL AND rows = " LOAD_FORGOTTEN " AND shape IS NULL) "
+			"UPDATE dmsr.loads SET rows = 0 WHERE job_uid = $1 AND position IS NULL AND rows = " LOAD_FORGOTTEN " AND shape IS NOT NULL",
+			1, values, ask_known);
 }
 
 /* ---- what strands have applied ---- */

@@ -24,7 +24,7 @@ struct claim_rules;
 /* Rows of a table in dmsr.loads that is not loaded: */
 #define LOAD_BEGUN "-1"
 #define LOAD_LOST "-2"                  /* it is not to be waited for: the table has to be loaded again */
-#define LOAD_FORGOTTEN "-3"             /* the job began anew since then: the rows there are its own, and no load counts */
+#define LOAD_FORGOTTEN "-3"             /* the job began anew since then: no load counts. Of nothing when that load is over (target_setup.c) */
 #define LOADED_IN_PART UINT64_MAX       /* a load was begun, and is not ended: another will be, from a later snapshot */
 struct target_table {
 	char *schema, *name;

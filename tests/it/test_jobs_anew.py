@@ -1,0 +1,152 @@
+"""A job that begins anew where others wrote since: what it loaded once is its own to take away, and nothing else is, unless it is said."""
+import pytest
+
+from conftest import wait_for
+
+
+def begun(pg, dmsrd, apply="strict"):
+    """A job that has loaded t and u, and is to begin anew."""
+    source, target = pg.database(), pg.database()
+    source.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2); INSERT INTO u VALUES (1)")
+    dmsrd.job("a", source.connection(), [target.connection(name="to", apply=apply)])
+    dmsrd.wait_state("a", "running")
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("POST", "/jobs/a/stop")
+    dmsrd.wait_state("a", "stopped")
+    return source, target
+
+
+def rows_found(dmsrd, spec):
+    return [(c["level"], c["object"], c["message"], c.get("fix")) for c in dmsrd.api("POST", "/jobs/validate", spec)["checks"] if c["id"] == "postgres.target-rows"]
+
+
+def spec_of(source, target, **more):
+    return {"name": "a", "source": source.connection(), "targets": [target.connection(name="to", **more)]}
+
+
+def ids(db, table="t"):
+    return [r[0] for r in db.sql(f"SELECT id FROM {table} ORDER BY 1")]
+
+
+@pytest.mark.parametrize("mode", ["full-load-and-cdc", "cdc"])
+def test_another_job_writes_to_the_table(any_pg, dmsrd, mode):
+    source, target = begun(any_pg, dmsrd)
+    other = any_pg.database()
+    other.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (10)")
+    dmsrd.job("b", other.connection(), [target.connection(name="to", prepare="none")], mode=mode)
+    dmsrd.wait_state("b", "running")
+    other.sql("INSERT INTO t VALUES (11)")
+    mine, all_ = [1, 2], [1, 2, 10, 11] if mode != "cdc" else [1, 2, 11]
+    wait_for("they came", lambda: ids(target) == all_)
+    dmsrd.api("DELETE", "/jobs/a/positions")
+    found = rows_found(dmsrd, spec_of(source, target))
+    assert [f[:2] for f in found if f[0] == "error"] == [("error", "public.t")] and 'job "b"' in found[0][2], found
+    dmsrd.api("POST", "/jobs/a/start")
+    dmsrd.wait_state("a", "failed")
+    error = dmsrd.api("GET", "/jobs/a")["error"]
+    assert error["code"] == "target.table-shared" and 'job "b"' in error["message"] and ids(target) == all_, error
+    # what is said removes the reason, and is said to lose that job's rows
+    assert "DELETE /jobs/b" in error["suggestion"] and "lost" in error["suggestion"]
+    assert dmsrd.call("DELETE", "/jobs/b")[0] == 204
+    dmsrd.api("POST", "/jobs/a/start")
+    dmsrd.wait_state("a", "running")
+    wait_for("it is loaded", lambda: ids(target) == mine)
+
+
+def test_another_job_wrote_and_a_table_is_wanted_again(pg, dmsrd):
+    """The job did not begin anew: somebody wants one of its tables."""
+    source, target = begun(pg, dmsrd)
+    other = pg.database()
+    other.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (10)")
+    dmsrd.job("b", other.connection(), [target.connection(name="to", prepare="none")])
+    dmsrd.wait_state("b", "running")
+    dmsrd.api("POST", "/jobs/a/start")
+    dmsrd.wait_state("a", "running")
+    dmsrd.api("POST", "/jobs/a/tables/public.t/reload")
+    dmsrd.wait_state("a", "failed")
+    assert dmsrd.api("GET", "/jobs/a")["error"]["code"] == "target.table-shared" and ids(target) == [1, 2, 10]
+    target.sql("DELETE FROM t WHERE id < 10")
+    dmsrd.api("PATCH", "/jobs/a", {"tables": {"exclude": ["public.t"]}}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/a/start")
+    dmsrd.wait_state("a", "running")
+
+
+def test_an_application_wrote_to_the_table(pg, dmsrd):
+    """Nobody knows which rows are whose: they go, as the job was told to load the table anew, and that is said before and while it is done."""
+    source, target = begun(pg, dmsrd)
+    assert rows_found(dmsrd, spec_of(source, target)) == []
+    target.sql("INSERT INTO t VALUES (50); DELETE FROM u")
+    dmsrd.api("DELETE", "/jobs/a/positions")
+    for more in ({}, {"prepare": "truncate"}, {"prepare": "drop-and-create"}):
+        found = rows_found(dmsrd, spec_of(source, target, **more))
+        assert [f[:2] for f in found] == [("warning", "public.t")] and "others" in found[0][2], found
+    dmsrd.api("POST", "/jobs/a/start")
+    dmsrd.wait_state("a", "running")
+    dmsrd.wait_equal(source, target)
+    said = [line for line in dmsrd.log().splitlines() if "are removed" in line]
+    assert len(said) == 1 and r'\"public\".\"t\"' in said[0], said
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+def test_a_table_is_taken_up_again_late(pg, dmsrd, apply):
+    """It was left out when the job began anew: what it has by now is not the job's any more."""
+    source, target = begun(pg, dmsrd, apply)
+    dmsrd.api("DELETE", "/jobs/a/positions")
+    dmsrd.api("PATCH", "/jobs/a", {"tables": {"exclude": ["public.u"]}}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/a/start")
+    dmsrd.wait_state("a", "running")
+    source.sql("INSERT INTO t VALUES (3)")
+    dmsrd.wait_equal(source, target)
+    target.sql("INSERT INTO u VALUES (50)")
+    dmsrd.api("POST", "/jobs/a/stop")
+    dmsrd.wait_state("a", "stopped")
+    found = rows_found(dmsrd, spec_of(source, target, apply=apply))
+    assert [f[:2] for f in found] == [("error", "public.u")] and "not this job's" in found[0][2], found
+    dmsrd.api("PATCH", "/jobs/a", {"tables": {"exclude": []}}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/a/start")
+    dmsrd.wait_state("a", "failed")
+    assert dmsrd.api("GET", "/jobs/a")["error"]["code"] == "target.table-not-empty" and ids(target, "u") == [1, 50]
+    assert target.one("SELECT count(*) FROM dmsr.loads WHERE rows < 0") == 0
+    target.sql("TRUNCATE u")
+    dmsrd.api("POST", "/jobs/a/start")
+    dmsrd.wait_state("a", "running")
+    dmsrd.wait_equal(source, target)
+
+
+def test_a_load_that_is_cut_short_still_knows_its_tables(pg, dmsrd):
+    """A kill in the middle of the load that begins anew: the tables that it did not reach are emptied by the next, as those that it did."""
+    source, target = begun(pg, dmsrd)
+    source.sql("INSERT INTO t VALUES (3); INSERT INTO u VALUES (2)")
+    dmsrd.api("DELETE", "/jobs/a/positions")
+    dmsrd.kill()
+    dmsrd.start(env={"DMSR_FAILPOINT": "target.load-after-commit:1:kill"})
+    dmsrd.api("POST", "/jobs/a/start")
+    assert dmsrd.process.wait(60)
+    assert target.one("SELECT count(*) FROM dmsr.loads WHERE rows = -3") == 1
+    dmsrd.start()
+    dmsrd.wait_state("a", "running")
+    dmsrd.wait_equal(source, target)
+    assert target.one("SELECT count(*) FROM dmsr.loads WHERE rows = -3") == 0
+
+
+def test_a_table_that_is_followed_from_then_on_is_not_forgotten(pg, dmsrd):
+    """The job does not load any more: when it does again, what it has written there in between is not taken away; and what the columns were is known."""
+    source, target = begun(pg, dmsrd)
+    dmsrd.api("DELETE", "/jobs/a/positions")
+    dmsrd.api("PATCH", "/jobs/a", {"mode": "cdc"}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/a/start")
+    dmsrd.wait_state("a", "running")
+    source.sql("INSERT INTO t VALUES (3)")
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("POST", "/jobs/a/stop")
+    dmsrd.wait_state("a", "stopped")
+    source.sql("ALTER TABLE t ADD v int DEFAULT 7; ALTER TABLE t ALTER v DROP DEFAULT; INSERT INTO t VALUES (4)")
+    dmsrd.api("POST", "/jobs/a/start")
+    dmsrd.wait_equal(source, target)
+    assert target.sql("SELECT table_name, rows, shape IS NOT NULL FROM dmsr.loads") == [("t", 0, True)]
+    dmsrd.api("POST", "/jobs/a/stop")
+    dmsrd.wait_state("a", "stopped")
+    dmsrd.api("PATCH", "/jobs/a", {"mode": "full-load-and-cdc"}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/a/start")
+    dmsrd.wait_state("a", "failed")
+    assert dmsrd.api("GET", "/jobs/a")["error"]["code"] == "target.table-not-empty" and len(ids(target)) == 4
