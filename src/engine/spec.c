@@ -600,25 +600,65 @@ json_t *spec_keep_secrets(const json_t *json, const json_t *old, const struct pl
 
 static json_t *described(const char *type, const char *text) { return json_pack("{s:s, s:s}", "type", type, "description", text); }
 
+static bool has_value(const struct dmsr_option *o, const char *word)
+{
+	size_t n = strlen(word);
+	for (const char *s = o->values; *s; s += *s == '|') {
+		size_t len = strcspn(s, "|");
+		if (len == n && !memcmp(s, word, n))
+			return true;
+		s += len;
+	}
+	return false;
+}
+
+/* A part that names a codec has that codec's options, too. */
+static json_t *codec_branches(const struct plugins *plugins, const struct dmsr_option *o)
+{
+	json_t *all = json_array();
+	const struct dmsr_plugin *pl;
+	for (size_t i = 0; (pl = plugins_at(plugins, i)); i++) {
+		if (!has_role(pl, PLUGIN_CODEC) || !has_value(o, pl->name))
+			continue;
+		json_t *options = options_schema(pl->codec_options, NULL), *named = json_pack("{s:{s:{s:s}}}", "properties", o->name, "const", pl->name);
+		if (!o->dflt || strcmp(o->dflt, pl->name) != 0)
+			json_object_set_new(named, "required", json_pack("[s]", o->name));
+		json_array_append_new(all, json_pack("{s:o, s:{s:O}}", "if", named, "then", "properties", json_object_get(options, "properties")));
+		json_decref(options);
+	}
+	return all;
+}
+
+static json_t *part_schema(const struct plugins *plugins, enum plugin_role role, const struct dmsr_plugin *pl)
+{
+	const struct dmsr_option *table = role_options(pl, role);
+	json_t *s = options_schema(table, NULL), *properties = json_object_get(s, "properties");
+	json_object_set_new(properties, role_key(role), json_pack("{s:s}", "const", pl->name));
+	if (role == PLUGIN_TARGET)
+		json_object_set_new(properties, "name", described("string", "What the target is called; default: its connector's name."));
+	json_array_append_new(json_object_get(s, "required"), json_string(role_key(role)));
+	json_object_set_new(s, "title", json_string(pl->name));
+	json_object_set_new(s, "description", json_string(pl->summary));
+	for (const struct dmsr_option *o = table; o && o->name; o++)
+		if (o->flags & DMSR_OPT_CODEC)
+			json_object_set_new(s, "allOf", codec_branches(plugins, o));
+	json_object_del(s, "additionalProperties"); /* which does not see a branch's */
+	json_object_set_new(s, "unevaluatedProperties", json_false());
+	return s;
+}
+
+/* Of a role that nobody has: nothing will do. */
 static json_t *role_schema(const struct plugins *plugins, enum plugin_role role)
 {
 	json_t *any = json_array();
 	const struct dmsr_plugin *pl;
-	for (size_t i = 0; (pl = plugins_at(plugins, i)); i++) {
-		if (!has_role(pl, role))
-			continue;
-		const struct dmsr_option *table = role_options(pl, role);
-		json_t *s = options_schema(table, codec_options(plugins, table, NULL));
-		json_t *properties = json_object_get(s, "properties");
-		json_object_set_new(properties, role_key(role), json_pack("{s:s}", "const", pl->name));
-		if (role == PLUGIN_TARGET)
-			json_object_set_new(properties, "name", described("string", "What the target is called; default: its connector's name."));
-		json_array_append_new(json_object_get(s, "required"), json_string(role_key(role)));
-		json_object_set_new(s, "title", json_string(pl->name));
-		json_object_set_new(s, "description", json_string(pl->summary));
-		json_array_append_new(any, s);
-	}
-	return json_pack("{s:o}", "anyOf", any);
+	for (size_t i = 0; (pl = plugins_at(plugins, i)); i++)
+		if (has_role(pl, role))
+			json_array_append_new(any, part_schema(plugins, role, pl));
+	if (json_array_size(any))
+		return json_pack("{s:o}", "anyOf", any);
+	json_decref(any);
+	return json_false();
 }
 
 json_t *spec_schema(const struct plugins *plugins)
@@ -630,9 +670,9 @@ json_t *spec_schema(const struct plugins *plugins)
 	json_object_set_new(properties, "description", json_pack("{s:s}", "type", "string"));
 	json_object_set_new(properties, "labels", json_pack("{s:s, s:{s:s}}", "type", "object", "additionalProperties", "type", "string"));
 	json_t *patterns = json_pack("{s:s, s:{s:s}}", "type", "array", "items", "type", "string");
-	json_t *tables = json_pack("{s:s, s:{s:O, s:o}, s:b}", "type", "object",
+	json_t *tables = json_pack("{s:s, s:{s:O, s:o}, s:{s:{}}, s:b}", "type", "object",
 		"properties", "include", patterns, "exclude", patterns,
-		"additionalProperties", 0);
+		"patternProperties", "^//", "additionalProperties", 0);
 	json_object_set_new(properties, "tables", tables);
 	json_object_set_new(properties, "source", role_schema(plugins, PLUGIN_SOURCE));
 	json_object_set_new(properties, "streamer", role_schema(plugins, PLUGIN_STREAMER));
