@@ -132,7 +132,7 @@ static int check_body_head(struct request *r, struct err *e)
 	size_t max = r->http->limits.body_max;
 	if (length && strtoull(length, NULL, 10) > max)
 		return err_set(e, DMSR_EINVAL, "body.too-large", "the body is larger than http.body_max, %zu bytes", max);
-	if (!(r->route->flags & ROUTE_BODY))
+	if (!r->route->body)
 		return 0;
 	if (encoding && strcasecmp(encoding, "identity") != 0)
 		return err_set(e, DMSR_EINVAL, "media-type", "Content-Encoding %.40s is not taken", encoding);
@@ -198,7 +198,7 @@ static bool take_body(struct request *r, const char *data, size_t n)
 static void parse_body(struct request *r)
 {
 	struct err e;
-	if (!(r->route->flags & ROUTE_BODY)) {
+	if (!r->route->body) {
 		if (!body_is_empty(r->body.data, r->body.len))
 			reply_error(&r->reply, DMSR_EINVAL, "body.unexpected", "%s %s takes no body", method_name(r->method), r->route->pattern);
 	} else if (!(r->json = body_parse(r->body.data, r->body.len, &e))) {

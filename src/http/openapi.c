@@ -1,11 +1,16 @@
-/* openapi: /openapi.json: OpenAPI 3.1, made from the router's table, the problems' table and the connectors' own schemas. Nothing in it is written twice. */
+/* openapi: /openapi.json: OpenAPI 3.1. Paths are the router's table, codes the problems' table, a job's options the connectors' own tables. What no table
+ * knows, the shapes of the answers, stands in openapi/schemas.json, with an example of each in openapi/examples.json. Nothing is written twice. */
 #include "config.h"
 #include "http/http_int.h"
 #include "http/text.h"
+#include <assert.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The files of openapi/, made into C by the Makefile. */
+extern const char openapi_frame[], openapi_schemas[], openapi_examples[];
 
 static json_t *ref(const char *section, const char *name)
 {
@@ -14,55 +19,57 @@ static json_t *ref(const char *section, const char *name)
 	return json_pack("{s:o}", "$ref", text_json(text));
 }
 
-static json_t *content(const char *type, json_t *schema) { return json_pack("{s:{s:o}}", type, "schema", schema); }
+static json_t *schema_ref(const char *name) { return ref("schemas", name); }
+static json_t *content(const char *type, const char *schema) { return json_pack("{s:{s:o}}", type, "schema", schema_ref(schema)); }
+
+static json_t *read_text(const char *text)
+{
+	json_t *o = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+	assert(o && "a file of openapi/ is no JSON");
+	return o;
+}
 
 /* ---- one operation ----------------------------------------------------------------------------------------------- */
-static json_t *param(const char *name, size_t n, const char *in, bool required, json_t *schema)
+static void add_param(json_t *list, const char *name, size_t n)
 {
-	return json_pack("{s:s%, s:s, s:b, s:o}", "name", name, n, "in", in, "required", required, "schema", schema);
+	char word[64];
+	snprintf(word, sizeof word, "%.*s", (int)n, name);
+	json_array_append_new(list, ref("parameters", word));
 }
 
-static json_t *query_schema(const char *name, size_t n)
+static json_t *params(const struct route *r, unsigned method)
 {
-	static const char *const flags[] = { "dry_run", "force", "keep_source", "verbose" };
-	if (n == 5 && !memcmp(name, "limit", n))
-		return json_pack("{s:s, s:i, s:i, s:i}", "type", "integer", "minimum", 1, "maximum", 500, "default", 50);
-	for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
-		if (strlen(flags[i]) == n && !memcmp(name, flags[i], n))
-			return json_pack("{s:s, s:[s,s]}", "type", "string", "enum", "0", "1");
-	return json_pack("{s:s}", "type", "string");
-}
-
-static void add_params(json_t *list, const struct route *r, unsigned method)
-{
+	json_t *list = json_array();
 	for (const char *p = strchr(r->pattern, '{'); p; p = strchr(p + 1, '{'))
-		json_array_append_new(list, param(p + 1, strcspn(p + 1, "}"), "path", true, json_pack("{s:s}", "type", "string")));
-	for (const char *p = r->query; p && *p;) {
+		add_param(list, p + 1, strcspn(p + 1, "}"));
+	for (const char *p = r->query; p && *p; p += strspn(p, " ")) {
 		size_t n = strcspn(p, " ");
-		json_array_append_new(list, param(p, n, "query", false, query_schema(p, n)));
-		p += n + (p[n] == ' ');
+		add_param(list, p, n);
+		p += n;
 	}
 	if (r->flags & ROUTE_MATCH)
-		json_array_append_new(list, ref("parameters", "IfMatch"));
+		json_array_append_new(list, ref("parameters", "If-Match"));
 	if (method == METHOD_POST)
-		json_array_append_new(list, ref("parameters", "IdempotencyKey"));
+		json_array_append_new(list, ref("parameters", "Idempotency-Key"));
+	return list;
 }
 
+/* "201:Job 304" */
 static json_t *responses(const struct route *r)
 {
 	json_t *o = json_object();
-	char code[4];
-	for (const char *p = r->statuses; *p; p += strspn(p, " ")) {
-		snprintf(code, sizeof code, "%.3s", p);
-		p += 3;
+	char code[4], schema[32];
+	for (const char *p = r->answers; *p; p += strspn(p, " ")) {
+		size_t n = strcspn(p, " ");
 		json_t *one = json_pack("{s:s}", "description", "Success");
-		if (strcmp(code, "204") != 0 && strcmp(code, "304") != 0) {
-			json_t *schema = r->flags & ROUTE_TEXT ? json_pack("{s:s}", "type", "string") :
-				r->result                      ? ref("schemas", r->result) :
-								 json_pack("{s:s}", "type", "object");
+		snprintf(code, sizeof code, "%.3s", p);
+		snprintf(schema, sizeof schema, "%.*s", n > 4 ? (int)n - 4 : 0, n > 4 ? p + 4 : "");
+		if (*schema)
 			json_object_set_new(one, "content", content(r->flags & ROUTE_TEXT ? "text/plain" : "application/json", schema));
-		}
+		if (r->flags & ROUTE_LIVE)
+			json_object_set_new(json_object_get(one, "content"), "text/event-stream", json_pack("{s:o}", "schema", schema_ref("EventStream")));
 		json_object_set_new(o, code, one);
+		p += n;
 	}
 	json_object_set_new(o, "default", ref("responses", "Problem"));
 	return o;
@@ -89,14 +96,10 @@ static void operation_id(unsigned method, const char *pattern, char *out, size_t
 static json_t *operation(const struct route *r, unsigned method)
 {
 	char id[128];
-	json_t *params = json_array();
 	operation_id(method, r->pattern, id, sizeof id);
-	add_params(params, r, method);
-	json_t *o = json_pack("{s:s, s:s, s:o, s:o}", "operationId", id, "summary", r->summary, "parameters", params, "responses", responses(r));
-	if (r->flags & ROUTE_BODY) {
-		bool job = !strncmp(r->pattern, "/jobs", 5) && r->result;
-		json_t *body = content(method == METHOD_PATCH ? "application/merge-patch+json" : "application/json",
-			job && method != METHOD_PATCH ? ref("schemas", "Job") : json_pack("{s:s}", "type", "object"));
+	json_t *o = json_pack("{s:s, s:s, s:o, s:o}", "operationId", id, "summary", r->summary, "parameters", params(r, method), "responses", responses(r));
+	if (r->body) {
+		json_t *body = content(method == METHOD_PATCH ? "application/merge-patch+json" : "application/json", r->body);
 		json_object_set_new(o, "requestBody", json_pack("{s:b, s:o}", "required", true, "content", body));
 	}
 	if (r->flags & ROUTE_PUBLIC)
@@ -126,59 +129,110 @@ static json_t *paths(void)
 }
 
 /* ---- components -------------------------------------------------------------------------------------------------- */
-static const char fixed_schemas[] =
-	"{\"Problem\":{\"type\":\"object\",\"description\":\"RFC 9457\",\"required\":[\"type\",\"title\",\"status\",\"code\"],\"properties\":{"
-	"\"type\":{\"type\":\"string\"},\"title\":{\"type\":\"string\"},\"status\":{\"type\":\"integer\"},\"detail\":{\"type\":\"string\"},"
-	"\"code\":{\"type\":\"string\",\"description\":\"stable\"},\"suggestion\":{\"type\":\"string\"},\"retriable\":{\"type\":\"boolean\"},"
-	"\"instance\":{\"type\":\"string\"},\"errors\":{\"type\":\"array\",\"items\":{\"$ref\":\"#/components/schemas/Finding\"}}}},"
-	"\"Finding\":{\"type\":\"object\",\"required\":[\"pointer\",\"code\",\"detail\"],\"properties\":{"
-	"\"pointer\":{\"type\":\"string\",\"description\":\"RFC 6901\"},\"code\":{\"type\":\"string\"},\"detail\":{\"type\":\"string\"},"
-	"\"suggestion\":{\"type\":\"string\"}}},"
-	"\"Page\":{\"type\":\"object\",\"required\":[\"items\"],\"properties\":{\"items\":{\"type\":\"array\",\"items\":{\"type\":\"object\"}},"
-	"\"next_cursor\":{\"type\":[\"string\",\"null\"]}}},"
-	"\"JobPage\":{\"type\":\"object\",\"required\":[\"items\"],\"properties\":{\"items\":{\"type\":\"array\","
-	"\"items\":{\"$ref\":\"#/components/schemas/Job\"}},"
-	"\"next_cursor\":{\"type\":[\"string\",\"null\"]}}},"
-	"\"JobState\":{\"type\":\"object\",\"properties\":{\"state\":{\"type\":\"string\"},\"desired_state\":{\"type\":\"string\"}}},"
-	"\"JobStatus\":{\"type\":\"object\",\"properties\":{\"lag\":{\"type\":\"object\",\"properties\":{"
-	"\"bytes\":{\"type\":[\"integer\",\"null\"],\"description\":\"what the source has written and was not confirmed to it, or was not applied by the "
-	"target that is farthest back\"},"
-	"\"seconds\":{\"type\":[\"number\",\"null\"],\"description\":\"how old the oldest change is that was not applied\"},"
-	"\"reason\":{\"type\":[\"string\",\"null\"],\"description\":\"why one of them is null: not known\"}}},"
-	"\"targets\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},"
-	"\"lag_bytes\":{\"type\":[\"integer\",\"null\"]},\"lag_seconds\":{\"type\":[\"number\",\"null\"]}}}}}},"
-	"\"Deletion\":{\"type\":\"object\",\"properties\":{\"left\":{\"type\":\"array\",\"description\":\"what could not be dropped, or was to be kept\","
-	"\"items\":{\"type\":\"object\",\"properties\":{\"part\":{\"type\":\"string\"},\"kept\":{\"type\":\"boolean\"},"
-	"\"statement\":{\"type\":\"string\",\"description\":\"for a person to run\"}}}},"
-	"\"pending\":{\"type\":\"boolean\",\"description\":\"a server does not answer: it is tried again until it does, or until a DELETE with force=1\"},"
-	"\"error\":{\"type\":\"object\"},\"hint\":{\"type\":\"string\"}}},"
-	"\"Checks\":{\"type\":\"object\",\"properties\":{\"ok\":{\"type\":\"boolean\"},\"checks\":{\"type\":\"array\",\"items\":{\"type\":\"object\"}}}},"
-	"\"Validation\":{\"type\":\"object\",\"properties\":{\"valid\":{\"type\":\"boolean\"},\"errors\":{\"type\":\"array\","
-	"\"items\":{\"$ref\":\"#/components/schemas/Finding\"}},\"checks\":{\"type\":\"array\",\"items\":{\"type\":\"object\"}}}}}";
-
-/* A job's source, target and streamer take what their connector's tables say: schemas "postgres-source" and so on. */
-static void add_connector(json_t *schemas, struct engine *g, const char *name)
+/* Each connector's part of a job becomes a schema of its own, "postgres-source", which the job and a connection refer to. */
+static json_t *refs_of(json_t *schemas, json_t *part, const char *role)
 {
-	json_t *whole = engine_connector(g, name), *schema;
-	const char *role;
-	char key[80];
-	json_object_foreach(json_object_get(whole, "options"), role, schema)
+	json_t *one, *refs = json_array();
+	char name[80];
+	size_t i;
+	json_array_foreach(json_object_get(part, "anyOf"), i, one)
 	{
-		snprintf(key, sizeof key, "%.31s-%.31s", name, role);
-		json_object_set(schemas, key, schema);
+		snprintf(name, sizeof name, "%.31s-%s", json_string_value(json_object_get(one, "title")), role);
+		json_object_del(one, "unevaluatedProperties"); /* whoever refers to it says what may stand beside */
+		json_object_set(schemas, name, one);
+		json_array_append_new(refs, schema_ref(name));
 	}
-	json_decref(whole);
+	return refs;
 }
 
-static void add_connectors(json_t *schemas, struct engine *g)
+static void use_refs(json_t *part, json_t *refs)
 {
-	json_t *all = engine_connectors(g), *one;
-	size_t i;
-	json_array_foreach(json_object_get(all, "items"), i, one)
-	{
-		add_connector(schemas, g, json_string_value(json_object_get(one, "name")));
+	if (!json_array_size(refs))
+		return;
+	json_object_set(part, "anyOf", refs);
+	json_object_set_new(part, "unevaluatedProperties", json_false());
+}
+
+static void add_parts(json_t *schemas, json_t *job)
+{
+	json_t *p = json_object_get(job, "properties"), *all = json_array();
+	json_t *parts[] = { json_object_get(p, "source"), json_object_get(json_object_get(p, "targets"), "items"), json_object_get(p, "streamer"),
+		json_object_get(json_object_get(p, "transforms"), "items") };
+	static const char *const roles[] = { "source", "target", "streamer", "transform" };
+	for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+		json_t *refs = refs_of(schemas, parts[i], roles[i]);
+		use_refs(parts[i], refs);
+		if (i < 3)
+			json_array_extend(all, refs);
+		json_decref(refs);
 	}
+	json_t *connection = json_object_get(schemas, "Connection"), *tables = json_object_get(p, "tables");
+	json_object_set_new(connection, "properties",
+		json_pack("{s:{s:s, s:[s,s,s], s:s}, s:{s:s}, s:O*}", "role", "type", "string", "enum", roles[0], roles[1], roles[2], "default", roles[0],
+			"name", "type", "string", "tables", tables));
+	use_refs(connection, all);
 	json_decref(all);
+}
+
+/* Objects are merged, key by key, so that what they require may be left out; everything else is replaced, or taken out by null. */
+static json_t *patch_of(json_t *properties)
+{
+	json_t *patch = json_object(), *s;
+	const char *key;
+	json_object_foreach(properties, key, s)
+	{
+		if (json_object_get(s, "readOnly"))
+			continue;
+		bool merged = !strcmp(key, "source") || !strcmp(key, "streamer") || !strcmp(key, "tables") || !strcmp(key, "labels");
+		if (merged)
+			json_object_set_new(patch, key, json_pack("{s:[s,s]}", "type", "object", "null"));
+		else
+			json_object_set_new(patch, key, json_pack("{s:[O, {s:s}]}", "anyOf", s, "type", "null"));
+	}
+	return patch;
+}
+
+/* JobSpec is what the engine says of a job; JobPut leaves the name to the path, Job has what only an answer has, JobPatch is any part of it. */
+static void add_jobs(json_t *schemas, json_t *spec)
+{
+	json_t *job = json_object_get(schemas, "Job"), *patch = json_object_get(schemas, "JobPatch");
+	add_parts(schemas, spec);
+	json_t *properties = json_copy(json_object_get(spec, "properties")), *required = json_copy(json_object_get(spec, "required"));
+	json_object_update(properties, json_object_get(job, "properties"));
+	json_array_extend(required, json_object_get(job, "required"));
+	json_object_update_missing(job, spec);
+	json_object_set_new(job, "properties", properties);
+	json_object_set_new(job, "required", required);
+	json_object_update_missing(patch, spec);
+	json_object_del(patch, "required");
+	json_object_set_new(patch, "properties", patch_of(json_object_get(spec, "properties")));
+	json_object_update_missing(json_object_get(schemas, "JobSpec"), spec);
+	json_object_set_new(json_object_get(schemas, "JobPut"), "required", json_pack("[s]", "source"));
+	json_object_update_missing(json_object_get(schemas, "JobPut"), spec);
+}
+
+static void add_examples(json_t *schemas)
+{
+	json_t *examples = read_text(openapi_examples), *one;
+	const char *name;
+	json_object_foreach(examples, name, one)
+	{
+		json_object_set_new(json_object_get(schemas, name), "examples", json_pack("[O]", one));
+	}
+	json_decref(examples);
+}
+
+static json_t *schemas(struct engine *g)
+{
+	static const char *const states[] = { ENGINE_STATES };
+	json_t *all = read_text(openapi_schemas), *spec = engine_job_schema(g), *names = json_array();
+	for (size_t i = 0; i < sizeof states / sizeof *states; i++)
+		json_array_append_new(names, json_string(states[i]));
+	json_object_set_new(json_object_get(all, "State"), "enum", names);
+	add_jobs(all, spec);
+	add_examples(all);
+	json_decref(spec);
+	return all;
 }
 
 static json_t *codes(void)
@@ -189,29 +243,15 @@ static json_t *codes(void)
 	return list;
 }
 
-static json_t *components(struct engine *g)
-{
-	json_t *schemas = json_loads(fixed_schemas, 0, NULL);
-	json_object_set_new(schemas, "Job", engine_job_schema(g));
-	add_connectors(schemas, g);
-	json_t *what = content("application/problem+json", ref("schemas", "Problem"));
-	json_t *problem = json_pack("{s:s, s:o, s:o}", "description", "What went wrong", "content", what, "x-codes", codes());
-	json_t *match = json_pack("{s:s, s:s, s:s, s:{s:s}}", "name", "If-Match", "in", "header", "description",
-		"The ETag of the job as you know it; * forces. Needed when the job exists.", "schema", "type", "string");
-	json_t *key = json_pack("{s:s, s:s, s:s, s:{s:s,s:i}}", "name", "Idempotency-Key", "in", "header", "description",
-		"The same key and body within 24 hours get the first answer again (experimental).", "schema", "type", "string", "maxLength", 255);
-	return json_pack("{s:o, s:{s:o}, s:{s:o, s:o}, s:{s:{s:s, s:s}}}", "schemas", schemas, "responses", "Problem", problem, "parameters", "IfMatch", match,
-		"IdempotencyKey", key, "securitySchemes", "token", "type", "http", "scheme", "bearer");
-}
-
 /* It takes longer to make than the loop should be held, and it never changes: it is made once. */
 static void make(struct http *h)
 {
 	char sum[SHA256_HEX];
-	json_t *info = json_pack("{s:s, s:s, s:{s:s}}", "title", "DMSR", "version", PACKAGE_VERSION, "license", "name", "Apache-2.0");
-	json_t *o = json_pack("{s:s, s:o, s:[{s:[]}]}", "openapi", "3.1.0", "info", info, "security", "token");
+	json_t *o = read_text(openapi_frame), *components = json_object_get(o, "components");
+	json_object_set_new(json_object_get(o, "info"), "version", json_string(PACKAGE_VERSION));
 	json_object_set_new(o, "paths", paths());
-	json_object_set_new(o, "components", components(h->engine));
+	json_object_set_new(components, "schemas", schemas(h->engine));
+	json_object_set_new(json_object_get(json_object_get(components, "responses"), "Problem"), "x-codes", codes());
 	h->openapi = json_dumps(o, JSON_COMPACT);
 	json_decref(o);
 	sha256_hex(h->openapi, strlen(h->openapi), sum);

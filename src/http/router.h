@@ -7,19 +7,20 @@
 enum { METHOD_GET = 1, METHOD_POST = 2, METHOD_PUT = 4, METHOD_PATCH = 8, METHOD_DELETE = 16, METHOD_OPTIONS = 32, ROUTE_ARGS_MAX = 3 };
 enum route_flags {
 	ROUTE_PUBLIC = 1,       /* needs no token */
-	ROUTE_BODY = 2,         /* needs a JSON body; without it: none but {} is taken */
+	ROUTE_LIVE = 2,         /* answers text/event-stream, too */
 	ROUTE_MATCH = 4,        /* needs If-Match when the job exists */
 	ROUTE_CHANGES = 8,      /* refused while the daemon drains */
 	ROUTE_TEXT = 16,        /* does not answer JSON */
 };
 struct request;
 struct route {
-	unsigned methods, flags;
+	unsigned methods;
 	const char *pattern;    /* "/jobs/{name}/status" */
+	unsigned flags;
 	const char *query;      /* names of its parameters, separated by spaces; NULL: none */
 	void (*run)(struct request *r); /* sets r->reply, or begins a call or a stream */
-	const char *statuses;   /* of success, for the document: "201" */
-	const char *result;     /* name of the schema in the document; NULL: an object */
+	const char *body;       /* the schema of the JSON body that it needs; NULL: none but {} is taken */
+	const char *answers;    /* each status of success with the schema of its body: "201:Job 304" */
 	const char *summary;    /* one line */
 };
 extern const struct route routes[];     /* ends with pattern NULL */

@@ -391,7 +391,8 @@ json_t *engine_connector(struct engine *g, const char *type)
 json_t *engine_job_schema(struct engine *g)
 {
 	(void)g;
-	return json_pack("{s:s}", "type", "object");
+	return json_pack("{s:s, s:{s:{s:[{s:s, s:{}}]}, s:{s:b}}, s:[s]}", "type", "object",
+		"properties", "source", "anyOf", "title", "postgres", "properties", "uid", "readOnly", 1, "required", "source");
 }
 
 struct engine_observer *engine_observe(struct engine *g, void (*fn)(void *arg, uint64_t id, const char *type, const char *job, const json_t *data), void *arg)
