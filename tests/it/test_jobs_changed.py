@@ -245,6 +245,33 @@ def test_columns_of_a_time_that_nobody_knows(pg, dmsrd):
     assert len([e for e in events(dmsrd, "j", "warning") if "public.t" in e and "loaded again" in e]) == 1
 
 
+@pytest.mark.parametrize("killed", ["before it is dropped", "after it is dropped"])
+def test_columns_that_took_other_names_in_a_table_that_is_dropped(pg, dmsrd, killed):
+    """While the stream stood still. What the target has is all that is left of it."""
+    source, target = table_t(pg, dmsrd, "a int, b text, c int")
+    dmsrd.api("POST", "/jobs/j/pause")
+    dmsrd.wait_state("j", "paused")
+    source.psql("INSERT INTO t VALUES (99, 7, 'eight', 9); BEGIN; ALTER TABLE t RENAME a TO x; ALTER TABLE t RENAME b TO a; COMMIT;"
+                " INSERT INTO t VALUES (100, 17, 'eighteen', 19); CREATE TABLE fresh (id int PRIMARY KEY)")
+    wait_for("that is seen", lambda: [e for e in events(dmsrd, "j", "warning") if "public.fresh is new" in e], timeout=30)
+    if killed == "before it is dropped":
+        dmsrd.kill()
+    source.psql("DROP TABLE t; CREATE TABLE other (id int PRIMARY KEY)")
+    if killed == "after it is dropped":
+        wait_for("that is seen", lambda: [e for e in events(dmsrd, "j", "warning") if "public.other is new" in e], timeout=30)
+        dmsrd.kill()
+    dmsrd.start()
+    for _ in range(2):
+        wait_for("the job is there", lambda: dmsrd.state_of("j") in ("paused", "running"), timeout=30)
+        if dmsrd.state_of("j") == "paused":
+            dmsrd.api("POST", "/jobs/j/resume")
+        wait_for("the last row is there", lambda: target.one("SELECT count(*) FROM t WHERE id = 100") == 1, timeout=30)
+        assert target.sql("SELECT id, x, a, c FROM t WHERE id IN (10, 99, 100) ORDER BY 1") == [(10, -10, "10", None), (99, 7, "eight", 9), (100, 17, "eighteen", 19)]
+        dmsrd.kill()
+        dmsrd.start()
+    assert not events(dmsrd, "j", "error") and not [e for e in events(dmsrd, "j", "warning") if "again" in e and "public.t" in e]
+
+
 @pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
 def test_a_column_that_is_generated_no_more(any_pg, dmsrd, down):
     """Its values are sent from then on, and those that it had stay."""

@@ -628,3 +628,21 @@ def test_columns_that_changed_while_the_stream_stood_still(db, dump, more):
     assert [line[4] for line in d.lines() if line[0] == "c"] == [
         {"id": "1", "a": "p", "b": "q"}, {"id": "2", "a": "p", "b": "q"}, {"id": "3", "x": "p", "b": "q", **c}, {"id": "4", "x": "p", "a": "q", **c, **d_}]
     assert "again" not in d.text(), d.text()
+
+
+def test_columns_of_a_table_that_is_dropped_while_the_stream_stands_still(db, dump):
+    """Nobody can read them in the catalog any more; they were noted."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text, b text); CREATE TABLE big (id int PRIMARY KEY, v text)")
+    d = dump("table=public.*").start().streaming().caught_up().stop()
+    free(db)
+    db.sql("INSERT INTO big SELECT i, repeat('v', 100) FROM generate_series(1, 20000) i")
+    db.sql("INSERT INTO t VALUES (1, 'p', 'q'); ALTER TABLE t RENAME a TO x; ALTER TABLE t RENAME b TO a")
+    db.sql("INSERT INTO t VALUES (2, 'p', 'q')")
+    d.start("pause_ms=25000").streaming()
+    wait_for("the stream stands still", lambda: any(line[0] == "c" for line in d.lines()))
+    db.sql("DROP TABLE t; CREATE TABLE fresh (id int PRIMARY KEY)")
+    d.says("public.fresh is new")
+    assert not any(line[2] == "t" for line in d.lines()[-10:]), "nothing of it is read yet"
+    d.caught_up().stop()
+    assert [line[4] for line in d.lines() if line[0] == "c" and line[2] == "t"] == [{"id": "1", "a": "p", "b": "q"}, {"id": "2", "x": "p", "a": "q"}]
+    assert "got other columns" not in d.text(), d.text()

@@ -123,7 +123,7 @@ struct kit {
 	struct relation *described[8];
 	unsigned asked;                 /* how often `ask` was called */
 	struct relation *answer;        /* what it learns; NULL: it says OK */
-	struct relation *earlier;
+	struct relation *earlier, *remembered;
 	bool sends_generated;
 	unsigned dated;                 /* how often that was told: the row does not go out */
 	const char *unwanted;           /* a table's name */
@@ -187,6 +187,12 @@ KIT struct relation *kit_earlier(void *ctx, const struct relation *rel, uint64_t
 	return earlier ? relation_ref(earlier) : NULL;
 }
 
+KIT struct relation *kit_remembered(void *ctx, uint32_t relid)
+{
+	(void)relid;
+	return ((struct kit *)ctx)->remembered;
+}
+
 KIT bool kit_dated(void *ctx, const struct relation *rel, uint64_t lsn)
 {
 	(void)lsn;
@@ -219,7 +225,7 @@ KIT void kit_open(struct kit *k, const struct kit_limits *lim, int proto_version
 {
 	static const struct position none = { 0 };
 	static const struct kit_limits usual = { 256 << 10, 8 << 20, 0, "/tmp" };
-	struct pgoutput_host host = { k, kit_describe, kit_ask, kit_wanted, kit_full, kit_dated, kit_earlier, k->sends_generated };
+	struct pgoutput_host host = { k, kit_describe, kit_ask, kit_wanted, kit_full, kit_dated, kit_earlier, kit_remembered, k->sends_generated };
 
 	lim = lim ? lim : &usual;
 	struct dmsr_env env = { .job = "test", .name = "source", .scratch = lim->scratch ? lim->scratch : "/tmp" };
@@ -236,6 +242,7 @@ KIT void kit_close(struct kit *k)
 		relation_unref(k->described[i]);
 	relation_unref(k->answer);
 	relation_unref(k->earlier);
+	relation_unref(k->remembered);
 	memset(k, 0, sizeof *k);
 }
 

@@ -82,7 +82,8 @@ struct step {
 static void walk_from(const char *earlier, const char *known, bool sends_generated, const struct step *steps)
 {
 	struct kit k = { .sends_generated = sends_generated, .earlier = earlier ? shape(earlier) : NULL };
-	k.described[0] = shape(known);
+	bool is_gone = *known == '-';
+	*(is_gone ? &k.remembered : &k.described[0]) = shape(known + is_gone);
 	kit_open(&k, NULL, 1, NULL);
 	kit_begin(&k, 0x100);
 	for (const struct step *s = steps; s->names; s++) {
@@ -171,6 +172,19 @@ static void what_is_sent_is_not_generated(void **state)
 	WALK("id:1 a:2 *g:3", true, { "id:1 a:2 *g:3", "id a g", "id:1 a:2 *g:3" }, { "id:1 a:2 g:3", "id a g", "id:1 a:2 g:3" });
 }
 
+static void a_table_that_is_gone_has_the_columns_that_it_had(void **state)
+{
+	(void)state;
+	WALK("-id:1 a:2", false, { "", "id a", "id:1 a:2" });
+	WALK_FROM("id:1 a:2 b:3", "-id:1 x:2 a:3", false, { "", "id a b", "id:1 a:2 b:3" }, { "", "id x b", "id:1 x:2 b:3" },
+		{ "", "id x a", "id:1 x:2 a:3" });
+	/* what it had of generated columns is the target's */
+	WALK("-id:1 *g:2 a:3", false, { "", "id a", "id:1 a:3" });
+	/* altered once more, when nobody looked */
+	WALK_FROM("id:1 a:2", "-id:1 a:2", false, { "", "id y", NULL });
+}
+
 RUN_TESTS(cmocka_unit_test(follows_the_catalog), cmocka_unit_test(a_younger_catalog_may_have_more), cmocka_unit_test(a_message_of_another_time_is_dated),
 	cmocka_unit_test(steps_in_between_are_known_from_both_ends), cmocka_unit_test(new_columns_go_without_a_number_if_nobody_answers),
-	cmocka_unit_test(a_former_run_knew_what_was_before), cmocka_unit_test(what_is_sent_is_not_generated))
+	cmocka_unit_test(a_former_run_knew_what_was_before), cmocka_unit_test(what_is_sent_is_not_generated),
+	cmocka_unit_test(a_table_that_is_gone_has_the_columns_that_it_had))

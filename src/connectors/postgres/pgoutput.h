@@ -30,6 +30,9 @@ struct pgoutput_host {
 	/* The columns that it had at a time not after a transaction with that commit LSN: names and numbers count. NULL: not known. The decoder drops its
 	 * reference. Optional. */
 	struct relation *(*earlier)(void *ctx, const struct relation *rel, uint64_t lsn);
+	/* One that describe does not know, because it is gone: the columns that it had last, as far as that was seen; names and numbers count. NULL: not
+	 * known. Borrowed. Optional. */
+	struct relation *(*remembered)(void *ctx, uint32_t relid);
 	bool sends_generated;                   /* the server sends generated columns too (18); else what it sends is none */
 };
 struct pgoutput_limits {

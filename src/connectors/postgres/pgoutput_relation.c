@@ -44,6 +44,7 @@ struct merge {
 	const struct wire_relation *w;
 	const struct relation *known;   /* the catalog's description; NULL: none */
 	const struct relation *before;  /* what the wire said last, if its numbers are known, or what was known in a former run; NULL */
+	bool is_bare;                   /* known has names and numbers, and nothing else: the table is gone */
 	bool is_answered;               /* known was read after the server wrote the message */
 	int *place;                     /* wire column -> column of known of the same name, or -1 */
 	int *match;                     /* the same, but -1 when the type is another */
@@ -214,7 +215,7 @@ static bool find_matches(struct merge *m)
 	for (unsigned i = 0; i < w->n; i++) {
 		at = known ? find_known(known, w->columns[i].name, (unsigned)(at + 1)) : -1;
 		m->place[i] = at;
-		m->match[i] = at >= 0 && known->columns[at].type_id == w->columns[i].type_id ? at : -1;
+		m->match[i] = at >= 0 && !m->is_bare && known->columns[at].type_id == w->columns[i].type_id ? at : -1;
 		if (at >= 0)
 			m->on_wire[at] = true;
 	}
@@ -231,7 +232,7 @@ static bool find_matches(struct merge *m)
 /* A column of the description that has the type, with the modifier if that matters. */
 static const struct column *same_type(const struct merge *m, const struct wire_column *w, bool with_typmod)
 {
-	for (unsigned k = 0; m->known && k < m->known->ncolumns; k++) {
+	for (unsigned k = 0; m->known && !m->is_bare && k < m->known->ncolumns; k++) {
 		const struct column *c = &m->known->columns[k];
 		if (c->type_id == w->type_id && (!with_typmod || c->typmod == w->typmod))
 			return c;
@@ -341,6 +342,8 @@ static void fill_column(struct merge *m, unsigned i, struct column *out)
 	out->dflt = k->dflt;
 	out->missing = k->missing;
 	out->flags = k->flags;
+	if (w->is_identity && m->w->identity != 'f')
+		out->flags &= (uint8_t)~COLUMN_NULLABLE; /* a shape does not say so */
 }
 
 /* Generated columns of the description that are not on the wire and stand before column `until` of it. */
@@ -348,7 +351,7 @@ static unsigned add_generated(struct merge *m, struct relation_builder *b, unsig
 {
 	unsigned added = 0;
 
-	for (; *next < until; ++*next) {
+	for (; *next < until && !m->is_bare; ++*next) {
 		struct column c = m->known->columns[*next];
 		if (!(c.flags & COLUMN_GENERATED) || m->on_wire[*next])
 			continue;
@@ -361,7 +364,7 @@ static unsigned add_generated(struct merge *m, struct relation_builder *b, unsig
 
 static void add_ddl(const struct merge *m, struct relation_builder *b)
 {
-	if (!m->known)
+	if (!m->known || m->is_bare)
 		return;
 	relation_build_estimate(b, m->known->rows_estimate, m->known->bytes_estimate);
 	for (uint32_t i = 0; i < m->known->nddl; i++) {
@@ -543,7 +546,8 @@ int pgo_relation(struct pgoutput *d, struct cursor *c, uint64_t seq, bool is_ask
 	}
 	struct table *t = pgo_table(d, w->id);
 	struct relation *known = d->host.describe(d->host.ctx, w->id);
-	struct merge m = { .d = d, .w = w, .known = known };
+	bool is_bare = !known && d->host.remembered && (known = d->host.remembered(d->host.ctx, w->id));
+	struct merge m = { .d = d, .w = w, .known = known, .is_bare = is_bare };
 	struct version *v = merge_version(&m, t, is_asked);
 	v->seq = seq;
 	v->wanted = d->host.wanted(d->host.ctx, v->rel, d->txn.lsn, &v->loaded_lsn);

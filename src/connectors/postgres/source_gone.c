@@ -1,5 +1,6 @@
 /* source_gone: see source_gone.h. */
 #include "source_gone.h"
+#include "source_mark.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,11 +25,11 @@ static void add(struct gone *g, enum gone_kind kind, const char *was, const char
 
 struct name { uint32_t id; struct buf *out; };
 
-static void take_name(void *arg, uint32_t id, const char *name)
+static void take_name(void *arg, const struct noted *noted)
 {
 	struct name *n = arg;
-	if (id == n->id)
-		buf_str(n->out, name);
+	if (noted->id == n->id)
+		buf_str(n->out, noted->name);
 }
 
 void gone_add_renamed(struct gone *g, const struct map *noted, uint32_t id, const char *schema, const char *name)
@@ -67,6 +68,81 @@ void gone_tell(struct gone *g, const struct source *s)
 	}
 }
 
+/* ---- their columns ---- */
+
+struct gone_tables {
+	struct map *rels;               /* by oid */
+	struct history *history;
+	struct buf note;                /* as it is to be */
+	uint64_t lsn;                   /* of those that are gone since the last start */
+	struct source *s;
+};
+
+static void keep(struct gone_tables *g, const struct noted *n, uint64_t lsn)
+{
+	char at[24];
+	if (!n->marks || source_find_rel(g->s, n->id) || map_get_u32(g->rels, n->id))
+		return;
+	history_read(g->history, n->id, n->marks);
+	const char *mark = history_newest(g->history, n->id);
+	struct relation_builder *b = relation_build("postgres", "", n->name, n->id);
+	struct relation *of = relation_seal(b, KEY_NONE), *rel = mark ? mark_shape(mark, of) : NULL;
+	relation_unref(of);
+	if (!rel)
+		return;
+	map_put_u32(g->rels, n->id, rel);
+	buf_printf(&g->note, "%s %u %s ", n->name, n->id, lsn_format(lsn, at));
+	history_write(g->history, n->id, source_stream_confirmed(g->s), &g->note);
+	buf_byte(&g->note, ' ');
+}
+
+static void keep_new(void *arg, const struct noted *n) { keep(arg, n, ((struct gone_tables *)arg)->lsn); }
+
+static void keep_older(void *arg, const struct noted *n)
+{
+	struct gone_tables *g = arg;
+	if (n->lsn > source_stream_confirmed(g->s))
+		keep(g, n, n->lsn);
+}
+
+void source_gone_read(struct source *s, const struct map *noted)
+{
+	const char *was = s->host.note_get(s->host.ctx, "gone");
+	struct gone_tables *g = s->gone = mem_zalloc(sizeof *g);
+	struct map *older = source_noted_in(s, "gone");
+	*g = (struct gone_tables){ .rels = map_new(), .history = history_new(), .lsn = s->began_lsn, .s = s };
+	buf_init(&g->note, SIZE_MAX);
+	source_noted_each(noted, keep_new, g);
+	source_noted_each(older, keep_older, g);
+	source_noted_free(older);
+	if (strcmp(was ? was : "", buf_cstr(&g->note)) != 0)
+		source_put_note(s, "gone", buf_cstr(&g->note), NULL);
+}
+
+struct relation *source_gone_rel(const struct source *s, uint32_t id) { return s->gone ? map_get_u32(s->gone->rels, id) : NULL; }
+
+const char *source_gone_at(const struct source *s, uint32_t id, uint64_t lsn) { return s->gone ? history_at(s->gone->history, id, lsn) : NULL; }
+
+static void drop_rel(void *arg, const void *key, size_t n, void *value)
+{
+	(void)arg;
+	(void)key;
+	(void)n;
+	relation_unref(value);
+}
+
+void source_gone_free(struct source *s)
+{
+	if (!s->gone)
+		return;
+	map_each(s->gone->rels, drop_rel, NULL);
+	map_free(s->gone->rels);
+	history_free(s->gone->history);
+	buf_fini(&s->gone->note);
+	free(s->gone);
+	s->gone = NULL;
+}
+
 /* ---- at the start ---- */
 
 struct ask {
@@ -77,22 +153,22 @@ struct ask {
 	struct gone *gone;
 };
 
-static void find(void *arg, uint32_t id, const char *name)
+static void find(void *arg, const struct noted *n)
 {
 	struct ask *a = arg;
-	(void)name;
-	if (!source_find_rel(a->s, id))
-		buf_printf(a->oids, "%s%u", a->oids->len ? "," : "{", (unsigned)id);
+	if (!source_find_rel(a->s, n->id))
+		buf_printf(a->oids, "%s%u", a->oids->len ? "," : "{", n->id);
 }
 
 enum { IS_OID, IS_SCHEMA, IS_NAME, IS_PERSISTENCE };
 
-static void sort(void *arg, uint32_t id, const char *name)
+static void sort(void *arg, const struct noted *n)
 {
 	struct ask *a = arg;
 	struct buf is;
-	int i = (int)(intptr_t)map_get_u32(a->rows, id) - 1;
-	if (source_find_rel(a->s, id))
+	const char *name = n->name;
+	int i = (int)(intptr_t)map_get_u32(a->rows, n->id) - 1;
+	if (source_find_rel(a->s, n->id))
 		return;
 	if (i < 0) {
 		add(a->gone, GONE_DROPPED, name, NULL);

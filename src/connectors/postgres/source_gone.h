@@ -1,5 +1,5 @@
-/* source_gone: tables that were the job's and are none of it any more: what became of them, said in a few words however many they are. Pure but for the
- * question that source_gone asks. */
+/* source_gone: tables that were the job's and are none of it any more: what became of them, said in a few words however many they are, and which columns they
+ * had, because changes of theirs may come that are older than their end: the target's table stays, and none of its columns is to be taken for another. */
 #ifndef DMSR_POSTGRES_SOURCE_GONE_H
 #define DMSR_POSTGRES_SOURCE_GONE_H
 #include "source_int.h"
@@ -16,5 +16,12 @@ void gone_tell(struct gone *g, const struct source *s);        /* and ends it */
 
 /* At the start, on the SQL connection, when the tables are known: tells of those that the note "tables" has and the job has not. Then next. */
 void source_gone(struct source *s, void (*next)(struct source *s));
+
+/* What was noted of their columns; before anything is noted anew. noted: the note "tables". */
+void source_gone_read(struct source *s, const struct map *noted);
+/* The decoder's question: such a table, its columns as they were seen last, of which the names and numbers are right. NULL: it is none. Borrowed. */
+struct relation *source_gone_rel(const struct source *s, uint32_t id);
+const char *source_gone_at(const struct source *s, uint32_t id, uint64_t lsn);  /* history_at */
+void source_gone_free(struct source *s);
 
 #endif

@@ -92,8 +92,6 @@ void history_loaded(struct history *h, uint32_t id, const char *mark)
 	t->is_bounded = true;
 }
 
-void history_forget(struct history *h, uint32_t id) { free_table(NULL, NULL, 0, map_del_u32(h->tables, id)); }
-
 const char *history_newest(const struct history *h, uint32_t id)
 {
 	const struct table *t = map_get_u32(h->tables, id);
@@ -139,7 +137,7 @@ void history_read(struct history *h, uint32_t id, const char *text)
 	size_t n = strcspn(text, " ");
 	if (!n)
 		return;
-	history_forget(h, id);
+	free_table(NULL, NULL, 0, map_del_u32(h->tables, id));
 	struct table *t = table_for(h, id);
 	t->newest = mem_strndup(text, n);
 	for (text += n; *text; text += n) {

@@ -16,7 +16,6 @@ void history_free(struct history *h);           /* NULL is fine */
 void history_saw(struct history *h, uint32_t id, const char *mark, uint64_t lsn);
 /* Its rows are those of a snapshot where it was so: no change of before comes. */
 void history_loaded(struct history *h, uint32_t id, const char *mark);
-void history_forget(struct history *h, uint32_t id);            /* it is gone */
 
 const char *history_newest(const struct history *h, uint32_t id);       /* NULL: it was not there when that was looked at */
 /* The oldest that a change of a transaction with that commit LSN may have; NULL: nothing tells. The newest only if the table was

@@ -46,6 +46,7 @@ struct source_loaded {
 };
 
 struct source_rest;     /* source_rest.c */
+struct gone_tables;     /* source_gone.c */
 struct source_note;     /* a note on its way to the host */
 struct load;            /* source_load.c */
 struct stream;          /* source_stream.c */
@@ -86,6 +87,7 @@ struct source {
 	bool leaves;                    /* partitions one by one, not their root */
 	struct map *left_out;           /* oids of new tables that cannot be followed; NULL: none */
 	struct history *history;        /* what each was like when that was looked at; NULL: not yet */
+	struct gone_tables *gone;       /* tables that are the job's no more, whose changes may still come; NULL: not yet */
 
 	/* publication and slot */
 	char *publication, *slot;
@@ -155,11 +157,17 @@ void source_review_loaded(struct source *s);
 bool source_forget_unpublished(struct source *s, const struct map *published);
 /* Notes the tables as they are; those that are not loaded as to be loaded at lsn or later. Then next. */
 void source_note_tables(struct source *s, uint64_t lsn, void (*next)(struct source *s));
-/* The note, read. */
+struct noted {                  /* what is noted of a table */
+	unsigned id;
+	uint64_t lsn;
+	char *name;                     /* "schema"."name", quoted */
+	char *marks;                    /* for history_read; NULL: none */
+};
+/* The note, read; the one of that key. */
 struct map *source_noted(const struct source *s);
+struct map *source_noted_in(const struct source *s, const char *key);
 void source_noted_free(struct map *noted);
-/* name: "schema"."name", quoted. */
-void source_noted_each(const struct map *noted, void (*fn)(void *arg, uint32_t id, const char *name), void *arg);
+void source_noted_each(const struct map *noted, void (*fn)(void *arg, const struct noted *n), void *arg);
 bool source_is_new(const struct source *s, const struct map *noted, const struct relation *rel);       /* it was no part of an earlier run */
 bool source_is_renamed(const struct map *noted, uint32_t id, const char *schema, const char *name);    /* a table of the job, noted under another name */
 const char *source_noted_marks(const struct map *noted, const struct relation *rel);   /* for history_read; NULL: none of that table */

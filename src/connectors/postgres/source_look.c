@@ -108,6 +108,8 @@ struct relation *source_look_earlier(void *source, const struct relation *rel, u
 {
 	const struct source *s = source;
 	const char *mark = s->history ? history_at(s->history, rel->id, lsn) : NULL;
+	if (!mark)
+		mark = source_gone_at(s, rel->id, lsn);
 	return mark ? mark_shape(mark, rel) : NULL;
 }
 
@@ -176,6 +178,7 @@ void source_look_read(struct source *s)
 		if (text)
 			history_read(s->history, s->rels[i]->id, text);
 	}
+	source_gone_read(s, noted);
 	source_noted_free(noted);
 }
 
@@ -310,7 +313,7 @@ bool source_look_dated(void *source, const struct relation *rel, uint64_t lsn)
 {
 	struct source *s = source;
 	static const char why[] = "got other columns before a change of it was read: which of them is which in that change cannot be told";
-	if (!(s->mode & DMSR_FULL_LOAD)) {
+	if (!(s->mode & DMSR_FULL_LOAD) || source_gone_rel(s, rel->id)) {
 		source_tell(s, "table %s.%s %s: they go by their names, and older rows may differ at the targets", rel->schema, rel->name, why);
 		return true;
 	}
@@ -389,17 +392,6 @@ static bool judge_later(struct source *s, const struct relation *rel, const stru
 	return true;
 }
 
-static void forget_gone(struct source *s, const PGresult *res)
-{
-	struct map *there = map_new();
-	for (int i = 0; i < PQntuples(res); i++)
-		map_put_u32(there, catalog_oid(res, i, MARK_OID), s);
-	for (size_t i = 0; i < s->nrels; i++)
-		if (!map_get_u32(there, s->rels[i]->id))
-			history_forget(s->history, s->rels[i]->id);
-	map_free(there);
-}
-
 static void on_marks(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -408,7 +400,6 @@ static void on_marks(void *arg, const PGresult *res, const struct err *e)
 		refused(s, e);
 		return;
 	}
-	forget_gone(s, res);
 	for (int i = 0; may_go_on && i < PQntuples(res); i++)
 		may_go_on = see(s, res, i, judge_later, &is_other);
 	if (!may_go_on)
@@ -459,6 +450,7 @@ void source_look_again(struct source *s)
 
 void source_look_free(struct source *s)
 {
+	source_gone_free(s);
 	history_free(s->history);
 	s->history = NULL;
 	if (!s->look)

@@ -7,7 +7,7 @@
  *
  * XLogData:  'w' start 8, end 8, time 8, payload      keepalive: 'k' end 8, time 8, reply wanted 1
  * status:    'r' written 8, flushed 8, applied 8, time 8, reply wanted 1     (PostgreSQL documentation, "Streaming Replication Protocol") */
-#include "source_int.h"
+#include "source_gone.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,6 +124,8 @@ static bool heartbeat_is_due(const struct source *s)
 /* ---- the decoder's questions ---- */
 
 static struct relation *describe(void *ctx, uint32_t relid) { return source_find_rel(ctx, relid); }
+
+static struct relation *remembered(void *ctx, uint32_t relid) { return source_gone_rel(ctx, relid); }
 
 static bool wanted(void *ctx, const struct relation *rel, uint64_t lsn, uint64_t *loaded_lsn)
 {
@@ -361,6 +363,7 @@ static void make_stream(struct source *s)
 	const struct pgoutput_host host = {
 		.ctx = s,
 		.describe = describe,
+		.remembered = remembered,
 		.ask = source_ask,
 		.wanted = wanted,
 		.full = on_full,

@@ -6,6 +6,8 @@
  *
  *   "schema"."name" OID LSN MARKS    a load of that name counts if it was of OID, at LSN or later; MARKS: what the table was like (source_history.h)
  *
+ * The note "gone" is alike; its LSN: where the table was found to be gone (source_gone.c).
+ *
  * The same LSN, raised, tells of a table that was out of the publication for a while, and whose changes were missed: it is loaded again.
  *
  * A table that comes while the job runs is no part of it before the next start, which loads it: its changes are passed over until then. */
@@ -148,20 +150,16 @@ bool source_needs_load(const struct source *s)
 
 /* ---- the note ---- */
 
-struct noted {
-	unsigned id;
-	uint64_t lsn;
-	char *marks;                    /* NULL: none */
-};
-
 static void free_noted(void *arg, const void *key, size_t n, void *value)
 {
 	struct noted *noted = value;
 	(void)arg;
 	(void)key;
 	(void)n;
-	if (noted)
-		free(noted->marks);
+	if (!noted)
+		return;
+	free(noted->name);
+	free(noted->marks);
 	free(noted);
 }
 
@@ -175,9 +173,8 @@ static const char *skip_names(const char *p)
 }
 
 /* Into out. What cannot be read, and with it all that follows, comes back; NULL: all is read. */
-static const char *read_noted(const struct source *s, struct map *out)
+static const char *read_noted(const char *note, struct map *out)
 {
-	const char *note = s->host.note_get(s->host.ctx, "tables");
 	for (const char *p = note; p && *p;) {
 		const char *end = skip_names(p);
 		struct noted *n = mem_zalloc(sizeof *n);
@@ -190,6 +187,7 @@ static const char *read_noted(const struct source *s, struct map *out)
 			return p;
 		}
 		n->lsn = (uint64_t)high << 32 | low;
+		n->name = mem_strndup(p, (size_t)(end - p));
 		const char *marks = end + used;
 		size_t len = strcspn(marks, "\"");
 		if (len)
@@ -200,12 +198,14 @@ static const char *read_noted(const struct source *s, struct map *out)
 	return NULL;
 }
 
-struct map *source_noted(const struct source *s)
+struct map *source_noted_in(const struct source *s, const char *key)
 {
 	struct map *out = map_new();
-	read_noted(s, out);
+	read_noted(s->host.note_get(s->host.ctx, key), out);
 	return out;
 }
+
+struct map *source_noted(const struct source *s) { return source_noted_in(s, "tables"); }
 
 void source_noted_free(struct map *noted)
 {
@@ -213,18 +213,17 @@ void source_noted_free(struct map *noted)
 	map_free(noted);
 }
 
-struct each { void (*fn)(void *arg, uint32_t id, const char *name); void *arg; };
+struct each { void (*fn)(void *arg, const struct noted *n); void *arg; };
 
 static void each(void *arg, const void *key, size_t n, void *value)
 {
 	const struct each *e = arg;
-	const struct noted *noted = value;
-	char *name = mem_strndup(key, n);
-	e->fn(e->arg, noted->id, name);
-	free(name);
+	(void)key;
+	(void)n;
+	e->fn(e->arg, value);
 }
 
-void source_noted_each(const struct map *noted, void (*fn)(void *arg, uint32_t id, const char *name), void *arg)
+void source_noted_each(const struct map *noted, void (*fn)(void *arg, const struct noted *n), void *arg)
 {
 	struct each e = { fn, arg };
 	map_each(noted, each, &e);
@@ -279,7 +278,7 @@ void source_review_loaded(struct source *s)
 {
 	static const char is_damaged[] = "what was noted of it is damaged", is_other[] = "it is not the one that was loaded, or changes of it were missed";
 	struct map *notes = map_new();
-	const char *damage = read_noted(s, notes);
+	const char *damage = read_noted(s->host.note_get(s->host.ctx, "tables"), notes);
 	if (damage)
 		tell_damage(s, damage);
 	for (size_t i = 0; i < s->nrels; i++) {
