@@ -570,8 +570,28 @@ static void forget_place(void *arg, const void *key, size_t n, void *value)
 	c->shape.at = (struct position){ 0 };
 }
 
+struct forgetting { store_done *done; void *arg; struct err log; };
+
+static void on_log_cleared(void *arg, const struct err *e)
+{
+	struct forgetting *f = arg;
+	if (e)
+		f->log = *e;
+}
+
+/* Answers come in order: that of the log is there. */
+static void on_forgotten(void *arg, const struct err *e)
+{
+	struct forgetting *f = arg;
+	f->done(f->arg, !e && err_is_set(&f->log) ? &f->log : e);
+	free(f);
+}
+
 void memory_forget(struct memory *m, store_done *done, void *arg)
 {
+	struct forgetting *f = mem_zalloc(sizeof *f);
+	f->done = done;
+	f->arg = arg;
 	map_each(m->notes, forget_note, m);
 	while (m->loaded.n) {
 		char *schema = mem_strdup(m->loaded.list[0].schema), *name = mem_strdup(m->loaded.list[0].name);
@@ -587,11 +607,11 @@ void memory_forget(struct memory *m, store_done *done, void *arg)
 	m->load_done = false;
 	store_put(m->store, m->uid, "flag", "load_done", NULL, NULL, NULL);
 	/* What waits in the log belongs to the loads that were just forgotten. */
-	store_log_clear(m->store, m->uid, NULL, NULL);
+	store_log_clear(m->store, m->uid, on_log_cleared, f);
 	map_each(m->counts, forget_place, NULL);
 	memory_counts_save(m);
 	m->delivered = (struct position){ 0 };
-	store_put(m->store, m->uid, "position", "", NULL, done, arg);
+	store_put(m->store, m->uid, "position", "", NULL, on_forgotten, f);
 }
 
 void memory_position_set(struct memory *m, const struct position *p, store_done *done, void *arg)

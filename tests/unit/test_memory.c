@@ -74,6 +74,30 @@ static void what_is_forgotten_is_gone_and_the_rest_stays(void **state)
 	kit_fini(&k);
 }
 
+static void on_forgotten(void *arg, const struct err *e) { snprintf(arg, 64, "%s", e ? e->id : "done"); }
+
+/* What waits in the log goes with the positions: when it cannot, that is the answer. */
+static void a_log_that_stays_is_told(void **state)
+{
+	struct kit k;
+	char answer[64] = "";
+	(void)state;
+	struct memory *m = new_memory(&k);
+	kit_open_log(&k, UID);
+	memory_forget(m, on_forgotten, answer);
+	kit_put(&k, UID, "note", "a", "b");
+	kit_run(&k);
+	assert_string_equal(answer, "state.log");
+	kit_close_log(&k);
+	memory_forget(m, on_forgotten, answer);
+	kit_put(&k, UID, "note", "a", "b");
+	kit_run(&k);
+	assert_string_equal(answer, "done");
+	memory_free(m);
+	kit_close(&k);
+	kit_fini(&k);
+}
+
 static bool is_unwanted(const struct memory *m, uint64_t lsn)
 {
 	char schema[] = "public", name[] = "t";
@@ -129,5 +153,6 @@ static void many_tables_cost_no_more_each(void **state)
 	assert_null(table_set_find(&s, "public", "t1"));
 }
 
-RUN_TESTS(cmocka_unit_test(what_is_forgotten_is_gone_and_the_rest_stays), cmocka_unit_test(a_load_that_nobody_wants),
+RUN_TESTS(cmocka_unit_test(what_is_forgotten_is_gone_and_the_rest_stays), cmocka_unit_test(a_log_that_stays_is_told),
+	cmocka_unit_test(a_load_that_nobody_wants),
 	cmocka_unit_test(many_tables_cost_no_more_each))
