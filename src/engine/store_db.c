@@ -64,6 +64,8 @@ static const char *const migrations[] = {
 	"CREATE TABLE idem(key TEXT NOT NULL PRIMARY KEY, ts_us INT, hash TEXT, status INT, reply TEXT, sum INT) WITHOUT ROWID, STRICT;"
 	/* what a job's log holds by all means: below..tail; tail < below: nothing */
 	"CREATE TABLE log(uid TEXT NOT NULL PRIMARY KEY, below INT, tail INT, sum INT) WITHOUT ROWID, STRICT;",
+	/* the first builds made one more in version 1, which nobody reads */
+	"DROP TABLE IF EXISTS relation",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof *migrations };
 
@@ -356,7 +358,7 @@ static void collect(void *arg, const char *text)
 	buf_byte(b, '\n');
 }
 
-static const char schema_sql[] = "SELECT type || name || tbl_name || ifnull(sql, '') FROM sqlite_schema ORDER BY name";
+static const char schema_sql[] = "SELECT type || name || tbl_name || ifnull(sql, '') FROM sqlite_schema WHERE name <> 'relation' ORDER BY name";
 
 /* integrity_check finds pages that do not fit together and keys out of order (quick_check does not look at these; without secondary indexes it costs
  * the same); the comparison finds a changed word in the schema. What is left, a changed byte in a row, check_rows finds. */

@@ -505,8 +505,34 @@ static void test_newer_is_refused(void **state)
 	assert_string_equal(e.id, "state.newer");
 }
 
+/* What an early dmsrd made and none uses. */
+static void test_an_old_table_goes(void **state)
+{
+	static const char old[] = "CREATE TABLE relation(uid TEXT NOT NULL, place BLOB NOT NULL, PRIMARY KEY(uid, place)) WITHOUT ROWID, STRICT";
+	struct kit *k = *state;
+	struct err e = { 0 };
+	struct store_db *d = NULL;
+	int64_t n = -1;
+	kit_put(k, UID, "note", "a", "b");
+	kit_run(k);
+	kit_close(k);
+	assert_int_equal(store_db_open(k->dir, &d, &e), 0);
+	assert_int_equal(store_db_run(d, old, NULL, NULL, &e), 0);
+	assert_int_equal(store_db_run(d, "PRAGMA user_version=1", NULL, NULL, &e), 0);
+	store_db_close(d, true);
+	for (int i = 0; i < 2; i++) {
+		if (store_db_open(k->dir, &d, &e))
+			fail_msg("%s", e.message);
+		assert_int_equal(store_db_run(d, "SELECT count(*) FROM sqlite_schema WHERE name = 'relation'", NULL, &n, &e), 0);
+		assert_int_equal(n, 0);
+		assert_int_equal(store_db_run(d, "SELECT count(*) FROM kv", NULL, &n, &e), 0);
+		assert_int_equal(n, 1);
+		store_db_close(d, true);
+	}
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, kit_set_up, kit_tear_down)
 RUN_TESTS(TEST(test_modes), TEST(test_second_open_is_refused), TEST(test_directory_is_made), TEST(test_lost_database_is_no_beginning),
 	TEST(test_jobs), TEST(test_texts), TEST(test_big_texts), TEST(test_writes_share_commits), TEST(test_close_finishes),
 	TEST(test_dead_letters), TEST(test_big_pages_are_cut), TEST(test_events), TEST(test_events_are_bounded), TEST(test_idem),
-	TEST(test_delete_takes_all), TEST(test_changed_row_is_told), TEST(test_newer_is_refused))
+	TEST(test_delete_takes_all), TEST(test_changed_row_is_told), TEST(test_newer_is_refused), TEST(test_an_old_table_goes))
