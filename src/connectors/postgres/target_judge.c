@@ -262,12 +262,12 @@ int judge_rows(const struct target_table *tb, const char *where, const char *job
 	return e->code;
 }
 
-int judge_shared(const struct target_table *tb, const char *where, const char *job, struct err *e)
+int judge_shared(const struct target_table *tb, const char *where, const char *job, const char *uid, struct err *e)
 {
-	err_set(e, DMSR_ESTATE, "target.table-shared", "%s in %s is to be emptied for its load, and has rows of job \"%s\", which would be lost", tb->sql,
-		where, job);
-	return err_hint(e, "take the table out of this job; or, if what job \"%s\" has written there may be lost, DELETE /jobs/%s, which ends that job; "
-		"or, where that job is not known any more, DELETE its rows of %s FROM dmsr.loads", job, job, tb->sql);
+	err_set(e, DMSR_ESTATE, "target.table-shared", "%s in %s is to be emptied for its load, and has rows of job \"%s\" (%s), which would be lost", tb->sql,
+		where, job, uid);
+	return err_hint(e, "take the table out of this job; or, if the rows of that job may be lost, delete it; or, where no dmsrd knows a job of this uid any "
+		"more: DELETE FROM dmsr.loads WHERE job_uid = '%s'; DELETE FROM dmsr.positions WHERE job_uid = '%s'", uid, uid);
 }
 
 bool judge_needs_owner(const struct target_table *tb, enum prepare prepare, enum how how)

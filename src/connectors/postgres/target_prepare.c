@@ -267,7 +267,7 @@ static void on_rows(struct target *t)
 		go(t);
 		return;
 	}
-	if (t->load.how == HOW_KEEP ? judge_rows(tb, where, job, &e) : job && judge_shared(tb, where, job, &e)) {
+	if (t->load.how == HOW_KEEP ? judge_rows(tb, where, job, &e) : job && judge_shared(tb, where, job, PQgetvalue(t->answer, 0, 2), &e)) {
 		target_fail(t, &e);
 		return;
 	}
@@ -281,10 +281,10 @@ static void ask_rows(struct target *t)
 {
 	const struct target_table *tb = t->load.table;
 	const char *values[] = { tb->schema, tb->name, t->host.env.uid };
-	char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s), (SELECT COALESCE(p.job, l.job_uid) FROM dmsr.loads l "
-		"LEFT JOIN dmsr.positions p USING (job_uid) "
+	char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s), o.job, o.uid FROM (SELECT 1) one LEFT JOIN LATERAL ("
+		"SELECT COALESCE(p.job, l.job_uid) AS job, l.job_uid AS uid FROM dmsr.loads l LEFT JOIN dmsr.positions p USING (job_uid) "
 		"WHERE l.schema_name = $1 AND l.table_name = $2 AND l.job_uid <> $3 AND pg_catalog.strpos(l.job_uid, '/') = 0 "
-		"ORDER BY p.updated_at DESC NULLS LAST LIMIT 1)", tb->sql);
+		"ORDER BY p.updated_at DESC NULLS LAST LIMIT 1) o ON true", tb->sql);
 	target_ask(t, sql, 3, values, on_rows);
 	free(sql);
 }
