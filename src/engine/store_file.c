@@ -34,7 +34,9 @@ int store_file_corrupt(struct err *e, const char *path, const char *what, ...)
 	if (n < 0)
 		why[0] = 0;
 	err_set(e, DMSR_EPROTO, "state.corrupt", "%s is damaged: %s", path, why);
-	return err_hint(e, "Put the state directory back from a backup; or move it away and start dmsrd: the jobs are then made and loaded anew.");
+	return err_hint(e, "Put the state directory back from a backup. Without one: move it away, start dmsrd and make the jobs anew, with "
+		"\"prepare\": \"truncate\" at targets, which still have their rows; and drop the slots (dmsr_JOB_...) that the old ones have left at "
+		"their sources.");
 }
 
 int store_file_sync_dir(const char *dir, struct err *e)

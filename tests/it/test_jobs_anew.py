@@ -161,3 +161,27 @@ def test_a_table_that_is_followed_from_then_on_is_not_forgotten(pg, dmsrd):
     dmsrd.api("POST", "/jobs/a/start")
     dmsrd.wait_state("a", "failed")
     assert dmsrd.api("GET", "/jobs/a")["error"]["code"] == "target.table-not-empty" and len(ids(target)) == 4
+
+
+def test_the_state_is_lost(pg, dmsrd):
+    """Without a backup the jobs are made anew, as the hint has it: the targets have the rows of the old ones."""
+    source, target = begun(pg, dmsrd)
+    source.sql("INSERT INTO t VALUES (3); DELETE FROM u")
+    dmsrd.stop()
+    with open(dmsrd.state / "state.db", "r+b") as f:
+        f.write(b"garbage")
+    dmsrd.start(wait=False)
+    assert dmsrd.process.wait(20) != 0
+    line = next(line for line in dmsrd.log().splitlines() if "is damaged" in line)
+    for part in ("move it away, start dmsrd and make the jobs anew", r'\"prepare\": \"truncate\"', "drop the slots"):
+        assert part in line, line
+    dmsrd.state.rename(dmsrd.dir / "away")
+    dmsrd.start()
+    old = source.one("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")
+    dmsrd.job("a", source.connection(), [target.connection(name="to", prepare="truncate")])
+    dmsrd.wait_state("a", "running")
+    dmsrd.wait_equal(source, target)
+    assert old.startswith("dmsr_a_")
+    source.sql(f"SELECT pg_drop_replication_slot('{old}')")
+    source.sql("INSERT INTO t VALUES (4)")
+    dmsrd.wait_equal(source, target)
