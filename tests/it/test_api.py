@@ -256,3 +256,26 @@ def test_times_are_told_in_one_way(pair, dmsrd):
     assert events and all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", e["ts"]) and "ts_us" not in e for e in events), events
     lag = dmsrd.api("GET", "/openapi.json")["components"]["schemas"]["JobStatus"]["properties"]["lag"]["properties"]
     assert "was not confirmed" in lag["bytes"]["description"]
+
+
+def test_a_connection_before_there_is_a_job(pair, dmsrd):
+    """It is tried and looked at, in either role, as a job would; nothing is made, and no password comes back."""
+    source, target = pair
+    source.psql("CREATE TABLE keyless (a int); CREATE SCHEMA more; CREATE TABLE more.t (id int PRIMARY KEY)")
+    for role, db in (("source", source), ("target", target)):
+        reply = dmsrd.api("POST", "/connections/test", {"role": role, **db.connection()})
+        assert reply["ok"] and {"postgres.connection", "postgres.version"} <= {c["id"] for c in reply["checks"]} and {c["part"] for c in reply["checks"]} == {role}, reply
+    reply = dmsrd.api("POST", "/connections/test", {"role": "source", **source.connection(password="not-this-one")})
+    assert not reply["ok"] and [(c["id"], c["level"]) for c in reply["checks"]] == [("source.auth", "error")] and "not-this-one" not in json.dumps(reply)
+    found = {(t["schema"], t["name"]): t for t in dmsrd.api("POST", "/connections/discover", {"role": "source", **source.connection()})["tables"]}
+    assert set(found) == {("public", "t"), ("public", "keyless"), ("more", "t")}
+    assert [c["name"] for c in found["public", "t"]["columns"]] == ["id", "v"]
+    for path, body, status, code in (
+            ("discover", {"role": "streamer", "type": "kafka", "bootstrap_servers": "127.0.0.1:1"}, 422, "discover.unsupported"),
+            ("discover", {"role": "source", **source.connection(password="not-this-one")}, 502, "source.auth"),
+            ("test", {"role": "source", **source.connection(prot=5432)}, 422, "connection.validation"),
+            ("test", {"role": "reader", **source.connection()}, 422, "connection.validation")):
+        answer = dmsrd.call("POST", f"/connections/{path}", body)
+        assert (answer[0], answer[2].get("code", answer[2])) == (status, code) and "not-this-one" not in json.dumps(answer[2]), answer
+    assert source.sql("SELECT count(*) FROM pg_replication_slots WHERE database = current_database() UNION ALL SELECT count(*) FROM pg_publication") == [(0,), (0,)]
+    assert dmsrd.api("GET", "/jobs")["items"] == []

@@ -13,10 +13,10 @@ import pytest
 from conftest import BUILD, TOP, Dmsrd, free_port, wait_for
 
 
-def run(*args, env=None, timeout=20):
+def run(*args, env=None, timeout=20, stdout=subprocess.PIPE):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DMSR_")}
     environment.update(env or {})
-    return subprocess.run([BUILD / "dmsrd", *map(str, args)], capture_output=True, text=True, timeout=timeout, check=False, env=environment)
+    return subprocess.run([BUILD / "dmsrd", *map(str, args)], stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=timeout, check=False, env=environment)
 
 
 @pytest.fixture
@@ -187,6 +187,12 @@ def test_print_config_says_where_each_value_is_from_and_hides_secrets(config):
     assert seen["http.body_max"] == {"value": "1MiB", "origin": "default"}
 
 
+@pytest.mark.parametrize("action", ["--help", "--version", "--dump-schema", "--print-config"])
+def test_what_cannot_be_written_is_no_success(config, action):
+    with open("/dev/full", "wb") as full:
+        assert run("-c", config({}), action, stdout=full).returncode == 1
+
+
 def test_schema_is_one(config):
     schema = json.loads(run("--dump-schema").stdout)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -216,6 +222,14 @@ def test_state_directory_of_another_daemon(dmsrd, tmp_path):
     assert second.process.wait(20) == 3
     assert "state.locked" in second.log() and str(dmsrd.process.pid) in second.log()
     assert dmsrd.is_ready()
+
+
+def test_a_state_that_is_damaged(daemon):
+    daemon.state.mkdir(0o700)
+    (daemon.state / "state.db").write_bytes(b"no database " * 1000)
+    daemon.start(wait=False)
+    assert daemon.process.wait(20) == 1
+    assert "state.corrupt" in daemon.log() and f"{daemon.state}/state.db" in daemon.log()
 
 
 def test_wrong_configuration_does_not_start(daemon):

@@ -305,6 +305,44 @@ def test_constraint_retry(pair, dmsrd):
     dmsrd.wait_equal(source, target)
 
 
+def test_a_target_whose_disk_is_full(pair, dmsrd):
+    """As the server says it, by a trigger's mouth: it is waited for, and nothing is lost."""
+    _, source, target = pair
+    running(dmsrd, source, target)
+    target.sql("CREATE FUNCTION full_() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$")
+    target.sql("CREATE TRIGGER full_ BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION full_(); ALTER TABLE t ENABLE ALWAYS TRIGGER full_")
+    source.psql("INSERT INTO t SELECT i, 'more' FROM generate_series(2001, 2100) i; UPDATE t SET v = 'later' WHERE id = 1")
+    error = dmsrd.wait_state("f", "retrying")["error"]
+    assert error["code"] == "target.disk-full" and "could not extend file" in error["message"] and "free space" in error["suggestion"], error
+    assert target.one("SELECT count(*) FROM t WHERE id > 2000 OR v = 'later'") == 0
+    target.sql("DROP TRIGGER full_ ON t")
+    dmsrd.wait_state("f", "running")
+    dmsrd.wait_equal(source, target)
+
+
+def test_the_status_says_who_is_slow_and_how_long_it_takes(pg, dmsrd):
+    source, target = pg.database("f"), pg.database("f_copy")
+    source.psql(SIMPLE + "INSERT INTO t SELECT i, repeat('v', 100) FROM generate_series(1001, 30000) i")
+
+    def status():
+        return dmsrd.api("GET", "/jobs/f/status")
+    with Proxy(pg.port, piece=4096, every=0.01) as proxy:
+        dmsrd.job("f", source.connection(port=proxy.port, batch_bytes="16KiB"), [target.connection(name="copy")])
+        left = wait_for("an estimate", lambda: status()["load"]["eta_seconds"], step=0.02)
+        load = status()["load"]
+        assert isinstance(left, int) and left > 0 and 0 < load["percent"] < 100 and not load["done"]
+        proxy.piece, proxy.every = None, 0
+        dmsrd.wait_state("f", "running")
+        load = status()["load"]
+        assert load["eta_seconds"] is None and load["percent"] == 100 and load["done"]
+        wait_for("all is done", lambda: status()["slowest_stage"] is None)
+        with locked(pg, target):
+            for i in range(20):
+                source.psql(f"UPDATE t SET n = n + {i} WHERE id % 10 = 0")
+            wait_for("the target is named", lambda: status()["slowest_stage"] == "copy")
+    dmsrd.kill()
+
+
 def test_constraint_dead_letter(pair, dmsrd):
     _, source, target = pair
     running(dmsrd, source, target, on_constraint_error="dead-letter")

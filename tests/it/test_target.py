@@ -201,11 +201,40 @@ def test_bad_value_is_named(pg):
     db = pg.database("target")
     feed, script = table(db, T, *many(50, {17: "many"}), u("t", ["3", "x", "77"]))
     said = feed.run(script)
-    assert said.failed_id == "target.data" and "(id=17)" in said.failed
+    assert said.failed_id == "target.data" and "(id=17)" in said.failed and "retriable=0" in said.failed
+    said = feed.run(script, on_data_error="retry")
+    assert said.failed_id == "target.data" and "retriable=1" in said.failed
     said = feed.ok(script, on_data_error="dead-letter")
     assert said.all("dead") == ["dead create public.t target.data"]
     assert db.sql("SELECT count(*), max(n) FROM t") == [(49, 77)]
     assert said.counts("public.t") == {"c": 49, "u": 1, "dead": 1}
+
+
+# What the server says by its SQLSTATE -> id, and whether a later attempt may succeed by itself.
+STATES = {"08006": ("unreachable", 1), "57P01": ("unreachable", 1), "57P02": ("unreachable", 1), "57P03": ("unreachable", 1), "57P05": ("unreachable", 1),
+          "25P03": ("unreachable", 1), "57014": ("cancelled", 1), "53300": ("busy", 1), "53200": ("busy", 1), "53100": ("disk-full", 1), "53400": ("limit", 0),
+          "54000": ("limit", 0), "55006": ("in-use", 1), "55P03": ("locked", 1), "55000": ("state", 0), "40001": ("conflict", 1), "40P01": ("conflict", 1),
+          "25006": ("read-only", 0), "28000": ("auth", 0), "42501": ("privilege", 0), "3D000": ("database", 0), "23514": ("constraint", 0), "22003": ("data", 0),
+          "42804": ("data", 0), "42P01": ("undefined", 0), "42703": ("undefined", 0), "42704": ("undefined", 0), "42883": ("undefined", 0), "3F000": ("undefined", 0),
+          "42P06": ("exists", 0), "42P07": ("exists", 0), "42701": ("exists", 0), "42710": ("exists", 0), "58030": ("io", 1), "58P01": ("missing-file", 0),
+          "0A000": ("unsupported", 0), "XX000": ("internal", 0), "42601": ("sql", 0)}
+
+
+def test_what_each_state_of_the_server_means(pg):
+    """A trigger of the target says it; the job's end names it, and what to do."""
+    db = pg.database("target")
+    feed, script = table(db, T, c("t", "1", "a", "1"))
+    db.sql("CREATE TABLE state (state text); INSERT INTO state VALUES ('')")
+    db.sql("CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'as asked' USING ERRCODE = (SELECT state FROM public.state); END $$")
+    db.sql("CREATE TRIGGER say BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION say(); ALTER TABLE t ENABLE ALWAYS TRIGGER say")
+    with db.one_session():
+        for state, (id_, retriable) in STATES.items():
+            db.sql("UPDATE state SET state = %s", state)
+            said = feed.run(script)
+            assert (said.failed_id, f"retriable={retriable}" in said.failed) == (f"target.{id_}", True), (state, said)
+    db.sql("DROP TRIGGER say ON t")
+    feed.ok(script)
+    assert db.one("SELECT count(*) FROM t") == 1
 
 
 def test_dead_letters_of_each_kind(any_pg):
