@@ -210,9 +210,10 @@ class Dump:
         found = self.differences(tables)
         assert not found, (found, self.dir)
 
-    def gap_ms(self):
-        m = re.search(r"(\d+) ticks of 10 ms, longest gap (\d+) us", self.text())
-        return int(m.group(1)), int(m.group(2)) / 1000
+    def held(self):
+        """(ticks of 10 ms, sleeps of others than the loop between two of them at most, ms of work between two at most)"""
+        m = re.search(r"(\d+) ticks of 10 ms; between two at most (\d+) sleeps of others than the loop and (\d+) us of work", self.text())
+        return int(m.group(1)), int(m.group(2)), int(m.group(3)) / 1000
 
 
 def quote(name):
