@@ -333,6 +333,27 @@ BACK = "BEGIN; ALTER TABLE p_1 SET UNLOGGED; UPDATE p_1 SET v = v || 'missed'; A
 
 
 @pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
+def test_a_partition_that_is_truncated_alone_is_told(db, dump, down):
+    """The server does not send that where partitions are published as their root. TRUNCATE of the root it sends."""
+    db.sql(PARTED)
+    d = dump("table=public.*").start().streaming().caught_up()
+    for what, is_told in (("p", False), ("p_1", True)):
+        db.sql("DELETE FROM p; INSERT INTO p SELECT i * 10, 'p' FROM generate_series(1, 99) i")
+        d.caught_up()
+        if down:
+            d.stop()
+            free(db)
+        noted = d.saved()["note"]["tables"]
+        db.sql(f"TRUNCATE {what}")
+        if down:
+            d.start().streaming()
+        wait_for("that is seen", lambda noted=noted: d.saved()["note"]["tables"] != noted)
+        d.caught_up()
+        assert ("warning: table public.p: 1 partitions of it, or it itself, have new files" in d.text()) == is_told, d.text()
+        assert not d.differences(["p"]) == (not is_told)
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
 def test_unlogged_and_back_between_two_looks_is_loaded_again(db, dump, down):
     """What was written in between is in no log."""
     db.sql(PARTED)

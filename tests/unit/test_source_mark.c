@@ -128,9 +128,12 @@ static void unlogged(void **state)
 	assert_int_equal(mark_unlogged("a4/5:12:1:2:91:700,7:11:0:0:0:701,8:9:0:2:0:701/1:aa:23:-1:0:2:0"), 2);
 	assert_int_equal(mark_unlogged(was), 0);
 	assert_int_equal(mark_unlogged(""), 0);
-	/* new files: with the long values anew; without (TRUNCATE); of a table that has no place for them; of one that is published by its own name */
+	/* new files: with the long values anew; without (TRUNCATE), of one, of all; of a table that
+	 * has no place for them; of one that is published by its own name */
 	expect(was, "a4/5:12:1:0:91:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other relogged");
-	expect(was, "a4/5:12:1:0:90:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other");
+	expect(was, "a4/5:12:1:0:90:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other refiled");
+	expect("a4/5:10:1:0:90:700,7:11:0:0:91:701/1:aa:23:-1:0:2:0", "a4/5:12:1:0:90:700,7:13:0:0:91:701/1:aa:23:-1:0:2:0", "other");
+	expect("a4/5:10:1:0:90:0/1:aa:23:-1:0:2:0", "a4/5:12:1:0:90:0/1:aa:23:-1:0:2:0", "other");
 	expect(was, "a4/5:10:1:0:90:700,7:13:0:0:0:701/1:aa:23:-1:0:2:0", "other refiled");
 	expect("r7:3/5:10:1:1:90:0/1:aa:23:-1:0:2:0", "r7:3/5:12:1:1:91:0/1:aa:23:-1:0:2:0", "other");
 	expect("r7:3/5:10:1:1:90:0/1:aa:23:-1:0:2:0", "a4,r7:3/5:12:1:0:91:0/1:aa:23:-1:0:2:0", "other relogged");

@@ -53,7 +53,8 @@ static void tell_others(struct source *s, const struct relation *rel, const stru
 			rel->schema, rel->name);
 	if (d->refiled)
 		source_tell(s, "table %s.%s: %u partitions of it, or it itself, have new files, as VACUUM FULL, CLUSTER and TRUNCATE make them, and ALTER "
-			"TABLE ... SET UNLOGGED and back: if it was that, what was written in between was in no log; then load the table again",
+			"TABLE ... SET UNLOGGED and back. What was written while it was UNLOGGED is in no log, and TRUNCATE of a partition alone does not come "
+			"by the stream: if it was one of these, load the table again",
 			rel->schema, rel->name, d->refiled);
 	if (d->attached)
 		source_tell(s, "table %s.%s: %u partitions were attached to it that had been tables: rows that were in them did not come by the stream, and "

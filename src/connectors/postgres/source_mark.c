@@ -215,15 +215,24 @@ static void compare_leaf(const struct leaf *was, const struct leaf *is, struct m
 	out->attached += !is->born && was->way && was->way != is->way;
 }
 
-/* Both lists are in the order of their oids. True: one that stayed has another file. */
+/* May it have been TRUNCATEd? */
+static bool is_emptied(const struct leaf *was, const struct leaf *is)
+{
+	return was->file != is->file && was->toast && was->toast == is->toast && was->log != UNLOGGED && is->log != UNLOGGED;
+}
+
+/* Both lists are in the order of their oids. True: one that stayed has another file. A TRUNCATE of the root, which the stream has, leaves none as it was. */
 static bool compare_files(const char *was, const char *is, struct mark_diff *out)
 {
 	struct leaf a, b;
-	bool is_other = false, has_a = next_leaf(&was, &a), has_b = next_leaf(&is, &b);
+	unsigned emptied = 0;
+	bool has_kept = false, is_other = false, has_a = next_leaf(&was, &a), has_b = next_leaf(&is, &b);
 	while (has_a || has_b) {
 		bool both = has_a && has_b && a.id == b.id, only_a = has_a && (!has_b || a.id < b.id);
 		if (both) {
 			is_other |= a.file != b.file;
+			has_kept |= a.file == b.file;
+			emptied += is_emptied(&a, &b);
 			compare_leaf(&a, &b, out);
 		} else if (only_a) {
 			out->gone++;
@@ -236,6 +245,8 @@ static bool compare_files(const char *was, const char *is, struct mark_diff *out
 		if (both || !only_a)
 			has_b = next_leaf(&is, &b);
 	}
+	if (has_kept)
+		out->refiled += emptied;
 	return is_other;
 }
 
