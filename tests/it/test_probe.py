@@ -287,6 +287,21 @@ def test_unlogged_partitions_are_told(server):
     assert bad(check(db, "source", "table=public.p"), "warning") == []
 
 
+def test_partitions_that_are_tables_of_their_own_are_told(server):
+    """As all are of PostgreSQL 12."""
+    db = server.database()
+    db.sql("CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (9);"
+           " CREATE TABLE p_2 PARTITION OF p FOR VALUES FROM (10) TO (19); CREATE TABLE t (id int PRIMARY KEY)")
+    db.sql("CREATE PUBLICATION leaves FOR TABLE p, t")
+    c = only(check(db, "source", "table=public.*", "publication=leaves"), "postgres.partitions")
+    assert c["level"] == "warning" and "2 of the job's tables are partitions" in c["message"] and "public.p_1" in c["message"]
+    assert "postgres.partitions" not in bad(check(db, "source", "table=public.t", "publication=leaves"), "warning")
+    made = check(db, "source", "table=public.*", "publication=leaves", *notes(db, slot="mine", publication="given leaves"))
+    assert not only(made, "postgres.partitions").get("fix")
+    db.sql(c["fix"])
+    assert "postgres.partitions" not in bad(check(db, "source", "table=public.*", "publication=leaves"), "warning")
+
+
 def test_prepared_transactions_are_told(server):
     db = server.database()
     db.sql("CREATE TABLE t (id int PRIMARY KEY)")

@@ -431,6 +431,41 @@ static void read_generated(struct probe *p, const PGresult *res, const struct er
 		p->publication, PQgetvalue(res, 0, 0));
 }
 
+/* ---- partitions that are tables of their own ---- */
+
+static void ask_partitions(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	if (p->leaves)
+		about_tables(p, sql, "SELECT pg_catalog.count(*), pg_catalog.min(n.nspname || '.' || c.relname) FROM pg_catalog.pg_class c"
+			" JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY ($1::pg_catalog.oid[]) AND c.relispartition",
+			values, nvalues);
+}
+
+/* In a publication that is read already the other choice would lose changes. */
+static void read_partitions(struct probe *p, const PGresult *res, const struct err *e)
+{
+	const char *slot = p->host.note_get ? p->host.note_get(p->host.ctx, "slot") : NULL;
+	bool may_choose = p->version >= 130000 && (!slot || !*slot);
+	struct buf fix;
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	if (!number(res, 0, 0))
+		return;
+	buf_init(&fix, 1024);
+	if (may_choose) {
+		buf_str(&fix, "ALTER PUBLICATION ");
+		sql_ident(&fix, p->publication);
+		buf_str(&fix, " SET (publish_via_partition_root = true)");
+	}
+	probe_found_fix(p, DMSR_CHECK_WARNING, "postgres.partitions", PQgetvalue(res, 0, 1), &fix,
+		"%s of the job's tables are partitions (%s is one), and each is a table of its own, at the targets too; the partitioned table is none: %s",
+		PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 1),
+		p->version < 130000 ? "PostgreSQL 12 publishes partitions and not their roots, as 13 can" :
+				      "so the publication says (publish_via_partition_root)");
+}
+
 /* ---- tables that leave no trace in the log ---- */
 
 enum { U_SCHEMA, U_NAME, U_ROOT_SCHEMA, U_ROOT_NAME };
@@ -611,6 +646,7 @@ static const struct probe_step steps[] = {
 	{ .ask = ask_published, .read = read_published },
 	{ .ask = ask_identities, .read = read_identities },
 	{ .ask = ask_generated, .read = read_generated },
+	{ .ask = ask_partitions, .read = read_partitions },
 	{ .ask = ask_unlogged, .read = read_unlogged },
 	{ .ask = ask_slot, .read = read_slot },
 	{ .ask = ask_waits, .read = read_waits },
