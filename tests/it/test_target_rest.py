@@ -13,7 +13,7 @@ def torn(db, **options):
     feed = Feed(db, **options)
     script = tables("t").begin("t", parts=3)
     for part in (3, 2, 1):
-        script.rows("t", lines(*PARTS[part], f"p{part}"), part=part).end_part("t", part).sleep(300)
+        script.rows("t", lines(*PARTS[part], f"p{part}"), part=part).end_part("t", part).add({"wait": "consumed"})  # it is committed then
     assert feed.killed(script.end("t").done(), "target.load-part-done:2")
     return feed
 
@@ -132,7 +132,7 @@ def test_tables_that_are_not_noted(pg, key):
     """What cannot be made one by its primary key starts over."""
     db = pg.database("rest")
     script = tables("t").rel("t", "t", [column("id", "int4", key=1 if key == "unique" else 0), column("a")], key=key).begin("t", parts=2)
-    script.rows("t", lines(0, 5), part=1).end_part("t", 1).sleep(300).end_part("t", 2).end("t").done()
+    script.rows("t", lines(0, 5), part=1).end_part("t", 1).add({"wait": "consumed"}).end_part("t", 2).end("t").done()
     feed = Feed(db)
     assert feed.killed(script, "target.load-part-done:1")
     assert not begun(feed.ok(tables("t"))) and len(loads(db)) == 1
