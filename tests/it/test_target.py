@@ -1,4 +1,11 @@
 """The PostgreSQL target on real servers: what it is fed, and what stands in the tables afterwards."""
+import contextlib
+import os
+import threading
+
+import pytest
+
+from conftest import Postgres, wait_for
 from feed import UNCHANGED, Feed, Script, c, column, d, u
 
 ITEMS = [column("id", "int4", key=1), column("name"), column("n", "int8")]
@@ -320,3 +327,86 @@ def test_row_with_an_image_that_makes_no_sense(pg):
     feed, script = table(db, T, *changes, on_data_error="dead-letter")
     said = feed.ok(script)
     assert len(said.all("dead")) == 1 and db.one("SELECT count(*) FROM t") == 10
+
+
+# ---- what makes an end of it ----
+
+def test_a_standby_takes_no_writes():
+    server = Postgres()
+    try:
+        db = server.database("standby")
+        server.stop()
+        signal, owner = server.dir / "data" / "standby.signal", (server.dir / "data").stat()
+        signal.touch()
+        os.chown(signal, owner.st_uid, owner.st_gid)
+        server.start()
+        said = Feed(db).run(items())
+        assert said.failed_id == "target.read-only" and "connect to the primary" in said.failed, said
+    finally:
+        server.close()
+
+
+def advisory(db):
+    return {r[0] for r in db.sql("SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted "
+                                 "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")}
+
+
+def waits(db):
+    return db.one("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dmsr:%' AND wait_event_type = 'Lock'")
+
+
+def test_another_session_writes_for_the_job(any_pg):
+    """The second of the job's locks is taken between its start and the load of a table, for which a connection is opened."""
+    db = any_pg.database("target")
+    feed = Feed(db, apply="strict")
+    feed.ok(items().load("items", "1\ta\t10\n").done())
+    with contextlib.closing(db.server.connect(db.name)) as one, contextlib.closing(db.server.connect(db.name)) as two:
+        one.autocommit = two.autocommit = False
+        one.cursor().execute("LOCK TABLE items")
+        two.cursor().execute("LOCK TABLE dmsr.positions")
+        out = []
+        process = feed.start(items().tx(200, c("items", "3", "c", "30")).wait().rel("u", "u", ITEMS).load("u", "1\ta\t1\n", 300).done())
+        runner = threading.Thread(target=lambda: out.append(feed.end(process)))
+        runner.start()
+        wait_for("it wants its position", lambda: waits(db))
+        both = advisory(db)
+        two.rollback()
+        wait_for("it writes a row", lambda: len(advisory(db)) == 1 and waits(db))
+        lanes = both - advisory(db)
+        assert len(both) == 2 and len(lanes) == 1
+        two.cursor().execute("SELECT pg_advisory_lock(%s)", tuple(lanes))
+        one.rollback()
+        runner.join()
+        two.rollback()
+    assert out[0].failed_id == "target.in-use" and "retriable=1" in out[0].failed and "second dmsrd" in out[0].failed, out[0]
+    assert len(rows(db)) == 2
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+def test_a_position_of_another_server(pg, apply):
+    """As after a copy of the target's database was put in its place, which was fed from elsewhere."""
+    db = pg.database("target")
+    feed = Feed(db, apply=apply)
+    feed.ok(items().load("items", "1\ta\t10\n").done().tx(200, c("items", "3", "c", "30")).wait())
+    feed.ok(items())
+    db.sql("UPDATE dmsr.positions SET position = regexp_replace(position, '^pg:[0-9]+', 'pg:77')")
+    said = feed.run(items().tx(300, c("items", "4", "d", "40")).wait())
+    assert said.failed_id == "target.position-foreign" and "retriable=0" in said.failed, said
+    assert [r[0] for r in rows(db)] == [1, 3]
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+def test_the_position_is_lost(any_pg, dmsrd, apply):
+    source, target = any_pg.database(), any_pg.database()
+    source.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    dmsrd.job("l", source.connection(), [target.connection(apply=apply)])
+    dmsrd.wait_state("l", "running")
+    dmsrd.wait_equal(source, target)
+    target.sql("DELETE FROM dmsr.positions")
+    source.sql("INSERT INTO t VALUES (2)")
+    dmsrd.wait_state("l", "failed")
+    error = dmsrd.api("GET", "/jobs/l")["error"]
+    assert error["code"] == "target.position-lost" and target.sql("SELECT id FROM t") == [(1,)], error
+    dmsrd.follow(error["suggestion"], "l")
+    dmsrd.wait_state("l", "running")
+    dmsrd.wait_equal(source, target)

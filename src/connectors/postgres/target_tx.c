@@ -154,7 +154,7 @@ static void check(struct target *t, const struct sent *s, const PGresult *res)
 		if (!strcmp(PQcmdTuples(strip_result(res)), "1"))
 			return;
 		err_set(&e, DMSR_EFATAL, "target.position-lost", "the job's row in dmsr.positions is gone");
-		err_hint(&e, "somebody removed it: what is applied is not known any more; load the tables again");
+		err_hint(&e, "what is applied is not known any more: stop the job, DELETE /jobs/%s/positions, start it", t->host.env.job);
 		note_error(t, s, &e, NULL);
 		return;
 	case SENT_COMMIT:
@@ -553,7 +553,8 @@ void tx_reached(struct target *t, const struct position *p)
 	struct err e = { 0 };
 	if (!position_is_comparable(&t->tx.whole, p)) {
 		err_set(&e, DMSR_EFATAL, "target.position-foreign", "what is applied is a position of another server than these changes come from");
-		err_hint(&e, "the source's server was replaced: load the tables again, by a new job");
+		err_hint(&e, "one of the servers was replaced, and all tables have to be loaded again: stop the job, DELETE /jobs/%s/positions, start it",
+			t->host.env.job);
 		target_fail(t, &e);
 		return;
 	}
