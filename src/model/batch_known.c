@@ -5,14 +5,13 @@ static bool is_covered(const struct change *ch, const struct batch *b, const str
 {
 	switch ((enum change_op)ch->op) {
 	case OP_CREATE: case OP_UPDATE: case OP_DELETE: case OP_TRUNCATE:
-		return ch->txn && position_covers(p, ch->txn->lsn, ch->event);
+		return ch->txn && position_covers(p, ch->txn->lsn, change_known_at(ch));
 	case OP_BEGIN:
 		return ch->txn && position_covers(p, ch->txn->lsn, 1);
 	case OP_COMMIT:
 		return ch->txn && position_covers(p, ch->txn->lsn, POSITION_WHOLE);
 	case OP_SCHEMA:
-		/* It has the number of the change before it: only the next one tells that it is behind. */
-		return ch->txn && !b->is_load && position_covers(p, ch->txn->lsn, ch->event + 1);
+		return ch->txn && !b->is_load && position_covers(p, ch->txn->lsn, change_known_at(ch));
 	case OP_MESSAGE:
 		return ch->txn ? position_covers(p, ch->txn->lsn, ch->event) : ch->u.message.lsn <= p->lsn;
 	case OP_HEARTBEAT:

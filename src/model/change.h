@@ -88,6 +88,9 @@ struct change {
 
 /* OP_LOAD_END: changes of transactions before this are in the rows. */
 static inline uint64_t change_loaded_lsn(const struct change *ch) { return ch->u.load.since ? ch->u.load.since : ch->txn->lsn; }
+/* The event that a position in the transaction has to cover for the change to be known for certain. OP_SCHEMA has the number of the change before it, for who
+ * is behind it is no farther: and who stands there may have it or not. */
+static inline uint64_t change_known_at(const struct change *ch) { return ch->op == OP_SCHEMA ? ch->event + 1 : ch->event; }
 static inline bool change_is_row(const struct change *ch)
 {
 	return ch->op == OP_CREATE || ch->op == OP_UPDATE || ch->op == OP_DELETE || ch->op == OP_READ;

@@ -290,6 +290,7 @@ static bool add_change(struct feed *f, const json_t *o)
 		batch_append(b, OP_HEARTBEAT, NULL);
 	} else if (json_object_get(o, "schema")) {
 		struct change *ch = batch_append(b, OP_SCHEMA, rel_of(f, o, "schema"));
+		ch->event = f->event;
 		ch->u.schema.old = rel_of(f, o, "old");
 		if (ch->u.schema.old)
 			batch_hold(b, ch->u.schema.old);

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from conftest import Postgres, wait_for
-from feed import UNCHANGED, Feed, Script, c, column, d, u
+from feed import UNCHANGED, Feed, Script, c, column, d, schema, u
 
 ITEMS = [column("id", "int4", key=1), column("name"), column("n", "int8")]
 
@@ -327,6 +327,18 @@ def test_row_with_an_image_that_makes_no_sense(pg):
     feed, script = table(db, T, *changes, on_data_error="dead-letter")
     said = feed.ok(script)
     assert len(said.all("dead")) == 1 and db.one("SELECT count(*) FROM t") == 10
+
+
+def test_a_shape_behind_the_position(pg):
+    """In the middle of a transaction: its number is that of the change before it, which is known, and it is not."""
+    db = pg.database("target")
+    feed = Feed(db)
+    feed.ok(items().load("items", "1\ta\t10\n").done().tx(200, c("items", "3", "c", "30")).wait())
+    db.sql(r"UPDATE dmsr.positions SET position = regexp_replace(position, ':\*:', ':1:')")
+    assert db.one("SELECT position FROM dmsr.positions").split(":")[2:4] == ["0/C8", "1"]
+    wide = items().rel("wide", "items", [*ITEMS, column("late")])
+    feed.ok(wide.tx(200, c("items", "3", "c", "30"), schema("wide", "items")).wait())
+    assert rows(db) == [(1, "a", 10, None), (3, "c", 30, None)]
 
 
 # ---- what makes an end of it ----

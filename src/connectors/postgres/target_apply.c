@@ -205,7 +205,7 @@ static void count(struct target *t, struct target_table *tb, const struct change
 bool apply_is_known(const struct target *t, const struct target_table *tb, const struct change *ch)
 {
 	uint64_t lsn = ch->txn->lsn;
-	return position_covers(&t->saved, lsn, ch->event) || lsn < tb->loaded_lsn || (t->ahead.n && ahead_has(&t->ahead, lsn));
+	return position_covers(&t->saved, lsn, change_known_at(ch)) || lsn < tb->loaded_lsn || (t->ahead.n && ahead_has(&t->ahead, lsn));
 }
 
 static struct target_table *table_of(struct target *t, struct relation *rel)
