@@ -1,4 +1,7 @@
 """A job that begins anew where others wrote since: what it loaded once is its own to take away, and nothing else is, unless it is said."""
+import contextlib
+import threading
+
 import pytest
 
 from conftest import wait_for
@@ -185,3 +188,20 @@ def test_the_state_is_lost(pg, dmsrd):
     source.sql(f"SELECT pg_drop_replication_slot('{old}')")
     source.sql("INSERT INTO t VALUES (4)")
     dmsrd.wait_equal(source, target)
+
+
+def test_the_schema_goes_though_somebody_looks_into_it(any_pg, dmsrd):
+    """As a backup does, for a moment, when the last job is deleted."""
+    source, target = begun(any_pg, dmsrd)
+    answers = []
+    with contextlib.closing(target.server.connect(target.name)) as other:
+        other.autocommit = False
+        other.cursor().execute("LOCK TABLE dmsr.loads IN ACCESS SHARE MODE")
+        deleting = threading.Thread(target=lambda: answers.append(dmsrd.call("DELETE", "/jobs/a")[0]))
+        deleting.start()
+        wait_for("it was in the way", lambda: target.one("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%DROP SCHEMA dmsr;%' "
+                                                         "AND state = 'idle in transaction (aborted)'"), step=0.01)
+        other.rollback()
+        deleting.join()
+    assert answers == [204] and target.one("SELECT to_regnamespace('dmsr')") is None
+    assert source.one("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()") == 0

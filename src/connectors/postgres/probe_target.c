@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS_MAX = 500 /* tables that are looked into */ };
+enum {
+	ROWS_MAX = 500,                 /* tables that are looked into */
+	DROP_TRIES = 8, DROP_AGAIN_MS = 250, /* the schema dmsr, when somebody has a lock there */
+};
 
 static const char *user(const struct probe *p) { return settings_str(p->settings, "user"); }
 static bool prepares(const struct probe *p, const char *how) { return !strcmp(settings_str(p->settings, "prepare"), how); }
@@ -513,27 +516,30 @@ static void read_deleted(struct probe *p, const PGresult *res, const struct err 
 }
 
 /* The schema of the last job, if a target made it: else a role that may not make schemas would miss it, or one that was given rights on it these. What
- * somebody else put there ends it all, and so does a lock: a job that begins is about to write its row. What begins behind us makes it anew
- * (target_setup.c). */
+ * somebody else put there ends it all. A lock may be that of a job that begins and is about to write its row, or of somebody who looks: it is not waited for,
+ * since who holds it may wait for us, but tried again. What begins behind us makes it anew (target_setup.c). */
 static void ask_drop_schema(struct probe *p, struct buf *sql, const char **values, int *nvalues)
 {
 	(void)values;
 	(void)nvalues;
 	if (p->is_dropped)
-		buf_str(sql, "BEGIN ISOLATION LEVEL READ COMMITTED; DO $do$ BEGIN"
+		buf_printf(sql, "%sBEGIN ISOLATION LEVEL READ COMMITTED; DO $do$ BEGIN"
+			" IF EXISTS (SELECT FROM dmsr.positions) OR EXISTS (SELECT FROM dmsr.loads) THEN RETURN; END IF;"
 			" LOCK TABLE dmsr.positions, dmsr.loads IN ACCESS EXCLUSIVE MODE NOWAIT;"
 			" IF pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')"
 			" AND NOT EXISTS (SELECT FROM dmsr.positions) AND NOT EXISTS (SELECT FROM dmsr.loads)"
 			" AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'dmsr' AND nspacl IS NOT NULL)"
 			" AND NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = 'dmsr'::pg_catalog.regnamespace AND relacl IS NOT NULL)"
-			" THEN DROP TABLE dmsr.positions, dmsr.loads; DROP SCHEMA dmsr; END IF; END $do$; COMMIT");
+			" THEN DROP TABLE dmsr.positions, dmsr.loads; DROP SCHEMA dmsr; END IF; END $do$; COMMIT", p->tries ? "ROLLBACK; " : "");
 }
 
 /* An error: it stays. */
 static void read_schema_dropped(struct probe *p, const PGresult *res, const struct err *e)
 {
 	(void)res;
-	if (e)
+	if (e && !strcmp(e->id, "target.locked") && ++p->tries < DROP_TRIES)
+		probe_again(p, 1, DROP_AGAIN_MS);
+	else if (e)
 		log_info("postgres", p->host.env.job, "the schema dmsr of %s stays: %s", pgconn_describe(p->sql), e->message);
 }
 
