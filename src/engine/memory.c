@@ -17,7 +17,9 @@ struct memory {
 	struct memory_target **targets;
 	size_t ntargets;
 	struct map *counts;             /* quoted name -> struct table_count */
+	size_t saved;                   /* of these, in their order, at the last time that some were saved */
 };
+enum { COUNTS_AT_ONCE = 500 };
 
 /* ---- a table's name as a key: "schema"."name" with quotes doubled ---- */
 
@@ -458,10 +460,12 @@ void memory_target_keeps_put(struct memory *m, struct memory_target *t, bool kee
 	target_flag(m, t, "keeps", keeps ? "1" : "0");
 }
 
+static void save_some(struct memory *m);
+
 void memory_delivered_put(struct memory *m, const struct position *p, store_done *done, void *arg)
 {
 	char text[POSITION_TEXT_MAX];
-	memory_counts_save(m);
+	save_some(m);
 	if (!position_is_none(p))
 		position_copy(&m->delivered, p);
 	store_put(m->store, m->uid, "position", "", position_is_none(&m->delivered) ? NULL : position_format(&m->delivered, text), done, arg);
@@ -531,7 +535,7 @@ static void save_count(void *arg, const void *key, size_t n, void *value)
 	struct table_count *c = value;
 	if (!c->is_dirty)
 		return;
-	c->is_dirty = false;
+	c->is_dirty = c->is_reshaped = false;
 	const uint64_t numbers[] = { c->captured[0], c->captured[1], c->captured[2], c->captured[3], c->ddl, c->applied[0], c->applied[1], c->applied[2],
 		c->applied[3], c->rows_loaded, c->rows_read, c->bytes_read, c->dead,
 		c->shape.fingerprint, c->shape.columns, c->shape.at.server, c->shape.at.lsn, c->shape.at.event };
@@ -548,6 +552,36 @@ static void save_count(void *arg, const void *key, size_t n, void *value)
 }
 
 void memory_counts_save(struct memory *m) { map_each(m->counts, save_count, m); }
+
+struct turn { struct memory *m; size_t at, left; };
+
+/* Those behind the one that was saved last, as many as there is room for; and what must not wait for its turn. */
+static void save_in_turn(void *arg, const void *key, size_t n, void *value)
+{
+	struct turn *t = arg;
+	const struct table_count *c = value;
+	bool is_in_turn = t->at++ >= t->m->saved && t->left;
+	if (is_in_turn) {
+		t->m->saved = t->at;
+		t->left -= c->is_dirty;
+	}
+	if (is_in_turn || c->is_reshaped)
+		save_count(t->m, key, n, value);
+}
+
+static void save_some(struct memory *m)
+{
+	struct turn t = { m, 0, COUNTS_AT_ONCE };
+	size_t from = m->saved;
+	map_each(m->counts, save_in_turn, &t);
+	if (!t.left)
+		return;
+	m->saved = t.at = 0;
+	if (from)
+		map_each(m->counts, save_in_turn, &t);
+	if (t.left)
+		m->saved = 0;
+}
 
 /* ---- by hand ---- */
 

@@ -27,7 +27,8 @@ struct table_count {
 	uint64_t dead;
 	bool is_loading, is_loaded;     /* is_loaded: durable downstream */
 	bool is_left_out;               /* it was loaded, and is no part of the job any more */
-	bool is_dirty;                  /* differs from what the store has */
+	bool is_dirty;                  /* differs from what the store has, */
+	bool is_reshaped;               /* and in its shape, which is not to be told twice */
 };
 
 struct table_set {                      /* tables with the snapshot's position of their load */
@@ -75,13 +76,14 @@ void memory_target_load_done_put(struct memory *m, struct memory_target *t);
 /* A target says where it stands, and is right: what is remembered of it follows. */
 void memory_target_is(struct memory *m, struct memory_target *t, const struct position *p, const struct dmsr_loaded *loaded, size_t n, bool load_done);
 void memory_target_keeps_put(struct memory *m, struct memory_target *t, bool keeps); /* it is ready */
-/* Everything up to p is durable downstream. Counts that changed go with it. */
+/* Everything up to p is durable downstream. Shapes that are new go with it, and counts that changed: of many tables some at a time, so a crash may take the
+ * newest of them along. */
 void memory_delivered_put(struct memory *m, const struct position *p, store_done *done, void *arg);
 
 struct table_count *memory_count(struct memory *m, const char *schema, const char *name);  /* found or made; borrowed */
 void memory_each_count(struct memory *m, void (*fn)(void *arg, struct table_count *c), void *arg);      /* in any order */
 void memory_each_count_by_name(struct memory *m, void (*fn)(void *arg, struct table_count *c), void *arg);
-void memory_counts_save(struct memory *m);
+void memory_counts_save(struct memory *m);                      /* of all tables */
 
 /* Forgets positions, loads and notes, so that the job begins anew; or sets the position by hand (targets that do not keep their own follow). */
 void memory_forget(struct memory *m, store_done *done, void *arg);

@@ -78,6 +78,7 @@ static void note_shape(struct pipeline *p, const struct change *ch, uint64_t ser
 	if (s->fingerprint == rel->fingerprint || (s->at.server == server && position_covers(&s->at, at.lsn, at.event)))
 		return;
 	*s = (struct table_shape){ rel->fingerprint, rel->ncolumns, at };
+	count_of(p, rel)->is_reshaped = true;
 	if (!was.fingerprint)
 		return;
 	p->stat.events[EVENT_DDL]++;

@@ -98,6 +98,57 @@ static void a_log_that_stays_is_told(void **state)
 	kit_fini(&k);
 }
 
+enum { COUNTED = 1700 };
+
+static void count_all(struct memory *m, uint64_t n)
+{
+	for (int i = 0; i < COUNTED; i++) {
+		struct table_count *c = memory_count(m, "public", table(i));
+		c->captured[0] = n;
+		c->is_dirty = true;
+	}
+}
+
+static unsigned counted(struct memory *m, uint64_t n)
+{
+	unsigned found = 0;
+	for (int i = 0; i < COUNTED; i++)
+		found += memory_count(m, "public", table(i))->captured[0] == n;
+	return found;
+}
+
+/* Some with each position, each in its turn though all change between; a new shape at once; all at the end. */
+static void counts_of_many_tables_are_saved_in_turn(void **state)
+{
+	struct kit k;
+	(void)state;
+	struct memory *m = new_memory(&k);
+	for (uint64_t n = 1; n <= 4; n++) {
+		count_all(m, n);
+		memory_delivered_put(m, &at, kit_done, kit_ask(&k));
+	}
+	m = read_again(&k, m);
+	assert_int_equal(counted(m, 0), 0);
+	assert_in_range(counted(m, 4), 1, 500);
+	count_all(m, 5);
+	memory_count(m, "public", table(COUNTED - 1))->is_reshaped = memory_count(m, "public", table(0))->is_reshaped = true;
+	memory_count(m, "public", table(COUNTED / 2))->is_reshaped = true;
+	memory_delivered_put(m, &at, kit_done, kit_ask(&k));
+	m = read_again(&k, m);
+	assert_in_range(counted(m, 5), 501, 503);
+	assert_int_equal(memory_count(m, "public", table(COUNTED - 1))->captured[0], 5);
+	assert_int_equal(memory_count(m, "public", table(0))->captured[0], 5);
+	assert_int_equal(memory_count(m, "public", table(COUNTED / 2))->captured[0], 5);
+	count_all(m, 6);
+	memory_counts_save(m);
+	memory_delivered_put(m, &at, kit_done, kit_ask(&k));
+	m = read_again(&k, m);
+	assert_int_equal(counted(m, 6), COUNTED);
+	memory_free(m);
+	kit_close(&k);
+	kit_fini(&k);
+}
+
 static bool is_unwanted(const struct memory *m, uint64_t lsn)
 {
 	char schema[] = "public", name[] = "t";
@@ -154,5 +205,5 @@ static void many_tables_cost_no_more_each(void **state)
 }
 
 RUN_TESTS(cmocka_unit_test(what_is_forgotten_is_gone_and_the_rest_stays), cmocka_unit_test(a_log_that_stays_is_told),
-	cmocka_unit_test(a_load_that_nobody_wants),
+	cmocka_unit_test(counts_of_many_tables_are_saved_in_turn), cmocka_unit_test(a_load_that_nobody_wants),
 	cmocka_unit_test(many_tables_cost_no_more_each))
