@@ -482,6 +482,26 @@ def test_a_look_that_fails_is_made_again(db, dump):
         d.stop()
 
 
+def test_columns_of_other_tables_are_no_reason_to_look(db, dump):
+    """A temporary table with a default writes pg_attribute anew."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text); CREATE TYPE pair AS (a int, b int); CREATE TABLE p (id int PRIMARY KEY, p pair)")
+    with Proxy(db.server.port) as proxy:
+        d = dump("table=public.*", "sslmode=disable", port=proxy.port).start().streaming().caught_up()
+        asked = lambda what: db.one("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE %s AND pid <> pg_backend_pid()", f"%{what}%")
+        db.sql("CREATE TABLE fresh (id int PRIMARY KEY)")
+        d.says("warning: table public.fresh is new")
+        proxy.garble = b"WITH RECURSIVE"
+        db.sql("CREATE TEMP TABLE tmp (id serial, a int DEFAULT 1)")
+        wait_for("it looked at the columns", lambda: asked("a.attrelid, a.attnum, a.xmin), ") and not asked("WITH RECURSIVE"), timeout=30)
+        assert proxy.garble
+        proxy.garble = None
+        db.sql("ALTER TABLE t RENAME a TO abc")
+        wait_for("that is noted", lambda: f":{b'abc'.hex()}:" in d.saved()["note"]["tables"])
+        db.sql("ALTER TYPE pair RENAME ATTRIBUTE a TO x")
+        d.says("warning: table public.p: a composite type of its columns has other attributes now")
+        d.stop()
+
+
 def test_a_row_under_another_name_does_not_go_out(db, dump):
     """Nor is a name of before the load taken for a new one."""
     db.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")

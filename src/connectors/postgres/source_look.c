@@ -17,21 +17,26 @@
 struct look {
 	char *any;              /* the answer to mark_any_sql when all was looked at last; NULL: never */
 	char *any_new;
+	char *columns;          /* likewise the answer to mark_columns_sql */
+	char *columns_new;
 	struct map *told;       /* oids of tables that are no part of the job yet */
 	struct map *noted;      /* the note "tables", read; NULL: not yet */
 	bool is_refused;        /* the server refused a look, which was told; until one succeeds */
 	void (*then)(struct source *s);
 };
 
-static void ask_marks(struct source *s, struct pgconn *c, pgconn_done *done)
+/* $1: the tables; $2, if it has one: the publication. */
+static void ask_about_tables(struct source *s, struct pgconn *c, const char *sql, int nvalues, pgconn_done *done)
 {
 	struct buf oids;
 	buf_init(&oids, SIZE_MAX);
 	relations_oids(&oids, s->rels, s->nrels);
 	const char *values[] = { buf_cstr(&oids), s->publication };
-	pgconn_query_params(c, mark_sql(s->version), 2, values, done, s);
+	pgconn_query_params(c, sql, nvalues, values, done, s);
 	buf_fini(&oids);
 }
+
+static void ask_marks(struct source *s, struct pgconn *c, pgconn_done *done) { ask_about_tables(s, c, mark_sql(s->version), 2, done); }
 
 /* ---- what to make of it ---- */
 
@@ -246,7 +251,9 @@ static void looked(struct source *s)
 	l->is_refused = false;
 	free(l->any);
 	l->any = l->any_new;
-	l->any_new = NULL;
+	free(l->columns);
+	l->columns = l->columns_new;
+	l->any_new = l->columns_new = NULL;
 	source_ask_on(s);
 }
 
@@ -424,7 +431,7 @@ static void on_publication(void *arg, const PGresult *res, const struct err *e)
 		ask_marks(s, s->sql, on_marks);
 }
 
-static void on_any(void *arg, const PGresult *res, const struct err *e)
+static void on_columns(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
 	struct look *l = s->look;
@@ -433,14 +440,32 @@ static void on_any(void *arg, const PGresult *res, const struct err *e)
 		refused(s, e);
 		return;
 	}
-	if (l->any && !strcmp(l->any, PQgetvalue(res, 0, 0))) {
+	free(l->columns_new);
+	l->columns_new = mem_strdup(PQgetvalue(res, 0, 0));
+	/* All but the count of columns is as it was, up to its last blank. */
+	size_t same = l->any ? (size_t)(strrchr(l->any, ' ') - l->any) : 0;
+	if (same && !strncmp(l->any, l->any_new, same + 1) && !strchr(l->any_new + same + 1, ' ') && !strcmp(l->columns, l->columns_new))
+		looked(s);
+	else
+		pgconn_query_params(s->sql, publication_sql(s->version), 1, values, on_publication, s);
+}
+
+static void on_any(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct look *l = s->look;
+	if (e) {
+		refused(s, e);
+		return;
+	}
+	free(l->any_new);
+	l->any_new = mem_printf("%s %s", PQgetvalue(res, 0, ANY_TEXT), PQgetvalue(res, 0, ANY_COLUMNS));
+	if (l->any && !strcmp(l->any, l->any_new)) {
 		l->is_refused = false;
 		source_ask_on(s);
 		return;
 	}
-	free(l->any_new);
-	l->any_new = mem_strdup(PQgetvalue(res, 0, 0));
-	pgconn_query_params(s->sql, publication_sql(s->version), 1, values, on_publication, s);
+	ask_about_tables(s, s->sql, mark_columns_sql, 1, on_columns);
 }
 
 void source_look_again(struct source *s)
@@ -458,6 +483,8 @@ void source_look_free(struct source *s)
 		return;
 	free(s->look->any);
 	free(s->look->any_new);
+	free(s->look->columns);
+	free(s->look->columns_new);
 	map_free(s->look->told);
 	forget_noted(s->look);
 	free(s->look);

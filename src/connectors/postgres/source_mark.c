@@ -59,7 +59,8 @@ const char *mark_sql(int version)
 }
 
 /* Most of ALTER TABLE writes the table's row in pg_class; so do partitions that come and go. What drops a column or gives it another name writes nothing but
- * its row in pg_attribute: how often that happened in this database is counted, unless track_counts is off. */
+ * its row in pg_attribute: how often that happened in this database is counted, unless track_counts is off. What is counted
+ * may be of any table, and of temporary ones: whether it is of these the second question tells, at a third of the cost. */
 #define MEMBERS(catalog, publication) " (SELECT " HASH("pg_catalog.string_agg(pg_catalog.concat_ws(':', r.oid, r.xmin), ','" \
 	" ORDER BY r.oid)") " FROM pg_catalog." catalog " r JOIN pg_catalog.pg_publication p ON p.oid = r." publication " WHERE p.pubname = $1)"
 #define FILES "SELECT " HASH("pg_catalog.string_agg(pg_catalog.concat_ws(':', c.oid, c.relname, n.nspname, c.relfilenode, c.xmin), ','" \
@@ -68,12 +69,18 @@ const char *mark_sql(int version)
 #define LABELS "SELECT " HASH("pg_catalog.string_agg(pg_catalog.concat_ws(':', e.oid, e.enumlabel), ',' ORDER BY e.oid)") " FROM pg_catalog.pg_enum e"
 #define COLUMNS "pg_catalog.pg_stat_get_tuples_updated('pg_catalog.pg_attribute'::pg_catalog.regclass)"
 #define ROW "SELECT pg_catalog.concat(' ', p.oid, ':', p.xmin, ' ') FROM pg_catalog.pg_publication p WHERE p.pubname = $1"
-#define ANY(more) "SELECT pg_catalog.concat((" FILES "), ' ', (" LABELS "), ' ', " COLUMNS ", (" ROW ")," MEMBERS("pg_publication_rel", "prpubid") more ")"
+#define ANY(more) "SELECT pg_catalog.concat((" FILES "), ' ', (" LABELS "), ' ', (" ROW ")," MEMBERS("pg_publication_rel", "prpubid") more ")," \
+	" " COLUMNS
 
 const char *mark_any_sql(int version)
 {
 	return version >= 150000 ? ANY("," MEMBERS("pg_publication_namespace", "pnpubid")) : ANY("");
 }
+
+#define WRITTEN "pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attrelid, a.attnum, a.xmin), ',' ORDER BY a.attrelid, a.attnum)"
+const char mark_columns_sql[] = "SELECT " HASH(WRITTEN) " FROM pg_catalog.pg_attribute a"
+	" WHERE a.attnum > 0 AND (a.attrelid = ANY ($1::pg_catalog.oid[])"
+	" OR a.attrelid IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relkind = 'c'))";
 
 /* ---- reading ---- */
 

@@ -22,8 +22,12 @@
 /* One row a table: its oid, its mark, the server's newest LSN, which is not before what the mark shows. $1: an array of oids; $2: the publication's name. */
 enum { MARK_OID, MARK_TEXT, MARK_LSN };
 const char *mark_sql(int version);
-/* One row, one text: another one when anything of that may have changed for any table, or tables came or went. $1: the publication's name. */
+/* One row: another one when anything of that may have changed for any table, or tables came or went. ANY_COLUMNS changes with columns of any table, also of
+ * temporary ones. $1: the publication's name. */
+enum { ANY_TEXT, ANY_COLUMNS };
 const char *mark_any_sql(int version);
+/* One row, one text: another one when columns of those tables, or attributes of a composite type, may have changed. $1: an array of oids. */
+extern const char mark_columns_sql[];
 
 struct mark_diff {
 	bool is_other;                  /* in any way */
