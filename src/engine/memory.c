@@ -272,6 +272,13 @@ static int read_flag(void *arg, const char *key, const char *value)
 	return 0;
 }
 
+static void note_stored(struct table_count *c)
+{
+	c->stored_loaded = c->rows_loaded;
+	c->stored_read = c->rows_read;
+	c->stored_dead = c->dead;
+}
+
 static int read_count(void *arg, const char *key, const char *value)
 {
 	struct memory *m = arg;
@@ -284,6 +291,7 @@ static int read_count(void *arg, const char *key, const char *value)
 	char *at = (char *)(uintptr_t)value;
 	for (size_t i = 0; i < sizeof n / sizeof *n; i++)
 		*n[i] = strtoull(at, &at, 10);
+	note_stored(c);
 	struct table_shape *s = &c->shape;
 	s->fingerprint = strtoull(at, &at, 10);
 	s->columns = (uint32_t)strtoul(at, &at, 10);
@@ -536,6 +544,7 @@ static void save_count(void *arg, const void *key, size_t n, void *value)
 	if (!c->is_dirty)
 		return;
 	c->is_dirty = c->is_reshaped = false;
+	note_stored(c);
 	const uint64_t numbers[] = { c->captured[0], c->captured[1], c->captured[2], c->captured[3], c->ddl, c->applied[0], c->applied[1], c->applied[2],
 		c->applied[3], c->rows_loaded, c->rows_read, c->bytes_read, c->dead,
 		c->shape.fingerprint, c->shape.columns, c->shape.at.server, c->shape.at.lsn, c->shape.at.event };
@@ -555,6 +564,13 @@ void memory_counts_save(struct memory *m) { map_each(m->counts, save_count, m); 
 
 struct turn { struct memory *m; size_t at, left; };
 
+/* That the table is loaded, or the dead letter itself, is stored at once, and no later count would mend these. */
+static bool must_not_wait(const struct table_count *c)
+{
+	bool has_loaded = c->rows_loaded != c->stored_loaded || (!c->is_loading && c->rows_read != c->stored_read);
+	return c->is_reshaped || has_loaded || c->dead != c->stored_dead;
+}
+
 /* Those behind the one that was saved last, as many as there is room for; and what must not wait for its turn. */
 static void save_in_turn(void *arg, const void *key, size_t n, void *value)
 {
@@ -565,7 +581,7 @@ static void save_in_turn(void *arg, const void *key, size_t n, void *value)
 		t->m->saved = t->at;
 		t->left -= c->is_dirty;
 	}
-	if (is_in_turn || c->is_reshaped)
+	if (is_in_turn || must_not_wait(c))
 		save_count(t->m, key, n, value);
 }
 

@@ -29,6 +29,7 @@ struct table_count {
 	bool is_left_out;               /* it was loaded, and is no part of the job any more */
 	bool is_dirty;                  /* differs from what the store has, */
 	bool is_reshaped;               /* and in its shape, which is not to be told twice */
+	uint64_t stored_loaded, stored_read, stored_dead; /* what the store has of rows_loaded, rows_read and dead */
 };
 
 struct table_set {                      /* tables with the snapshot's position of their load */
@@ -77,7 +78,7 @@ void memory_target_load_done_put(struct memory *m, struct memory_target *t);
 void memory_target_is(struct memory *m, struct memory_target *t, const struct position *p, const struct dmsr_loaded *loaded, size_t n, bool load_done);
 void memory_target_keeps_put(struct memory *m, struct memory_target *t, bool keeps); /* it is ready */
 /* Everything up to p is durable downstream. Shapes that are new go with it, and counts that changed: of many tables some at a time, so a crash may take the
- * newest of them along. */
+ * newest of them along. But those of a table that was loaded, or has new dead letters, go at once. */
 void memory_delivered_put(struct memory *m, const struct position *p, store_done *done, void *arg);
 
 struct table_count *memory_count(struct memory *m, const char *schema, const char *name);  /* found or made; borrowed */

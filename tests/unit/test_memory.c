@@ -149,6 +149,43 @@ static void counts_of_many_tables_are_saved_in_turn(void **state)
 	kit_fini(&k);
 }
 
+static uint64_t *left_behind(struct memory *m, int i)
+{
+	struct table_count *c = memory_count(m, "public", table(i));
+	uint64_t *const left[] = { &c->rows_loaded, &c->rows_read, &c->dead };
+	return left[i % 3];
+}
+
+/* That a table is loaded, and the letter, are stored with it: a crash must not part them. What is read of a load that goes on can wait. */
+static void what_a_load_or_a_dead_letter_left_does_not_wait(void **state)
+{
+	struct kit k;
+	(void)state;
+	struct memory *m = new_memory(&k);
+	for (uint64_t n = 1; n <= 2; n++) {
+		count_all(m, n);
+		for (int i = 0; i < COUNTED; i += 50)
+			*left_behind(m, i) = n;
+		memory_delivered_put(m, &at, kit_done, kit_ask(&k));
+		m = read_again(&k, m);
+		for (int i = 0; i < COUNTED; i += 50)
+			assert_int_equal(*left_behind(m, i), n);
+		assert_in_range(counted(m, n), 500, 500 + COUNTED / 50);
+	}
+	count_all(m, 3);
+	for (int i = 0; i < COUNTED; i++) {
+		struct table_count *c = memory_count(m, "public", table(i));
+		c->is_loading = true;
+		c->rows_read++;
+	}
+	memory_delivered_put(m, &at, kit_done, kit_ask(&k));
+	m = read_again(&k, m);
+	assert_int_equal(counted(m, 3), 500);
+	memory_free(m);
+	kit_close(&k);
+	kit_fini(&k);
+}
+
 static bool is_unwanted(const struct memory *m, uint64_t lsn)
 {
 	char schema[] = "public", name[] = "t";
@@ -205,5 +242,6 @@ static void many_tables_cost_no_more_each(void **state)
 }
 
 RUN_TESTS(cmocka_unit_test(what_is_forgotten_is_gone_and_the_rest_stays), cmocka_unit_test(a_log_that_stays_is_told),
-	cmocka_unit_test(counts_of_many_tables_are_saved_in_turn), cmocka_unit_test(a_load_that_nobody_wants),
+	cmocka_unit_test(counts_of_many_tables_are_saved_in_turn), cmocka_unit_test(what_a_load_or_a_dead_letter_left_does_not_wait),
+	cmocka_unit_test(a_load_that_nobody_wants),
 	cmocka_unit_test(many_tables_cost_no_more_each))
