@@ -533,13 +533,13 @@ static void ask_drop_schema(struct probe *p, struct buf *sql, const char **value
 			" THEN DROP TABLE dmsr.positions, dmsr.loads; DROP SCHEMA dmsr; END IF; END $do$; COMMIT", p->tries ? "ROLLBACK; " : "");
 }
 
-/* An error: it stays. */
+/* An error: it stays, unless somebody else was first. */
 static void read_schema_dropped(struct probe *p, const PGresult *res, const struct err *e)
 {
 	(void)res;
 	if (e && !strcmp(e->id, "target.locked") && ++p->tries < DROP_TRIES)
 		probe_again(p, 1, DROP_AGAIN_MS);
-	else if (e)
+	else if (e && strcmp(e->id, "target.undefined") != 0)
 		log_info("postgres", p->host.env.job, "the schema dmsr of %s stays: %s", pgconn_describe(p->sql), e->message);
 }
 
