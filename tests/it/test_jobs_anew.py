@@ -31,6 +31,11 @@ def ids(db, table="t"):
     return [r[0] for r in db.sql(f"SELECT id FROM {table} ORDER BY 1")]
 
 
+def forget(target, error):
+    """What the hint says of a job that writes there no more."""
+    target.sql(error["suggestion"].split("any more: ")[1])
+
+
 @pytest.mark.parametrize("mode", ["full-load-and-cdc", "cdc"])
 def test_another_job_writes_to_the_table(any_pg, dmsrd, mode):
     source, target = begun(any_pg, dmsrd)
@@ -79,10 +84,39 @@ def test_another_job_wrote_and_a_table_is_wanted_again(pg, dmsrd):
     dmsrd.wait_state("a", "failed")
     error = dmsrd.api("GET", "/jobs/a")["error"]
     assert error["code"] == "target.table-shared" and ids(target) == [1, 2, 10]
-    target.sql(error["suggestion"].split("any more: ")[1])
+    forget(target, error)
     dmsrd.api("POST", "/jobs/a/start")
     dmsrd.wait_state("a", "running")
     wait_for("it is loaded", lambda: ids(target) == [1, 2])
+
+
+def test_another_job_has_left_the_table_out(pg, dmsrd):
+    """Its row in dmsr.loads is there for good, and those of its parts: what is said removes them, and of its other tables nothing."""
+    source, target = begun(pg, dmsrd)
+    other = pg.database()
+    other.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (10); CREATE TABLE w (id int PRIMARY KEY)")
+    target.sql("CREATE TABLE w (id int PRIMARY KEY)")
+    dmsrd.job("b", other.connection(), [target.connection(name="to", prepare="none")])
+    dmsrd.wait_state("b", "running")
+    dmsrd.api("PATCH", "/jobs/b", {"tables": {"exclude": ["public.t"]}}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/b/restart")
+    target.sql("INSERT INTO dmsr.loads (job_uid, schema_name, table_name, position) SELECT job_uid || '/0', schema_name, table_name, l.position "
+               "FROM dmsr.loads l JOIN dmsr.positions USING (job_uid) WHERE job = 'b'")
+    dmsrd.api("DELETE", "/jobs/a/positions")
+    for _ in range(2):
+        dmsrd.api("POST", "/jobs/a/start")
+        dmsrd.wait_state("a", "failed")
+        error = dmsrd.api("GET", "/jobs/a")["error"]
+        assert error["code"] == "target.table-shared" and ids(target) == [1, 2, 10], error
+    forget(target, error)
+    left = target.sql("SELECT split_part(job_uid, '/', 2), table_name FROM dmsr.loads WHERE table_name IN ('t', 'w') AND split_part(job_uid, '/', 1) = "
+                      "(SELECT job_uid FROM dmsr.positions WHERE job = 'b') ORDER BY 1")
+    assert left == [("", "w"), ("0", "w")]
+    dmsrd.api("POST", "/jobs/a/start")
+    dmsrd.wait_state("a", "running")
+    wait_for("it is loaded", lambda: ids(target) == [1, 2])
+    other.sql("INSERT INTO w VALUES (1)")
+    wait_for("the other goes on", lambda: ids(target, "w") == [1])
 
 
 def test_an_application_wrote_to_the_table(pg, dmsrd):

@@ -266,8 +266,18 @@ int judge_shared(const struct target_table *tb, const char *where, const char *j
 {
 	err_set(e, DMSR_ESTATE, "target.table-shared", "%s in %s is to be emptied for its load, and has rows of job \"%s\" (%s), which would be lost", tb->sql,
 		where, job, uid);
-	return err_hint(e, "take the table out of this job; or, if the rows of that job may be lost, delete it; or, where no dmsrd knows a job of this uid any "
-		"more: DELETE FROM dmsr.loads WHERE job_uid = '%s'; DELETE FROM dmsr.positions WHERE job_uid = '%s'", uid, uid);
+	struct buf where_it_is;
+	buf_init(&where_it_is, sizeof e->hint);
+	buf_str(&where_it_is, "pg_catalog.split_part(job_uid, '/', 1) = ");
+	sql_literal(&where_it_is, uid);
+	buf_str(&where_it_is, " AND schema_name = ");
+	sql_literal(&where_it_is, tb->schema);
+	buf_str(&where_it_is, " AND table_name = ");
+	sql_literal(&where_it_is, tb->name);
+	err_hint(e, "take the table out of this job; or, if the rows of that job may be lost, delete it; or, if they may and it has left the table out, "
+		"or no dmsrd knows it any more: DELETE FROM dmsr.loads WHERE %s", buf_cstr(&where_it_is));
+	buf_fini(&where_it_is);
+	return e->code;
 }
 
 bool judge_needs_owner(const struct target_table *tb, enum prepare prepare, enum how how)
