@@ -119,6 +119,36 @@ def test_another_job_has_left_the_table_out(pg, dmsrd):
     wait_for("the other goes on", lambda: ids(target, "w") == [1])
 
 
+@pytest.mark.parametrize("how", ["truncate", "truncate-empty", "delete", "drop"])
+def test_another_job_is_loading_the_table(pg, dmsrd, how):
+    """Nobody sees its rows until they are all there: then they are not taken away."""
+    source, target = begun(pg, dmsrd)
+    other = pg.database()
+    other.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (10)")
+    target.sql("CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS "
+               "$$ BEGIN IF NEW.id = 10 THEN PERFORM pg_advisory_xact_lock_shared(4711); END IF; RETURN NEW; END $$;"
+               "CREATE TRIGGER hold BEFORE INSERT ON t FOR EACH ROW EXECUTE PROCEDURE hold(); ALTER TABLE t ENABLE ALWAYS TRIGGER hold")
+    mine = [1, 2]
+    if how == "truncate-empty":
+        target.sql("DELETE FROM t")
+        mine = []
+    elif how == "delete":
+        target.sql("CREATE TABLE r (id int REFERENCES t)")
+    elif how == "drop":
+        source.sql("ALTER TABLE t ADD v int")
+    dmsrd.api("DELETE", "/jobs/a/positions")
+    with contextlib.closing(target.server.connect(target.name)) as holder:
+        holder.cursor().execute("SELECT pg_advisory_lock(4711)")
+        dmsrd.job("b", other.connection(), [target.connection(name="to", prepare="none")])
+        wait_for("it is in its load", lambda: target.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted"))
+        dmsrd.api("POST", "/jobs/a/start")
+        wait_for("the other waits for it", lambda: target.one("SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND NOT granted"))
+    dmsrd.wait_state("a", "failed")
+    error = dmsrd.api("GET", "/jobs/a")["error"]
+    assert error["code"] == "target.table-shared" and 'job "b"' in error["message"] and ids(target) == mine + [10], error
+    dmsrd.wait_state("b", "running")
+
+
 def test_an_application_wrote_to_the_table(pg, dmsrd):
     """Nobody knows which rows are whose: they go, as the job was told to load the table anew, and that is said before and while it is done."""
     source, target = begun(pg, dmsrd)

@@ -21,6 +21,36 @@ static void fail(struct target *t, const char *id, const char *why, const char *
 	target_fail(t, &e);
 }
 
+/* ---- the rows that are there ---- */
+
+/* What this job loaded it may take away. Of other jobs' rows it is known whose they are: each has a row in dmsr.loads for every table that it writes to.
+ * False: we fail. */
+static bool may_remove(struct target *t)
+{
+	const struct target_table *tb = t->load.table;
+	const char *where = pgconn_describe(t->conn), *job = PQgetisnull(t->answer, 0, 1) ? NULL : PQgetvalue(t->answer, 0, 1);
+	struct err e = { 0 };
+	if (PQgetvalue(t->answer, 0, 0)[0] != 't')
+		return true;
+	if (t->load.how == HOW_KEEP ? judge_rows(tb, where, job, &e) : job && judge_shared(tb, where, job, PQgetvalue(t->answer, 0, 2), &e)) {
+		target_fail(t, &e);
+		return false;
+	}
+	return true;
+}
+
+static void ask_rows(struct target *t, void (*then)(struct target *t))
+{
+	const struct target_table *tb = t->load.table;
+	const char *values[] = { tb->schema, tb->name, t->host.env.uid };
+	char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s), o.job, o.uid FROM (SELECT 1) one LEFT JOIN LATERAL ("
+		"SELECT COALESCE(p.job, l.job_uid) AS job, l.job_uid AS uid FROM dmsr.loads l LEFT JOIN dmsr.positions p USING (job_uid) "
+		"WHERE l.schema_name = $1 AND l.table_name = $2 AND l.job_uid <> $3 AND pg_catalog.strpos(l.job_uid, '/') = 0 "
+		"ORDER BY p.updated_at DESC NULLS LAST LIMIT 1) o ON true", tb->sql);
+	target_ask(t, sql, 3, values, then);
+	free(sql);
+}
+
 /* ---- inside the transaction ---- */
 
 static void on_begin_committed(struct target *t)
@@ -154,20 +184,53 @@ static void on_references(struct target *t)
 	free(sql);
 }
 
-/* From here on no foreign key is added. */
-static void on_locked(struct target *t)
+/* TRUNCATE is refused for a table that a foreign key refers to. */
+static void remove_rows(struct target *t)
 {
 	const char *values[] = { t->load.table->sql };
-	target_ask(t, judge_references_sql, 1, values, on_references);
+	if (t->load.how == HOW_DROP) {
+		drop_table(t);
+	} else if (t->load.table->has_references) {
+		target_ask(t, judge_references_sql, 1, values, on_references);
+	} else {
+		char *sql = mem_printf("TRUNCATE %s", t->load.table->sql);
+		target_ask(t, sql, 0, NULL, on_emptied);
+		free(sql);
+	}
 }
 
-/* TRUNCATE is refused for a table that a foreign key refers to. A part of a load that is void may be about to be committed: it is waited for. */
-static void empty_table(struct target *t)
+static void on_rows_again(struct target *t)
 {
-	const char *table = t->load.table->sql;
-	bool is_referenced = t->load.table->has_references;
-	char *sql = is_referenced ? mem_printf("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE", table) : mem_printf("TRUNCATE %s", table);
-	target_ask(t, sql, 0, NULL, is_referenced ? on_locked : on_emptied);
+	const struct target_table *tb = t->load.table;
+	if (!may_remove(t))
+		return;
+	if (tb->was_loaded && PQgetvalue(t->answer, 0, 0)[0] == 't')
+		log_warn("target", t->host.env.job, "%s: the rows of %s are removed before its load: what this job loaded before it began anew, and what "
+			"others have written there since", t->host.env.name, tb->sql);
+	remove_rows(t);
+}
+
+/* From here on no rows come, and no foreign key. */
+static void on_locked(struct target *t)
+{
+	if (t->prepare == PREPARE_CREATE)
+		ask_rows(t, on_rows_again);
+	else
+		remove_rows(t);
+}
+
+/* A part of a load that is void may be about to be committed: it is waited for. So may all of another job's load be, which nobody saw until now: hence it is
+ * asked again. A foreign table has no locks. */
+static void lock_table(struct target *t)
+{
+	const struct target_table *tb = t->load.table;
+	bool deletes = t->load.how == HOW_EMPTY && tb->has_references;
+	if (tb->is_foreign) {
+		on_locked(t);
+		return;
+	}
+	char *sql = mem_printf("LOCK TABLE %s IN %s MODE", tb->sql, deletes ? "SHARE ROW EXCLUSIVE" : "ACCESS EXCLUSIVE");
+	target_ask(t, sql, 0, NULL, on_locked);
 	free(sql);
 }
 
@@ -177,9 +240,9 @@ static void on_begun(struct target *t)
 {
 	switch (t->load.how) {
 	case HOW_KEEP: open_load(t); return;
-	case HOW_EMPTY: empty_table(t); return;
 	case HOW_MAKE: make_table(t); return;
-	case HOW_DROP: drop_table(t); return;
+	case HOW_EMPTY:
+	case HOW_DROP: lock_table(t); return;
 	}
 }
 
@@ -257,36 +320,10 @@ static void detach(struct target *t)
 
 /* ---- decide ---- */
 
-/* What this job loaded it may take away. Of other jobs' rows it is known whose they are: each has a row in dmsr.loads for every table that it writes to. */
 static void on_rows(struct target *t)
 {
-	const struct target_table *tb = t->load.table;
-	const char *where = pgconn_describe(t->conn), *job = PQgetisnull(t->answer, 0, 1) ? NULL : PQgetvalue(t->answer, 0, 1);
-	struct err e = { 0 };
-	if (PQgetvalue(t->answer, 0, 0)[0] != 't') {
+	if (may_remove(t))
 		go(t);
-		return;
-	}
-	if (t->load.how == HOW_KEEP ? judge_rows(tb, where, job, &e) : job && judge_shared(tb, where, job, PQgetvalue(t->answer, 0, 2), &e)) {
-		target_fail(t, &e);
-		return;
-	}
-	if (tb->was_loaded)
-		log_warn("target", t->host.env.job, "%s: the rows of %s are removed before its load: what this job loaded before it began anew, and what "
-			"others have written there since", t->host.env.name, tb->sql);
-	go(t);
-}
-
-static void ask_rows(struct target *t)
-{
-	const struct target_table *tb = t->load.table;
-	const char *values[] = { tb->schema, tb->name, t->host.env.uid };
-	char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s), o.job, o.uid FROM (SELECT 1) one LEFT JOIN LATERAL ("
-		"SELECT COALESCE(p.job, l.job_uid) AS job, l.job_uid AS uid FROM dmsr.loads l LEFT JOIN dmsr.positions p USING (job_uid) "
-		"WHERE l.schema_name = $1 AND l.table_name = $2 AND l.job_uid <> $3 AND pg_catalog.strpos(l.job_uid, '/') = 0 "
-		"ORDER BY p.updated_at DESC NULLS LAST LIMIT 1) o ON true", tb->sql);
-	target_ask(t, sql, 3, values, on_rows);
-	free(sql);
 }
 
 static void decide(struct target *t)
@@ -295,7 +332,7 @@ static void decide(struct target *t)
 	if (judge_load(t->load.table, t->prepare, t->load.is_ours, pgconn_describe(t->conn), &t->load.how, &e))
 		target_fail(t, &e);
 	else if (t->load.how != HOW_MAKE && t->prepare == PREPARE_CREATE)
-		ask_rows(t);
+		ask_rows(t, on_rows);
 	else
 		go(t);
 }

@@ -41,6 +41,7 @@ struct target_table {
 	bool has_key;                   /* a unique index on exactly the key's columns */
 	bool has_other_unique;          /* unique or exclusion constraints beside it */
 	bool has_triggers;              /* that fire when we write */
+	bool is_foreign;                /* its rows are elsewhere */
 	bool has_told_triggers;
 	bool has_references;            /* foreign keys from or to it */
 	bool has_cascade;               /* its rows may be changed by a foreign key's action */

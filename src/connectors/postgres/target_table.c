@@ -31,13 +31,13 @@ const char table_describe_sql[] =
 	"EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND c.oid IN (k.conrelid, k.confrelid)), "
 	"EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND c.oid = k.conrelid "
 	"AND (k.confdeltype IN ('c','n','d') OR k.confupdtype IN ('c','n','d'))), "
-	"(SELECT k.conname FROM pg_catalog.pg_constraint k WHERE k.contype = 'p' AND c.oid = k.conrelid)) f "
+	"(SELECT k.conname FROM pg_catalog.pg_constraint k WHERE k.contype = 'p' AND c.oid = k.conrelid), c.relkind = 'f') f "
 	"LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
 	"LEFT JOIN pg_catalog.pg_type ty ON ty.oid = a.atttypid "
 	"WHERE s.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'f') ORDER BY a.attnum";
 enum { COL_NAME, COL_TYPE, COL_TYPE_SQL, COL_GENERATED, COL_IDENTITY_ALWAYS, COL_NOT_NULL, COL_DEFAULT, COL_TYPE_FULL,
 	COL_IDENTITY, COL_BY_TEXT, COL_ENUM, COL_IN_PRIMARY_KEY, COL_EQUALS, TABLE_PARTITIONED, TABLE_KEY, TABLE_OTHER_UNIQUE, TABLE_TRIGGERS, TABLE_REFERENCES,
-	TABLE_CASCADE, TABLE_PRIMARY_KEY };
+	TABLE_CASCADE, TABLE_PRIMARY_KEY, TABLE_FOREIGN };
 
 /* ---- life ---- */
 
@@ -282,6 +282,7 @@ void table_described(struct target_table *tb, const PGresult *res)
 		tb->has_key = flag(res, 0, TABLE_KEY);
 		tb->has_other_unique = flag(res, 0, TABLE_OTHER_UNIQUE);
 		tb->has_triggers = flag(res, 0, TABLE_TRIGGERS);
+		tb->is_foreign = flag(res, 0, TABLE_FOREIGN);
 		tb->has_references = flag(res, 0, TABLE_REFERENCES);
 		tb->has_cascade = flag(res, 0, TABLE_CASCADE);
 		if (!PQgetisnull(res, 0, TABLE_PRIMARY_KEY))
