@@ -366,7 +366,9 @@ static inline enum dmsr_verdict kit_produce(struct kit *k, struct batch *b)
 struct kit_writer {
 	rd_kafka_t *rk;
 	struct kit *kit;
+	long long after;                /* that run of the streamer's: its runs are counted from there */
 	unsigned nth[8];                /* written in each run */
+	bool counts;
 };
 
 static inline struct kit_writer kit_writer(struct kit *k)
@@ -374,11 +376,13 @@ static inline struct kit_writer kit_writer(struct kit *k)
 	char why[200];
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	rd_kafka_conf_set(conf, "bootstrap.servers", rd_kafka_mock_cluster_bootstraps(kit_mock), why, sizeof why);
-	return (struct kit_writer){ .rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why), .kit = k };
+	struct kit_writer w = { .kit = k, .after = strtoll(kit_note(k, "run")->value, NULL, 10), .counts = true };
+	w.rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
+	return w;
 }
 
-/* Part `part` of the parts of b, as that run writes it. */
-static inline void kit_write(struct kit_writer *w, long long run, const struct batch *b, unsigned part, unsigned parts)
+/* Part `part` of the parts of b, as that run writes it: a small number. */
+static inline void kit_write(struct kit_writer *w, int run, const struct batch *b, unsigned part, unsigned parts)
 {
 	char position[POSITION_TEXT_MAX], text[32], of[32];
 	struct buf pack;
@@ -387,7 +391,8 @@ static inline void kit_write(struct kit_writer *w, long long run, const struct b
 	size_t each = (pack.len + parts - 1) / parts, at = (part - 1) * each, len = part == parts ? pack.len - at : each;
 	rd_kafka_headers_t *h = rd_kafka_headers_new(3);
 	rd_kafka_header_add(h, "dmsr-pos", -1, position_format(&b->end, position), -1);
-	snprintf(text, sizeof text, "%lld %u", run, ++w->nth[run]);
+	++w->nth[run];
+	snprintf(text, sizeof text, w->counts ? "%lld %u" : "%lld", w->after + run, w->nth[run]);
 	rd_kafka_header_add(h, "dmsr-run", -1, text, -1);
 	snprintf(of, sizeof of, "%u/%u", part, parts);
 	if (parts > 1)

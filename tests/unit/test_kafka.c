@@ -194,9 +194,12 @@ static void runs_do_not_mix(void **state)
 	kit_write(&w, 5, late, 1, 1);
 	kit_write(&w, 6, a, 2, 2);
 	kit_want_rows(k, 3);
+	ids_are(k, 1, 3);
+	commit_all(k);
+	kit_reopen(k);
 	produce(k, 4, 4, 10);
-	kit_want_rows(k, 4);
-	ids_are(k, 1, 4);
+	kit_want_rows(k, 1);
+	ids_are(k, 4, 4);
 	kit_writer_free(&w);
 	batch_free(a);
 	batch_free(late);
@@ -330,15 +333,14 @@ static void a_record_that_is_missing(void **state)
 	kit_free(k);
 }
 
-/* Nor may the first of a run be missing, where another run is before it. */
-static void the_first_record_of_a_run_is_missing(void **state)
+static void first_is_missing(bool has_one_before)
 {
 	struct kit *k = kit_new("native");
-	(void)state;
 	kit_open(k);
 	struct batch *b = kit_txn(k, 1, 1, 10), *c = kit_txn(k, 2, 2, 10);
 	struct kit_writer w = kit_writer(k);
-	kit_write(&w, 5, b, 1, 1);
+	if (has_one_before)
+		kit_write(&w, 5, b, 1, 1);
 	w.nth[6]++;
 	kit_write(&w, 6, c, 1, 1);
 	kit_fails(k, "kafka.gap");
@@ -346,6 +348,64 @@ static void the_first_record_of_a_run_is_missing(void **state)
 	batch_free(b);
 	batch_free(c);
 	kit_free(k);
+}
+
+/* Nor may the first of a run be missing, also where the stream begins. */
+static void the_first_record_of_a_run_is_missing(void **state)
+{
+	(void)state;
+	first_is_missing(true);
+	first_is_missing(false);
+}
+
+/* A build that did not count has written some, and this one goes on. */
+static void records_without_a_number(void **state)
+{
+	struct kit *k = kit_new("native");
+	(void)state;
+	kit_open(k);
+	struct batch *b = kit_txn(k, 1, 1, 10), *c = kit_txn(k, 2, 1, 10);
+	struct kit_writer w = kit_writer(k);
+	w.counts = false;
+	kit_write(&w, 5, b, 1, 1);
+	kit_write(&w, 5, c, 1, 1);
+	kit_want_rows(k, 2);
+	commit_all(k);
+	kit_reopen(k);
+	produce(k, 3, 4, 10);
+	kit_want_rows(k, 2);
+	ids_are(k, 3, 4);
+	kit_writer_free(&w);
+	batch_free(b);
+	batch_free(c);
+	kit_free(k);
+}
+
+/* A broker takes any record for the first of a producer that is new to it: what is behind one that is refused must not have been sent. */
+static void the_first_record_is_refused(const char *codec)
+{
+	struct kit *k = kit_new(codec);
+	kit_open(k);
+	const uint64_t lsn = k->lsn;
+	/* the first request is for the shape */
+	rd_kafka_mock_push_request_errors(kit_mock, API_PRODUCE, 2, RD_KAFKA_RESP_ERR_NO_ERROR, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+	produce(k, 1, 200, 600);
+	kit_fails(k, "kafka.record-too-large");
+	fake_run(k->loop, NULL, NULL, 500);
+	assert_int_equal(k->nids, 0);
+	kit_reopen(k);
+	k->lsn = lsn;
+	produce(k, 1, 200, 600);
+	kit_want_rows(k, 200);
+	ids_are(k, 1, 200);
+	kit_free(k);
+}
+
+static void nothing_goes_behind_a_first_record_that_is_refused(void **state)
+{
+	(void)state;
+	the_first_record_is_refused("native");
+	the_first_record_is_refused("json");
 }
 
 static bool has_words(struct kit *k) { return k->has_failed || k->words; }
@@ -576,6 +636,8 @@ RUN_TESTS(cmocka_unit_test(batches_come_back_whole),
 	cmocka_unit_test(another_record_at_the_noted_offset),
 	cmocka_unit_test(a_record_that_is_missing),
 	cmocka_unit_test(the_first_record_of_a_run_is_missing),
+	cmocka_unit_test(records_without_a_number),
+	cmocka_unit_test(nothing_goes_behind_a_first_record_that_is_refused),
 	cmocka_unit_test(a_word_is_not_passed_with_what_is_before_it),
 	cmocka_unit_test(changes_as_json_come_back),
 	cmocka_unit_test(many_rows_of_a_load), cmocka_unit_test(parts_of_a_load_stay_apart),

@@ -351,8 +351,8 @@ static void missing(struct dmsr_subscription *s, const struct stamp *t, uint64_t
 static bool follows(struct dmsr_subscription *s, const struct stamp *t, int64_t offset)
 {
 	uint64_t next = t->run == s->run ? s->nth + 1 : 1;
-	bool is_first = !s->run; /* of what is read: it may be any */
-	if (!is_first && t->nth != next) {
+	bool is_first = !s->run; /* of what is read, and not where the stream begins: it may be any */
+	if (!is_first && t->nth && t->nth != next) { /* 0: of a build that did not count */
 		missing(s, t, next, offset);
 		return false;
 	}
@@ -728,6 +728,8 @@ int consume_start(struct dmsr_subscription *s, struct err *e)
 	s->rebuild = s->k->is_json ? rebuild_new(s->k) : NULL;
 	s->is_checked = s->done.offset < 0;
 	s->next_offset = s->is_checked ? s->k->begin : s->done.offset;
+	if (s->is_checked && s->k->begin_run) /* what comes is the first record of that run, or of a later one */
+		s->run = s->k->begin_run - 1;
 	return begin(s, s->next_offset, e);
 }
 

@@ -183,10 +183,9 @@ void exact_waits_for(struct kafka *k, const struct topic *t)
 static void watch(struct kafka *k)
 {
 	struct exact *x = &k->exact;
-	uint64_t left_ms = age_us(k) < x->cut_us ? (x->cut_us - age_us(k)) / 1000 + 1 : 0;
-	x->nseen = k->nrecords;
-	if (left_ms)
-		loop_timer_start(x->due, left_ms < LOOK_MS ? left_ms : LOOK_MS);
+	uint64_t left_ms = age_us(k) < x->cut_us ? (x->cut_us - age_us(k)) / 1000 + 1 : LOOK_MS;
+	x->nseen = x->nrecords;
+	loop_timer_start(x->due, left_ms < LOOK_MS ? left_ms : LOOK_MS);
 }
 
 /* One that stands still says what it waits for: nothing of it is seen until it is committed. */
@@ -194,7 +193,7 @@ static void on_due(void *arg)
 {
 	struct kafka *k = arg;
 	const struct exact *x = &k->exact;
-	if (x->nseen == k->nrecords && age_us(k) < x->cut_us)
+	if (x->nseen == x->nrecords)
 		log_info("streamer", k->host.env.job, "a transaction is %s for %llu s: %llu records are not acknowledged, %zu tables of the load are not whole",
 			state_names[x->state], (unsigned long long)(age_us(k) / 1000000), (unsigned long long)x->unacknowledged, map_size(x->loads));
 	watch(k);
@@ -206,6 +205,7 @@ void exact_record(struct kafka *k)
 	struct exact *x = &k->exact;
 	if (x->state == EXACT_OFF)
 		return;
+	x->nrecords++;
 	x->unacknowledged++;
 	if (x->began_us)
 		return;

@@ -29,9 +29,13 @@ bool kafka_may_send(const struct kafka *k) { return k->state == KAFKA_RUNNING &&
 
 bool kafka_slice_is_over(const struct kafka *k) { return loop_now_us(k->host.env.loop) > k->slice_us; }
 
+bool kafka_waits_for_first(const struct kafka *k) { return k->nrecords && !k->has_first; }
+
 int kafka_breathe(struct kafka *k)
 {
 	enum { LOOK_EVERY = 32 };
+	if (kafka_waits_for_first(k))
+		return DMSR_AGAIN;
 	if (++k->nrows % LOOK_EVERY || !kafka_slice_is_over(k))
 		return 0;
 	kafka_wake(k);
@@ -137,7 +141,7 @@ bool kafka_is_same_cluster(struct kafka *k, struct client *c)
 
 static void on_scouted(struct kafka *k)
 {
-	char text[24];
+	char text[48];
 	if (!kafka_is_same_cluster(k, consume_client(k->scout)))
 		return;
 	const char *end = k->host.note_get(k->host.ctx, "end");
@@ -156,7 +160,8 @@ static void on_scouted(struct kafka *k)
 		run(k);
 		return;
 	}
-	snprintf(text, sizeof text, "%" PRId64, k->begin);
+	k->begin_run = strtoull(k->run, NULL, 10);
+	snprintf(text, sizeof text, "%" PRId64 " %s", k->begin, k->run);
 	k->is_noting = true;
 	k->host.note_put(k->host.ctx, "begin", text, on_begin_noted, k);
 }
@@ -408,13 +413,15 @@ static int kafka_open(const struct settings *settings, const struct dmsr_streame
 {
 	struct kafka *k = mem_zalloc(sizeof *k);
 	const char *prefix = settings_str(settings, "prefix"), *begin = host->note_get(host->ctx, "begin");
+	char *begin_run = NULL;
 	const struct client_host producer = { .ctx = k, .event = on_event, .failed = on_failed, .connected = on_connected };
 	k->host = *host;
 	k->settings = settings;
 	k->prefix = mem_strdup(prefix ? prefix : host->env.job);
 	k->memory_max = (size_t)settings_int(settings, "memory");
 	k->record_max = (size_t)settings_int(settings, "record_bytes");
-	k->begin = begin ? strtoll(begin, NULL, 10) : -1;
+	k->begin = begin ? strtoll(begin, &begin_run, 10) : -1;
+	k->begin_run = begin_run ? strtoull(begin_run, NULL, 10) : 0;
 	k->end = -1;
 	k->keeps = begin != NULL;
 	k->by_table = map_new();

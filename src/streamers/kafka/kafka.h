@@ -25,7 +25,8 @@
  *     (note "end") covers whatever was told delivered: it is stored first.
  *  6. Nothing jumps: an offset that is not there any more (retention), a stream that ends before what was delivered (a broker without its unflushed
  *     log, a topic made anew) is an error with a code. A run counts its records in the stream (header dmsr-run), and who reads counts along: where one is
- *     missing it reads once more from where its target stands, and fails when it is missing again.
+ *     missing it reads once more from where its target stands, and fails when it is missing again. Nothing goes behind a run's first record before that is
+ *     acknowledged: of a producer that is new to it a broker takes any record for the first, also one that was sent behind one that it refused.
  *  7. Memory is bounded: what waits for acknowledgement (option memory), and for each target what was fetched and what it holds (the same).
  *  8. With exactly_once all records go in Kafka's transactions (exact.c), many of the source's in one. One ends where a transaction of the source and a table
  *     of the load are whole, unless that takes half of what the broker grants (transaction_timeout): then behind any batch, and a load that is cut off there
@@ -123,7 +124,7 @@ struct flight {
 	uint64_t token;
 	struct batch *b;                /* NULL: all its records are librdkafka's */
 	const struct change *at;        /* the next to be encoded; NULL: not begun, or done */
-	size_t row_at;                  /* bytes of its rows that are encoded already, where it is rows of a load */
+	size_t row_at;                  /* bytes of its rows that are encoded already, where it is rows of a load; codec native: parts that are sent */
 	size_t bytes;                   /* what it takes of the memory */
 	uint32_t pending;               /* records that are not acknowledged */
 	bool is_begun;                  /* some may be */
@@ -155,7 +156,7 @@ struct exact {
 	uint64_t snapshot;              /* theirs */
 	bool has_committed;             /* in this run */
 	uint64_t unacknowledged;        /* records */
-	uint64_t nseen;                 /* records of the stream when it was last looked at */
+	uint64_t nrecords, nseen;       /* in this run; and when it was last looked at */
 	struct loop_timer *due;
 	char why[200];                  /* it does not begin */
 };
@@ -193,9 +194,11 @@ struct kafka {
 
 	char run[24];                   /* names this producer; rises from run to run, whatever the clock does (note "run") */
 	uint64_t nrecords;              /* of the stream, in this run */
+	bool has_first;                 /* the broker has the first of them */
 	uint64_t last_run;              /* that of the run before; 0: none */
 	bool was_here;                  /* that was in this process */
 	int64_t begin;                  /* where this job's part of the stream begins; -1: not known yet */
+	uint64_t begin_run;             /* the run that found it; 0: not known */
 	int64_t end, saved_end;         /* behind the newest acknowledged record of the stream, -1: not known yet; as the note "end" has it */
 	int64_t visible;                /* behind the newest that targets can read */
 	struct exact exact;
@@ -223,7 +226,8 @@ bool kafka_may_send(const struct kafka *k);                     /* it runs, and 
 bool kafka_slice_is_over(const struct kafka *k);
 bool kafka_is_same_cluster(struct kafka *k, struct client *c);  /* as in earlier runs, that c has read in; false: failed */
 void kafka_noted(struct kafka *k, const struct err *e);         /* a note that the start waits for is durable, or not */
-int kafka_breathe(struct kafka *k);                             /* between two rows: 0, or DMSR_AGAIN, to go on there in the next turn */
+int kafka_breathe(struct kafka *k);                             /* between two records: 0, or DMSR_AGAIN, to go on there in another turn */
+bool kafka_waits_for_first(const struct kafka *k);              /* rule 6: nothing more goes into the stream; k is woken */
 
 /* ordered.c: the layout ordered, a record for each change */
 bool ordered_send(struct kafka *k, struct flight *f); /* some of them; true: all are sent */

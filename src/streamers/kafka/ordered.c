@@ -156,6 +156,7 @@ bool ordered_send(struct kafka *k, struct flight *f)
 			rc = kafka_breathe(k);
 		} else {
 			ch = send_word(k, f, ch);
+			rc = kafka_breathe(k);
 		}
 		if (!kafka_may_send(k) || !ch)
 			return false;

@@ -62,7 +62,8 @@ static bool send_part(struct kafka *k, struct flight *f, const char *data, size_
 	return produce_record(k, f, k->stream, &(struct record){ .value = data, .len = len, .headers = h }, NULL);
 }
 
-static void send_whole(struct kafka *k, struct flight *f)
+/* False: not all of it yet, or failed. */
+static bool send_whole(struct kafka *k, struct flight *f)
 {
 	char position[POSITION_TEXT_MAX];
 	struct err e = { 0 };
@@ -70,18 +71,20 @@ static void send_whole(struct kafka *k, struct flight *f)
 	if (batch_pack(f->b, &k->pack)) {
 		err_set(&e, DMSR_EFULL, "kafka.record-too-large", "a batch of %zu bytes is more than a stream's record can be", f->b->bytes);
 		kafka_fail(k, &e);
-		return;
+		return false;
 	}
 	position_format(&f->b->end, position);
 	uint32_t parts = (uint32_t)((k->pack.len + k->record_max - 1) / k->record_max);
-	for (uint32_t i = 0; i < parts; i++) {
+	for (size_t i = f->row_at; i < parts && !kafka_waits_for_first(k); i++) {
 		size_t at = i * k->record_max, len = k->pack.len - at < k->record_max ? k->pack.len - at : k->record_max;
-		if (!send_part(k, f, k->pack.data + at, len, position, i + 1, parts))
-			return;
+		if (!send_part(k, f, k->pack.data + at, len, position, (uint32_t)i + 1, parts))
+			return false;
+		f->row_at = i + 1;
 		failpoint("kafka.between-parts");
 	}
 	if (k->pack.cap > 4 * k->record_max)
 		buf_fini(&k->pack);
+	return f->row_at == parts;
 }
 
 /* ---- the layout table ---- */
@@ -267,12 +270,11 @@ static void send_flights(struct kafka *k)
 		if (!send_schemas(k, f) || k->unknown_shapes)
 			return;
 		if (k->is_ordered && !f->in_stream) {
-			if (k->is_json && !ordered_send(k, f))
+			if (kafka_waits_for_first(k) || !(k->is_json ? ordered_send(k, f) : send_whole(k, f)))
 				return;
-			if (!k->is_json)
-				send_whole(k, f);
 			f->in_stream = true;
 			f->at = NULL;
+			f->row_at = 0;
 		}
 		if (k->is_table && !f->in_tables && kafka_may_send(k)) {
 			if (!send_rows(k, f))
@@ -325,6 +327,9 @@ static void acknowledged(struct kafka *k, const rd_kafka_message_t *m)
 			kafka_fail(k, &e);
 			return;
 		}
+		if (!k->has_first)
+			kafka_wake(k);
+		k->has_first = true;
 		k->end = m->offset < 0 ? k->end + 1 : m->offset + 1; /* a record that the broker had already has no offset in its report */
 	}
 	f->pending--;
