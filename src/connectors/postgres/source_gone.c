@@ -109,7 +109,7 @@ void source_gone_read(struct source *s, const struct map *noted)
 {
 	const char *was = s->host.note_get(s->host.ctx, "gone");
 	struct gone_tables *g = s->gone = mem_zalloc(sizeof *g);
-	struct map *older = source_noted_in(s, "gone");
+	struct map *older = source_noted_gone(s);
 	*g = (struct gone_tables){ .rels = map_new(), .history = history_new(), .lsn = s->began_lsn, .s = s };
 	buf_init(&g->note, SIZE_MAX);
 	source_noted_each(noted, keep_new, g);

@@ -163,9 +163,9 @@ struct noted {                  /* what is noted of a table */
 	char *name;                     /* "schema"."name", quoted */
 	char *marks;                    /* for history_read; NULL: none */
 };
-/* The note, read; the one of that key. */
+/* The note "tables", read, by name; the note "gone", by oid: tables of one name may be gone one after the other. */
 struct map *source_noted(const struct source *s);
-struct map *source_noted_in(const struct source *s, const char *key);
+struct map *source_noted_gone(const struct source *s);
 void source_noted_free(struct map *noted);
 void source_noted_each(const struct map *noted, void (*fn)(void *arg, const struct noted *n), void *arg);
 bool source_is_new(const struct source *s, const struct map *noted, const struct relation *rel);       /* it was no part of an earlier run */

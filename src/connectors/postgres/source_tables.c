@@ -173,7 +173,7 @@ static const char *skip_names(const char *p)
 }
 
 /* Into out. What cannot be read, and with it all that follows, comes back; NULL: all is read. */
-static const char *read_noted(const char *note, struct map *out)
+static const char *read_noted(const char *note, struct map *out, bool by_id)
 {
 	for (const char *p = note; p && *p;) {
 		const char *end = skip_names(p);
@@ -192,20 +192,34 @@ static const char *read_noted(const char *note, struct map *out)
 		size_t len = strcspn(marks, "\"");
 		if (len)
 			n->marks = mem_strndup(marks, len);
-		free_noted(NULL, NULL, 0, map_put(out, p, (size_t)(end - p), n));
+		free_noted(NULL, NULL, 0, by_id ? map_put_u32(out, n->id, n) : map_put(out, p, (size_t)(end - p), n));
 		p = marks + len;
 	}
 	return NULL;
 }
 
-struct map *source_noted_in(const struct source *s, const char *key)
+struct map *source_noted(const struct source *s)
 {
 	struct map *out = map_new();
-	read_noted(s->host.note_get(s->host.ctx, key), out);
+	read_noted(s->host.note_get(s->host.ctx, "tables"), out, false);
 	return out;
 }
 
-struct map *source_noted(const struct source *s) { return source_noted_in(s, "tables"); }
+static void tell_damage(const struct source *s, const char *damage)
+{
+	ptrdiff_t n = skip_names(damage) - damage;
+	source_tell(s, "what was noted of the job's tables cannot be read from %.*s on: what happened to those that stand behind it, while nobody looked, is "
+		"not known", n < 140 ? (int)n : 140, damage);
+}
+
+struct map *source_noted_gone(const struct source *s)
+{
+	struct map *out = map_new();
+	const char *damage = read_noted(s->host.note_get(s->host.ctx, "gone"), out, true);
+	if (damage)
+		tell_damage(s, damage);
+	return out;
+}
 
 void source_noted_free(struct map *noted)
 {
@@ -267,18 +281,11 @@ static bool is_still_loaded(const struct map *notes, const struct relation *rel,
 	return n ? n->id == rel->id && l->lsn >= n->lsn : !map_size(notes);
 }
 
-static void tell_damage(const struct source *s, const char *damage)
-{
-	ptrdiff_t n = skip_names(damage) - damage;
-	source_tell(s, "what was noted of the job's tables cannot be read from %.*s on: what happened to those that stand behind it, while nobody looked, is "
-		"not known", n < 140 ? (int)n : 140, damage);
-}
-
 void source_review_loaded(struct source *s)
 {
 	static const char is_damaged[] = "what was noted of it is damaged", is_other[] = "it is not the one that was loaded, or changes of it were missed";
 	struct map *notes = map_new();
-	const char *damage = read_noted(s->host.note_get(s->host.ctx, "tables"), notes);
+	const char *damage = read_noted(s->host.note_get(s->host.ctx, "tables"), notes, false);
 	if (damage)
 		tell_damage(s, damage);
 	for (size_t i = 0; i < s->nrels; i++) {
