@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from conftest import wait_for
+from conftest import Database, wait_for
 from proxy import Proxy
+from source import Dump
 from test_source import KEYS, SLOT, TABLES, db, dump, free, server  # noqa: F401 (fixtures)
 
 ROOT = "publish_via_partition_root = true"
@@ -258,6 +259,29 @@ def test_a_server_that_refuses_md5(db, dump):
     d.says("warning: table public.fresh is new")
     db.sql("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
     assert "public.t has an enum with a label that was renamed" in again(d)
+
+
+def test_labels_that_are_no_utf8(server, db):
+    """In a database of SQL_ASCII the server does not care, nor does who looks at its catalog."""
+    odd = Database(server, f"{db.name}_ascii")
+    db.sql(f"CREATE DATABASE {odd.name} ENCODING SQL_ASCII TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    server.made.append(odd.name)
+    odd.sql("CREATE TYPE mood AS ENUM (E'\\xe9', 'glad'); CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    d = Dump(odd, "table=public.*").start().streaming().caught_up()
+    try:
+        odd.sql("CREATE TABLE fresh (id int PRIMARY KEY)")
+        d.says("warning: table public.fresh is new")
+        assert "cannot be looked at" not in d.text()
+    finally:
+        d.stop()
+
+
+def test_columns_of_a_row_type_are_told(db, dump):
+    """The row type of a table that is no part of the job: a new name of a column writes nothing but pg_attribute."""
+    db.sql("CREATE TABLE other (a int, b int); CREATE TABLE t (id int PRIMARY KEY, o other); INSERT INTO t VALUES (1, '(1,2)')")
+    d = dump("table=public.t").start().streaming().caught_up()
+    db.sql("ALTER TABLE other RENAME COLUMN b TO c")
+    d.says("warning: table public.t: a composite type of its columns has other attributes now")
 
 
 def test_attributes_of_a_type_are_told(db, dump):
@@ -687,3 +711,7 @@ def test_columns_of_a_table_that_is_dropped_while_the_stream_stands_still(db, du
     d.caught_up().stop()
     assert [line[4] for line in d.lines() if line[0] == "c" and line[2] == "t"] == [{"id": "1", "a": "p", "b": "q"}, {"id": "2", "x": "p", "a": "q"}]
     assert "got other columns" not in d.text(), d.text()
+    for _ in range(2):
+        free(db)
+        d.start().streaming().caught_up().stop()
+    assert "gone" not in d.saved()["note"] or not d.saved()["note"]["gone"], "the stream is past it"

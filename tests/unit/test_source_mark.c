@@ -132,6 +132,11 @@ static void unlogged(void **state)
 	 * has no place for them; of one that is published by its own name */
 	expect(was, "a4/5:12:1:0:91:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other relogged");
 	expect(was, "a4/5:12:1:0:90:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other refiled");
+	/* a foreign table is a partition without a file */
+	expect("a4/5:10:1:0:90:700,7:0:0:0:0:701/1:aa:23:-1:0:2:0", "a4/5:12:1:0:90:700,7:0:0:0:0:701/1:aa:23:-1:0:2:0", "other");
+	/* the rewrite may have been for a generated column */
+	expect("a4/5:10:1:0:90:0/1:aa:23:-1:0:2:0", "a4/5:12:1:0:91:0/1:aa:23:-1:0:2:0,2:bb:23:-1:55:3:0:1", "other refiled");
+	expect("a4/5:10:1:2:90:0/1:aa:23:-1:0:2:0", "a4/5:12:1:0:91:0/1:aa:23:-1:0:2:0,2:bb:23:-1:55:3:0:1", "other relogged");
 	expect("a4/5:10:1:0:90:700,7:11:0:0:91:701/1:aa:23:-1:0:2:0", "a4/5:12:1:0:90:700,7:13:0:0:91:701/1:aa:23:-1:0:2:0", "other");
 	expect("a4/5:10:1:0:90:0/1:aa:23:-1:0:2:0", "a4/5:12:1:0:90:0/1:aa:23:-1:0:2:0", "other");
 	expect(was, "a4/5:10:1:0:90:700,7:13:0:0:0:701/1:aa:23:-1:0:2:0", "other refiled");

@@ -58,8 +58,8 @@ static void tell_others(struct source *s, const struct relation *rel, const stru
 			rel->schema, rel->name);
 	if (d->refiled)
 		source_tell(s, "table %s.%s: %u partitions of it, or it itself, have new files, as VACUUM FULL, CLUSTER and TRUNCATE make them, and ALTER "
-			"TABLE ... SET UNLOGGED and back. What was written while it was UNLOGGED is in no log, and TRUNCATE of a partition alone does not come "
-			"by the stream: if it was one of these, load the table again",
+			"TABLE ... SET UNLOGGED and back. What was written while it was UNLOGGED is in no log, and TRUNCATE comes by the stream of the whole "
+			"table, not of one of its partitions: if it was one of these, load the table again",
 			rel->schema, rel->name, d->refiled);
 	if (d->attached)
 		source_tell(s, "table %s.%s: %u partitions were attached to it that had been tables: rows that were in them did not come by the stream, and "
@@ -77,7 +77,7 @@ static const char *reason(const struct mark_diff *d)
 	if (d->is_rewritten)
 		return "was rewritten at the source, by ALTER TABLE ... TYPE, or a new column with a default that differs from row to row";
 	if (d->is_relogged)
-		return "was UNLOGGED for a while, or a partition of it was, and what was written then is in no log";
+		return "was UNLOGGED for a while, or a partition of it was (what pg_repack does looks the same), and what was written then is in no log";
 	if (d->is_relabelled)
 		return "has an enum with a label that was renamed, which renamed it in all rows";
 	if (d->is_ungenerated)

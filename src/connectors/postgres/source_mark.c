@@ -26,8 +26,8 @@
 	" JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $2 AND r.prrelid = l.oid) THEN 1 ELSE 0 END"
 #define LEAVES "(SELECT t.oid AS oid WHERE t.relkind <> 'p' UNION ALL SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(t.oid) p" \
 	" WHERE t.relkind = 'p' AND p.isleaf)"
-/* Not by md5, which a server in FIPS mode refuses. */
-#define HASH(text) "pg_catalog.encode(pg_catalog.sha256(pg_catalog.textsend(" text ")), 'hex')"
+/* Not by md5, which a server in FIPS mode refuses; of the bytes as they are, which in a database of SQL_ASCII need not be UTF-8. */
+#define HASH(text) "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(" text ", 'SQL_ASCII')), 'hex')"
 /* For all tables at once: the types of the columns and those that these are made of, as far as they are not the server's own (by their oids). */
 #define TYPES(more) "u(t, id) AS (SELECT a.attrelid, a.atttypid FROM pg_catalog.pg_attribute a" \
 	" WHERE a.attrelid = ANY ($1::pg_catalog.oid[]) AND a.attnum > 0 AND a.atttypid >= 16384" \
@@ -80,7 +80,9 @@ const char *mark_any_sql(int version)
 #define WRITTEN "pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attrelid, a.attnum, a.xmin), ',' ORDER BY a.attrelid, a.attnum)"
 const char mark_columns_sql[] = "SELECT " HASH(WRITTEN) " FROM pg_catalog.pg_attribute a"
 	" WHERE a.attnum > 0 AND (a.attrelid = ANY ($1::pg_catalog.oid[])"
-	" OR a.attrelid IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relkind = 'c'))";
+	" OR a.attrelid IN (SELECT y.typrelid FROM pg_catalog.pg_type y JOIN pg_catalog.pg_class c ON c.oid = y.typrelid WHERE y.typtype = 'c'"
+	" AND (c.relkind = 'c' OR y.oid IN (SELECT u.atttypid FROM pg_catalog.pg_attribute u)"
+	" OR y.typarray IN (SELECT u.atttypid FROM pg_catalog.pg_attribute u))))";
 
 /* ---- reading ---- */
 
@@ -208,7 +210,7 @@ static bool is_unpublished(const char *was, const char *is)
 
 /* VACUUM FULL, CLUSTER, TRUNCATE and another tablespace make a file anew; ALTER TABLE that rewrites, as to UNLOGGED and back, also the table of the long
  * values. Where there is none, nothing tells one from the other. */
-static void compare_leaf(const struct leaf *was, const struct leaf *is, struct mark_diff *out)
+static void compare_leaf(const struct leaf *was, const struct leaf *is, struct mark_diff *out, unsigned *retoasted)
 {
 	bool is_refiled = was->file != is->file && !(was->log == LOGGED && is->log == LOGGED);
 	if (was->log == UNLOGGED)
@@ -216,7 +218,7 @@ static void compare_leaf(const struct leaf *was, const struct leaf *is, struct m
 	else if (is->log == UNLOGGED)
 		out->is_unlogged_now = true;
 	else if (is_refiled && was->toast && is->toast)
-		out->is_relogged |= was->toast != is->toast;
+		*retoasted += was->toast != is->toast;
 	else if (is_refiled)
 		out->refiled++;
 	out->attached += !is->born && was->way && was->way != is->way;
@@ -229,7 +231,7 @@ static bool is_emptied(const struct leaf *was, const struct leaf *is)
 }
 
 /* Both lists are in the order of their oids. True: one that stayed has another file. A TRUNCATE of the root, which the stream has, leaves none as it was. */
-static bool compare_files(const char *was, const char *is, struct mark_diff *out)
+static bool compare_files(const char *was, const char *is, struct mark_diff *out, unsigned *retoasted)
 {
 	struct leaf a, b;
 	unsigned emptied = 0;
@@ -238,9 +240,9 @@ static bool compare_files(const char *was, const char *is, struct mark_diff *out
 		bool both = has_a && has_b && a.id == b.id, only_a = has_a && (!has_b || a.id < b.id);
 		if (both) {
 			is_other |= a.file != b.file;
-			has_kept |= a.file == b.file;
+			has_kept |= a.file && a.file == b.file; /* a foreign table has none */
 			emptied += is_emptied(&a, &b);
-			compare_leaf(&a, &b, out);
+			compare_leaf(&a, &b, out, retoasted);
 		} else if (only_a) {
 			out->gone++;
 		} else {
@@ -317,8 +319,8 @@ static void compare_generated(const struct col *was, const struct col *is, struc
 		out->is_recomputed = true;
 }
 
-/* Both lists are in the order of their numbers. True: a column was altered or added. */
-static bool compare_cols(const char *was, const char *is, struct mark_diff *out)
+/* Both lists are in the order of their numbers. True: a column was altered or added, and is not generated; generates: one that is. */
+static bool compare_cols(const char *was, const char *is, struct mark_diff *out, bool *generates)
 {
 	struct col a, b;
 	const char *old = was, *new = is;
@@ -329,6 +331,7 @@ static bool compare_cols(const char *was, const char *is, struct mark_diff *out)
 		bool is_known = has_a && a.num == b.num;
 		if (is_known && a.generated)
 			compare_generated(&a, &b, out);
+		*generates |= b.generated && (!is_known || a.dflt != b.dflt);
 		if (b.generated || (is_known && a.generated))
 			continue;
 		is_other |= !is_known || is_col_other(&a, &b);
@@ -371,9 +374,14 @@ void mark_compare(const char *was, const char *is, struct mark_diff *out)
 	out->is_unpublished = is_unpublished(was, is);
 	if (!out->is_other)
 		return;
-	bool has_other_file = compare_files(part(was, 1), part(is, 1), out);
-	bool has_other_col = compare_cols(part(was, 2), part(is, 2), out);
+	unsigned retoasted = 0;
+	bool generates = false, has_other_file = compare_files(part(was, 1), part(is, 1), out, &retoasted);
+	bool has_other_col = compare_cols(part(was, 2), part(is, 2), out, &generates);
 	compare_types(part(was, 3), part(is, 3), out);
+	if (generates) /* a new expression may be all that the table was rewritten for */
+		out->refiled += retoasted;
+	else
+		out->is_relogged |= retoasted != 0;
 	out->is_rewritten = has_other_file && has_other_col;
 	if (out->is_rewritten)
 		out->refiled = 0;
