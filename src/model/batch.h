@@ -12,7 +12,7 @@ struct batch {
 	uint32_t nchanges;                 /* list entries */
 	uint64_t nrows;                    /* rows: c u d r, and those inside OP_ROWS */
 	size_t bytes;                      /* payload bytes: what flow control counts (arena.bytes is what malloc was asked) */
-	struct position end;               /* behind the last change; NONE during the load */
+	struct position end;               /* behind the last change; NONE during the load: then its server alone, if that is known */
 	bool more;                         /* the last transaction goes on in the next batch */
 	bool is_load;                      /* holds words and rows of the load only */
 	uint32_t part;                     /* of its table's load, from 1; 0: the table is loaded undivided, or words about all of it */

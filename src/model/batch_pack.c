@@ -1,8 +1,8 @@
 /* batch_pack: a batch as bytes for a log on disk, and back. The log may be torn or foreign: unpacking trusts nothing.
  *
  * All numbers big-endian:
- *   u8 version | u8 flags (1 more, 2 is_load, 4 has parts, 8 goes on with a load) | i64 received_us
- *   position end: u8 kind, and unless NONE u64 server lsn event flush
+ *   u8 version | u8 flags (1 more, 2 is_load, 4 has parts, 8 goes on with a load, 16 says the server of a load) | i64 received_us
+ *   position end: u8 kind, and unless NONE u64 server lsn event flush | says the server of a load: u64 server
  *   u64 bytes | u64 nrows | has parts: u32 part
  *   u32 nrels, each a packed relation | u32 ntxns, each: u64 lsn, i64 commit_us, u32 xid, u8 streamed
  *   u32 nchanges, each: u8 op, u8 flags, u32 relation + 1 (0: none), u32 txn + 1 (0: none), u64 event, and
@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PACK_VERSION = 1, FLAG_MORE = 1, FLAG_LOAD = 2, FLAG_PARTS = 4, FLAG_SINCE = 8, HAS_BEFORE = 1, HAS_AFTER = 2 };
+enum { PACK_VERSION = 1, FLAG_MORE = 1, FLAG_LOAD = 2, FLAG_PARTS = 4, FLAG_SINCE = 8, FLAG_SERVER = 16, HAS_BEFORE = 1, HAS_AFTER = 2 };
 
 /* ---- out ---- */
 
@@ -170,11 +170,15 @@ static bool has_since(const struct batch *b)
 int batch_pack(const struct batch *b, struct buf *out)
 {
 	struct packer p = {.out = out, .b = b, .has_parts = has_parts(b), .has_since = has_since(b)};
+	bool says_server = position_is_none(&b->end) && b->end.server;
+	int says = (p.has_parts ? FLAG_PARTS : 0) | (p.has_since ? FLAG_SINCE : 0) | (says_server ? FLAG_SERVER : 0);
 
 	buf_byte(out, PACK_VERSION);
-	buf_byte(out, (char)((b->more ? FLAG_MORE : 0) | (b->is_load ? FLAG_LOAD : 0) | (p.has_parts ? FLAG_PARTS : 0) | (p.has_since ? FLAG_SINCE : 0)));
+	buf_byte(out, (char)((b->more ? FLAG_MORE : 0) | (b->is_load ? FLAG_LOAD : 0) | says));
 	buf_u64(out, (uint64_t)b->received_us);
 	pack_position(out, &b->end);
+	if (says_server)
+		buf_u64(out, b->end.server);
 	buf_u64(out, b->bytes);
 	buf_u64(out, b->nrows);
 	if (p.has_parts)
@@ -382,7 +386,7 @@ static void unpack(struct unpacker *u)
 	struct batch *b = u->b;
 
 	uint8_t version = cursor_u8(c), flags = cursor_u8(c);
-	if (version != PACK_VERSION || flags > (FLAG_MORE | FLAG_LOAD | FLAG_PARTS | FLAG_SINCE))
+	if (version != PACK_VERSION || flags > (FLAG_MORE | FLAG_LOAD | FLAG_PARTS | FLAG_SINCE | FLAG_SERVER))
 		cursor_fail(c);
 	b->more = flags & FLAG_MORE;
 	b->is_load = flags & FLAG_LOAD;
@@ -390,6 +394,8 @@ static void unpack(struct unpacker *u)
 	u->has_since = flags & FLAG_SINCE;
 	b->received_us = (int64_t)cursor_be64(c);
 	unpack_position(c, &b->end);
+	if (flags & FLAG_SERVER)
+		b->end.server = cursor_be64(c);
 	uint64_t bytes = cursor_be64(c), nrows = cursor_be64(c);
 	b->part = u->has_parts ? cursor_be32(c) : 0;
 	unpack_rels(u);

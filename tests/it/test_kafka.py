@@ -92,18 +92,20 @@ def source_table(database, table, key):
 
 def check_topics(kafka, source, keys, keyless=()):
     """The topics of tables, as a table and without what stands there twice, are the source's rows; each shape that a record names is known."""
-    fingerprints = set()
+    fingerprints, servers = set(), set()
     for table, key in keys.items():
         records = kafka.records(f"{kafka.prefix}.public.{table}")
         expected = source_table(source, table, key)
         assert as_table(records, deduplicated=True) == expected, table
         assert as_table(records) == expected, table
         fingerprints |= {dict(r.headers)["dmsr-schema"] for r in records}
+        servers |= {dict(r.headers)["dmsr-pos"].split(":")[1] for r in records}
     for table in keyless:
         records = kafka.records(f"{kafka.prefix}.public.{table}")
         assert as_rows(records) == collections.Counter(json.dumps(r) for r in map(dict, source_rows(source, table))), table
         fingerprints |= {dict(r.headers)["dmsr-schema"] for r in records}
     shapes = {r.key: json.loads(r.value) for r in kafka.records(f"{kafka.prefix}.__schemas")}
+    assert servers == {str(source.one("SELECT system_identifier FROM pg_control_system()"))}, "rows of the load, too, say of which server they are"
     assert fingerprints <= set(shapes) and all(s["fingerprint"] == k for k, s in shapes.items())
     return shapes
 

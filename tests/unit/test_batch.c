@@ -91,10 +91,13 @@ static void what_goes_on_comes_back(void **state)
 	(void)state;
 	struct batch *b = of_load(rel, 0, 9);
 	b->first->u.load.since = b->last->u.load.since = 0x123456789a;
+	b->end.server = 0x9876543210;
 	assert_int_equal(change_loaded_lsn(b->last), 0x123456789a);
 	packed(b, &out);
 	b = batch_unpack(out.data, out.len, &e);
 	assert_non_null(b);
+	assert_true(position_is_none(&b->end));
+	assert_int_equal(b->end.server, 0x9876543210);
 	assert_int_equal(b->first->u.load.parts, 9);
 	assert_int_equal(b->first->u.load.since, 0x123456789a);
 	assert_int_equal(b->last->u.load.since, 0x123456789a);

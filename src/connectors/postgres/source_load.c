@@ -11,12 +11,13 @@
 
 enum { ROUNDS = 8 };                    /* without a table that could be read */
 
-struct batch *load_batch(const struct load *l)
+struct batch *load_batch(const struct source *s, uint64_t lsn)
 {
 	struct batch *b = batch_new();
 	b->is_load = true;
+	b->end.server = s->system;
 	b->received_us = wall_now_us();
-	batch_txn(b, &(struct txn){ .lsn = l->lsn });
+	batch_txn(b, &(struct txn){ .lsn = lsn });
 	return b;
 }
 
@@ -52,8 +53,7 @@ void source_load_words(struct source *s)
 		go_on(s);
 		return;
 	}
-	struct load words = { .lsn = begins };
-	struct batch *b = load_batch(&words);
+	struct batch *b = load_batch(s, begins);
 	/* Targets learn every table before the load is called done, also those that an earlier run has loaded. */
 	for (size_t i = 0; i < s->nrels; i++) {
 		const struct source_loaded *t = source_find_loaded(s, s->rels[i]);

@@ -74,7 +74,7 @@ struct load {
 	struct map *rests;              /* tables whose load goes on: oid -> struct load_table */
 };
 
-struct batch *load_batch(const struct load *l);
+struct batch *load_batch(const struct source *s, uint64_t lsn);
 
 /* ---- source_read.c ---- */
 /* All tables of s->load: then source_load_read. */

@@ -65,7 +65,7 @@ static void hand_on(struct reader *r)
 static struct batch *filling(struct reader *r)
 {
 	if (!r->b) {
-		r->b = load_batch(r->s->load);
+		r->b = load_batch(r->s, r->s->load->lsn);
 		r->b->part = r->part;
 	}
 	return r->b;
@@ -112,7 +112,7 @@ static void on_row(void *arg, const char *data, size_t len)
 
 static void word(struct reader *r, enum change_op op, uint32_t parts)
 {
-	struct batch *b = load_batch(r->s->load);
+	struct batch *b = load_batch(r->s, r->s->load->lsn);
 	struct change *ch = batch_append(b, op, r->table->rel);
 	ch->u.load.since = r->table->since;
 	if (op == OP_LOAD_BEGIN)
