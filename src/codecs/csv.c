@@ -241,8 +241,10 @@ static int csv_encode(struct dmsr_instance *i, const struct change *ch, struct d
 	int rc = put_change(c, ch, e);
 	if (rc)
 		return rc;
-	if (!buf_ok(&c->out))
-		return err_set(e, DMSR_EDATA, "codec.too-long", "%s.%s: a line would have more than 4 GiB", ch->rel->schema, ch->rel->name);
+	if (!buf_ok(&c->out)) {
+		err_set(e, DMSR_EDATA, "codec.too-long", "%s.%s: a line would have more than 4 GiB", ch->rel->schema, ch->rel->name);
+		return err_hint(e, "make the row smaller at the source, or leave the table out of the job");
+	}
 	for (int n = 0; n < c->n; n++) {
 		size_t end = n + 1 < c->n ? c->starts[n + 1] : c->out.len;
 		records[n] = (struct dmsr_record){ .value = c->out.data + c->starts[n], .value_len = end - c->starts[n] };

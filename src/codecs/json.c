@@ -59,7 +59,9 @@ static int bad_value(struct encoder *en, const struct json_column *c, const char
 {
 	err_set(en->e, DMSR_EDATA, why == json_bad_encoding ? "codec.encoding" : "codec.value", "%s.%s: the value of column %s %s", en->s->schema, en->s->name,
 		c->name, why);
-	return why == json_bad_encoding ? err_hint(en->e, "invalid_utf8: replace writes U+FFFD for what is no UTF-8") : DMSR_EDATA;
+	if (why == json_bad_encoding)
+		return err_hint(en->e, "invalid_utf8: replace writes U+FFFD for what is no UTF-8");
+	return err_hint(en->e, "mend the value at the source, have it written in another way (options json and compat), or leave the table out of the job");
 }
 
 /* A value that was not sent. */
@@ -498,9 +500,11 @@ static int json_encode(struct dmsr_instance *i, const struct change *ch, struct 
 	int rc = put_change(&en);
 	if (rc)
 		return rc;
-	if (!buf_ok(&j->out))
-		return err_set(e, DMSR_EDATA, "codec.too-long", "%s.%s: a record would have more than 4 GiB", en.s->schema ? en.s->schema : "",
+	if (!buf_ok(&j->out)) {
+		err_set(e, DMSR_EDATA, "codec.too-long", "%s.%s: a record would have more than 4 GiB", en.s->schema ? en.s->schema : "",
 			en.s->name ? en.s->name : "");
+		return err_hint(e, "make the row smaller at the source, or leave the table out of the job");
+	}
 	for (int n = 0; n < en.n; n++) {
 		const struct span *r = &en.spans[n];
 		records[n] = (struct dmsr_record){ .key = r->has_key ? j->out.data + r->key : NULL, .key_len = r->has_key ? r->key_len : 0,

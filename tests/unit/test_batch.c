@@ -59,8 +59,11 @@ static void parts_come_back(void **state)
 	assert_int_equal(b->last->op, OP_LOAD_PART);
 	batch_free(b);
 	/* any byte less is none */
-	for (size_t n = out.len; n-- > 0;)
+	for (size_t n = out.len; n-- > 0;) {
+		err_clear(&e);
 		assert_null(batch_unpack(out.data, n, &e));
+		assert_string_equal(e.id, "batch.malformed");
+	}
 	buf_fini(&out);
 	relation_unref(rel);
 }

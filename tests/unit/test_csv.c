@@ -127,6 +127,8 @@ static void operations(void **state)
 	assert_string_equal(LINES(&m, "op=true"), "");
 	struct change rows = { .rel = f->rel, .txn = &txn, .op = OP_ROWS };
 	assert_null(LINES(&rows, "op=true"));
+	assert_string_equal(err.id, "codec.rows");
+	assert_non_null(strstr(err.message, "public.orders"));
 }
 
 static void heads(void **state)

@@ -1,4 +1,5 @@
 /* test_json: every logical type with its edges, escaping, keys, tombstones, what was not sent, and Debezium's forms of all that. */
+#include "codecs/json_int.h"
 #include "json_kit.h"
 
 #include <config.h>
@@ -73,8 +74,13 @@ static const char *value_as(struct dmsr_instance *i, const struct example *x, co
 	struct change ch = { .rel = rel, .txn = &txn, .op = OP_CREATE, .u.row.after = v };
 	int n = encode(i, &ch);
 	relation_unref(rel);
-	if (n < 0)
+	if (n < 0) {
+		/* what is no text at all has an id of its own, and an option */
+		assert_string_equal(err.id, strstr(err.message, "UTF-8") ? "codec.encoding" : "codec.value");
+		assert_non_null(strstr(err.message, "s.t: the value of column v "));
+		assert_true(err.hint[0]);
 		return NULL;
+	}
 	assert_int_equal(n, 1);
 	char *o = strchr(strdup(text(records[0].value, records[0].value_len)), ':') + 1;
 	o[strlen(o) - 1] = 0;
@@ -553,6 +559,37 @@ static void load_rows(void **state)
 				   "{'before':null,'after':{'id':2,'name':'\\\\x','total':'1.5'}," LOADED;
 	assert_string_equal(buf_cstr(&out), q(want));
 	buf_fini(&out);
+	/* they are taken apart first, and what are none are refused */
+	assert_int_equal(encode(i, &rows), DMSR_EINVAL);
+	assert_string_equal(err.id, "codec.rows");
+	assert_non_null(strstr(err.message, "public.orders"));
+	static const char *const wrong[] = { "1\ta\t\\N\n2\tb\n", "1\ta\t\\N\n2\tb\t3\t4\n" };
+	for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
+		buf_init(&out, 1 << 20);
+		rows.u.rows.data = wrong[k];
+		rows.u.rows.len = strlen(wrong[k]);
+		err_clear(&err);
+		assert_int_equal(change_each_row(&rows, encode_loaded, (void *[]){ i, &out }, &err), DMSR_EPROTO);
+		assert_string_equal(err.id, "rows.malformed");
+		assert_non_null(strstr(err.message, "public.orders: row 2 "));
+		buf_fini(&out);
+	}
+	dmsr_plugin_json.codec->close(i);
+}
+
+/* Its real limit is 4 GiB. */
+static void a_record_over_the_maximum(void **state)
+{
+	struct fixture *f = *state;
+	struct dmsr_instance *i = open_with(NULL);
+	struct change c = row_change(f, OP_CREATE, NULL, KIT_ROW(f->b, "1", "ann", "1.50"));
+	assert_int_equal(encode(i, &c), 1);
+	((struct json *)i)->out.max = 100;
+	buf_fini(&((struct json *)i)->out);
+	assert_int_equal(encode(i, &c), DMSR_EDATA);
+	assert_string_equal(err.id, "codec.too-long");
+	assert_non_null(strstr(err.message, "public.orders"));
+	assert_non_null(strstr(err.hint, "leave the table out"));
 	dmsr_plugin_json.codec->close(i);
 }
 
@@ -690,5 +727,6 @@ static void escaping_everywhere(void **state)
 }
 
 #define WITH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-RUN_TESTS(cmocka_unit_test(values), cmocka_unit_test(options), cmocka_unit_test(binary), WITH(create_update), WITH(delete_and_key_change), WITH(one_record),
-	WITH(truncate_message_words), WITH(load_rows), WITH(flat), WITH(keyless), WITH(debezium), WITH(many_tables), WITH(escaping_everywhere))
+RUN_TESTS(cmocka_unit_test(values), cmocka_unit_test(options), cmocka_unit_test(binary), WITH(create_update), WITH(delete_and_key_change),
+	WITH(one_record), WITH(truncate_message_words), WITH(load_rows), WITH(a_record_over_the_maximum), WITH(flat), WITH(keyless), WITH(debezium),
+	WITH(many_tables), WITH(escaping_everywhere))

@@ -18,6 +18,7 @@ static struct relation *read(const struct buf *b)
 	cursor_init(&c, b->data, b->len);
 	struct relation *r = relation_unpack(&c, &e);
 	assert_true(!r || cursor_done(&c));
+	assert_string_equal(e.id, r ? "" : "relation.malformed");
 	return r;
 }
 

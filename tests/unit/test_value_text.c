@@ -108,13 +108,16 @@ static void check(enum logical_type type, enum logical_type elem, const char *bi
 	struct value v = { bin, len, VALUE_BINARY };
 	struct buf out;
 
+	struct err e = { 0 };
 	buf_init(&out, 1 << 20);
-	int rc = value_to_text(&v, type, elem, &out, NULL);
+	int rc = value_to_text(&v, type, elem, &out, &e);
 	if (want) {
 		assert_int_equal(rc, 0);
 		assert_string_equal(buf_cstr(&out), want);
 	} else {
 		assert_int_equal(rc, DMSR_EPROTO);
+		assert_string_equal(e.id, "value.malformed");
+		assert_non_null(strstr(e.message, logical_type_name(type)));
 	}
 	buf_fini(&out);
 }
@@ -154,6 +157,8 @@ static void test_over_the_maximum(void **state)
 			struct err e = { 0 };
 			buf_init(&out, max);
 			assert_int_equal(value_to_text(&values[i], TYPE_ARRAY, TYPE_INT32, &out, &e), DMSR_EFULL);
+			assert_string_equal(e.id, "value.too-long");
+			assert_non_null(strstr(e.message, "array"));
 			buf_fini(&out);
 		}
 }
