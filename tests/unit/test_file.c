@@ -257,6 +257,8 @@ static void single_layout(void **state)
 	for (int i = 0; i < 6; i++)
 		batch_free(b[i]);
 	assert_int_equal(host_try_open(&h, GIVEN(path(), "format=csv", "layout=single"), &e), DMSR_EINVAL);
+	assert_string_equal(e.id, "target.format");
+	assert_non_null(strstr(e.message, "layout table"));
 	h.i = NULL;
 	host_close(&h);
 }

@@ -1,4 +1,5 @@
 /* test_file_fault: each row is in the file target's files once, whenever the process was killed, the disk failed or was full, or the instance was closed. */
+#include "connectors/file/file_int.h"
 #include "file_kit.h"
 #include "file_story.h"
 
@@ -107,17 +108,67 @@ static void disk_full(void **state)
 	batch_free(b);
 }
 
+/* Its real limit is 2 GiB. */
+static void a_line_over_the_maximum(void **state)
+{
+	struct host h;
+	(void)state;
+	host_start(&h, GIVEN(path(), FLAT, "roll_interval=1h"));
+	struct batch *b[2] = { transaction(orders, 0x100, 1, 1), transaction(orders, 0x200, 2, 1) };
+	apply(&h, b[0], 1);
+	struct loop_timer *stop = loop_timer_new(h.loop, "test", (void (*)(void *))loop_stop, h.loop);
+	while (!((struct target *)h.i)->tables) {
+		loop_timer_start(stop, 1);
+		loop_run(h.loop);
+	}
+	loop_timer_free(stop);
+	struct buf *line = &((struct target *)h.i)->tables->changes->buf;
+	line->max = line->cap = line->len;
+	apply(&h, b[1], 2);
+	wait_applied(&h, 2);
+	assert_string_equal(h.error.id, "target.too-long");
+	assert_non_null(strstr(h.error.message, "public.orders"));
+	assert_non_null(strstr(h.error.hint, "leave that table out"));
+	assert_false(h.error.retriable);
+	host_close(&h);
+	/* to the standard output too */
+	host_start(&h, GIVEN("path=-", FLAT));
+	((struct target *)h.i)->lines.max = 5;
+	apply(&h, b[0], 1);
+	wait_applied(&h, 1);
+	assert_string_equal(h.error.id, "target.too-long");
+	assert_non_null(strstr(h.error.message, "public.orders"));
+	host_close(&h);
+	batch_free(b[0]);
+	batch_free(b[1]);
+}
+
 static void refuses(void **state)
 {
 	struct host h;
 	struct err e;
 	(void)state;
 	assert_int_equal(host_try_open(&h, GIVEN("path=", FLAT), &e), DMSR_EINVAL);
+	assert_string_equal(e.id, "target.path");
 	h.i = NULL;
 	host_close(&h);
 	host_start(&h, GIVEN("path=/proc/dmsr-no-such-place", FLAT));
 	assert_true(h.has_failed);
 	host_close(&h);
+	char *file = mem_printf("%s/file", dir), *below = mem_printf("path=%s/lake", file);
+	fclose(fopen(file, "w"));
+	host_start(&h, GIVEN(below, FLAT)); /* whoever runs this, root too */
+	assert_string_equal(h.error.id, "target.path");
+	assert_non_null(strstr(h.error.message, file));
+	assert_non_null(strstr(h.error.hint, "the user that runs dmsrd"));
+	assert_false(h.error.retriable);
+	host_close(&h);
+	assert_int_equal(unlink(file), 0); /* what was in the way goes */
+	host_start(&h, GIVEN(below, FLAT));
+	assert_false(h.has_failed);
+	host_stop(&h);
+	free(file);
+	free(below);
 
 	/* a second one of the same job waits, and in the end says who is in its way */
 	struct host other;
@@ -231,7 +282,7 @@ static void closed_anywhere(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { TEST(killed_anywhere), TEST(fails_anywhere), TEST(disk_full), TEST(refuses),
+	const struct CMUnitTest tests[] = { TEST(killed_anywhere), TEST(fails_anywhere), TEST(disk_full), TEST(refuses), TEST(a_line_over_the_maximum),
 		TEST(damaged_journal), TEST(closed_anywhere) };
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -135,6 +135,12 @@ static int put_line(struct target *t, struct part *p, const struct dmsr_record *
 	return buf_ok(&p->buf) ? 0 : -1;
 }
 
+static int too_long(const struct part *p, struct err *e)
+{
+	err_set(e, DMSR_EDATA, "target.too-long", "%s.%s: a line would have more than 2 GiB", p->table->schema, p->table->name);
+	return err_hint(e, "make the row smaller at the source, or leave that table out of the job");
+}
+
 static int encode(struct target *t, const struct change *ch, struct part *p, struct err *e)
 {
 	struct dmsr_record records[DMSR_RECORDS_MAX];
@@ -142,7 +148,7 @@ static int encode(struct target *t, const struct change *ch, struct part *p, str
 
 	for (int i = 0; i < n; i++)
 		if (records[i].value && put_line(t, p, &records[i]))
-			return err_set(e, DMSR_EDATA, "target.too-long", "%s.%s: a line would have more than 2 GiB", p->table->schema, p->table->name);
+			return too_long(p, e);
 	if (p->buf.len >= PIECE_BYTES)
 		flush_part(t, p);
 	if (t->buffered_bytes >= BUFFERED_BYTES_MAX)
@@ -239,7 +245,7 @@ static int print(struct target *t, const struct change *ch, struct err *e)
 	int n = t->codec->encode(t->encoder, ch, records, DMSR_RECORDS_MAX, e);
 	for (int i = 0; i < n && !rc; i++)
 		if (records[i].value && put_line(t, &p, &records[i]))
-			rc = err_set(e, DMSR_EDATA, "target.too-long", "a line would have more than 2 GiB");
+			rc = too_long(&p, e);
 	t->lines = p.buf;
 	if (t->lines.len >= PIECE_BYTES)
 		parts_flush(t);
