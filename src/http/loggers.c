@@ -128,7 +128,10 @@ void loggers_put(struct request *r)
 	} else if (level == -1) {
 		log_unset_level(room);
 	} else if (log_set_level(room, (enum log_level)level)) {
-		reply_error(&r->reply, DMSR_EFULL, "logger.too-many", "no more rooms can have a level of their own");
+		struct err e;
+		err_set(&e, DMSR_EFULL, "logger.too-many", "%.64s can have no level of its own: there are as many rooms as can be told apart", room);
+		err_hint(&e, "set the level of all, PUT /loggers/%s", everybody);
+		reply_problem(&r->reply, &e, NULL);
 	}
 	json_decref(found);
 	if (r->reply.status)

@@ -585,6 +585,24 @@ static void loggers(void **state)
 	answer_free(a);
 }
 
+/* As plugins that write to the log under many names would. The last of the tests: they stay. */
+static void more_rooms_than_can_be_told_apart(void **state)
+{
+	struct kit *k = *state;
+	char room[16];
+	for (unsigned i = 0; i < 64; i++) {
+		snprintf(room, sizeof room, "r%u", i);
+		if (log_set_level(room, LOG_LEVEL_INFO))
+			break;
+	}
+	struct answer *a = ask(k, "PUT", "/loggers/loop", NULL, "{\"level\":\"warn\"}");
+	assert_string_equal(answer_code(a), "logger.too-many");
+	assert_non_null(strstr(a->body, "loop can have no level of its own"));
+	assert_non_null(strstr(a->body, "PUT /loggers/default"));
+	answer_free(a);
+	expect(k, "PUT", "/loggers/default", NULL, "{\"level\":\"warn\"}", 200, NULL);
+}
+
 static void metrics_of_tables(void **state)
 {
 	struct kit *k = *state;
@@ -678,4 +696,4 @@ RUN_TESTS(T(routes_are_found), T(unknown_paths_methods_and_parameters), T(odd_ta
 	T(put_creates), T(a_job_is_deleted), T(verbs), T(below_a_job), T(jobs_come_in_pages),
 	T(errors_come_in_pages), T(a_post_that_comes_again_is_done_once), T(a_failure_may_be_tried_again),
 	T(the_same_at_the_same_time), T(a_client_that_went_away_finds_its_answer_later),
-	T(connections_and_connectors), T(health), T(loggers), T(metrics), T(metrics_of_tables), T(openapi))
+	T(connections_and_connectors), T(health), T(loggers), T(metrics), T(metrics_of_tables), T(openapi), T(more_rooms_than_can_be_told_apart))

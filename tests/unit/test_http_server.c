@@ -144,6 +144,15 @@ static void host_names(void **state)
 		if (status != cases[i].status)
 			fail_msg("Host \"%s\": %d", cases[i].host, status);
 	}
+	struct client *c = dial(k);
+	say(c, "GET /livez HTTP/1.1\r\nConnection: close\r\nHost: evil.example:80\r\n\r\n");
+	hear(c);
+	struct answer *a = answer_parse(c->data, c->len);
+	assert_string_equal(answer_code(a), "host.not-allowed");
+	assert_non_null(strstr(a->body, "\\\"evil.example\\\" is not served here"));
+	assert_non_null(strstr(a->body, "http.allowed_hosts"));
+	answer_free(a);
+	hang_up(c);
 	assert_int_equal(raw(k, "GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n"), 400);
 	assert_int_equal(raw(k, "GET /livez HTTP/1.0\r\n\r\n"), 400);
 	assert_int_equal(raw(k, "GET /livez HTTP/1.1\r\nConnection: close\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"), 400);
