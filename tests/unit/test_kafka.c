@@ -138,6 +138,33 @@ static void errors_that_stay(void **state)
 	}
 }
 
+/* What a reader is told of bytes whose checksum is wrong. */
+static void a_log_that_is_damaged(void **state)
+{
+	struct kit *k = kit_new("native");
+	(void)state;
+	kit_open(k);
+	rd_kafka_mock_push_request_errors(kit_mock, API_FETCH, 1, RD_KAFKA_RESP_ERR__BAD_MSG);
+	produce(k, 1, 1, 10);
+	kit_fails(k, "kafka.damaged");
+	assert_non_null(strstr(k->error.message, k->prefix)); /* of one of its topics, whichever was read */
+	assert_non_null(strstr(k->error.hint, "the broker's log"));
+	assert_false(k->error.retriable);
+	kit_free(k);
+}
+
+/* A rule of the brokers is a Java class of their owner's: none of ours. */
+static void a_topic_that_a_policy_refuses(void **state)
+{
+	struct err e = { 0 };
+	(void)state;
+	kafka_error(&e, RD_KAFKA_RESP_ERR_POLICY_VIOLATION, "shop.public.t", "no topic may have one replica");
+	assert_string_equal(e.id, "kafka.policy");
+	assert_non_null(strstr(e.message, "shop.public.t: no topic may have one replica"));
+	assert_non_null(strstr(e.hint, "create_topics"));
+	assert_false(e.retriable);
+}
+
 static void a_fatal_error_ends_the_run_and_no_more(void **state)
 {
 	struct kit *k = kit_new("native");
@@ -625,6 +652,8 @@ RUN_TESTS(cmocka_unit_test(batches_come_back_whole),
 	cmocka_unit_test(an_error_that_passes_is_nobodys_business),
 	cmocka_unit_test(what_the_broker_has_already_is_delivered),
 	cmocka_unit_test(errors_that_stay),
+	cmocka_unit_test(a_log_that_is_damaged),
+	cmocka_unit_test(a_topic_that_a_policy_refuses),
 	cmocka_unit_test(a_fatal_error_ends_the_run_and_no_more),
 	cmocka_unit_test(a_fatal_error_that_stays),
 	cmocka_unit_test(what_is_known_is_taken_out),
