@@ -582,6 +582,12 @@ static int check_forgettable(struct engine *g, struct job *job, struct err *e)
 	return 0;
 }
 
+static void not_stopped(const struct job *job, struct err *e)
+{
+	err_set(e, DMSR_ESTATE, "job.not-stopped", "job %s is %s: positions change only while it is stopped", job->name, job_state_name(job->state));
+	err_hint(e, "POST /jobs/%s/stop, and ask again when it is stopped", job->name);
+}
+
 void engine_positions_set(struct engine *g, const char *name, const json_t *body, const struct engine_call *call)
 {
 	struct err e = { 0 };
@@ -591,7 +597,7 @@ void engine_positions_set(struct engine *g, const char *name, const json_t *body
 		return;
 	const json_t *v = json_object_get(body, "position");
 	if (!job_is_settled(job) || job->desire == DESIRE_DELETING || job->desire == DESIRE_RUNNING)
-		err_set(&e, DMSR_ESTATE, "job.not-stopped", "job %s is %s: positions change only while it is stopped", job->name, job_state_name(job->state));
+		not_stopped(job, &e);
 	else if (body && (!json_is_string(v) || json_object_size(body) != 1))
 		err_set(&e, DMSR_EINVAL, "position.malformed",
 			"the body must be {\"position\": \"pg:SERVER:LSN:EVENT:FLUSH\"}, as GET /jobs/%s/positions gives one", job->name);

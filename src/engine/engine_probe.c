@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROBE_TIME_MS = 30000 };
+enum { PROBE_TIME_MS = 30000 };        /* where no client waits */
 /* ASK_TABLES: discover too, for the checks of streamer and targets, which wait for its answer. */
 enum ask_kind { ASK_CHECK, ASK_TABLES, ASK_DISCOVER, ASK_DROP, ASK_LOOK };
 
@@ -37,6 +37,7 @@ struct probing {
 	size_t nasks;
 	json_t *found;
 	struct err error;
+	unsigned ms;                    /* patience */
 	struct loop_task *task;
 	struct loop_timer *timer;
 	probe_done *done;
@@ -213,33 +214,45 @@ static void refuse(struct ask *a, const struct err *e)
 	}
 }
 
-/* Time is up: what has not answered is told so. */
+/* Time is up: what has not answered is told so. Who is asked only now, since the source's tables did not come, has a while of its own. */
 static void on_timeout(void *arg)
 {
 	struct probing *p = arg;
-	for (size_t i = 0; i < p->nasks; i++) {
+	const size_t n = p->nasks;
+	for (size_t i = 0; i < n; i++) {
 		struct ask *a = &p->asks[i];
 		struct err e = { 0 };
 		if (a->is_answered)
 			continue;
-		err_retry(&e, DMSR_EIO, "probe.timeout", "%s did not answer within %d s", a->part, PROBE_TIME_MS / 1000);
+		err_retry(&e, DMSR_EIO, "probe.timeout", "%s has not answered within %u ms", a->part, a->all->ms);
+		err_hint(&e, "see whether that server, or a lock in it, keeps others waiting too; http.timeout says how long is waited at most");
 		refuse(a, &e);
 	}
+	p->ms /= 4;
+	if (p->nasks > n)
+		loop_timer_start(p->timer, p->ms);
 }
 
 /* ---- questions ---- */
 
-static struct probing *probing_new(struct engine *g, size_t max, probe_done *done, void *arg)
+/* Less than a client's request may take: its answer then is which side is silent, and not that there is none. */
+static unsigned client_ms(const struct engine *g)
+{
+	int64_t ms = config_int(g->config, "http.timeout") / 4 * 3;
+	return ms < PROBE_TIME_MS ? (unsigned)ms : PROBE_TIME_MS;
+}
+
+static struct probing *probing_new(struct engine *g, size_t max, unsigned ms, probe_done *done, void *arg)
 {
 	struct probing *p = mem_zalloc(sizeof *p);
-	*p = (struct probing){ .next = g->probings, .g = g, .done = done, .arg = arg };
+	*p = (struct probing){ .next = g->probings, .g = g, .ms = ms, .done = done, .arg = arg };
 	g->probings = p;
 	p->asks = mem_zalloc((max + 1) * sizeof *p->asks);
 	p->found = json_array();
 	p->kept = JOB_KEPT_NONE;
 	p->task = loop_task_new(g->loop, "probe", on_task, p);
 	p->timer = loop_timer_new(g->loop, "probe", on_timeout, p);
-	loop_timer_start(p->timer, PROBE_TIME_MS);
+	loop_timer_start(p->timer, ms);
 	loop_task_post(p->task);
 	return p;
 }
@@ -319,7 +332,7 @@ static void check_rest(struct probing *p)
 
 void engine_probe_job(struct engine *g, struct spec *spec, const struct job *job, probe_done *done, void *arg)
 {
-	struct probing *p = probing_new(g, spec->ntargets + 3, done, arg);
+	struct probing *p = probing_new(g, spec->ntargets + 3, client_ms(g), done, arg);
 	p->spec = spec;
 	p->uid = mem_strdup(job ? job->uid : NOBODY);
 	p->name = mem_strdup(spec->name);
@@ -333,7 +346,7 @@ void engine_probe_job(struct engine *g, struct spec *spec, const struct job *job
 
 static void probe_one(struct engine *g, enum ask_kind kind, struct spec_connection *c, probe_done *done, void *arg)
 {
-	struct probing *p = probing_new(g, 1, done, arg);
+	struct probing *p = probing_new(g, 1, client_ms(g), done, arg);
 	p->connection = c;
 	p->uid = mem_strdup(NOBODY);
 	p->name = mem_strdup("connection");
@@ -348,11 +361,11 @@ void engine_probe_connection(struct engine *g, struct spec_connection *c, probe_
 void engine_probe_discover(struct engine *g, struct spec_connection *c, probe_done *done, void *arg) { probe_one(g, ASK_DISCOVER, c, done, arg); }
 
 /* A probing of what a job made or left; its spec NULL: the error says why. */
-static struct probing *probing_of(struct engine *g, struct job *job, probe_done *done, void *arg)
+static struct probing *probing_of(struct engine *g, struct job *job, unsigned ms, probe_done *done, void *arg)
 {
 	problems *ps = json_array();
 	struct spec *spec = spec_parse(job->spec, g->plugins, g->secrets, ps);
-	struct probing *p = probing_new(g, spec ? spec->ntargets + 1 : 0, done, arg);
+	struct probing *p = probing_new(g, spec ? spec->ntargets + 1 : 0, ms, done, arg);
 	p->spec = spec;
 	p->uid = mem_strdup(job->uid);
 	p->name = mem_strdup(job->name);
@@ -370,7 +383,7 @@ static struct probing *probing_of(struct engine *g, struct job *job, probe_done 
 
 void engine_probe_drop(struct engine *g, struct job *job, enum drop what, drop_done *done, void *arg)
 {
-	struct probing *p = probing_of(g, job, done, arg);
+	struct probing *p = probing_of(g, job, PROBE_TIME_MS, done, arg);
 	p->keep = what == DROP_KEEP_SOURCE;
 	p->anew = what == DROP_ANEW;
 	if (p->spec)
@@ -382,7 +395,7 @@ void engine_probe_drop(struct engine *g, struct job *job, enum drop what, drop_d
 
 void engine_probe_look(struct engine *g, struct job *job, const struct position *at, look_done *looked, void *arg)
 {
-	struct probing *p = probing_of(g, job, NULL, arg);
+	struct probing *p = probing_of(g, job, at ? client_ms(g) : PROBE_TIME_MS, NULL, arg);
 	p->looked = looked;
 	p->at = at;
 	if (p->spec)

@@ -179,6 +179,7 @@ static bool produce(struct pipeline *p, struct batch *b)
 	}
 	p->held = b;
 	err_set(&e, DMSR_EPROTO, "streamer.refused", "the streamer %s refused a batch", p->run.spec->streamer.plugin->name);
+	err_hint(&e, "nothing of it is lost; this is a bug of that plugin: report it");
 	pipeline_fail(p, &e, "streamer");
 	return false;
 }
@@ -366,6 +367,7 @@ void flow_delivered(void *ctx, uint64_t token, const struct err *e)
 	if (!ledger_delivered(p->ledger, token)) {
 		err_set(&bad, DMSR_EPROTO, "streamer.protocol", "the streamer %s acknowledged batch %" PRIu64 ", which is not under way",
 			p->run.spec->streamer.plugin->name, token);
+		err_hint(&bad, "this is a bug of that plugin: report it");
 		pipeline_fail(p, &bad, "streamer");
 		return;
 	}

@@ -41,6 +41,7 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 	enum dmsr_verdict v = t->ops->apply(t->i, b, token);
 	if (v == DMSR_ERR) {
 		err_set(&e, DMSR_EPROTO, "target.refused", "target %s refused a batch", t->name);
+		err_hint(&e, "nothing of it is lost; this is a bug of the target's plugin: report it");
 		pipeline_fail(t->p, &e, t->name);
 		return DMSR_AGAIN;
 	}
@@ -199,6 +200,7 @@ struct dead {
 	struct ptarget *t;
 	void (*done)(void *arg, const struct err *e);
 	void *arg;
+	char *table;
 };
 
 static void on_dead_stored(void *arg, const struct err *e)
@@ -206,10 +208,16 @@ static void on_dead_stored(void *arg, const struct err *e)
 	void *d_;
 	struct pipeline *p = ticket_use(arg, &d_);
 	struct dead *d = d_;
-	if (p && e)
-		pipeline_fail(p, e, "state");
-	else if (p && d->t->i)
+	if (p && e) {
+		struct err why = *e;
+		err_prefix(&why, "target %s refused a row of %s, which cannot be set aside", d->t->name, d->table);
+		if (!why.hint[0])
+			err_hint(&why, "mend the row at the source, or let the target take it, and start the job");
+		pipeline_fail(p, &why, "state");
+	} else if (p && d->t->i) {
 		d->done(d->arg, NULL);
+	}
+	free(d->table);
 	free(d);
 }
 
@@ -244,6 +252,7 @@ static void on_dead_letter(void *ctx, const struct dmsr_dead_letter *l, void (*d
 	char text[POSITION_TEXT_MAX], *json = change_json(p, ch);
 	struct dead *d = mem_alloc(sizeof *d);
 	*d = (struct dead){ .t = t, .done = done, .arg = arg };
+	d->table = ch->rel ? mem_printf("%s.%s", ch->rel->schema, ch->rel->name) : mem_strdup("no table");
 	const struct store_dead_letter row = {
 		.ts_us = wall_now_us(),
 		.target = t->name,

@@ -138,6 +138,6 @@ int dmsr_pattern_check(const char *pattern, struct err *e)
 		why = "it is longer than 1024 bytes";
 	if (!why)
 		return 0;
-	return err_set(e, DMSR_EINVAL, "tables.pattern", "\"%.100s\" is not a table pattern (schema.table with * and ?): %s",
+	return err_set(e, DMSR_EINVAL, "job.validation", "\"%.100s\" is not a table pattern (schema.table with * and ?): %s",
 		pattern, why);
 }

@@ -26,6 +26,7 @@ KIT struct fake_script *script;
 KIT struct fake_server *server, *other;
 KIT struct relation *t1, *t2;
 KIT const char *streamer = "jobs.streamer={}"; /* the configuration's */
+KIT const char *more = "http.timeout=30s"; /* one more of its options */
 
 /* ---- the house ---- */
 
@@ -34,7 +35,7 @@ KIT void load_config(void)
 	char state[128];
 	snprintf(state, sizeof state, "state_dir=%s/state", dir);
 	const char *overrides[] = { state, "jobs_dir=", "plugin_dir=", "jobs.retry_initial=10ms", "jobs.retry_max=40ms", "http.listen=",
-		"http.socket=", "drain_timeout=2s", "jobs.look_interval=1s", streamer };
+		"http.socket=", "drain_timeout=2s", "jobs.look_interval=1s", streamer, more };
 	char *none[] = { NULL };
 	char file[128];
 	struct err e = { 0 };
