@@ -7,7 +7,7 @@
 
 enum { BY_NAME = 5 };
 
-void gone_init(struct gone *g)
+void gone_notice_init(struct gone_notice *g)
 {
 	for (unsigned i = 0; i < GONE_KINDS; i++) {
 		buf_init(&g->kinds[i].names, SIZE_MAX);
@@ -15,7 +15,7 @@ void gone_init(struct gone *g)
 	}
 }
 
-static void add(struct gone *g, enum gone_kind kind, const char *was, const char *is)
+static void add(struct gone_notice *g, enum gone_kind kind, const char *was, const char *is)
 {
 	struct buf *names = &g->kinds[kind].names;
 	unsigned n = g->kinds[kind].n++;
@@ -32,7 +32,7 @@ static void take_name(void *arg, const struct noted *noted)
 		buf_str(n->out, noted->name);
 }
 
-void gone_add_renamed(struct gone *g, const struct map *noted, uint32_t id, const char *schema, const char *name)
+void gone_notice_add_renamed(struct gone_notice *g, const struct map *noted, uint32_t id, const char *schema, const char *name)
 {
 	struct buf was, is;
 	buf_init(&was, SIZE_MAX);
@@ -46,7 +46,7 @@ void gone_add_renamed(struct gone *g, const struct map *noted, uint32_t id, cons
 	buf_fini(&is);
 }
 
-void gone_tell(struct gone *g, const struct source *s)
+void gone_notice_tell(struct gone_notice *g, const struct source *s)
 {
 	static const struct { const char *what, *then; } text[GONE_KINDS] = {
 		[GONE_DROPPED] = { "were dropped at the source", "What is of them at the targets stays there" },
@@ -150,7 +150,7 @@ struct ask {
 	struct buf *oids;
 	const PGresult *res;    /* what they are now */
 	struct map *rows;       /* its rows by oid, from 1 */
-	struct gone *gone;
+	struct gone_notice *notice;
 };
 
 static void find(void *arg, const struct noted *n)
@@ -171,35 +171,35 @@ static void sort(void *arg, const struct noted *n)
 	if (source_find_rel(a->s, n->id))
 		return;
 	if (i < 0) {
-		add(a->gone, GONE_DROPPED, name, NULL);
+		add(a->notice, GONE_DROPPED, name, NULL);
 		return;
 	}
 	buf_init(&is, SIZE_MAX);
 	sql_qualified(&is, PQgetvalue(a->res, i, IS_SCHEMA), PQgetvalue(a->res, i, IS_NAME));
 	if (strcmp(buf_cstr(&is), name) != 0)
-		add(a->gone, GONE_RENAMED, name, buf_cstr(&is));
+		add(a->notice, GONE_RENAMED, name, buf_cstr(&is));
 	else
-		add(a->gone, *PQgetvalue(a->res, i, IS_PERSISTENCE) == 'u' ? GONE_UNLOGGED : GONE_UNMEANT, name, NULL);
+		add(a->notice, *PQgetvalue(a->res, i, IS_PERSISTENCE) == 'u' ? GONE_UNLOGGED : GONE_UNMEANT, name, NULL);
 	buf_fini(&is);
 }
 
 static void on_gone(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
-	struct gone gone;
+	struct gone_notice notice;
 	if (e) {
 		source_fail(s, e);
 		return;
 	}
-	struct ask a = { .s = s, .res = res, .rows = map_new(), .gone = &gone };
+	struct ask a = { .s = s, .res = res, .rows = map_new(), .notice = &notice };
 	for (int i = 0; i < PQntuples(res); i++)
 		map_put_u32(a.rows, catalog_oid(res, i, IS_OID), (void *)(intptr_t)(i + 1));
 	struct map *noted = source_noted(s);
-	gone_init(&gone);
+	gone_notice_init(&notice);
 	source_noted_each(noted, sort, &a);
 	source_noted_free(noted);
 	map_free(a.rows);
-	gone_tell(&gone, s);
+	gone_notice_tell(&notice, s);
 	s->gone_told(s);
 }
 

@@ -5,14 +5,14 @@
 #include "source_int.h"
 
 enum gone_kind { GONE_DROPPED, GONE_RENAMED, GONE_UNLOGGED, GONE_UNMEANT, GONE_KINDS };
-/* A few of each kind by name, the others by number. */
-struct gone {
+/* What is told of them: a few of each kind by name, the others by number. */
+struct gone_notice {
 	struct { struct buf names; unsigned n; } kinds[GONE_KINDS];
 };
-void gone_init(struct gone *g);
+void gone_notice_init(struct gone_notice *g);
 /* noted: the note "tables", which has its old name. */
-void gone_add_renamed(struct gone *g, const struct map *noted, uint32_t id, const char *schema, const char *name);
-void gone_tell(struct gone *g, const struct source *s);        /* and ends it */
+void gone_notice_add_renamed(struct gone_notice *g, const struct map *noted, uint32_t id, const char *schema, const char *name);
+void gone_notice_tell(struct gone_notice *g, const struct source *s);        /* and ends it */
 
 /* At the start, on the SQL connection, when the tables are known: tells of those that the note "tables" has and the job has not. Then next. */
 void source_gone(struct source *s, void (*next)(struct source *s));

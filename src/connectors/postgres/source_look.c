@@ -308,10 +308,10 @@ bool source_look_named(struct source *s, const struct relation *rel, uint64_t ls
 	map_put_u32(l->told, rel->id, s);
 	if (dmsr_table_matches(s->tables, rel->schema, rel->name))
 		return judge_name(s, rel->schema, rel->name);
-	struct gone gone;
-	gone_init(&gone);
-	gone_add_renamed(&gone, l->noted, rel->id, rel->schema, rel->name);
-	gone_tell(&gone, s);
+	struct gone_notice notice;
+	gone_notice_init(&notice);
+	gone_notice_add_renamed(&notice, l->noted, rel->id, rel->schema, rel->name);
+	gone_notice_tell(&notice, s);
 	return true;
 }
 
@@ -336,7 +336,7 @@ bool source_look_dated(void *source, const struct relation *rel, uint64_t lsn)
 }
 
 /* False: the run is over. */
-static bool look_at_listed(struct source *s, const struct map *noted, const PGresult *res, int i, struct gone *gone)
+static bool look_at_listed(struct source *s, const struct map *noted, const PGresult *res, int i, struct gone_notice *notice)
 {
 	uint32_t id = catalog_oid(res, i, TABLE_OID);
 	const char *schema = PQgetvalue(res, i, TABLE_SCHEMA), *name = PQgetvalue(res, i, TABLE_NAME);
@@ -350,7 +350,7 @@ static bool look_at_listed(struct source *s, const struct map *noted, const PGre
 	if (is_ours && is_meant)
 		return judge_name(s, schema, name);
 	if (is_ours)
-		gone_add_renamed(gone, noted, id, schema, name);
+		gone_notice_add_renamed(notice, noted, id, schema, name);
 	else
 		tell_new(s, schema, name);
 	return true;
@@ -365,12 +365,12 @@ static void on_list(void *arg, const PGresult *res, const struct err *e)
 		return;
 	}
 	struct map *noted = source_noted(s);
-	struct gone gone;
-	gone_init(&gone);
+	struct gone_notice notice;
+	gone_notice_init(&notice);
 	for (int i = 0; may_go_on && i < PQntuples(res); i++)
-		may_go_on = look_at_listed(s, noted, res, i, &gone);
+		may_go_on = look_at_listed(s, noted, res, i, &notice);
 	source_noted_free(noted);
-	gone_tell(&gone, s);
+	gone_notice_tell(&notice, s);
 	if (may_go_on)
 		looked(s);
 }
