@@ -503,7 +503,9 @@ def test_a_look_that_fails_is_made_again(db, dump):
         wait_for("the list is refused", lambda: proxy.garble is None)
         d.says("warning: what the stream does not tell of the tables cannot be looked at")
         d.says("warning: table public.fresh is new", 20)
+        d.says("the tables can be looked at again")
         d.stop()
+    assert d.text().count("looked at again") == 1 and "looked at again" in d.text().split("is new")[1]
 
 
 def test_columns_of_other_tables_are_no_reason_to_look(db, dump):

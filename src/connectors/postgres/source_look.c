@@ -21,7 +21,7 @@ struct look {
 	char *columns_new;
 	struct map *told;       /* oids of tables that are no part of the job yet */
 	struct map *noted;      /* the note "tables", read; NULL: not yet */
-	bool is_refused;        /* the server refused a look, which was told; until one succeeds */
+	bool is_refused;        /* the server refused a look, which was told; until one succeeds, which is told too */
 	void (*then)(struct source *s);
 };
 
@@ -245,16 +245,24 @@ static void refused(struct source *s, const struct err *e)
 	source_ask_on(s);
 }
 
+static void succeeded(struct source *s)
+{
+	struct look *l = s->look;
+	if (l->is_refused)
+		source_tell(s, "the tables can be looked at again, and what the stream did not tell of them meanwhile was seen");
+	l->is_refused = false;
+	source_ask_on(s);
+}
+
 static void looked(struct source *s)
 {
 	struct look *l = s->look;
-	l->is_refused = false;
 	free(l->any);
 	l->any = l->any_new;
 	free(l->columns);
 	l->columns = l->columns_new;
 	l->any_new = l->columns_new = NULL;
-	source_ask_on(s);
+	succeeded(s);
 }
 
 static bool has_name(const struct source *s, const char *schema, const char *name)
@@ -460,12 +468,10 @@ static void on_any(void *arg, const PGresult *res, const struct err *e)
 	}
 	free(l->any_new);
 	l->any_new = mem_printf("%s %s", PQgetvalue(res, 0, ANY_TEXT), PQgetvalue(res, 0, ANY_COLUMNS));
-	if (l->any && !strcmp(l->any, l->any_new)) {
-		l->is_refused = false;
-		source_ask_on(s);
-		return;
-	}
-	ask_about_tables(s, s->sql, mark_columns_sql, 1, on_columns);
+	if (l->any && !strcmp(l->any, l->any_new))
+		succeeded(s);
+	else
+		ask_about_tables(s, s->sql, mark_columns_sql, 1, on_columns);
 }
 
 void source_look_again(struct source *s)
