@@ -7,11 +7,12 @@ import time
 
 class Proxy:
     """piece, every: at most `piece` bytes of the server's every `every` seconds; both may change, and while is_stuck is set nothing passes. garble: bytes of a
-    query, the next of which comes to the server as no SQL. lie: bytes that the server sends, and as many that come instead. A context manager."""
+    query, the next of which comes to the server as no SQL. lie: bytes that the server sends, and as many that come instead. change: what it makes of a
+    piece of the client's bytes goes to the server, when it returns. A context manager."""
 
-    def __init__(self, port, piece=None, every=0.0, lie=(b"", b"")):
+    def __init__(self, port, piece=None, every=0.0, lie=(b"", b""), change=None):
         self.port_there, self.piece, self.every = port, piece, every
-        self.is_stuck, self.garble, self.lie = threading.Event(), None, lie
+        self.is_stuck, self.garble, self.lie, self.change = threading.Event(), None, lie, change
         self.sockets, self.is_closed = [], False
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -46,6 +47,8 @@ class Proxy:
                     break
                 if self.garble and not is_from_server and self.garble in data:
                     data, self.garble = data.replace(self.garble, b"?" * len(self.garble)), None
+                if self.change and not is_from_server:
+                    data = self.change(data)
                 if is_from_server and self.lie[0]:
                     data = data.replace(*self.lie)
                 time.sleep(self.every if is_from_server else 0)

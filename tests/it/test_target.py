@@ -1,5 +1,6 @@
 """The PostgreSQL target on real servers: what it is fed, and what stands in the tables afterwards."""
 import contextlib
+import hashlib
 import os
 import threading
 
@@ -7,6 +8,7 @@ import pytest
 
 from conftest import Postgres, wait_for
 from feed import UNCHANGED, Feed, Script, c, column, d, schema, u
+from proxy import Proxy
 
 ITEMS = [column("id", "int4", key=1), column("name"), column("n", "int8")]
 
@@ -217,14 +219,21 @@ def test_bad_value_is_named(pg):
     assert said.counts("public.t") == {"c": 49, "u": 1, "dead": 1}
 
 
-# What the server says by its SQLSTATE -> id, and whether a later attempt may succeed by itself.
-STATES = {"08006": ("unreachable", 1), "57P01": ("unreachable", 1), "57P02": ("unreachable", 1), "57P03": ("unreachable", 1), "57P05": ("unreachable", 1),
-          "25P03": ("unreachable", 1), "57014": ("cancelled", 1), "53300": ("busy", 1), "53200": ("busy", 1), "53100": ("disk-full", 1), "53400": ("limit", 0),
-          "54000": ("limit", 0), "55006": ("in-use", 1), "55P03": ("locked", 1), "55000": ("state", 0), "40001": ("conflict", 1), "40P01": ("conflict", 1),
-          "25006": ("read-only", 0), "28000": ("auth", 0), "42501": ("privilege", 0), "3D000": ("database", 0), "23514": ("constraint", 0), "22003": ("data", 0),
-          "42804": ("data", 0), "42P01": ("undefined", 0), "42703": ("undefined", 0), "42704": ("undefined", 0), "42883": ("undefined", 0), "3F000": ("undefined", 0),
-          "42P06": ("exists", 0), "42P07": ("exists", 0), "42701": ("exists", 0), "42710": ("exists", 0), "58030": ("io", 1), "58P01": ("missing-file", 0),
-          "0A000": ("unsupported", 0), "XX000": ("internal", 0), "42601": ("sql", 0)}
+# What the server says by its SQLSTATE -> id, whether a later attempt may succeed by itself, and a word of what to do.
+STATES = {"08006": ("target.unreachable", 1, "reachable"), "57P01": ("target.unreachable", 1, "reachable"), "57P02": ("target.unreachable", 1, "reachable"),
+          "57P03": ("target.unreachable", 1, "reachable"), "57P05": ("target.unreachable", 1, "reachable"), "25P03": ("target.unreachable", 1, "reachable"),
+          "57014": ("target.cancelled", 1, "who cancels"), "53300": ("target.busy", 1, "raise its limits"), "53200": ("target.busy", 1, "raise its limits"),
+          "53100": ("target.disk-full", 1, "free space"), "53400": ("target.limit", 0, "raise the server's limit"),
+          "54000": ("target.limit", 0, "raise the server's limit"), "55006": ("target.in-use", 1, "pg_stat_activity"), "55P03": ("target.locked", 1, "pg_locks"),
+          "55000": ("target.state", 0, "state that is asked for"), "40001": ("target.conflict", 1, "tried again"), "40P01": ("target.conflict", 1, "tried again"),
+          "25006": ("target.read-only", 0, "primary"), "28000": ("target.auth", 0, "pg_hba.conf"), "42501": ("target.privilege", 0, "GRANT"),
+          "3D000": ("target.database", 0, "create the database"), "23514": ("target.constraint", 0, "on_constraint_error"), "22003": ("target.data", 0, "on_data_error"),
+          "42804": ("target.data", 0, "on_data_error"), "42P01": ("target.undefined", 0, "create what is named"),
+          "42703": ("target.undefined", 0, "create what is named"), "42704": ("target.undefined", 0, "create what is named"),
+          "42883": ("target.undefined", 0, "create what is named"), "3F000": ("target.undefined", 0, "create what is named"),
+          "42P06": ("target.exists", 0, "drop or rename"), "42P07": ("target.exists", 0, "drop or rename"), "42701": ("target.exists", 0, "drop or rename"),
+          "42710": ("target.exists", 0, "drop or rename"), "58030": ("target.io", 1, "disk"), "58P01": ("target.missing-file", 0, "log"),
+          "0A000": ("target.unsupported", 0, "version"), "XX000": ("target.internal", 0, "log"), "42601": ("target.sql", 0, "log")}
 
 
 def test_what_each_state_of_the_server_means(pg):
@@ -235,13 +244,101 @@ def test_what_each_state_of_the_server_means(pg):
     db.sql("CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'as asked' USING ERRCODE = (SELECT state FROM public.state); END $$")
     db.sql("CREATE TRIGGER say BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION say(); ALTER TABLE t ENABLE ALWAYS TRIGGER say")
     with db.one_session():
-        for state, (id_, retriable) in STATES.items():
+        for state, (id_, retriable, do) in STATES.items():
             db.sql("UPDATE state SET state = %s", state)
             said = feed.run(script)
-            assert (said.failed_id, f"retriable={retriable}" in said.failed) == (f"target.{id_}", True), (state, said)
+            assert (said.failed_id, f"retriable={retriable}" in said.failed) == (id_, True), (state, said)
+            assert f"as asked [{state}" in said.failed and do in said.failed.split(" | ")[1], (state, said.failed)
     db.sql("DROP TRIGGER say ON t")
     feed.ok(script)
     assert db.one("SELECT count(*) FROM t") == 1
+
+
+# What servers refuse for reasons of their own: how the table came to it, the row's change, the id, what is said, and what the hint comes to.
+REFUSED = {
+    "published, and has no key": ("ALTER TABLE t DROP CONSTRAINT t_pkey; CREATE PUBLICATION p FOR TABLE t", "A", "target.state",
+                                  ('update on "public"."t"', "publishes updates", "set REPLICA IDENTITY using ALTER TABLE"), "ALTER TABLE t REPLICA IDENTITY FULL"),
+    "too long for an index": ("CREATE INDEX big ON t (a)", "".join(hashlib.md5(b"%d" % i).hexdigest() for i in range(125)), "target.limit",
+                              ('update on "public"."t"', '"big"', "Values larger than 1/3 of a buffer page cannot be indexed"), "DROP INDEX big"),
+    "hidden by a policy": ("ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON t USING (id > 9)", "A", "target.row-security",
+                           ('"t"', 'ALTER ROLE "{role}" BYPASSRLS'), 'ALTER ROLE "{role}" BYPASSRLS')}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_a_server_refuses(pg, why):
+    how, value, id_, says, mend = REFUSED[why]
+    db = pg.database("target")
+    role = f"writes_{db.name}"
+    feed, script = table(db, T + "; INSERT INTO t VALUES (1, 'a', 1)", u("t", ["1", value, "1"]), user=role)
+    db.sql(f"{how}; CREATE ROLE {role} LOGIN; GRANT ALL ON t TO {role}; GRANT CREATE ON DATABASE {db.name} TO {role}")
+    try:
+        said = feed.run(script)
+        assert said.failed_id == id_ and "retriable=0" in said.failed and all(text.format(role=role) in said.failed for text in says), said
+        assert db.one("SELECT a FROM t") == "a"
+        db.sql(mend.format(role=role))
+        feed.ok(script)
+        assert db.one("SELECT a FROM t") == value
+    finally:
+        db.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_a_database_that_is_not_there(pg):
+    db = pg.database("target")
+    feed, script = table(db, T, c("t", "1", "a", "1"))
+    said = feed.run(script, database="nowhere")
+    assert said.failed_id == "target.database" and '"nowhere"' in said.failed and "mend the option database" in said.failed and "retriable=0" in said.failed, said
+    feed.ok(script)
+
+
+def test_a_statement_that_is_cancelled(pg):
+    """By somebody who sees it wait for a lock; the row comes when he lets it."""
+    db = pg.database("target")
+    feed, script = table(db, T + "; INSERT INTO t VALUES (1, 'a', 1)", u("t", ["1", "A", "1"]))
+    with contextlib.closing(db.server.connect(db.name)) as other:
+        other.autocommit = False
+        other.cursor().execute("SELECT FROM t FOR UPDATE")
+        process = feed.start(script)
+        out = []
+        runner = threading.Thread(target=lambda: out.append(feed.end(process)))
+        runner.start()
+        wait_for("it waits", lambda: waits(db))
+        db.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dmsr:%' AND wait_event_type = 'Lock'")
+        runner.join()
+        other.rollback()
+    assert out[0].failed_id == "target.cancelled" and "retriable=1" in out[0].failed and '"t"' in out[0].failed and "who cancels" in out[0].failed, out[0]
+    feed.ok(script)
+    assert db.one("SELECT a FROM t") == "A"
+
+
+def test_a_commit_that_is_none(pg):
+    """A server that answers so has nothing of it; a line in between tells the lie."""
+    db = pg.database("target")
+    feed, script = table(db, T, c("t", "1", "a", "1"))
+    feed.ok(Script())
+    with Proxy(pg.port, lie=(b"C\0\0\0\x0bCOMMIT\0", b"C\0\0\0\x0bNOTHIS\0")) as proxy:
+        said = feed.run(script, port=proxy.port)
+    assert said.failed_id == "target.rolled-back" and "retriable=1" in said.failed and str(proxy.port) in said.failed and "server's log" in said.failed, said
+    feed.ok(script)
+    assert rows(db, "t") == [(1, "a", 1)]
+
+
+def test_a_row_that_is_there_twice(pg):
+    db = pg.database("target")
+    feed, script = table(db, "CREATE TABLE t (id int, a text, n int); INSERT INTO t VALUES (1, 'a', 1), (1, 'b', 2), (2, 'c', 3)", u("t", ["1", "A", "1"]))
+    said = feed.run(script)
+    assert said.failed_id == "target.row-ambiguous" and 'update on "public"."t" (id=1)' in said.failed and "not unique here" in said.failed, said
+    assert [r[0] for r in db.sql("SELECT a FROM t ORDER BY a")] == ["a", "b", "c"]
+    db.sql("DELETE FROM t WHERE a = 'b'; ALTER TABLE t ADD PRIMARY KEY (id)")
+    feed.ok(script)
+    assert rows(db, "t") == [(1, "A", 1), (2, "c", 3)]
+
+
+def test_a_change_that_tells_no_row(pg):
+    db = pg.database("target")
+    feed, script = table(db, T + "; INSERT INTO t VALUES (1, 'a', 1)", d("t", UNCHANGED, UNCHANGED, UNCHANGED))
+    said = feed.run(script)
+    assert said.failed_id == "target.no-key" and '"public"."t"' in said.failed and 'ALTER TABLE "public"."t" REPLICA IDENTITY FULL' in said.failed, said
+    assert rows(db, "t") == [(1, "a", 1)]
 
 
 def test_dead_letters_of_each_kind(any_pg):

@@ -72,17 +72,25 @@ static void set(struct err *e, const struct pgconn *c, const struct class *k, co
 		err_set(e, k->code, id, "%s: %s", c->description, text);
 }
 
-/* What to do, where the server does not say it. */
+/* What to do, where the server does not say it; the first that fits counts. */
 static const struct { const char *id, *text; } hints[] = {
 	{ "tls", "check sslmode and sslrootcert, and that host is the name in the server's certificate" },
 	{ "unreachable", "is the server up, and reachable from here?" },
 	{ "busy", "the server has no room for more connections or memory now: free some, or raise its limits" },
 	{ "disk-full", "free space on the server's disk" },
+	{ "io", "see the server's disk, and its log" },
+	{ "cancelled", "who cancels the job's statements? It is tried again" },
+	{ "locked", "see in pg_locks and pg_stat_activity which session holds the lock for so long, and end it" },
+	{ "in-use", "see in pg_stat_activity which session uses it, and end it" },
+	{ "conflict", "another session is at the same rows or tables; it is tried again" },
+	{ "state", "bring what is named into the state that is asked for, then start the job again" },
 	{ "limit", "raise the server's limit that is named, or use less of it" },
 	{ "privilege", "grant the role what is named, or use a role that has it" },
 	{ "row-security", "give the role BYPASSRLS, or use one that has it" },
 	{ "read-only", "the server is a standby or read-only: connect to its primary" },
 	{ "database", "create the database, or mend the option database" },
+	{ "source.constraint", "see which constraint or trigger of the source's own refuses what the job makes there" },
+	{ "source.data", "mend at the source the value that its server cannot read or send, or leave its table out of the job" },
 	{ "constraint",
 		"mend the row at the source or the constraint at the target, and start the job; or set on_constraint_error to dead-letter" },
 	{ "data", "make the target's column take what the source sends, and start the job; or set on_data_error to dead-letter" },
@@ -103,8 +111,10 @@ static void hint_for(struct err *e, const struct class *k, const char *state)
 		return;
 	}
 	for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
-		if (!strcmp(k->id, hints[i].id))
+		if (!strcmp(k->id, hints[i].id) || !strcmp(e->id, hints[i].id)) {
 			err_hint(e, "%s", hints[i].text);
+			return;
+		}
 }
 
 static void add_field(struct buf *b, const PGresult *res, int field, const char *before, const char *after)

@@ -160,7 +160,8 @@ static void check(struct target *t, const struct sent *s, const PGresult *res)
 	case SENT_COMMIT:
 		if (!strcmp(PQcmdStatus(strip_result(res)), "COMMIT"))
 			return;
-		err_retry(&e, DMSR_EIO, "target.rolled-back", "the server rolled the transaction back");
+		err_retry(&e, DMSR_EIO, "target.rolled-back", "%s rolled the transaction back where it was told to commit", pgconn_describe(t->conn));
+		err_hint(&e, "see the server's log; it is tried again");
 		note_error(t, s, &e, NULL);
 		return;
 	case SENT_DESCRIBE:
