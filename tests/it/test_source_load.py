@@ -9,6 +9,8 @@ import psycopg2
 import pytest
 
 from conftest import wait_for
+from proxy import Proxy
+from source import Dump
 from test_source import Work, db, dump, server  # pylint: disable=unused-import
 
 assert db and dump and server
@@ -388,3 +390,99 @@ def test_a_connection_that_comes_when_all_is_read(db, dump):
     finally:
         late.listener.close()
     d.same()
+
+
+# ---- what passes, and is told when it does not ----
+
+def test_a_table_that_is_taken_in_each_snapshot(db, dump):
+    """Whoever locks it lets go when the catalog is read, and is back before its rows are."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE TABLE free (id int PRIMARY KEY)")
+    with contextlib.closing(db.server.connect(db.name)) as other:
+        other.autocommit = False
+
+        def change(data):
+            other.rollback()
+            if b"LOCK TABLE" in data or b'COPY "public"."t"' in data:
+                other.cursor().execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+            return data.replace(b"lock_timeout = '10s'", b"lock_timeout = '1ms'")
+        with Proxy(db.server.port, change=change) as proxy:
+            d = dump("table=public.*", "mode=full-load", "load_connections=1", "sslmode=disable", port=proxy.port).start()
+            id_, may_retry, text = d.failure()
+    assert (id_, may_retry) == ("source.table-busy", True) and "of 8 snapshots: public.t (let what does that rest" in text, (id_, text)
+    d.port = db.server.port
+    assert d.start().wait() == 0, d.text()
+    d.same()
+
+
+def test_a_snapshot_that_went_with_its_session(db, dump):
+    """As far as the server is concerned, who is asked for another one."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    with Proxy(db.server.port, change=lambda data: data.replace(b"SNAPSHOT '0000", b"SNAPSHOT '7777")) as proxy:
+        d = dump("table=public.*", "sslmode=disable", port=proxy.port).start()
+        id_, may_retry, text = d.failure()
+    assert (id_, may_retry) == ("source.snapshot-lost", True) and "snapshot" in text and db.name in text and "a new one is taken" in text, (id_, text)
+    d.port = db.server.port
+    d.start().streaming().caught_up().stop()
+    d.same()
+
+
+def test_a_note_of_the_slot_that_cannot_be_read(db, dump):
+    db.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    d = dump("table=public.*").start().streaming().stop()
+    state = d.state.read_text()
+    assert "note\tslot\t" in state
+    d.state.write_text(re.sub(r"(?m)^note\tslot\t.*$", "note\tslot\tnonsense", state))
+    id_, may_retry, text = d.start().failure()
+    assert (id_, may_retry) == ("position.unknown", False) and "slot" in text and "delete the job and make it anew" in text, (id_, text)
+
+
+# What the server says by its SQLSTATE -> id, whether a later attempt may succeed by itself, and a word of what to do.
+STATES = {"57P01": ("source.unreachable", True, "reachable"), "57014": ("source.cancelled", True, "who cancels"), "53300": ("source.busy", True, "raise its limits"),
+          "53100": ("source.disk-full", True, "free space"), "53400": ("source.limit", False, "raise the server's limit"),
+          "55006": ("source.in-use", True, "pg_stat_activity"), "55P03": ("source.locked", True, "pg_locks"), "55000": ("source.state", False, "state that is asked for"),
+          "40P01": ("source.conflict", True, "tried again"), "25006": ("source.read-only", False, "primary"), "28000": ("source.auth", False, "pg_hba.conf"),
+          "42501": ("source.privilege", False, "the owner of the tables"), "23514": ("source.constraint", False, "of the source's own"), "22003": ("source.data", False, "mend at the source"),
+          "42P01": ("source.undefined", False, "create what is named"), "42P07": ("source.exists", False, "drop or rename"), "58030": ("source.io", True, "disk"),
+          "58P01": ("source.missing-file", False, "log"), "0A000": ("source.unsupported", False, "version"), "XX000": ("source.internal", False, "log"),
+          "42601": ("source.sql", False, "log")}
+
+
+def test_what_each_state_of_the_server_means(pg):
+    """An event trigger of the source says it of the job's publication; the job's end names it, and what to do."""
+    db = pg.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE TABLE state (state text); INSERT INTO state VALUES ('')")
+    db.sql("CREATE FUNCTION say() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'as asked' USING ERRCODE = (SELECT state FROM public.state); END $$")
+    db.sql("CREATE EVENT TRIGGER say ON ddl_command_start WHEN TAG IN ('CREATE PUBLICATION') EXECUTE FUNCTION say()")
+    d = Dump(db, "table=public.t")
+    try:
+        for state, (id_, may_retry, do) in STATES.items():
+            db.sql("UPDATE state SET state = %s", state)
+            found = d.start().failure()
+            assert found[:2] == (id_, may_retry), (state, found)
+            assert "as asked" in found[2] and f"[{state}" in found[2] and db.name in found[2] and do in found[2].split(" (", 1)[1], (state, found)
+        db.sql("DROP EVENT TRIGGER say")
+        d.start().streaming().stop()
+        assert d.replica().rows("public", "t") == [{"id": "1"}]
+    finally:
+        d.kill()
+
+
+def test_a_source_that_cannot_be_one(pg):
+    """A database that is not there; a role with as many connections as it may have; one that may not write."""
+    db = pg.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    found = Dump(db, "table=public.*", "database=nowhere").start().failure()
+    assert found[:2] == ("source.database", False) and '"nowhere"' in found[2] and "mend the option database" in found[2], found
+    name = f"few_{db.name}"
+    with role(db, name, "REPLICATION CONNECTION LIMIT 0") as who:
+        db.sql(f"GRANT SELECT ON t TO {name}; GRANT CREATE ON DATABASE {db.name} TO {name}; ALTER TABLE t OWNER TO {name}")
+        d = Dump(db, "table=public.*", *who)
+        found = d.start().failure()
+        assert found[:2] == ("source.busy", True) and f'"{name}"' in found[2] and "raise its limits" in found[2], found
+        db.sql(f"ALTER ROLE {name} CONNECTION LIMIT -1; ALTER ROLE {name} SET default_transaction_read_only = on")
+        found = d.start().failure()
+        assert found[:2] == ("source.read-only", False) and "CREATE PUBLICATION" in found[2] and "read-only" in found[2], found
+        db.sql(f"ALTER ROLE {name} RESET ALL")
+        d.start().streaming().stop()
+        assert d.replica().rows("public", "t") == [{"id": "1"}]
+        db.sql("ALTER TABLE t OWNER TO postgres")

@@ -76,20 +76,33 @@ void source_load_words(struct source *s)
 	go_on(s);
 }
 
+static void fail_busy(struct source *s, const struct load *l)
+{
+	struct err e = { 0 };
+	struct buf names;
+	size_t n = 0;
+	buf_init(&names, 400);
+	for (size_t i = 0; i < l->ntables; i++)
+		if (l->tables[i].state == TABLE_PUT_OFF && n++ < 5)
+			buf_printf(&names, "%s%s.%s", n > 1 ? ", " : "", l->tables[i].rel->schema, l->tables[i].rel->name);
+	err_retry(&e, DMSR_ESTATE, "source.table-busy", "tables were locked, or truncated, rewritten or renamed just after each of %d snapshots: %s%s", ROUNDS,
+		buf_ok(&names) ? buf_cstr(&names) : "their names are too long", n > 5 ? " and others" : "");
+	err_hint(&e, "let what does that rest until they are read; it is tried again");
+	buf_fini(&names);
+	source_fail(s, &e);
+}
+
 /* Tables of a second round are locked as soon as their snapshot is there, and the connection for it is made before. Should that not do again and again, the
  * job's back-off is better than a race with whoever rewrites them all the time. */
 static void another_round(struct source *s)
 {
 	size_t nlater = s->load->nlater;
 	s->rounds = s->load->nread ? 1 : s->rounds + 1;
-	source_load_free(s);
 	if (s->rounds > ROUNDS) {
-		struct err e = { 0 };
-		err_retry(&e, DMSR_ESTATE, "source.table-busy", "%zu table%s locked, or truncated, rewritten or renamed just after a snapshot", nlater,
-			nlater == 1 ? " was" : "s were");
-		source_fail(s, &e);
+		fail_busy(s, s->load);
 		return;
 	}
+	source_load_free(s);
 	log_info("postgres", s->host.env.job, "%zu table%s read in another snapshot", nlater, nlater == 1 ? " is" : "s are");
 	if (s->mode & DMSR_CDC)
 		source_slot_again(s);
@@ -316,6 +329,7 @@ void source_snapshot_lost(struct source *s, const struct err *why)
 {
 	struct err e = { 0 };
 	err_retry(&e, DMSR_EIO, "source.snapshot-lost", "the snapshot that the tables were to be read in is gone: %s", why->message);
+	err_hint(&e, "a new one is taken; if it goes again, see what ends idle sessions of the job");
 	source_fail(s, &e);
 }
 
