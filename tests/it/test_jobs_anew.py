@@ -1,10 +1,11 @@
 """A job that begins anew where others wrote since: what it loaded once is its own to take away, and nothing else is, unless it is said."""
 import contextlib
+import re
 import threading
 
 import pytest
 
-from conftest import wait_for
+from conftest import TOP, wait_for
 
 
 def begun(pg, dmsrd, apply="strict"):
@@ -29,6 +30,13 @@ def spec_of(source, target, **more):
 
 def ids(db, table="t"):
     return [r[0] for r in db.sql(f"SELECT id FROM {table} ORDER BY 1")]
+
+
+# a load of t stands still at 10 for as long as somebody holds that lock
+HOLD = """
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.id = 10 THEN PERFORM pg_advisory_xact_lock_shared(4711); END IF; RETURN NEW; END $$;
+CREATE TRIGGER hold BEFORE INSERT ON t FOR EACH ROW EXECUTE PROCEDURE hold(); ALTER TABLE t ENABLE ALWAYS TRIGGER hold
+"""
 
 
 def forget(target, error):
@@ -90,6 +98,47 @@ def test_another_job_wrote_and_a_table_is_wanted_again(pg, dmsrd):
     wait_for("it is loaded", lambda: ids(target) == [1, 2])
 
 
+def test_nothing_is_left_of_a_job_that_nobody_knows(pg, dmsrd):
+    """By what the manual says; of the others nothing goes."""
+    source, target = begun(pg, dmsrd, "parallel")
+    dmsrd.api("POST", "/jobs/a/start")
+    dmsrd.wait_state("a", "running")
+    other = pg.database()
+    other.sql("CREATE TABLE v (id int PRIMARY KEY); INSERT INTO v VALUES (1)")
+    dmsrd.job("b", other.connection(), [target.connection(name="to")])
+    dmsrd.wait_state("b", "running")
+    dmsrd.wait_equal(other, target)
+    uid = target.one("SELECT job_uid FROM dmsr.positions WHERE job = 'a' AND strpos(job_uid, '/') = 0")
+    dmsrd.kill()
+    page = (TOP / "man" / "dmsr-api.7").read_text().split(".It Sy target.table\\-shared")[1].split(".It ")[0]
+    said = re.findall(r"^\.Dl (DELETE FROM .*)$", page, re.M)
+    assert len(said) == 2
+    for sql in said:
+        target.sql(sql.replace("UID", uid).replace("%", "%%"))
+    left = "SELECT count(*), count(*) FILTER (WHERE job_uid LIKE %s) FROM dmsr."
+    for table in ("positions", "loads"):
+        assert target.sql(left + table, uid + "%") == [(1, 0)], table
+
+
+def test_another_job_is_loading_a_table_that_is_empty(pg, dmsrd):
+    """Its rows are not seen yet; had they been there first, they would have been refused."""
+    source, other, target = pg.database(), pg.database(), pg.database()
+    source.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)")
+    other.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (10)")
+    target.sql("CREATE TABLE t (id int PRIMARY KEY);" + HOLD)
+    with contextlib.closing(target.server.connect(target.name)) as holder:
+        holder.cursor().execute("SELECT pg_advisory_lock(4711)")
+        dmsrd.job("b", other.connection(), [target.connection(name="to", prepare="none")])
+        wait_for("it is in its load", lambda: target.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted"))
+        dmsrd.job("a", source.connection(), [target.connection(name="to")])
+        wait_for("the other waits for it", lambda: dmsrd.state_of("a") == "running" or
+                 target.one("SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND NOT granted"))
+    dmsrd.wait_state("a", "failed")
+    error = dmsrd.api("GET", "/jobs/a")["error"]
+    assert error["code"] == "target.table-not-empty" and 'job "b"' in error["message"] and ids(target) == [10], error
+    dmsrd.wait_state("b", "running")
+
+
 def test_another_job_has_left_the_table_out(pg, dmsrd):
     """Its row in dmsr.loads is there for good, and those of its parts: what is said removes them, and of its other tables nothing."""
     source, target = begun(pg, dmsrd)
@@ -125,9 +174,7 @@ def test_another_job_is_loading_the_table(pg, dmsrd, how):
     source, target = begun(pg, dmsrd)
     other = pg.database()
     other.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (10)")
-    target.sql("CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS "
-               "$$ BEGIN IF NEW.id = 10 THEN PERFORM pg_advisory_xact_lock_shared(4711); END IF; RETURN NEW; END $$;"
-               "CREATE TRIGGER hold BEFORE INSERT ON t FOR EACH ROW EXECUTE PROCEDURE hold(); ALTER TABLE t ENABLE ALWAYS TRIGGER hold")
+    target.sql(HOLD)
     mine = [1, 2]
     if how == "truncate-empty":
         target.sql("DELETE FROM t")

@@ -160,6 +160,44 @@ def test_a_job_says_what_it_may_not(any_pg, dmsrd, role, how):
     follows(dmsrd, source, target)
 
 
+def test_who_may_do_no_more_than_insert_loads(any_pg, dmsrd, role):
+    """Others cannot be kept out by him while he does."""
+    source, target = any_pg.database(), any_pg.database()
+    source.sql("CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
+    who = role(target)
+    target.sql(f"CREATE SCHEMA dmsr AUTHORIZATION {who}; CREATE TABLE t (a int); GRANT SELECT, INSERT ON t TO {who}")
+    dmsrd.job("s", source.connection(), [as_role(target, who)], mode="full-load")
+    dmsrd.wait_state("s", "completed")
+    assert target.sql("SELECT a FROM t") == [(1,)]
+
+
+@pytest.mark.parametrize("prepare", ("drop-and-create", "create"))
+def test_an_owner_who_has_taken_rights_from_himself(any_pg, dmsrd, role, prepare):
+    """Who may drop a table need not be granted anything for that; who must look at its rows before is told so."""
+    source, target = any_pg.database(), any_pg.database()
+    source.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    who = role(target)
+    target.sql(f"GRANT CREATE ON DATABASE {target.name} TO {who}; GRANT USAGE, CREATE ON SCHEMA public TO {who}")
+    dmsrd.job("s", source.connection(), [as_role(target, who, prepare=prepare, name="t")])
+    dmsrd.wait_state("s", "running")
+    dmsrd.api("POST", "/jobs/s/stop")
+    dmsrd.wait_state("s", "stopped")
+    source.sql("ALTER TABLE t ADD v text; INSERT INTO t VALUES (2, 'a')")
+    dmsrd.api("DELETE", "/jobs/s/positions")
+    for rights in ("ALL", "INSERT, UPDATE, DELETE, TRUNCATE"):
+        target.sql(f"REVOKE {rights} ON t FROM {who}")
+        dmsrd.api("POST", "/jobs/s/start")
+        dmsrd.wait_state("s", "running" if prepare != "create" else "failed")
+        if prepare != "create":
+            break
+        error = dmsrd.api("GET", "/jobs/s")["error"]
+        assert error["code"] == "target.privilege" and "GRANT " in error["suggestion"], error
+        target.sql(error["suggestion"])
+    dmsrd.api("POST", "/jobs/s/start")
+    dmsrd.wait_state("s", "running")
+    dmsrd.wait_equal(source, target)
+
+
 @pytest.mark.parametrize("what", ("another", "as-told"))
 def test_a_publication_that_the_owner_makes_later(any_pg, dmsrd, role, what):
     """A job that could not make its own takes the one that it is given then, and leaves it alone."""

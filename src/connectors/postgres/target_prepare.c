@@ -21,12 +21,24 @@ static void fail(struct target *t, const char *id, const char *why, const char *
 	target_fail(t, &e);
 }
 
+/* The owner, too, may have taken the right from himself: then it is not the table that he lacks. */
+static void fail_for_right(struct target *t)
+{
+	struct err e = t->answer_error;
+	right_hint(&e, RIGHT_EMPTY, t->settings, t->load.table->schema, t->load.table->name);
+	target_fail(t, &e);
+}
+
 /* ---- the rows that are there ---- */
 
 /* What this job loaded it may take away. Of other jobs' rows it is known whose they are: each has a row in dmsr.loads for every table that it writes to.
  * False: we fail. */
 static bool may_remove(struct target *t)
 {
+	if (!t->answer) {
+		fail_for_right(t);
+		return false;
+	}
 	const struct target_table *tb = t->load.table;
 	const char *where = pgconn_describe(t->conn), *job = PQgetisnull(t->answer, 0, 1) ? NULL : PQgetvalue(t->answer, 0, 1);
 	struct err e = { 0 };
@@ -47,7 +59,7 @@ static void ask_rows(struct target *t, void (*then)(struct target *t))
 		"SELECT COALESCE(p.job, l.job_uid) AS job, l.job_uid AS uid FROM dmsr.loads l LEFT JOIN dmsr.positions p USING (job_uid) "
 		"WHERE l.schema_name = $1 AND l.table_name = $2 AND l.job_uid <> $3 AND pg_catalog.strpos(l.job_uid, '/') = 0 "
 		"ORDER BY p.updated_at DESC NULLS LAST LIMIT 1) o ON true", tb->sql);
-	target_ask(t, sql, 3, values, then);
+	target_try(t, sql, 3, values, then);
 	free(sql);
 }
 
@@ -162,8 +174,7 @@ static void on_deleted(struct target *t)
 			pgconn_describe(t->conn), e.message);
 		fail_referenced(t, &referenced, "drop the foreign key, let the table be loaded, and add it again");
 	} else {
-		right_hint(&e, RIGHT_EMPTY, t->settings, t->load.table->schema, t->load.table->name);
-		target_fail(t, &e);
+		fail_for_right(t);
 	}
 }
 
@@ -210,8 +221,7 @@ static void on_rows_again(struct target *t)
 	remove_rows(t);
 }
 
-/* From here on no rows come, and no foreign key. */
-static void on_locked(struct target *t)
+static void look_and_remove(struct target *t)
 {
 	if (t->prepare == PREPARE_CREATE)
 		ask_rows(t, on_rows_again);
@@ -219,18 +229,61 @@ static void on_locked(struct target *t)
 		remove_rows(t);
 }
 
+/* From here on no rows come, and no foreign key. */
+static void on_locked(struct target *t)
+{
+	if (t->answer)
+		look_and_remove(t);
+	else
+		fail_for_right(t);
+}
+
 /* A part of a load that is void may be about to be committed: it is waited for. So may all of another job's load be, which nobody saw until now: hence it is
- * asked again. A foreign table has no locks. */
+ * asked again. A foreign table has no locks; what is not asked about is locked by what removes it, which the right to that is enough for. */
 static void lock_table(struct target *t)
 {
 	const struct target_table *tb = t->load.table;
 	bool deletes = t->load.how == HOW_EMPTY && tb->has_references;
-	if (tb->is_foreign) {
-		on_locked(t);
+	if (tb->is_foreign || (t->prepare != PREPARE_CREATE && !deletes)) {
+		look_and_remove(t);
 		return;
 	}
 	char *sql = mem_printf("LOCK TABLE %s IN %s MODE", tb->sql, deletes ? "SHARE ROW EXCLUSIVE" : "ACCESS EXCLUSIVE");
-	target_ask(t, sql, 0, NULL, on_locked);
+	target_try(t, sql, 0, NULL, on_locked);
+	free(sql);
+}
+
+/* ---- a table that was empty ---- */
+
+/* What others than jobs wrote just now is not refused: before this it would not have been seen. */
+static void on_seen_again(struct target *t)
+{
+	bool is_of_job = !t->answer || !PQgetisnull(t->answer, 0, 1);
+	if (!is_of_job || may_remove(t))
+		open_load(t);
+}
+
+static void on_others_kept_out(struct target *t)
+{
+	if (t->answer)
+		ask_rows(t, on_seen_again);
+	else if (strcmp(t->sqlstate, "42501") != 0)
+		target_fail(t, &t->answer_error);
+	else
+		target_ask(t, "ROLLBACK; BEGIN", 0, NULL, open_load);
+}
+
+/* Another job may be loading it, too, whose rows nobody sees yet. They are waited for, and then found; who begins to load it behind us waits for ours. A role
+ * that may do no more than insert cannot keep others out, and loads it all the same. */
+static void keep_others_out(struct target *t)
+{
+	const struct target_table *tb = t->load.table;
+	if (t->prepare != PREPARE_CREATE || tb->is_foreign) {
+		open_load(t);
+		return;
+	}
+	char *sql = mem_printf("LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE", tb->sql);
+	target_try(t, sql, 0, NULL, on_others_kept_out);
 	free(sql);
 }
 
@@ -239,7 +292,7 @@ static void lock_table(struct target *t)
 static void on_begun(struct target *t)
 {
 	switch (t->load.how) {
-	case HOW_KEEP: open_load(t); return;
+	case HOW_KEEP: keep_others_out(t); return;
 	case HOW_MAKE: make_table(t); return;
 	case HOW_EMPTY:
 	case HOW_DROP: lock_table(t); return;
