@@ -72,6 +72,17 @@ def test_nobody_answers(dmsrd):
     assert time.monotonic() - began < 10
 
 
+def test_what_the_library_does_not_take(dmsrd, source):
+    """A file of certificates that is not there: before the job and when it runs, and not a word of it when it is mended."""
+    of = {"type": "kafka", "bootstrap_servers": f"127.0.0.1:{free_port()}", "security": "ssl", "ssl_ca": "/nowhere/ca.pem"}
+    found = connection(dmsrd, of)
+    assert list(found) == ["kafka.option"] and "/nowhere/ca.pem" in found["kafka.option"]["message"] and "ssl_ca" in found["kafka.option"]["fix"], found
+    dmsrd.job("shop", source.connection(), [], streamer=of)
+    error = dmsrd.wait_state("shop", "failed")["error"]
+    assert error["code"] == "kafka.option" and "/nowhere/ca.pem" in error["message"] and "ssl_ca" in error["suggestion"], error
+    assert "kafka.option" not in connection(dmsrd, {k: v for k, v in of.items() if k != "ssl_ca"})
+
+
 @pytest.fixture
 def silent():
     """The address of a server that takes connections and says nothing."""

@@ -96,10 +96,10 @@ int client_new(struct loop *l, const char *job, rd_kafka_type_t type, rd_kafka_c
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
 	c->rk = rd_kafka_new(type, conf, why, sizeof why);
 	if (!c->rk) {
+		int rc = kafka_no_client(e, conf, why);
 		rd_kafka_conf_destroy(conf);
 		free(c);
-		err_set(e, DMSR_EINVAL, "kafka.option", "librdkafka cannot begin: %s", why);
-		return err_hint(e, "check the streamer's options");
+		return rc;
 	}
 	rd_kafka_set_log_queue(c->rk, NULL);
 	c->main = port_new(l, rd_kafka_queue_get_main(c->rk), on_event, c);

@@ -135,6 +135,18 @@ int kafka_conf_exact(rd_kafka_conf_t *conf, const struct settings *s, const char
 	return u.is_bad ? e->code : 0;
 }
 
+int kafka_no_client(struct err *e, const rd_kafka_conf_t *conf, const char *why)
+{
+	char file[300];
+	size_t size = sizeof file;
+	if (!strstr(why, "ssl.ca.location") || rd_kafka_conf_get(conf, "ssl.ca.location", file, &size) != RD_KAFKA_CONF_OK) {
+		err_set(e, DMSR_EINVAL, "kafka.option", "librdkafka cannot begin: %s", why);
+		return err_hint(e, "check the streamer's options");
+	}
+	err_set(e, DMSR_EINVAL, "kafka.option", "the certificates to trust cannot be read from %s: %s", file, why);
+	return err_hint(e, "check ssl_ca: a file of certificates in PEM that the user of dmsrd may read");
+}
+
 static void put_name(struct buf *b, const char *name)
 {
 	for (const unsigned char *p = (const unsigned char *)name; *p; p++)

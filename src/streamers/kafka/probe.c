@@ -407,8 +407,7 @@ static void run(void *arg)
 	char why[256];
 	l->rk = rd_kafka_new(RD_KAFKA_PRODUCER, l->conf, why, sizeof why);
 	if (!l->rk) {
-		err_set(&l->error, DMSR_EINVAL, "kafka.option", "librdkafka cannot begin: %s", why);
-		err_hint(&l->error, "check the streamer's options");
+		kafka_no_client(&l->error, l->conf, why);
 		return;
 	}
 	l->conf = NULL;
