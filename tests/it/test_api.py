@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import Dmsrd, wait_for
+from conftest import PASSWORD, Dmsrd, wait_for
 
 
 @pytest.fixture
@@ -83,6 +83,58 @@ def test_files_that_are_no_jobs(dmsrd):
     told = dmsrd.log()
     assert all(f"{name}.json: " in told for name in ("fifo", "dir", "endless", "wrong")) and "hunter-2" not in told
     assert "hunter-2" not in json.dumps(dmsrd.api("GET", "/events", headers={"Accept": "application/json"}))
+
+
+def test_a_job_of_a_file_is_changed_there(pair, dmsrd):
+    source, target = pair
+    jobs = dmsrd.dir / "jobs.d"
+    jobs.mkdir()
+    spec = {"name": "filed", "source": source.connection(), "targets": [target.connection(name="copy")], "desired_state": "stopped"}
+
+    def hangup(times):
+        dmsrd.process.send_signal(signal.SIGHUP)
+        logged(dmsrd, 'msg="reloaded"', times)
+    (jobs / "a.json").write_text(json.dumps(spec))
+    hangup(1)
+    for method, body, do in (("PUT", spec, "change the file and send SIGHUP"), ("PATCH", {"mode": "full-load"}, "change the file and send SIGHUP"),
+                             ("DELETE", None, "remove the file and send SIGHUP, then delete it")):
+        status, _, problem = dmsrd.call(method, "/jobs/filed", body, {"If-Match": "*"})
+        assert (status, problem["code"]) == (409, "job.managed-by-file") and "job filed comes from a file" in problem["detail"] and do in problem["detail"], problem
+    (jobs / "a.json").write_text(json.dumps({**spec, "mode": "full-load", "desired_state": "running"}))
+    hangup(2)
+    dmsrd.wait_state("filed", "completed")
+    dmsrd.wait_equal(source, target)
+    (jobs / "a.json").unlink()
+    hangup(3)
+    assert dmsrd.call("DELETE", "/jobs/filed")[0] in (202, 204)
+    wait_for("it is gone", lambda: dmsrd.call("GET", "/jobs/filed")[0] == 404)
+
+
+def test_no_password_comes_from_elsewhere(pair, dmsrd, tmp_path):
+    """What the job does not give it does not have: a file of passwords that dmsrd could read lets nobody in by accident, and the error says what is missing."""
+    source, target = pair
+    files = [tmp_path / "passwords", tmp_path / ".pgpass"]
+    for file in files:
+        file.write_text(f"*:*:*:dmsr:{PASSWORD}\n")
+        file.chmod(0o600)
+    env = {"PGPASSFILE": str(files[0]), "HOME": str(tmp_path), "PGPASSWORD": PASSWORD, "PGUSER": "dmsr"}
+    for which in ({"PGPASSFILE": env["PGPASSFILE"]}, {"HOME": env["HOME"]}, {"PGPASSWORD": PASSWORD}):  # each of them is good
+        subprocess.run(["psql", "-w", "-X", "-h", "127.0.0.1", "-p", str(source.server.port), "-U", "dmsr", "-d", source.name, "-c", "SELECT 1"], check=True,
+                       env={**{k: v for k, v in os.environ.items() if not k.startswith("PG")}, "HOME": "/nowhere", **which}, capture_output=True)
+    dmsrd.stop()
+    dmsrd.start(env)
+    without = {"source": source.connection(), "target": target.connection(name="copy")}
+    for role, other in (("source", "target"), ("target", "source")):
+        good, bad = without[other], {k: v for k, v in without[role].items() if k != "password"}
+        found = dmsrd.api("POST", "/connections/test", {"role": role, **bad})["checks"]
+        assert [c["id"] for c in found if c["level"] == "error"] == [f"{role}.auth"], found
+        dmsrd.job(role, bad if role == "source" else good, [bad if role == "target" else good])
+        error = dmsrd.wait_state(role, "failed")["error"]
+        assert error["code"] == f"{role}.auth" and not error["retriable"], error
+        for message, hint in ((found[0]["message"], found[0]["fix"]), (error["message"], error["suggestion"])):
+            assert f"{source.server.port}/{without[role]['database']}" in message and "no password supplied" in message and "user and password" in hint, (message, hint)
+    assert target.one("SELECT count(*) FROM pg_stat_activity WHERE usename = 'dmsr' AND datname = current_database()") == 0
+    assert not target.tables()
 
 
 def test_two_files_of_one_job(dmsrd):

@@ -433,6 +433,24 @@ def test_a_dry_run_finds_what_the_start_refuses(any_pg, dmsrd, case):
         wait_for("its row is there", lambda: target.one("SELECT count(*) FROM s.t") == 1 and dmsrd.state_of("v") == "running")
 
 
+def test_types_that_take_less_are_told_with_what_mends_them(pg, dmsrd):
+    source, target = pg.database(), pg.database()
+    source.sql("CREATE TABLE t (id int PRIMARY KEY, v text, n int); INSERT INTO t VALUES (1, 'long', 100000)")
+    target.sql("CREATE TABLE t (id int PRIMARY KEY, v varchar(2), n smallint)")
+    spec = {"name": "v", "source": source.connection(), "targets": [target.connection(name="copy")]}
+    plan = dmsrd.api("POST", "/jobs?dry_run=1", spec)
+    found = [c for c in plan["checks"] if c["id"] == "postgres.target-types"]
+    assert plan["valid"] and [(c["level"], c["object"]) for c in found] == [("warning", "public.t")], found
+    assert "v is text at the source and character varying(2) here" in found[0]["message"] and "n is integer at the source and smallint here" in found[0]["message"]
+    dmsrd.api("POST", "/jobs", spec)
+    error = dmsrd.wait_state("v", "failed")["error"]
+    assert error["code"] == "target.data" and '"t"' in error["message"] and "make the target's column take" in error["suggestion"], error
+    target.sql(found[0]["fix"])
+    dmsrd.api("POST", "/jobs/v/start")
+    dmsrd.wait_state("v", "running")
+    dmsrd.wait_equal(source, target)
+
+
 def test_a_dry_run_says_what_it_did_not_compare(pg, dmsrd):
     source, target = pg.database(), pg.database()
     for db in (source, target):

@@ -9,8 +9,10 @@ import pytest
 
 import zoo
 from conftest import Postgres, wait_for
+from feed import Feed, Script
 from proxy import Proxy
 from source import Dump, number
+from test_probe import check, only
 
 SMALL = ("logical_decoding_work_mem=64kB", "wal_sender_timeout=3s", "max_wal_size=200MB")
 
@@ -726,6 +728,22 @@ def test_a_server_whom_nobody_vouches_for(tls):
     db.sql("CREATE TABLE t (id int PRIMARY KEY)")
     d = Dump(db, "table=public.*", "sslmode=verify-full", "sslrootcert=/etc/ssl/certs/ca-certificates.crt")
     assert d.start().failure()[0] == "source.tls"
+
+
+def test_how_sure_a_connection_is(tls):
+    """What a preflight says of it, and what a target's refusal comes to."""
+    db = tls.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    for mode, says in (("disable", "the connection to 0.0.0.0 is not encrypted"), ("require", "nothing proves that the server is 0.0.0.0")):
+        found = only(check(db, "source", "host=0.0.0.0", f"sslmode={mode}"), "postgres.tls")
+        assert found["level"] == "warning" and says in found["message"] and found["fix"] == '"sslmode": "verify-full"', found
+    words = {"sslmode": "verify-full", "sslrootcert": f"{tls.dir}/ca.pem"}
+    found = only(check(db, "source", *(f"{k}={v}" for k, v in words.items())), "postgres.tls")
+    assert found["level"] == "ok" and "name was verified" in found["message"], found
+    feed = Feed(db)
+    said = feed.run(Script(), sslmode="verify-full", sslrootcert="/etc/ssl/certs/ca-certificates.crt")
+    assert said.failed_id == "target.tls" and "retriable=0" in said.failed and db.name in said.failed and "check sslmode and sslrootcert" in said.failed, said
+    feed.ok(Script(), **words)
 
 
 def test_a_server_that_hangs_while_we_connect(tls):

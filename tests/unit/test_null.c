@@ -316,6 +316,8 @@ static void on_checked(void *ctx, const struct dmsr_check *checks, size_t n, con
 	assert_null(e);
 	assert_int_equal(n, 1);
 	assert_int_equal(checks[0].level, DMSR_CHECK_OK);
+	assert_string_equal(checks[0].id, "null.ok");
+	assert_string_equal(checks[0].object, "null");
 	*(bool *)ctx = true;
 }
 
