@@ -179,6 +179,9 @@ static void a_dead_letter_that_is_too_big(void **state)
 
 /* ---- what may not be done now ---- */
 
+static void drained_in_the_end(void *arg) { *(bool *)arg = true; }
+static bool is_true(void *arg) { return *(bool *)arg; }
+
 static struct err positions(const char *text)
 {
 	struct answer a;
@@ -189,6 +192,29 @@ static struct err positions(const char *text)
 	json_decref(body);
 	drop(&a);
 	return a.e;
+}
+
+static void commands_that_come_too_late(void **state)
+{
+	struct answer a;
+	(void)state;
+	write_script();
+	create(one_target, NULL);
+	wait_state("running");
+	struct engine_call call = call_of(&a);
+	call.if_generation = 7; /* of another job of that name, or somebody was faster */
+	engine_command(engine, "job", ENGINE_STOP, &call);
+	await(&a);
+	says(&a.e, "precondition.failed", "job job is at generation 1, not 7", "");
+	drop(&a);
+	bool is_drained = false;
+	engine_drain(engine, drained_in_the_end, &is_drained);
+	call = call_of(&a);
+	engine_command(engine, "job", ENGINE_STOP, &call);
+	await(&a);
+	says(&a.e, "draining", "the daemon is stopping", "");
+	drop(&a);
+	assert_true(fake_run(loop, is_true, &is_drained, 5000));
 }
 
 static void positions_of_a_job_that_runs(void **state)
@@ -294,5 +320,6 @@ static int set_up_quiet(void **state)
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up_quiet, tear_down)
-RUN_TESTS(T(streamers_that_break_their_word), T(a_target_that_breaks_its_word), T(a_dead_letter_that_is_too_big), T(positions_of_a_job_that_runs),
-	T(a_target_that_cannot_be_told_to_forget), cmocka_unit_test_setup_teardown(a_side_that_is_silent, set_up_impatient, tear_down_impatient))
+RUN_TESTS(T(streamers_that_break_their_word), T(a_target_that_breaks_its_word), T(a_dead_letter_that_is_too_big), T(commands_that_come_too_late),
+	T(positions_of_a_job_that_runs), T(a_target_that_cannot_be_told_to_forget),
+	cmocka_unit_test_setup_teardown(a_side_that_is_silent, set_up_impatient, tear_down_impatient))
