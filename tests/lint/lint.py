@@ -2,7 +2,7 @@
 """Checks what the compiler does not: who includes whom, what is not called, that nothing is forgotten.
 
 usage: lint.py SRCDIR          check the tree; exit 1 with the findings
-       lint.py --ids SRCDIR    every id of an error or a check that the code knows is in dmsr-api(7), and no other
+       lint.py --ids SRCDIR    every id of an error or a check that the code knows is in dmsr-api(7), and no other; and a test names it
        lint.py --self-test     break each rule in a tree made up for it, and see that it is found
 """
 import json
@@ -219,6 +219,16 @@ def ids(tree):
     return found
 
 
+def named_in_tests(tree):
+    """Texts of tests that are ids, each a literal of its own. What a double of the engine says by itself proves nothing of the code."""
+    named = set()
+    for path, text in tree.items():
+        if re.match(r"tests/(unit|it)/\w+\.(c|h|py)$", path) and path != "tests/unit/engine_double.c":
+            code = text if path.endswith(".py") else re.sub(r"/\*.*?\*/", "", text, flags=re.S)
+            named.update(m.group(2) for m in re.finditer(rf'(["\'])({WORD}(?:\.{WORD})?)(?=\1)', code))
+    return named
+
+
 def check_routes(tree, manual):
     """Each path that the router knows is told of: by its last word, since the page joins paths that begin alike."""
     path = "src/http/router.c"
@@ -234,6 +244,8 @@ def check_ids(tree):
     known = ids(tree)
     findings = [f"{path}:{n}: id {name} is not in {PAGE}" for name, (path, n) in sorted(known.items()) if name not in told]
     findings += check_routes(tree, manual)
+    named = named_in_tests(tree)
+    findings += [f"{path}:{n}: id {name} is named by no test in tests/unit or tests/it" for name, (path, n) in sorted(known.items()) if name not in named]
     return findings + [f"{PAGE}:{n}: no code knows the id {name}" for name, n in sorted(told.items()) if name not in known]
 
 
@@ -349,6 +361,8 @@ IDS_CLEAN = {
     "src/http/problem.c": 'k = {\n\t{ "busy", 503, "Busy" },\n};\n',
     "src/http/router.c": 'r = {\n\t{ METHOD_GET, "/jobs/{name}/status", 0 },\n\t{ METHOD_PUT | METHOD_POST, "/jobs", 0 },\n',
     PAGE: ".It Ic GET /jobs/ Ns Ar name Ns /status\n.It Sy job.gone\n.It Sy job.late\n.It Sy draining\n.It Sy source.away\n.It Sy target.away\n.It Sy a.tls\n.It Sy a.here\n.It Sy busy\n",
+    "tests/unit/test_job.c": '/* "job.new" */ is(e.id, "job.gone");\nx = { "job.late", "draining", "busy" };\n', "tests/unit/engine_double.c": 'refuse("job.new");\n',
+    "tests/it/test_a.py": "assert code in ('source.away', \"target.away\")\nassert seen == {'a.tls': 1, \"a.here\": 2}, 'not job.new here'\n",
 }
 IDS_BREAKS = [
     ("src/engine/job.c", 'err_retry(e, DMSR_EIO, "job.new", "x");\n', "src/engine/job.c:7: id job.new is not in"),
@@ -357,6 +371,7 @@ IDS_BREAKS = [
     ("src/connectors/a/a.c", 'found(p, DMSR_CHECK_ERROR, "a.old", o);\n', "id a.old is not in"),
     ("src/http/router.c", '\t{ METHOD_GET, "/jobs/{name}/stat/{id}", 0 },\n', "path /jobs/{name}/stat/{id} is not in"),
     (PAGE, ".It Sy job.old\n", "no code knows the id job.old"),
+    ("src/engine/job.c", 'err_retry(e, DMSR_EIO, "job.new", "x");\n', "src/engine/job.c:7: id job.new is named by no test"),
 ]
 
 
