@@ -103,10 +103,11 @@ struct dmsr_load_progress {
 	bool done;
 };
 struct dmsr_source_stat {
-	struct position received;               /* newest position read */
-	struct position confirmed;              /* newest told to the server */
-	uint64_t server_lsn;                    /* newest the server has, as far as known */
-	int64_t lag_bytes;                      /* server_lsn - confirmed; -1: not known how far the server has written */
+	struct position received; /* newest position read */
+	struct position confirmed; /* newest told to the server */
+	uint64_t server_lsn; /* newest the server has, as far as known */
+	int64_t lag_bytes; /* server_lsn - confirmed, or less, where what is behind it is known to be none of the job's;
+	                                         * -1: not known how far the server has written */
 	int64_t last_event_us;                  /* wall clock of the newest message, keepalives included */
 	int64_t last_commit_us;                 /* commit time of the newest transaction read */
 	bool connected, paused;

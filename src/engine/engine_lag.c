@@ -35,12 +35,9 @@ static double target_seconds(const struct job *job, const struct pipeline_stat *
 static int64_t target_bytes(const struct pipeline_stat *st, const struct pipeline_target_stat *t)
 {
 	const struct dmsr_source_stat *s = &st->source;
-	uint64_t level = t->level_lsn;
-	if (s->lag_bytes < 0)
-		return -1;
-	if (s->confirmed.flush > level && (t->is_caught_up || !level))
-		level = s->confirmed.flush;
-	return s->server_lsn > level ? (int64_t)(s->server_lsn - level) : 0;
+	int64_t lag = s->server_lsn > t->level_lsn ? (int64_t)(s->server_lsn - t->level_lsn) : 0;
+	bool has_all = t->is_caught_up || !t->level_lsn; /* that was confirmed */
+	return s->lag_bytes < 0 || (has_all && s->lag_bytes < lag) ? s->lag_bytes : lag;
 }
 
 /* Of a target, while the job does not run: what was delivered, so that the source need not keep it, and was not applied. */

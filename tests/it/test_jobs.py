@@ -91,6 +91,39 @@ def test_an_idle_server_is_heard_of(idle, dmsrd):
     wait_for("there is no lag", lambda: dmsrd.api("GET", "/jobs/shop/status")["lag"] == {"bytes": 0, "seconds": 0, "reason": None})
 
 
+def test_what_others_write_is_no_lag(pg, dmsrd):
+    """Nothing of it is the job's: that is known without its being confirmed. What is the job's is lag, whatever others write, until it is applied."""
+    source, target = pg.database("shop"), pg.database("shop_copy")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE others (id int); INSERT INTO t VALUES (1)")
+    dmsrd.job("shop", source.connection(heartbeat_interval="1m"), [target.connection(name="copy")], tables={"include": ["public.t"]})
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target, ["t"])
+
+    def write():
+        source.sql("INSERT INTO others SELECT i FROM generate_series(1, 100) i")
+        return source.one("SELECT pg_current_wal_lsn() - '0/0'")
+
+    def lags():
+        status = dmsrd.api("GET", "/jobs/shop/status")
+        high, low = status["source"]["confirmed"].split(":")[-1].split("/")
+        return status["lag"]["bytes"], status["source"]["lag_bytes"], status["targets"][0]["lag_bytes"], int(high, 16) << 32 | int(low, 16)
+    wrote = write()
+    wait_for("there is no lag", lambda: lags()[:3] == (0, 0, 0) and source.one("SELECT pg_current_wal_lsn() - '0/0'") >= wrote)
+    assert lags()[3] < wrote, "and nothing was confirmed for that"
+    with contextlib.closing(target.server.connect(target.name)) as locks:
+        locks.autocommit = False
+        locks.cursor().execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        source.sql("INSERT INTO t VALUES (2)")
+        told = [wait_for("it is behind", lambda: lags()[0])]
+        for _ in range(3):
+            before = max(told)
+            write()
+            wait_for("more was written", lambda: told.append(lags()[0]) or told[-1] > before)
+        assert min(told) > 0, told
+    wait_for("there is no lag", lambda: lags()[:3] == (0, 0, 0))
+    assert target.one("SELECT count(*) FROM t") == 2
+
+
 def test_a_job_on_an_idle_server_runs_again(idle, dmsrd):
     """Nothing comes by the stream that could say so."""
     source = idle.database("shop")

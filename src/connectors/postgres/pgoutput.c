@@ -147,9 +147,13 @@ static void move_to(struct pgoutput *d, uint64_t lsn, uint64_t event, uint64_t f
 	d->at_untold = true;
 }
 
+static bool is_inside(const struct pgoutput *d) { return d->is_open || d->piece || d->pending || d->is_batch_refused; }
+
+bool pgoutput_has_rest(const struct pgoutput *d) { return is_inside(d) || d->is_from_inside || d->batch; }
+
 bool pgoutput_keepalive(struct pgoutput *d, uint64_t lsn)
 {
-	if (d->is_open || d->piece || d->pending || d->is_batch_refused)
+	if (is_inside(d))
 		return false;
 	if (d->is_from_inside && lsn > d->from.lsn)
 		return false; /* the rest of that transaction is still to come */

@@ -57,6 +57,8 @@ struct batch *pgoutput_take(struct pgoutput *d);
  * transactions do not hinder: their commit comes later. Transactions of which nothing is emitted move the position but give no batch: lsn 0 appends
  * the heartbeat for them, if there were any. Call it so from a timer, or a busy server with quiet tables keeps its WAL. */
 bool pgoutput_keepalive(struct pgoutput *d, uint64_t lsn);
+/* False: all that was committed before the newest keepalive, and is of the job, is in batches that were taken. */
+bool pgoutput_has_rest(const struct pgoutput *d);
 void pgoutput_position(const struct pgoutput *d, struct position *out); /* newest, also of what was skipped */
 struct pgoutput_stat { uint64_t messages, transactions, skipped, spool_memory, spool_disk, streamed, relations; int64_t last_commit_us; bool in_transaction; };
 void pgoutput_stat(const struct pgoutput *d, struct pgoutput_stat *out);

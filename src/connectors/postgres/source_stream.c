@@ -31,6 +31,7 @@ struct stream {
 	uint64_t confirmed, told;       /* what the host has, and what of it the server was told */
 	uint64_t told_us, heartbeat_us; /* monotonic */
 	uint64_t beat;                  /* keepalive of the newest heartbeat */
+	uint64_t emitted;               /* behind the newest change that went out */
 	unsigned beats;                 /* heartbeats since there were changes, RARE at most */
 	uint64_t server_lsn;
 	int64_t last_event_us;
@@ -90,6 +91,8 @@ static void emit(struct source *s, struct batch *b)
 	}
 	s->stream->heartbeat_us = loop_now_us(s->host.env.loop);
 	s->stream->beats = 0;
+	if (!b->more && (b->first->op != OP_HEARTBEAT || b->first->next))
+		s->stream->emitted = b->end.flush;
 	failpoint("pg.batch");
 	if (!source_emit(s, b) && s->repl)
 		pgconn_pause(s->repl);
@@ -421,6 +424,14 @@ void source_stream_stop(struct source *s)
 	pgconn_stream_end(s->repl);
 }
 
+/* No change of the job that is not confirmed is before that. It is told by the server's keepalives, each of which comes behind what was committed before it:
+ * heartbeats, which have it confirmed, are rare where nothing happens. */
+static uint64_t level(const struct stream *st)
+{
+	bool has_rest = st->is_stalled || st->emitted > st->confirmed || pgoutput_has_rest(st->decoder);
+	return has_rest || st->keepalive < st->confirmed ? st->confirmed : st->keepalive;
+}
+
 void source_stream_stat(struct source *s, struct dmsr_source_stat *out)
 {
 	struct stream *st = s->stream;
@@ -438,7 +449,7 @@ void source_stream_stat(struct source *s, struct dmsr_source_stat *out)
 	if (st->server_lsn > out->server_lsn)
 		out->server_lsn = st->server_lsn;
 	if (is_known)
-		out->lag_bytes = out->server_lsn > st->confirmed ? (int64_t)(out->server_lsn - st->confirmed) : 0;
+		out->lag_bytes = out->server_lsn > level(st) ? (int64_t)(out->server_lsn - level(st)) : 0;
 }
 
 void source_stream_free(struct source *s)
