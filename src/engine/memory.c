@@ -17,7 +17,9 @@ struct memory {
 	struct memory_target **targets;
 	size_t ntargets;
 	struct map *counts;             /* quoted name -> struct table_count */
-	size_t saved;                   /* of these, in their order, at the last time that some were saved */
+	struct table_count **list;      /* the same, the oldest first */
+	size_t nlist, list_cap;
+	size_t turn;                    /* whose it is to be saved */
 };
 enum { COUNTS_AT_ONCE = 500 };
 
@@ -163,22 +165,18 @@ static void free_note(void *arg, const void *key, size_t n, void *value)
 	free(value);
 }
 
-static void free_count(void *arg, const void *key, size_t n, void *value)
-{
-	struct table_count *c = value;
-	(void)arg, (void)key, (void)n;
-	free(c->schema);
-	free(c->name);
-	free(c);
-}
-
 void memory_free(struct memory *m)
 {
 	if (!m)
 		return;
 	map_each(m->notes, free_note, NULL);
 	map_free(m->notes);
-	map_each(m->counts, free_count, NULL);
+	for (size_t i = 0; i < m->nlist; i++) {
+		free(m->list[i]->schema);
+		free(m->list[i]->name);
+		free(m->list[i]);
+	}
+	free(m->list);
 	map_free(m->counts);
 	table_set_clear(&m->loaded);
 	table_set_clear(&m->unwanted);
@@ -491,18 +489,14 @@ struct table_count *memory_count(struct memory *m, const char *schema, const cha
 		c->name = mem_strdup(name);
 		c->rows_total = c->bytes_total = -1;
 		map_put(m->counts, key, strlen(key), c);
+		if (m->nlist == m->list_cap) {
+			m->list_cap = m->list_cap ? 2 * m->list_cap : 16;
+			m->list = mem_realloc_array(m->list, m->list_cap, sizeof(struct table_count *));
+		}
+		m->list[m->nlist++] = c;
 	}
 	free(key);
 	return c;
-}
-
-struct each { struct table_count **list; size_t n; };
-
-static void collect(void *arg, const void *key, size_t n, void *value)
-{
-	struct each *e = arg;
-	(void)key, (void)n;
-	e->list[e->n++] = value;
 }
 
 static int by_name(const void *a, const void *b)
@@ -512,43 +506,32 @@ static int by_name(const void *a, const void *b)
 	return c ? c : strcmp(x->name, y->name);
 }
 
-struct call { void (*fn)(void *arg, struct table_count *c); void *arg; };
-
-static void call(void *arg, const void *key, size_t n, void *value)
-{
-	const struct call *c = arg;
-	(void)key, (void)n;
-	c->fn(c->arg, value);
-}
-
 void memory_each_count(struct memory *m, void (*fn)(void *arg, struct table_count *c), void *arg)
 {
-	struct call c = { fn, arg };
-	map_each(m->counts, call, &c);
+	for (size_t i = 0; i < m->nlist; i++)
+		fn(arg, m->list[i]);
 }
 
 void memory_each_count_by_name(struct memory *m, void (*fn)(void *arg, struct table_count *c), void *arg)
 {
-	struct each e = { mem_alloc((map_size(m->counts) + 1) * sizeof(void *)), 0 };
-	map_each(m->counts, collect, &e);
-	qsort(e.list, e.n, sizeof *e.list, by_name);
-	for (size_t i = 0; i < e.n; i++)
-		fn(arg, e.list[i]);
-	free(e.list);
+	size_t n = m->nlist;
+	struct table_count **list = mem_alloc((n + 1) * sizeof(struct table_count *));
+	for (size_t i = 0; i < n; i++)
+		list[i] = m->list[i];
+	qsort(list, n, sizeof(struct table_count *), by_name);
+	for (size_t i = 0; i < n; i++)
+		fn(arg, list[i]);
+	free(list);
 }
 
-static void save_count(void *arg, const void *key, size_t n, void *value)
+static void save_count(struct memory *m, struct table_count *c)
 {
-	struct memory *m = arg;
-	struct table_count *c = value;
-	if (!c->is_dirty)
-		return;
 	c->is_dirty = c->is_reshaped = false;
 	note_stored(c);
 	const uint64_t numbers[] = { c->captured[0], c->captured[1], c->captured[2], c->captured[3], c->ddl, c->applied[0], c->applied[1], c->applied[2],
 		c->applied[3], c->rows_loaded, c->rows_read, c->bytes_read, c->dead,
 		c->shape.fingerprint, c->shape.columns, c->shape.at.server, c->shape.at.lsn, c->shape.at.event };
-	char *name = mem_strndup(key, n);
+	char *name = table_key(c->schema, c->name);
 	struct buf text;
 	buf_init(&text, 1024);
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
@@ -560,43 +543,34 @@ static void save_count(void *arg, const void *key, size_t n, void *value)
 	free(name);
 }
 
-void memory_counts_save(struct memory *m) { map_each(m->counts, save_count, m); }
-
-struct turn { struct memory *m; size_t at, left; };
+void memory_counts_save(struct memory *m)
+{
+	for (size_t i = 0; i < m->nlist; i++)
+		if (m->list[i]->is_dirty)
+			save_count(m, m->list[i]);
+}
 
 /* That the table is loaded, or the dead letter itself, is stored at once, and no later count would mend these. */
 static bool must_not_wait(const struct table_count *c)
 {
 	bool has_loaded = c->rows_loaded != c->stored_loaded || (!c->is_loading && c->rows_read != c->stored_read);
-	return c->is_reshaped || has_loaded || c->dead != c->stored_dead;
+	return c->is_dirty && (c->is_reshaped || has_loaded || c->dead != c->stored_dead);
 }
 
-/* Those behind the one that was saved last, as many as there is room for; and what must not wait for its turn. */
-static void save_in_turn(void *arg, const void *key, size_t n, void *value)
-{
-	struct turn *t = arg;
-	const struct table_count *c = value;
-	bool is_in_turn = t->at++ >= t->m->saved && t->left;
-	if (is_in_turn) {
-		t->m->saved = t->at;
-		t->left -= c->is_dirty;
-	}
-	if (is_in_turn || must_not_wait(c))
-		save_count(t->m, key, n, value);
-}
-
+/* What must not wait; and of the others some, each in its turn. */
 static void save_some(struct memory *m)
 {
-	struct turn t = { m, 0, COUNTS_AT_ONCE };
-	size_t from = m->saved;
-	map_each(m->counts, save_in_turn, &t);
-	if (!t.left)
-		return;
-	m->saved = t.at = 0;
-	if (from)
-		map_each(m->counts, save_in_turn, &t);
-	if (t.left)
-		m->saved = 0;
+	for (size_t i = 0; i < m->nlist; i++)
+		if (must_not_wait(m->list[i]))
+			save_count(m, m->list[i]);
+	for (size_t looked = 0, saved = 0; looked < m->nlist && saved < COUNTS_AT_ONCE; looked++) {
+		struct table_count *c = m->list[m->turn];
+		m->turn = (m->turn + 1) % m->nlist;
+		if (!c->is_dirty)
+			continue;
+		save_count(m, c);
+		saved++;
+	}
 }
 
 /* ---- by hand ---- */
@@ -612,10 +586,9 @@ static void forget_note(void *arg, const void *key, size_t n, void *value)
 	free(name);
 }
 
-static void forget_place(void *arg, const void *key, size_t n, void *value)
+static void forget_place(void *arg, struct table_count *c)
 {
-	struct table_count *c = value;
-	(void)arg, (void)key, (void)n;
+	(void)arg;
 	c->is_dirty |= !position_is_none(&c->shape.at);
 	c->shape.at = (struct position){ 0 };
 }
@@ -658,7 +631,7 @@ void memory_forget(struct memory *m, store_done *done, void *arg)
 	store_put(m->store, m->uid, "flag", "load_done", NULL, NULL, NULL);
 	/* What waits in the log belongs to the loads that were just forgotten. */
 	store_log_clear(m->store, m->uid, on_log_cleared, f);
-	map_each(m->counts, forget_place, NULL);
+	memory_each_count(m, forget_place, NULL);
 	memory_counts_save(m);
 	m->delivered = (struct position){ 0 };
 	store_put(m->store, m->uid, "position", "", NULL, on_forgotten, f);
