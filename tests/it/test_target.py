@@ -224,7 +224,7 @@ STATES = {"08006": ("target.unreachable", 1, "reachable"), "57P01": ("target.unr
           "57P03": ("target.unreachable", 1, "reachable"), "57P05": ("target.unreachable", 1, "reachable"), "25P03": ("target.unreachable", 1, "reachable"),
           "57014": ("target.cancelled", 1, "who cancels"), "53300": ("target.busy", 1, "raise its limits"), "53200": ("target.busy", 1, "raise its limits"),
           "53100": ("target.disk-full", 1, "free space"), "53400": ("target.limit", 0, "raise the server's limit"),
-          "54000": ("target.limit", 0, "raise the server's limit"), "55006": ("target.in-use", 1, "pg_stat_activity"), "55P03": ("target.locked", 1, "pg_locks"),
+          "54000": ("target.limit", 0, "on_data_error"), "55006": ("target.in-use", 1, "pg_stat_activity"), "55P03": ("target.locked", 1, "pg_locks"),
           "55000": ("target.state", 0, "state that is asked for"), "40001": ("target.conflict", 1, "tried again"), "40P01": ("target.conflict", 1, "tried again"),
           "25006": ("target.read-only", 0, "primary"), "28000": ("target.auth", 0, "pg_hba.conf"), "42501": ("target.privilege", 0, "GRANT"),
           "3D000": ("target.database", 0, "create the database"), "23514": ("target.constraint", 0, "on_constraint_error"), "22003": ("target.data", 0, "on_data_error"),
@@ -259,7 +259,9 @@ REFUSED = {
     "published, and has no key": ("ALTER TABLE t DROP CONSTRAINT t_pkey; CREATE PUBLICATION p FOR TABLE t", "A", "target.state",
                                   ('update on "public"."t"', "publishes updates", "set REPLICA IDENTITY using ALTER TABLE"), "ALTER TABLE t REPLICA IDENTITY FULL"),
     "too long for an index": ("CREATE INDEX big ON t (a)", "".join(hashlib.md5(b"%d" % i).hexdigest() for i in range(125)), "target.limit",
-                              ('update on "public"."t"', '"big"', "Values larger than 1/3 of a buffer page cannot be indexed"), "DROP INDEX big"),
+                              ('update on "public"."t" (id=1)', '"big"', "Values larger than 1/3 of a buffer page cannot be indexed"), "DROP INDEX big"),
+    "too long for any index": ("CREATE INDEX big ON t (a)", "A" * 1000000, "target.limit",
+                               ('update on "public"."t" (id=1)', "index row requires", "on_data_error"), "DROP INDEX big"),
     "hidden by a policy": ("ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON t USING (id > 9)", "A", "target.row-security",
                            ('"t"', 'ALTER ROLE "{role}" BYPASSRLS'), 'ALTER ROLE "{role}" BYPASSRLS')}
 
@@ -275,6 +277,8 @@ def test_what_a_server_refuses(pg, why):
         said = feed.run(script)
         assert said.failed_id == id_ and "retriable=0" in said.failed and all(text.format(role=role) in said.failed for text in says), said
         assert db.one("SELECT a FROM t") == "a"
+        if id_ == "target.limit":
+            assert Feed(db, uid="02hzfeedfeedfeedfeedfeedfe", prepare="none", user=role, on_data_error="dead-letter").ok(script).all("dead")
         db.sql(mend.format(role=role))
         feed.ok(script)
         assert db.one("SELECT a FROM t") == value

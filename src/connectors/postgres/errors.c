@@ -46,6 +46,7 @@ static const struct class classes[] = {
 	{ "42P07", DMSR_EEXIST, false, "exists" },
 	{ "42701", DMSR_EEXIST, false, "exists" },
 	{ "42710", DMSR_EEXIST, false, "exists" },
+	{ "54000", DMSR_EDATA, false, "limit" },        /* a row that is too long for an index */
 	{ "54", DMSR_EFULL, false, "limit" },
 	{ "58030", DMSR_EIO, true, "io" },
 	{ "58P01", DMSR_EFATAL, false, "missing-file" },
@@ -84,7 +85,9 @@ static const struct { const char *id, *text; } hints[] = {
 	{ "in-use", "see in pg_stat_activity which session uses it, and end it" },
 	{ "conflict", "another session is at the same rows or tables; it is tried again" },
 	{ "state", "bring what is named into the state that is asked for, then start the job again" },
-	{ "limit", "raise the server's limit that is named, or use less of it" },
+	{ "source.limit", "raise the server's limit that is named, or use less of it" },
+	{ "limit",
+		"raise the server's limit that is named, or use less of it; where one row passes it, mend that, or set on_data_error to dead-letter" },
 	{ "privilege", "grant the role what is named, or use a role that has it" },
 	{ "row-security", "give the role BYPASSRLS, or use one that has it" },
 	{ "read-only", "the server is a standby or read-only: connect to its primary" },

@@ -11,7 +11,7 @@ const struct dmsr_option pgtarget_options[] = {
 	{ "on_constraint_error", DMSR_OPT_ENUM, 0, "stop", "stop|retry|dead-letter", 0, 0,
 		"What is done with a change that a constraint of the target refuses." },
 	{ "on_data_error", DMSR_OPT_ENUM, 0, "stop", "stop|retry|dead-letter", 0, 0,
-		"What is done with a change whose values the target's types refuse." },
+		"What is done with a change whose values the target's types refuse, or its indexes for their length." },
 	{ "on_missing_row", DMSR_OPT_ENUM, 0, "stop", "stop|ignore|dead-letter", 0, 0,
 		"What is done when the row that an update or delete means is not there." },
 	{ "apply", DMSR_OPT_ENUM, 0, "strict", "strict|parallel", 0, 0,
