@@ -257,6 +257,9 @@ struct dmsr_target {
 	/* b stays the lender's and readable until applied(token). Batches come in order; those flagged more belong together. */
 	enum dmsr_verdict (*apply)(struct dmsr_instance *i, const struct batch *b, uint64_t token);
 	void (*flush)(struct dmsr_instance *i);         /* nothing more is waiting upstream: commit what is held, now */
+	/* Nothing more comes before some of what is held was given back: as flush, and of what cannot be committed, because the end of its transaction is
+	 * still to come, say consumed. Optional: inside of a transaction more comes all the same, until apply says AGAIN. */
+	void (*let_go)(struct dmsr_instance *i);
 	void (*stat)(struct dmsr_instance *i, struct dmsr_target_stat *out);
 	void (*stop)(struct dmsr_instance *i);          /* commits whole transactions it holds, drops the unfinished one, disconnects; then stopped() */
 	void (*close)(struct dmsr_instance *i);
@@ -301,6 +304,9 @@ struct dmsr_consumer {
 	/* AGAIN: wait for consumer_resume. The batch is lent until commit(token). Tokens rise. */
 	enum dmsr_verdict (*deliver)(void *ctx, const struct batch *b, uint64_t token);
 	void (*drained)(void *ctx);             /* nothing waits for this consumer now */
+	/* It holds so much that it gets nothing more for now: it shall say consumed, or commit, of all that it has read, also inside of a transaction. NULL:
+	 * that it cannot do there, and is given more until it says AGAIN. */
+	void (*let_go)(void *ctx);
 };
 /* Where a target stands: what the streamer still holds and is not behind it, or is a load that the target has (by that snapshot or a later one), is not
  * delivered. */

@@ -64,6 +64,13 @@ static void on_drained(void *ctx)
 	pipeline_turn(t->p);
 }
 
+static void on_let_go(void *ctx)
+{
+	struct ptarget *t = ctx;
+	if (t->i && !t->is_stopped && t->p->phase <= PHASE_DRAINING)
+		t->ops->let_go(t->i);
+}
+
 void target_owes(struct ptarget *t, const struct batch *b)
 {
 	int64_t us = first_commit_us(b);
@@ -315,7 +322,7 @@ int target_check_stand(struct ptarget *t, struct err *e)
 
 void target_subscribe(struct ptarget *t)
 {
-	const struct dmsr_consumer c = { .ctx = t, .deliver = on_deliver, .drained = on_drained };
+	const struct dmsr_consumer c = { .ctx = t, .deliver = on_deliver, .drained = on_drained, .let_go = t->ops->let_go ? on_let_go : NULL };
 	const struct dmsr_stand stand = { .at = t->applied, .loaded = t->memory->loaded.list, .nloaded = t->memory->loaded.n };
 	t->sub = t->p->streamer_ops->subscribe(t->p->streamer, t->name, &stand, &c);
 	t->is_drained = !t->p->streamer_ops->keeps(t->p->streamer);

@@ -530,6 +530,9 @@ static void target_flush(struct dmsr_instance *i)
 	file_wake(t);
 }
 
+/* What was read is consumed already. */
+static void target_let_go(struct dmsr_instance *i) { (void)i; }
+
 static const char *phase_of(const struct target *t)
 {
 	switch (t->state) {
@@ -584,6 +587,7 @@ static const struct dmsr_target verbs = {
 	.start = target_start,
 	.apply = target_apply,
 	.flush = target_flush,
+	.let_go = target_let_go,
 	.stat = target_stat,
 	.stop = target_stop,
 	.close = target_close,

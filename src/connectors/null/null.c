@@ -354,6 +354,7 @@ static enum dmsr_verdict null_apply(struct dmsr_instance *i, const struct batch 
 }
 
 static void null_flush(struct dmsr_instance *i) { (void)i; /* nothing is ever held back */ }
+static void null_let_go(struct dmsr_instance *i) { (void)i; }
 
 static void null_stat(struct dmsr_instance *i, struct dmsr_target_stat *out)
 {
@@ -443,6 +444,7 @@ static const struct dmsr_target target = {
 	.start = null_start,
 	.apply = null_apply,
 	.flush = null_flush,
+	.let_go = null_let_go,
 	.stat = null_stat,
 	.stop = null_stop,
 	.close = null_close,
