@@ -14,7 +14,7 @@
  *   {"end": NAME, "since": N}  {"done": true}
  *      in a batch of its own each of them has an "lsn"
  *   {"emit": {"end": [lsn, event (-1: whole), flush], "more": bool, "part": N}}        hands the changes since the last emit over as a batch
- *   {"flush": true}  {"wait": "applied"|"consumed"}  {"sleep": ms}  {"close": true}
+ *   {"flush": true}  {"let_go": true}  {"wait": "applied"|"consumed"}  {"sleep": ms}  {"close": true}
  * It ends with stop(), or at failed() with status 1. Tokens count from 1. Output: ready, applied, consumed, again, dead, failed, stopped. */
 #include "connectors/postgres/catalog.h"
 #include "connectors/postgres/target.h"
@@ -520,6 +520,8 @@ static bool run_line(struct feed *f, const json_t *o)
 		return (wait[0] == 'a' ? f->applied : f->consumed) == f->tokens;
 	else if (json_object_get(o, "flush"))
 		pgtarget.flush(f->target);
+	else if (json_object_get(o, "let_go"))
+		pgtarget.let_go(f->target);
 	else if (json_object_get(o, "close"))
 		exit((pgtarget.close(f->target), 0));
 	else if (json_object_get(o, "sleep") && !f->is_sleeping) {

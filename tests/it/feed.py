@@ -94,6 +94,9 @@ class Script:
     def wait(self):
         return self.add({"flush": True}, {"wait": "applied"})
 
+    def let_go(self):
+        return self.add({"let_go": True}, {"wait": "consumed"})
+
 
 def c(rel, *after):
     return {"c": rel, "after": list(after)}

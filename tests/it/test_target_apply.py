@@ -213,3 +213,20 @@ def test_refused_behind_a_pause_in_a_transaction(any_pg, size):
     said = Feed(db, on_constraint_error="dead-letter").ok(script)
     same(db, "SELECT id FROM t WHERE a = 'after' ORDER BY id", [(1,), (2,), (3,)])
     assert db.one("SELECT count(*) FROM t") == 13 and said.counts("public.t") == {"c": 13, "dead": 1}
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+def test_lets_go_in_mid_transaction(pg, apply):
+    """What it has read is not read again from there, and what comes while it lets go is: a row that is refused costs no other."""
+    db = pg.database("apply")
+    db.sql("CREATE TABLE t (id int PRIMARY KEY CHECK (id <> 13), a text, big text)")
+    script = Script().rel("t", "t", KV).tx(400, c("t", "1", "whole", None))
+    script.part(500, c("t", "2", "given back", None), first=True, events=1).let_go()
+    script.part(500, c("t", "7", "on its way", None), events=2).add({"let_go": True}).sleep(0)
+    script.part(500, *[c("t", str(k), "came meanwhile", None) for k in range(20, 40)], events=22).let_go()
+    script.part(500, c("t", "3", "behind", None), c("t", "13", "bad", None), events=24).part(500, c("t", "4", "behind", None), events=25).let_go()
+    script.add({"again": 500}, c("t", "5", "behind", None), {"commit": True}, {"emit": {"end": [500, -1, 501]}})
+    script.tx(600, c("t", "6", "whole", None)).add({"let_go": True}, {"wait": "applied"})
+    said = Feed(db, apply=apply, commit_interval=20000, on_constraint_error="dead-letter").ok(script)
+    same(db, "SELECT id FROM t ORDER BY id", [(i,) for i in (*range(1, 8), *range(20, 40))])
+    assert said.counts("public.t") == {"c": 27, "dead": 1}

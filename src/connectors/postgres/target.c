@@ -403,6 +403,14 @@ static void advance(struct target *t)
 				return;
 			continue;
 		}
+		/* What is on its way there goes on, though more may have come: that is let go when it was read, for it may be that we were asked again. */
+		if (t->is_letting_go && (!t->cur || t->tx.is_holding)) {
+			if (tx_let_go(t) == STEP_DONE)
+				t->is_letting_go = t->cur && !t->tx.is_holding;
+			else if (!err_is_set(&t->tx.error))
+				return;
+			continue;
+		}
 		if (!t->cur) {
 			wait_for_more(t);
 			return;
@@ -576,6 +584,13 @@ static void target_flush(struct dmsr_instance *i)
 	loop_task_post(t->task);
 }
 
+static void let_go(struct dmsr_instance *i)
+{
+	struct target *t = (struct target *)i;
+	t->is_letting_go = true;
+	target_flush(i);
+}
+
 static void target_stat(struct dmsr_instance *i, struct dmsr_target_stat *out)
 {
 	struct target *t = (struct target *)i;
@@ -618,6 +633,7 @@ const struct dmsr_target target_strict = {
 	.begun = target_begun,
 	.apply = target_apply,
 	.flush = target_flush,
+	.let_go = let_go,
 	.stat = target_stat,
 	.stop = target_stop,
 	.close = close_instance,

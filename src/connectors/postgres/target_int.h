@@ -218,6 +218,7 @@ struct target {
 	size_t queued_bytes;            /* of what was not read yet */
 	bool said_again;
 	bool is_flushing;               /* flush() was called and nothing came since */
+	bool is_letting_go;             /* let_go() was: when all is read it is to be consumed */
 
 	struct map *tables;             /* "schema\0name" -> struct target_table */
 	struct position saved;          /* what dmsr.positions says */

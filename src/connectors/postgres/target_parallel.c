@@ -388,7 +388,7 @@ static void work(struct parallel *p)
 	if (!p->is_closed && (p->is_flushing || p->said_again) && !p->cur) {
 		spread_note(p);
 		if (p->nfirst)
-			target_strict.flush(inner(p->first));
+			(p->is_letting_go ? target_strict.let_go : target_strict.flush)(inner(p->first));
 	}
 }
 
@@ -537,7 +537,7 @@ static enum dmsr_verdict parallel_verb_apply(struct dmsr_instance *i, const stru
 		parallel_wake(p);
 		return DMSR_AGAIN;
 	}
-	p->is_flushing = false;
+	p->is_flushing = p->is_letting_go = false;
 	spread_take(p, b, token);
 	parallel_wake(p);
 	return DMSR_OK;
@@ -548,6 +548,13 @@ static void parallel_verb_flush(struct dmsr_instance *i)
 	struct parallel *p = (struct parallel *)i;
 	p->is_flushing = true;
 	parallel_wake(p);
+}
+
+static void parallel_verb_let_go(struct dmsr_instance *i)
+{
+	struct parallel *p = (struct parallel *)i;
+	p->is_letting_go = true;
+	parallel_verb_flush(i);
 }
 
 static void parallel_verb_stat(struct dmsr_instance *i, struct dmsr_target_stat *out)
@@ -609,6 +616,7 @@ const struct dmsr_target target_parallel = {
 	.begun = parallel_verb_begun,
 	.apply = parallel_verb_apply,
 	.flush = parallel_verb_flush,
+	.let_go = parallel_verb_let_go,
 	.stat = parallel_verb_stat,
 	.stop = parallel_verb_stop,
 	.close = parallel_verb_close,

@@ -98,7 +98,7 @@ struct parallel {
 	struct parcel *head, *tail, *cur;       /* oldest not applied; newest; not read */
 	const struct change *at;        /* of cur */
 	size_t queued_bytes, queued_max;
-	bool said_again, is_flushing;
+	bool said_again, is_flushing, is_letting_go;
 	bool is_cut;                    /* a lane failed, and what it held is not done */
 	bool must_ask;                  /* what is known of the server's tables is asked anew before the next parcel */
 	bool is_draining;               /* what comes next waits until all that was placed is committed */

@@ -15,6 +15,7 @@ static void verb_start(struct dmsr_instance *i) { i->verbs->start(i); }
 static size_t verb_begun(struct dmsr_instance *i, const struct dmsr_begun **out) { return i->verbs->begun(i, out); }
 static enum dmsr_verdict verb_apply(struct dmsr_instance *i, const struct batch *b, uint64_t token) { return i->verbs->apply(i, b, token); }
 static void verb_flush(struct dmsr_instance *i) { i->verbs->flush(i); }
+static void verb_let_go(struct dmsr_instance *i) { i->verbs->let_go(i); }
 static void verb_stat(struct dmsr_instance *i, struct dmsr_target_stat *out) { i->verbs->stat(i, out); }
 static void verb_stop(struct dmsr_instance *i) { i->verbs->stop(i); }
 
@@ -30,6 +31,7 @@ const struct dmsr_target pgtarget = {
 	.begun = verb_begun,
 	.apply = verb_apply,
 	.flush = verb_flush,
+	.let_go = verb_let_go,
 	.stat = verb_stat,
 	.stop = verb_stop,
 	.close = verb_close,
