@@ -66,6 +66,41 @@ def test_killed_with_a_full_log(pair, dmsrd):
     wait_for("the log is empty", lambda: log_bytes(dmsrd) == 0)
 
 
+NARROW = ("CREATE TABLE t (id integer PRIMARY KEY, a integer, b integer, c integer, d integer, e integer, f integer, g integer); "
+          "INSERT INTO t SELECT i, 1, 2, 3, 4, 5, 6, 7 FROM generate_series(1, 20000) i")
+BATCH = (1 << 20) + (1 << 17)  # four times batch_bytes, what many small values take, and a chunk
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+@pytest.mark.parametrize("rows", [20, 20000])
+def test_a_blocked_target_holds_no_more_than_the_cap(pg, dmsrd, apply, rows):
+    """Small transactions, or ones that are bigger than the memory, of small values, which take several times the room of their bytes."""
+    source, target = pg.database("spill"), pg.database("spill_copy")
+    source.psql(NARROW)
+    start(dmsrd, source, target, apply=apply)
+    seen = []
+
+    def streamer():
+        seen.append(dmsrd.api("GET", "/jobs/f/status")["streamer"])
+        return seen[-1]
+
+    def is_read():
+        streamer()
+        return sum(t["captured"]["update"] for t in dmsrd.api("GET", "/jobs/f/tables")["items"]) == 4 * 20000
+
+    with locked(pg, target):
+        for _ in range(4):
+            source.psql(f"DO $$ BEGIN FOR i IN 0..{20000 // rows - 1} LOOP "
+                        f"UPDATE t SET a = a + 1, b = a WHERE id > i * {rows} AND id <= (i + 1) * {rows}; COMMIT; END LOOP; END $$")
+            streamer()
+        wait_for("all changes are read", is_read, 60)
+        assert seen[-1]["log_bytes"] > 0
+    wait_for("all is applied", lambda: streamer()["batches"] == 0, 60, 0.01)
+    dmsrd.wait_equal(source, target)
+    most = max(s["memory_bytes"] for s in seen)
+    assert most <= (12 << 20) + 3 * BATCH, f"{most >> 20} MiB"
+
+
 def test_forgotten_positions_take_the_log_with_them(pair, dmsrd):
     """What waits in it was for the rows of the load before: nobody may get it, least of all before the new load."""
     server, source, target = pair

@@ -17,6 +17,7 @@ struct taker {
 	bool refuses;                   /* says AGAIN */
 	uint64_t limit;                 /* or does so when it holds so many that it has not consumed; 0: none */
 	bool is_full;
+	bool can_let_go, must_let_go;
 	uint64_t consumed;
 	uint64_t last;                  /* newest token that it was lent */
 	uint64_t committed;
@@ -89,6 +90,13 @@ static inline enum dmsr_verdict taker_deliver(void *ctx, const struct batch *b, 
 	return DMSR_OK;
 }
 
+static inline void taker_let_go(void *ctx)
+{
+	struct taker *t = ctx;
+	assert_false(t->stage->is_in_verb || t->must_let_go);
+	t->must_let_go = true;
+}
+
 static inline void taker_drained(void *ctx) { ((struct taker *)ctx)->drained++; }
 
 /* A run begins: on the disk as it is, takers at their from. */
@@ -119,10 +127,10 @@ static inline void stage_open(struct stage *st, unsigned ntakers, int64_t memory
 	assert_int_equal(streamer()->open(st->settings, &host, &st->streamer, NULL), 0);
 	for (unsigned i = 0; i < ntakers; i++) {
 		struct taker *t = &st->takers[i];
-		const struct dmsr_consumer c = { .ctx = t, .deliver = taker_deliver, .drained = taker_drained };
+		const struct dmsr_consumer c = { .ctx = t, .deliver = taker_deliver, .drained = taker_drained, .let_go = t->can_let_go ? taker_let_go : NULL };
 		t->stage = st;
 		t->last = t->committed = t->consumed = 0;
-		t->is_full = false;
+		t->is_full = t->must_let_go = false;
 		t->sub = streamer()->subscribe(st->streamer, "target", &(struct dmsr_stand){ .at = t->from }, &c);
 	}
 	st->is_in_verb = true;

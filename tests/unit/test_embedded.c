@@ -119,7 +119,10 @@ static void take_all(struct stage *st)
 	}
 }
 
-/* It took more than the memory's cap and reads on it: what the log has does not count, or its transaction would stop the source. */
+/* The cap, a batch that comes, and two for each target: one that is lent to it, one on its way from the log. */
+static size_t bound(const struct stage *st, size_t cap, size_t batch) { return cap + (1 + 2 * st->ntakers) * batch; }
+
+/* It would take more than the memory's cap: it gets a share, and what it holds of that does not count when the source is to be stopped. */
 static void what_a_target_holds_does_not_stop_the_source(void **state)
 {
 	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
@@ -127,11 +130,13 @@ static void what_a_target_holds_does_not_stop_the_source(void **state)
 	(void)state;
 	stage_turn(st);
 	t->limit = 30;
-	assert_int_equal(fill(st, 1, 200), 200);
-	stage_turn(st);
-	assert_int_equal(t->last, 30);
+	for (int64_t id = 1; id <= 200; id++) {
+		assert_int_equal(fill(st, id, id), id);
+		stage_turn(st);
+		assert_true(stage_stat(st).memory_bytes <= bound(st, 256 * KB, 40 * KB));
+	}
+	assert_in_range(t->last, 5, 12);
 	assert_int_equal(st->ndelivered, 200);
-	assert_true(stage_stat(st).memory_bytes <= 300 * KB + 31 * 40 * KB);
 	take_all(st);
 	ids_are(t, 1, 200);
 	assert_int_equal(stage_entries(st), 0);
@@ -218,9 +223,7 @@ static void without_a_log_memory_is_all(void **state)
 	assert_in_range(n, 5, 20);
 	assert_int_equal(stage_entries(st), 0);
 	taker_resume(&st->takers[0]);
-	stage_turn(st);
-	taker_commit(&st->takers[0], (uint64_t)n);
-	stage_turn(st);
+	take_all(st);
 	assert_int_equal(st->ndelivered, n);
 	assert_int_equal(fill(st, n + 1, n + 2), n + 2);
 	stage_end(st);
@@ -264,6 +267,75 @@ static void a_transaction_bigger_than_memory_goes_through(void **state)
 		big_transaction(st, 100, consumes, consumes);
 		stage_end(st);
 	}
+}
+
+/* One that lets go of what it has read needs no more than its share of a transaction. */
+static void a_big_transaction_stays_below_the_cap(void **state)
+{
+	static const int64_t disks[] = { 0, 1 * MB, 100 * MB };
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		struct stage *st = calloc(1, sizeof *st);
+		struct taker *t = &st->takers[0];
+		unsigned asked = 0;
+		t->can_let_go = true;
+		stage_open(st, 1, 256 * KB, disks[i]);
+		stage_turn(st);
+		struct batch *b = NULL;
+		int64_t id = 1;
+		for (int turns = 0; turns < 1000 && id <= 101; turns++) {
+			if (!b)
+				b = id == 101 ? stage_commit_word(st) : stage_part(st, (uint64_t)id, id, 20 * KB);
+			if (stage_produce(st, b) == DMSR_OK) {
+				b = NULL;
+				id++;
+			}
+			stage_turn(st);
+			assert_true(stage_stat(st).memory_bytes <= bound(st, 256 * KB, 40 * KB));
+			asked += t->must_let_go;
+			if (t->must_let_go)
+				taker_consumed(t, t->last);
+			t->must_let_go = false;
+		}
+		assert_int_equal(id, 102);
+		assert_in_range(asked, 2, 50);
+		taker_consumed(t, t->last);
+		stage_turn(st);
+		ids_are(t, 1, 100);
+		assert_int_equal(t->last, 101);
+		taker_commit(t, t->last);
+		stage_turn(st);
+		assert_int_equal(st->ndelivered, 101);
+		stage_end(st);
+	}
+}
+
+/* Each has a share: who is blocked does not keep the other from anything. */
+static void a_blocked_target_holds_no_more_than_its_share(void **state)
+{
+	struct stage *st = stage_new(2, 256 * KB, 100 * MB);
+	struct taker *blocked = &st->takers[0], *fast = &st->takers[1];
+	(void)state;
+	stage_turn(st);
+	for (int64_t id = 1; id <= 200; id++) {
+		assert_int_equal(fill(st, id, id), id);
+		stage_turn(st);
+		assert_true(stage_stat(st).memory_bytes <= bound(st, 256 * KB, 40 * KB));
+		taker_commit(fast, fast->last);
+	}
+	for (int i = 0; i < 200 && fast->nids < 200; i++) {
+		stage_turn(st);
+		taker_commit(fast, fast->last);
+	}
+	ids_are(fast, 1, 200);
+	assert_in_range(blocked->last, 2, 12);
+	for (int i = 0; i < 200 && blocked->nids < 200; i++) {
+		taker_commit(blocked, blocked->last);
+		stage_turn(st);
+		assert_true(stage_stat(st).memory_bytes <= bound(st, 256 * KB, 40 * KB));
+	}
+	ids_are(blocked, 1, 200);
+	stage_end(st);
 }
 
 static struct batch *load_batch(struct stage *st, int word, unsigned rows)
@@ -510,9 +582,7 @@ static void a_commit_may_overtake_an_append(void **state)
 	stage_turn(st);
 	fake_disk_hold(st->disk, true);
 	int64_t n = fill(st, 1, 100);
-	stage_turn(st);
-	taker_commit(t, t->last);
-	stage_turn(st);
+	take_all(st);
 	assert_int_equal(st->ndelivered, n);
 	assert_int_equal(stage_stat(st).log_bytes, 0);
 	t->refuses = true;
@@ -655,6 +725,8 @@ RUN_TESTS(
 	cmocka_unit_test(a_full_log_makes_the_source_wait),
 	cmocka_unit_test(without_a_log_memory_is_all),
 	cmocka_unit_test(a_transaction_bigger_than_memory_goes_through),
+	cmocka_unit_test(a_big_transaction_stays_below_the_cap),
+	cmocka_unit_test(a_blocked_target_holds_no_more_than_its_share),
 	cmocka_unit_test(a_load_stays_out_of_the_log),
 	cmocka_unit_test(a_target_that_builds_indexes_does_not_hold_the_source),
 	cmocka_unit_test(a_restart_takes_up_the_log),

@@ -261,6 +261,7 @@ static enum dmsr_verdict embedded_produce(struct dmsr_instance *i, struct batch 
 	bool is_full = window_is_over(s, s->memory_max) && !feed_is_starving(s);
 	if (s->state != EMBEDDED_RUNNING || is_full) {
 		s->said_again = true;
+		embedded_wake(s); /* somebody may be in the way */
 		return DMSR_AGAIN;
 	}
 	if (is_known(s, b)) {
@@ -291,6 +292,7 @@ static void embedded_consumed(struct dmsr_subscription *c, uint64_t token)
 	if (token <= c->consumed)
 		return;
 	c->consumed = token;
+	c->is_told = false;
 	feed_forget(c);
 	embedded_wake(c->s);
 }
@@ -322,7 +324,8 @@ static void embedded_stat(struct dmsr_instance *i, struct dmsr_streamer_stat *ou
 
 static const struct dmsr_option options[] = {
 	{ "memory", DMSR_OPT_BYTES, 0, "32MiB", NULL, 65536, (int64_t)1 << 40,
-		"How much of what the targets have not applied may wait in memory; beyond it goes to the log on disk." },
+		"How much of what the targets have not applied may be in memory, whether it waits or they hold it; beyond it goes to the log on disk. "
+		"At most one batch, and two for each target, come on top; a batch takes up to four times the source's batch_bytes, or as much as one row." },
 	{ "disk", DMSR_OPT_BYTES, 0, "10GiB", NULL, 0, (int64_t)1 << 50,
 		"How big that log may get before the source is made to wait. 0: there is no log, and a full memory makes the source wait." },
 	{ NULL, 0, 0, NULL, NULL, 0, 0, NULL },

@@ -17,16 +17,21 @@
  *     what nobody wants. They wait in memory, and the source with them. Words without rows (LOAD_DONE) are logged: a target that builds indexes for
  *     hours does not hold the source's log.
  *  5. A transaction larger than the memory (a loaded table is one) goes through: what every consumer has consumed is dropped before it is committed,
- *     if it is not worth a log (rule 4, no log, log full, or half of the memory is such). Killed then, it comes from the source again.
- *     And a consumer that has all, in mid-transaction, gets more even over the cap: else it could never commit. From the log it gets one batch after
- *     another, cap or not, until it says AGAIN.
+ *     if it is not worth a log (rule 4, no log, log full, half of the memory is such, or it keeps a consumer from the rest). Killed then, it comes from
+ *     the source again.
+ *     And consumers that have all get more even over the cap when one of them, in mid-transaction, could never commit without it.
  *  6. The source sends again what was delivered but not stored when we were killed: `tail` is where the log ended at start. Changes that it covers are
  *     taken out of what is produced (a batch that is covered whole is delivered at once). Batches may be cut elsewhere than the first time.
  *  7. A consumer never gets a change that its `from` covers, whether from the log or produced again: a batch that it has in part is given to it as a
  *     copy without that part. Words of the load are given again: they are harmless twice.
  *  8. Trimmed is what every consumer has committed. A target that does not keep its position, killed before the host has stored it, gets again what it
  *     had and is still held.
- *  9. Full memory, but for what the log has and a target holds (no source is stopped for that): AGAIN until a quarter is free.
+ *  9. The cap. What consumers hold, or have coming from the log, may be three quarters of it, in which each has an equal share for sure; over that one gets
+ *     nothing until half of its share is free. It is asked to let go of what it has read; one that cannot do so in mid-transaction gets more all the
+ *     same. Over the cap the log is asked only for one that holds nothing. Rows of the load (rule 4) are lent all the same: they end where memory does.
+ *     The source: AGAIN when memory is full and more than a quarter of it is no such holding, until that is less (no source is stopped by what one target
+ *     holds), and while batches go to the log, when half of it is. So memory is never over the cap by more than a batch, and two for each consumer,
+ *     but for a transaction whose target cannot let go of it.
  *     Full log: nothing more is written, so memory fills, so AGAIN. A failed append or a damaged log: failed().
  * Crash at any point: what is in memory alone was not delivered and comes again (6, 7); an append that was not durable was not delivered either.
  *
@@ -70,6 +75,13 @@ struct cut {
 	size_t bytes;
 };
 
+/* What a consumer was lent and has not consumed. */
+struct loan {
+	struct loan *next;
+	uint64_t n;
+	size_t bytes;
+};
+
 struct dmsr_subscription {
 	struct embedded *s;
 	struct dmsr_subscription *next_one;
@@ -79,17 +91,21 @@ struct dmsr_subscription {
 	bool is_behind;                 /* what comes next may be covered by from */
 	bool is_waiting;                /* said AGAIN */
 	bool has_more;                  /* something was produced since it was told drained */
-	bool is_last_open;              /* the newest that it got */
+	bool in_txn, in_table;          /* the rest of what it got last of the stream, of a load, is still to come */
 	bool is_reading;                /* the log was asked */
+	bool is_over;                   /* its share, and half of that is not free yet */
+	bool is_told;                   /* to let go, and neither took nor gave back anything since */
 	uint64_t next;                  /* it gets this one next */
 	uint64_t last;                  /* the newest that it was lent */
 	uint64_t consumed, committed;   /* up to these */
 	uint64_t settled;               /* committed, and its items were looked at */
 	uint64_t asked;                 /* is_reading: from this one on */
 	size_t promised;                /* and at most so many bytes */
+	size_t held, packed, cutting; /* bytes: of the loans, the raws, the cuts */
 	uint64_t seek_lo, seek_hi;      /* where in the log from is: not before lo, not behind hi; 0: it is known */
 	struct raw *raws, *last_raw;
 	struct cut *cuts;
+	struct loan *loans, *last_loan;
 };
 
 struct tokens {
@@ -139,7 +155,7 @@ void window_tell(struct embedded *s, struct item *it);
 void window_durable(struct embedded *s, struct item *it); /* it is in the log now */
 /* Gives back what was consumed or committed by all, in slices; makes room in a memory that is nearly full. */
 void window_advance(struct embedded *s);
-/* Is more than limit held that could go elsewhere? What the log has and a consumer reads now cannot: it is bounded by what consumers take. */
+/* Is more held than limit, and more of that than rule 9 allows that is neither in the log and read by a consumer now, nor on its way from there? */
 bool window_is_over(const struct embedded *s, size_t limit);
 void window_make_room(struct embedded *s);
 void window_free(struct embedded *s);
@@ -171,9 +187,13 @@ bool entry_has_rows(const struct batch *b);     /* of a load: then it is bound t
 /* feed.c: to the consumers. */
 void feed_turn(struct embedded *s);
 bool feed_all_have_all(const struct embedded *s);       /* every consumer has taken all there is */
-bool feed_is_starving(const struct embedded *s);        /* they have, and one waits for the rest of a transaction */
+bool feed_is_starving(const struct embedded *s);        /* they have, and one cannot go on without the rest of a transaction */
+/* Rule 9. */
+bool feed_is_over_share(struct dmsr_subscription *c);
+void feed_hold_back(struct dmsr_subscription *c);       /* until half of its share is free; it is asked to let go */
+bool feed_must_have(const struct dmsr_subscription *c); /* cap or not: without more it would give nothing back */
 void feed_expect(struct embedded *s);                   /* something was produced, for whom it may be: all are told drained behind it */
 void feed_skip(struct dmsr_subscription *c);            /* it has what comes next */
-void feed_forget(struct dmsr_subscription *c);          /* cuts that are consumed */
+void feed_forget(struct dmsr_subscription *c);          /* loans and cuts that are consumed */
 
 #endif

@@ -152,6 +152,7 @@ static void drop_raw(struct dmsr_subscription *c)
 	if (!c->raws)
 		c->last_raw = NULL;
 	c->s->memory -= sizeof *r + r->len;
+	c->packed -= sizeof *r + r->len;
 	free(r);
 }
 
@@ -166,6 +167,7 @@ static void keep_raw(struct dmsr_subscription *c, uint64_t n, const struct dmsr_
 		c->raws = r;
 	c->last_raw = r;
 	c->s->memory += sizeof *r + r->len;
+	c->packed += sizeof *r + r->len;
 }
 
 static void on_entries(void *arg, const struct dmsr_log_entry *entries, size_t count, const struct err *e)
@@ -186,13 +188,14 @@ static void on_entries(void *arg, const struct dmsr_log_entry *entries, size_t c
 		keep_raw(c, c->asked + k, &entries[k]);
 }
 
-/* Beyond the cap one at a time, until the consumer says AGAIN: what it holds it may not be able to commit without more (rule 5). */
+/* Beyond the cap one at a time. */
 static size_t how_much(const struct embedded *s)
 {
 	size_t taken = s->memory + s->promised;
+	size_t most = s->memory_max / 8 < READ_BYTES ? s->memory_max / 8 : READ_BYTES;
 	if (taken >= s->memory_max)
 		return 1;
-	return s->memory_max - taken < READ_BYTES ? s->memory_max - taken : READ_BYTES;
+	return s->memory_max - taken < most ? s->memory_max - taken : most;
 }
 
 static void ask_next(struct dmsr_subscription *c)
@@ -238,6 +241,10 @@ bool recall_next(struct dmsr_subscription *c)
 			return true;
 		if (c->is_reading)
 			return false;
+		if (!c->seek_hi && s->memory + s->promised >= s->memory_max && !feed_must_have(c)) {
+			feed_hold_back(c);
+			return false;
+		}
 		if (!c->seek_hi && c->raws) {
 			unpack(c);
 			if (!c->raws->next) /* big ones come alone: not twice in memory */

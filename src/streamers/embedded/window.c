@@ -258,18 +258,22 @@ void window_advance(struct embedded *s)
 
 bool window_is_over(const struct embedded *s, size_t limit)
 {
-	size_t lent = 0;
+	size_t taken = s->memory + s->promised, lent = s->promised;
 	uint64_t end = 0;
-	if (s->memory <= limit)
+	if (taken <= limit && !s->is_spilling)
 		return false;
-	if (s->memory - s->spare > limit) /* a load of many batches is not walked through for nothing */
-		return true;
-	for (const struct dmsr_subscription *c = s->subscriptions; c; c = c->next_one)
+	for (const struct dmsr_subscription *c = s->subscriptions; c; c = c->next_one) {
+		lent += c->packed + c->cutting;
 		end = c->next > end ? c->next : end;
+	}
+	if (taken <= limit) /* what could be dropped is room */
+		return taken - lent - s->spare > limit / 2;
+	if (taken - lent - s->spare > limit / 4) /* a load of many batches is not walked through for nothing */
+		return true;
 	for (const struct item *it = s->first; it && it->n < end; it = it->next)
 		if (it->b && it->log == ITEM_DURABLE && is_read(s, it))
 			lent += it->bytes;
-	return s->memory - lent > limit;
+	return taken - lent > limit / 4;
 }
 
 /* What the log has, the newest first: it is the last to be wanted again. */
@@ -298,7 +302,8 @@ static void drop_consumed(struct embedded *s)
 		const struct item *it = window_find(s, n);
 		bytes += is_worthless(it) ? it->bytes : 0;
 	}
-	if (!bytes || (bytes < s->memory_max / 2 && !spill_is_full(s)))
+	bool is_stuck = s->memory > s->memory_max && feed_is_starving(s);
+	if (!bytes || (bytes < s->memory_max / 2 && !spill_is_full(s) && !is_stuck))
 		return;
 	for (; s->worthless <= end; s->worthless++) {
 		struct item *it = window_find(s, s->worthless);
