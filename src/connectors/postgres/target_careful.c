@@ -129,14 +129,13 @@ static void roll_back(struct target *t, bool is_whole)
 	tx_sql(t, SENT_QUIET, NULL, is_whole ? "ROLLBACK" : "ROLLBACK TO SAVEPOINT dmsr_hold", 0, NULL);
 	stmt_forget_all(t);
 	careful_forget(t);
-	t->careful.is_rolling = true;
-	t->careful.is_whole = is_whole;
+	t->careful.rolling = is_whole ? ROLLING_BACK_WHOLE : ROLLING_BACK;
 	tx_sync(t);
 }
 
 bool careful_is_due(const struct target *t)
 {
-	if (t->careful.is_rolling || t->careful.state == CAREFUL_MENDING)
+	if (t->careful.rolling || t->careful.state == CAREFUL_MENDING)
 		return true;
 	return err_is_set(&t->tx.error) && t->careful.state == CAREFUL_NONE;
 }
@@ -146,12 +145,13 @@ enum step careful_recover(struct target *t)
 	struct careful *k = &t->careful;
 	if (k->state == CAREFUL_MENDING)
 		return mend_step(t);
-	if (k->is_rolling) {
+	if (k->rolling) {
 		if (t->tx.syncs)
 			return STEP_WAIT;
-		k->is_rolling = false;
+		bool is_whole = k->rolling == ROLLING_BACK_WHOLE;
+		k->rolling = ROLLING_NONE;
 		if (!err_is_set(&t->tx.error)) {
-			tx_rewind(t, k->is_whole);
+			tx_rewind(t, is_whole);
 			return STEP_DONE;
 		}
 	}
@@ -227,7 +227,7 @@ static void on_told(void *arg, const struct err *e)
 	struct target *t = arg;
 	if (e)
 		target_fail(t, e);
-	t->careful.is_told = true;
+	t->careful.state = CAREFUL_TOLD;
 	target_wake(t);
 }
 
@@ -251,7 +251,6 @@ static enum step judge(struct target *t, struct target_table *tb, const struct c
 		return STEP_WAIT;
 	}
 	k->state = CAREFUL_TELLING;
-	k->is_told = false;
 	k->letter = (struct dmsr_dead_letter){ ch, &k->error };
 	t->host.dead_letter(t->host.ctx, &k->letter, on_told, t);
 	return STEP_WAIT;
@@ -309,8 +308,6 @@ static enum step tried(struct target *t)
 static enum step told(struct target *t)
 {
 	struct careful *k = &t->careful;
-	if (!k->is_told)
-		return STEP_WAIT;
 	k->dead = mem_realloc_array(k->dead, k->ndead + 1, sizeof *k->dead);
 	k->dead[k->ndead++] = t->seq;
 	k->state = CAREFUL_NONE;
@@ -337,8 +334,9 @@ enum step careful_row(struct target *t, struct target_table *tb, const struct ch
 			return judge(t, tb, ch);
 		tx_fail(t, &t->tx.error);
 		return STEP_WAIT;
-	case CAREFUL_TELLING:
+	case CAREFUL_TOLD:
 		return told(t);
+	case CAREFUL_TELLING:
 	case CAREFUL_MENDING:
 		break;
 	}

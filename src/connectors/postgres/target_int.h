@@ -50,16 +50,20 @@ enum load_state {
 	LOAD_ENDING,            /* COPY ended, key, dmsr.loads, COMMIT */
 };
 enum copy_state { COPY_NONE, COPY_OPENING, COPY_OPEN, COPY_ENDING };
+enum load_piece {
+	LOAD_WHOLE,
+	LOAD_FRAME,             /* of a divided table its beginning, in which it is made, or its end */
+	LOAD_PART,
+};
 struct load {
 	enum load_state state;
+	enum load_piece piece;
 	struct target_table *table;
 	uint64_t lsn, server;
 	uint64_t rows;
 	size_t put;                     /* bytes of the rows at hand that were put */
 	enum copy_state copy;
 	bool is_binary;
-	bool is_divided;                /* only the table is made: its rows come in parts */
-	bool is_part;
 	bool keeps_parts;               /* each is noted with its rows, so that the next run can go on with the load */
 	uint32_t part;
 	bool goes_on;                   /* with parts that are there */
@@ -134,7 +138,13 @@ enum careful_state {
 	CAREFUL_TRYING,         /* a row was sent, in a savepoint */
 	CAREFUL_UNDOING,        /* it was refused, and rolled back */
 	CAREFUL_TELLING,        /* it is becoming a dead letter */
+	CAREFUL_TOLD,           /* it is one */
 	CAREFUL_MENDING,        /* the table is altered so that it takes it */
+};
+enum rolling {                  /* what was sent, and is not answered */
+	ROLLING_NONE,
+	ROLLING_BACK,           /* to the savepoint */
+	ROLLING_BACK_WHOLE,     /* to the begin */
 };
 enum { CAREFUL_RANGES = 16 };
 struct careful_range {
@@ -146,11 +156,11 @@ struct careful {
 	enum careful_state state;
 	struct careful_range ranges[CAREFUL_RANGES];
 	unsigned nranges;
-	bool is_rolling, is_whole;      /* ROLLBACK was sent; not only to the savepoint */
+	enum rolling rolling;
 	struct err error;               /* why the row at hand was refused */
 	char sqlstate[6];
 	struct dmsr_dead_letter letter;
-	bool is_told, is_dead;
+	bool is_dead;                   /* the row at hand */
 	uint64_t *dead;                 /* of this transaction */
 	size_t ndead;
 	unsigned conflicts;

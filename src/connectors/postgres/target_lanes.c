@@ -563,7 +563,8 @@ void lane_load(struct target *t, enum load_state state, struct relation *rel)
 	tb->has_told_triggers = known->has_told_triggers;
 	tb->has_rests = known->has_rests;
 	tb->was_loaded = known->was_loaded;
-	t->load = (struct load){ .state = state, .table = tb, .lsn = l->lsn, .server = l->server, .rows = l->rows, .is_divided = l->parts != 0 };
+	t->load = (struct load){ .state = state, .table = tb, .lsn = l->lsn, .server = l->server, .rows = l->rows };
+	t->load.piece = l->parts ? LOAD_FRAME : LOAD_WHOLE;
 	t->load.part = t->lane->part;
 	t->load.keeps_parts = l->keeps_parts;
 	t->load.goes_on = l->since != 0;

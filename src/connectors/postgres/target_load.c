@@ -281,7 +281,7 @@ static void on_part_committed(struct target *t)
 static enum step begin_part(struct target *t, const struct change *ch)
 {
 	lane_load(t, LOAD_PREPARING, ch->rel);
-	t->load.is_part = true;
+	t->load.piece = LOAD_PART;
 	t->load.rows = 0;
 	load_prepare_part(t);
 	return STEP_WAIT;
@@ -349,7 +349,7 @@ enum step load_step(struct target *t, const struct change *ch)
 	case OP_LOAD_PART:
 		if (l->state == LOAD_NONE)
 			return begin_part(t, ch);
-		return l->is_part ? end_part(t, ch) : STEP_DONE;
+		return l->piece == LOAD_PART ? end_part(t, ch) : STEP_DONE;
 	case OP_LOAD_END:
 		return end_table(t, ch);
 	default:

@@ -110,7 +110,7 @@ static void note_begin(struct target *t)
 
 static void open_load(struct target *t)
 {
-	if (t->load.is_divided) {
+	if (t->load.piece == LOAD_FRAME) {
 		note_begin(t);
 		return;
 	}
