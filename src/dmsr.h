@@ -145,7 +145,8 @@ struct dmsr_source_start {
 	bool load_done;                         /* OP_LOAD_DONE was applied */
 };
 struct dmsr_source {
-	/* Parses nothing but its settings; no I/O. tables is borrowed for the life of the instance. */
+	/* Parses nothing but its settings; no I/O. tables is borrowed for the life of the instance; so is what host points to, host itself is
+	 * the call's: copy it. The same goes for every open. */
 	int (*open)(const struct settings *s, const struct dmsr_tables *tables, const struct dmsr_source_host *host,
 		struct dmsr_instance **out, struct err *e);
 	void (*start)(struct dmsr_instance *i, const struct dmsr_source_start *start);
