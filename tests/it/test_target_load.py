@@ -271,3 +271,11 @@ def test_stream_before_the_load_is_done(pg):
     script.add({"done": True}, {"emit": {"end": [200, -1, 201]}}).tx(210, c("t", "3", "c")).wait()
     Feed(db).ok(script)
     assert db.sql("SELECT * FROM t ORDER BY id") == [(1, "A"), (3, "c")] and db.one("SELECT to_regclass('i') IS NOT NULL")
+
+
+@pytest.mark.parametrize("policy", ["stop", "retry"])
+def test_a_row_that_an_index_does_not_take(pg, policy):
+    db = pg.database("target")
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text); CREATE INDEX ON t (a)")
+    said = Feed(db, on_data_error=policy).run(Script().rel("t", "t", COLUMNS, ddl=PKEY).load("t", f"1\t{'A' * 1000000}\n").done())
+    assert said.failed_id == "target.limit" and f"retriable={int(policy == 'retry')}" in said.failed and '"t"' in said.failed, said

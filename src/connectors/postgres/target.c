@@ -63,12 +63,18 @@ void target_fail(struct target *t, const struct err *e)
 	loop_task_post(t->task);
 }
 
+enum policy target_policy(const struct target *t, const struct err *e)
+{
+	if (!strcmp(e->id, "target.constraint"))
+		return t->on_constraint_error;
+	if (!strcmp(e->id, "target.row-missing") || !strcmp(e->id, "target.row-ambiguous"))
+		return t->on_missing_row;
+	return e->code == DMSR_EDATA ? t->on_data_error : POLICY_STOP;
+}
+
 void target_fail_row(struct target *t, struct err *e)
 {
-	if (!strcmp(e->id, "target.constraint") && t->on_constraint_error == POLICY_RETRY)
-		e->retriable = true;
-	if (!strcmp(e->id, "target.data") && t->on_data_error == POLICY_RETRY)
-		e->retriable = true;
+	e->retriable = e->retriable || target_policy(t, e) == POLICY_RETRY;
 	target_fail(t, e);
 }
 

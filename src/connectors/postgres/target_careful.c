@@ -213,15 +213,6 @@ static void name_row(struct err *e, const struct target_table *tb, const struct 
 
 /* ---- judging a row ---- */
 
-static enum policy policy_of(const struct target *t, const struct err *e)
-{
-	if (!strcmp(e->id, "target.constraint"))
-		return t->on_constraint_error;
-	if (!strcmp(e->id, "target.row-missing") || !strcmp(e->id, "target.row-ambiguous"))
-		return t->on_missing_row;
-	return e->code == DMSR_EDATA ? t->on_data_error : POLICY_STOP;
-}
-
 static void on_told(void *arg, const struct err *e)
 {
 	struct target *t = arg;
@@ -243,7 +234,7 @@ static enum step judge(struct target *t, struct target_table *tb, const struct c
 	}
 	if (mend_begin(t, tb, ch))
 		return STEP_WAIT;
-	enum policy policy = policy_of(t, &k->error);
+	enum policy policy = target_policy(t, &k->error);
 	name_row(&k->error, tb, ch);
 	if (policy != POLICY_DEAD_LETTER) {
 		k->error.retriable = k->error.retriable || policy == POLICY_RETRY;

@@ -277,6 +277,7 @@ extern const struct dmsr_target target_strict;  /* one connection; instances are
 extern const struct dmsr_target target_parallel; /* several (target_parallel.c) */
 /* The instance is dead: everything is rolled back by the server. failed() comes from the task. */
 void target_fail(struct target *t, const struct err *e);
+enum policy target_policy(const struct target *t, const struct err *e);  /* what is done with the row that is to blame */
 void target_fail_row(struct target *t, struct err *e);  /* because of rows: the policy for such errors may be to try again */
 /* Around a failpoint, where a test lets us die: true: the instance has failed. */
 bool target_died(struct target *t, bool has_failed);
