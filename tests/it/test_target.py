@@ -224,7 +224,7 @@ STATES = {"08006": ("target.unreachable", 1, "reachable"), "57P01": ("target.unr
           "57P03": ("target.unreachable", 1, "reachable"), "57P05": ("target.unreachable", 1, "reachable"), "25P03": ("target.unreachable", 1, "reachable"),
           "57014": ("target.cancelled", 1, "who cancels"), "53300": ("target.busy", 1, "raise its limits"), "53200": ("target.busy", 1, "raise its limits"),
           "53100": ("target.disk-full", 1, "free space"), "53400": ("target.limit", 0, "raise the server's limit"),
-          "54000": ("target.limit", 0, "on_data_error"), "55006": ("target.in-use", 1, "pg_stat_activity"), "55P03": ("target.locked", 1, "pg_locks"),
+          "54000": ("target.limit", 0, "raise the server's limit"), "55006": ("target.in-use", 1, "pg_stat_activity"), "55P03": ("target.locked", 1, "pg_locks"),
           "55000": ("target.state", 0, "state that is asked for"), "40001": ("target.conflict", 1, "tried again"), "40P01": ("target.conflict", 1, "tried again"),
           "25006": ("target.read-only", 0, "primary"), "28000": ("target.auth", 0, "pg_hba.conf"), "42501": ("target.privilege", 0, "GRANT"),
           "3D000": ("target.database", 0, "create the database"), "23514": ("target.constraint", 0, "on_constraint_error"), "22003": ("target.data", 0, "on_data_error"),
@@ -249,6 +249,9 @@ def test_what_each_state_of_the_server_means(pg):
             said = feed.run(script)
             assert (said.failed_id, f"retriable={retriable}" in said.failed) == (id_, True), (state, said)
             assert f"as asked [{state}" in said.failed and do in said.failed.split(" | ")[1], (state, said.failed)
+        # A server that is out of transaction ids says what it says of a row that is too long for an index, and that is no row to be set aside.
+        db.sql("UPDATE state SET state = '54000'")
+        assert feed.run(script, on_data_error="dead-letter").failed_id == "target.limit"
     db.sql("DROP TRIGGER say ON t")
     feed.ok(script)
     assert db.one("SELECT count(*) FROM t") == 1
@@ -262,6 +265,10 @@ REFUSED = {
                               ('update on "public"."t" (id=1)', '"big"', "Values larger than 1/3 of a buffer page cannot be indexed"), "DROP INDEX big"),
     "too long for any index": ("CREATE INDEX big ON t (a)", "A" * 1000000, "target.limit",
                                ('update on "public"."t" (id=1)', "index row requires", "on_data_error"), "DROP INDEX big"),
+    "too long for a page": ("ALTER TABLE t ALTER a SET STORAGE PLAIN", "A" * 10000, "target.limit",
+                            ('update on "public"."t" (id=1)', "row is too big", "on_data_error"), "ALTER TABLE t ALTER a SET STORAGE EXTENDED"),
+    "too many words": ("ALTER TABLE t ADD w tsvector GENERATED ALWAYS AS (to_tsvector('simple', a)) STORED", " ".join(f"w{i:09}" for i in range(100000)), "target.limit",
+                       ('update on "public"."t" (id=1)', "tsvector", "on_data_error"), "ALTER TABLE t DROP w"),
     "hidden by a policy": ("ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON t USING (id > 9)", "A", "target.row-security",
                            ('"t"', 'ALTER ROLE "{role}" BYPASSRLS'), 'ALTER ROLE "{role}" BYPASSRLS')}
 
