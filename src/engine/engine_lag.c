@@ -32,24 +32,37 @@ static double target_seconds(const struct job *job, const struct pipeline_stat *
 	return t->behind_us ? seconds_since(t->behind_us) : -1;
 }
 
-static int64_t target_bytes(const struct pipeline_stat *st, const struct pipeline_target_stat *t)
+/* What was confirmed is not outstanding for the source, and is all of it for a target that has applied nothing; how much that is only the run knows that
+ * saw the stream begin. */
+static bool is_uncounted(const struct job *job, const struct pipeline_target_stat *t)
+{
+	return !t->level_lsn && !t->is_caught_up && !position_is_none(memory_delivered(job->memory));
+}
+
+static int64_t target_bytes(const struct job *job, const struct pipeline_stat *st, const struct pipeline_target_stat *t)
 {
 	const struct dmsr_source_stat *s = &st->source;
+	if (is_uncounted(job, t))
+		return -1;
 	int64_t lag = s->server_lsn > t->level_lsn ? (int64_t)(s->server_lsn - t->level_lsn) : 0;
 	bool has_all = t->is_caught_up || !t->level_lsn; /* that was confirmed */
 	return s->lag_bytes < 0 || (has_all && s->lag_bytes < lag) ? s->lag_bytes : lag;
 }
 
-/* Of a target, while the job does not run: what was delivered, so that the source need not keep it, and was not applied. */
-static uint64_t held_bytes(const struct job *job, const json_t *target)
+static const char *const uncounted = "a target has applied nothing yet of what was confirmed to the source, and it is not known how much that is";
+
+/* Of a target, while the job does not run: what was delivered, so that the source need not keep it, and was not applied. -1: unknown. */
+static int64_t held_bytes(const struct job *job, const json_t *target)
 {
 	const json_t *name = json_object_get(target, "name") ? json_object_get(target, "name") : json_object_get(target, "connector");
 	const struct position *delivered = memory_delivered(job->memory);
 	const struct position *applied = &memory_target(job->memory, json_string_value(name))->applied;
+	if (position_is_none(applied) && !position_is_none(delivered))
+		return -1;
 	if (position_is_none(applied) || !position_is_comparable(delivered, applied))
 		return 0;
 	uint64_t from = applied->flush ? applied->flush : applied->lsn, to = delivered->flush ? delivered->flush : delivered->lsn;
-	return to > from ? to - from : 0;
+	return to > from ? (int64_t)(to - from) : 0;
 }
 
 static struct lag lag_without_run(const struct job *job)
@@ -57,32 +70,36 @@ static struct lag lag_without_run(const struct job *job)
 	const struct job_kept *k = &job->kept;
 	struct lag lag = { k->lag_bytes, -1, "nothing is read while the job does not run" };
 	const json_t *targets = json_object_get(job->spec, "targets");
-	uint64_t held = 0;
+	int64_t held = 0;
 	if (lag.bytes < 0) {
 		lag.reason = err_is_set(&k->error) ? k->error.message : "the source was not asked yet since the job's run ended";
 		return lag;
 	}
 	for (size_t i = 0; i < json_array_size(targets); i++) {
-		uint64_t bytes = held_bytes(job, json_array_get(targets, i));
+		int64_t bytes = held_bytes(job, json_array_get(targets, i));
+		if (bytes < 0)
+			return (struct lag){ -1, -1, uncounted };
 		held = bytes > held ? bytes : held;
 	}
-	lag.bytes += (int64_t)held;
+	lag.bytes += held;
 	return lag;
 }
 
-static const char *reason_for(const struct job *job, const struct lag *lag)
+static const char *reason_for(const struct job *job, const struct pipeline_stat *st, const struct lag *lag)
 {
 	if (lag->bytes >= 0 && lag->seconds >= 0)
 		return NULL;
 	if (job->desire == DESIRE_PAUSED && lag->bytes >= 0)
 		return "nothing is read while the job is paused";
-	return lag->bytes < 0 ? "the source has not told yet how much it has written" : "it is not known yet how old the oldest change is that was not applied";
+	if (lag->bytes < 0)
+		return st->source.lag_bytes < 0 ? "the source has not told yet how much it has written" : uncounted;
+	return "it is not known yet how old the oldest change is that was not applied";
 }
 
 struct lag lag_of_target(const struct job *job, const struct pipeline_stat *st, const struct pipeline_target_stat *t)
 {
-	struct lag lag = { target_bytes(st, t), target_seconds(job, st, t), NULL };
-	lag.reason = reason_for(job, &lag);
+	struct lag lag = { target_bytes(job, st, t), target_seconds(job, st, t), NULL };
+	lag.reason = reason_for(job, st, &lag);
 	return lag;
 }
 
@@ -94,11 +111,11 @@ struct lag lag_of_job(const struct job *job, const struct pipeline_stat *st)
 	struct pipeline_target_stat t;
 	for (size_t i = 0; pipeline_target_stat(job->pipeline, i, &t); i++) {
 		const struct lag one = lag_of_target(job, st, &t);
-		lag.bytes = one.bytes > lag.bytes ? one.bytes : lag.bytes;
+		lag.bytes = one.bytes < 0 || lag.bytes < 0 ? -1 : one.bytes > lag.bytes ? one.bytes : lag.bytes;
 		lag.seconds = one.seconds < 0 || lag.seconds < 0 ? -1 : one.seconds > lag.seconds ? one.seconds : lag.seconds;
 	}
 	if (job->desire == DESIRE_PAUSED || !st->source.last_event_us)
 		lag.seconds = -1;
-	lag.reason = reason_for(job, &lag);
+	lag.reason = reason_for(job, st, &lag);
 	return lag;
 }

@@ -602,7 +602,7 @@ bool pipeline_target_stat(struct pipeline *p, size_t i, struct pipeline_target_s
 		.applied = t->applied,
 		.waiting_batches = t->count,
 		.behind_us = target_behind_us(t),
-		.level_lsn = t->level_lsn,
+		.level_lsn = t->level_lsn ? t->level_lsn : p->began_lsn,
 		.rows_applied = t->rows_applied,
 		.is_caught_up = target_is_done(t),
 		.load_done = t->memory->load_done,

@@ -333,6 +333,16 @@ void flow_targets_save(struct pipeline *p)
 	}
 }
 
+/* Before the first of the stream is confirmed: what is confirmed then is where it began. */
+static void note_beginning(struct pipeline *p, const struct position *at)
+{
+	struct dmsr_source_stat s = { 0 };
+	if (!p->source || position_is_none(at) || !position_is_none(memory_delivered(p->run.memory)))
+		return;
+	p->source_ops->stat(p->source, &s);
+	p->began_lsn = s.confirmed.flush;
+}
+
 void flow_checkpoint(struct pipeline *p, bool now)
 {
 	struct position at = { 0 };
@@ -350,6 +360,7 @@ void flow_checkpoint(struct pipeline *p, bool now)
 	/* what is durable first: each of these may be seen after a crash without the ones behind it, never the other way round */
 	flow_targets_save(p);
 	load_words_take(&p->words, token, store_word, p);
+	note_beginning(p, &at);
 	failpoint("pipeline.before-store");
 	memory_delivered_put(p->run.memory, &at, on_stored, ticket_new(p, NULL));
 }

@@ -81,6 +81,7 @@ struct pipeline {
 	bool streamer_is_asked, streamer_knows; /* what it knows is remembered */
 	bool is_paused, source_stopped, streamer_stopped, streamer_is_ready, log_is_opening, source_finished, told_loading, told_flowing;
 	uint64_t first_lsn;             /* what the source had written when that was first heard of; 0: not yet */
+	uint64_t began_lsn;             /* the stream has nothing for the targets before that; 0: it began in an earlier run, or has not yet */
 	bool is_level;                  /* and it was read */
 	uint64_t whole_token;           /* newest batch that ends a transaction, or is of the load */
 	struct load_words words;        /* received, not stored */

@@ -317,6 +317,8 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	for (size_t k = 0; k < start->nloaded; k++)
 		s->loaded[k] = (struct dmsr_loaded){ mem_strdup(start->loaded[k].schema), mem_strdup(start->loaded[k].name), start->loaded[k].at };
 	s->stat.confirmed = start->from;
+	if (position_is_none(&start->from)) /* a stream begins somewhere */
+		s->stat.confirmed = (struct position){ .kind = POSITION_LSN, .server = FAKE_SERVER_ID, .lsn = 1, .flush = 1 };
 	stat->started++;
 	stat->mode = start->mode;
 	stat->from = start->from;
