@@ -1,9 +1,11 @@
 """The PostgreSQL target's load: what is made before, with and after the rows, and what is done with tables that are there."""
+import contextlib
 import subprocess
 
 import pytest
 
 from feed import UNCHANGED, Feed, Script, c, column, d, u
+from proxy import Proxy
 
 RICH = r"""
 CREATE SCHEMA "Odd S";
@@ -279,3 +281,22 @@ def test_a_row_that_an_index_does_not_take(pg, policy):
     db.sql("CREATE TABLE t (id int PRIMARY KEY, a text); CREATE INDEX ON t (a)")
     said = Feed(db, on_data_error=policy).run(Script().rel("t", "t", COLUMNS, ddl=PKEY).load("t", f"1\t{'A' * 1000000}\n").done())
     assert said.failed_id == "target.limit" and f"retriable={int(policy == 'retry')}" in said.failed and '"t"' in said.failed, said
+
+
+@pytest.mark.parametrize("rows", ["none", "its own"])
+def test_a_table_that_somebody_holds(pg, rows):
+    """Who holds it may wait for a table of this job's, of which no server knows: neither waits for ever."""
+    db = pg.database("target")
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text)")
+    feed, script = Feed(db), one()
+    if rows == "its own":
+        feed.ok(script)
+        script = one(lsn=300)
+    with contextlib.closing(db.server.connect(db.name)) as other, \
+            Proxy(db.server.port, change=lambda data: data.replace(b"lock_timeout = '20s'", b"lock_timeout = '1ms'")) as proxy:
+        other.autocommit = False
+        other.cursor().execute("LOCK TABLE t IN ROW EXCLUSIVE MODE")
+        said = feed.run(script, port=proxy.port)
+    assert said.failed_id == "target.locked" and "retriable=1" in said.failed and '"t"' in said.failed and "pg_locks" in said.failed, said
+    feed.ok(script)
+    assert db.sql("SELECT * FROM t") == [(1, "new")]

@@ -229,13 +229,28 @@ static void look_and_remove(struct target *t)
 		remove_rows(t);
 }
 
+/* Who holds it may be another job, which waits for the lock of a table of ours. Neither takes rows then, so that neither load ends, and no server knows why:
+ * one of them lets go, and tries again. */
+static void take_lock(struct target *t, const char *what, const char *mode, void (*then)(struct target *t))
+{
+	char *sql = mem_printf("SET LOCAL lock_timeout = '20s'; LOCK TABLE %s%s IN %s MODE; SET LOCAL lock_timeout = 0", what, t->load.table->sql, mode);
+	target_try(t, sql, 0, NULL, then);
+	free(sql);
+}
+
+static void fail_for_lock(struct target *t)
+{
+	err_prefix(&t->answer_error, "%s is to be locked for its load", t->load.table->sql);
+	fail_for_right(t);
+}
+
 /* From here on no rows come, and no foreign key. */
 static void on_locked(struct target *t)
 {
 	if (t->answer)
 		look_and_remove(t);
 	else
-		fail_for_right(t);
+		fail_for_lock(t);
 }
 
 /* A part of a load that is void may be about to be committed: it is waited for. So may all of another job's load be, which nobody saw until now: hence it is
@@ -248,9 +263,7 @@ static void lock_table(struct target *t)
 		look_and_remove(t);
 		return;
 	}
-	char *sql = mem_printf("LOCK TABLE %s IN %s MODE", tb->sql, deletes ? "SHARE ROW EXCLUSIVE" : "ACCESS EXCLUSIVE");
-	target_try(t, sql, 0, NULL, on_locked);
-	free(sql);
+	take_lock(t, "", deletes ? "SHARE ROW EXCLUSIVE" : "ACCESS EXCLUSIVE", on_locked);
 }
 
 /* ---- a table that was empty ---- */
@@ -268,7 +281,7 @@ static void on_others_kept_out(struct target *t)
 	if (t->answer)
 		ask_rows(t, on_seen_again);
 	else if (strcmp(t->sqlstate, "42501") != 0)
-		target_fail(t, &t->answer_error);
+		fail_for_lock(t);
 	else
 		target_ask(t, "ROLLBACK; BEGIN", 0, NULL, open_load);
 }
@@ -277,14 +290,10 @@ static void on_others_kept_out(struct target *t)
  * that may do no more than insert cannot keep others out, and loads it all the same. */
 static void keep_others_out(struct target *t)
 {
-	const struct target_table *tb = t->load.table;
-	if (t->prepare != PREPARE_CREATE || tb->is_foreign) {
+	if (t->prepare != PREPARE_CREATE || t->load.table->is_foreign)
 		open_load(t);
-		return;
-	}
-	char *sql = mem_printf("LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE", tb->sql);
-	target_try(t, sql, 0, NULL, on_others_kept_out);
-	free(sql);
+	else
+		take_lock(t, "ONLY ", "SHARE ROW EXCLUSIVE", on_others_kept_out);
 }
 
 /* ---- BEGIN ---- */
