@@ -405,3 +405,19 @@ def test_a_table_to_be_made_anew_that_another_load_is_tied_to(pg):
     said = feed.run(script)
     assert said.failed_id == "target.locked" and "retriable=1" in said.failed and '"t"' in said.failed, said
     assert db.one("SELECT count(*) FROM u") == 3
+
+
+@pytest.mark.parametrize("piece", ["whole", "parts"])
+def test_a_table_that_another_job_has_begun_in_parts(pg, piece):
+    """None of its rows is there yet, and nothing holds the table."""
+    db = pg.database("lanes")
+    assert Feed(db).killed(parts(tables("t"), "t").done(), "target.load-made")
+    other = Feed(db, uid="01hzotherotherotherotherot", job="other")
+    script = (parts(tables("t"), "t") if piece == "parts" else tables("t").load("t", lines(0, 300))).done()
+    said = other.run(script)
+    assert said.failed_id == "target.table-shared" and "retriable=0" in said.failed and '"t"' in said.failed and 'job "' in said.failed, said
+    assert db.one("SELECT count(*) FROM t") == 0
+    # It began anew since then: no load of its is under way.
+    db.sql("UPDATE dmsr.loads SET rows = -3 WHERE rows = -1")
+    other.ok(script)
+    assert db.one("SELECT count(*) FROM t") == 300

@@ -262,10 +262,8 @@ int judge_rows(const struct target_table *tb, const char *where, const char *job
 	return e->code;
 }
 
-int judge_shared(const struct target_table *tb, const char *where, const char *job, const char *uid, struct err *e)
+static void hint_shared(const struct target_table *tb, const char *uid, struct err *e)
 {
-	err_set(e, DMSR_ESTATE, "target.table-shared", "%s in %s is to be emptied for its load, and has rows of job \"%s\" (%s), which would be lost", tb->sql,
-		where, job, uid);
 	struct buf where_it_is;
 	buf_init(&where_it_is, sizeof e->hint);
 	buf_str(&where_it_is, "pg_catalog.split_part(job_uid, '/', 1) = ");
@@ -277,6 +275,21 @@ int judge_shared(const struct target_table *tb, const char *where, const char *j
 	err_hint(e, "take the table out of this job; or, if the rows of that job may be lost, delete it; or, if they may and it has left the table out, "
 		"or no dmsrd knows it any more: DELETE FROM dmsr.loads WHERE %s", buf_cstr(&where_it_is));
 	buf_fini(&where_it_is);
+}
+
+int judge_shared(const struct target_table *tb, const char *where, const char *job, const char *uid, struct err *e)
+{
+	err_set(e, DMSR_ESTATE, "target.table-shared", "%s in %s is to be emptied for its load, and has rows of job \"%s\" (%s), which would be lost", tb->sql,
+		where, job, uid);
+	hint_shared(tb, uid, e);
+	return e->code;
+}
+
+int judge_begun(const struct target_table *tb, const char *where, const char *job, const char *uid, struct err *e)
+{
+	err_set(e, DMSR_ESTATE, "target.table-shared", "%s in %s is to be loaded, and job \"%s\" (%s) has begun to load it: the rows of both would be there",
+		tb->sql, where, job, uid);
+	hint_shared(tb, uid, e);
 	return e->code;
 }
 

@@ -23,6 +23,8 @@ int judge_load(const struct target_table *tb, enum prepare prepare, bool has_beg
 int judge_rows(const struct target_table *tb, const char *where, const char *job, struct err *e);
 /* With HOW_EMPTY or HOW_DROP and prepare create rows of other jobs are not ours to take away: "target.table-shared". */
 int judge_shared(const struct target_table *tb, const char *where, const char *job, const char *uid, struct err *e);
+/* Nor is a table ours alone that another job is loading: "target.table-shared". */
+int judge_begun(const struct target_table *tb, const char *where, const char *job, const char *uid, struct err *e);
 /* Do the columns take the rows of the stream? What of those that the source alone has is: a fault; left out, but for the key's; made before. */
 enum missing { MISSING_REFUSED, MISSING_LEFT_OUT, MISSING_MADE };
 int judge_stream(const struct target_table *tb, enum missing missing, const char *where, struct err *e);

@@ -31,8 +31,8 @@ static void fail_for_right(struct target *t)
 
 /* ---- the rows that are there ---- */
 
-/* What this job loaded it may take away. Of other jobs' rows it is known whose they are: each has a row in dmsr.loads for every table that it writes to.
- * False: we fail. */
+/* What this job loaded it may take away. Of other jobs' rows it is known whose they are: each has a row in dmsr.loads for every table that it writes to. A
+ * divided load has none in the table for a while, and no lock, and goes on however long its job was stopped. False: we fail. */
 static bool may_remove(struct target *t)
 {
 	if (!t->answer) {
@@ -42,6 +42,11 @@ static bool may_remove(struct target *t)
 	const struct target_table *tb = t->load.table;
 	const char *where = pgconn_describe(t->conn), *job = PQgetisnull(t->answer, 0, 1) ? NULL : PQgetvalue(t->answer, 0, 1);
 	struct err e = { 0 };
+	if (job && PQgetvalue(t->answer, 0, 3)[0] == 't') {
+		judge_begun(tb, where, job, PQgetvalue(t->answer, 0, 2), &e);
+		target_fail(t, &e);
+		return false;
+	}
 	if (PQgetvalue(t->answer, 0, 0)[0] != 't')
 		return true;
 	if (t->load.how == HOW_KEEP ? judge_rows(tb, where, job, &e) : job && judge_shared(tb, where, job, PQgetvalue(t->answer, 0, 2), &e)) {
@@ -55,10 +60,11 @@ static void ask_rows(struct target *t, void (*then)(struct target *t))
 {
 	const struct target_table *tb = t->load.table;
 	const char *values[] = { tb->schema, tb->name, t->host.env.uid };
-	char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s), o.job, o.uid FROM (SELECT 1) one LEFT JOIN LATERAL ("
-		"SELECT COALESCE(p.job, l.job_uid) AS job, l.job_uid AS uid FROM dmsr.loads l LEFT JOIN dmsr.positions p USING (job_uid) "
+	char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s), o.job, o.uid, o.loads FROM (SELECT 1) one LEFT JOIN LATERAL ("
+		"SELECT COALESCE(p.job, l.job_uid) AS job, l.job_uid AS uid, l.position IS NULL AND l.rows = " LOAD_BEGUN " AS loads "
+		"FROM dmsr.loads l LEFT JOIN dmsr.positions p USING (job_uid) "
 		"WHERE l.schema_name = $1 AND l.table_name = $2 AND l.job_uid <> $3 AND pg_catalog.strpos(l.job_uid, '/') = 0 "
-		"ORDER BY p.updated_at DESC NULLS LAST LIMIT 1) o ON true", tb->sql);
+		"ORDER BY loads DESC, p.updated_at DESC NULLS LAST LIMIT 1) o ON true", tb->sql);
 	target_try(t, sql, 3, values, then);
 	free(sql);
 }
