@@ -38,6 +38,7 @@ struct probing {
 	json_t *found;
 	struct err error;
 	unsigned ms;                    /* patience */
+	bool is_short;                  /* http.timeout has made it less than what is waited at most */
 	struct loop_task *task;
 	struct loop_timer *timer;
 	probe_done *done;
@@ -225,7 +226,8 @@ static void on_timeout(void *arg)
 		if (a->is_answered)
 			continue;
 		err_retry(&e, DMSR_EIO, "probe.timeout", "%s has not answered within %u ms", a->part, a->all->ms);
-		err_hint(&e, "see whether that server, or a lock in it, keeps others waiting too; http.timeout says how long is waited at most");
+		err_hint(&e, "see whether that server, or a lock in it, keeps others waiting too%s",
+			p->is_short ? "; http.timeout says how long is waited at most" : "");
 		refuse(a, &e);
 	}
 	p->ms /= 4;
@@ -245,7 +247,7 @@ static unsigned client_ms(const struct engine *g)
 static struct probing *probing_new(struct engine *g, size_t max, unsigned ms, probe_done *done, void *arg)
 {
 	struct probing *p = mem_zalloc(sizeof *p);
-	*p = (struct probing){ .next = g->probings, .g = g, .ms = ms, .done = done, .arg = arg };
+	*p = (struct probing){ .next = g->probings, .g = g, .ms = ms, .is_short = ms < PROBE_TIME_MS, .done = done, .arg = arg };
 	g->probings = p;
 	p->asks = mem_zalloc((max + 1) * sizeof *p->asks);
 	p->found = json_array();

@@ -311,6 +311,38 @@ static void a_side_that_is_silent(void **state)
 	assert_int_equal(mute.live, 0);
 }
 
+static int set_up_patient(void **state)
+{
+	more = "http.timeout=60s";
+	return set_up(state);
+}
+
+/* Longer than half a minute nobody is waited for, and it is no use to ask for it. */
+static void a_side_that_is_silent_for_long(void **state)
+{
+	struct fake_answers mute = { .is_mute = true };
+	struct answer a;
+	(void)state;
+	json_t *spec = json_loads(JOB("embedded", "fake"), 0, NULL), *c;
+	fake_answers_set("v", &mute);
+	const struct engine_call call = call_of(&a);
+	engine_create(engine, spec, true, &call);
+	assert_true(fake_run(loop, is_answered, &a, 60000));
+	size_t at, nsilent = 0;
+	json_array_foreach(json_object_get(a.result, "checks"), at, c)
+	{
+		if (strcmp(json_string_value(json_object_get(c, "id")), "probe.timeout") != 0)
+			continue;
+		nsilent++;
+		assert_non_null(strstr(json_string_value(json_object_get(c, "message")), "30000 ms"));
+		assert_null(strstr(json_string_value(json_object_get(c, "fix")), "http.timeout"));
+	}
+	assert_int_equal(nsilent, 1);
+	fake_answers_set("v", NULL);
+	json_decref(spec);
+	drop(&a);
+}
+
 static void no_log(void *arg, const char *line, size_t len) { (void)arg, (void)line, (void)len; }
 
 static int set_up_quiet(void **state)
@@ -322,4 +354,5 @@ static int set_up_quiet(void **state)
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up_quiet, tear_down)
 RUN_TESTS(T(streamers_that_break_their_word), T(a_target_that_breaks_its_word), T(a_dead_letter_that_is_too_big), T(commands_that_come_too_late),
 	T(positions_of_a_job_that_runs), T(a_target_that_cannot_be_told_to_forget),
-	cmocka_unit_test_setup_teardown(a_side_that_is_silent, set_up_impatient, tear_down_impatient))
+	cmocka_unit_test_setup_teardown(a_side_that_is_silent, set_up_impatient, tear_down_impatient),
+	cmocka_unit_test_setup_teardown(a_side_that_is_silent_for_long, set_up_patient, tear_down_impatient))
