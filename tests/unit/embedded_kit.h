@@ -80,6 +80,7 @@ static inline enum dmsr_verdict taker_deliver(void *ctx, const struct batch *b, 
 	if (t->refuses || t->is_full)
 		return DMSR_AGAIN;
 	t->last = token;
+	t->must_let_go = false; /* it may be asked again */
 	t->newest = b;
 	for (const struct change *ch = b->first; ch; ch = ch->next) {
 		if (change_is_row(ch))

@@ -391,24 +391,21 @@ static void tell(struct world *w)
 	}
 }
 
-static size_t held_open(const struct taker *t)
+static size_t held(const struct taker *t)
 {
 	size_t bytes = 0;
-	bool is_open = false;
-	for (unsigned i = 0; i < t->nqueue; i++) {
+	for (unsigned i = 0; i < t->nqueue; i++)
 		bytes += t->queue[i].bytes;
-		is_open |= t->queue[i].after.in_txn || t->queue[i].after.in_load;
-	}
-	return is_open ? bytes : 0;
+	return bytes;
 }
 
-/* What the cap does not count: what those have of a transaction that cannot let go of it. */
+/* What the cap does not count: what those have that cannot be asked to let go. */
 static size_t uncounted(const struct world *w)
 {
 	size_t bytes = 0;
 	for (unsigned i = 0; i < w->ntakers; i++)
 		if (!w->takers[i].can_let_go)
-			bytes += held_open(&w->takers[i]);
+			bytes += held(&w->takers[i]);
 	return bytes;
 }
 

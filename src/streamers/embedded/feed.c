@@ -13,7 +13,8 @@ bool feed_all_have_all(const struct embedded *s)
 
 static bool is_inside(const struct dmsr_subscription *c) { return c->in_txn || c->in_table; }
 
-bool feed_must_have(const struct dmsr_subscription *c) { return !c->held || (is_inside(c) && !c->c.let_go); }
+/* One that cannot be asked to let go commits when it likes: after so many batches, perhaps. */
+bool feed_must_have(const struct dmsr_subscription *c) { return !c->held || !c->c.let_go; }
 
 bool feed_is_starving(const struct embedded *s)
 {
