@@ -325,7 +325,8 @@ static void embedded_stat(struct dmsr_instance *i, struct dmsr_streamer_stat *ou
 static const struct dmsr_option options[] = {
 	{ "memory", DMSR_OPT_BYTES, 0, "32MiB", NULL, 65536, (int64_t)1 << 40,
 		"How much of what the targets have not applied may be in memory, whether it waits or they hold it; beyond it goes to the log on disk. "
-		"At most one batch, and two for each target, come on top; a batch takes up to four times the source's batch_bytes, or as much as one row." },
+		"At most one batch, and two for each target, come on top; a batch takes up to four times the source's batch_bytes, or as much as one row. "
+		"While a load goes beside the stream it has as much for itself." },
 	{ "disk", DMSR_OPT_BYTES, 0, "10GiB", NULL, 0, (int64_t)1 << 50,
 		"How big that log may get before the source is made to wait. 0: there is no log, and a full memory makes the source wait." },
 	{ NULL, 0, 0, NULL, NULL, 0, 0, NULL },

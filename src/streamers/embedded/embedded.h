@@ -9,9 +9,10 @@
  * The rules
  *  1. Order. Each consumer gets the window in order, at its own pace. What it took is lent until it commits; bytes are dropped before that only when
  *     every consumer has said consumed, or when the log has them.
- *  2. The log is one unbroken run of the stream. Spilling begins at lo, not with what comes next: so all before the log's first entry is committed at
- *     every consumer, and nothing that was delivered stands behind something that was not. It goes on (every batch is written) until all consumers have
- *     taken all there is; then memory alone serves again.
+ *  2. The log is one unbroken run of the stream. Spilling begins when memory is short, or when a consumer has not taken for seconds what waits for it:
+ *     a target that stands still does not hold the source's log for the little that is in memory. It begins at lo, not with what comes next: so all
+ *     before the log's first entry is committed at every consumer, and nothing that was delivered stands behind something that was not. It goes on
+ *     (every batch is written) until all consumers have taken all there is; then memory alone serves again.
  *  3. delivered: a batch in memory alone when every consumer has committed it; a logged one as soon as its append is durable. Once a token.
  *  4. Rows of the load are never logged: until its table is committed a load has no position, a restart loads the table again, and the log would keep
  *     what nobody wants. They wait in memory, and the source with them. Words without rows (LOAD_DONE) are logged: a target that builds indexes for
@@ -27,11 +28,12 @@
  *  8. Trimmed is what every consumer has committed. A target that does not keep its position, killed before the host has stored it, gets again what it
  *     had and is still held.
  *  9. The cap. What consumers hold, or have coming from the log, may be three quarters of it, in which each has an equal share for sure; over that one gets
- *     nothing until half of its share is free. It is asked to let go of what it has read; one that cannot do so in mid-transaction gets more all the
- *     same. Over the cap the log is asked only for one that holds nothing. Rows of the load (rule 4) are lent all the same: they end where memory does.
+ *     nothing until half of its share is free. It is asked to let go of what it has read; one that cannot be asked (it commits after so many batches,
+ *     perhaps) gets more all the same. Over the cap the log is asked only for one that holds nothing. Rows of the load (rule 4) are lent all the same:
+ *     they end where memory does.
  *     The source: AGAIN when memory is full and more than a quarter of it is no such holding, until that is less (no source is stopped by what one target
  *     holds), and while batches go to the log, when half of it is. So memory is never over the cap by more than a batch, and two for each consumer,
- *     but for a transaction whose target cannot let go of it.
+ *     but for what a target has that cannot be asked to let go.
  *     Full log: nothing more is written, so memory fills, so AGAIN. A failed append or a damaged log: failed().
  * Crash at any point: what is in memory alone was not delivered and comes again (6, 7); an append that was not durable was not delivered either.
  *

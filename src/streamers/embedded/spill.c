@@ -5,6 +5,7 @@
 enum {
 	WRITING_BYTES = 4 << 20,        /* handed to the log and not durable: beyond, wait */
 	PACK_KEEP_BYTES = 1 << 20,      /* memory that the packing buffer keeps */
+	LONG_US = 5000000,
 };
 
 bool spill_is_full(const struct embedded *s) { return !s->log || s->disk >= s->disk_max; }
@@ -73,6 +74,16 @@ static void write_item(struct embedded *s, struct item *it)
 	}
 }
 
+/* A consumer has not even taken what came long ago: what waits for it is not delivered otherwise, and keeps the source's log, however little it is. */
+static bool is_overdue(const struct embedded *s)
+{
+	uint64_t next = s->hi;
+	for (const struct dmsr_subscription *c = s->subscriptions; c; c = c->next_one)
+		next = c->next < next ? c->next : next;
+	const struct item *it = next < s->hi ? window_find(s, next) : NULL;
+	return it && it->b && it->log == ITEM_MEMORY && it->b->received_us && wall_now_us() - it->b->received_us > LONG_US;
+}
+
 void spill_turn(struct embedded *s)
 {
 	if (!s->log)
@@ -81,12 +92,12 @@ void spill_turn(struct embedded *s)
 		s->is_spilling = false;
 		log_debug("streamer", s->host.env.job, "the targets have taken all there was: batches stay in memory");
 	}
-	bool is_wanted = s->is_spilling || s->memory > s->memory_max / 4 * 3;
+	bool is_wanted = s->is_spilling || s->memory > s->memory_max / 4 * 3 || is_overdue(s);
 	struct item *it = is_wanted && s->writing < WRITING_BYTES && !spill_is_full(s) ? next_item(s) : NULL;
 	if (!it)
 		return;
 	if (!s->is_spilling)
-		log_debug("streamer", s->host.env.job, "memory is full: batches go to the log");
+		log_debug("streamer", s->host.env.job, "memory is full, or a target takes nothing: batches go to the log");
 	s->is_spilling = true;
 	write_item(s, it);
 	embedded_wake(s);
