@@ -131,6 +131,13 @@ struct dmsr_source_host {
 	/* Something that nobody asked about and somebody must know; a sentence. It is logged, an event of the job, and in its status. Once an
 	 * occurrence; any time, inside a verb too. Optional. */
 	void (*notice)(void *ctx, const char *text);
+	/* Of a source that loads beside the stream. begins: tables are to be loaded, in snapshots that are taken after this call: from the next end of a
+	 * transaction on the targets are given no change, before the load has ended and they have all of it. So nothing that they had by then is newer
+	 * than the rows, and what comes behind them is not older than what they had. ends: all of it was emitted. Any time; twice is once. */
+	void (*load_begins)(void *ctx);
+	void (*load_ends)(void *ctx);
+	/* Of a table that was to be loaded, and is none of the job's any more: what the stream has of it from before lsn is given to no target. */
+	void (*load_void)(void *ctx, const char *schema, const char *name, uint64_t lsn);
 	void (*finished)(void *ctx);            /* full-load: everything was emitted */
 	void (*failed)(void *ctx, const struct err *e); /* the instance is dead; close it */
 	void (*stopped)(void *ctx);             /* answer to stop() */
@@ -138,13 +145,18 @@ struct dmsr_source_host {
 struct dmsr_source_start {
 	enum dmsr_mode mode;
 	struct position from;                   /* everything up to here is durable downstream; NONE: first start */
+	struct position applied;                /* every target has all up to here, and what is behind it is still to come to one; NONE: one has nothing */
 	const struct dmsr_loaded *loaded;       /* tables that need no load */
 	size_t nloaded;
-	const struct dmsr_begun *begun;         /* tables of which each target has these parts. Borrowed during the call. The source may go on with */
-	size_t nbegun;                          /* them (OP_LOAD_BEGIN with u.load.since), or load the table anew */
-	bool load_done;                         /* OP_LOAD_DONE was applied */
+	const struct dmsr_begun *begun; /* tables of which each target has these parts. Borrowed during the call. The source may go on with */
+	size_t nbegun; /* them (OP_LOAD_BEGIN with u.load.since), or load the table anew */
+	bool load_done; /* OP_LOAD_DONE was applied */
+	bool is_beside; /* batches of the load go a way of their own, and AGAIN for one kind says nothing of the other; loads_beside said
+	                                         * that they may. OP_LOAD_DONE that waits for a place in the stream is a word of the stream */
 };
 struct dmsr_source {
+	/* Can it read the stream while it loads, with these settings? NULL: no: what it emits is one sequence, and the stream is read behind the load. */
+	bool (*loads_beside)(const struct settings *s);
 	/* Parses nothing but its settings; no I/O. tables is borrowed for the life of the instance; so is what host points to, host itself is
 	 * the call's: copy it. The same goes for every open. */
 	int (*open)(const struct settings *s, const struct dmsr_tables *tables, const struct dmsr_source_host *host,
@@ -259,7 +271,7 @@ struct dmsr_target {
 	enum dmsr_verdict (*apply)(struct dmsr_instance *i, const struct batch *b, uint64_t token);
 	void (*flush)(struct dmsr_instance *i);         /* nothing more is waiting upstream: commit what is held, now */
 	/* Nothing more comes before some of what is held was given back: as flush, and of what cannot be committed, because the end of its transaction is
-	 * still to come, say consumed. Optional: inside of a transaction more comes all the same, until apply says AGAIN. */
+	 * still to come, say consumed. Optional: without it more comes all the same, until apply says AGAIN. */
 	void (*let_go)(struct dmsr_instance *i);
 	void (*stat)(struct dmsr_instance *i, struct dmsr_target_stat *out);
 	void (*stop)(struct dmsr_instance *i);          /* commits whole transactions it holds, drops the unfinished one, disconnects; then stopped() */
@@ -306,7 +318,7 @@ struct dmsr_consumer {
 	enum dmsr_verdict (*deliver)(void *ctx, const struct batch *b, uint64_t token);
 	void (*drained)(void *ctx);             /* nothing waits for this consumer now */
 	/* It holds so much that it gets nothing more for now: it shall say consumed, or commit, of all that it has read, also inside of a transaction. NULL:
-	 * that it cannot do there, and is given more until it says AGAIN. */
+	 * it cannot be asked, and is given more until it says AGAIN. */
 	void (*let_go)(void *ctx);
 };
 /* Where a target stands: what the streamer still holds and is not behind it, or is a load that the target has (by that snapshot or a later one), is not

@@ -97,9 +97,11 @@ static void close_all(struct pipeline *p)
 	flow_release(p);
 	for (size_t i = 0; i < p->ntargets; i++)
 		target_release(&p->targets[i]);
-	if (p->streamer)
-		p->streamer_ops->close(p->streamer);
-	p->streamer = NULL;
+	for (struct channel *c = NULL; (c = channel_next(p, c));) {
+		if (c->i)
+			c->ops->close(c->i);
+		c->i = NULL;
+	}
 	if (p->log)
 		store_log_close(p->log);
 	p->log = NULL;
@@ -127,10 +129,12 @@ static void stop_instances(struct pipeline *p, const char *why)
 		p->source_ops->stop(p->source);
 	else
 		p->source_stopped = true;
-	if (p->streamer && p->streamer_is_ready)
-		p->streamer_ops->stop(p->streamer);
-	else
-		p->streamer_stopped = true;
+	for (struct channel *c = NULL; (c = channel_next(p, c));) {
+		if (c->i && c->is_ready)
+			c->ops->stop(c->i);
+		else
+			c->is_stopped = true;
+	}
 	for (size_t i = 0; i < p->ntargets; i++) {
 		struct ptarget *t = &p->targets[i];
 		if (t->i)
@@ -141,19 +145,30 @@ static void stop_instances(struct pipeline *p, const char *why)
 	pipeline_turn(p);
 }
 
-static bool all_stopped(const struct pipeline *p)
+static bool all_stopped(struct pipeline *p)
 {
 	for (size_t i = 0; i < p->ntargets; i++)
 		if (!p->targets[i].is_stopped)
 			return false;
-	return p->source_stopped && p->streamer_stopped;
+	for (struct channel *c = NULL; (c = channel_next(p, c));)
+		if (!c->is_stopped)
+			return false;
+	return p->source_stopped;
 }
 
-static bool is_stored(const struct pipeline *p)
+static bool is_stored(const struct channel *c)
 {
 	struct ledger_stat s;
-	ledger_stat(p->ledger, &s);
-	return !p->held && s.stored.token >= p->whole_token;
+	ledger_stat(c->ledger, &s);
+	return !c->held && s.stored.token >= c->whole_token;
+}
+
+static bool all_stored(struct pipeline *p)
+{
+	for (struct channel *c = NULL; (c = channel_next(p, c));)
+		if (!is_stored(c))
+			return false;
+	return true;
 }
 
 static bool targets_done(const struct pipeline *p)
@@ -165,19 +180,33 @@ static bool targets_done(const struct pipeline *p)
 }
 
 /* A source transaction was read in part: what is before it cannot be committed by a target that holds both, until its end is read or the target is told
- * to stop. */
-static bool is_cut_off(const struct pipeline *p)
+ * to stop. Or a load: what is behind it waits for its end. */
+static bool is_cut_off(const struct channel *c)
 {
+	const struct pipeline *p = c->p;
+	int n = (int)(c - p->channels);
 	struct ledger_stat s;
-	ledger_stat(p->ledger, &s);
-	bool is_open = p->held || s.received.token > p->whole_token;
-	for (size_t i = 0; i < p->ntargets; i++)
-		if (!p->targets[i].is_drained)
+	ledger_stat(c->ledger, &s);
+	bool is_open = c->held || s.received.token > c->whole_token;
+	for (size_t i = 0; i < p->ntargets; i++) {
+		const struct ptarget *t = &p->targets[i];
+		bool waits = n == CHANNEL_STREAM ? t->is_held && !t->is_amid : t->is_amid;
+		if (!t->in[n].is_drained && !waits)
 			return false;
+		is_open |= waits;
+	}
 	return is_open;
 }
 
-bool pipeline_is_quiet(const struct pipeline *p) { return p->is_paused && (!p->ledger || is_stored(p) || is_cut_off(p)); }
+static bool all_stored_or_cut_off(struct pipeline *p)
+{
+	for (struct channel *c = NULL; (c = channel_next(p, c));)
+		if (c->ledger && !is_stored(c) && !is_cut_off(c))
+			return false;
+	return true;
+}
+
+bool pipeline_is_quiet(struct pipeline *p) { return p->is_paused && all_stored_or_cut_off(p); }
 
 bool pipeline_is_flowing(const struct pipeline *p) { return p->told_flowing; }
 
@@ -214,18 +243,30 @@ static void on_drain_timeout(void *arg)
 
 static void on_streamer_stopped(void *ctx)
 {
-	struct pipeline *p = ctx;
-	p->streamer_stopped = true;
-	pipeline_turn(p);
+	struct channel *c = ctx;
+	c->is_stopped = true;
+	pipeline_turn(c->p);
 }
 
-/* ---- the streamer ---- */
+/* ---- the channels ---- */
 
-static void on_streamer_failed(void *ctx, const struct err *e) { pipeline_fail(ctx, e, "streamer"); }
+struct channel *channel_next(struct pipeline *p, const struct channel *c)
+{
+	for (size_t n = c ? (size_t)(c - p->channels) + 1 : 0; n < CHANNELS; n++)
+		if (p->channels[n].ops)
+			return &p->channels[n];
+	return NULL;
+}
+
+static void on_streamer_failed(void *ctx, const struct err *e)
+{
+	struct channel *c = ctx;
+	pipeline_fail(c->p, e, "streamer");
+}
 
 static void on_streamer_note_put(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg)
 {
-	struct pipeline *p = ctx;
+	struct pipeline *p = ((struct channel *)ctx)->p;
 	char *own = mem_printf(MEMORY_OF_STREAMER "%s", key);
 	memory_note_put(p->run.memory, own, value, done, arg);
 	free(own);
@@ -233,7 +274,7 @@ static void on_streamer_note_put(void *ctx, const char *key, const char *value, 
 
 static const char *on_streamer_note_get(void *ctx, const char *key)
 {
-	struct pipeline *p = ctx;
+	struct pipeline *p = ((struct channel *)ctx)->p;
 	char *own = mem_printf(MEMORY_OF_STREAMER "%s", key);
 	const char *value = memory_note(p->run.memory, own);
 	free(own);
@@ -242,7 +283,7 @@ static const char *on_streamer_note_get(void *ctx, const char *key)
 
 static void on_streamer_notice(void *ctx, const char *text)
 {
-	struct pipeline *p = ctx;
+	struct pipeline *p = ((struct channel *)ctx)->p;
 	p->run.host.notice(p->run.host.ctx, "streamer", text);
 }
 
@@ -263,8 +304,9 @@ static void remember_known(struct pipeline *p)
 	struct memory *m = p->run.memory;
 	struct dmsr_stand known = { 0 };
 	struct err e = { 0 };
-	if (p->streamer_ops->known)
-		p->streamer_ops->known(p->streamer, &known);
+	const struct channel *c = channel_stream(p);
+	if (c->ops->known)
+		c->ops->known(c->i, &known);
 	const struct position *at = memory_delivered(m);
 	if (!position_is_comparable(at, &known.at)) {
 		err_set(&e, DMSR_EFATAL, "server.changed", "the streamer holds the changes of another server than the job's position is of");
@@ -288,21 +330,30 @@ static void remember_known(struct pipeline *p)
 
 static void on_streamer_ready(void *ctx)
 {
-	struct pipeline *p = ctx;
-	p->streamer_is_ready = true;
-	pipeline_turn(p);
+	struct channel *c = ctx;
+	c->is_ready = true;
+	pipeline_turn(c->p);
 }
 
-static int open_streamer(struct pipeline *p, struct err *e)
+static bool channels_ready(struct pipeline *p)
+{
+	for (struct channel *c = NULL; (c = channel_next(p, c));)
+		if (!c->is_ready)
+			return false;
+	return true;
+}
+
+static int open_channel(struct pipeline *p, int n, const char *name, const struct dmsr_log *log, struct err *e)
 {
 	const struct spec_part *s = &p->run.spec->streamer;
-	p->streamer_scratch = pipeline_scratch(p, "streamer", e);
-	if (!p->streamer_scratch)
+	struct channel *c = &p->channels[n];
+	c->scratch = pipeline_scratch(p, name, e);
+	if (!c->scratch)
 		return e->code;
 	const struct dmsr_streamer_host host = {
-		.ctx = p,
-		.env = pipeline_env(p, "streamer", p->streamer_scratch, p->run.data),
-		.log = store_log_ops(p->log),
+		.ctx = c,
+		.env = pipeline_env(p, name, c->scratch, p->run.data),
+		.log = log,
 		.note_put = on_streamer_note_put,
 		.note_get = on_streamer_note_get,
 		.notice = on_streamer_notice,
@@ -312,8 +363,26 @@ static int open_streamer(struct pipeline *p, struct err *e)
 		.failed = on_streamer_failed,
 		.stopped = on_streamer_stopped,
 	};
-	p->streamer_ops = s->plugin->streamer;
-	return p->streamer_ops->open(s->settings, &host, &p->streamer, e);
+	c->p = p;
+	c->ops = s->plugin->streamer;
+	return c->ops->open(s->settings, &host, &c->i, e);
+}
+
+/* Past a broker would be past whoever else reads there. */
+static bool loads_beside(const struct pipeline *p)
+{
+	const struct spec *s = p->run.spec;
+	const struct dmsr_source *source = s->source.plugin->source;
+	/* also where it was so in an earlier run, whose log has changes that the targets are not to be given before the load */
+	return s->mode == DMSR_FULL_LOAD_AND_CDC && !strcmp(s->streamer.plugin->name, "embedded") && source->loads_beside &&
+		(source->loads_beside(s->source.settings) || memory_note(p->run.memory, PIPELINE_LOADING));
+}
+
+static int open_channels(struct pipeline *p, struct err *e)
+{
+	if (open_channel(p, CHANNEL_STREAM, "streamer", store_log_ops(p->log), e))
+		return e->code;
+	return loads_beside(p) ? open_channel(p, CHANNEL_LOAD, "load", NULL, e) : 0;
 }
 
 /* ---- the way up ---- */
@@ -322,7 +391,7 @@ static void open_targets(struct pipeline *p)
 {
 	struct err e = { 0 };
 	enter(p, PHASE_TARGETS, "the log is open");
-	if (open_streamer(p, &e)) {
+	if (open_channels(p, &e)) {
 		pipeline_fail(p, &e, "streamer");
 		return;
 	}
@@ -374,7 +443,8 @@ static void start_streamer(struct pipeline *p)
 	enter(p, PHASE_STREAMER, "every target is ready");
 	for (size_t i = 0; i < p->ntargets; i++)
 		target_subscribe(&p->targets[i]);
-	p->streamer_ops->start(p->streamer);
+	for (struct channel *c = NULL; (c = channel_next(p, c));)
+		c->ops->start(c->i);
 }
 
 static bool targets_ready(const struct pipeline *p)
@@ -449,7 +519,7 @@ static void on_task(void *arg)
 			start_streamer(p);
 		break;
 	case PHASE_STREAMER:
-		if (p->streamer_is_ready && !p->streamer_is_asked) {
+		if (channels_ready(p) && !p->streamer_is_asked) {
 			p->streamer_is_asked = true;
 			remember_known(p);
 		}
@@ -457,19 +527,21 @@ static void on_task(void *arg)
 			open_source(p);
 		break;
 	case PHASE_FLOWING:
+		for (size_t i = 0; i < p->ntargets; i++)
+			target_look(&p->targets[i]);
 		tell(p);
 		if (pipeline_is_quiet(p))
 			p->run.host.quiet(p->run.host.ctx);
-		if (p->source_finished && ledger_is_idle(p->ledger) && !p->held && targets_done(p)) {
+		if (p->source_finished && ledger_is_idle(channel_stream(p)->ledger) && !channel_stream(p)->held && targets_done(p)) {
 			p->how = PIPELINE_COMPLETED;
 			stop_instances(p, "everything is loaded");
 		}
 		break;
 	case PHASE_DRAINING:
-		if (is_stored(p))
+		if (all_stored(p))
 			stop_instances(p, "all that was read is stored");
-		else if (is_cut_off(p))
-			stop_instances(p, "only a transaction that was read in part is left");
+		else if (all_stored_or_cut_off(p))
+			stop_instances(p, "only a transaction that was read in part is left, or what waits for a load");
 		break;
 	case PHASE_STOPPING:
 		if (all_stopped(p) && !p->log_is_opening)
@@ -558,8 +630,10 @@ void pipeline_free(struct pipeline *p)
 	}
 	free(p->targets);
 	free(p->source_scratch);
-	free(p->streamer_scratch);
+	for (size_t n = 0; n < CHANNELS; n++)
+		free(p->channels[n].scratch);
 	map_free(p->open_loads);
+	pipeline_voids_free(p);
 	loop_task_free(p->task);
 	loop_timer_free(p->checkpoint_timer);
 	loop_timer_free(p->drain_timer);
@@ -581,11 +655,19 @@ void pipeline_stat(struct pipeline *p, struct pipeline_stat *out)
 		p->source_ops->stat(p->source, &out->source);
 	flow_look_level(p, &out->source);
 	out->is_level = p->is_level;
-	if (p->streamer)
-		p->streamer_ops->stat(p->streamer, &out->streamer);
-	if (p->ledger)
-		ledger_stat(p->ledger, &out->ledger);
-	out->is_full = p->held != NULL;
+	for (struct channel *c = NULL; (c = channel_next(p, c));) {
+		struct dmsr_streamer_stat s = { 0 };
+		if (c->i)
+			c->ops->stat(c->i, &s);
+		out->streamer.memory_bytes += s.memory_bytes;
+		out->streamer.memory_limit_bytes += s.memory_limit_bytes;
+		out->streamer.log_bytes += s.log_bytes;
+		out->streamer.log_limit_bytes += s.log_limit_bytes;
+		out->streamer.batches += s.batches;
+		out->is_full |= c->held != NULL;
+	}
+	if (channel_stream(p)->ledger)
+		ledger_stat(channel_stream(p)->ledger, &out->ledger);
 	if (p->backpressure_since_us)
 		out->backpressure_us += loop_now_us(p->run.loop) - p->backpressure_since_us;
 	out->phase = p->phase == PHASE_FLOWING && out->source.phase ? out->source.phase : phases[p->phase].name;

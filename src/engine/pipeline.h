@@ -43,7 +43,7 @@ struct pipeline;
 struct pipeline *pipeline_start(const struct pipeline_run *run);
 void pipeline_pause(struct pipeline *p);        /* the source reads no more; what was read goes on to the targets */
 void pipeline_resume(struct pipeline *p);
-bool pipeline_is_quiet(const struct pipeline *p);       /* paused, and all whole transactions that were read are stored */
+bool pipeline_is_quiet(struct pipeline *p);       /* paused, and all whole transactions that were read are stored */
 bool pipeline_is_flowing(const struct pipeline *p);     /* host.flowing was called */
 /* Lets the targets finish what was read, for at most drain_ms, stores it, confirms it, stops all; then ended(STOPPED). */
 void pipeline_stop(struct pipeline *p, uint64_t drain_ms);

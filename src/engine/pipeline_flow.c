@@ -159,36 +159,45 @@ static int transform(struct pipeline *p, struct batch *b, struct err *e)
 	return 0;
 }
 
-/* Hands b to the streamer. False: it is held. */
-static bool produce(struct pipeline *p, struct batch *b)
+static bool is_any_held(struct pipeline *p)
 {
+	for (struct channel *c = NULL; (c = channel_next(p, c));)
+		if (c->held)
+			return true;
+	return false;
+}
+
+/* Hands b to the streamer. False: it is held. */
+static bool produce(struct channel *c, struct batch *b)
+{
+	struct pipeline *p = c->p;
 	struct err e = { 0 };
 	uint64_t token = b->token;
-	switch (p->streamer_ops->produce(p->streamer, b)) {
+	switch (c->ops->produce(c->i, b)) {
 	case DMSR_OK:
-		p->held = NULL;
-		ledger_streamed(p->ledger, token);
-		flow_backpressure(p, false);
+		c->held = NULL;
+		ledger_streamed(c->ledger, token);
+		flow_backpressure(p, is_any_held(p));
 		return true;
 	case DMSR_AGAIN:
-		p->held = b;
+		c->held = b;
 		flow_backpressure(p, true);
 		return false;
 	case DMSR_ERR:
 		break;
 	}
-	p->held = b;
+	c->held = b;
 	err_set(&e, DMSR_EPROTO, "streamer.refused", "the streamer %s refused a batch", p->run.spec->streamer.plugin->name);
 	err_hint(&e, "nothing of it is lost; this is a bug of that plugin: report it");
 	pipeline_fail(p, &e, "streamer");
 	return false;
 }
 
-/* The tables that are being loaded; a change of the stream voids them. */
+/* The tables that are being loaded; a change of the stream voids them, if that is the way that they go. */
 static void note_loads(struct pipeline *p, const struct batch *b)
 {
 	struct buf key;
-	if (!b->is_load && !map_size(p->open_loads))
+	if (!b->is_load && (!map_size(p->open_loads) || channel_of_load(p)))
 		return;
 	if (!b->is_load) {
 		map_free(p->open_loads);
@@ -217,25 +226,28 @@ enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
 {
 	struct pipeline *p = ctx;
 	struct err e = { 0 };
-	if (p->held || p->is_paused || p->phase != PHASE_FLOWING || p->must_fail) {
+	int channel = b->is_load && channel_of_load(p) ? CHANNEL_LOAD : CHANNEL_STREAM;
+	struct channel *c = &p->channels[channel];
+	if (c->held || p->is_paused || p->phase != PHASE_FLOWING || p->must_fail) {
 		p->source_waits = true;
 		return DMSR_AGAIN;
 	}
 	failpoint("pipeline.received");
-	if (transform(p, b, &e) || ledger_received(p->ledger, &b->end, b->bytes, &b->token, &e)) {
+	if (transform(p, b, &e) || ledger_received(c->ledger, &b->end, b->bytes, &b->token, &e)) {
 		pipeline_fail(p, &e, "source");
 		p->source_waits = true;
 		return DMSR_AGAIN;
 	}
-	load_words_add(&p->words, b, b->token);
+	load_words_add(&c->words, b, b->token);
 	count_batch(p, b);
 	/* what is behind the beginning of a table that is open cannot be stored before its end, which a paused source never sends */
 	note_loads(p, b);
-	if (!b->more && !map_size(p->open_loads))
-		p->whole_token = b->token;
+	bool is_among_loads = map_size(p->open_loads) && (channel == CHANNEL_LOAD || !channel_of_load(p));
+	if (!b->more && !is_among_loads)
+		c->whole_token = b->token;
 	for (size_t i = 0; i < p->ntargets; i++)
-		target_owes(&p->targets[i], b);
-	produce(p, b);
+		target_owes(&p->targets[i], b, channel);
+	produce(c, b);
 	if (!p->told_flowing || p->source_finished)
 		pipeline_turn(p);
 	return DMSR_OK;
@@ -243,7 +255,7 @@ enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
 
 void flow_wake_source(struct pipeline *p)
 {
-	if (!p->source_waits || p->held || p->is_paused || p->phase != PHASE_FLOWING)
+	if (!p->source_waits || p->is_paused || p->phase != PHASE_FLOWING)
 		return;
 	p->source_waits = false;
 	p->source_ops->resume(p->source);
@@ -251,10 +263,11 @@ void flow_wake_source(struct pipeline *p)
 
 void flow_streamer_resume(void *ctx)
 {
-	struct pipeline *p = ctx;
+	struct channel *c = ctx;
+	struct pipeline *p = c->p;
 	if (p->phase > PHASE_DRAINING || p->must_fail)
 		return;
-	if (p->held && !produce(p, p->held))
+	if (c->held && !produce(c, c->held))
 		return;
 	flow_wake_source(p);
 	pipeline_turn(p);
@@ -281,32 +294,34 @@ static void look_level(struct pipeline *p)
 	flow_look_level(p, &s);
 }
 
-static void tell_stored(struct pipeline *p)
+static void tell_stored(const struct channel *c)
 {
 	struct ledger_stat s;
-	if (!p->streamer || !p->streamer_ops->stored || p->streamer_stopped)
+	if (!c->i || !c->ops->stored || c->is_stopped)
 		return;
-	ledger_stat(p->ledger, &s);
-	p->streamer_ops->stored(p->streamer, s.stored.token);
+	ledger_stat(c->ledger, &s);
+	c->ops->stored(c->i, s.stored.token);
 }
 
 static void on_stored(void *arg, const struct err *e)
 {
-	struct pipeline *p = ticket_use(arg, NULL);
+	void *c_;
+	struct pipeline *p = ticket_use(arg, &c_);
+	struct channel *c = c_;
 	struct position at;
-	if (!p || !p->ledger)
+	if (!p || !c->ledger)
 		return;
 	if (e) {
-		ledger_store_failed(p->ledger);
+		ledger_store_failed(c->ledger);
 		pipeline_fail(p, e, "state");
 		return;
 	}
 	failpoint("pipeline.stored");
-	ledger_stored(p->ledger);
-	tell_stored(p);
+	ledger_stored(c->ledger);
+	tell_stored(c);
 	p->stat.checkpoints++;
 	p->stat.last_checkpoint_us = wall_now_us();
-	if (ledger_confirm(p->ledger, &at) && p->source && !p->source_stopped)
+	if (ledger_confirm(c->ledger, &at) && p->source && !p->source_stopped)
 		p->source_ops->confirm(p->source, &at);
 	look_level(p);
 	p->run.host.progress(p->run.host.ctx);
@@ -343,10 +358,29 @@ static void note_beginning(struct pipeline *p, const struct position *at)
 	p->began_lsn = s.confirmed.flush;
 }
 
+static bool wants_store(struct pipeline *p)
+{
+	for (struct channel *c = NULL; (c = channel_next(p, c));)
+		if (c->ledger && ledger_wants_store(c->ledger))
+			return true;
+	return false;
+}
+
+/* What is durable first: each of these may be seen after a crash without the ones behind it, never the other way round. */
+static void store(struct channel *c)
+{
+	struct pipeline *p = c->p;
+	struct position at = { 0 };
+	uint64_t token = ledger_store_begin(c->ledger, &at);
+	load_words_take(&c->words, token, store_word, p);
+	note_beginning(p, &at);
+	failpoint("pipeline.before-store");
+	memory_delivered_put(p->run.memory, &at, on_stored, ticket_new(p, c));
+}
+
 void flow_checkpoint(struct pipeline *p, bool now)
 {
-	struct position at = { 0 };
-	if (!p->ledger || p->must_fail || !ledger_wants_store(p->ledger))
+	if (p->must_fail || !wants_store(p))
 		return;
 	uint64_t t = loop_now_us(p->run.loop), due = p->checkpoint_at_us + CHECKPOINT_EVERY_US;
 	if (!now && p->phase == PHASE_FLOWING && t < due) {
@@ -356,26 +390,24 @@ void flow_checkpoint(struct pipeline *p, bool now)
 	}
 	loop_timer_stop(p->checkpoint_timer);
 	p->checkpoint_at_us = t;
-	uint64_t token = ledger_store_begin(p->ledger, &at);
-	/* what is durable first: each of these may be seen after a crash without the ones behind it, never the other way round */
 	flow_targets_save(p);
-	load_words_take(&p->words, token, store_word, p);
-	note_beginning(p, &at);
-	failpoint("pipeline.before-store");
-	memory_delivered_put(p->run.memory, &at, on_stored, ticket_new(p, NULL));
+	for (struct channel *c = NULL; (c = channel_next(p, c));)
+		if (ledger_wants_store(c->ledger))
+			store(c);
 }
 
 void flow_delivered(void *ctx, uint64_t token, const struct err *e)
 {
-	struct pipeline *p = ctx;
+	struct channel *c = ctx;
+	struct pipeline *p = c->p;
 	struct err bad = { 0 };
-	if (p->must_fail || !p->ledger)
+	if (p->must_fail || !c->ledger)
 		return;
 	if (e) {
 		pipeline_fail(p, e, "streamer");
 		return;
 	}
-	if (!ledger_delivered(p->ledger, token)) {
+	if (!ledger_delivered(c->ledger, token)) {
 		err_set(&bad, DMSR_EPROTO, "streamer.protocol", "the streamer %s acknowledged batch %" PRIu64 ", which is not under way",
 			p->run.spec->streamer.plugin->name, token);
 		err_hint(&bad, "this is a bug of that plugin: report it");
@@ -398,11 +430,13 @@ void flow_release(struct pipeline *p)
 	if (p->dead_codec)
 		p->dead_codec_ops->close(p->dead_codec);
 	p->dead_codec = NULL;
-	batch_free(p->held);
-	p->held = NULL;
-	ledger_free(p->ledger);
-	p->ledger = NULL;
-	load_words_fini(&p->words);
+	for (struct channel *c = NULL; (c = channel_next(p, c));) {
+		batch_free(c->held);
+		c->held = NULL;
+		ledger_free(c->ledger);
+		c->ledger = NULL;
+		load_words_fini(&c->words);
+	}
 	map_free(p->open_loads);
 	p->open_loads = map_new();
 }

@@ -24,12 +24,38 @@ void load_words_add(struct load_words *w, const struct batch *b, uint64_t token)
 void load_words_take(struct load_words *w, uint64_t token, void (*fn)(void *arg, const struct load_word *word), void *arg);
 void load_words_fini(struct load_words *w);
 
+/* The ways from the source to the targets. */
+enum { CHANNEL_STREAM, /* the job's streamer */
+	CHANNEL_LOAD, /* rows of a load, and its words, past the stream: in memory alone. Not there: they go through the stream */
+	CHANNELS };
+struct channel {
+	struct pipeline *p;
+	const struct dmsr_streamer *ops;        /* NULL: it is not there */
+	struct dmsr_instance *i;
+	char *scratch;
+	bool is_ready, is_stopped;
+	struct ledger *ledger;
+	struct batch *held;             /* received, the streamer said AGAIN */
+	uint64_t whole_token;           /* newest batch that ends a transaction, or is of the load */
+	struct load_words words;        /* received, not stored */
+};
+
 /* A batch that a target has and has not applied. */
 struct flight {
-	uint64_t token;
+	uint64_t token;                 /* the target's: it counts what it is handed */
+	uint64_t own;                   /* the channel's */
+	struct batch *view;             /* what it was given of the batch; NULL: all */
+	uint8_t channel;
 	struct position end;
 	int64_t first_us, commit_us;    /* commit times at the source: of its first change; of its last, when that transaction ends here */
 	uint32_t transactions;
+};
+
+struct inlet {                          /* of a target, from a channel */
+	struct ptarget *t;
+	struct dmsr_subscription *sub;
+	bool is_drained;                /* the streamer has nothing more for it */
+	bool is_waiting;                /* said AGAIN, for the other channel's sake */
 };
 
 struct ptarget {
@@ -40,9 +66,10 @@ struct ptarget {
 	struct dmsr_instance *i;
 	char *scratch, *data;
 	struct memory_target *memory;
-	struct dmsr_subscription *sub;
+	struct inlet in[CHANNELS];
 	bool is_ready, keeps, is_stopped;
-	bool is_drained;                /* the streamer has nothing more for it */
+	bool is_held;                   /* the stream waits at the end of a transaction, until the load is applied */
+	bool is_amid;                   /* the transaction of the newest batch that it took of the stream goes on */
 	bool position_moved;
 	struct position applied;
 	uint64_t server;                /* that the changes come from */
@@ -51,6 +78,9 @@ struct ptarget {
 	uint64_t level_lsn;             /* as pipeline_target_stat has it */
 	struct flight *ring;            /* of what it has, at (first + k) & (cap - 1) */
 	size_t first, count, cap;
+	uint64_t handed, consumed;      /* its tokens: newest that it took, that it reads no more */
+	size_t nloads;                  /* of the ring, from the load's channel */
+	uint64_t rows_lsn;              /* changes before that may be in rows that it has */
 	struct load_words words;
 	uint64_t rows_applied;
 	const struct dmsr_begun *begun; /* the target's own, as it said before the source was started */
@@ -67,24 +97,20 @@ struct pipeline {
 	const struct dmsr_source *source_ops;
 	struct dmsr_instance *source;
 	char *source_scratch;
-	const struct dmsr_streamer *streamer_ops;
-	struct dmsr_instance *streamer;
-	char *streamer_scratch;
+	struct channel channels[CHANNELS];
 	struct store_log *log;
 	struct ptarget *targets;
 	size_t ntargets;
 	struct dmsr_instance **transforms;
 
-	struct ledger *ledger;
-	struct batch *held;             /* received, the streamer said AGAIN */
 	bool source_waits;              /* emit said AGAIN: resume is owed */
 	bool streamer_is_asked, streamer_knows; /* what it knows is remembered */
-	bool is_paused, source_stopped, streamer_stopped, streamer_is_ready, log_is_opening, source_finished, told_loading, told_flowing;
+	bool is_paused, source_stopped, log_is_opening, source_finished, told_loading, told_flowing;
+	bool load_is_sent;              /* all of it: the source has said so */
+	struct map *voids;              /* relation_key -> uint64_t: load_void */
 	uint64_t first_lsn;             /* what the source had written when that was first heard of; 0: not yet */
 	uint64_t began_lsn;             /* the stream has nothing for the targets before that; 0: it began in an earlier run, or has not yet */
 	bool is_level;                  /* and it was read */
-	uint64_t whole_token;           /* newest batch that ends a transaction, or is of the load */
-	struct load_words words;        /* received, not stored */
 	struct map *open_loads;         /* tables whose load has begun and not ended, as received */
 
 	/* ends, told from the task */
@@ -120,9 +146,17 @@ struct dmsr_env pipeline_env(struct pipeline *p, const char *name, const char *s
 /* An empty directory of that name for files that may vanish: what a crash left there is gone. NULL: e is set. */
 char *pipeline_scratch(const struct pipeline *p, const char *name, struct err *e);
 
+/* Those that are there, in order: first NULL, then the one before; NULL: no more. */
+struct channel *channel_next(struct pipeline *p, const struct channel *c);
+static inline struct channel *channel_stream(struct pipeline *p) { return &p->channels[CHANNEL_STREAM]; }
+static inline bool channel_of_load(const struct pipeline *p) { return p->channels[CHANNEL_LOAD].ops != NULL; }
+
+#define PIPELINE_LOADING "pipeline.loading"     /* note: a load has begun, and a target has not all of it; not of a load that goes through the stream */
+
 /* pipeline_source.c */
 int pipeline_source_open(struct pipeline *p, struct err *e);    /* and the ledger with it */
 void pipeline_source_start(struct pipeline *p);
+void pipeline_voids_free(struct pipeline *p);
 
 /* pipeline_flow.c */
 enum dmsr_verdict flow_emit(void *ctx, struct batch *b);
@@ -140,7 +174,9 @@ int target_open(struct pipeline *p, size_t n, struct err *e);
 int target_check_stand(struct ptarget *t, struct err *e);
 void target_subscribe(struct ptarget *t);
 bool target_is_done(const struct ptarget *t);   /* has applied all that the streamer had for it */
-void target_owes(struct ptarget *t, const struct batch *b); /* b is on its way to it */
+void target_owes(struct ptarget *t, const struct batch *b, int channel); /* b is on its way to it */
+void target_hold(struct ptarget *t);            /* a load begins: its stream waits */
+void target_look(struct ptarget *t);            /* may its stream go on? */
 void target_is_level(struct ptarget *t, const struct position *p);       /* it has nothing to apply of what is before p */
 int64_t target_behind_us(const struct ptarget *t);        /* as pipeline_target_stat has it */
 void target_release(struct ptarget *t);

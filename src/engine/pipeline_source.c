@@ -17,7 +17,18 @@ static bool all_have(const struct pipeline *p, const struct dmsr_loaded *l)
 	return p->ntargets > 0;
 }
 
-static bool has_readers(const struct pipeline *p) { return p->streamer_ops->has_readers && p->streamer_ops->has_readers(p->streamer); }
+static bool has_readers(const struct pipeline *p)
+{
+	const struct channel *c = &p->channels[CHANNEL_STREAM];
+	return c->ops->has_readers && c->ops->has_readers(c->i);
+}
+
+/* May what is said of a load be on its way still? */
+static bool keeps_loads(const struct pipeline *p)
+{
+	const struct channel *c = &p->channels[CHANNEL_STREAM];
+	return !channel_of_load(p) && c->ops->keeps(c->i);
+}
 
 /* What need not be loaded again. What all targets agree on is true, whatever was remembered here: the last step before a crash may be missing; unless others
  * read it too, of whom only the streamer knew. What is in the stream is on its way to them. */
@@ -30,11 +41,11 @@ static void agree_on_loads(struct pipeline *p)
 	const struct table_set *first = &p->targets[0].memory->loaded;
 	for (size_t i = 0; i < first->n && !has_readers(p); i++) {
 		const struct dmsr_loaded *l = &first->list[i], *k = table_set_find(known, l->schema, l->name);
-		bool is_on_its_way = k && k->at.lsn > l->at.lsn && p->streamer_ops->keeps(p->streamer); /* a newer load of it */
+		bool is_on_its_way = k && k->at.lsn > l->at.lsn && keeps_loads(p); /* a newer load of it */
 		if ((!k || k->at.lsn != l->at.lsn) && !is_on_its_way && all_have(p, l))
 			memory_load_put(m, l->schema, l->name, &l->at);
 	}
-	for (size_t i = known->n; i-- > 0 && !p->streamer_ops->keeps(p->streamer);) {
+	for (size_t i = known->n; i-- > 0 && !keeps_loads(p);) {
 		const struct dmsr_loaded k = known->list[i];
 		if (all_have(p, &k))
 			continue;
@@ -123,17 +134,27 @@ static void forget_lost(struct pipeline *p)
 		}
 }
 
+/* Changes since then are to come to all targets yet. Where all goes one way, the load stands before them: the source knows what it has sent. */
+static bool is_past(const struct pipeline *p, const struct dmsr_begun *b)
+{
+	for (size_t i = 0; i < p->ntargets && channel_of_load(p); i++)
+		if (p->targets[i].applied.kind && p->targets[i].applied.lsn >= b->at.lsn)
+			return true;
+	return false;
+}
+
 static struct begun agree_on_parts(const struct pipeline *p)
 {
 	struct begun out = { 0 };
-	if (!p->ntargets || !p->streamer_ops->takes_rests)
+	const struct channel *c = &p->channels[channel_of_load(p) ? CHANNEL_LOAD : CHANNEL_STREAM];
+	if (!p->ntargets || !c->ops->takes_rests)
 		return out;
 	out.list = mem_zalloc((p->targets[0].nbegun + 1) * sizeof *out.list);
 	for (size_t i = 0; i < p->targets[0].nbegun; i++) {
 		struct dmsr_begun *b = &out.list[out.n];
 		*b = p->targets[0].begun[i];
 		const struct dmsr_loaded as_load = { .schema = b->schema, .name = b->name, .at = b->at };
-		if (!b->nparts || memory_is_unwanted(p->run.memory, &as_load))
+		if (!b->nparts || memory_is_unwanted(p->run.memory, &as_load) || is_past(p, b))
 			continue;
 		share(p, b);
 		if (b->nparts)
@@ -158,6 +179,57 @@ static void on_source_stopped(void *ctx)
 	struct pipeline *p = ctx;
 	p->source_stopped = true;
 	pipeline_turn(p);
+}
+
+static void on_load_begins(void *ctx)
+{
+	struct pipeline *p = ctx;
+	p->load_is_sent = false;
+	if (!channel_of_load(p))
+		return;
+	/* before any change that is read beside it: a run that ends amid the load leaves a log that no target is to be given before it has the tables */
+	if (!memory_note(p->run.memory, PIPELINE_LOADING))
+		memory_note_put(p->run.memory, PIPELINE_LOADING, "1", NULL, NULL);
+	for (size_t i = 0; i < p->ntargets; i++)
+		target_hold(&p->targets[i]);
+}
+
+static void on_load_ends(void *ctx)
+{
+	struct pipeline *p = ctx;
+	p->load_is_sent = true;
+	pipeline_turn(p);
+}
+
+static void on_load_void(void *ctx, const char *schema, const char *name, uint64_t lsn)
+{
+	struct pipeline *p = ctx;
+	struct buf key;
+	uint64_t *at = mem_alloc(sizeof *at);
+	*at = lsn;
+	if (!p->voids)
+		p->voids = map_new();
+	buf_init(&key, SIZE_MAX);
+	relation_key(&key, schema, name);
+	free(map_put(p->voids, key.data, key.len, at));
+	buf_fini(&key);
+}
+
+static void free_void(void *arg, const void *key, size_t n, void *value)
+{
+	(void)arg;
+	(void)key;
+	(void)n;
+	free(value);
+}
+
+void pipeline_voids_free(struct pipeline *p)
+{
+	if (!p->voids)
+		return;
+	map_each(p->voids, free_void, NULL);
+	map_free(p->voids);
+	p->voids = NULL;
 }
 
 static void on_source_finished(void *ctx)
@@ -218,13 +290,42 @@ int pipeline_source_open(struct pipeline *p, struct err *e)
 		.note_put = on_note_put,
 		.note_get = on_note_get,
 		.notice = on_source_notice,
+		.load_begins = on_load_begins,
+		.load_ends = on_load_ends,
+		.load_void = on_load_void,
 		.finished = on_source_finished,
 		.failed = on_source_failed,
 		.stopped = on_source_stopped,
 	};
-	p->ledger = ledger_new(memory_delivered(p->run.memory));
+	const struct position none = { 0 };
+	for (struct channel *c = NULL; (c = channel_next(p, c));)
+		c->ledger = ledger_new(c == channel_stream(p) ? memory_delivered(p->run.memory) : &none);
 	p->source_ops = plugin->source;
 	return p->source_ops->open(p->run.spec->source.settings, &p->run.spec->tables, &host, &p->source, e);
+}
+
+/* Up to where every target has all; none: one has nothing, or that cannot be said. */
+static struct position applied_by_all(const struct pipeline *p)
+{
+	struct position out = { 0 };
+	for (size_t i = 0; i < p->ntargets; i++) {
+		const struct position *at = &p->targets[i].applied;
+		if (position_is_none(at) || (i && !position_is_comparable(at, &out)))
+			return (struct position){ 0 };
+		if (!i || position_compare(at, &out) < 0)
+			out = *at;
+	}
+	return out;
+}
+
+/* What targets know of the tables they have of this run. One that has the word still to come, out of the log, gets it again, behind what it is about: the
+ * words that went beside the stream are gone with the run. */
+static bool load_is_done(const struct pipeline *p)
+{
+	for (size_t i = 0; i < p->ntargets && channel_of_load(p); i++)
+		if (!p->targets[i].memory->load_done)
+			return false;
+	return memory_load_done(p->run.memory);
 }
 
 void pipeline_source_start(struct pipeline *p)
@@ -240,11 +341,13 @@ void pipeline_source_start(struct pipeline *p)
 	const struct dmsr_source_start start = {
 		.mode = p->run.spec->mode,
 		.from = *memory_delivered(p->run.memory),
+		.applied = applied_by_all(p),
+		.is_beside = channel_of_load(p),
 		.loaded = loaded->list,
 		.nloaded = loaded->n,
 		.begun = begun.list,
 		.nbegun = begun.n,
-		.load_done = memory_load_done(p->run.memory),
+		.load_done = load_is_done(p),
 	};
 	p->source_ops->start(p->source, &start);
 	begun_free(&begun);

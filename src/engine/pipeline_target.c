@@ -30,15 +30,92 @@ static int64_t first_commit_us(const struct batch *b)
 	return txn ? txn->commit_us : 0;
 }
 
+/* One channel at a time, and a transaction of the stream whole. */
+static bool may_take(const struct ptarget *t, int channel) { return channel == CHANNEL_LOAD ? !t->is_amid : !t->is_held || t->is_amid; }
+
+static void wake(struct ptarget *t, int channel)
+{
+	struct inlet *in = &t->in[channel];
+	if (!in->is_waiting)
+		return;
+	in->is_waiting = false;
+	t->p->channels[channel].ops->consumer_resume(in->sub);
+}
+
+/* ---- what is in its rows already ---- */
+
+static uint64_t void_lsn(const struct pipeline *p, const struct relation *rel)
+{
+	struct buf key;
+	if (!p->voids)
+		return 0;
+	buf_init(&key, SIZE_MAX);
+	relation_key(&key, rel->schema, rel->name);
+	const uint64_t *lsn = map_get(p->voids, key.data, key.len);
+	buf_fini(&key);
+	return lsn ? *lsn : 0;
+}
+
+/* Is that of a transaction that the rows of the table's load, which it has, are newer than? */
+static bool is_in_rows(void *arg, const struct change *ch)
+{
+	const struct ptarget *t = arg;
+	if (!ch->rel || !ch->txn || ch->txn->lsn >= t->rows_lsn)
+		return false;
+	const struct dmsr_loaded *l = table_set_find(&t->memory->loaded, ch->rel->schema, ch->rel->name);
+	return (l && ch->txn->lsn < l->at.lsn) || ch->txn->lsn < void_lsn(t->p, ch->rel);
+}
+
+static void raise_rows_lsn(void *arg, const void *key, size_t n, void *value)
+{
+	struct ptarget *t = arg;
+	const uint64_t *lsn = value;
+	(void)key;
+	(void)n;
+	t->rows_lsn = *lsn > t->rows_lsn ? *lsn : t->rows_lsn;
+}
+
+static void note_rows(struct ptarget *t)
+{
+	const struct table_set *loaded = &t->memory->loaded;
+	t->rows_lsn = 0;
+	for (size_t i = 0; i < loaded->n; i++)
+		if (loaded->list[i].at.lsn > t->rows_lsn)
+			t->rows_lsn = loaded->list[i].at.lsn;
+	if (t->p->voids)
+		map_each(t->p->voids, raise_rows_lsn, t);
+}
+
+/* Where a load goes beside the stream the two are not in order: changes come, behind the rows, that are older. NULL: none of b. */
+static struct batch *newer_than_rows(struct ptarget *t, const struct batch *b)
+{
+	if (b->is_load || !t->rows_lsn)
+		return NULL;
+	for (const struct change *ch = b->first; ch; ch = ch->next)
+		if (is_in_rows(t, ch))
+			return batch_without(b, is_in_rows, t);
+	return NULL;
+}
+
 static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t token)
 {
-	struct ptarget *t = ctx;
+	struct inlet *in = ctx;
+	struct ptarget *t = in->t;
+	int channel = (int)(in - t->in);
 	struct err e = { 0 };
 	const struct txn *last = b->last && !b->is_load && !b->more ? b->last->txn : NULL;
-	struct flight f = { .token = token, .end = b->end, .first_us = first_commit_us(b), .commit_us = last ? last->commit_us : 0 };
+	struct flight f = { .token = t->handed + 1, .own = token, .channel = (uint8_t)channel, .end = b->end };
+	f.first_us = first_commit_us(b);
+	f.commit_us = last ? last->commit_us : 0;
 	if (t->p->must_fail)
 		return DMSR_AGAIN;
-	enum dmsr_verdict v = t->ops->apply(t->i, b, token);
+	in->is_waiting = !may_take(t, channel);
+	if (in->is_waiting)
+		return DMSR_AGAIN;
+	f.view = newer_than_rows(t, b);
+	enum dmsr_verdict v = t->ops->apply(t->i, f.view ? f.view : b, f.token);
+	if (v != DMSR_OK)
+		batch_free(f.view);
 	if (v == DMSR_ERR) {
 		err_set(&e, DMSR_EPROTO, "target.refused", "target %s refused a batch", t->name);
 		err_hint(&e, "nothing of it is lost; this is a bug of the target's plugin: report it");
@@ -47,18 +124,48 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 	}
 	if (v != DMSR_OK)
 		return v;
-	load_words_add(&t->words, b, token);
+	t->handed = f.token;
+	load_words_add(&t->words, b, f.token);
 	if (!position_is_none(&b->end))
 		t->server = b->end.server;
 	push_flight(t, &f);
-	t->is_drained = false;
+	in->is_drained = false;
+	t->nloads += channel == CHANNEL_LOAD;
+	if (channel == CHANNEL_LOAD)
+		return DMSR_OK;
+	t->is_amid = b->more;
+	if (!t->is_amid)
+		wake(t, CHANNEL_LOAD);
 	return DMSR_OK;
+}
+
+void target_hold(struct ptarget *t) { t->is_held = true; }
+
+static void note_loaded(struct pipeline *p)
+{
+	for (size_t i = 0; i < p->ntargets; i++)
+		if (p->targets[i].is_held)
+			return;
+	if (memory_note(p->run.memory, PIPELINE_LOADING))
+		memory_note_put(p->run.memory, PIPELINE_LOADING, NULL, NULL, NULL);
+}
+
+void target_look(struct ptarget *t)
+{
+	if (!t->is_held || !t->p->load_is_sent || t->nloads || t->p->channels[CHANNEL_LOAD].held || !t->in[CHANNEL_LOAD].is_drained)
+		return;
+	t->is_held = false;
+	note_rows(t);
+	log_info("pipeline", t->p->run.name, "target %s has the load: its changes follow", t->name);
+	note_loaded(t->p);
+	wake(t, CHANNEL_STREAM);
 }
 
 static void on_drained(void *ctx)
 {
-	struct ptarget *t = ctx;
-	t->is_drained = true;
+	struct inlet *in = ctx;
+	struct ptarget *t = in->t;
+	in->is_drained = true;
 	if (t->i && !t->is_stopped && t->p->phase <= PHASE_DRAINING)
 		t->ops->flush(t->i);
 	pipeline_turn(t->p);
@@ -66,17 +173,18 @@ static void on_drained(void *ctx)
 
 static void on_let_go(void *ctx)
 {
-	struct ptarget *t = ctx;
+	struct inlet *in = ctx;
+	struct ptarget *t = in->t;
 	if (t->i && !t->is_stopped && t->p->phase <= PHASE_DRAINING)
 		t->ops->let_go(t->i);
 }
 
-void target_owes(struct ptarget *t, const struct batch *b)
+void target_owes(struct ptarget *t, const struct batch *b, int channel)
 {
 	int64_t us = first_commit_us(b);
 	if (target_is_done(t))
 		t->due_us = us ? us : wall_now_us();
-	t->is_drained = false;
+	t->in[channel].is_drained = false;
 }
 
 void target_is_level(struct ptarget *t, const struct position *p)
@@ -93,7 +201,13 @@ int64_t target_behind_us(const struct ptarget *t)
 	return t->due_us > t->last_commit_us ? t->due_us : t->last_commit_us;
 }
 
-bool target_is_done(const struct ptarget *t) { return t->is_drained && !t->count; }
+bool target_is_done(const struct ptarget *t)
+{
+	for (struct channel *c = NULL; (c = channel_next(t->p, c));)
+		if (!t->in[c - t->p->channels].is_drained)
+			return false;
+	return !t->count;
+}
 
 /* ---- what comes back ---- */
 
@@ -146,6 +260,7 @@ static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts
 {
 	struct ptarget *t = ctx;
 	struct pipeline *p = t->p;
+	uint64_t own[CHANNELS] = { 0 };
 	if (p->must_fail)
 		return;
 	failpoint("pipeline.applied");
@@ -164,27 +279,47 @@ static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts
 			t->last_commit_us = f->commit_us;
 			note_latency(&p->stat.latency, f->commit_us);
 		}
+		own[f->channel] = f->own;
+		batch_free(f->view);
+		t->nloads -= f->channel == CHANNEL_LOAD;
 		t->first = (t->first + 1) & (t->cap - 1);
 		t->count--;
 	}
 	count_applied(t, counts, n);
 	load_words_take(&t->words, token, word_applied, t);
-	p->streamer_ops->commit(t->sub, token);
+	for (struct channel *c = NULL; (c = channel_next(p, c));)
+		if (own[c - p->channels])
+			c->ops->commit(t->in[c - p->channels].sub, own[c - p->channels]);
 	pipeline_turn(p);
 }
 
 static void on_consumed(void *ctx, uint64_t token)
 {
 	struct ptarget *t = ctx;
-	if (!t->p->must_fail)
-		t->p->streamer_ops->consumed(t->sub, token);
+	uint64_t own[CHANNELS] = { 0 };
+	if (t->p->must_fail || !t->count)
+		return;
+	/* tokens are without gaps, so each flight's place is known */
+	const struct flight *oldest = &t->ring[t->first];
+	uint64_t from = t->consumed + 1 > oldest->token ? t->consumed + 1 : oldest->token;
+	for (uint64_t n = from; n <= token; n++) {
+		const struct flight *f = &t->ring[(t->first + (n - oldest->token)) & (t->cap - 1)];
+		own[f->channel] = f->own;
+	}
+	t->consumed = token > t->consumed ? token : t->consumed;
+	for (struct channel *c = NULL; (c = channel_next(t->p, c));)
+		if (own[c - t->p->channels])
+			c->ops->consumed(t->in[c - t->p->channels].sub, own[c - t->p->channels]);
 }
 
 static void on_resume(void *ctx)
 {
 	struct ptarget *t = ctx;
-	if (t->p->phase <= PHASE_DRAINING && !t->p->must_fail && t->sub)
-		t->p->streamer_ops->consumer_resume(t->sub);
+	if (t->p->phase > PHASE_DRAINING || t->p->must_fail)
+		return;
+	for (struct channel *c = NULL; (c = channel_next(t->p, c));)
+		if (t->in[c - t->p->channels].sub && !t->in[c - t->p->channels].is_waiting)
+			c->ops->consumer_resume(t->in[c - t->p->channels].sub);
 }
 
 static void on_failed(void *ctx, const struct err *e)
@@ -313,7 +448,7 @@ int target_check_stand(struct ptarget *t, struct err *e)
 	const struct position *delivered = memory_delivered(p->run.memory);
 	bool loads = p->run.spec->mode & DMSR_FULL_LOAD;
 	if (loads || position_is_none(delivered) || !position_is_none(&t->applied) ||
-		p->streamer_ops->keeps(p->streamer))
+		p->channels[CHANNEL_STREAM].ops->keeps(p->channels[CHANNEL_STREAM].i))
 		return 0;
 	char at[POSITION_TEXT_MAX];
 	err_set(e, DMSR_EFATAL, "target.behind", "target %s has nothing of this job, which is at %s already", t->name, position_format(delivered, at));
@@ -322,10 +457,17 @@ int target_check_stand(struct ptarget *t, struct err *e)
 
 void target_subscribe(struct ptarget *t)
 {
-	const struct dmsr_consumer c = { .ctx = t, .deliver = on_deliver, .drained = on_drained, .let_go = t->ops->let_go ? on_let_go : NULL };
 	const struct dmsr_stand stand = { .at = t->applied, .loaded = t->memory->loaded.list, .nloaded = t->memory->loaded.n };
-	t->sub = t->p->streamer_ops->subscribe(t->p->streamer, t->name, &stand, &c);
-	t->is_drained = !t->p->streamer_ops->keeps(t->p->streamer);
+	note_rows(t);
+	/* the source will say whether there is more to load, when it has found its server */
+	t->is_held = channel_of_load(t->p) && (!t->memory->load_done || memory_note(t->p->run.memory, PIPELINE_LOADING));
+	for (struct channel *c = NULL; (c = channel_next(t->p, c));) {
+		struct inlet *in = &t->in[c - t->p->channels];
+		const struct dmsr_consumer consumer = { .ctx = in, .deliver = on_deliver, .drained = on_drained, .let_go = t->ops->let_go ? on_let_go : NULL };
+		in->t = t;
+		in->sub = c->ops->subscribe(c->i, t->name, &stand, &consumer);
+		in->is_drained = !c->ops->keeps(c->i);
+	}
 }
 
 /* ---- life ---- */
@@ -366,9 +508,12 @@ void target_release(struct ptarget *t)
 	if (t->i)
 		t->ops->close(t->i);
 	t->i = NULL;
+	for (size_t i = 0; i < t->count; i++)
+		batch_free(t->ring[(t->first + i) & (t->cap - 1)].view);
 	t->begun = NULL;
 	t->nbegun = 0;
-	t->sub = NULL;
+	for (size_t n = 0; n < CHANNELS; n++)
+		t->in[n].sub = NULL;
 	free(t->ring);
 	t->ring = NULL;
 	t->count = t->cap = t->first = 0;

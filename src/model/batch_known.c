@@ -1,4 +1,4 @@
-/* batch_known: what of a batch a position covers: what comes a second time, after a crash, is taken out by it. */
+/* batch_known: what of a batch a position covers: what comes a second time, after a crash, is taken out by it; and a batch without what else is not to come. */
 #include "batch.h"
 
 static bool is_covered(const struct change *ch, const struct batch *b, const struct position *p)
@@ -61,4 +61,37 @@ void batch_cut(struct batch *b, const struct position *p)
 	/* Words alone are left, which may be known or not. They come behind p, and do not go back to where they were first. */
 	position_copy(&b->end, p);
 	b->more &= rest == 0;
+}
+
+struct batch *batch_without(const struct batch *b, bool (*goes)(void *arg, const struct change *ch), void *arg)
+{
+	struct batch *v = batch_new();
+	position_copy(&v->end, &b->end);
+	v->bytes = b->bytes;
+	v->more = b->more;
+	v->is_load = b->is_load;
+	v->part = b->part;
+	v->received_us = b->received_us;
+	v->token = b->token;
+	for (const struct change *ch = b->first; ch; ch = ch->next) {
+		bool is_end_of_group = ch->op == OP_TRUNCATE && !(ch->flags & CHANGE_GROUP_MORE);
+		if (goes(arg, ch)) {
+			if (is_end_of_group && v->last && v->last->op == OP_TRUNCATE && v->last->txn == ch->txn)
+				v->last->flags &= (uint8_t)~CHANGE_GROUP_MORE;
+			continue;
+		}
+		struct change *own = arena_alloc(&v->arena, sizeof *own);
+		*own = *ch;
+		own->next = NULL;
+		if (v->last)
+			v->last->next = own;
+		else
+			v->first = own;
+		v->last = own;
+		v->nchanges++;
+		v->nrows += change_is_row(own);
+	}
+	if (!v->first)
+		batch_append(v, OP_HEARTBEAT, NULL);
+	return v;
 }

@@ -215,8 +215,12 @@ KIT bool has_all(void *arg)
 
 KIT void wait_all(struct fake_server *v)
 {
-	if (!fake_run(loop, has_all, v, 8000))
-		fail_msg("%s: %s", v->name, fake_server_check(v, script));
+	struct fake_script_stat st;
+	if (fake_run(loop, has_all, v, 8000))
+		return;
+	fake_script_stat(script, &st);
+	fail_msg("%s: %s; of the script %#lx is out, %#lx confirmed, of %#lx", v->name, fake_server_check(v, script), (unsigned long)st.emitted.lsn,
+		(unsigned long)st.confirmed.lsn, (unsigned long)st.end_lsn);
 }
 
 /* What the source may be told: what the store had when the engine was opened, or has by now. Asked on the loop, so the newest put may still be on its

@@ -1,4 +1,5 @@
-/* batch_pack: what is packed comes back, the parts of a load too, and a load without parts is as it was before there were any. */
+/* batch_pack: what is packed comes back, the parts of a load too, and a load without parts is as it was before there were any. batch_without: the view has
+ * what does not go, and the batch is as it was. */
 #include "test.h"
 
 #include "model/batch.h"
@@ -124,4 +125,45 @@ static void what_goes_on_comes_back(void **state)
 	relation_unref(rel);
 }
 
-RUN_TESTS(cmocka_unit_test(parts_come_back), cmocka_unit_test(what_goes_on_comes_back), cmocka_unit_test(undivided_has_no_parts))
+static bool goes(void *arg, const struct change *ch) { return ch->rel == arg; }
+
+static void a_view_lacks_what_goes(void **state)
+{
+	struct relation *a = table(), *other = table();
+	struct batch *b = batch_new();
+	(void)state;
+	batch_txn(b, &(struct txn){ .lsn = 5 });
+	batch_append(b, OP_BEGIN, NULL);
+	batch_append(b, OP_CREATE, a)->event = 1;
+	batch_append(b, OP_CREATE, other)->event = 2;
+	struct change *t = batch_append(b, OP_TRUNCATE, a);
+	t->flags = CHANGE_GROUP_MORE | CHANGE_CASCADE;
+	batch_append(b, OP_TRUNCATE, other);
+	b->more = true;
+	b->end = (struct position){ .kind = POSITION_LSN, .server = 1, .lsn = 5, .event = 4 };
+	struct batch *v = batch_without(b, goes, other);
+	assert_int_equal(v->nchanges, 3);
+	assert_int_equal(v->nrows, 1);
+	assert_true(v->more);
+	assert_int_equal(position_compare(&v->end, &b->end), 0);
+	assert_int_equal(v->last->op, OP_TRUNCATE);
+	assert_int_equal(v->last->flags, CHANGE_CASCADE); /* nothing of that statement follows any more */
+	assert_ptr_equal(v->first->next->txn, b->first->txn);
+	batch_free(v);
+	assert_int_equal(b->nchanges, 5);
+	assert_int_equal(t->flags, CHANGE_GROUP_MORE | CHANGE_CASCADE);
+
+	struct batch *one = batch_new();
+	batch_append(one, OP_CREATE, a);
+	v = batch_without(one, goes, a);
+	assert_int_equal(v->nchanges, 1); /* its end is still to be heard of */
+	assert_int_equal(v->first->op, OP_HEARTBEAT);
+	batch_free(v);
+	batch_free(one);
+	batch_free(b);
+	relation_unref(a);
+	relation_unref(other);
+}
+
+RUN_TESTS(cmocka_unit_test(a_view_lacks_what_goes), cmocka_unit_test(parts_come_back),
+	cmocka_unit_test(what_goes_on_comes_back), cmocka_unit_test(undivided_has_no_parts))

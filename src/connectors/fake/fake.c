@@ -154,6 +154,7 @@ static const struct dmsr_probe target_probe = { .check = target_check, .discover
 
 static const struct dmsr_option source_options[] = {
 	{ "script", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0, "Name of the script that the test has made." },
+	{ "beside", DMSR_OPT_BOOL, 0, "false", NULL, 0, 0, "Whether it loads beside the stream: loads may stand anywhere in the script." },
 	{ "password", DMSR_OPT_STRING, DMSR_OPT_SECRET, NULL, NULL, 0, 0, "A secret that nobody asks for." },
 	{ NULL, 0, 0, NULL, NULL, 0, 0, NULL },
 };

@@ -13,6 +13,7 @@ struct fake_source {
 	struct loop_task *task;
 	struct dmsr_source_start start;
 	struct dmsr_loaded *loaded;     /* copies */
+	bool is_loading, has_told;      /* load_begins was said, and not load_ends; one of them was */
 	bool is_started, is_noted, is_paused, is_full, is_stopping, is_over, is_closed, is_in_task;
 	const char *phase;
 	struct batch *pending;
@@ -57,6 +58,24 @@ static bool is_had(const struct fake_source *s, const struct step *st)
 		return false;
 	}
 	return false;
+}
+
+/* Beside the stream a load lasts from the start to the last of its steps. */
+static void look_for_loads(struct fake_source *s)
+{
+	bool any = s->pending && s->pending->is_load;
+	for (size_t n = s->step; n < s->script->nsteps; n++) {
+		const struct step *st = &s->script->steps[n];
+		any |= (st->kind == STEP_LOAD || st->kind == STEP_LOAD_DONE) && !is_had(s, st);
+	}
+	if (!s->start.is_beside || (s->has_told && any == s->is_loading))
+		return;
+	s->has_told = true;
+	s->is_loading = any;
+	if (any)
+		s->host.load_begins(s->host.ctx);
+	else
+		s->host.load_ends(s->host.ctx);
 }
 
 static void enter(struct fake_source *s)
@@ -204,6 +223,7 @@ static void emit(struct fake_source *s)
 		return;
 	}
 	s->pending = NULL;
+	look_for_loads(s);
 	stat->batches++;
 	s->stat.last_event_us = wall_now_us();
 	if (!position_is_none(&end)) {
@@ -328,6 +348,7 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	stat->begun_parts = start->nbegun ? start->begun[0].nparts : 0;
 	stat->load_done = start->load_done;
 	stat->is_at_end = false;
+	look_for_loads(s);
 	enter(s);
 	s->is_noted = !s->host.note_get || s->host.note_get(s->host.ctx, "started");
 	if (!s->is_noted) {
@@ -394,7 +415,10 @@ static void source_close(struct dmsr_instance *i)
 		release(s);
 }
 
+static bool loads_beside(const struct settings *s) { return settings_bool(s, "beside"); }
+
 const struct dmsr_source fake_source = {
+	.loads_beside = loads_beside,
 	.open = source_open,
 	.start = source_start,
 	.pause = source_pause,
