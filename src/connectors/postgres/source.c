@@ -31,6 +31,9 @@ const struct dmsr_option pgsource_options[] = {
 	{ "load_connections", DMSR_OPT_INT, 0, "4", NULL, 1, 64,
 		"Tables, and parts of big ones, that are loaded at once: connections to the source, and to each target." },
 	{ "load_part_bytes", DMSR_OPT_BYTES, 0, "64MiB", NULL, 0, INT64_MAX, "Tables that are bigger are loaded in parts of about this size; 0: undivided." },
+	{ "hold_wal", DMSR_OPT_BOOL, 0, "false", NULL, 0, 0,
+		"Read the changes behind the load: the server keeps its log for as long as that lasts. false: they are read meanwhile, and wait in the streamer, if that is "
+		"the embedded one." },
 	{ "spool_memory", DMSR_OPT_BYTES, 0, "8MiB", NULL, 64 * 1024, 1024 * 1024 * 1024,
 		"Memory for transactions that are sent before their commit; above it they go to disk." },
 	{ "spool_disk_max", DMSR_OPT_BYTES, 0, "0", NULL, 0, INT64_MAX, "Most disk that such transactions may take; 0: no limit." },
@@ -69,11 +72,13 @@ void source_enter(struct source *s, enum source_phase phase, const char *why)
 static void close_connections(struct source *s)
 {
 	catalog_cancel(s->catalog);
-	s->catalog = NULL;
+	catalog_cancel(s->load_catalog);
+	s->catalog = s->load_catalog = NULL;
 	source_read_close(s);
 	pgconn_free(s->repl);
+	pgconn_free(s->exporter);
 	pgconn_free(s->sql);
-	s->repl = s->sql = NULL;
+	s->repl = s->exporter = s->sql = NULL;
 }
 
 void source_fail(struct source *s, const struct err *e)
@@ -130,30 +135,43 @@ void source_stopped(struct source *s)
 
 /* ---- what goes out ---- */
 
-static void pass_on(struct source *s)
+static void pass_on(struct source *s, struct outlet *o)
 {
 	size_t done = 0;
-	while (done < s->nqueue && source_may_emit(s)) {
-		if (s->host.emit(s->host.ctx, s->queue[done]) == DMSR_AGAIN)
-			s->blocked = true;
+	while (done < o->n && !o->blocked && !s->paused) {
+		if (s->host.emit(s->host.ctx, o->queue[done]) == DMSR_AGAIN)
+			o->blocked = true;
 		else
 			done++;
 	}
 	if (!done)
 		return;
-	s->nqueue -= done;
-	memmove(s->queue, s->queue + done, s->nqueue * sizeof *s->queue);
+	o->n -= done;
+	memmove(o->queue, o->queue + done, o->n * sizeof *o->queue);
 }
 
 bool source_emit(struct source *s, struct batch *b)
 {
-	if (s->nqueue == s->queue_cap) {
-		s->queue_cap = s->queue_cap ? 2 * s->queue_cap : 8;
-		s->queue = mem_realloc_array(s->queue, s->queue_cap, sizeof *s->queue);
+	struct outlet *o = source_outlet(s, b->is_load);
+	if (o->n == o->cap) {
+		o->cap = o->cap ? 2 * o->cap : 8;
+		o->queue = mem_realloc_array(o->queue, o->cap, sizeof *o->queue);
 	}
-	s->queue[s->nqueue++] = b;
-	pass_on(s);
-	return source_may_emit(s);
+	o->queue[o->n++] = b;
+	pass_on(s, o);
+	return !o->blocked && !s->paused;
+}
+
+static void tell_ends(struct source *s)
+{
+	if (s->tell_loaded && !s->outlets[OUTLET_LOAD].n) {
+		s->tell_loaded = false;
+		s->host.load_ends(s->host.ctx);
+	}
+	if (s->phase == SOURCE_FINISHED && s->tell_finished && !s->outlets[OUTLET_STREAM].n) {
+		s->tell_finished = false;
+		s->host.finished(s->host.ctx);
+	}
 }
 
 static void on_turn(void *arg)
@@ -168,17 +186,13 @@ static void on_turn(void *arg)
 			s->host.failed(s->host.ctx, &s->failure);
 		return;
 	}
-	pass_on(s);
-	if (!source_may_emit(s))
-		return;
-	if (s->phase == SOURCE_LOADING)
+	for (unsigned i = 0; i < OUTLETS; i++)
+		pass_on(s, &s->outlets[i]);
+	if (source_is_loading(s) && source_may_load(s))
 		source_load_resumed(s);
-	else if (s->phase == SOURCE_STREAMING)
+	if (s->phase == SOURCE_STREAMING && source_may_emit(s))
 		source_stream_resumed(s);
-	else if (s->phase == SOURCE_FINISHED && s->tell_finished && !s->nqueue) {
-		s->tell_finished = false;
-		s->host.finished(s->host.ctx);
-	}
+	tell_ends(s);
 }
 
 /* ---- notes ---- */
@@ -246,12 +260,16 @@ static void on_notice(void *ctx, const char *text)
 
 struct pgconn *source_connect(struct source *s, enum pgconn_kind kind, void (*on_ready)(void *ctx))
 {
-	struct pgconn_owner o = { .ctx = s, .on_ready = on_ready, .on_failed = on_failed, .on_notice = on_notice };
-	if (kind == PGCONN_SQL && !s->sql)
-		o.on_failed = on_sql_failed;
-	if (kind == PGCONN_REPLICATION)
-		o.on_failed = on_repl_failed;
+	const struct pgconn_owner o = {
+		.ctx = s, .on_ready = on_ready, .on_failed = kind == PGCONN_REPLICATION ? on_repl_failed : on_failed, .on_notice = on_notice
+	};
 	return pgconn_new(&s->host.env, s->settings, kind, &o);
+}
+
+struct pgconn *source_connect_watch(struct source *s, void (*on_ready)(void *ctx))
+{
+	const struct pgconn_owner o = { .ctx = s, .on_ready = on_ready, .on_failed = on_sql_failed, .on_notice = on_notice };
+	return pgconn_new(&s->host.env, s->settings, PGCONN_SQL, &o);
 }
 
 /* ---- the verbs ---- */
@@ -275,6 +293,7 @@ static int source_open(const struct settings *set, const struct dmsr_tables *tab
 		.follow_failover = settings_bool(set, "follow_failover"),
 		.keyless = !strcmp(settings_str(set, "keyless_tables"), "allow"),
 		.binary = settings_bool(set, "binary"),
+		.hold_wal = settings_bool(set, "hold_wal"),
 		.batch_bytes = (size_t)settings_int(set, "batch_bytes"),
 		.spool_memory = (size_t)settings_int(set, "spool_memory"),
 		.spool_disk = (uint64_t)settings_int(set, "spool_disk_max"),
@@ -293,6 +312,8 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	struct source *s = (struct source *)i;
 	s->mode = start->mode;
 	position_copy(&s->from, &start->from);
+	position_copy(&s->applied, &start->applied);
+	s->is_beside = start->is_beside;
 	s->load_done = start->load_done;
 	source_tables_init(s, start->loaded, start->nloaded);
 	source_rest_init(s, start->begun, start->nbegun);
@@ -311,7 +332,9 @@ static void source_pause(struct dmsr_instance *i)
 static void source_resume(struct dmsr_instance *i)
 {
 	struct source *s = (struct source *)i;
-	s->paused = s->blocked = false;
+	s->paused = false;
+	for (unsigned n = 0; n < OUTLETS; n++)
+		s->outlets[n].blocked = false;
 	loop_task_post(s->turn);
 }
 
@@ -326,9 +349,9 @@ static void source_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)
 {
 	struct source *s = (struct source *)i;
 	*out = (struct dmsr_source_stat){ .lag_bytes = -1, .retained_bytes = -1, .safe_bytes = -1 };
-	out->phase = s->doing;
+	out->phase = s->phase == SOURCE_STREAMING && s->is_loading ? phases[SOURCE_LOADING].name : s->doing;
 	out->slot = s->slot;
-	out->paused = s->paused || s->blocked;
+	out->paused = s->paused || s->outlets[OUTLET_STREAM].blocked;
 	out->connected = s->phase > SOURCE_CONNECTING && s->phase < SOURCE_FINISHED;
 	position_copy(&out->received, &s->from);
 	source_watch_stat(s, out);
@@ -338,6 +361,9 @@ static void source_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)
 static void source_stop(struct dmsr_instance *i)
 {
 	struct source *s = (struct source *)i;
+	catalog_cancel(s->load_catalog);
+	s->load_catalog = NULL;
+	source_read_close(s);
 	if (s->phase == SOURCE_STREAMING)
 		source_stream_stop(s);
 	else if (s->phase != SOURCE_STOPPING)
@@ -358,9 +384,11 @@ static void source_close(struct dmsr_instance *i)
 	source_look_free(s);
 	source_tables_free(s);
 	source_rest_free(s);
-	for (size_t n = 0; n < s->nqueue; n++)
-		batch_free(s->queue[n]);
-	free(s->queue);
+	for (struct outlet *o = s->outlets; o < s->outlets + OUTLETS; o++) {
+		for (size_t n = 0; n < o->n; n++)
+			batch_free(o->queue[n]);
+		free(o->queue);
+	}
 	free(s->asked_pattern);
 	map_free(s->unknown);
 	free(s->slot);
@@ -372,7 +400,10 @@ static void source_close(struct dmsr_instance *i)
 	free(s);
 }
 
+static bool loads_beside(const struct settings *s) { return !settings_bool(s, "hold_wal"); }
+
 const struct dmsr_source pgsource = {
+	.loads_beside = loads_beside,
 	.open = source_open,
 	.start = source_start,
 	.pause = source_pause,

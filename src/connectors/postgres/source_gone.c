@@ -78,9 +78,31 @@ struct gone_tables {
 	struct source *s;
 };
 
+/* Changes of it may wait for targets that never get its rows. A table that is loaded under its name has newer rows. */
+static bool make_void(const struct source *s, const struct noted *n)
+{
+	char *schema, *name;
+	const struct relation *rel = source_find_rel(s, n->id);
+	if (!s->is_beside)
+		return false;
+	source_noted_name(n, &schema, &name);
+	bool is_here = rel && !strcmp(rel->schema, schema) && !strcmp(rel->name, name), is = !is_here && !source_is_loaded(s, schema, name);
+	for (size_t i = 0; i < s->nrels && is; i++)
+		is = strcmp(s->rels[i]->schema, schema) != 0 || strcmp(s->rels[i]->name, name) != 0;
+	if (is)
+		s->host.load_void(s->host.ctx, schema, name, UINT64_MAX);
+	free(schema);
+	free(name);
+	return is;
+}
+
 static void keep(struct gone_tables *g, const struct noted *n, uint64_t lsn)
 {
 	char at[24];
+	if (make_void(g->s, n)) { /* of its columns nothing need be known */
+		buf_printf(&g->note, "%s %u %s ", n->name, n->id, lsn_format(lsn, at));
+		return;
+	}
 	if (!n->marks || source_find_rel(g->s, n->id) || map_get_u32(g->rels, n->id))
 		return;
 	history_read(g->history, n->id, n->marks);
@@ -101,7 +123,8 @@ static void keep_new(void *arg, const struct noted *n) { keep(arg, n, ((struct g
 static void keep_older(void *arg, const struct noted *n)
 {
 	struct gone_tables *g = arg;
-	if (n->lsn > source_stream_confirmed(g->s))
+	const struct source *s = g->s;
+	if (n->lsn > source_stream_confirmed(s) || (s->is_beside && n->lsn > s->applied.lsn))
 		keep(g, n, n->lsn);
 }
 

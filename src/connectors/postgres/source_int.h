@@ -20,7 +20,7 @@ enum source_phase {
 	SOURCE_CONNECTING,      /* names, TLS, login */
 	SOURCE_PREPARING,       /* who is the server, which tables, publication, slot; snapshot */
 	SOURCE_LOADING,         /* rows of the snapshot */
-	SOURCE_STREAMING,       /* changes */
+	SOURCE_STREAMING,       /* changes; and rows, while there is a load beside it */
 	SOURCE_FINISHED,        /* full load: everything was emitted */
 	SOURCE_STOPPING,        /* the last status is on its way */
 	SOURCE_STOPPED,
@@ -30,7 +30,7 @@ enum source_phase {
 
 struct source_options {
 	const char *publication, *slot, *origin;        /* the first two NULL: names of our own */
-	bool failover, follow_failover, keyless, binary;
+	bool failover, follow_failover, keyless, binary, hold_wal;
 	size_t batch_bytes, spool_memory;
 	unsigned load_connections;
 	int64_t load_part_bytes;        /* 0: tables are not cut */
@@ -53,6 +53,13 @@ struct stream;          /* source_stream.c */
 struct watch;           /* source_watch.c */
 struct look;            /* source_look.c */
 
+struct outlet {
+	struct batch **queue;
+	size_t n, cap;
+	bool blocked;                   /* emit said AGAIN */
+};
+enum { OUTLET_STREAM, OUTLET_LOAD /* beside the stream; else the first serves both */, OUTLETS };
+
 struct source {
 	struct dmsr_source_host host;
 	struct settings *settings;
@@ -63,7 +70,9 @@ struct source {
 
 	/* what start() said */
 	enum dmsr_mode mode;
-	struct position from;
+	struct position from, applied;
+	bool is_beside;                 /* the load goes beside the stream */
+	bool is_loading;                /* so, and it is not over: between two rounds, too */
 	struct map *loaded, *loaded_by_id;      /* relation_key -> struct source_loaded; those of a known oid */
 	struct source_rest *rests;              /* loads of an earlier run that were not ended */
 	size_t nrests;
@@ -80,7 +89,8 @@ struct source {
 	int64_t sender_timeout_ms;      /* 0: none */
 	uint64_t began_lsn;             /* the server's newest when this run looked first */
 	struct pgconn *sql, *repl, *loader;
-	struct catalog *catalog;
+	struct pgconn *exporter;        /* holds a snapshot until the loader has it, where repl is the stream's */
+	struct catalog *catalog, *load_catalog;         /* being read: on the SQL connection, on the loader */
 	struct relation **rels;         /* the tables, by the newest catalog that was read */
 	size_t nrels;
 	struct map *rel_by_id;          /* -> places in rels */
@@ -106,6 +116,7 @@ struct source {
 	const char *asked_include[1];
 	struct dmsr_tables asked_tables;
 
+	bool is_stream_due;             /* it was begun, beside the load */
 	unsigned rounds;                /* of the load, since one that read a table; 0: the first */
 	void (*loader_next)(struct source *s);
 	struct load *load;
@@ -115,13 +126,11 @@ struct source {
 	struct source_note *notes;
 
 	/* what goes out */
-	struct batch **queue;
-	size_t nqueue, queue_cap;
-	bool blocked;                   /* emit said AGAIN */
+	struct outlet outlets[OUTLETS];
 	bool paused;                    /* pause() */
 	struct loop_task *turn;
 	struct err failure;
-	bool tell_failed, tell_finished, tell_stopped;
+	bool tell_failed, tell_finished, tell_stopped, tell_loaded;
 };
 
 /* ---- source.c ---- */
@@ -132,11 +141,18 @@ void source_fail(struct source *s, const struct err *e);
 void source_fail_because(struct source *s, int code, const char *id, const char *hint, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 /* Queues the batch (taken) and hands on what the host takes. False: the host is full: stop reading until source_resumed is called. */
 bool source_emit(struct source *s, struct batch *b);
-static inline bool source_may_emit(const struct source *s) { return !s->blocked && !s->paused; }
+static inline struct outlet *source_outlet(const struct source *s, bool is_load)
+{
+	return (struct outlet *)(uintptr_t)&s->outlets[is_load && s->is_beside ? OUTLET_LOAD : OUTLET_STREAM];
+}
+static inline bool source_may_emit(const struct source *s) { return !s->outlets[OUTLET_STREAM].blocked && !s->paused; }
+static inline bool source_may_load(const struct source *s) { return !source_outlet(s, true)->blocked && !s->paused; }
+static inline bool source_is_loading(const struct source *s) { return s->load && (s->phase == SOURCE_LOADING || s->phase == SOURCE_STREAMING); }
 /* note_put, then next(s). The instance may be closed before. */
 void source_put_note(struct source *s, const char *key, const char *value, void (*next)(struct source *s));
 void source_tell(const struct source *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));  /* somebody must know */
 struct pgconn *source_connect(struct source *s, enum pgconn_kind kind, void (*on_ready)(void *ctx));
+struct pgconn *source_connect_watch(struct source *s, void (*on_ready)(void *ctx));     /* for s->sql, which the stream can do without for a while */
 
 /* ---- source_tables.c: which tables there are, which are loaded, whose changes are wanted ---- */
 void source_tables_init(struct source *s, const struct dmsr_loaded *loaded, size_t n);
@@ -168,6 +184,9 @@ struct map *source_noted(const struct source *s);
 struct map *source_noted_gone(const struct source *s);
 void source_noted_free(struct map *noted);
 void source_noted_each(const struct map *noted, void (*fn)(void *arg, const struct noted *n), void *arg);
+/* Its schema and its name, as they are; heap. */
+void source_noted_name(const struct noted *n, char **schema, char **name);
+bool source_is_loaded(const struct source *s, const char *schema, const char *name);    /* a table of that name, by what start() said or since */
 bool source_is_new(const struct source *s, const struct map *noted, const struct relation *rel);       /* it was no part of an earlier run */
 bool source_is_renamed(const struct map *noted, uint32_t id, const char *schema, const char *name);    /* a table of the job, noted under another name */
 const char *source_noted_marks(const struct map *noted, const struct relation *rel);   /* for history_read; NULL: none of that table */
@@ -203,6 +222,8 @@ void source_slot_verify(struct source *s, void (*next)(struct source *s));
 /* On s->loader if it is there already. In s->snapshot, which s->repl keeps alive until it is used; without one (full load alone) the load takes its own. */
 void source_load(struct source *s);
 void source_load_resumed(struct source *s);     /* source_read.c */
+/* The load has a table of that oid, whose rows are newer than what is before that: LSN, or 0. */
+uint64_t source_load_newer(const struct source *s, uint32_t id);
 void source_read_pause(struct source *s);
 void source_read_close(struct source *s);       /* its connections, the loader too */
 void source_load_free(struct source *s);

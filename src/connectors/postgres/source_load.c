@@ -27,8 +27,13 @@ static void go_on(struct source *s)
 {
 	source_load_free(s);
 	source_rest_forget(s);
+	s->tell_loaded = s->is_beside;
+	s->is_loading = false;
 	if (s->mode & DMSR_CDC) {
-		source_stream(s);
+		if (s->is_beside)
+			loop_task_post(s->turn);
+		if (!s->is_beside || !(s->stream || s->is_stream_due))
+			source_stream(s);
 		return;
 	}
 	pgconn_free(s->sql);
@@ -48,7 +53,9 @@ static uint64_t noted_snapshot(const struct source *s)
 void source_load_words(struct source *s)
 {
 	uint64_t newest = s->snapshot_lsn, begins = s->from.kind ? s->from.lsn : s->start_lsn;
-	bool is_loading = s->phase == SOURCE_LOADING;
+	bool is_loading = s->load != NULL;
+	if (s->is_beside) /* what the targets have not got yet comes behind the words */
+		begins = s->applied.kind ? s->applied.lsn : s->start_lsn;
 	if (!(s->mode & DMSR_FULL_LOAD) || (s->load_done && !is_loading)) {
 		go_on(s);
 		return;
@@ -171,9 +178,14 @@ static int by_size(const void *a, const void *b)
 static void open_load(struct source *s)
 {
 	size_t n = s->load->ntables;
-	source_enter(s, SOURCE_LOADING, "the snapshot is taken");
+	if (s->phase != SOURCE_STREAMING)
+		source_enter(s, SOURCE_LOADING, "the snapshot is taken");
 	log_info("postgres", s->host.env.job, "%zu table%s to load", n, n == 1 ? "" : "s");
 	source_read(s);
+	if (!s->is_beside || s->is_stream_due)
+		return;
+	s->is_stream_due = true;
+	source_stream(s);
 }
 
 /* What a later run must know of this one: the stream has to pass all snapshots before the tables fit each other. */
@@ -208,6 +220,37 @@ static void on_kinds(void *arg, const PGresult *res, const struct err *e)
 		open_load(s);
 }
 
+/* Whatever becomes of it, the rows of a table that is not loaded yet are read in this snapshot or in a later one. */
+uint64_t source_load_newer(const struct source *s, uint32_t id)
+{
+	const struct load_table *t = s->load ? map_get_u32(s->load->by_id, id) : NULL;
+	return t ? t->since ? t->since : s->load->lsn : 0;
+}
+
+/* The stream, which is read meanwhile, may have changes of a table that will not be loaded: another run finds out from its notes what became of it. */
+static const struct relation *find_gone(const struct source *s, struct relation *const *rels, size_t n)
+{
+	struct map *by_id = map_new();
+	const struct relation *gone = NULL;
+	bool has_stream = s->is_stream_due || (s->is_beside && s->from.kind); /* or a log of an earlier run's */
+	for (size_t i = 0; i < n; i++)
+		map_put_u32(by_id, rels[i]->id, rels[i]);
+	for (size_t i = 0; has_stream && i < s->nrels && !gone; i++) {
+		const struct relation *was = s->rels[i], *is = map_get_u32(by_id, was->id);
+		if (!source_find_loaded(s, was) && (!is || strcmp(is->schema, was->schema) != 0 || strcmp(is->name, was->name) != 0))
+			gone = was;
+	}
+	map_free(by_id);
+	return gone;
+}
+
+static void fail_gone(struct source *s, const struct relation *gone)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_ESTATE, "source.table-busy", "table %s.%s was dropped or renamed before it was loaded", gone->schema, gone->name);
+	source_fail(s, &e);
+}
+
 static void take_tables(struct source *s, struct relation **rels, size_t n)
 {
 	struct load *l = s->load;
@@ -223,16 +266,26 @@ static void take_tables(struct source *s, struct relation **rels, size_t n)
 	l->tables = mem_zalloc((kept + 1) * sizeof *l->tables);
 	for (size_t i = 0; i < kept; i++)
 		if (!source_find_loaded(s, rels[i]))
-			l->tables[l->ntables++].rel = rels[i];
+			l->tables[l->ntables++].rel = relation_ref(rels[i]);
 	qsort(l->tables, l->ntables, sizeof *l->tables, by_size);
+	for (size_t i = 0; i < l->ntables; i++)
+		map_put_u32(l->by_id, l->tables[i].rel->id, &l->tables[i]);
 }
 
 static void on_catalog(void *arg, struct relation **rels, size_t n, const struct err *e)
 {
 	struct source *s = arg;
-	s->catalog = NULL;
+	s->load_catalog = NULL;
 	if (e) {
 		source_fail(s, e);
+		return;
+	}
+	const struct relation *gone = find_gone(s, rels, n);
+	if (gone) {
+		fail_gone(s, gone);
+		for (size_t i = 0; i < n; i++)
+			relation_unref(rels[i]);
+		free(rels);
 		return;
 	}
 	take_tables(s, rels, n);
@@ -255,9 +308,10 @@ static void on_savepoint(void *arg, const PGresult *res, const struct err *e)
 	}
 	failpoint("pg.snapshot-imported");
 	/* The loader holds the snapshot now; whoever exported it may go (a temporary slot goes with him). */
-	pgconn_free(s->repl);
-	s->repl = NULL;
-	s->catalog = catalog_read(s->loader, s->tables, true, s->leaves, on_catalog, s);
+	struct pgconn **exporter = s->exporter ? &s->exporter : &s->repl;
+	pgconn_free(*exporter);
+	*exporter = NULL;
+	s->load_catalog = catalog_read(s->loader, s->tables, true, s->leaves, on_catalog, s);
 }
 
 static void on_label(void *arg, const PGresult *res, const struct err *e)
@@ -379,6 +433,7 @@ void source_load(struct source *s)
 	s->doing = "taking the snapshot";
 	s->load = mem_zalloc(sizeof *s->load);
 	s->load->rests = map_new();
+	s->load->by_id = map_new();
 	if (s->loader)
 		on_loader_ready(s);
 	else
@@ -392,6 +447,7 @@ void source_load_free(struct source *s)
 		return;
 	source_read_free(s);
 	for (size_t i = 0; i < l->ntables; i++) {
+		relation_unref(l->tables[i].rel);
 		for (uint32_t n = 0; n < l->tables[i].nparts; n++) {
 			free(l->tables[i].parts[n].from);
 			free(l->tables[i].parts[n].where);
@@ -400,6 +456,7 @@ void source_load_free(struct source *s)
 		free(l->tables[i].kept);
 	}
 	map_free(l->rests);
+	map_free(l->by_id);
 	free(l->tables);
 	free(l->snapshot);
 	free(l);

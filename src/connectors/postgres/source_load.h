@@ -21,7 +21,7 @@ enum table_state {
 };
 
 struct load_table {
-	struct relation *rel;           /* borrowed from source.rels */
+	struct relation *rel;           /* held: as it was in the snapshot, of which source.rels may have a newer one */
 	enum table_state state;
 	bool is_partitioned, is_whole;  /* is_whole: it could not be cut */
 	bool is_unordered;              /* the server could not sample or compare its key */
@@ -71,6 +71,7 @@ struct load {
 	struct reader *readers;
 	unsigned nreaders;
 	uint64_t notes;                 /* put so far */
+	struct map *by_id;              /* oid -> struct load_table */
 	struct map *rests;              /* tables whose load goes on: oid -> struct load_table */
 };
 

@@ -447,7 +447,7 @@ static void on_sql_ready(void *ctx)
 		on_facts, s);
 }
 
-void source_prepare(struct source *s) { s->sql = source_connect(s, PGCONN_SQL, on_sql_ready); }
+void source_prepare(struct source *s) { s->sql = source_connect_watch(s, on_sql_ready); }
 
 /* ---- identity ---- */
 

@@ -264,7 +264,7 @@ static void copy(struct reader *r)
 	struct load_table *t = r->table;
 	struct buf sql;
 	r->state = READER_READY;
-	if (!source_may_emit(r->s))
+	if (!source_may_load(r->s))
 		return;
 	r->is_binary = r->s->opt.binary && can_be_binary(t->rel);
 	r->has_header = false;
@@ -491,7 +491,7 @@ static bool is_all_done(const struct load *l)
 static void reader_next(struct reader *r)
 {
 	struct load *l = r->s->load;
-	if (!l || l->is_done || r->state != READER_IDLE || r->s->phase != SOURCE_LOADING || !source_may_emit(r->s))
+	if (!l || l->is_done || r->state != READER_IDLE || !source_is_loading(r->s) || !source_may_load(r->s))
 		return;
 	if (take(r)) {
 		look(r);
@@ -504,7 +504,7 @@ static void reader_next(struct reader *r)
 void source_load_resumed(struct source *s)
 {
 	struct load *l = s->load;
-	for (unsigned i = 0; l && l == s->load && i < l->nreaders && source_may_emit(s); i++) {
+	for (unsigned i = 0; l && l == s->load && i < l->nreaders && source_may_load(s); i++) {
 		if (l->readers[i].state == READER_COPYING)
 			pgconn_resume(l->readers[i].conn);
 		else if (l->readers[i].state == READER_READY)

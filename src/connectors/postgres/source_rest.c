@@ -209,7 +209,8 @@ static const struct source_rest *rest_of(const struct source *s, const struct re
 static const char *refusal(const struct source *s, const struct source_rest *r, const struct relation *rel, const struct cut_note *n)
 {
 	const char *mark = mark_of(s, rel);
-	bool has_changes = s->from.kind ? s->from.lsn < r->at.lsn : s->start_lsn <= r->at.lsn;
+	/* beside the stream the host knows where the targets are */
+	bool has_changes = s->from.kind && !s->is_beside ? s->from.lsn < r->at.lsn : s->start_lsn <= r->at.lsn;
 	if (n->id != rel->id || n->fingerprint != rel->fingerprint || !mark || strlen(mark) != n->mark_len || strncmp(mark, n->mark, n->mark_len) != 0)
 		return "the table is not what it was";
 	if (n->system != s->system || n->timeline != s->timeline)

@@ -159,7 +159,7 @@ static void take_snapshot(struct source *s)
 	buf_init(&sql, 1024);
 	create_sql(s, &sql, name, true, true);
 	s->doing = "waiting for a snapshot";
-	pgconn_query(s->repl, buf_cstr(&sql), on_temporary, s);
+	pgconn_query(s->exporter ? s->exporter : s->repl, buf_cstr(&sql), on_temporary, s);
 	buf_fini(&sql);
 }
 
@@ -174,12 +174,18 @@ static void slot_ready(struct source *s)
 		with_loader(s, take_snapshot);
 }
 
+static void on_exporter_ready(void *ctx) { with_loader(ctx, take_snapshot); }
+
 static void again_identified(struct source *s) { source_slot_verify(s, slot_ready); }
 
 static void on_again(void *ctx) { source_identify(ctx, again_identified); }
 
 void source_slot_again(struct source *s)
 {
+	if (s->is_stream_due) { /* which looks after the slot */
+		s->exporter = source_connect(s, PGCONN_REPLICATION, on_exporter_ready);
+		return;
+	}
 	s->doing = "waiting for another snapshot";
 	s->repl = source_connect(s, PGCONN_REPLICATION, on_again);
 }
@@ -288,6 +294,9 @@ void source_slot(struct source *s)
 	free(s->slot);
 	s->slot = mem_strdup(note.is_there ? note.name : s->opt.slot ? s->opt.slot : own);
 	s->start_lsn = note.lsn;
+	s->is_loading = s->is_beside && source_needs_load(s);
+	if (s->is_loading)
+		s->host.load_begins(s->host.ctx);
 	if (note.is_made) {
 		source_slot_verify(s, slot_ready);
 		return;

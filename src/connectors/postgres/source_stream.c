@@ -105,6 +105,23 @@ static void take(struct source *s)
 		emit(s, b);
 }
 
+/* The load is done, and the stream is past the newest of its snapshots though nothing is written any more. */
+static void word_done(struct source *s)
+{
+	struct position at = { 0 };
+	if (!s->load_done_at || s->stream->is_stalled || !source_may_emit(s))
+		return;
+	take(s);
+	pgoutput_position(s->stream->decoder, &at);
+	if (!s->load_done_at || at.lsn < s->load_done_at || (at.event && at.event != POSITION_WHOLE) || !source_may_emit(s))
+		return;
+	struct batch *b = batch_new();
+	b->received_us = wall_now_us();
+	batch_append(b, OP_HEARTBEAT, NULL);
+	b->end = at;
+	emit(s, b);
+}
+
 static void heartbeat(struct source *s)
 {
 	struct stream *st = s->stream;
@@ -245,6 +262,7 @@ static void on_tick(void *arg)
 		return;
 	if (heartbeat_is_due(s))
 		heartbeat(s);
+	word_done(s);
 	uint64_t untold_us = now - st->told_us;
 	if (untold_us >= (uint64_t)st->status_us || (st->confirmed > st->told && untold_us >= 1000000) || (is_quiet(st) && untold_us >= QUIET_US))
 		send_status(s);
@@ -388,7 +406,7 @@ static void make_stream(struct source *s)
 static void verified(struct source *s)
 {
 	make_stream(s);
-	source_enter(s, SOURCE_STREAMING, "the tables are loaded");
+	source_enter(s, SOURCE_STREAMING, s->is_loading ? "the tables are loaded meanwhile" : "the tables are loaded");
 	begin(s);
 }
 
@@ -438,7 +456,7 @@ void source_stream_stat(struct source *s, struct dmsr_source_stat *out)
 	struct pgoutput_stat d;
 	if (!st)
 		return;
-	out->streaming = s->phase == SOURCE_STREAMING && st->is_open;
+	out->streaming = s->phase == SOURCE_STREAMING && st->is_open && !s->is_loading;
 	pgoutput_position(st->decoder, &out->received);
 	pgoutput_stat(st->decoder, &d);
 	out->confirmed = (struct position){ .kind = POSITION_LSN, .server = s->system, .lsn = st->confirmed, .event = 0, .flush = st->confirmed };

@@ -227,6 +227,28 @@ void source_noted_free(struct map *noted)
 	map_free(noted);
 }
 
+/* Of the text in quotes at p; *end: behind it. */
+static char *unquote(const char *p, const char **end)
+{
+	char *out = mem_alloc(strlen(p) + 1), *at = out;
+	for (p += *p == '"'; *p && (*p != '"' || p[1] == '"'); p++) {
+		p += *p == '"';
+		*at++ = *p;
+	}
+	*at = '\0';
+	*end = p + (*p == '"');
+	return out;
+}
+
+void source_noted_name(const struct noted *n, char **schema, char **name)
+{
+	const char *end;
+	*schema = unquote(n->name, &end);
+	*name = unquote(end + (*end == '.'), &end);
+}
+
+bool source_is_loaded(const struct source *s, const char *schema, const char *name) { return by_name(s, schema, name) != NULL; }
+
 struct each { void (*fn)(void *arg, const struct noted *n); void *arg; };
 
 static void each(void *arg, const void *key, size_t n, void *value)
@@ -343,7 +365,7 @@ bool source_forget_unpublished(struct source *s, const struct map *published)
 bool source_wants(const struct source *s, const struct relation *rel, uint64_t *loaded_lsn)
 {
 	const struct source_loaded *l = source_find_loaded(s, rel);
-	*loaded_lsn = l ? l->lsn : 0;
+	*loaded_lsn = l ? l->lsn : source_load_newer(s, rel->id);
 	/* Renamed out of the patterns it is still the job's; and what was loaded and is no more has a last few changes. */
 	if (source_find_rel(s, rel->id) || l)
 		return true;

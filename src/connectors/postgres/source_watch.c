@@ -43,7 +43,7 @@ static void on_slot(void *arg, const PGresult *res, const struct err *e)
 			"raise max_slot_wal_keep_size, delete the job, and make it anew so that the tables are loaded again",
 			"replication slot \"%s\" of %s was invalidated by the server: it had to keep more WAL than max_slot_wal_keep_size allows", s->slot,
 			pgconn_describe(s->sql));
-	else if (s->phase == SOURCE_STREAMING && s->history && !source_is_asking(s))
+	else if (s->phase == SOURCE_STREAMING && !s->is_loading && s->history && !source_is_asking(s))
 		source_look_again(s);
 	else
 		source_ask_on(s);
@@ -71,7 +71,7 @@ static void on_ready(void *ctx)
 void source_watch_reconnect(struct source *s)
 {
 	if (!s->sql)
-		s->sql = source_connect(s, PGCONN_SQL, on_ready);
+		s->sql = source_connect_watch(s, on_ready);
 }
 
 static void on_time(void *arg)

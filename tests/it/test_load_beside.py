@@ -1,0 +1,159 @@
+"""The stream is read while the tables are loaded: the source keeps its log no longer for as long as the load takes, and no target is given a change before it has
+the load."""
+import contextlib
+
+import pytest
+
+from conftest import Dmsrd, wait_for
+
+TABLES = """
+CREATE TABLE a (id integer PRIMARY KEY, v text);
+CREATE TABLE b (id integer PRIMARY KEY, v text);
+INSERT INTO a SELECT i, repeat('a', 500) FROM generate_series(1, 20000) i;
+INSERT INTO b SELECT i, repeat('b', 100) FROM generate_series(1, 1000) i;
+"""
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    d = Dmsrd(tmp_path / "dmsrd")
+    yield d
+    d.kill()
+
+
+@pytest.fixture
+def pair(any_pg):
+    source, target = any_pg.database("beside"), any_pg.database("beside_copy")
+    source.psql(TABLES)
+    target.psql("CREATE TABLE a (id integer PRIMARY KEY, v text); CREATE TABLE b (id integer PRIMARY KEY, v text)")
+    return any_pg, source, target
+
+
+@contextlib.contextmanager
+def locked(target, table):
+    """Nobody else gets at the table: its load stands."""
+    c = target.server.connect(target.name)
+    c.autocommit = False
+    with c.cursor() as cur:
+        cur.execute(f"LOCK TABLE {table} IN SHARE MODE")
+    yield
+    c.rollback()
+    c.close()
+
+
+def begin(daemon, source, target, memory="1MiB", hold_wal=False, **more):
+    daemon.start()
+    daemon.job("j", source.connection(load_connections=1, batch_bytes="16KiB", load_part_bytes=0, hold_wal=hold_wal, **more),
+               [target.connection(name="copy", prepare="none")], streamer={"type": "embedded", "memory": memory}, tables={"include": ["public.*"]})
+
+
+def is_read_up_to(source, lsn):
+    """The server may forget what is before."""
+    return source.one("SELECT bool_and(confirmed_flush_lsn >= %s::pg_lsn) FROM pg_replication_slots WHERE database = %s AND NOT temporary", lsn, source.name)
+
+
+def written(source, *statements):
+    for s in statements:
+        source.psql(s)
+    return source.one("SELECT pg_current_wal_lsn()")
+
+
+def wait_read(daemon, source, lsn):
+    wait_for(f"the slot to be confirmed up to {lsn}\n{daemon.log()[-1500:]}", lambda: is_read_up_to(source, lsn), 40)
+
+
+CHANGES = ["UPDATE a SET v = v || '!' WHERE id % 3 = 0", "DELETE FROM a WHERE id % 7 = 0", "INSERT INTO b SELECT i, 'new' FROM generate_series(5001, 6000) i",
+           "UPDATE b SET id = id + 100000 WHERE id % 5 = 0", "CREATE TABLE IF NOT EXISTS other.filler (v text)",
+           "INSERT INTO other.filler SELECT repeat(md5(i::text), 30) FROM generate_series(1, 20000) i"]
+
+
+@pytest.mark.parametrize("memory", ["1MiB", "32MiB"])
+def test_the_source_keeps_no_log_for_the_load(pair, daemon, memory):
+    """However little waits for the target: changes, and the log that others write."""
+    _, source, target = pair
+    source.psql("CREATE SCHEMA other")
+    with locked(target, "b"):
+        begin(daemon, source, target, memory)
+        wait_for("a is there", lambda: target.one("SELECT count(*) FROM a") == 20000)
+        wait_read(daemon, source, written(source, *CHANGES))
+        assert daemon.state_of("j") == "loading"
+        assert target.one("SELECT count(*) FROM a WHERE v LIKE '%%!'") == 0
+        status = daemon.api("GET", "/jobs/j/status")
+        assert status["streamer"]["log_bytes"] > 0, status
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    daemon.wait_state("j", "running")
+
+
+def test_it_may_keep_it(pair, daemon):
+    _, source, target = pair
+    with locked(target, "a"):
+        begin(daemon, source, target, hold_wal=True)
+        wait_for("the load stands", lambda: daemon.api("GET", "/jobs/j/status")["source"]["paused"])
+        lsn = written(source, "UPDATE a SET v = 'x' WHERE id < 100")
+        assert "reading slot" not in daemon.log() and not is_read_up_to(source, lsn)
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    assert "reading slot" in daemon.log()
+
+
+@pytest.mark.parametrize("then", [False, True])
+def test_killed_with_changes_in_the_log(pair, daemon, then):
+    """The next run has a target that waits for the load, and a log that is in its way; also if somebody wants it otherwise then."""
+    _, source, target = pair
+    source.psql("CREATE SCHEMA other")
+    with locked(target, "b"):
+        begin(daemon, source, target)
+        wait_for("a is there", lambda: target.one("SELECT count(*) FROM a") == 20000)
+        wait_read(daemon, source, written(source, *CHANGES))
+        daemon.kill()
+    source.psql("DELETE FROM b WHERE id % 9 = 0; UPDATE a SET v = 'later' WHERE id % 11 = 0")
+    if then:
+        with locked(target, "b"):
+            daemon.start()
+            daemon.api("PATCH", "/jobs/j", {"source": {"hold_wal": True}}, {"If-Match": "*", "Content-Type": "application/merge-patch+json"})
+    else:
+        daemon.start()
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    daemon.wait_state("j", "running")
+    assert (daemon.api("GET", "/jobs/j")["source"].get("hold_wal", False)) == then
+    source.psql("INSERT INTO a VALUES (-1, 'live')")
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+
+
+WHILE = {
+    "truncated": ("TRUNCATE b; INSERT INTO b SELECT i, 'again' FROM generate_series(1, 300) i", ["public.a", "public.b"]),
+    "dropped": ("DROP TABLE b", ["public.a"]),
+    "renamed": ("ALTER TABLE b RENAME TO c; INSERT INTO c VALUES (-7, 'c')", ["public.a", "public.c"]),
+    "made anew": ("DROP TABLE b; CREATE TABLE b (id integer PRIMARY KEY, v text, w integer DEFAULT 7); INSERT INTO b VALUES (1, 'another')", ["public.a"]),
+    "a column renamed": ("ALTER TABLE b RENAME v TO w; INSERT INTO b VALUES (-5, 'renamed')", ["public.a", "public.b"]),
+    "altered": ("ALTER TABLE b ADD w integer DEFAULT 5; INSERT INTO b VALUES (-3, 'w', 1); ALTER TABLE b ALTER v TYPE varchar(200)", ["public.a", "public.b"]),
+}
+
+
+@pytest.mark.parametrize("how", ["runs", "is down"])
+@pytest.mark.parametrize("what", WHILE)
+def test_what_becomes_of_a_table_that_is_not_loaded_yet(pair, daemon, what, how):
+    """Changes of it wait in the log already."""
+    _, source, target = pair
+    source.psql("CREATE SCHEMA other; INSERT INTO a SELECT i, repeat('z', 800) FROM generate_series(20001, 70000) i")
+    target.psql("CREATE TABLE c (id integer PRIMARY KEY, v text)")
+    statement, tables = WHILE[what]
+    with locked(target, "a"):
+        begin(daemon, source, target)
+        wait_for("the load stands", lambda: "reading slot" in daemon.log())
+        wait_read(daemon, source, written(source, *CHANGES))
+        assert "table public.a read" not in daemon.log(), "it is the next one's turn already, which is locked then"
+        if how == "is down":
+            daemon.kill()
+        source.psql(statement)
+    if how == "is down":
+        target.psql("DELETE FROM a")
+        daemon.start()
+    if what == "a column renamed":
+        target.psql("ALTER TABLE b RENAME v TO w")
+    if what in ("made anew", "altered"):
+        target.psql("ALTER TABLE b ADD w integer")
+    daemon.wait_state("j", "running")
+    daemon.wait_equal(source, target, tables, 20)
+    if what == "dropped":
+        assert target.one("SELECT count(*) FROM b") == 0
+    assert daemon.api("GET", "/jobs/j/errors")["items"] == []
