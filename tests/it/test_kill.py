@@ -163,7 +163,7 @@ def provoke(source, target, daemon, seconds):
 def test_killed_at_each_failpoint(pg, daemon, name, streamer, nth):
     source, target = pg.database("fp"), pg.database("fp_copy")
     source.psql(TABLES + f"ANALYZE; ALTER ROLE dmsr IN DATABASE {source.name} SET logical_decoding_work_mem = '64kB'")
-    connection = source.connection(load_part_bytes="200KiB", spool_memory="64KiB")
+    connection = source.connection(load_part_bytes="200KiB", spool_memory="64KiB", hold_wal=nth == 1)  # once each way
     streamer = streamer or {"streamer": {"type": "embedded", "memory": "1MiB"}}
     daemon.start(env={"DMSR_FAILPOINT": f"{name}:{nth}:kill"}, wait=False)
     load, end = None, None

@@ -149,12 +149,13 @@ def test_finished_parts_are_not_read_again(pair, daemon, apply):
     assert parts_of(target, "n") == 0 and target.one("SELECT count(*) FROM pg_indexes WHERE tablename = 'n'") == 2
 
 
-def test_killed_again_and_again(pair, daemon):
+@pytest.mark.parametrize("hold_wal", [True, False])
+def test_killed_again_and_again(pair, daemon, hold_wal):
     """A few parts further each time, under writes; then in the time in which the parts are made one."""
     server, source, target = pair
     writers, r = Writers(server, source, seed=5), random.Random(8)
     daemon.start()
-    daemon.job("rest", source.connection(**{**PARTS, "load_connections": 3}), [target.connection(name="copy")])
+    daemon.job("rest", source.connection(**{**PARTS, "load_connections": 3}, hold_wal=hold_wal), [target.connection(name="copy")])
     daemon.kill()
     try:
         for i in range(KILLS):
