@@ -66,7 +66,8 @@ static void test_the_stream_is_confirmed_while_the_load_runs(void **state)
 	if (!fake_run(loop, is_at_gate, &lsn, 8000)) {
 		struct fake_script_stat st;
 		fake_script_stat(script, &st);
-		fail_msg("of %#lx it emitted up to %#lx, was confirmed %#lx", (unsigned long)lsn, (unsigned long)st.emitted.lsn, (unsigned long)st.confirmed.lsn);
+		fail_msg("of %#lx it emitted up to %#lx, was confirmed %#lx", (unsigned long)lsn, (unsigned long)st.emitted.lsn,
+			(unsigned long)st.confirmed.lsn);
 	}
 	assert_int_equal(server->nrows, 0);
 	assert_int_equal(other->nrows, 0);
@@ -190,7 +191,7 @@ static void test_any_story_ends_with_all_of_it(void **state)
 	static struct relation *tables[6];
 	small_memory();
 	const char *given = getenv("DMSR_SEED");
-	seed = given ? (unsigned)atoi(given) : (unsigned)loop_now_us(loop);
+	seed = given ? (unsigned)strtoul(given, NULL, 10) : (unsigned)loop_now_us(loop);
 	print_message("DMSR_SEED=%u\n", seed);
 	fake_script_durable(script, is_stored, NULL);
 	for (unsigned i = 0; i < 6; i++) {
