@@ -243,7 +243,8 @@ static int csv_encode(struct dmsr_instance *i, const struct change *ch, struct d
 		return rc;
 	if (!buf_ok(&c->out)) {
 		err_set(e, DMSR_EDATA, "codec.too-long", "%s.%s: a line would have more than 4 GiB", ch->rel->schema, ch->rel->name);
-		return err_hint(e, "make the row smaller at the source, or leave the table out of the job");
+		err_hint(e, "make the row smaller at the source, or leave the table out of the job");
+		return DMSR_EDATA;
 	}
 	for (int n = 0; n < c->n; n++) {
 		size_t end = n + 1 < c->n ? c->starts[n + 1] : c->out.len;

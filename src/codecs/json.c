@@ -60,8 +60,10 @@ static int bad_value(struct encoder *en, const struct json_column *c, const char
 	err_set(en->e, DMSR_EDATA, why == json_bad_encoding ? "codec.encoding" : "codec.value", "%s.%s: the value of column %s %s", en->s->schema, en->s->name,
 		c->name, why);
 	if (why == json_bad_encoding)
-		return err_hint(en->e, "invalid_utf8: replace writes U+FFFD for what is no UTF-8");
-	return err_hint(en->e, "mend the value at the source, have it written in another way (options json and compat), or leave the table out of the job");
+		err_hint(en->e, "invalid_utf8: replace writes U+FFFD for what is no UTF-8");
+	else
+		err_hint(en->e, "mend the value at the source, have it written in another way (options json and compat), or leave the table out of the job");
+	return DMSR_EDATA;
 }
 
 /* A value that was not sent. */
@@ -503,7 +505,8 @@ static int json_encode(struct dmsr_instance *i, const struct change *ch, struct 
 	if (!buf_ok(&j->out)) {
 		err_set(e, DMSR_EDATA, "codec.too-long", "%s.%s: a record would have more than 4 GiB", en.s->schema ? en.s->schema : "",
 			en.s->name ? en.s->name : "");
-		return err_hint(e, "make the row smaller at the source, or leave the table out of the job");
+		err_hint(e, "make the row smaller at the source, or leave the table out of the job");
+		return DMSR_EDATA;
 	}
 	for (int n = 0; n < en.n; n++) {
 		const struct span *r = &en.spans[n];
