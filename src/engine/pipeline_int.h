@@ -176,6 +176,7 @@ void target_subscribe(struct ptarget *t);
 bool target_is_done(const struct ptarget *t);   /* has applied all that the streamer had for it */
 void target_owes(struct ptarget *t, const struct batch *b, int channel); /* b is on its way to it */
 void target_hold(struct ptarget *t);            /* a load begins: its stream waits */
+void target_note_rows(struct ptarget *t);       /* what it has of loads, or what is void, has changed */
 void target_look(struct ptarget *t);            /* may its stream go on? */
 void target_is_level(struct ptarget *t, const struct position *p);       /* it has nothing to apply of what is before p */
 int64_t target_behind_us(const struct ptarget *t);        /* as pipeline_target_stat has it */

@@ -213,6 +213,8 @@ static void on_load_void(void *ctx, const char *schema, const char *name, uint64
 	relation_key(&key, schema, name);
 	free(map_put(p->voids, key.data, key.len, at));
 	buf_fini(&key);
+	for (size_t i = 0; i < p->ntargets; i++)
+		target_note_rows(&p->targets[i]);
 }
 
 static void free_void(void *arg, const void *key, size_t n, void *value)
@@ -322,6 +324,8 @@ static struct position applied_by_all(const struct pipeline *p)
  * words that went beside the stream are gone with the run. */
 static bool load_is_done(const struct pipeline *p)
 {
+	if (channel_of_load(p) && memory_note(p->run.memory, PIPELINE_LOADING))
+		return false;
 	for (size_t i = 0; i < p->ntargets && channel_of_load(p); i++)
 		if (!p->targets[i].memory->load_done)
 			return false;

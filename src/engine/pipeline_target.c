@@ -75,7 +75,7 @@ static void raise_rows_lsn(void *arg, const void *key, size_t n, void *value)
 	t->rows_lsn = *lsn > t->rows_lsn ? *lsn : t->rows_lsn;
 }
 
-static void note_rows(struct ptarget *t)
+void target_note_rows(struct ptarget *t)
 {
 	const struct table_set *loaded = &t->memory->loaded;
 	t->rows_lsn = 0;
@@ -141,10 +141,11 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 
 void target_hold(struct ptarget *t) { t->is_held = true; }
 
+/* Behind the load is what was read beside it. */
 static void note_loaded(struct pipeline *p)
 {
 	for (size_t i = 0; i < p->ntargets; i++)
-		if (p->targets[i].is_held)
+		if (p->targets[i].is_held || !p->targets[i].in[CHANNEL_STREAM].is_drained || p->targets[i].count)
 			return;
 	if (memory_note(p->run.memory, PIPELINE_LOADING))
 		memory_note_put(p->run.memory, PIPELINE_LOADING, NULL, NULL, NULL);
@@ -152,12 +153,13 @@ static void note_loaded(struct pipeline *p)
 
 void target_look(struct ptarget *t)
 {
+	if (!t->is_held && t->p->load_is_sent)
+		note_loaded(t->p);
 	if (!t->is_held || !t->p->load_is_sent || t->nloads || t->p->channels[CHANNEL_LOAD].held || !t->in[CHANNEL_LOAD].is_drained)
 		return;
 	t->is_held = false;
-	note_rows(t);
+	target_note_rows(t);
 	log_info("pipeline", t->p->run.name, "target %s has the load: its changes follow", t->name);
-	note_loaded(t->p);
 	wake(t, CHANNEL_STREAM);
 }
 
@@ -458,9 +460,10 @@ int target_check_stand(struct ptarget *t, struct err *e)
 void target_subscribe(struct ptarget *t)
 {
 	const struct dmsr_stand stand = { .at = t->applied, .loaded = t->memory->loaded.list, .nloaded = t->memory->loaded.n };
-	note_rows(t);
-	/* the source will say whether there is more to load, when it has found its server */
-	t->is_held = channel_of_load(t->p) && (!t->memory->load_done || memory_note(t->p->run.memory, PIPELINE_LOADING));
+	target_note_rows(t);
+	/* Until the source has found its server, and said whether there is something to load: amid a transaction that the log has a part of that would be
+	 * too late. */
+	t->is_held = channel_of_load(t->p);
 	for (struct channel *c = NULL; (c = channel_next(t->p, c));) {
 		struct inlet *in = &t->in[c - t->p->channels];
 		const struct dmsr_consumer consumer = { .ctx = in, .deliver = on_deliver, .drained = on_drained, .let_go = t->ops->let_go ? on_let_go : NULL };

@@ -168,7 +168,7 @@ static void tell_ends(struct source *s)
 		s->tell_loaded = false;
 		s->host.load_ends(s->host.ctx);
 	}
-	if (s->phase == SOURCE_FINISHED && s->tell_finished && !s->outlets[OUTLET_STREAM].n) {
+	if (s->phase == SOURCE_FINISHED && s->tell_finished && source_may_emit(s) && !s->outlets[OUTLET_STREAM].n) {
 		s->tell_finished = false;
 		s->host.finished(s->host.ctx);
 	}
@@ -363,6 +363,8 @@ static void source_stop(struct dmsr_instance *i)
 	struct source *s = (struct source *)i;
 	catalog_cancel(s->load_catalog);
 	s->load_catalog = NULL;
+	pgconn_free(s->exporter);
+	s->exporter = NULL;
 	source_read_close(s);
 	if (s->phase == SOURCE_STREAMING)
 		source_stream_stop(s);

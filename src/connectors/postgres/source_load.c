@@ -104,6 +104,9 @@ static void fail_busy(struct source *s, const struct load *l)
 static void another_round(struct source *s)
 {
 	size_t nlater = s->load->nlater;
+	for (size_t i = 0; s->is_beside && i < s->load->ntables; i++)
+		if (s->load->tables[i].state == TABLE_PUT_OFF)
+			rest_void(s, s->load->tables[i].rel);
 	s->rounds = s->load->nread ? 1 : s->rounds + 1;
 	if (s->rounds > ROUNDS) {
 		fail_busy(s, s->load);
@@ -181,10 +184,14 @@ static void open_load(struct source *s)
 	if (s->phase != SOURCE_STREAMING)
 		source_enter(s, SOURCE_LOADING, "the snapshot is taken");
 	log_info("postgres", s->host.env.job, "%zu table%s to load", n, n == 1 ? "" : "s");
+	/* from here on, for what was noted of them is durable */
+	for (size_t i = 0; i < n; i++)
+		map_put_u32(s->load->by_id, s->load->tables[i].rel->id, &s->load->tables[i]);
 	source_read(s);
 	if (!s->is_beside || s->is_stream_due)
 		return;
 	s->is_stream_due = true;
+	source_rest_forget(s);
 	source_stream(s);
 }
 
@@ -268,8 +275,6 @@ static void take_tables(struct source *s, struct relation **rels, size_t n)
 		if (!source_find_loaded(s, rels[i]))
 			l->tables[l->ntables++].rel = relation_ref(rels[i]);
 	qsort(l->tables, l->ntables, sizeof *l->tables, by_size);
-	for (size_t i = 0; i < l->ntables; i++)
-		map_put_u32(l->by_id, l->tables[i].rel->id, &l->tables[i]);
 }
 
 static void on_catalog(void *arg, struct relation **rels, size_t n, const struct err *e)

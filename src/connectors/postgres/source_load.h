@@ -94,6 +94,8 @@ void rest_find(struct source *s, struct load_table *t);
  * note. */
 bool rest_note(struct source *s, const struct load_table *t, void (*next)(struct source *s));
 
+void rest_void(struct source *s, const struct relation *rel);   /* no other run goes on with it */
+
 /* ---- source_cut.c ---- */
 /* Would its ranges hold the same keys in another run, and can changes be told apart by them? */
 bool cut_lasts(const struct load_table *t);

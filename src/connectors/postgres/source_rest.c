@@ -105,6 +105,16 @@ bool rest_note(struct source *s, const struct load_table *t, void (*next)(struct
 	return is_due;
 }
 
+/* Changes of it will not come that its parts would need. */
+void rest_void(struct source *s, const struct relation *rel)
+{
+	char *key = note_key(rel);
+	const char *was = s->host.note_get(s->host.ctx, key);
+	if (was && *was)
+		source_put_note(s, key, "", NULL);
+	free(key);
+}
+
 static bool is_in_run(const struct source *s, const struct source_rest *r)
 {
 	for (size_t i = 0; i < s->nrels; i++)
@@ -251,6 +261,8 @@ void rest_find(struct source *s, struct load_table *t)
 		why = "the record of its parts cannot be read";
 	if (why) {
 		log_info("postgres", s->host.env.job, "table %s.%s starts over, though parts of it are there: %s", t->rel->schema, t->rel->name, why);
+		if (s->is_beside) /* the stream leaves out what the rows of the new load have */
+			rest_void(s, t->rel);
 		return;
 	}
 	t->since = r->at.lsn;
