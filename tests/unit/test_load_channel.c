@@ -141,7 +141,7 @@ static void test_a_stop_in_the_load_is_soon_over_and_loses_nothing(void **state)
 static void test_each_target_goes_on_when_it_has_the_load(void **state)
 {
 	(void)state;
-	memory_is("jobs.streamer={\"type\": \"embedded\", \"memory\": \"2MiB\"}");
+	memory_is("jobs.streamer={\"type\": \"embedded\", \"memory\": \"256KiB\"}");
 	uint64_t lsn = write_load_with_gate();
 	create(beside, NULL);
 	assert_true(fake_run(loop, is_at_gate, &lsn, 8000));
