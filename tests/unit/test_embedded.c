@@ -313,6 +313,25 @@ static void a_big_transaction_stays_below_the_cap(void **state)
 }
 
 /* Each has a share: who is blocked does not keep the other from anything. */
+/* However big it is, what a target gets next is in the log, and stops nobody. */
+static void batches_of_more_than_a_quarter_of_the_memory(void **state)
+{
+	struct stage *st = calloc(1, sizeof *st);
+	struct taker *t = &st->takers[0];
+	(void)state;
+	t->can_let_go = true;
+	stage_open(st, 1, 256 * KB, 100 * MB);
+	stage_turn(st);
+	for (int64_t id = 1; id <= 40; id++) {
+		assert_int_equal(stage_produce(st, stage_txn(st, id, 1, 80 * KB)), DMSR_OK);
+		stage_turn(st);
+	}
+	assert_in_range(t->last, 1, 5);
+	take_all(st);
+	ids_are(t, 1, 40);
+	stage_end(st);
+}
+
 static void a_blocked_target_holds_no_more_than_its_share(void **state)
 {
 	struct stage *st = calloc(1, sizeof *st);
@@ -730,7 +749,7 @@ RUN_TESTS(
 	cmocka_unit_test(without_a_log_memory_is_all),
 	cmocka_unit_test(a_transaction_bigger_than_memory_goes_through),
 	cmocka_unit_test(a_big_transaction_stays_below_the_cap),
-	cmocka_unit_test(a_blocked_target_holds_no_more_than_its_share),
+	cmocka_unit_test(batches_of_more_than_a_quarter_of_the_memory), cmocka_unit_test(a_blocked_target_holds_no_more_than_its_share),
 	cmocka_unit_test(a_load_stays_out_of_the_log),
 	cmocka_unit_test(a_target_that_builds_indexes_does_not_hold_the_source),
 	cmocka_unit_test(a_restart_takes_up_the_log),

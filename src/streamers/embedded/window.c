@@ -270,8 +270,9 @@ bool window_is_over(const struct embedded *s, size_t limit)
 		return taken - lent - s->spare > limit / 2;
 	if (taken - lent - s->spare > limit / 4) /* a load of many batches is not walked through for nothing */
 		return true;
-	for (const struct item *it = s->first; it && it->n < end; it = it->next)
-		if (it->b && it->log == ITEM_DURABLE && is_read(s, it))
+	/* what a consumer gets next is not dropped: however big it is, it does not stop the source */
+	for (const struct item *it = s->first; it && it->n <= end; it = it->next)
+		if (it->b && it->log == ITEM_DURABLE && (is_read(s, it) || is_next(s, it->n)))
 			lent += it->bytes;
 	return taken - lent > limit / 4;
 }
