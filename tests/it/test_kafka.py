@@ -670,10 +670,11 @@ def test_a_load_in_parts_that_is_whole_in_the_stream_alone(pg, kafka, dmsrd, cod
     """The target had made the table, and was killed before it had a row: all of the load comes from the broker again, the source reads nothing again."""
     source, target = pg.database("k"), pg.database("k_copy")
     source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(1, 8000) i; ANALYZE t")
-    target.psql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    target.psql("CREATE TABLE t (id int PRIMARY KEY, v text);"
+                "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN new; END';"
+                "CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION wait(); ALTER TABLE t ENABLE ALWAYS TRIGGER wait")
     with contextlib.closing(target.server.connect(target.name)) as c:
-        c.autocommit = False
-        c.cursor().execute("LOCK TABLE t IN SHARE MODE")
+        c.cursor().execute("SELECT pg_advisory_lock(1)")  # a lock of the table would keep it from being begun
         dmsrd.job("k", {**source.connection(), "load_part_bytes": "512KiB"}, [target.connection(name="copy")], streamer=streamer(kafka, codec=codec, layout="ordered"))
         wait_for("the source has read all", lambda: "table public.t read" in dmsrd.log(), 60)
         wait_for("it is in the stream", lambda: dmsrd.api("GET", "/jobs/k/tables")["items"][0]["state"] in ("loaded", "streaming"), 60)
