@@ -97,7 +97,7 @@ static void replay(struct bench *b, const char *data, size_t len)
 {
 	static const struct pgoutput_limits limits = { 256 << 10, 8 << 20, 0 };
 	const struct dmsr_env env = { .job = "bench", .name = "source", .scratch = "." };
-	const struct pgoutput_host host = { b, describe, ask, wanted, take, NULL, NULL, false };
+	const struct pgoutput_host host = { .ctx = b, .describe = describe, .ask = ask, .wanted = wanted, .full = take };
 	const struct position none = { 0 };
 	struct pgoutput *d = pgoutput_new(&host, &env, &limits, 1, SERVER, &none);
 	struct cursor c;
