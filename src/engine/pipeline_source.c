@@ -324,8 +324,6 @@ static struct position applied_by_all(const struct pipeline *p)
  * words that went beside the stream are gone with the run. */
 static bool load_is_done(const struct pipeline *p)
 {
-	if (channel_of_load(p) && memory_note(p->run.memory, PIPELINE_LOADING))
-		return false;
 	for (size_t i = 0; i < p->ntargets && channel_of_load(p); i++)
 		if (!p->targets[i].memory->load_done)
 			return false;
