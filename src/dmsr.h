@@ -136,8 +136,8 @@ struct dmsr_source_host {
 	 * than the rows, and what comes behind them is not older than what they had. ends: all of it was emitted. Any time; twice is once. */
 	void (*load_begins)(void *ctx);
 	void (*load_ends)(void *ctx);
-	/* Of a table that was to be loaded, and is none of the job's any more: what the stream has of it from before lsn is given to no target. */
-	void (*load_void)(void *ctx, const char *schema, const char *name, uint64_t lsn);
+	/* Of a table that was to be loaded, and is none of the job's any more: what the stream has of it is given to no target. */
+	void (*load_void)(void *ctx, const char *schema, const char *name);
 	void (*finished)(void *ctx);            /* full-load: everything was emitted */
 	void (*failed)(void *ctx, const struct err *e); /* the instance is dead; close it */
 	void (*stopped)(void *ctx);             /* answer to stop() */

@@ -633,7 +633,7 @@ void pipeline_free(struct pipeline *p)
 	for (size_t n = 0; n < CHANNELS; n++)
 		free(p->channels[n].scratch);
 	map_free(p->open_loads);
-	pipeline_voids_free(p);
+	map_free(p->voids);
 	loop_task_free(p->task);
 	loop_timer_free(p->checkpoint_timer);
 	loop_timer_free(p->drain_timer);

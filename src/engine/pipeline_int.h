@@ -80,7 +80,7 @@ struct ptarget {
 	size_t first, count, cap;
 	uint64_t handed, consumed;      /* its tokens: newest that it took, that it reads no more */
 	size_t nloads;                  /* of the ring, from the load's channel */
-	uint64_t rows_lsn;              /* changes before that may be in rows that it has */
+	uint64_t rows_lsn;              /* changes before that may be in rows that it has, or void; 0: none that are still to come */
 	struct load_words words;
 	uint64_t rows_applied;
 	const struct dmsr_begun *begun; /* the target's own, as it said before the source was started */
@@ -107,7 +107,7 @@ struct pipeline {
 	bool streamer_is_asked, streamer_knows; /* what it knows is remembered */
 	bool is_paused, source_stopped, log_is_opening, source_finished, told_loading, told_flowing;
 	bool load_is_sent;              /* all of it: the source has said so */
-	struct map *voids;              /* relation_key -> uint64_t: load_void */
+	struct map *voids;              /* relation_key: load_void; NULL: none */
 	uint64_t first_lsn;             /* what the source had written when that was first heard of; 0: not yet */
 	uint64_t began_lsn;             /* the stream has nothing for the targets before that; 0: it began in an earlier run, or has not yet */
 	bool is_level;                  /* and it was read */
@@ -149,6 +149,7 @@ char *pipeline_scratch(const struct pipeline *p, const char *name, struct err *e
 /* Those that are there, in order: first NULL, then the one before; NULL: no more. */
 struct channel *channel_next(struct pipeline *p, const struct channel *c);
 static inline struct channel *channel_stream(struct pipeline *p) { return &p->channels[CHANNEL_STREAM]; }
+static inline struct inlet *inlet_of(struct ptarget *t, const struct channel *c) { return &t->in[c - c->p->channels]; }
 static inline bool channel_of_load(const struct pipeline *p) { return p->channels[CHANNEL_LOAD].ops != NULL; }
 
 #define PIPELINE_LOADING "pipeline.loading"     /* note: a load has begun, and a target has not all of it; not of a load that goes through the stream */
@@ -156,7 +157,6 @@ static inline bool channel_of_load(const struct pipeline *p) { return p->channel
 /* pipeline_source.c */
 int pipeline_source_open(struct pipeline *p, struct err *e);    /* and the ledger with it */
 void pipeline_source_start(struct pipeline *p);
-void pipeline_voids_free(struct pipeline *p);
 
 /* pipeline_flow.c */
 enum dmsr_verdict flow_emit(void *ctx, struct batch *b);
@@ -173,7 +173,7 @@ void flow_backpressure(struct pipeline *p, bool on);
 int target_open(struct pipeline *p, size_t n, struct err *e);
 int target_check_stand(struct ptarget *t, struct err *e);
 void target_subscribe(struct ptarget *t);
-bool target_is_done(const struct ptarget *t);   /* has applied all that the streamer had for it */
+bool target_is_done(struct ptarget *t);   /* has applied all that the streamer had for it */
 void target_owes(struct ptarget *t, const struct batch *b, int channel); /* b is on its way to it */
 void target_hold(struct ptarget *t);            /* a load begins: its stream waits */
 void target_note_rows(struct ptarget *t);       /* what it has of loads, or what is void, has changed */

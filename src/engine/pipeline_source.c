@@ -201,37 +201,18 @@ static void on_load_ends(void *ctx)
 	pipeline_turn(p);
 }
 
-static void on_load_void(void *ctx, const char *schema, const char *name, uint64_t lsn)
+static void on_load_void(void *ctx, const char *schema, const char *name)
 {
 	struct pipeline *p = ctx;
 	struct buf key;
-	uint64_t *at = mem_alloc(sizeof *at);
-	*at = lsn;
 	if (!p->voids)
 		p->voids = map_new();
 	buf_init(&key, SIZE_MAX);
 	relation_key(&key, schema, name);
-	free(map_put(p->voids, key.data, key.len, at));
+	map_put(p->voids, key.data, key.len, p);
 	buf_fini(&key);
 	for (size_t i = 0; i < p->ntargets; i++)
 		target_note_rows(&p->targets[i]);
-}
-
-static void free_void(void *arg, const void *key, size_t n, void *value)
-{
-	(void)arg;
-	(void)key;
-	(void)n;
-	free(value);
-}
-
-void pipeline_voids_free(struct pipeline *p)
-{
-	if (!p->voids)
-		return;
-	map_each(p->voids, free_void, NULL);
-	map_free(p->voids);
-	p->voids = NULL;
 }
 
 static void on_source_finished(void *ctx)
@@ -320,8 +301,7 @@ static struct position applied_by_all(const struct pipeline *p)
 	return out;
 }
 
-/* What targets know of the tables they have of this run. One that has the word still to come, out of the log, gets it again, behind what it is about: the
- * words that went beside the stream are gone with the run. */
+/* A target that has OP_LOAD_DONE still to come, out of the log, gets it again: the words before it, of each table, went beside the stream and are gone. */
 static bool load_is_done(const struct pipeline *p)
 {
 	for (size_t i = 0; i < p->ntargets && channel_of_load(p); i++)

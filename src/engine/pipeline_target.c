@@ -44,46 +44,35 @@ static void wake(struct ptarget *t, int channel)
 
 /* ---- what is in its rows already ---- */
 
-static uint64_t void_lsn(const struct pipeline *p, const struct relation *rel)
+static bool is_void(const struct pipeline *p, const struct relation *rel)
 {
 	struct buf key;
 	if (!p->voids)
-		return 0;
+		return false;
 	buf_init(&key, SIZE_MAX);
 	relation_key(&key, rel->schema, rel->name);
-	const uint64_t *lsn = map_get(p->voids, key.data, key.len);
+	bool is = map_get(p->voids, key.data, key.len) != NULL;
 	buf_fini(&key);
-	return lsn ? *lsn : 0;
+	return is;
 }
 
-/* Is that of a transaction that the rows of the table's load, which it has, are newer than? */
+/* Is that of a transaction that the rows of the table's load, which it has, are newer than; or of a table that is none any more? */
 static bool is_in_rows(void *arg, const struct change *ch)
 {
 	const struct ptarget *t = arg;
 	if (!ch->rel || !ch->txn || ch->txn->lsn >= t->rows_lsn)
 		return false;
 	const struct dmsr_loaded *l = table_set_find(&t->memory->loaded, ch->rel->schema, ch->rel->name);
-	return (l && ch->txn->lsn < l->at.lsn) || ch->txn->lsn < void_lsn(t->p, ch->rel);
-}
-
-static void raise_rows_lsn(void *arg, const void *key, size_t n, void *value)
-{
-	struct ptarget *t = arg;
-	const uint64_t *lsn = value;
-	(void)key;
-	(void)n;
-	t->rows_lsn = *lsn > t->rows_lsn ? *lsn : t->rows_lsn;
+	return (l && ch->txn->lsn < l->at.lsn) || is_void(t->p, ch->rel);
 }
 
 void target_note_rows(struct ptarget *t)
 {
 	const struct table_set *loaded = &t->memory->loaded;
-	t->rows_lsn = 0;
+	t->rows_lsn = t->p->voids ? UINT64_MAX : 0;
 	for (size_t i = 0; i < loaded->n; i++)
 		if (loaded->list[i].at.lsn > t->rows_lsn)
 			t->rows_lsn = loaded->list[i].at.lsn;
-	if (t->p->voids)
-		map_each(t->p->voids, raise_rows_lsn, t);
 }
 
 /* Where a load goes beside the stream the two are not in order: changes come, behind the rows, that are older. NULL: none of b. */
@@ -91,9 +80,14 @@ static struct batch *newer_than_rows(struct ptarget *t, const struct batch *b)
 {
 	if (b->is_load || !t->rows_lsn)
 		return NULL;
-	for (const struct change *ch = b->first; ch; ch = ch->next)
+	for (const struct change *ch = b->first; ch; ch = ch->next) {
+		if (ch->txn && ch->txn->lsn >= t->rows_lsn) {
+			t->rows_lsn = 0; /* transactions come in order: nor is any that follows older */
+			return NULL;
+		}
 		if (is_in_rows(t, ch))
 			return batch_without(b, is_in_rows, t);
+	}
 	return NULL;
 }
 
@@ -203,10 +197,10 @@ int64_t target_behind_us(const struct ptarget *t)
 	return t->due_us > t->last_commit_us ? t->due_us : t->last_commit_us;
 }
 
-bool target_is_done(const struct ptarget *t)
+bool target_is_done(struct ptarget *t)
 {
 	for (struct channel *c = NULL; (c = channel_next(t->p, c));)
-		if (!t->in[c - t->p->channels].is_drained)
+		if (!inlet_of(t, c)->is_drained)
 			return false;
 	return !t->count;
 }
@@ -291,7 +285,7 @@ static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts
 	load_words_take(&t->words, token, word_applied, t);
 	for (struct channel *c = NULL; (c = channel_next(p, c));)
 		if (own[c - p->channels])
-			c->ops->commit(t->in[c - p->channels].sub, own[c - p->channels]);
+			c->ops->commit(inlet_of(t, c)->sub, own[c - p->channels]);
 	pipeline_turn(p);
 }
 
@@ -311,7 +305,7 @@ static void on_consumed(void *ctx, uint64_t token)
 	t->consumed = token > t->consumed ? token : t->consumed;
 	for (struct channel *c = NULL; (c = channel_next(t->p, c));)
 		if (own[c - t->p->channels])
-			c->ops->consumed(t->in[c - t->p->channels].sub, own[c - t->p->channels]);
+			c->ops->consumed(inlet_of(t, c)->sub, own[c - t->p->channels]);
 }
 
 static void on_resume(void *ctx)
@@ -320,8 +314,8 @@ static void on_resume(void *ctx)
 	if (t->p->phase > PHASE_DRAINING || t->p->must_fail)
 		return;
 	for (struct channel *c = NULL; (c = channel_next(t->p, c));)
-		if (t->in[c - t->p->channels].sub && !t->in[c - t->p->channels].is_waiting)
-			c->ops->consumer_resume(t->in[c - t->p->channels].sub);
+		if (inlet_of(t, c)->sub && !inlet_of(t, c)->is_waiting)
+			c->ops->consumer_resume(inlet_of(t, c)->sub);
 }
 
 static void on_failed(void *ctx, const struct err *e)
@@ -465,7 +459,7 @@ void target_subscribe(struct ptarget *t)
 	 * too late. */
 	t->is_held = channel_of_load(t->p);
 	for (struct channel *c = NULL; (c = channel_next(t->p, c));) {
-		struct inlet *in = &t->in[c - t->p->channels];
+		struct inlet *in = inlet_of(t, c);
 		const struct dmsr_consumer consumer = { .ctx = in, .deliver = on_deliver, .drained = on_drained, .let_go = t->ops->let_go ? on_let_go : NULL };
 		in->t = t;
 		in->sub = c->ops->subscribe(c->i, t->name, &stand, &consumer);

@@ -90,7 +90,7 @@ static bool make_void(const struct source *s, const struct noted *n)
 	for (size_t i = 0; i < s->nrels && is; i++)
 		is = strcmp(s->rels[i]->schema, schema) != 0 || strcmp(s->rels[i]->name, name) != 0;
 	if (is)
-		s->host.load_void(s->host.ctx, schema, name, UINT64_MAX);
+		s->host.load_void(s->host.ctx, schema, name);
 	free(schema);
 	free(name);
 	return is;
