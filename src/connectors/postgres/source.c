@@ -293,7 +293,6 @@ static int source_open(const struct settings *set, const struct dmsr_tables *tab
 		.follow_failover = settings_bool(set, "follow_failover"),
 		.keyless = !strcmp(settings_str(set, "keyless_tables"), "allow"),
 		.binary = settings_bool(set, "binary"),
-		.hold_wal = settings_bool(set, "hold_wal"),
 		.batch_bytes = (size_t)settings_int(set, "batch_bytes"),
 		.spool_memory = (size_t)settings_int(set, "spool_memory"),
 		.spool_disk = (uint64_t)settings_int(set, "spool_disk_max"),

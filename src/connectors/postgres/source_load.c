@@ -30,9 +30,8 @@ static void go_on(struct source *s)
 	s->tell_loaded = s->is_beside;
 	s->is_loading = false;
 	if (s->mode & DMSR_CDC) {
-		if (s->is_beside)
-			loop_task_post(s->turn);
-		if (!s->is_beside || !(s->stream || s->is_stream_due))
+		loop_task_post(s->turn);
+		if (!s->is_stream_due)
 			source_stream(s);
 		return;
 	}
