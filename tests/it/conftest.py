@@ -396,6 +396,14 @@ def start_kafka():
         yield start
 
 
+@pytest.fixture(name="daemon")
+def daemon_to_start(tmp_path):
+    """Like dmsrd, but not started."""
+    d = Dmsrd(tmp_path / "dmsrd")
+    yield d
+    d.kill()
+
+
 @pytest.fixture
 def dmsrd(tmp_path):
     daemon = Dmsrd(tmp_path / "dmsrd").start()

@@ -29,14 +29,6 @@ def config(tmp_path):
     return write
 
 
-@pytest.fixture
-def daemon(tmp_path):
-    """Like dmsrd of conftest, but not started."""
-    d = Dmsrd(tmp_path / "dmsrd")
-    yield d
-    d.kill()
-
-
 class Manager:
     """The service manager's end of NOTIFY_SOCKET."""
 

@@ -12,17 +12,10 @@ import time
 
 import pytest
 
-from conftest import TOP, Dmsrd, wait_for
+from conftest import TOP, wait_for
 from test_kill import TABLES, Load
 
 FAILPOINTS = sorted({name for path in (TOP / "src/connectors/file").glob("*.c") for name in re.findall(r'failpoint\("([a-z0-9.-]+)"\)', path.read_text())})
-
-
-@pytest.fixture
-def daemon(tmp_path):
-    d = Dmsrd(tmp_path / "dmsrd")
-    yield d
-    d.kill()
 
 
 def target(path, **more):

@@ -14,7 +14,7 @@ import time
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
-from conftest import ApiError, Dmsrd, Postgres, free_port, wait_for
+from conftest import ApiError, Postgres, free_port, wait_for
 from proxy import Proxy
 from test_kill import TABLES, Load
 
@@ -631,13 +631,6 @@ class Kills:
         caught_up(self.daemon, "k", self.source)
         if self.layout == "both":
             check_topics(self.kafka, self.source, KEYS, ["keyless"])
-
-
-@pytest.fixture
-def daemon(tmp_path):
-    d = Dmsrd(tmp_path / "dmsrd")
-    yield d
-    d.kill()
 
 
 @pytest.mark.parametrize("layout", ["native", "both"])

@@ -158,13 +158,6 @@ class Scene:
             r.stop()
 
 
-@pytest.fixture
-def daemon(tmp_path):
-    d = Dmsrd(tmp_path / "dmsrd")
-    yield d
-    d.kill()
-
-
 FAILPOINTS = ["kafka.closing", "kafka.committing", "kafka.committed", "kafka.sent", "kafka.acknowledged", "pipeline.before-store", "pipeline.stored"]
 
 

@@ -125,13 +125,6 @@ def pair(any_pg):
     return any_pg, source, target
 
 
-@pytest.fixture
-def daemon(tmp_path):
-    d = Dmsrd(tmp_path / "dmsrd")
-    yield d
-    d.kill()
-
-
 def test_there_are_failpoints():
     assert len(failpoints()) >= 10
 

@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from conftest import Dmsrd, wait_for
+from conftest import wait_for
 
 TABLES = """
 CREATE TABLE a (id integer PRIMARY KEY, v text);
@@ -12,13 +12,6 @@ CREATE TABLE b (id integer PRIMARY KEY, v text);
 INSERT INTO a SELECT i, repeat('a', 500) FROM generate_series(1, 20000) i;
 INSERT INTO b SELECT i, repeat('b', 100) FROM generate_series(1, 1000) i;
 """
-
-
-@pytest.fixture
-def daemon(tmp_path):
-    d = Dmsrd(tmp_path / "dmsrd")
-    yield d
-    d.kill()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import Dmsrd, wait_for
+from conftest import wait_for
 
 PARTS = {"load_part_bytes": "128KiB", "load_connections": 2, "batch_bytes": "16KiB"}
 KILLS = int(os.environ.get("DMSR_LOAD_KILLS", "10"))
@@ -82,13 +82,6 @@ class Writers:
             t.join(30)
         if self.errors:
             raise self.errors[0]
-
-
-@pytest.fixture
-def daemon(tmp_path):
-    d = Dmsrd(tmp_path / "dmsrd")
-    yield d
-    d.kill()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import time
 
 import psycopg2
 import pytest
-from conftest import Dmsrd
 from feed import Feed, Script, c, column, d, u
 
 TABLES = """
@@ -108,13 +107,6 @@ def pair(any_pg):
     source, target = any_pg.database("par"), any_pg.database("par_copy")
     source.psql(TABLES)
     return any_pg, source, target
-
-
-@pytest.fixture
-def daemon(tmp_path):
-    daemon = Dmsrd(tmp_path / "dmsrd")
-    yield daemon
-    daemon.kill()
 
 
 def job(daemon, source, target, **options):
