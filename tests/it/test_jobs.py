@@ -496,70 +496,6 @@ def test_a_dry_run_says_what_it_did_not_compare(pg, dmsrd):
     assert passed + compared == 3005 and passed >= 5
 
 
-def refused(dmsrd, *call):
-    with pytest.raises(ApiError) as e:
-        dmsrd.api(*call)
-    return e.value.body["suggestion"]
-
-
-def test_a_load_that_is_completed_begins_anew_as_the_hints_say(any_pg, dmsrd):
-    source, target = any_pg.database(), any_pg.database()
-    source.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'a' FROM generate_series(1, 100) i")
-    dmsrd.job("l", source.connection(), [target.connection()], mode="full-load")
-    for call in (("POST", "/jobs/l/start"), ("POST", "/jobs/l/tables/public.t/reload")):
-        dmsrd.wait_state("l", "completed")
-        hint = refused(dmsrd, *call)
-        source.sql("DELETE FROM t WHERE id % 2 = 0; UPDATE t SET v = v || 'b'")
-        dmsrd.follow(hint, "l")
-        dmsrd.wait_equal(source, target)
-    dmsrd.wait_state("l", "completed")
-
-
-def test_tables_that_one_name_means_begin_anew_as_the_hint_says(any_pg, dmsrd):
-    source, target = any_pg.database(), any_pg.database()
-    source.sql('''CREATE SCHEMA "a"; CREATE SCHEMA "a.b"; CREATE TABLE "a"."b.c" (id int PRIMARY KEY); CREATE TABLE "a.b"."c" (id int PRIMARY KEY);
-               INSERT INTO "a"."b.c" VALUES (1); INSERT INTO "a.b"."c" VALUES (2)''')
-    dmsrd.job("l", source.connection(), [target.connection()])
-    dmsrd.wait_state("l", "running")
-    wait_for("both are loaded", lambda: all(t["state"] == "loaded" for t in dmsrd.api("GET", "/jobs/l/tables")["items"]))
-    hint = refused(dmsrd, "POST", "/jobs/l/tables/a.b.c/reload")
-    dmsrd.follow(hint, "l")
-    dmsrd.wait_state("l", "running")
-    dmsrd.wait_equal(source, target)
-    assert target.one('SELECT count(*) FROM "a"."b.c"') == 1
-
-
-@pytest.mark.parametrize("apply", ["strict", "parallel"])
-@pytest.mark.parametrize("how", ["older", "another"])
-def test_a_target_that_is_behind_is_loaded_anew_as_the_hint_says(any_pg, dmsrd, how, apply):
-    source, target = any_pg.database(), any_pg.database()
-    source.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'a' FROM generate_series(1, 100) i; CREATE TABLE u (id int PRIMARY KEY)")
-    dmsrd.job("b", source.connection(), [target.connection(apply=apply, name="to")])
-    dmsrd.wait_state("b", "running")
-    dmsrd.wait_equal(source, target)
-    source.sql("INSERT INTO t VALUES (101, 'b'); INSERT INTO u VALUES (1)")
-    dmsrd.wait_equal(source, target)
-    dmsrd.api("POST", "/jobs/b/stop")
-    dmsrd.wait_state("b", "stopped")
-    if how == "older":
-        target.sql("UPDATE dmsr.positions SET position = 'none'")
-    else:
-        target.sql("DROP SCHEMA dmsr CASCADE")
-    dmsrd.api("POST", "/jobs/b/start")
-    dmsrd.wait_state("b", "failed")
-    error = dmsrd.api("GET", "/jobs/b")["error"]
-    assert error["code"] == "target.behind", error
-    if how == "another":
-        assert "unless prepare is truncate" in error["suggestion"]
-        dmsrd.api("PATCH", "/jobs/b", {"targets": [target.connection(apply=apply, name="to", prepare="truncate")]}, {"If-Match": "*"})
-    source.sql("DELETE FROM t WHERE id = 5")
-    dmsrd.follow(error["suggestion"], "b")
-    dmsrd.wait_state("b", "running")
-    dmsrd.wait_equal(source, target)
-    source.sql("INSERT INTO t VALUES (102, 'c'); DELETE FROM u")
-    dmsrd.wait_equal(source, target)
-
-
 def test_keys_and_parts_are_no_hindrance_to_a_job_that_begins_anew(shop, dmsrd):
     source, target = shop
     dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
@@ -571,40 +507,6 @@ def test_keys_and_parts_are_no_hindrance_to_a_job_that_begins_anew(shop, dmsrd):
     dmsrd.follow("stop the job, DELETE /jobs/shop/positions, start it", "shop")
     dmsrd.wait_state("shop", "running")
     dmsrd.wait_equal(source, target)
-
-
-def test_changes_reach_a_table_that_was_loaded_before_the_job_began_anew(any_pg, dmsrd):
-    """Whatever is remembered of rows that were loaded once, a job that does not load any more passes over nothing."""
-    source, target = any_pg.database(), any_pg.database()
-    source.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
-    dmsrd.job("c", source.connection(), [target.connection()])
-    dmsrd.wait_state("c", "running")
-    dmsrd.wait_equal(source, target)
-    dmsrd.api("POST", "/jobs/c/stop")
-    dmsrd.wait_state("c", "stopped")
-    dmsrd.api("DELETE", "/jobs/c/positions")
-    dmsrd.api("PATCH", "/jobs/c", {"mode": "cdc"}, {"If-Match": "*"})
-    dmsrd.api("POST", "/jobs/c/start")
-    dmsrd.wait_state("c", "running")
-    source.sql("INSERT INTO t VALUES (2)")
-    dmsrd.wait_equal(source, target)
-
-
-def test_prepare_none_says_what_is_in_the_way_of_a_load_that_begins_anew(any_pg, dmsrd):
-    source, target = any_pg.database(), any_pg.database()
-    for db in (source, target):
-        db.sql("CREATE TABLE t (id int)")
-    source.sql("INSERT INTO t VALUES (1)")
-    dmsrd.job("n", source.connection(), [target.connection(prepare="none")], mode="full-load")
-    dmsrd.wait_state("n", "completed")
-    dmsrd.follow(refused(dmsrd, "POST", "/jobs/n/start"), "n")
-    dmsrd.wait_state("n", "failed")
-    error = dmsrd.api("GET", "/jobs/n")["error"]
-    assert error["code"] == "target.table-loaded" and "remove the rows that were loaded" in error["suggestion"], error
-    target.sql("DELETE FROM t; DELETE FROM dmsr.loads WHERE table_name = 't'")
-    dmsrd.api("POST", "/jobs/n/start")
-    dmsrd.wait_state("n", "completed")
-    assert target.one("SELECT count(*) FROM t") == 1
 
 
 # ---- the schema dmsr at a target ----
