@@ -486,6 +486,7 @@ static void refuses_what_no_server_says(void **state)
 	REFUSED("cwbw", 'T', 2u, 0, 5u);
 	REFUSED("cwbw", 'T', 0x40000001u, 0, 5u);
 	REFUSED("cbqsw", 'M', 1, (uint64_t)1, "p", 1u);
+	REFUSED("cbqswcc", 'M', 0, (uint64_t)0x99, "p", 2u, 'h', 'i');          /* of no transaction, inside of one */
 	REFUSED("cwssch", 'R', 5u, "public", "t", 'd', 2);
 	REFUSED("cwssch", 'R', 5u, "public", "t", 'd', 65535);
 	REFUSED("cwb", 'S', 1u, 1);                                             /* inside a transaction */

@@ -285,8 +285,7 @@ static void emit_lone_message(struct pgoutput *d, uint64_t lsn, const char *pref
 	b->txn = NULL;
 	d->has_txn = false;
 	fill_message(b, batch_append(b, OP_MESSAGE, NULL), lsn, prefix, data, len);
-	if (!d->is_open)
-		move_to(d, lsn, POSITION_WHOLE, lsn);
+	move_to(d, lsn, POSITION_WHOLE, lsn);
 }
 
 static int on_message(struct pgoutput *d, struct cursor *c, struct err *e)
@@ -301,6 +300,9 @@ static int on_message(struct pgoutput *d, struct cursor *c, struct err *e)
 		return pgo_bad(e, "Message has a wrong length");
 	if (is_transactional && !d->is_open)
 		return pgo_bad(e, "a transactional Message outside of a transaction");
+	/* A transaction is sent in one go, from its Begin to its Commit: what the server's reading passes comes before or after it. */
+	if (!is_transactional && d->is_open)
+		return pgo_bad(e, "a Message of no transaction inside a transaction");
 	if (!is_transactional) {
 		int rc = pgo_check_start(d, lsn, e);
 		if (rc)
