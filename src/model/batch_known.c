@@ -52,15 +52,14 @@ void batch_cut(struct batch *b, const struct position *p)
 		*at = ch->next;
 	}
 	b->last = last;
-	int rest = position_compare(&b->end, p);
-	if (rest > 0) {
+	if (position_compare(&b->end, p) > 0) {
 		if (!b->first)
 			batch_append(b, OP_HEARTBEAT, NULL)->txn = NULL;
 		return;
 	}
-	/* Words alone are left, which may be known or not. They come behind p, and do not go back to where they were first. */
+	/* Words alone are left, which may be known or not. They come behind p, and do not go back to where they were first: maybe inside of a transaction now. */
 	position_copy(&b->end, p);
-	b->more &= rest == 0;
+	b->more = p->event && p->event != POSITION_WHOLE;
 }
 
 struct batch *batch_without(const struct batch *b, bool (*goes)(void *arg, const struct change *ch), void *arg)

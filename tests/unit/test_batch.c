@@ -125,6 +125,29 @@ static void what_goes_on_comes_back(void **state)
 	relation_unref(rel);
 }
 
+/* What is left comes behind the position: where that is inside of a transaction, it goes on behind the batch. */
+static void a_word_stays_behind_what_is_known(void **state)
+{
+	static const uint64_t events[] = { POSITION_WHOLE, 3, 0 };
+	(void)state;
+	for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
+		const struct position at = { POSITION_LSN, 7, 500, events[i], 0 };
+		struct batch *b = batch_new();
+		batch_txn(b, &(struct txn){ .lsn = 400 });
+		batch_append(b, OP_BEGIN, NULL);
+		batch_append(b, OP_COMMIT, NULL)->event = POSITION_WHOLE;
+		batch_append(b, OP_LOAD_DONE, NULL);
+		b->end = (struct position){ POSITION_LSN, 7, 400, POSITION_WHOLE, 401 };
+		assert_int_equal(batch_known(b, &at), KNOWN_PART);
+		batch_cut(b, &at);
+		assert_ptr_equal(b->first, b->last);
+		assert_int_equal(b->first->op, OP_LOAD_DONE);
+		assert_int_equal(position_compare(&b->end, &at), 0);
+		assert_int_equal(b->more, events[i] == 3);
+		batch_free(b);
+	}
+}
+
 static bool goes(void *arg, const struct change *ch) { return ch->rel == arg; }
 
 static void a_view_lacks_what_goes(void **state)
@@ -165,5 +188,5 @@ static void a_view_lacks_what_goes(void **state)
 	relation_unref(other);
 }
 
-RUN_TESTS(cmocka_unit_test(a_view_lacks_what_goes), cmocka_unit_test(parts_come_back),
+RUN_TESTS(cmocka_unit_test(a_word_stays_behind_what_is_known), cmocka_unit_test(a_view_lacks_what_goes), cmocka_unit_test(parts_come_back),
 	cmocka_unit_test(what_goes_on_comes_back), cmocka_unit_test(undivided_has_no_parts))
