@@ -161,6 +161,20 @@ def test_a_load_in_the_middle_of_a_transaction(any_pg, fill):
     assert said.counts("public.log") == {"c": fill + 3}
 
 
+def test_the_last_word_in_the_middle_of_a_transaction(any_pg):
+    """Said again after a crash, it may come behind the first half of one that was read before. That stays whole."""
+    db = any_pg.database("lanes")
+    feed = Feed(db)
+    feed.ok(tables().rel("log", "log", LOG, key="none").load("log", "").add({"wait": "applied"}))
+    word = [{"again": 500}, {"done": True}, {"emit": {"end": [500, 1, 0], "more": True}}]
+    script = opened().add({"done": True}, Script.emit_load(600), *word, *word)
+    assert not feed.killed(script.sleep(1000), "target.load-done")
+    assert db.one("SELECT count(*) FROM log") == 0 and db.one("SELECT position FROM dmsr.positions") == "none"
+    said = feed.ok(rest(opened().add(*word, *word), c("log", "200", "second half")))
+    assert db.one("SELECT count(*) FROM log") == 2 and said.counts("public.log") == {"c": 2}
+    assert db.one("SELECT load_done FROM dmsr.positions")
+
+
 def test_a_row_that_is_refused_behind_such_a_load(any_pg):
     """What is read again is the transaction, and not the load."""
     db = any_pg.database("lanes")

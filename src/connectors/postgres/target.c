@@ -263,7 +263,7 @@ static struct dmsr_table_counts *take_counts(struct target *t, size_t *n)
 /* Is it durable? What was read of the stream is when nothing is open, not even a transaction of which all was passed over: we do not stand inside of one. */
 static bool is_settled(const struct target *t, const struct item *it)
 {
-	if (!it || !it->is_read)
+	if (!it || !it->is_read || lanes_owe(t, it))
 		return false;
 	if (t->lane)
 		return t->load.state == LOAD_NONE;
@@ -322,7 +322,7 @@ static enum step stream_step(struct target *t, const struct batch *b, const stru
 	case OP_MESSAGE: case OP_HEARTBEAT:
 		return STEP_DONE;
 	case OP_LOAD_DONE:
-		return lanes_finish(t);
+		return lanes_done(t);
 	case OP_LOAD_BEGIN: case OP_ROWS: case OP_LOAD_PART: case OP_LOAD_END:
 		break; /* of a load, in a batch that is of none */
 	}

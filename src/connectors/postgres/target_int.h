@@ -395,7 +395,9 @@ bool lanes_are_at_work(const struct target *t);
 /* The item at hand, of a load. DONE: it was lent, or is of no use. */
 enum step lanes_take(struct target *t);
 enum step lanes_settle(struct target *t);       /* DONE: no load is open: what has its end is committed, the others are void */
-enum step lanes_finish(struct target *t);       /* OP_LOAD_DONE. DONE: indexes, constraints, values of sequences are there */
+enum step lanes_done(struct target *t);         /* OP_LOAD_DONE. DONE: lanes_finish is done, or is put off until the transaction at hand ends */
+enum step lanes_finish(struct target *t);       /* DONE: indexes, constraints, values of sequences are there */
+bool lanes_owe(const struct target *t, const struct item *it); /* it was put off, and is not done */
 /* A change came that the parts of a load that went on cannot do with: we die, and the table is loaded again. */
 enum step lanes_lose(struct target *t, const struct target_table *tb);
 bool lanes_are_due(const struct target *t);     /* lanes_finish is to be called: one that was put off */

@@ -521,13 +521,7 @@ enum step lanes_take(struct target *t)
 		return take_batch(t, first);
 	if (t->at->op == OP_SCHEMA)
 		table_get(t, t->at->rel);
-	if (t->at->op != OP_LOAD_DONE)
-		return STEP_DONE;
-	if (!t->tx.in_source)
-		return lanes_finish(t);
-	t->cur->is_lent = true;
-	t->lanes->due = t->cur;
-	return STEP_DONE;
+	return t->at->op == OP_LOAD_DONE ? lanes_done(t) : STEP_DONE;
 }
 
 enum step lanes_settle(struct target *t)
@@ -728,6 +722,21 @@ enum step lanes_finish(struct target *t)
 	return STEP_DONE;
 }
 
+/* Said again after a crash, it may stand where it did not stand first: inside of a transaction, and more than once. */
+enum step lanes_done(struct target *t)
+{
+	struct lanes *k = t->lanes;
+	if (!t->tx.in_source)
+		return lanes_finish(t);
+	if (!k->due) {
+		k->due = t->cur;
+		k->due->is_lent = k->due->is_load;
+	}
+	return STEP_DONE;
+}
+
+bool lanes_owe(const struct target *t, const struct item *it) { return t->lanes && t->lanes->due == it; }
+
 /* ---- life ---- */
 
 struct target *lanes_next(const struct target *t, const struct target *after)
@@ -738,7 +747,7 @@ struct target *lanes_next(const struct target *t, const struct target *after)
 	return l ? l->t : NULL;
 }
 
-bool lanes_are_due(const struct target *t) { return t->lanes->due && !t->tx.in_source; }
+bool lanes_are_due(const struct target *t) { return t->lanes->due && t->lanes->due->is_read && !t->tx.in_source; }
 
 bool lanes_are_at_work(const struct target *t) { return t->lanes->loads || t->lanes->finish != FINISH_NONE; }
 
