@@ -3,7 +3,7 @@ import threading
 import time
 
 import pytest
-from feed import UNCHANGED, Feed, Script, c, column, d, u
+from feed import UNCHANGED, Feed, Script, c, column, d, schema, u
 
 
 def run(db, columns, *transactions, key="primary", table="t", options=None, **more):
@@ -129,6 +129,27 @@ def test_triggers_and_foreign_keys_that_work(any_pg):
     assert Feed(db, prepare="none", session_replication_role="off").run(script).failed_id == "target.constraint"
     Feed(db, prepare="none").ok(script)
     assert db.one("SELECT count(*) FROM child") == 2 and db.one("SELECT count(*) FROM seen") == 4
+
+
+@pytest.mark.parametrize("altered", ["other", "t"])
+def test_a_column_comes_between_a_child_and_its_parent(any_pg, altered):
+    """What the source checks at its commit is not checked before, where the table is altered neither; but what the table itself waits for must be."""
+    db = any_pg.database("apply")
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text); CREATE TABLE other (id int PRIMARY KEY, a text); CREATE TABLE child (t int REFERENCES t DEFERRABLE);"
+           "INSERT INTO t VALUES (1), (2)")
+    two, three = [column("id", "int4", key=1), column("a")], [column("id", "int4", key=1), column("a"), column("more", nullable=True)]
+    script = Script().rel("t", "t", two, id=1).rel("other", "other", two, id=2).rel("child", "child", [column("t", "int4")], key="none")
+    script.rel("wide", altered, three, id=1 if altered == "t" else 2).tx(200, d("t", "2", UNCHANGED), c("child", "1"), emit=False)
+    child, parent = c("child", "8"), c("wide" if altered == "t" else "t", "8", "a", *(["more"] if altered == "t" else []))
+    if altered == "t":
+        script.tx(300, schema("wide", "t"), parent, child, emit=False)
+    else:
+        script.tx(300, child, schema("wide", "other"), c("wide", "8", "a", "more"), parent, emit=False)
+    parent = {**parent, "after": ["9", *parent["after"][1:]]}
+    Feed(db, prepare="none", session_replication_role="off", commit_interval=5000).ok(script.tx(400, c("child", "9"), parent).wait())
+    same(db, "SELECT t FROM child ORDER BY t", [(1,), (8,), (9,)])
+    same(db, f"SELECT id, more FROM {altered} WHERE id > 2 ORDER BY id", [(8, "more"), (9, "more")] if altered == "t" else [(8, "more")])
+    assert db.one("SELECT count(DISTINCT xmin::text) FROM child") == 1
 
 
 def test_many_transactions_in_one(pg):

@@ -4,6 +4,7 @@
  * (target_diff.c), in the transaction and in the order of the rows around them, with the new shape: a crash leaves all of it or nothing. The policy may be to
  * stop instead; then somebody else alters the table, there is nothing left to do at the next start, and the new shape is taken. */
 #include "target_int.h"
+#include "catalog.h"
 #include "target_diff.h"
 #include <stdlib.h>
 
@@ -59,13 +60,29 @@ static bool make_types(struct target *t, struct target_table *tb)
 	return ok;
 }
 
+/* Checks that wait for the commit hold the table. They are done now only where it has some, since elsewhere they may have to wait for the rest of this
+ * transaction of the source's. */
+static void alter(struct target *t, struct target_table *tb, const char *sql)
+{
+	struct buf body, all;
+	if (t->is_replica) {
+		tx_sql(t, SENT_DDL, tb, sql, 0, NULL);
+		return;
+	}
+	buf_init(&body, 64 << 20);
+	buf_printf(&body, "BEGIN %s; EXCEPTION WHEN object_in_use THEN SET CONSTRAINTS ALL IMMEDIATE; %s; SET CONSTRAINTS ALL DEFERRED; END", sql, sql);
+	buf_init(&all, 192 << 20);
+	buf_str(&all, "DO LANGUAGE plpgsql ");
+	sql_literal(&all, buf_cstr(&body));
+	tx_sql(t, SENT_DDL, tb, buf_cstr(&all), 0, NULL);
+	buf_fini(&all);
+	buf_fini(&body);
+}
+
 static void run(struct target *t, struct target_table *tb, const struct diff *d)
 {
 	struct err e = { 0 };
 	net_flush_all(t);
-	/* Checks that wait for the commit hold the table. */
-	if (!t->is_replica)
-		tx_sql(t, SENT_QUIET, NULL, "SET CONSTRAINTS ALL IMMEDIATE", 0, NULL);
 	if (d->makes_types && !make_types(t, tb)) {
 		err_set(&e, DMSR_ESTATE, "target.schema-changed", "%s: what its new columns are made of cannot be made here", tb->sql);
 		target_fail(t, &e);
@@ -73,7 +90,7 @@ static void run(struct target *t, struct target_table *tb, const struct diff *d)
 	}
 	for (size_t i = 0; i < d->n; i++) {
 		log_info("target", t->host.env.job, "%s: %s", t->host.env.name, d->sql[i]);
-		tx_sql(t, SENT_DDL, tb, d->sql[i], 0, NULL);
+		alter(t, tb, d->sql[i]);
 	}
 	if (target_died(t, failpoint("target.altered")))
 		return;
