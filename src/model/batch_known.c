@@ -57,7 +57,7 @@ void batch_cut(struct batch *b, const struct position *p)
 			batch_append(b, OP_HEARTBEAT, NULL)->txn = NULL;
 		return;
 	}
-	/* Words alone are left, which may be known or not. They come behind p, and do not go back to where they were first: maybe inside of a transaction now. */
+	/* Words alone are left, which may be known or not. They come behind p, maybe inside of a transaction, and do not go back to where they were first. */
 	position_copy(&b->end, p);
 	b->more = p->event && p->event != POSITION_WHOLE;
 }
