@@ -336,6 +336,7 @@ struct dmsr_streamer_stat {
 struct dmsr_streamer {
 	bool takes_rests;                       /* a load that goes on comes through it as it is. False: a table of which there are parts starts over */
 	int (*open)(const struct settings *s, const struct dmsr_streamer_host *host, struct dmsr_instance **out, struct err *e);
+	bool gives_all;                         /* where it keeps anything, a target that is new gets everything, from the job's first word on */
 	/* Is what was delivered in earlier runs still there for a target that stands behind it? From open on. */
 	bool (*keeps)(const struct dmsr_instance *i);
 	/* Does what is produced go to others than the targets, too? Then what every target has may be missing there still, and says nothing of what need not be

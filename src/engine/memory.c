@@ -258,6 +258,13 @@ static void target_is_ready(struct memory_target *t, bool keeps)
 	t->keeps = keeps;
 }
 
+/* "1", "0", or with " new" behind it */
+static void read_ready(struct memory_target *t, const char *value)
+{
+	target_is_ready(t, *value == '1');
+	t->is_new = value[1] == ' ';
+}
+
 static int read_flag(void *arg, const char *key, const char *value)
 {
 	struct memory *m = arg;
@@ -266,7 +273,7 @@ static int read_flag(void *arg, const char *key, const char *value)
 	else if (!strncmp(key, "load_done:", 10))
 		memory_target(m, key + 10)->load_done = true;
 	else if (!strncmp(key, "keeps:", 6))
-		target_is_ready(memory_target(m, key + 6), !strcmp(value, "1"));
+		read_ready(memory_target(m, key + 6), value);
 	return 0;
 }
 
@@ -414,17 +421,17 @@ void memory_target_position_put(struct memory *m, struct memory_target *t, const
 	store_put(m->store, m->uid, "position", t->name, position_is_none(p) ? NULL : position_format(p, text), NULL, NULL);
 }
 
-void memory_target_load_put(struct memory *m, struct memory_target *t, const char *schema, const char *name, const struct position *at)
-{
-	table_set_put(&t->loaded, schema, name, at);
-	put_table(m, "target-load", t->name, &(struct dmsr_loaded){ schema, name, *at }, true);
-}
-
 static void target_flag(struct memory *m, struct memory_target *t, const char *flag, const char *value)
 {
 	char *key = mem_printf("%s:%s", flag, t->name);
 	store_put(m->store, m->uid, "flag", key, value, NULL, NULL);
 	free(key);
+}
+
+void memory_target_load_put(struct memory *m, struct memory_target *t, const char *schema, const char *name, const struct position *at)
+{
+	table_set_put(&t->loaded, schema, name, at);
+	put_table(m, "target-load", t->name, &(struct dmsr_loaded){ schema, name, *at }, true);
 }
 
 void memory_target_load_done_put(struct memory *m, struct memory_target *t)
@@ -458,12 +465,27 @@ void memory_target_is(struct memory *m, struct memory_target *t, const struct po
 	target_flag(m, t, "load_done", load_done ? "1" : NULL);
 }
 
+static void put_ready(struct memory *m, struct memory_target *t)
+{
+	static const char *const texts[2][2] = { { "0", "0 new" }, { "1", "1 new" } };
+	target_flag(m, t, "keeps", texts[t->keeps][t->is_new]);
+}
+
 void memory_target_keeps_put(struct memory *m, struct memory_target *t, bool keeps)
 {
 	if (t->was_ready && t->keeps == keeps)
 		return;
+	t->is_new |= !t->was_ready;
 	target_is_ready(t, keeps);
-	target_flag(m, t, "keeps", keeps ? "1" : "0");
+	put_ready(m, t);
+}
+
+void memory_target_feed_put(struct memory *m, struct memory_target *t)
+{
+	if (!t->is_new)
+		return;
+	t->is_new = false;
+	put_ready(m, t);
 }
 
 static void save_some(struct memory *m);

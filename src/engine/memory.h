@@ -47,6 +47,7 @@ struct memory_target {
 	struct table_set loaded;
 	bool load_done;
 	bool was_ready;                 /* in any run: before that it makes nothing */
+	bool is_new;                    /* it was, and no run has begun to give it anything */
 	bool keeps;                     /* it stores its position and loads itself, with the rows */
 };
 
@@ -77,6 +78,7 @@ void memory_target_load_done_put(struct memory *m, struct memory_target *t);
 /* A target says where it stands, and is right: what is remembered of it follows. */
 void memory_target_is(struct memory *m, struct memory_target *t, const struct position *p, const struct dmsr_loaded *loaded, size_t n, bool load_done);
 void memory_target_keeps_put(struct memory *m, struct memory_target *t, bool keeps); /* it is ready */
+void memory_target_feed_put(struct memory *m, struct memory_target *t);        /* it is given something from now on */
 /* Everything up to p is durable downstream. Shapes that are new go with it, and counts that changed: of many tables some at a time, so a crash may take the
  * newest of them along. But those of a table that was loaded, or has new dead letters, go at once. */
 void memory_delivered_put(struct memory *m, const struct position *p, store_done *done, void *arg);

@@ -316,6 +316,8 @@ void pipeline_source_start(struct pipeline *p)
 		if (p->targets[i].ops->begun)
 			p->targets[i].nbegun = p->targets[i].ops->begun(p->targets[i].i, &p->targets[i].begun);
 	agree_on_loads(p);
+	for (size_t i = 0; i < p->ntargets; i++) /* behind that: the store keeps the order */
+		memory_target_feed_put(p->run.memory, p->targets[i].memory);
 	forget_lost(p);
 	leave_out(p);
 	struct begun begun = agree_on_parts(p);

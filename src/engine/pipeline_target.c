@@ -441,14 +441,25 @@ static void on_ready(void *ctx, const struct position *applied, bool keeps, cons
 int target_check_stand(struct ptarget *t, struct err *e)
 {
 	const struct pipeline *p = t->p;
+	const struct channel *c = &p->channels[CHANNEL_STREAM];
+	const struct memory_target *m = t->memory;
 	const struct position *delivered = memory_delivered(p->run.memory);
-	bool loads = p->run.spec->mode & DMSR_FULL_LOAD;
-	if (loads || position_is_none(delivered) || !position_is_none(&t->applied) ||
-		p->channels[CHANNEL_STREAM].ops->keeps(p->channels[CHANNEL_STREAM].i))
+	bool loads = p->run.spec->mode & DMSR_FULL_LOAD, keeps = c->ops->keeps(c->i);
+	if (!position_is_none(&t->applied) || (position_is_none(delivered) && !memory_loaded(p->run.memory)->n))
+		return 0;
+	/* What is held is all that it lacks, or the rows come again, and what is older than they is left out. */
+	if (keeps ? c->ops->gives_all || !m->is_new || m->loaded.n || (loads && channel_of_load(p)) : loads)
 		return 0;
 	char at[POSITION_TEXT_MAX];
-	err_set(e, DMSR_EFATAL, "target.behind", "target %s has nothing of this job, which is at %s already", t->name, position_format(delivered, at));
-	return err_hint(e, "a job of mode cdc cannot give a new target what is past: make a new job with mode full-load-and-cdc");
+	position_format(delivered, at);
+	if (!loads) {
+		err_set(e, DMSR_EFATAL, "target.behind", "target %s has nothing of this job, which is at %s already", t->name, at);
+		return err_hint(e, "a job of mode cdc cannot give a new target what is past: make a new job with mode full-load-and-cdc");
+	}
+	err_set(e, DMSR_EFATAL, "target.behind", "target %s is new, and the log holds changes that other targets have not taken yet, up to %s: they are of no "
+		"use to it without the rows that were there before", t->name, at);
+	return err_hint(e, "let the others take them first: take it out of the job, start the job, and add it again when streamer.log_bytes in "
+		"GET /jobs/%s/status is 0; or set the source's hold_wal to false, and the rows come to it beside what is in the log", p->run.name);
 }
 
 void target_subscribe(struct ptarget *t)

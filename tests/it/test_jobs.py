@@ -256,6 +256,50 @@ def test_a_late_target_gets_what_the_others_have(shop, any_pg, dmsrd):
     dmsrd.wait_equal(source, late)
 
 
+@pytest.mark.parametrize("how", ["when-it-is-taken", "beside"])
+def test_a_late_target_has_no_use_for_what_waits_for_another(shop, any_pg, dmsrd, how):
+    """Its rows would not be there. It is told so, again and again, and both ways out that the hint names are ways out."""
+    source, target = shop
+    late = any_pg.database("late")
+    both = {"targets": [target.connection(name="copy"), late.connection(name="late")]}
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")], streamer={"type": "embedded", "memory": "1MiB"})
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+
+    def log_bytes():
+        return dmsrd.api("GET", "/jobs/shop/status")["streamer"]["log_bytes"]
+
+    with contextlib.closing(target.server.connect(target.name)) as c:
+        c.autocommit = False
+        c.cursor().execute("LOCK TABLE customers IN ACCESS EXCLUSIVE MODE")
+        source.psql(CHANGES + "; INSERT INTO customers (name) SELECT repeat('waits', 100) || i FROM generate_series(1, 20000) i")
+        wait_for("something waits in the log", log_bytes)
+        dmsrd.api("PATCH", "/jobs/shop", both, {"If-Match": "*"})
+        for _ in range(2):
+            dmsrd.wait_state("shop", "failed")
+            error = dmsrd.api("GET", "/jobs/shop")["error"]
+            assert error["code"] == "target.behind" and "late is new" in error["message"], error
+            dmsrd.kill()
+            dmsrd.start()
+            dmsrd.api("POST", "/jobs/shop/start")
+        dmsrd.wait_state("shop", "failed")
+        if how == "beside":
+            dmsrd.api("PATCH", "/jobs/shop", {"source": {**source.connection(), "hold_wal": False}}, {"If-Match": "*"})
+        else:
+            dmsrd.api("PATCH", "/jobs/shop", {"targets": [target.connection(name="copy")]}, {"If-Match": "*"})
+        dmsrd.api("POST", "/jobs/shop/start")
+        c.rollback()
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    if how != "beside":
+        wait_for("nothing waits", lambda: not log_bytes())
+        dmsrd.api("PATCH", "/jobs/shop", both, {"If-Match": "*"})
+    dmsrd.wait_equal(source, late)
+    source.psql("INSERT INTO customers (name) VALUES ('after')")
+    dmsrd.wait_equal(source, target)
+    dmsrd.wait_equal(source, late)
+
+
 def test_two_targets_at_their_own_pace(shop, any_pg, dmsrd):
     source, target = shop
     other = any_pg.database("other")

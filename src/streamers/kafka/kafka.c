@@ -534,6 +534,7 @@ static void kafka_stored(struct dmsr_instance *i, uint64_t token)
 }
 
 static const struct dmsr_streamer streamer = {
+	.gives_all = true,
 	.open = kafka_open,
 	.keeps = kafka_keeps,
 	.has_readers = kafka_has_readers,
