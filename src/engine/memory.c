@@ -372,8 +372,18 @@ static void put_table(struct memory *m, const char *kind, const char *prefix, co
 	free(name);
 }
 
+/* OP_LOAD_DONE of an earlier load says nothing of this table: its own is due, and said again if it was not heard of before a crash. */
+static void load_is_due(struct memory *m)
+{
+	if (!m->load_done)
+		return;
+	m->load_done = false;
+	store_put(m->store, m->uid, "flag", "load_done", NULL, NULL, NULL);
+}
+
 void memory_load_put(struct memory *m, const char *schema, const char *name, const struct position *at)
 {
+	load_is_due(m);
 	table_set_put(&m->loaded, schema, name, at);
 	memory_count(m, schema, name)->is_loaded = true;
 	put_table(m, "load", "", &(struct dmsr_loaded){ schema, name, *at }, true);
@@ -430,6 +440,9 @@ static void target_flag(struct memory *m, struct memory_target *t, const char *f
 
 void memory_target_load_put(struct memory *m, struct memory_target *t, const char *schema, const char *name, const struct position *at)
 {
+	if (t->load_done)
+		target_flag(m, t, "load_done", NULL);
+	t->load_done = false;
 	table_set_put(&t->loaded, schema, name, at);
 	put_table(m, "target-load", t->name, &(struct dmsr_loaded){ schema, name, *at }, true);
 }

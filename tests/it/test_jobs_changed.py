@@ -111,6 +111,30 @@ def test_new_tables_are_told_and_taken_up(shop, dmsrd):
     assert len(said) == 1 and "public.bare is left out" in said[0]["message"]
 
 
+@pytest.mark.parametrize("hold_wal", [True, False])
+@pytest.mark.parametrize("failpoint", ["target.load-after-commit:1", "target.load-after-commit:2", "pg.load-done", "pipeline.stored:2", "target.load-done"])
+def test_a_kill_behind_the_rows_of_a_new_table(shop, dmsrd, failpoint, hold_wal):
+    """All that comes behind the rows comes, though an earlier load had its end."""
+    source, target = shop
+    dmsrd.job("shop", source.connection(hold_wal=hold_wal), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    source.psql("CREATE TABLE fresh (id int PRIMARY KEY, customer bigint REFERENCES customers, v text UNIQUE); CREATE INDEX fresh_v ON fresh (v, id);"
+                "INSERT INTO fresh SELECT i, i, i FROM generate_series(1, 100) i; CREATE TABLE fresher (id int PRIMARY KEY, f int REFERENCES fresh)")
+    dmsrd.kill()
+    dmsrd.start(env={"DMSR_FAILPOINT": failpoint + ":kill" if ":" in failpoint else failpoint + ":1:kill"}, wait=False)
+    wait_for("it is killed", lambda: dmsrd.process.poll() is not None)
+    dmsrd.kill()
+    dmsrd.start()
+    dmsrd.wait_state("shop", "running")
+    source.psql("INSERT INTO fresh VALUES (101, 1, 'after'); INSERT INTO fresher VALUES (1, 101)")
+    dmsrd.wait_equal(source, target)
+    wait_for("all is said to be there", lambda: target.one("SELECT load_done FROM dmsr.positions"))
+    there = "SELECT conname::text FROM pg_constraint WHERE conrelid IN ('fresh'::regclass, 'fresher'::regclass) UNION " \
+        "SELECT indexname::text FROM pg_indexes WHERE tablename LIKE 'fresh%' ORDER BY 1"
+    assert target.sql(there) == source.sql(there)
+
+
 def test_a_table_is_loaded_again_when_somebody_asks(shop, dmsrd):
     """Whatever is wrong with its rows at the target; also when dmsrd dies behind its answer."""
     source, target = shop

@@ -230,7 +230,9 @@ static void note_load(struct target *t)
 	const struct position at = { .kind = POSITION_LSN, .server = t->load.server, .lsn = t->load.since };
 	snprintf(rows, sizeof rows, "%llu", (unsigned long long)t->load.rows);
 	const char *values[] = { t->host.env.uid, tb->schema, tb->name, position_format(&at, position), rows, tb->is_made ? "t" : "f", shape };
-	target_ask(t, "INSERT INTO dmsr.loads AS l (job_uid, schema_name, table_name, position, rows, made, shape) "
+	/* Its key, indexes and foreign keys are still to be made, whatever was done for tables before it. */
+	target_ask(t, "WITH undone AS (UPDATE dmsr.positions SET load_done = false WHERE job_uid = $1 AND load_done) "
+		"INSERT INTO dmsr.loads AS l (job_uid, schema_name, table_name, position, rows, made, shape) "
 		"VALUES ($1, $2, $3, $4, $5::bigint, $6::boolean, $7::bytea) ON CONFLICT (job_uid, schema_name, table_name) DO UPDATE SET "
 		"position = EXCLUDED.position, rows = EXCLUDED.rows, made = l.made OR EXCLUDED.made, shape = EXCLUDED.shape, "
 		"loaded_at = pg_catalog.now()", 7, values, on_noted);

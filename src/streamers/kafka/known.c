@@ -170,7 +170,8 @@ static int read_value(struct known *n, const json_t *o)
 	n->run = strtoull(run, NULL, 10);
 	if (!position_is_none(&at))
 		position_copy(&n->at, &at);
-	n->load_done |= json_is_true(json_object_get(o, "load_done"));
+	/* said of the loads before it */
+	n->load_done = json_is_true(json_object_get(o, "load_done")) || (n->load_done && !json_array_size(words));
 	json_array_foreach(words, i, word)
 	{
 		if (read_word(n, word))
