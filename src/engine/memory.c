@@ -372,8 +372,7 @@ static void put_table(struct memory *m, const char *kind, const char *prefix, co
 	free(name);
 }
 
-/* OP_LOAD_DONE of an earlier load says nothing of this table: its own is due, and said again if it was not heard of before a crash. */
-static void load_is_due(struct memory *m)
+void memory_load_done_forget(struct memory *m)
 {
 	if (!m->load_done)
 		return;
@@ -383,7 +382,6 @@ static void load_is_due(struct memory *m)
 
 void memory_load_put(struct memory *m, const char *schema, const char *name, const struct position *at)
 {
-	load_is_due(m);
 	table_set_put(&m->loaded, schema, name, at);
 	memory_count(m, schema, name)->is_loaded = true;
 	put_table(m, "load", "", &(struct dmsr_loaded){ schema, name, *at }, true);

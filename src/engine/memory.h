@@ -66,13 +66,13 @@ bool memory_load_done(const struct memory *m);
 struct memory_target *memory_target(struct memory *m, const char *name);        /* found or made; borrowed */
 
 /* Each of these is durable before a later memory_delivered_put's done. */
-/* Ends a load_done of before: that of this load is to come. */
 void memory_load_put(struct memory *m, const char *schema, const char *name, const struct position *at);
 void memory_load_forget(struct memory *m, const char *schema, const char *name);
 /* Somebody wants a table loaded anew, which is loaded: what is there of it, here and at the targets, does not count from now on. done: it is durable. */
 void memory_load_unwant(struct memory *m, const char *schema, const char *name, store_done *done, void *arg);
 bool memory_is_unwanted(const struct memory *m, const struct dmsr_loaded *l);
 void memory_load_done_put(struct memory *m);
+void memory_load_done_forget(struct memory *m);
 void memory_target_position_put(struct memory *m, struct memory_target *t, const struct position *p);
 void memory_target_load_put(struct memory *m, struct memory_target *t, const char *schema, const char *name, const struct position *at);
 void memory_target_load_done_put(struct memory *m, struct memory_target *t);

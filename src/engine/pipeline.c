@@ -317,7 +317,7 @@ static void remember_known(struct pipeline *p)
 	for (size_t i = 0; i < known.nloaded; i++) {
 		const struct dmsr_loaded *l = &known.loaded[i], *has = table_set_find(memory_loaded(m), l->schema, l->name);
 		if ((!has || has->at.lsn < l->at.lsn) && !memory_is_unwanted(m, l))
-			memory_load_put(m, l->schema, l->name, &l->at);
+			pipeline_is_loaded(p, l->schema, l->name, &l->at);
 	}
 	if (known.load_done && !memory_load_done(m))
 		memory_load_done_put(m);

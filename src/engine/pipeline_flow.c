@@ -333,7 +333,7 @@ static void store_word(void *arg, const struct load_word *w)
 {
 	struct pipeline *p = arg;
 	if (w->schema)
-		memory_load_put(p->run.memory, w->schema, w->name, &w->at);
+		pipeline_is_loaded(p, w->schema, w->name, &w->at);
 	else
 		memory_load_done_put(p->run.memory);
 }

@@ -157,6 +157,7 @@ static inline bool channel_of_load(const struct pipeline *p) { return p->channel
 /* pipeline_source.c */
 int pipeline_source_open(struct pipeline *p, struct err *e);    /* and the ledger with it */
 void pipeline_source_start(struct pipeline *p);
+void pipeline_is_loaded(struct pipeline *p, const char *schema, const char *name, const struct position *at);
 
 /* pipeline_flow.c */
 enum dmsr_verdict flow_emit(void *ctx, struct batch *b);

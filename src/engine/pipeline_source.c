@@ -30,6 +30,15 @@ static bool keeps_loads(const struct pipeline *p)
 	return !channel_of_load(p) && c->ops->keeps(c->i);
 }
 
+/* An OP_LOAD_DONE of before says nothing of this table: its own is to come, and is said again if a crash comes first. Beside the stream it may have come,
+ * in the log, before the rows are everywhere: there the targets say whether they have had it. */
+void pipeline_is_loaded(struct pipeline *p, const char *schema, const char *name, const struct position *at)
+{
+	if (!channel_of_load(p))
+		memory_load_done_forget(p->run.memory);
+	memory_load_put(p->run.memory, schema, name, at);
+}
+
 /* What need not be loaded again. What all targets agree on is true, whatever was remembered here: the last step before a crash may be missing; unless others
  * read it too, of whom only the streamer knew. What is in the stream is on its way to them. */
 static void agree_on_loads(struct pipeline *p)
@@ -43,7 +52,7 @@ static void agree_on_loads(struct pipeline *p)
 		const struct dmsr_loaded *l = &first->list[i], *k = table_set_find(known, l->schema, l->name);
 		bool is_on_its_way = k && k->at.lsn > l->at.lsn && keeps_loads(p); /* a newer load of it */
 		if ((!k || k->at.lsn != l->at.lsn) && !is_on_its_way && all_have(p, l))
-			memory_load_put(m, l->schema, l->name, &l->at);
+			pipeline_is_loaded(p, l->schema, l->name, &l->at);
 	}
 	for (size_t i = known->n; i-- > 0 && !keeps_loads(p);) {
 		const struct dmsr_loaded k = known->list[i];
