@@ -137,7 +137,7 @@ KIT struct engine_call call_of(struct answer *a)
 KIT void await(struct answer *a)
 {
 	assert_false(a->is_there); /* never inside the call */
-	assert_true(fake_run(loop, is_answered, a, 5000));
+	assert_true(fake_run(loop, is_answered, a, 30000));
 }
 
 KIT void drop(struct answer *a)
@@ -189,7 +189,7 @@ KIT bool is_state(void *arg) { return !strcmp(state_of(), arg); }
 
 KIT void wait_state(const char *state)
 {
-	if (!fake_run(loop, is_state, (void *)(uintptr_t)state, 5000))
+	if (!fake_run(loop, is_state, (void *)(uintptr_t)state, 30000))
 		fail_msg("the job is %s, not %s", state_of(), state);
 }
 
