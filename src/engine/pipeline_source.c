@@ -146,7 +146,7 @@ static void forget_lost(struct pipeline *p)
 /* Changes since then are to come to all targets yet. Where all goes one way, the load stands before them: the source knows what it has sent. */
 static bool is_past(const struct pipeline *p, const struct dmsr_begun *b)
 {
-	for (size_t i = 0; i < p->ntargets && channel_of_load(p); i++)
+	for (size_t i = 0; i < p->ntargets && !keeps_loads(p); i++)
 		if (p->targets[i].applied.kind && p->targets[i].applied.lsn >= b->at.lsn)
 			return true;
 	return false;
@@ -310,10 +310,11 @@ static struct position applied_by_all(const struct pipeline *p)
 	return out;
 }
 
-/* A target that has OP_LOAD_DONE still to come, out of the log, gets it again: the words before it, of each table, went beside the stream and are gone. */
+/* A target that has OP_LOAD_DONE still to come gets it again, where it is not on its way with the words before it, of each table: those that went beside the
+ * stream are gone. */
 static bool load_is_done(const struct pipeline *p)
 {
-	for (size_t i = 0; i < p->ntargets && channel_of_load(p); i++)
+	for (size_t i = 0; i < p->ntargets && !keeps_loads(p); i++)
 		if (!p->targets[i].memory->load_done)
 			return false;
 	return memory_load_done(p->run.memory);
