@@ -146,7 +146,7 @@ static void forget_lost(struct pipeline *p)
 /* Changes since then are to come to all targets yet. Where all goes one way, the load stands before them: the source knows what it has sent. */
 static bool is_past(const struct pipeline *p, const struct dmsr_begun *b)
 {
-	for (size_t i = 0; i < p->ntargets && !keeps_loads(p); i++)
+	for (size_t i = 0; i < p->ntargets && channel_of_load(p); i++)
 		if (p->targets[i].applied.kind && p->targets[i].applied.lsn >= b->at.lsn)
 			return true;
 	return false;
