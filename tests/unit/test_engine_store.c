@@ -188,6 +188,12 @@ static void create_on_it(void)
 	json_decref(spec);
 }
 
+static bool yes(const struct dmsr_instance *i)
+{
+	(void)i;
+	return true;
+}
+
 static void create_knowing(const struct dmsr_stand *stand)
 {
 	knows = *stand;
@@ -195,6 +201,7 @@ static void create_knowing(const struct dmsr_stand *stand)
 	knowing_ops = *dmsr_plugin_embedded.streamer;
 	knowing_ops.open = open_knowing;
 	knowing_ops.known = tell_known;
+	knowing_ops.keeps = yes; /* no streamer has a memory of what it does not keep */
 	knowing_ops.stored = note_stored;
 	create_on_it();
 }
@@ -274,12 +281,6 @@ static void a_streamer_of_another_server(void **state)
 	verb(ENGINE_START);
 	wait_state("failed");
 	assert_string_equal(error_code(), "server.changed");
-}
-
-static bool yes(const struct dmsr_instance *i)
-{
-	(void)i;
-	return true;
 }
 
 static size_t count_stored_loads(void)
