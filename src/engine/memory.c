@@ -364,6 +364,14 @@ struct memory_target *memory_target(struct memory *m, const char *name)
 	return t;
 }
 
+struct memory_target *memory_target_next(const struct memory *m, const struct memory_target *t)
+{
+	size_t i = 0;
+	while (t && m->targets[i++] != t)
+		;
+	return i < m->ntargets ? m->targets[i] : NULL;
+}
+
 static void put_table(struct memory *m, const char *kind, const char *prefix, const struct dmsr_loaded *l, bool is_there)
 {
 	char text[POSITION_TEXT_MAX], *name = table_key(l->schema, l->name), *key = mem_printf("%s%s%s", prefix, *prefix ? " " : "", name);
@@ -401,13 +409,20 @@ bool memory_is_unwanted(const struct memory *m, const struct dmsr_loaded *l)
 	return u && l->at.lsn <= u->at.lsn;
 }
 
+void memory_unwant(struct memory *m, const struct dmsr_loaded *l)
+{
+	if (memory_is_unwanted(m, l))
+		return;
+	put_table(m, "unwanted-load", "", l, true);
+	table_set_put(&m->unwanted, l->schema, l->name, &l->at);
+}
+
 void memory_load_unwant(struct memory *m, const char *schema, const char *name, store_done *done, void *arg)
 {
 	const struct dmsr_loaded *l = table_set_find(&m->loaded, schema, name);
 	char *key = table_key(schema, name);
 	assert(l);
-	put_table(m, "unwanted-load", "", l, true);
-	table_set_put(&m->unwanted, schema, name, &l->at);
+	memory_unwant(m, l);
 	table_set_del(&m->loaded, schema, name);
 	memory_count(m, schema, name)->is_loaded = false;
 	store_put(m->store, m->uid, "load", key, NULL, done, arg);
@@ -486,7 +501,7 @@ void memory_target_keeps_put(struct memory *m, struct memory_target *t, bool kee
 {
 	if (t->was_ready && t->keeps == keeps)
 		return;
-	t->is_new |= !t->was_ready;
+	t->is_new |= !t->was_ready && position_is_none(&t->applied) && !t->loaded.n;
 	target_is_ready(t, keeps);
 	put_ready(m, t);
 }
@@ -496,6 +511,14 @@ void memory_target_feed_put(struct memory *m, struct memory_target *t)
 	if (!t->is_new)
 		return;
 	t->is_new = false;
+	put_ready(m, t);
+}
+
+void memory_target_miss_put(struct memory *m, struct memory_target *t)
+{
+	if (t->is_new || !t->was_ready)
+		return;
+	t->is_new = true;
 	put_ready(m, t);
 }
 

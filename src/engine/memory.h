@@ -47,7 +47,7 @@ struct memory_target {
 	struct table_set loaded;
 	bool load_done;
 	bool was_ready;                 /* in any run: before that it makes nothing */
-	bool is_new;                    /* it was, and no run has begun to give it anything */
+	bool is_new;                    /* it was, and no run has begun to give it anything; or one has begun without it since */
 	bool keeps;                     /* it stores its position and loads itself, with the rows */
 };
 
@@ -64,12 +64,14 @@ const struct position *memory_delivered(const struct memory *m);
 const struct table_set *memory_loaded(const struct memory *m);
 bool memory_load_done(const struct memory *m);
 struct memory_target *memory_target(struct memory *m, const char *name);        /* found or made; borrowed */
+struct memory_target *memory_target_next(const struct memory *m, const struct memory_target *t); /* t NULL: the first; NULL: there is no more */
 
 /* Each of these is durable before a later memory_delivered_put's done. */
 void memory_load_put(struct memory *m, const char *schema, const char *name, const struct position *at);
 void memory_load_forget(struct memory *m, const char *schema, const char *name);
 /* Somebody wants a table loaded anew, which is loaded: what is there of it, here and at the targets, does not count from now on. done: it is durable. */
 void memory_load_unwant(struct memory *m, const char *schema, const char *name, store_done *done, void *arg);
+void memory_unwant(struct memory *m, const struct dmsr_loaded *l);      /* the same for a load that only a target speaks of; up to l->at */
 bool memory_is_unwanted(const struct memory *m, const struct dmsr_loaded *l);
 void memory_load_done_put(struct memory *m);
 void memory_load_done_forget(struct memory *m);
@@ -80,6 +82,7 @@ void memory_target_load_done_put(struct memory *m, struct memory_target *t);
 void memory_target_is(struct memory *m, struct memory_target *t, const struct position *p, const struct dmsr_loaded *loaded, size_t n, bool load_done);
 void memory_target_keeps_put(struct memory *m, struct memory_target *t, bool keeps); /* it is ready */
 void memory_target_feed_put(struct memory *m, struct memory_target *t);        /* it is given something from now on */
+void memory_target_miss_put(struct memory *m, struct memory_target *t);        /* it is not: a run begins that it is no part of */
 /* Everything up to p is durable downstream. Shapes that are new go with it, and counts that changed: of many tables some at a time, so a crash may take the
  * newest of them along. But those of a table that was loaded, or has new dead letters, go at once. */
 void memory_delivered_put(struct memory *m, const struct position *p, store_done *done, void *arg);

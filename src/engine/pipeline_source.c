@@ -86,6 +86,45 @@ static void leave_out(struct pipeline *p)
 	}
 }
 
+/* ---- targets that were no part of the job for a while ---- */
+
+static const struct ptarget *part_of(const struct pipeline *p, const struct memory_target *m)
+{
+	for (size_t i = 0; i < p->ntargets; i++)
+		if (p->targets[i].memory == m)
+			return &p->targets[i];
+	return NULL;
+}
+
+/* Changes went by while a target was away: what it has of any load, ended or not, is of no use any more. A new one has nothing. */
+static void unwant_what_it_has(const struct pipeline *p, const struct ptarget *t)
+{
+	struct memory *m = p->run.memory;
+	for (size_t i = 0; i < t->memory->loaded.n; i++)
+		memory_unwant(m, &t->memory->loaded.list[i]);
+	for (size_t i = 0; i < t->nbegun; i++)
+		memory_unwant(m, &(struct dmsr_loaded){ t->begun[i].schema, t->begun[i].name, t->begun[i].at });
+	if (!t->memory->loaded.n)
+		return;
+	char *text = mem_printf("target %s was no part of the job for a while, and missed changes: all tables are loaded again", t->name);
+	p->run.host.notice(p->run.host.ctx, "tables", text);
+	free(text);
+}
+
+/* Who is away misses what goes by, unless the streamer has all that ever went by. */
+static void note_who_is_away(struct pipeline *p)
+{
+	for (struct memory_target *m = NULL; (m = memory_target_next(p->run.memory, m));) {
+		const struct ptarget *t = part_of(p, m);
+		if (channel_stream(p)->ops->gives_all)
+			continue;
+		if (!t)
+			memory_target_miss_put(p->run.memory, m);
+		else if (m->is_new)
+			unwant_what_it_has(p, t);
+	}
+}
+
 /* ---- loads that were not ended ---- */
 
 struct begun {
@@ -162,11 +201,11 @@ static struct begun agree_on_parts(const struct pipeline *p)
 	for (size_t i = 0; i < p->targets[0].nbegun; i++) {
 		struct dmsr_begun *b = &out.list[out.n];
 		*b = p->targets[0].begun[i];
-		const struct dmsr_loaded as_load = { .schema = b->schema, .name = b->name, .at = b->at };
-		if (!b->nparts || memory_is_unwanted(p->run.memory, &as_load) || is_past(p, b))
+		if (!b->nparts || is_past(p, b))
 			continue;
 		share(p, b);
-		if (b->nparts)
+		const struct dmsr_loaded as_load = { .schema = b->schema, .name = b->name, .at = b->at };
+		if (b->nparts && !memory_is_unwanted(p->run.memory, &as_load))
 			out.n++;
 		else
 			free((void *)(uintptr_t)b->parts);
@@ -325,6 +364,7 @@ void pipeline_source_start(struct pipeline *p)
 	for (size_t i = 0; i < p->ntargets; i++)
 		if (p->targets[i].ops->begun)
 			p->targets[i].nbegun = p->targets[i].ops->begun(p->targets[i].i, &p->targets[i].begun);
+	note_who_is_away(p);
 	agree_on_loads(p);
 	for (size_t i = 0; i < p->ntargets; i++) /* behind that: the store keeps the order */
 		memory_target_feed_put(p->run.memory, p->targets[i].memory);

@@ -437,7 +437,7 @@ static void on_ready(void *ctx, const struct position *applied, bool keeps, cons
 	pipeline_turn(p);
 }
 
-/* A target that never stood anywhere, in a job whose changes have begun to flow and are held by nobody: it would miss what is past. */
+/* A target that never stood anywhere, or was away, in a job whose changes have begun to flow and are held by nobody: it would miss what is past. */
 int target_check_stand(struct ptarget *t, struct err *e)
 {
 	const struct pipeline *p = t->p;
@@ -445,19 +445,23 @@ int target_check_stand(struct ptarget *t, struct err *e)
 	const struct memory_target *m = t->memory;
 	const struct position *delivered = memory_delivered(p->run.memory);
 	bool loads = p->run.spec->mode & DMSR_FULL_LOAD, keeps = c->ops->keeps(c->i);
-	if (!position_is_none(&t->applied) || (position_is_none(delivered) && !memory_loaded(p->run.memory)->n))
+	bool was_away = m->loaded.n || !position_is_none(&t->applied);
+	if ((was_away && !m->is_new) || (position_is_none(delivered) && !memory_loaded(p->run.memory)->n))
 		return 0;
 	/* What is held is all that it lacks, or the rows come again, and what is older than they is left out. */
-	if (keeps ? c->ops->gives_all || !m->is_new || m->loaded.n || (loads && channel_of_load(p)) : loads)
+	if (c->ops->gives_all && (keeps || was_away))
+		return 0;
+	if (keeps ? !m->is_new || (loads && channel_of_load(p)) : loads)
 		return 0;
 	char at[POSITION_TEXT_MAX];
 	position_format(delivered, at);
 	if (!loads) {
-		err_set(e, DMSR_EFATAL, "target.behind", "target %s has nothing of this job, which is at %s already", t->name, at);
-		return err_hint(e, "a job of mode cdc cannot give a new target what is past: make a new job with mode full-load-and-cdc");
+		err_set(e, DMSR_EFATAL, "target.behind", "target %s has %s of this job, which is at %s already", t->name,
+			was_away ? "missed a part" : "nothing", at);
+		return err_hint(e, "a job of mode cdc cannot give a target what is past: make a new job with mode full-load-and-cdc");
 	}
-	err_set(e, DMSR_EFATAL, "target.behind", "target %s is new, and the log holds changes that other targets have not taken yet, up to %s: they are of no "
-		"use to it without the rows that were there before", t->name, at);
+	err_set(e, DMSR_EFATAL, "target.behind", "target %s %s, and the log holds changes that other targets have not taken yet, up to %s: they are of no use "
+		"to it without the rows that were there before", t->name, was_away ? "was no part of the job for a while" : "is new", at);
 	return err_hint(e, "let the others take them first: take it out of the job, start the job, and add it again when streamer.log_bytes in "
 		"GET /jobs/%s/status is 0; or set the source's hold_wal to false, and the rows come to it beside what is in the log", p->run.name);
 }
