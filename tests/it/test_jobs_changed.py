@@ -135,6 +135,26 @@ def test_a_kill_behind_the_rows_of_a_new_table(shop, dmsrd, failpoint, hold_wal)
     assert target.sql(there) == source.sql(there)
 
 
+@pytest.mark.parametrize("hold_wal", [True, False])
+def test_another_way_of_loading_behind_the_rows_of_a_new_table(shop, dmsrd, hold_wal):
+    """The rows of a table went the one way, and its last word, which did not come, the other."""
+    source, target = shop
+    dmsrd.job("shop", source.connection(hold_wal=not hold_wal), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    target.psql("CREATE TABLE fresh_v (i int)")
+    source.psql("CREATE TABLE fresh (id int PRIMARY KEY, v text); CREATE UNIQUE INDEX fresh_v ON fresh (v); INSERT INTO fresh SELECT i, i FROM generate_series(1, 100) i")
+    dmsrd.api("POST", "/jobs/shop/restart")
+    dmsrd.wait_state("shop", "failed")
+    assert target.one("SELECT count(*) FROM fresh") == 100
+    target.psql("DROP TABLE fresh_v")
+    dmsrd.api("PATCH", "/jobs/shop", {"source": source.connection(hold_wal=hold_wal)}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/shop/start")
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    there = "SELECT indexname::text FROM pg_indexes WHERE tablename = 'fresh' ORDER BY 1"
+    assert target.sql(there) == source.sql(there)
+
+
 def test_a_table_is_loaded_again_when_somebody_asks(shop, dmsrd):
     """Whatever is wrong with its rows at the target; also when dmsrd dies behind its answer."""
     source, target = shop
