@@ -162,6 +162,29 @@ def test_another_table_under_its_name(any_pg):
     assert said.failed_id == "target.table-mismatch" and other.sql("SELECT * FROM t") == [(1, "new")]
 
 
+DOTTED = [(1, "primary-key", "public.t.t_pkey", "ALTER TABLE public.t ADD CONSTRAINT t_pkey PRIMARY KEY (id)"),
+          (1, "unique", "public.t.t_a", "ALTER TABLE public.t ADD CONSTRAINT t_a UNIQUE (a)"),
+          (1, "index", "public.t.dotted", 'CREATE INDEX "t.dotted" ON public.t (a, id)')]
+
+
+@pytest.mark.parametrize("what", ["ALTER TABLE old RENAME CONSTRAINT old_pkey TO {}", "CREATE INDEX {} ON old (id)", "CREATE TABLE {} ()"])
+@pytest.mark.parametrize("name", ["t_pkey", "t_a", '"t.dotted"'])
+def test_the_name_of_an_index_is_taken(any_pg, name, what):
+    """A table that was renamed keeps the names of its keys: that such a name is there does not say that the table has the index."""
+    db = any_pg.database("target")
+    db.sql("CREATE TABLE old (id int CONSTRAINT old_pkey PRIMARY KEY); " + what.format(name))
+    feed, script = Feed(db), Script().rel("t", "t", COLUMNS, ddl=DOTTED).load("t", "1\tnew\n").done()
+    said = feed.run(script)
+    assert said.failed_id == "target.exists" and name.strip('"') in said.failed and "retriable=0" in said.failed, said.failed
+    db.sql("DROP TABLE old" if "old" in what else f"DROP TABLE {name}")
+    feed.ok(script)
+    assert db.sql("SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = 't'::regclass ORDER BY 1") == \
+        [("t.dotted",), ("t_a",), ("t_pkey",)]
+    # and what the table has itself is there
+    db.sql("DELETE FROM dmsr.positions")
+    feed.ok(script)
+
+
 def test_prepare_none(pg):
     db = pg.database("target")
     feed = Feed(db, prepare="none")

@@ -137,12 +137,46 @@ static void grow(struct target *t)
 	buf_fini(&sql);
 }
 
+/* ---- a name that is taken ---- */
+
+/* Tables and indexes share their names: that of an index may be another table's, even a key's that kept it when its table was renamed. */
+static bool may_be_taken(const struct target *t, const struct ddl *d)
+{
+	static const char *const indexes[] = { "primary-key", "unique", "exclude", "index", NULL };
+	return !strcmp(t->sqlstate, "42P07") && is_one_of(d->kind, indexes);
+}
+
+static void on_whose(struct target *t)
+{
+	const struct ddl *d = current(t);
+	struct err e = { 0 };
+	if (PQntuples(t->answer) > 0) {
+		on_released(t);
+		return;
+	}
+	err_set(&e, DMSR_EEXIST, "target.exists", "%s %s: another table of that schema, or an index of another one, has the name", d->kind, d->name);
+	err_hint(&e, "drop it or rename it at the target, then start the job again");
+	target_fail_row(t, &e);
+}
+
+/* Names as catalog.c writes them: of an index, and of a constraint. */
+static void ask_whose(struct target *t)
+{
+	const char *const values[] = { t->run->tables[t->run->table]->sql, current(t)->name };
+	target_ask(t,
+		"SELECT 1 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid "
+		"JOIN pg_catalog.pg_class o ON o.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace WHERE i.indrelid = $1::regclass "
+		"AND $2 IN (pg_catalog.format('%s.%s', n.nspname, c.relname), pg_catalog.format('%s.%s.%s', n.nspname, o.relname, c.relname))",
+		2, values, on_whose);
+}
+
 /* ---- one statement ---- */
 
 static void on_run(struct target *t)
 {
 	const struct ddl *d = current(t);
 	bool is_done = t->answer != NULL;
+	void (*then)(struct target *) = !is_done && may_be_taken(t, d) ? ask_whose : on_released;
 	if (!is_done && !is_there(t, d) && !may_be_missed(t, d)) {
 		fail(t, d);
 		return;
@@ -150,11 +184,11 @@ static void on_run(struct target *t)
 	if (!is_done)
 		log_debug("target", t->host.env.job, "%s: %s %s: %s", t->host.env.name, d->kind, d->name, t->answer_error.message);
 	if (t->run->is_inside)
-		target_ask(t, is_done ? "RELEASE SAVEPOINT dmsr_ddl" : "ROLLBACK TO SAVEPOINT dmsr_ddl", 0, NULL, on_released);
+		target_ask(t, is_done ? "RELEASE SAVEPOINT dmsr_ddl" : "ROLLBACK TO SAVEPOINT dmsr_ddl", 0, NULL, then);
 	else if (!is_done && grows(t, NULL, d))
 		grow(t);
 	else
-		on_released(t);
+		then(t);
 }
 
 static void on_savepoint(struct target *t)
