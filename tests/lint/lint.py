@@ -146,16 +146,17 @@ def options(path, text):
 
 
 def in_sample(sample, path):
-    """Is the dotted path in the sample, as a value or named in one of its comments?"""
+    """Is the option in the sample, at its place, in force or behind //?"""
     try:
         at = json.loads(sample)
     except ValueError:
         return False
-    for part in path.split("."):
-        at = at.get(part) if isinstance(at, dict) else None
-        if at is None:
-            return re.search(r"(?<![\w.])" + re.escape(path) + r"(?![\w.])", sample) is not None
-    return True
+    *sections, name = path.split(".")
+    for part in sections:
+        at = at.get(part)
+        if not isinstance(at, dict):
+            return False
+    return name in at or "//" + name in at
 
 
 def check_options(path, text, tree):
@@ -317,7 +318,7 @@ CLEAN = {
     "src/http/get.c": HEAD + '#include "engine/job.h"\n', "src/http/get.h": GUARD,
     "src/main.c": HEAD + '#include "http/get.h"\n',
     "tests/unit/test_t.c": HEAD + '#include "connectors/a/a.h"\nint x = rand();\n',
-    "etc/dmsrd.json": '{"http":{"listen":"x","//":"http.token is a secret"}}',
+    "etc/dmsrd.json": '{"http":{"listen":"x","//token":"y","// cert":"as http.cert is"}}',
 }
 CLEAN["Makefile.am"] = "\n".join(re.sub(r"^(tests/.*)\.c$", r"\1", p) for p in CLEAN)
 # (file, what is put at its end, a part of the finding; None: the file's whole text is replaced)
