@@ -120,7 +120,8 @@ static void what_a_target_has_that_was_away_does_not_count(void **state)
 	static const uint32_t parts[] = { 1, 2, 3 };
 	const struct dmsr_begun first[] = { { "public", "x", fake_position(9, 0), parts, 3 } }, second[] = { { "public", "x", fake_position(7, 0), parts, 3 } };
 	static const char one[] = "{\"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}]}";
-	static const char two[] = "{\"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}, {\"name\": \"second\", \"connector\": \"fake\", \"server\": \"w\"}]}";
+	static const char two[] = "{\"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}, "
+		"{\"name\": \"second\", \"connector\": \"fake\", \"server\": \"w\"}]}";
 	struct fake_script_stat st;
 	(void)state;
 	write_script();
@@ -747,7 +748,8 @@ static void a_wrong_streamer_is_a_wrong_configuration(void **state)
 
 RUN_TESTS(TEST(a_job_without_a_streamer_gets_the_configured_one), TEST(a_job_from_before_stays_with_what_it_had),
 	TEST(a_wrong_streamer_is_a_wrong_configuration), TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end),
-	TEST(two_targets_each_have_all), TEST(parts_that_all_targets_have), TEST(what_a_target_has_that_was_away_does_not_count), TEST(a_load_that_a_target_lost_is_made_again),
+	TEST(two_targets_each_have_all), TEST(parts_that_all_targets_have), TEST(what_a_target_has_that_was_away_does_not_count),
+	TEST(a_load_that_a_target_lost_is_made_again),
 	TEST(a_full_load_completes), TEST(an_error_that_may_pass_is_retried),
 	TEST(a_schema_change_is_told_though_it_is_the_first_of_a_run), TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again),
 	TEST(a_target_that_dies_behind_a_commit_doubles_nothing), TEST(pause_holds_and_resume_goes_on),
