@@ -253,11 +253,9 @@ static void change(struct engine *g, struct job *job, const json_t *json, const 
 		if (!same) {
 			job_set_spec(job, clean);
 			engine_audit(g, job, call, "job %s changed, generation %lld", job->name, (long long)job->generation);
-			if (!is_word_only && (job->pipeline || job->state == JOB_RETRYING)) {
-				c->restarted = true;
-				if (job->desire == DESIRE_RUNNING)
-					job_do(job, ENGINE_RESTART);
-			}
+			c->restarted = !is_word_only && (job->pipeline || job->state == JOB_RETRYING) && job->desire == DESIRE_RUNNING;
+			if (c->restarted)
+				job_do(job, ENGINE_RESTART);
 		}
 		job_save(job, on_saved, c);
 	}

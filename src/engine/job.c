@@ -210,7 +210,7 @@ static void on_loading(void *ctx)
 {
 	struct job *job = ctx;
 	if (job->state == JOB_STARTING)
-		set_state(job, JOB_LOADING, "connected");
+		set_state(job, JOB_LOADING, "not every table is loaded");
 }
 
 static void on_flowing(void *ctx)
@@ -247,11 +247,25 @@ static void on_ddl(void *ctx, unsigned columns, const struct relation *rel, cons
 	free(line);
 }
 
+static bool has_warned(const struct job *job, const char *line)
+{
+	size_t i;
+	json_t *w;
+	json_array_foreach(job->warnings, i, w)
+		if (!strcmp(json_string_value(json_object_get(w, "message")), line))
+			return true;
+	return false;
+}
+
 static void on_notice(void *ctx, const char *stage, const char *text)
 {
 	enum { KEPT = 20 };
 	struct job *job = ctx;
 	char *line = mem_printf("%s: %s", stage, text);
+	if (has_warned(job, line)) { /* in a run before this, which was tried again */
+		free(line);
+		return;
+	}
 	log_warn("job", job->name, "%s", line);
 	job->house->event(job->house->ctx, job, "warning", line);
 	json_array_append_new(job->warnings, json_pack("{s:I, s:s}", "at_us", (json_int_t)wall_now_us(), "message", line));
@@ -344,6 +358,7 @@ static void start_run(struct job *job, const char *why)
 			.ended = on_ended,
 		},
 	};
+	job->run_generation = job->generation;
 	job->pipeline = pipeline_start(&run);
 }
 
@@ -489,6 +504,8 @@ void job_do(struct job *job, enum engine_verb verb)
 {
 	job->updated_us = wall_now_us();
 	job->restart_wanted = false;
+	if ((verb == ENGINE_START || verb == ENGINE_RESUME) && job->pipeline && job->run_generation != job->generation)
+		verb = ENGINE_RESTART; /* it was changed while it was paused */
 	switch (verb) {
 	case ENGINE_START:
 	case ENGINE_RESUME:

@@ -56,6 +56,7 @@ struct job {
 	char *name;
 	json_t *spec;                   /* with its secrets */
 	int64_t generation, created_us, updated_us;
+	int64_t run_generation;         /* of the spec that the run under way began with */
 	enum job_state state;
 	enum job_desire desire;
 	int64_t state_since_us;
@@ -94,7 +95,7 @@ void job_close_run(struct job *job);            /* the run ends at once; nothing
 void job_free(struct job *job);                 /* the same, and the job with it */
 void job_save(struct job *job, store_done *done, void *arg);   /* as it is now, into the store; done may be NULL */
 void job_file_is_right(struct job *job);       /* nothing is known against it (yet) */
-void job_set_spec(struct job *job, const json_t *spec);        /* generation rises; a run under way goes on with the old one */
+void job_set_spec(struct job *job, const json_t *spec);        /* generation rises; a run under way goes on with the old one until it begins anew: when somebody asks, or resumes the job */
 
 /* Is the verb allowed now? DMSR_ESTATE "job.invalid-transition". *is_there: it would change nothing. */
 int job_may(const struct job *job, enum engine_verb verb, bool *is_there, struct err *e);

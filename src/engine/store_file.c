@@ -49,7 +49,8 @@ int store_file_sync_dir(const char *dir, struct err *e)
 	return rc;
 }
 
-int store_file_make_dirs(const char *dir, struct err *e)
+/* may_climb: what is above it may be missing. It may be there, and mkdir() say all the same that it is not: a link to nowhere, or /proc. */
+static int make_dirs(const char *dir, bool may_climb, struct err *e)
 {
 	if (!mkdir(dir, 0700)) {
 		char *parent = mem_printf("%s/..", dir);
@@ -60,13 +61,15 @@ int store_file_make_dirs(const char *dir, struct err *e)
 	if (errno == EEXIST)
 		return 0;
 	const char *slash = strrchr(dir, '/');
-	if (errno != ENOENT || !slash || slash == dir)
+	if (errno != ENOENT || !slash || slash == dir || !may_climb)
 		return store_file_err(e, "make", dir);
 	char *above = mem_strndup(dir, (size_t)(slash - dir));
-	int rc = store_file_make_dirs(above, e);
+	int rc = make_dirs(above, true, e);
 	free(above);
-	return rc ? rc : store_file_make_dirs(dir, e);
+	return rc ? rc : make_dirs(dir, false, e);
 }
+
+int store_file_make_dirs(const char *dir, struct err *e) { return make_dirs(dir, true, e); }
 
 int store_file_remove_dir(const char *dir, unsigned max, struct err *e)
 {

@@ -49,6 +49,13 @@ def failed(dmsrd, code, name="f"):
     return job["error"]
 
 
+def failed_till_anew(dmsrd, source, target, *codes):
+    """What the suggestion says is what helps."""
+    error = dmsrd.wait_state("f", "failed")["error"]
+    assert error["code"] in codes and "stop the job, DELETE /jobs/f/positions, start it" in error["suggestion"], error
+    dmsrd.begin_anew("f", source, target)
+
+
 # ---- the slot and the server ----
 
 def test_slot_dropped(pair, dmsrd):
@@ -58,7 +65,8 @@ def test_slot_dropped(pair, dmsrd):
     dmsrd.wait_state("f", "stopped")
     source.sql("SELECT pg_drop_replication_slot(%s)", slot_of(source))
     dmsrd.api("POST", "/jobs/f/start")
-    failed(dmsrd, "slot.lost")
+    source.psql("UPDATE t SET v = 'lost' WHERE id = 1")
+    failed_till_anew(dmsrd, source, target, "slot.lost")
 
 
 def test_slot_recreated(pair, dmsrd):
@@ -71,7 +79,7 @@ def test_slot_recreated(pair, dmsrd):
     source.psql("UPDATE t SET v = 'lost' WHERE id = 1")
     source.sql("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", name)
     dmsrd.api("POST", "/jobs/f/start")
-    assert dmsrd.wait_state("f", "failed")["error"]["code"] in ("slot.lost", "position.behind-slot")
+    failed_till_anew(dmsrd, source, target, "slot.lost", "position.behind-slot")
 
 
 def test_slot_advanced_by_somebody(pair, dmsrd):
@@ -82,7 +90,17 @@ def test_slot_advanced_by_somebody(pair, dmsrd):
     source.psql("UPDATE t SET v = 'lost' WHERE id = 1")
     source.sql("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", slot_of(source))
     dmsrd.api("POST", "/jobs/f/start")
-    failed(dmsrd, "position.behind-slot")
+    failed_till_anew(dmsrd, source, target, "position.behind-slot")
+
+
+def test_publication_dropped(pair, dmsrd):
+    _, source, target = pair
+    running(dmsrd, source, target)
+    dmsrd.api("POST", "/jobs/f/stop")
+    dmsrd.wait_state("f", "stopped")
+    source.psql(f"DROP PUBLICATION {source.one('SELECT pubname FROM pg_publication')}; UPDATE t SET v = 'lost' WHERE id = 1")
+    dmsrd.api("POST", "/jobs/f/start")
+    failed_till_anew(dmsrd, source, target, "publication.lost")
 
 
 def test_slot_in_use_is_waited_for(pair, dmsrd):

@@ -155,6 +155,61 @@ def test_another_way_of_loading_behind_the_rows_of_a_new_table(shop, dmsrd, hold
     assert target.sql(there) == source.sql(there)
 
 
+AWAY = {"another name": "ALTER TABLE customers RENAME TO zz; INSERT INTO zz (name) VALUES ('away'); UPDATE zz SET name = 'away' WHERE id = 5; ALTER TABLE zz RENAME TO customers",
+        "another schema": "CREATE SCHEMA IF NOT EXISTS elsewhere; ALTER TABLE customers SET SCHEMA elsewhere; UPDATE elsewhere.customers SET name = 'away' WHERE id = 6;"
+                          "ALTER TABLE elsewhere.customers SET SCHEMA public",
+        "each other's name": "ALTER TABLE one RENAME TO zz; ALTER TABLE two RENAME TO one; ALTER TABLE zz RENAME TO two; INSERT INTO one VALUES (50); INSERT INTO two VALUES (60);"
+                             "ALTER TABLE one RENAME TO zz; ALTER TABLE two RENAME TO one; ALTER TABLE zz RENAME TO two"}
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("how", AWAY)
+def test_a_table_that_has_another_name_for_a_while(shop, dmsrd, how, at_once):
+    """What is written to it meanwhile is the table's, and no other table's of the target that has the name."""
+    source, target = shop
+    target.psql("CREATE SCHEMA elsewhere; CREATE TABLE zz (id bigint PRIMARY KEY, name text, email text, created timestamptz);"
+                "INSERT INTO zz SELECT i, 'theirs' FROM generate_series(1, 9) i; CREATE TABLE elsewhere.customers AS SELECT * FROM zz")
+    source.psql("CREATE TABLE one (id int PRIMARY KEY); CREATE TABLE two (id int PRIMARY KEY); INSERT INTO one VALUES (1); INSERT INTO two VALUES (2)")
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")], tables={"include": ["public.customers", "public.orders", "public.one", "public.two"]})
+    dmsrd.wait_state("shop", "running")
+    source.psql(f"BEGIN; {AWAY[how]}; COMMIT" if at_once else AWAY[how])
+    source.psql("INSERT INTO customers (name) VALUES ('after'); INSERT INTO one VALUES (101); INSERT INTO two VALUES (102)")
+    tables = ["public.customers", "public.one", "public.two"]
+    for _ in range(2):
+        dmsrd.wait_equal(source, target, tables)
+        dmsrd.wait_state("shop", "running")
+        for theirs in "zz", "elsewhere.customers":
+            assert target.sql(f"SELECT count(*), min(id), count(*) FILTER (WHERE name <> 'theirs') FROM {theirs}") == [(9, 1, 0)]
+        dmsrd.api("POST", "/jobs/shop/restart")
+        dmsrd.wait_state("shop", "running")
+
+
+def test_a_pattern_without_a_table_is_told(shop, dmsrd):
+    source, target = shop
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")], tables={"include": ["public.customers", "public.odrers"]})
+    dmsrd.wait_state("shop", "running")
+    told = [w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"]]
+    assert len(told) == 1 and "public.odrers means no table" in told[0], told
+
+
+def test_a_paused_job_that_is_changed(shop, any_pg, dmsrd):
+    """It stays paused, and goes on as it was changed."""
+    source, target = shop
+    late = any_pg.database("late")
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.api("POST", "/jobs/shop/pause")
+    dmsrd.wait_state("shop", "paused")
+    both = {"targets": [target.connection(name="copy"), late.connection(name="late")]}
+    assert "restarted" not in dmsrd.api("PATCH", "/jobs/shop", both, {"If-Match": "*"})
+    source.psql(CHANGES)
+    assert dmsrd.api("GET", "/jobs/shop")["state"] == "paused"
+    dmsrd.api("POST", "/jobs/shop/resume")
+    dmsrd.wait_equal(source, target)
+    dmsrd.wait_equal(source, late)
+    dmsrd.wait_state("shop", "running")
+
+
 def test_a_table_is_loaded_again_when_somebody_asks(shop, dmsrd):
     """Whatever is wrong with its rows at the target; also when dmsrd dies behind its answer."""
     source, target = shop

@@ -544,6 +544,11 @@ int pgo_relation(struct pgoutput *d, struct cursor *c, uint64_t seq, bool is_ask
 		free(w);
 		return rc;
 	}
+	const struct relation *as = d->host.named ? d->host.named(d->host.ctx, w->id, w->schema, w->name) : NULL;
+	if (as) {
+		w->schema = as->schema;
+		w->name = as->name;
+	}
 	struct table *t = pgo_table(d, w->id);
 	struct relation *known = d->host.describe(d->host.ctx, w->id);
 	bool is_bare = !known && d->host.remembered && (known = d->host.remembered(d->host.ctx, w->id));

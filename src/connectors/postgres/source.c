@@ -283,6 +283,7 @@ static int source_open(const struct settings *set, const struct dmsr_tables *tab
 	s->host = *host;
 	s->settings = pg_settings_copy(set, pgsource_options);
 	s->tables = tables;
+	s->anew = mem_printf("load the tables again: stop the job, DELETE /jobs/%s/positions, start it", host->env.job);
 	s->doing = phases[SOURCE_IDLE].name;
 	set = s->settings;
 	s->opt = (struct source_options){
@@ -391,6 +392,7 @@ static void source_close(struct dmsr_instance *i)
 		free(o->queue);
 	}
 	free(s->asked_pattern);
+	free(s->anew);
 	map_free(s->unknown);
 	free(s->slot);
 	free(s->publication);

@@ -66,6 +66,7 @@ struct source {
 	const struct dmsr_tables *tables;
 	struct source_options opt;
 	enum source_phase phase;
+	char *anew;                     /* what to do where it cannot go on: a hint */
 	const char *doing;              /* finer than the phase, for stat */
 
 	/* what start() said */
@@ -190,6 +191,7 @@ bool source_is_loaded(const struct source *s, const char *schema, const char *na
 bool source_is_new(const struct source *s, const struct map *noted, const struct relation *rel);       /* it was no part of an earlier run */
 bool source_is_renamed(const struct map *noted, uint32_t id, const char *schema, const char *name);    /* a table of the job, noted under another name */
 const char *source_noted_marks(const struct map *noted, const struct relation *rel);   /* for history_read; NULL: none of that table */
+void source_tell_unmatched(const struct source *s);    /* patterns of tables.include without a table */
 bool source_wants(const struct source *s, const struct relation *rel, uint64_t *loaded_lsn);   /* the decoder's question */
 
 /* ---- source_prepare.c: on the SQL connection: facts, identity, tables, publication ---- */
@@ -203,6 +205,8 @@ void source_look(struct source *s);             /* of a start: what happened sin
 /* On s->loader, in the load's snapshot: what those tables are like in it that are not loaded yet. Then next. */
 void source_look_load(struct source *s, void (*next)(struct source *s));
 /* That is its name for a transaction with that commit LSN: told, or the end of the run (false), if this run began with another one. */
+/* The table whose names changes of relid go by, in the stream of this run; NULL: by their own. */
+const struct relation *source_look_name(const struct source *s, uint32_t relid, const char *schema, const char *name);
 bool source_look_named(struct source *s, const struct relation *rel, uint64_t lsn);
 /* The decoder's question: the columns that the table had at a time not after a transaction with that commit LSN; NULL: not known. */
 struct relation *source_look_earlier(void *source, const struct relation *rel, uint64_t lsn);

@@ -21,6 +21,7 @@ struct look {
 	char *columns_new;
 	struct map *told;       /* oids of tables that are no part of the job yet */
 	struct map *noted;      /* the note "tables", read; NULL: not yet */
+	struct map *first;      /* oid -> the relation as it was when the run began: under its name the targets have the rows */
 	bool is_refused;        /* the server refused a look, which was told; until one succeeds, which is told too */
 	void (*then)(struct source *s);
 };
@@ -178,6 +179,7 @@ void source_look_read(struct source *s)
 	struct map *noted = source_noted(s);
 	s->look = mem_zalloc(sizeof *s->look);
 	s->look->told = map_new();
+	s->look->first = map_new();
 	s->history = history_new();
 	for (size_t i = 0; i < s->nrels; i++) {
 		const char *text = source_noted_marks(noted, s->rels[i]);
@@ -190,6 +192,8 @@ void source_look_read(struct source *s)
 
 void source_look(struct source *s)
 {
+	for (size_t i = 0; i < s->nrels; i++)
+		relation_unref(map_put_u32(s->look->first, s->rels[i]->id, relation_ref(s->rels[i])));
 	s->doing = "looking at the tables";
 	ask_marks(s, s->sql, on_first_marks);
 }
@@ -300,6 +304,14 @@ static bool judge_name(struct source *s, const char *schema, const char *name)
 		source_tell(s, "%s had another name: what was written since then went to the target's table %s.%s, as it was", what, schema, name);
 	free(what);
 	return !may_load;
+}
+
+/* A table that has another name for a while, if only inside of a transaction, or the other's of two, is the same: what is written to it meanwhile goes where
+ * its rows are. If it keeps the name it is loaded under that, or left out, when a look finds it. Where nothing is loaded the names are all there is, as long
+ * as the patterns mean them. */
+const struct relation *source_look_name(const struct source *s, uint32_t relid, const char *schema, const char *name)
+{
+	return s->mode & DMSR_FULL_LOAD || !dmsr_table_matches(s->tables, schema, name) ? map_get_u32(s->look->first, relid) : NULL;
 }
 
 /* The catalog was read after began_lsn: a name in an older transaction is the one that the table had before it got that of the note. One in between may be
@@ -480,6 +492,14 @@ void source_look_again(struct source *s)
 	pgconn_query_params(s->sql, mark_any_sql(s->version), 1, values, on_any, s);
 }
 
+static void unref(void *arg, const void *key, size_t n, void *value)
+{
+	(void)arg;
+	(void)key;
+	(void)n;
+	relation_unref(value);
+}
+
 void source_look_free(struct source *s)
 {
 	source_gone_free(s);
@@ -492,6 +512,8 @@ void source_look_free(struct source *s)
 	free(s->look->columns);
 	free(s->look->columns_new);
 	map_free(s->look->told);
+	map_each(s->look->first, unref, NULL);
+	map_free(s->look->first);
 	forget_noted(s->look);
 	free(s->look);
 	s->look = NULL;

@@ -173,11 +173,9 @@ static void adopt_publication(struct source *s)
 			"a publication \"%s\" is there already and was not made by this job", s->publication);
 }
 
-#define MAKE_ANEW "changes since then cannot be read: delete the job, and make it anew so that the tables are loaded again"
-
 static void publication_gone(struct source *s, const char *how)
 {
-	source_fail_because(s, DMSR_EFATAL, "publication.lost", MAKE_ANEW, "publication \"%s\" was %s", s->publication, how);
+	source_fail_because(s, DMSR_EFATAL, "publication.lost", s->anew, "publication \"%s\" was %s", s->publication, how);
 }
 
 /* It is there: is it the same as ever? Changes from between a drop and a new one of that name were not sent. */
@@ -195,7 +193,7 @@ static void refuse_operations(struct source *s, bool is_made)
 	struct buf sql;
 	buf_init(&sql, 500);
 	publication_publish_sql(&sql, s->publication);
-	source_fail_because(s, is_made ? DMSR_EFATAL : DMSR_EINVAL, "publication.incomplete", is_made ? MAKE_ANEW : buf_cstr(&sql),
+	source_fail_because(s, is_made ? DMSR_EFATAL : DMSR_EINVAL, "publication.incomplete", is_made ? s->anew : buf_cstr(&sql),
 		"publication \"%s\" does not publish all of insert, update, delete and truncate", s->publication);
 	buf_fini(&sql);
 }
@@ -349,6 +347,7 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 		return;
 	}
 	source_set_rels(s, rels, n);
+	source_tell_unmatched(s);
 	source_review_loaded(s);
 	source_look_read(s);
 	source_gone(s, tables_known);
@@ -467,13 +466,11 @@ static uint64_t switch_point(const char *history, uint32_t since)
 
 static void refuse_timeline(struct source *s, uint32_t was, uint64_t end)
 {
-	static const char is_past[] = "what was read past that point is not on this server: delete the job, and make it anew "
-		"so that the tables are loaded again";
-	static const char may_follow[] = "if this is the promoted standby of the same data and no write was lost, set follow_failover on the source; "
-		"else delete the job and make it anew";
-	char at[24];
-	source_fail_because(s, DMSR_EFATAL, "server.timeline", s->opt.follow_failover ? is_past : may_follow, "%s has gone from timeline %u to %u%s%s",
+	char at[24], *hint = s->opt.follow_failover ? mem_printf("what was read past that point is not on this server: %s", s->anew) :
+		mem_printf("if this is the promoted standby of the same data and no write was lost, set follow_failover on the source; else %s", s->anew);
+	source_fail_because(s, DMSR_EFATAL, "server.timeline", hint, "%s has gone from timeline %u to %u%s%s",
 		pgconn_describe(s->sql), was, s->timeline, end ? ", branching off at " : "", end ? lsn_format(end, at) : "");
+	free(hint);
 }
 
 static void on_history(void *arg, const PGresult *res, const struct err *e)

@@ -25,11 +25,9 @@ void source_slot_note(struct source *s, const char *name, uint64_t lsn, void (*n
 
 static const char *column(const PGresult *res, int n) { return PQgetisnull(res, 0, n) ? NULL : PQgetvalue(res, 0, n); }
 
-#define MAKE_ANEW "what was written since then cannot be read any more: delete the job, and make it anew so that the tables are loaded again"
-
 static void slot_lost(struct source *s, const char *how)
 {
-	source_fail_because(s, DMSR_EFATAL, "slot.lost", MAKE_ANEW, "replication slot \"%s\" of %s %s", s->slot, pgconn_describe(s->repl), how);
+	source_fail_because(s, DMSR_EFATAL, "slot.lost", s->anew, "replication slot \"%s\" of %s %s", s->slot, pgconn_describe(s->repl), how);
 }
 
 static void slot_in_use(struct source *s, const char *pid)
@@ -68,7 +66,7 @@ static void on_verify(void *arg, const PGresult *res, const struct err *e)
 	} else if (!column(res, SLOT_CONFIRMED) || lsn_parse(column(res, SLOT_CONFIRMED), &confirmed)) {
 		slot_lost(s, "has no position");
 	} else if (is_behind_slot(s, confirmed)) {
-		source_fail_because(s, DMSR_EFATAL, "position.behind-slot", MAKE_ANEW,
+		source_fail_because(s, DMSR_EFATAL, "position.behind-slot", s->anew,
 			"replication slot \"%s\" was moved on to %s by somebody else, past what this job has made durable", s->slot, lsn_format(confirmed, at));
 	} else {
 		s->verified(s);

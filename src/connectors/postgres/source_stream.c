@@ -147,6 +147,11 @@ static struct relation *describe(void *ctx, uint32_t relid) { return source_find
 
 static struct relation *remembered(void *ctx, uint32_t relid) { return source_gone_rel(ctx, relid); }
 
+static const struct relation *named(void *ctx, uint32_t relid, const char *schema, const char *name)
+{
+	return source_look_name(ctx, relid, schema, name);
+}
+
 static bool wanted(void *ctx, const struct relation *rel, uint64_t lsn, uint64_t *loaded_lsn)
 {
 	return source_look_named(ctx, rel, lsn) && source_wants(ctx, rel, loaded_lsn);
@@ -271,19 +276,18 @@ static void on_tick(void *arg)
 /* ---- begin and end ---- */
 
 /* What the server says of a slot or a publication, under the id that people know it by. */
-static void rename_for_slot(struct err *e, bool is_open)
+static void rename_for_slot(const struct source *s, struct err *e, bool is_open)
 {
-	static const char anew[] = "what was written since then cannot be read any more: delete the job, and make it anew so that the tables are loaded again";
 	bool is_missing = !strcmp(e->id, "source.undefined");
 	if (!strcmp(e->id, "source.in-use")) {
 		snprintf(e->id, sizeof e->id, "slot.in-use");
 	} else if (is_missing && is_open) {
 		/* It was found when the stream began; each change looks for the publication. */
 		snprintf(e->id, sizeof e->id, "publication.lost");
-		err_hint(e, "%s", anew);
+		err_hint(e, "%s", s->anew);
 	} else if (is_missing || !strcmp(e->id, "source.missing-file") || !strcmp(e->id, "source.state")) {
 		snprintf(e->id, sizeof e->id, "slot.lost");
-		err_hint(e, "%s", anew);
+		err_hint(e, "%s", s->anew);
 	}
 }
 
@@ -300,7 +304,7 @@ static void on_ended(void *arg, const PGresult *res, const struct err *e)
 		out = *e;
 	else
 		err_retry(&out, DMSR_EIO, "source.unreachable", "%s: the server ended the replication stream", pgconn_describe(s->repl));
-	rename_for_slot(&out, s->stream->is_open);
+	rename_for_slot(s, &out, s->stream->is_open);
 	source_fail(s, &out);
 }
 
@@ -384,6 +388,7 @@ static void make_stream(struct source *s)
 	const struct pgoutput_host host = {
 		.ctx = s,
 		.describe = describe,
+		.named = named,
 		.remembered = remembered,
 		.ask = source_ask,
 		.wanted = wanted,

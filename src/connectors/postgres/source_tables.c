@@ -68,6 +68,23 @@ void source_leave_out(struct source *s, uint32_t id)
 	map_put_u32(s->left_out, id, s);
 }
 
+static bool matches_any(const struct source *s, const char *pattern)
+{
+	const struct dmsr_tables one = { .include = &pattern, .ninclude = 1 };
+	for (size_t i = 0; i < s->nrels; i++)
+		if (dmsr_table_matches(&one, s->rels[i]->schema, s->rels[i]->name))
+			return true;
+	return false;
+}
+
+void source_tell_unmatched(const struct source *s)
+{
+	for (size_t i = 0; i < s->tables->ninclude && !s->leaves && s->nrels; i++)
+		if (!matches_any(s, s->tables->include[i]))
+			source_tell(s, "the pattern %s means no table that there is now: is it misspelt? One that comes later is taken up when the job is started "
+				"again", s->tables->include[i]);
+}
+
 /* ---- what is loaded ---- */
 
 static struct source_loaded *by_name(const struct source *s, const char *schema, const char *name)

@@ -28,7 +28,7 @@ static void on_slot(void *arg, const PGresult *res, const struct err *e)
 	struct watch *w = s->watch;
 	again(s, WATCH_MS);
 	if (!e && !PQntuples(res) && s->phase == SOURCE_LOADING) {
-		source_fail_because(s, DMSR_EFATAL, "slot.lost", "delete the job, and make it anew", "replication slot \"%s\" of %s was dropped while tables "
+		source_fail_because(s, DMSR_EFATAL, "slot.lost", s->anew, "replication slot \"%s\" of %s was dropped while tables "
 			"were loaded", s->slot, pgconn_describe(s->sql));
 		return;
 	}
@@ -38,15 +38,17 @@ static void on_slot(void *arg, const PGresult *res, const struct err *e)
 		w->safe = number(res, 2);
 		snprintf(w->status, sizeof w->status, "%s", PQgetvalue(res, 0, 3));
 	}
-	if (!strcmp(w->status, "lost") && (s->phase == SOURCE_LOADING || s->phase == SOURCE_STREAMING))
-		source_fail_because(s, DMSR_EFATAL, "slot.lost",
-			"raise max_slot_wal_keep_size, delete the job, and make it anew so that the tables are loaded again",
+	if (!strcmp(w->status, "lost") && (s->phase == SOURCE_LOADING || s->phase == SOURCE_STREAMING)) {
+		char *hint = mem_printf("raise max_slot_wal_keep_size, and %s", s->anew);
+		source_fail_because(s, DMSR_EFATAL, "slot.lost", hint,
 			"replication slot \"%s\" of %s was invalidated by the server: it had to keep more WAL than max_slot_wal_keep_size allows", s->slot,
 			pgconn_describe(s->sql));
-	else if (s->phase == SOURCE_STREAMING && !s->is_loading && s->history && !source_is_asking(s))
+		free(hint);
+	} else if (s->phase == SOURCE_STREAMING && !s->is_loading && s->history && !source_is_asking(s)) {
 		source_look_again(s);
-	else
+	} else {
 		source_ask_on(s);
+	}
 }
 
 static void ask(struct source *s)
