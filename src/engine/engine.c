@@ -57,9 +57,11 @@ void engine_turn(struct engine *g) { loop_task_post(g->task); }
 void engine_answer(struct engine *g, const struct engine_call *call, json_t *result, const struct err *e, json_t *errors)
 {
 	struct answer *a = mem_alloc(sizeof *a);
-	*a = (struct answer){ .done = call->done, .arg = call->arg, .result = result, .errors = errors };
-	if (e)
+	*a = (struct answer){ .done = call->done, .arg = call->arg, .result = e ? NULL : result, .errors = errors };
+	if (e) {
 		a->error = *e;
+		json_decref(result);
+	}
 	*g->answers_end = a;
 	g->answers_end = &a->next;
 	engine_turn(g);

@@ -89,8 +89,7 @@ static void on_saved(void *arg, const struct err *e)
 	struct command *c = arg;
 	struct job *job = engine_find(c->g, c->uid);
 	if (e || !job) {
-		if (e)
-			engine_answer(c->g, &c->call, NULL, e, NULL);
+		engine_answer(c->g, &c->call, e ? NULL : json_pack("{s:s}", "state", "deleted"), e, NULL);
 		free(c);
 		return;
 	}

@@ -251,9 +251,7 @@ static bool has_warned(const struct job *job, const char *line)
 {
 	size_t i;
 	json_t *w;
-	json_array_foreach(job->warnings, i, w)
-		if (!strcmp(json_string_value(json_object_get(w, "message")), line))
-			return true;
+	json_array_foreach(job->warnings, i, w) if (!strcmp(json_string_value(json_object_get(w, "message")), line)) return true;
 	return false;
 }
 

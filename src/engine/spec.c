@@ -319,20 +319,32 @@ static void target_name(struct spec *s, struct spec_part *t, const json_t *obj, 
 	}
 }
 
-/* It would read what it writes, for ever. By another name it may be the same place still: nobody can tell that here. */
-static void check_target_place(const json_t *source, const json_t *target, const char *pointer, problems *p)
+/* By another name it may be the same place still: nobody can tell that here. */
+static bool is_same_database(const json_t *one, const json_t *other)
 {
 	static const char *const place[] = { "connector", "host", "port", "database" };
-	char at[POINTER_MAX];
-	if (!json_object_get(source, "database"))
-		return;
 	for (size_t i = 0; i < sizeof place / sizeof *place; i++) {
-		const json_t *a = json_object_get(source, place[i]), *b = json_object_get(target, place[i]);
+		const json_t *a = json_object_get(one, place[i]), *b = json_object_get(other, place[i]);
 		if (a != b && !json_equal(a, b))
-			return;
+			return false;
 	}
+	return json_object_get(one, "database");
+}
+
+/* It would read what it writes, for ever; and of two targets in one place each would take the other for an earlier run of itself. */
+static void check_target_place(const json_t *source, const json_t *targets, size_t n, const char *pointer, problems *p)
+{
+	const json_t *target = json_array_get(targets, n);
+	char at[POINTER_MAX];
 	pointer_join(at, sizeof at, pointer, "database");
-	problem_add(p, "conflict", NULL, at, "is the source's own database: name another one");
+	if (is_same_database(source, target))
+		problem_add(p, "conflict", NULL, at, "is the source's own database: name another one");
+	for (size_t i = 0; i < n; i++) {
+		if (!is_same_database(json_array_get(targets, i), target))
+			continue;
+		problem_add(p, "conflict", NULL, at, "is the database of target %zu, too: name another one", i);
+		break;
+	}
 }
 
 static void read_parts(struct spec *s, const struct reading *r)
@@ -352,7 +364,7 @@ static void read_parts(struct spec *s, const struct reading *r)
 		struct spec_part *t = &s->targets[s->ntargets];
 		snprintf(at, sizeof at, "/targets/%zu", s->ntargets);
 		target_name(s, t, json_array_get(targets, s->ntargets), at, r->p);
-		check_target_place(source, json_array_get(targets, s->ntargets), at, r->p);
+		check_target_place(source, targets, s->ntargets, at, r->p);
 		read_part(r, PLUGIN_TARGET, json_array_get(targets, s->ntargets), at, t);
 	}
 	if (!s->ntargets && (!streamer || !strcmp(s->streamer.plugin ? s->streamer.plugin->name : "", "embedded")))

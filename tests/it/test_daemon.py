@@ -214,6 +214,13 @@ def test_port_taken(daemon):
     assert "http.port-taken" in daemon.log()
 
 
+def test_a_state_directory_that_cannot_be_made(tmp_path):
+    """As of a disk that is not mounted: what is above it is there, and is not."""
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    said = run("-o", f"state_dir={tmp_path}/link/dmsr", "-o", "http.socket=", "-o", f"http.listen=127.0.0.1:{free_port()}")
+    assert said.returncode == 3 and "state.io" in said.stderr and f"cannot make {tmp_path}/link" in said.stderr, said
+
+
 def test_state_directory_of_another_daemon(dmsrd, tmp_path):
     second = Dmsrd(tmp_path / "second", options=["-o", f"state_dir={dmsrd.state}"])
     second.start(wait=False)

@@ -184,6 +184,29 @@ def test_a_table_that_has_another_name_for_a_while(shop, dmsrd, how, at_once):
         dmsrd.wait_state("shop", "running")
 
 
+def test_a_table_that_was_left_out_is_told_where_nothing_is_loaded(shop, any_pg, dmsrd):
+    source, target = shop
+    for database in source, target:
+        database.psql("CREATE TABLE one (id int PRIMARY KEY); CREATE TABLE two (id int PRIMARY KEY)")
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy", prepare="none")], mode="cdc", tables={"include": ["public.one", "public.two"]})
+    dmsrd.wait_state("shop", "running")
+
+    def change(include):
+        dmsrd.api("PATCH", "/jobs/shop", {"tables": {"include": include}}, {"If-Match": "*"})
+        dmsrd.wait_state("shop", "running")
+        source.psql("INSERT INTO one SELECT count(*) FROM one")
+        dmsrd.wait_equal(source, target, ["public.one"])
+        return [w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"]]
+
+    change(["public.one"])
+    source.psql("INSERT INTO two VALUES (1)")
+    told = change(["public.*"])
+    assert len([t for t in told if "public.two is read from now on" in t]) == 1 and not any("public.one" in t for t in told), told
+    dmsrd.api("POST", "/jobs/shop/restart")
+    dmsrd.wait_state("shop", "running")
+    assert not dmsrd.api("GET", "/jobs/shop/status")["warnings"]
+
+
 def test_a_pattern_without_a_table_is_told(shop, dmsrd):
     source, target = shop
     dmsrd.job("shop", source.connection(), [target.connection(name="copy")], tables={"include": ["public.customers", "public.odrers"]})

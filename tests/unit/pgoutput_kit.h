@@ -124,6 +124,7 @@ struct kit {
 	unsigned asked;                 /* how often `ask` was called */
 	struct relation *answer;        /* what it learns; NULL: it says OK */
 	struct relation *earlier, *remembered;
+	const struct relation *as;      /* its names are those of the table with its id */
 	bool sends_generated;
 	unsigned dated;                 /* how often that was told: the row does not go out */
 	const char *unwanted;           /* a table's name */
@@ -193,6 +194,13 @@ KIT struct relation *kit_remembered(void *ctx, uint32_t relid)
 	return ((struct kit *)ctx)->remembered;
 }
 
+KIT const struct relation *kit_named(void *ctx, uint32_t relid, const char *schema, const char *name)
+{
+	const struct kit *k = ctx;
+	(void)schema;
+	return k->as && relid == k->as->id && strcmp(name, k->as->name) != 0 ? k->as : NULL;
+}
+
 KIT bool kit_dated(void *ctx, const struct relation *rel, uint64_t lsn)
 {
 	(void)lsn;
@@ -225,7 +233,7 @@ KIT void kit_open(struct kit *k, const struct kit_limits *lim, int proto_version
 {
 	static const struct position none = { 0 };
 	static const struct kit_limits usual = { 256 << 10, 8 << 20, 0, "/tmp" };
-	struct pgoutput_host host = { k, kit_describe, kit_ask, kit_wanted, kit_full, kit_dated, kit_earlier, kit_remembered, k->sends_generated };
+	struct pgoutput_host host = { k, kit_describe, kit_ask, kit_wanted, kit_full, kit_dated, kit_earlier, kit_remembered, kit_named, k->sends_generated };
 
 	lim = lim ? lim : &usual;
 	struct dmsr_env env = { .job = "test", .name = "source", .scratch = lim->scratch ? lim->scratch : "/tmp" };

@@ -60,6 +60,27 @@ static void numbers_events_whether_wanted_or_not(void **state)
 	}
 }
 
+/* In the middle of a transaction, and back. */
+static void a_table_may_have_another_name_for_a_while(void **state)
+{
+	struct relation *as = relation_seal(relation_build("postgres", "public", "t", 5), KEY_NONE);
+	struct kit k = { .as = as };
+	(void)state;
+	kit_open(&k, NULL, 1, NULL);
+	kit_begin(&k, 0x100);
+	for (int i = 0; i < 3; i++) {
+		kit_table(&k, 5, i == 1 ? "other" : "t");
+		kit_table(&k, 6, i == 1 ? "t" : "other");
+		kit_insert(&k, 5, "1", "of t");
+		kit_insert(&k, 6, "2", "of other");
+	}
+	kit_commit(&k, 0x100);
+	assert_non_null(strstr(text_of(&k), "c 3 public.t after(id='1' v='of t')"));
+	assert_non_null(strstr(buf_cstr(&k.text), "c 5 public.t after(id='1' v='of t')"));
+	kit_close(&k);
+	relation_unref(as);
+}
+
 static void frames_only_what_has_something_in_it(void **state)
 {
 	struct kit k = { .unwanted = "quiet", .loaded = "late", .loaded_lsn = 0x400 };
@@ -508,7 +529,7 @@ static void refuses_two_phase_by_name(void **state)
 }
 
 RUN_TESTS(cmocka_unit_test(takes_rows_in_all_their_forms), cmocka_unit_test(numbers_events_whether_wanted_or_not),
-	cmocka_unit_test(frames_only_what_has_something_in_it), cmocka_unit_test(resumes_at_every_event),
+	cmocka_unit_test(a_table_may_have_another_name_for_a_while), cmocka_unit_test(frames_only_what_has_something_in_it), cmocka_unit_test(resumes_at_every_event),
 	cmocka_unit_test(stops_when_the_rest_of_a_transaction_is_gone), cmocka_unit_test(hands_on_big_batches_with_their_positions),
 	cmocka_unit_test(keeps_a_refused_batch_until_there_is_room),
 	cmocka_unit_test(takes_a_batch_in_mid_transaction_only_as_far_as_it_goes), cmocka_unit_test(keepalives_move_only_between_transactions),

@@ -175,6 +175,8 @@ static void each_mistake_has_its_place(void **state)
 		  "[{\"connector\": \"out\", \"path\": \"x\", \"format\": \"columns\", \"width\": 1}]}", "/targets/0/width", "unknown-key", NULL },
 		{ "{\"name\": \"a\", \"source\": {\"connector\": \"db\", \"host\": \"h\", \"database\": \"d\"}," GOOD_STREAMER ", \"targets\": "
 		  "[{\"connector\": \"db\", \"host\": \"h\", \"database\": \"d\"}]}", "/targets/0/database", "conflict", NULL },
+		{ "{\"name\": \"a\"," GOOD_SOURCE "," GOOD_STREAMER ", \"targets\": [{\"connector\": \"db\", \"host\": \"h\", \"database\": \"e\"}, "
+		  "{\"name\": \"two\", \"connector\": \"db\", \"host\": \"h\", \"database\": \"e\"}]}", "/targets/1/database", "conflict", NULL },
 		{ "{\"name\": \"a\"," GOOD_SOURCE "," GOOD_STREAMER ", \"transforms\": [{\"type\": \"filter\"}]}", "/transforms/0/type", "not-found", NULL },
 		{ "{\"name\": \"a\"," GOOD_SOURCE "," GOOD_STREAMER ", \"tables\": {\"includes\": []}}", "/tables/includes", "unknown-key", "include" },
 		{ "{\"name\": \"a\"," GOOD_SOURCE "," GOOD_STREAMER ", \"tables\": {\"include\": [\"\"]}}", "/tables/include/0", "pattern", NULL },

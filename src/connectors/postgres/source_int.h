@@ -192,6 +192,7 @@ bool source_is_new(const struct source *s, const struct map *noted, const struct
 bool source_is_renamed(const struct map *noted, uint32_t id, const char *schema, const char *name);    /* a table of the job, noted under another name */
 const char *source_noted_marks(const struct map *noted, const struct relation *rel);   /* for history_read; NULL: none of that table */
 void source_tell_unmatched(const struct source *s);    /* patterns of tables.include without a table */
+void source_tell_joined(const struct source *s);       /* tables that the last run did not have, where nothing is loaded */
 bool source_wants(const struct source *s, const struct relation *rel, uint64_t *loaded_lsn);   /* the decoder's question */
 
 /* ---- source_prepare.c: on the SQL connection: facts, identity, tables, publication ---- */

@@ -320,6 +320,20 @@ static bool is_still_loaded(const struct map *notes, const struct relation *rel,
 	return n ? n->id == rel->id && l->lsn >= n->lsn : !map_size(notes);
 }
 
+static void note_id(void *arg, const struct noted *n) { map_put_u32(arg, n->id, arg); }
+
+void source_tell_joined(const struct source *s)
+{
+	struct map *noted = source_noted(s), *ids = map_new();
+	source_noted_each(noted, note_id, ids);
+	for (size_t i = 0; i < s->nrels && map_size(ids) && !(s->mode & DMSR_FULL_LOAD); i++)
+		if (!map_get_u32(ids, s->rels[i]->id))
+			source_tell(s, "table %s.%s is read from now on: it was no part of the job in its last run, and what was written to it before is missing at "
+				"the targets, unless they have it", s->rels[i]->schema, s->rels[i]->name);
+	source_noted_free(noted);
+	map_free(ids);
+}
+
 void source_review_loaded(struct source *s)
 {
 	static const char is_damaged[] = "what was noted of it is damaged", is_other[] = "it is not the one that was loaded, or changes of it were missed";
