@@ -80,7 +80,7 @@ int err_retry(struct err *e, int code, const char *id, const char *fmt, ...)
 int err_hint(struct err *e, const char *fmt, ...)
 {
 	if (!e)
-		return DMSR_ERR;
+		return DMSR_EINVAL;
 	char hint[sizeof e->hint];
 	va_list ap;
 	va_start(ap, fmt);

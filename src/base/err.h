@@ -40,7 +40,7 @@ struct err {
 int err_set(struct err *e, int code, const char *id, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* The same, with retriable = true. */
 int err_retry(struct err *e, int code, const char *id, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-/* Adds what to do. Returns e->code, so that `return err_hint(e, ...)` may follow err_set. */
+/* Adds what to do. Returns e->code, so that `return err_hint(e, ...)` may follow err_set. e NULL: DMSR_EINVAL, since nobody knows the code any more. */
 int err_hint(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Puts "prefix: " before the message. */
 void err_prefix(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
