@@ -53,10 +53,10 @@ void pgconn_copy_out(struct pgconn *c, const char *sql, void (*on_row)(void *arg
 void pgconn_pause(struct pgconn *c);                    /* COPY out, stream: no more rows until pgconn_resume; the rest of the turn's rows stay in libpq */
 void pgconn_resume(struct pgconn *c);
 
-/* COPY ... FROM STDIN: opened(res or e) when the server waits for data; put appends (copied); pending tells how many bytes at most are not yet in the
- * kernel (on_drain, which may be NULL, fires when all are, after more than 256 KiB were not); end (error NULL: done; else: fail the COPY with that
- * reason), then done. */
-void pgconn_copy_in(struct pgconn *c, const char *sql, pgconn_done *opened, void (*on_drain)(void *arg), pgconn_done *done, void *arg);
+/* COPY ... FROM STDIN: opened when the server waits for data, and never where it refuses: that tells done alone. put appends (copied); pending tells how
+ * many bytes at most are not yet in the kernel (on_drain, which may be NULL, fires when all are, after more than 256 KiB were not); end (error NULL: done;
+ * else: fail the COPY with that reason), then done. */
+void pgconn_copy_in(struct pgconn *c, const char *sql, void (*opened)(void *arg), void (*on_drain)(void *arg), pgconn_done *done, void *arg);
 int pgconn_copy_put(struct pgconn *c, const void *data, size_t len);   /* 0, or -1: dead (on_failed follows) */
 void pgconn_copy_end(struct pgconn *c, const char *error);
 size_t pgconn_pending(const struct pgconn *c);

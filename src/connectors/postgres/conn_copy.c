@@ -91,7 +91,7 @@ static bool copy_in_input(struct pgconn *c)
 		if (!opened(c, PGRES_COPY_IN))
 			return false;
 		c->job.notices = c->notices;
-		c->job.opened(c->job.arg, NULL, NULL);
+		c->job.opened(c->job.arg);
 		return false;
 	}
 	if (c->job.is_ending)
@@ -108,7 +108,7 @@ static bool copy_in_input(struct pgconn *c)
 	return false;
 }
 
-void pgconn_copy_in(struct pgconn *c, const char *sql, pgconn_done *on_opened, void (*on_drain)(void *arg), pgconn_done *done, void *arg)
+void pgconn_copy_in(struct pgconn *c, const char *sql, void (*on_opened)(void *arg), void (*on_drain)(void *arg), pgconn_done *done, void *arg)
 {
 	if (c->state == CONN_CLOSED)
 		return;

@@ -24,7 +24,8 @@ enum conn_state {
 };
 
 struct conn_job {               /* what the present activity needs; cleared by conn_take(c, CONN_READY, NULL) */
-	pgconn_done *opened, *done;
+	pgconn_done *done;
+	void (*opened)(void *arg);
 	void (*on_row)(void *arg, const char *data, size_t len);
 	void (*drained)(void *arg);
 	void (*started)(void *arg);

@@ -28,11 +28,9 @@ static void fail_copy(struct target *t, const struct err *why)
 	target_fail_row(t, &e);
 }
 
-static void on_copy_opened(void *arg, const PGresult *res, const struct err *e)
+static void on_copy_opened(void *arg)
 {
 	struct target *t = arg;
-	(void)res;
-	(void)e;
 	t->load.copy = COPY_OPEN;
 	if (t->load.is_binary)
 		pgconn_copy_put(t->conn, copy_header, sizeof copy_header);
