@@ -96,12 +96,10 @@ static int find_row(struct pgoutput *d, uint32_t id, struct table **out, struct 
 	d->event++;
 	if (!t)
 		return pgo_bad(e, "a change of a table (oid %u) that was not described", (unsigned)id);
-	if (!t->now->wanted || pgo_is_skipped(d, t->now->loaded_lsn) || !may_go_out(d, t->now)) {
-		d->stat.skipped++;
+	if (!t->now->wanted || pgo_is_skipped(d, t->now->loaded_lsn) || !may_go_out(d, t->now))
 		t = NULL;
-	} else if (t->told != t->now->rel) {
+	else if (t->told != t->now->rel)
 		pgo_tell_schema(d, t);
-	}
 	*out = t;
 	return 0;
 }

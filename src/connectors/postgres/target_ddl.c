@@ -94,7 +94,6 @@ static void run(struct target *t, struct target_table *tb, const struct diff *d)
 	}
 	if (target_died(t, failpoint("target.altered")))
 		return;
-	t->tx.has_ddl = true;
 	table_counts(t, tb)->ddl += d->n;
 }
 

@@ -117,7 +117,6 @@ struct tx {
 	struct position whole;          /* behind the last whole source transaction that was dealt with */
 	int64_t commit_us;              /* its commit time at the source */
 	unsigned syncs;                 /* not answered */
-	bool has_ddl;                   /* tables were altered in it */
 	bool is_bound;                  /* the planner is told what to avoid */
 	struct mark begin, hold;        /* where it began; its last savepoint (dmsr_hold), or the same */
 	bool has_savepoint;
