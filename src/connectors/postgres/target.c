@@ -4,7 +4,8 @@
  * dmsr.positions, written in the same transaction as the rows; which tables are loaded in dmsr.loads. So whatever dies, and whenever: what the server
  * says at the next start is the truth, and what it has already is passed over.
  *
- *   NEW -> CONNECTING -> SETUP -> WORKING -> STOPPING -> STOPPED          any of them -> DEAD: told by failed(), once
+ *   NEW -> CONNECTING -> SETUP -> WORKING -> STOPPING -> STOPPED          NEW, CONNECTING, SETUP -> STOPPED, asked to
+ *   CONNECTING, SETUP, WORKING -> DEAD: told by failed(), once            an error in STOPPING is its end, too: STOPPED
  *
  * This file is the life of an instance, its queue, and the order of work: one change after another is offered to the part that knows it (row change, column
  * change), and between source transactions it is asked whether to commit. Nothing is read ahead of what the connection takes. Batches of a load go on
@@ -28,7 +29,7 @@ static const bool allowed[TARGET_STATES][TARGET_STATES] = {
 	[TARGET_CONNECTING] = { [TARGET_SETUP] = true, [TARGET_STOPPED] = true, [TARGET_DEAD] = true },
 	[TARGET_SETUP] = { [TARGET_WORKING] = true, [TARGET_STOPPED] = true, [TARGET_DEAD] = true },
 	[TARGET_WORKING] = { [TARGET_STOPPING] = true, [TARGET_DEAD] = true },
-	[TARGET_STOPPING] = { [TARGET_STOPPED] = true, [TARGET_DEAD] = true },
+	[TARGET_STOPPING] = { [TARGET_STOPPED] = true },
 };
 
 static void set_state(struct target *t, enum target_state to, const char *why)

@@ -9,7 +9,8 @@
  * it depends on who was given what or how many lanes there are: at the next start the greatest position of all rows is true, and so are all transactions
  * beyond it that any row names. They are passed over, by whoever comes, strict targets included; all others come again.
  *
- *   NEW -> STARTING -> WORKING <-> RESCUING          WORKING, RESCUING -> STOPPING -> LEAVING -> STOPPED          any of them -> DEAD
+ *   NEW -> STARTING -> WORKING <-> RESCUING          WORKING, RESCUING -> STOPPING -> LEAVING -> STOPPED
+ *   STARTING, WORKING, RESCUING -> DEAD, by an error                       NEW, STARTING, STOPPING -> STOPPED; so ends an error once it was asked to stop
  *
  * A lane judges nothing. When rows are refused (a constraint, a value, a row that is not there, a deadlock) it fails, and none of what it had not told is
  * there. The others commit what they hold; then the first connection does all that is left over, in the source's order: there the policies for errors
@@ -28,7 +29,6 @@ enum {
 	SLICE_LOOK = 16,
 	LANE_BYTES_MIN = 64 << 10,
 	LANE_BYTES_MAX = 4 << 20,       /* less than an inner target takes at once */
-	DESCRIBE_MAX = 16 << 20,
 };
 
 struct strand_counts {
@@ -42,8 +42,8 @@ static const bool allowed[PARALLEL_STATES][PARALLEL_STATES] = {
 	[PARALLEL_STARTING] = { [PARALLEL_WORKING] = true, [PARALLEL_STOPPED] = true, [PARALLEL_DEAD] = true },
 	[PARALLEL_WORKING] = { [PARALLEL_RESCUING] = true, [PARALLEL_STOPPING] = true, [PARALLEL_DEAD] = true },
 	[PARALLEL_RESCUING] = { [PARALLEL_WORKING] = true, [PARALLEL_STOPPING] = true, [PARALLEL_DEAD] = true },
-	[PARALLEL_STOPPING] = { [PARALLEL_LEAVING] = true, [PARALLEL_STOPPED] = true, [PARALLEL_DEAD] = true },
-	[PARALLEL_LEAVING] = { [PARALLEL_STOPPED] = true, [PARALLEL_DEAD] = true },
+	[PARALLEL_STOPPING] = { [PARALLEL_LEAVING] = true, [PARALLEL_STOPPED] = true },
+	[PARALLEL_LEAVING] = { [PARALLEL_STOPPED] = true },
 };
 
 void parallel_set_state(struct parallel *p, enum parallel_state to, const char *why)

@@ -126,7 +126,6 @@ void parallel_wake(struct parallel *p);
 void parallel_set_state(struct parallel *p, enum parallel_state to, const char *why);
 bool parallel_open(struct parallel *p);               /* true: all are ready */
 void parallel_close(struct parallel *p);              /* all but the first */
-bool strand_give(struct strand *l, struct gift *g, const struct batch *b);  /* false: not now; the gift stays the caller's */
 
 /* ---- target_spread.c ---- */
 void spread_take(struct parallel *p, const struct batch *b, uint64_t token);

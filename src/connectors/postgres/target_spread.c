@@ -256,6 +256,18 @@ static void add_gift(struct gifts *q, struct gift *g)
 	q->last = &g->next;
 }
 
+/* False: not now; the gift stays the caller's. */
+static bool strand_give(struct strand *l, struct gift *g, const struct batch *b)
+{
+	enum dmsr_verdict said = target_strict.apply(&l->t->base, b, g->token);
+	if (said != DMSR_OK) {
+		l->is_full = true;
+		return false;
+	}
+	add_gift(&l->gifts, g);
+	return true;
+}
+
 static bool give_some(struct strand *l)
 {
 	struct parallel *p = l->owner;
@@ -304,17 +316,6 @@ static bool feed(struct parallel *p)
 }
 
 /* ---- the first connection ---- */
-
-bool strand_give(struct strand *l, struct gift *g, const struct batch *b)
-{
-	enum dmsr_verdict said = target_strict.apply(&l->t->base, b, g->token);
-	if (said != DMSR_OK) {
-		l->is_full = true;
-		return false;
-	}
-	add_gift(&l->gifts, g);
-	return true;
-}
 
 static bool give_first(struct parallel *p, struct batch *own, struct parcel *parcel, struct work *until)
 {
