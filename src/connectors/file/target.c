@@ -4,7 +4,8 @@
  * stand is in a journal beside the files (file_int.h): what it says at the next start is the truth. stdout keeps nothing: what was written is applied, and
  * after a crash some of it comes again.
  *
- *   NEW -> OPENING -> WORKING -> STOPPING -> STOPPED          any of them -> DEAD: told by failed(), once
+ *   NEW -> OPENING -> WORKING -> STOPPING -> STOPPED          NEW, OPENING -> STOPPED, asked to
+ *   OPENING, WORKING, STOPPING -> DEAD: told by failed(), once
  *
  * This file is the life of an instance, its queue, and the order of work. Nothing here touches a file: that is the worker's. */
 #include "file_int.h"
@@ -36,7 +37,7 @@ static const struct dmsr_option options[] = {
 
 static const char *const state_names[TARGET_STATES] = { "new", "opening", "working", "stopping", "stopped", "dead" };
 static const bool allowed[TARGET_STATES][TARGET_STATES] = {
-	[TARGET_NEW] = { [TARGET_OPENING] = true, [TARGET_WORKING] = true, [TARGET_STOPPED] = true },
+	[TARGET_NEW] = { [TARGET_OPENING] = true, [TARGET_STOPPED] = true },
 	[TARGET_OPENING] = { [TARGET_WORKING] = true, [TARGET_STOPPED] = true, [TARGET_DEAD] = true },
 	[TARGET_WORKING] = { [TARGET_STOPPING] = true, [TARGET_DEAD] = true },
 	[TARGET_STOPPING] = { [TARGET_STOPPED] = true, [TARGET_DEAD] = true },
