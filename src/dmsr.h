@@ -285,9 +285,10 @@ struct dmsr_log_entry {
 	const void *data;
 	size_t len;
 };
+enum { DMSR_LOG_ENTRY_MAX = 512 << 20 };
 struct dmsr_log {
 	void *ctx;
-	/* data is copied. done: durable (e NULL), or not written (e). In order. */
+	/* data is copied; at most DMSR_LOG_ENTRY_MAX. done: durable (e NULL), or not written (e). In order. */
 	void (*append)(void *ctx, uint64_t seq, const void *data, size_t len, void (*done)(void *arg, uint64_t seq, const struct err *e), void *arg);
 	/* Up to max_bytes (at least one entry) from seq on; entries borrowed during the call; n 0: none there. */
 	void (*read)(void *ctx, uint64_t seq, size_t max_bytes,

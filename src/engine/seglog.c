@@ -23,7 +23,7 @@
 enum {
 	MAGIC = 0x646d7231, /* "dmr1" */
 	HEAD_BYTES = 24,
-	SEGMENT_BYTES_MAX = (64 << 20) + SEGLOG_ENTRY_MAX + HEAD_BYTES,
+	SEGMENT_BYTES_MAX = (64 << 20) + DMSR_LOG_ENTRY_MAX + HEAD_BYTES,
 	SEGMENT_ENTRIES = 65536, /* bounds the index of one that is loaded */
 	NAME_BYTES = 20 + 4,
 };
@@ -391,7 +391,7 @@ static int begin_segment(struct seglog *g, uint64_t first, struct err *e)
 
 int seglog_append(struct seglog *g, uint64_t seq, const void *data, size_t len, struct err *e)
 {
-	assert(len <= SEGLOG_ENTRY_MAX && seq && (!g->next || seq == g->next));
+	assert(len <= DMSR_LOG_ENTRY_MAX && seq && (!g->next || seq == g->next));
 	struct segment *s = g->fd >= 0 ? last_of(g) : NULL;
 	if (!s || s->n == SEGMENT_ENTRIES || (s->n && s->bytes + HEAD_BYTES + len > seglog_tune.segment_bytes)) {
 		int rc = begin_segment(g, seq, e);

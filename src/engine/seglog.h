@@ -29,8 +29,7 @@ uint64_t seglog_next(const struct seglog *g);
 /* The bytes of the data of all entries. "state.corrupt" when that cannot be known. */
 int seglog_data_bytes(struct seglog *g, uint64_t *bytes, struct err *e);
 
-enum { SEGLOG_ENTRY_MAX = 512 << 20 };
-/* Written, but durable only after the next sync. seq == seglog_next. */
+/* Written, but durable only after the next sync. seq == seglog_next; len at most DMSR_LOG_ENTRY_MAX. */
 int seglog_append(struct seglog *g, uint64_t seq, const void *data, size_t len, struct err *e);
 int seglog_sync(struct seglog *g, struct err *e);
 bool seglog_is_dirty(const struct seglog *g);

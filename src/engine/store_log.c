@@ -185,7 +185,7 @@ static int run_append(struct store *s, struct request *r, struct err *e)
 	if (!q->seq || (next && q->seq != next))
 		return err_set(e, DMSR_EINVAL, "state.log", "the log of job %s goes on with entry %llu, not %llu", f->uid, (unsigned long long)next,
 			(unsigned long long)q->seq);
-	if (q->len > SEGLOG_ENTRY_MAX)
+	if (q->len > DMSR_LOG_ENTRY_MAX)
 		return err_set(e, DMSR_EFULL, "state.log", "an entry of %zu bytes is too big for the log of job %s", q->len, f->uid);
 	int rc = breaks(s, seglog_append(f->g, q->seq, q->data, q->len, e));
 	free(q->data);

@@ -3,10 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum {
-	SLICE_US = 1000,
-	ENTRY_MAX = 512 << 20,          /* what the state store takes */
-};
+enum { SLICE_US = 1000 };
 
 static const char *const state_names[EMBEDDED_STATES] = { "new", "starting", "running", "stopping", "stopped", "dead" };
 static const bool allowed[EMBEDDED_STATES][EMBEDDED_STATES] = {
@@ -165,7 +162,7 @@ static int embedded_open(const struct settings *settings, const struct dmsr_stre
 		s->seq = host->log->last + 1;
 		s->hi = s->logged = s->seq - s->shift;
 	}
-	buf_init(&s->pack, ENTRY_MAX);
+	buf_init(&s->pack, DMSR_LOG_ENTRY_MAX);
 	s->turn = loop_task_new(host->env.loop, "streamer", on_turn, s);
 	*out = (struct dmsr_instance *)(void *)s;
 	return 0;

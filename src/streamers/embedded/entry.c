@@ -1,4 +1,4 @@
-/* entry: what stands in the log, and which changes a position covers.
+/* entry: what stands in the log.
  *
  *   u8 version | u8 flags (1 has_end, 2 has_words) | position reached: u8 kind, and unless NONE u64 server lsn event flush | the packed batch
  *
