@@ -21,6 +21,22 @@ struct deletion {
 
 #define FORCE_HINT "it is tried again until it succeeds; DELETE with ?force=1 forgets the job and leaves what it made"
 
+static struct deletion *deletion_of(const struct engine *g, const struct job *job)
+{
+	struct deletion *d = g->deletions;
+	while (d && d->job != job)
+		d = d->next;
+	return d;
+}
+
+static struct deletion *deletion_new(struct engine *g, struct job *job)
+{
+	struct deletion *d = mem_alloc(sizeof *d);
+	*d = (struct deletion){ .next = g->deletions, .g = g, .job = job, .left = json_array() };
+	g->deletions = d;
+	return d;
+}
+
 static void deletion_answer(struct deletion *d, json_t *result, const struct err *e)
 {
 	if (d->call.done)
@@ -81,11 +97,15 @@ static void on_drop(void *arg, json_t *left, const struct err *e)
 	store_job_delete(d->g->store, d->job->uid, on_gone, d);
 }
 
+static void drop(struct deletion *d)
+{
+	d->is_dropping = true;
+	engine_probe_drop(d->g, d->job, d->job->keep_source ? DROP_KEEP_SOURCE : DROP_ALL, on_drop, d);
+}
+
 json_t *engine_deletion_view(const struct engine *g, const struct job *job)
 {
-	const struct deletion *d = g->deletions;
-	while (d && d->job != job)
-		d = d->next;
+	const struct deletion *d = deletion_of(g, job);
 	if (job->desire != DESIRE_DELETING)
 		return NULL;
 	const char *what = !job_is_settled(job) ? "the job to stop" : d && d->attempts ? job->error.message : "its servers to drop what it made";
@@ -99,21 +119,13 @@ void deletions_turn(struct engine *g)
 		next = d->next;
 		if (d->is_dropping || !job_is_settled(d->job) || wall_now_us() < d->next_us || g->store_failed)
 			continue;
-		d->is_dropping = true;
-		engine_probe_drop(g, d->job, d->job->keep_source ? DROP_KEEP_SOURCE : DROP_ALL, on_drop, d);
+		drop(d);
 	}
 	/* those that a restart of the daemon interrupted */
 	for (size_t i = 0; i < g->njobs; i++) {
 		struct job *job = g->jobs[i];
-		struct deletion *d = g->deletions;
-		while (d && d->job != job)
-			d = d->next;
-		if (job->desire != DESIRE_DELETING || d || !job_is_settled(job) || g->store_failed)
-			continue;
-		d = mem_zalloc(sizeof *d);
-		*d = (struct deletion){ .next = g->deletions, .g = g, .job = job, .left = json_array(), .is_dropping = true };
-		g->deletions = d;
-		engine_probe_drop(g, job, job->keep_source ? DROP_KEEP_SOURCE : DROP_ALL, on_drop, d);
+		if (job->desire == DESIRE_DELETING && job_is_settled(job) && !g->store_failed && !deletion_of(g, job))
+			drop(deletion_new(g, job));
 	}
 }
 
@@ -139,13 +151,9 @@ void engine_delete(struct engine *g, const char *name, bool keep_source, bool fo
 		engine_refuse(g, call, &e, NULL);
 		return;
 	}
-	struct deletion *d = g->deletions;
-	while (d && d->job != job)
-		d = d->next;
+	struct deletion *d = deletion_of(g, job);
 	if (!d) {
-		d = mem_zalloc(sizeof *d);
-		*d = (struct deletion){ .next = g->deletions, .g = g, .job = job, .left = json_array() };
-		g->deletions = d;
+		d = deletion_new(g, job);
 	} else if (d->call.done) {
 		err_set(&e, DMSR_ESTATE, "job.invalid-transition", "job %s is being deleted", job->name);
 		engine_refuse(g, call, &e, NULL);
