@@ -2,8 +2,9 @@
  *
  * logfmt (default):  ts=2026-01-31T10:00:00.123Z level=info room=job job=shop msg="running -> paused: asked"
  * json:              {"ts":...,"level":"info","room":"job","job":"shop","msg":"..."}
- * Under systemd (JOURNAL_STREAM set) each line has the "<N>" prefix and no ts. Control bytes are escaped. No row data, no
- * secret is ever passed here. A level may be set per room at run time. Thread-safe. */
+ * Under systemd (JOURNAL_STREAM set) each line has the "<N>" prefix and no ts. Control bytes are escaped. No secret is
+ * ever passed here. Nor are rows, but for what the message of an error that ends or holds up a run quotes: servers put the value at fault into theirs. Of a
+ * row that is set aside the id of the error alone is told: its text is in the dead letter. A level may be set per room at run time. Thread-safe. */
 #ifndef DMSR_BASE_LOG_H
 #define DMSR_BASE_LOG_H
 #include <stdbool.h>

@@ -402,7 +402,8 @@ static void on_dead_letter(void *ctx, const struct dmsr_dead_letter *l, void (*d
 		.message = l->error->message,
 		.change_json = json,
 	};
-	log_warn("pipeline", p->run.name, "target %s: a row of %s.%s is set aside: %s", t->name, row.schema, row.table, l->error->message);
+	/* not the message: it may quote the row */
+	log_warn("pipeline", p->run.name, "target %s: a row of %s is set aside: %s; GET /jobs/%s/errors has it", t->name, d->table, l->error->id, p->run.name);
 	store_dead_letter_put(p->run.store, p->run.uid, &row, on_dead_stored, ticket_new(p, d));
 	free(json);
 }
@@ -416,7 +417,6 @@ static void on_ready(void *ctx, const struct position *applied, bool keeps, cons
 	const struct position known = t->memory->applied;
 	struct err e = { 0 };
 	char was[POSITION_TEXT_MAX], is[POSITION_TEXT_MAX];
-	t->keeps = keeps;
 	memory_target_keeps_put(p->run.memory, t->memory, keeps);
 	if (!keeps) {
 		position_copy(&t->applied, &t->memory->applied);
