@@ -592,7 +592,6 @@ struct pipeline *pipeline_start(const struct pipeline_run *run)
 	p->checkpoint_timer = loop_timer_new(run->loop, "pipeline", on_checkpoint_timer, p);
 	p->drain_timer = loop_timer_new(run->loop, "pipeline", on_drain_timeout, p);
 	p->open_loads = map_new();
-	p->stat.began_us = wall_now_us();
 	p->origin = (struct dmsr_codec_source){
 		.connector = run->spec->source.plugin->name,
 		.name = p->run.name,

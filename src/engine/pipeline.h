@@ -1,7 +1,7 @@
 /* pipeline: one run of a job: its source, streamer and targets opened, wired, fed and closed. It judges nothing: what fails ends the run, and the job
  * decides what then.
  *
- *   OPENING -> TARGETS -> STREAMER -> FLOWING -> DRAINING -> STOPPING -> ENDED       any of them -> ENDED, by an error
+ *   OPENING -> TARGETS -> STREAMER -> FLOWING -> DRAINING -> STOPPING -> ENDED       any of them -> ENDED, by an error; the first four -> STOPPING
  *   (log)      (each says   (ready)    (source     (source     (each instance
  *               where it               started)     paused)     says stopped)
  *               stands)
@@ -43,7 +43,9 @@ struct pipeline;
 struct pipeline *pipeline_start(const struct pipeline_run *run);
 void pipeline_pause(struct pipeline *p);        /* the source reads no more; what was read goes on to the targets */
 void pipeline_resume(struct pipeline *p);
-bool pipeline_is_quiet(struct pipeline *p);       /* paused, and all whole transactions that were read are stored */
+/* Paused, and all that was read is stored, but for what waits for something that a paused source does not send: the end of a transaction that was read in
+ * part, or of a load. */
+bool pipeline_is_quiet(struct pipeline *p);
 bool pipeline_is_flowing(const struct pipeline *p);     /* host.flowing was called */
 /* Lets the targets finish what was read, for at most drain_ms, stores it, confirms it, stops all; then ended(STOPPED). */
 void pipeline_stop(struct pipeline *p, uint64_t drain_ms);
@@ -70,7 +72,7 @@ struct pipeline_stat {
 	uint64_t backpressure_us;
 	bool is_full;                   /* the streamer takes no more now */
 	bool is_level;                  /* what the source had written when this run (or a resumed one) first heard of it was read */
-	int64_t began_us, load_began_us;
+	int64_t load_began_us;
 	const char *phase;
 	struct loop_slices latency;     /* commit at the source -> applied */
 };

@@ -1,7 +1,7 @@
 /* pipeline_flow: batches on their way down, acknowledgements on their way back, and the checkpoints between.
  *
  *   emit -> transforms -> ledger (token) -> produce        AGAIN: held here, the source waits
- *   delivered -> ledger -> [words of the load, targets' positions, position] -> store -> stored -> confirm */
+ *   delivered -> ledger -> [targets' positions, words of the load, position] -> store -> stored -> confirm */
 #include "pipeline_int.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -437,6 +437,4 @@ void flow_release(struct pipeline *p)
 		c->ledger = NULL;
 		load_words_fini(&c->words);
 	}
-	map_free(p->open_loads);
-	p->open_loads = map_new();
 }

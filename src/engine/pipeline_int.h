@@ -67,7 +67,7 @@ struct ptarget {
 	char *scratch, *data;
 	struct memory_target *memory;
 	struct inlet in[CHANNELS];
-	bool is_ready, keeps, is_stopped;
+	bool is_ready, is_stopped;
 	bool is_held;                   /* the stream waits at the end of a transaction, until the load is applied */
 	bool is_amid;                   /* the transaction of the newest batch that it took of the stream goes on */
 	bool position_moved;

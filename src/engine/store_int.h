@@ -22,10 +22,6 @@ static inline struct field field_text(const char *s)
 {
 	return s ? (struct field){ .type = FIELD_TEXT, .p = s, .n = strlen(s) } : (struct field){ .type = FIELD_NULL };
 }
-static inline struct field field_blob(const void *p, size_t n)
-{
-	return (struct field){ .type = FIELD_BLOB, .p = p, .n = n };
-}
 
 /* Each table's last column is `sum`, over its name and all columns before: what quick_check cannot see, a row's reader does. */
 enum table { TABLE_JOB, TABLE_KV, TABLE_DEAD_LETTER, TABLE_SERIAL, TABLE_EVENT, TABLE_IDEM, TABLE_LOG, TABLES };
