@@ -1,4 +1,6 @@
-/* engine: all jobs of this daemon; the only thing that http and main know. All on the loop's thread; nothing blocks but engine_open.
+/* engine: all jobs of this daemon. All on the loop's thread; nothing blocks but engine_open.
+ *
+ * Of this room http knows beside it config.h, options.h (problems, secrets), and of the store idempotency keys and figures; main config.h and notify.h.
  *
  * Views are new references in the API's own JSON (dmsr-api(7)). Errors: err with a stable id; http maps ids to statuses. Field errors: problems. */
 #ifndef DMSR_ENGINE_ENGINE_H
@@ -16,9 +18,9 @@ int engine_open(struct loop *l, const struct config *c, struct engine **out, str
 /* SIGTERM: stops taking commands, stops sources, lets targets finish what they have, checkpoints; then done. A job's states stay as they were desired. */
 void engine_drain(struct engine *g, void (*done)(void *arg), void *arg);
 void engine_close(struct engine *g);            /* NULL is fine */
-/* SIGHUP: new configuration (already valid): secrets, jobs_dir, limits. Returns how much of it could not be taken: files of jobs_dir; each was told. */
 /* What only the plugins can tell of a configuration: is jobs.streamer a streamer? 0, or "config.invalid". g NULL: for an engine that is not opened yet. */
 int engine_check_config(const struct engine *g, const struct config *c, struct err *e);
+/* SIGHUP: new configuration (already valid): secrets, jobs_dir, limits. Returns how much of it could not be taken: files of jobs_dir; each was told. */
 unsigned engine_reload(struct engine *g, const struct config *c);
 bool engine_is_ready(const struct engine *g, struct err *why);     /* store writable, plugins there */
 bool engine_is_draining(const struct engine *g);

@@ -71,7 +71,7 @@ void engine_probe_connection(struct engine *g, struct spec_connection *c /* take
 void engine_probe_discover(struct engine *g, struct spec_connection *c /* taken */, probe_done *done, void *arg);
 void engine_probes_cancel(struct engine *g);
 /* Drops what the job made at its servers: all of it; all, but that at the source it is only told ("kept" in left); what hinders it from beginning anew.
- * done may be called more than never: once an attempt. */
+ * done is called once, or never when the engine is closed first. */
 typedef void drop_done(void *arg, json_t *left /* statements; new reference */, const struct err *e);
 enum drop { DROP_ALL, DROP_KEEP_SOURCE, DROP_ANEW };
 void engine_probe_drop(struct engine *g, struct job *job, enum drop what, drop_done *done, void *arg);

@@ -1,4 +1,4 @@
-/* ledger: which batches are where. Pure: no I/O, no clock. One a run of a job.
+/* ledger: which batches are where. Pure: no I/O, no clock. One a channel of a run.
  *
  *   received >= streamed >= delivered >= stored >= confirmed        (in batches, and so in positions)
  *
@@ -15,7 +15,7 @@ struct ledger *ledger_new(const struct position *from);
 void ledger_free(struct ledger *l);                             /* NULL is fine */
 
 uint64_t ledger_next(const struct ledger *l);                   /* the token that the next batch gets */
-/* The next batch is here; end: where it ends, NONE for one of the load. Returns its token.
+/* The next batch is here; end: where it ends, NONE for one of the load. 0, and its token is in *token.
  * DMSR_EFATAL "server.changed": end is of another server than what came before; "position.backwards": it is before that. Then nothing was taken. */
 int ledger_received(struct ledger *l, const struct position *end, size_t bytes, uint64_t *token, struct err *e);
 void ledger_streamed(struct ledger *l, uint64_t token);         /* the streamer took it; in order */

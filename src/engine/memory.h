@@ -2,8 +2,8 @@
  * target stands, and how many rows went through each table. Kept here for reading at once, and in the state store: every put is written there.
  *
  * kinds in the store: "position" (key "" = delivered, else a target), "note", "load" (key: quoted schema.table; value: position of the snapshot),
- * "target-load" (key: target, blank, table: what that target has), "flag" (load_done, "load_done:<target>", "keeps:<target>": "1" or "0", since it was
- * ready), "count" (quoted schema.table; numbers). */
+ * "unwanted-load" (the same; loads up to there do not count), "target-load" (key: target, blank, table: what that target has), "flag" (load_done,
+ * "load_done:<target>", "keeps:<target>": "1" or "0", since it was ready, with " new" behind it while it is_new), "count" (quoted schema.table; numbers). */
 #ifndef DMSR_ENGINE_MEMORY_H
 #define DMSR_ENGINE_MEMORY_H
 #include "store.h"

@@ -5,7 +5,7 @@
  *     labels? {...}, description? }
  *
  * and, ignored on the way in so that what GET gave can be PUT back: uid, state, desired_state, stop_reason, error, generation, created_at, updated_at,
- * managed_by, links. */
+ * managed_by, file_error, deletion, links, created, restarted, note. */
 #ifndef DMSR_ENGINE_SPEC_H
 #define DMSR_ENGINE_SPEC_H
 #include "options.h"

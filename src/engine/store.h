@@ -36,7 +36,7 @@ void store_job_put(struct store *s, const struct store_job *j, store_done *done,
 void store_job_delete(struct store *s, const char *uid, store_done *done, void *arg); /* and all that belongs to it */
 int store_each_job(struct store *s, int (*fn)(void *arg, const struct store_job *j), void *arg, struct err *e); /* blocks; at start */
 
-/* Small texts of a job by (kind, key): "position"/"delivered", "position"/<target>, "note"/<key>, "load"/<schema.table quoted>,
+/* Small texts of a job by (kind, key), which memory.h lists: "position"/"" (delivered), "position"/<target>, "note"/<key>, "load"/<schema.table quoted>,
  * "flag"/<name>, "count"/<table> ... value NULL deletes. */
 void store_put(struct store *s, const char *uid, const char *kind, const char *key, const char *value, store_done *done, void *arg);
 /* blocks; at start of the daemon only */

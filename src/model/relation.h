@@ -81,7 +81,7 @@ void relation_key(struct buf *out, const char *schema, const char *name); /* app
 int relation_find_column(const struct relation *r, const char *name); /* number or -1 */
 bool relation_is_same(const struct relation *a, const struct relation *b); /* fingerprints equal */
 
-/* Lossless bytes, versioned (used by the state store, the spill log and streamers). Big-endian, length-prefixed. */
+/* Lossless bytes, versioned (of a packed batch; a target's memory of a table's shape). Big-endian, length-prefixed. */
 int relation_pack(const struct relation *r, struct buf *out);
 struct relation *relation_unpack(struct cursor *c, struct err *e); /* NULL on DMSR_EPROTO; bounded: 1,664 columns x 64 KiB strings */
 

@@ -172,7 +172,7 @@ static int on_text(void *arg, const char *key, const char *value)
 static void test_texts(void **state)
 {
 	struct kit *k = *state;
-	kit_put(k, UID, "position", "delivered", "pg:1");
+	kit_put(k, UID, "position", "", "pg:1");
 	kit_put(k, UID, "note", "slot", "a");
 	kit_put(k, UID, "note", "slot", "b");
 	kit_put(k, UID, "note", "gone", "x");
@@ -180,9 +180,9 @@ static void test_texts(void **state)
 	kit_put(k, UID, "note", "", "");
 	kit_put(k, UID2, "note", "slot", "other");
 	store_put(k->store, UID, "load", "public.\"t\"", "unasked", NULL, NULL);
-	assert_string_equal(kit_load(k, UID), "load/public.\"t\"=unasked note/= note/slot=b position/delivered=pg:1 ");
+	assert_string_equal(kit_load(k, UID), "load/public.\"t\"=unasked note/= note/slot=b position/=pg:1 ");
 	kit_reopen(k);
-	assert_string_equal(kit_load(k, UID), "load/public.\"t\"=unasked note/= note/slot=b position/delivered=pg:1 ");
+	assert_string_equal(kit_load(k, UID), "load/public.\"t\"=unasked note/= note/slot=b position/=pg:1 ");
 	assert_string_equal(kit_load(k, "nobody"), "");
 	buf_reset(&k->text);
 	assert_int_equal(store_each(k->store, UID, "note", on_text, &k->text, NULL), 0);
