@@ -95,7 +95,8 @@ void job_close_run(struct job *job);            /* the run ends at once; nothing
 void job_free(struct job *job);                 /* the same, and the job with it */
 void job_save(struct job *job, store_done *done, void *arg);   /* as it is now, into the store; done may be NULL */
 void job_file_is_right(struct job *job);       /* nothing is known against it (yet) */
-void job_set_spec(struct job *job, const json_t *spec);        /* generation rises; a run under way goes on with the old one until it begins anew: when somebody asks, or resumes the job */
+/* generation rises; a run under way goes on with the old one until it begins anew: when somebody asks, or resumes the job */
+void job_set_spec(struct job *job, const json_t *spec);
 
 /* Is the verb allowed now? DMSR_ESTATE "job.invalid-transition". *is_there: it would change nothing. */
 int job_may(const struct job *job, enum engine_verb verb, bool *is_there, struct err *e);

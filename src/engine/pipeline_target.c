@@ -422,10 +422,11 @@ static void on_ready(void *ctx, const struct position *applied, bool keeps, cons
 		position_copy(&t->applied, &t->memory->applied);
 	} else if (!position_is_none(&known) && (!position_is_comparable(&known, applied) || position_compare(applied, &known) < 0)) {
 		err_set(&e, DMSR_EFATAL, "target.behind",
-			"target %s stands at %s, but it was at %s: it is another database than it was, or was replaced or restored from an older copy, and what "
-			"lies between is not held any more", t->name, position_format(applied, is), position_format(&known, was));
-		err_hint(&e, "if its options were changed, change them back; else restore the newer state, or load the tables again: stop the job, DELETE /jobs/%s/positions, start it; rows that this server "
-			"does not know to be the job's are in the way then, unless prepare is truncate, which destroys them", p->run.name);
+			"target %s stands at %s, but it was at %s: it is another database than it was, or was replaced or restored from an older copy, and "
+			"what lies between is not held any more", t->name, position_format(applied, is), position_format(&known, was));
+		err_hint(&e, "if its options were changed, change them back; else restore the newer state, or load the tables again: stop the job, "
+			"DELETE /jobs/%s/positions, start it; rows that this server does not know to be the job's are in "
+			"the way then, unless prepare is truncate, which destroys them", p->run.name);
 		pipeline_fail(p, &e, t->name);
 		return;
 	} else {

@@ -529,7 +529,8 @@ static void refuses_two_phase_by_name(void **state)
 }
 
 RUN_TESTS(cmocka_unit_test(takes_rows_in_all_their_forms), cmocka_unit_test(numbers_events_whether_wanted_or_not),
-	cmocka_unit_test(a_table_may_have_another_name_for_a_while), cmocka_unit_test(frames_only_what_has_something_in_it), cmocka_unit_test(resumes_at_every_event),
+	cmocka_unit_test(a_table_may_have_another_name_for_a_while), cmocka_unit_test(frames_only_what_has_something_in_it),
+	cmocka_unit_test(resumes_at_every_event),
 	cmocka_unit_test(stops_when_the_rest_of_a_transaction_is_gone), cmocka_unit_test(hands_on_big_batches_with_their_positions),
 	cmocka_unit_test(keeps_a_refused_batch_until_there_is_room),
 	cmocka_unit_test(takes_a_batch_in_mid_transaction_only_as_far_as_it_goes), cmocka_unit_test(keepalives_move_only_between_transactions),

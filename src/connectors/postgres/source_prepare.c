@@ -467,7 +467,9 @@ static uint64_t switch_point(const char *history, uint32_t since)
 
 static void refuse_timeline(struct source *s, uint32_t was, uint64_t end)
 {
-	char at[24], *hint = s->opt.follow_failover ? mem_printf("what was read past that point is not on this server: %s", s->anew) : mem_printf("if this is the promoted standby of the same data and no write was lost, set follow_failover on the source; else %s", s->anew);
+	const char *first = s->opt.follow_failover ? "what was read past that point is not on this server:" :
+		"if this is the promoted standby of the same data and no write was lost, set follow_failover on the source; else";
+	char at[24], *hint = mem_printf("%s %s", first, s->anew);
 	source_fail_because(s, DMSR_EFATAL, "server.timeline", hint, "%s has gone from timeline %u to %u%s%s",
 		pgconn_describe(s->sql), was, s->timeline, end ? ", branching off at " : "", end ? lsn_format(end, at) : "");
 	free(hint);

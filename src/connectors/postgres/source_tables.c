@@ -81,8 +81,8 @@ void source_tell_unmatched(const struct source *s)
 {
 	for (size_t i = 0; i < s->tables->ninclude && !s->leaves && s->nrels; i++)
 		if (!matches_any(s, s->tables->include[i]))
-			source_tell(s, "the pattern %s means no table that there is now: is it misspelt? One that comes later is taken up when the job is started "
-				"again", s->tables->include[i]);
+			source_tell(s, "the pattern %s means no table that there is now: is it misspelt? One that comes later is taken up when the job is "
+				"started again", s->tables->include[i]);
 }
 
 /* ---- what is loaded ---- */
@@ -328,8 +328,8 @@ void source_tell_joined(const struct source *s)
 	source_noted_each(noted, note_id, ids);
 	for (size_t i = 0; i < s->nrels && map_size(ids) && !(s->mode & DMSR_FULL_LOAD); i++)
 		if (!map_get_u32(ids, s->rels[i]->id))
-			source_tell(s, "table %s.%s is read from now on: it was no part of the job in its last run, and what was written to it before is missing at "
-				"the targets, unless they have it", s->rels[i]->schema, s->rels[i]->name);
+			source_tell(s, "table %s.%s is read from now on: it was no part of the job in its last run, and what was written to it before is "
+				"missing at the targets, unless they have it", s->rels[i]->schema, s->rels[i]->name);
 	source_noted_free(noted);
 	map_free(ids);
 }
