@@ -785,6 +785,8 @@ def test_rows_of_another_job_are_named(any_pg, dmsrd):
     dmsrd.wait_state("second", "failed")
     error = dmsrd.api("GET", "/jobs/second")["error"]
     assert error["code"] == "target.table-not-empty" and 'rows, which are of job "first"' in error["message"]
+    assert 'write to another database' in error["suggestion"] and 'delete job "first" first' in error["suggestion"]
+    assert "truncate" not in error["suggestion"] and "drop" not in error["suggestion"]
 
 
 @pytest.fixture

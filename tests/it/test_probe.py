@@ -336,18 +336,29 @@ def test_rows_go_in_one_statement(server):
            "('other', 'public', 'b', 'pg:1')")
     words = ("target", "table=public.*", "exclude=public.others")
     found = {c["object"]: c for c in check(db, *words) if c["id"] == "postgres.target-rows"}
-    assert set(found) == {"public.a", "public.b", "public.lone"}
-    assert 'of job "shop"' in found["public.b"]["message"] and "not this job's" in found["public.a"]["message"]
+    assert set(found) == {"public.a", "public.b", "public.lone"} and {c["level"] for c in found.values()} == {"warning"}
+    # Rows that another job may go on writing are nothing to empty, nor is what they refer to.
+    assert 'of job "shop"' in found["public.b"]["message"] and "use another database, or delete that job first" in found["public.b"]["message"]
+    assert "not this job's" in found["public.a"]["message"] and "public.b, which is not to be emptied, refers to" in found["public.a"]["message"]
+    assert {c["fix"] for c in found.values()} == {None}
+    for prepare in ("truncate", "drop-and-create", "none"):
+        c = next(c for c in check(db, *words, "prepare=" + prepare) if c["object"] == "public.b" and c["id"] == "postgres.target-rows")
+        assert ("use another database, or delete that job first" in c["message"]) == (prepare != "none") and c["fix"] is None
+    db.sql("DELETE FROM dmsr.loads WHERE job_uid = 'other'; INSERT INTO dmsr.loads VALUES ('other', 'public', 'theirs', 'pg:1');"
+           "CREATE TABLE theirs (id int); INSERT INTO theirs VALUES (1)")
     # Of another's table that refers to them nothing is said that would empty it.
     db.sql("CREATE TABLE others (id int REFERENCES a)")
-    c = [c for c in check(db, *words) if c["id"] == "postgres.target-rows"]
+    c = [c for c in check(db, *words) if c["id"] == "postgres.target-rows" and c["object"] != "public.theirs"]
     assert {x["fix"] for x in c} == {None} and "public.others, which is not to be emptied, refers to" in c[0]["message"]
     db.sql("DROP TABLE others")
+    found = {c["object"]: c for c in check(db, *words) if c["id"] == "postgres.target-rows"}
+    assert found.pop("public.theirs")["fix"] is None and set(found) == {"public.a", "public.b", "public.lone"}
     destroys, sql = found["public.a"]["fix"].split(" */ ")
     assert {c["fix"] for c in found.values()} == {found["public.a"]["fix"]} and destroys == "/* this destroys every row that these tables of the target have"
     assert sql == 'TRUNCATE "public"."a", "public"."b", "public"."empty", "public"."lone"'
     db.sql(found["public.a"]["fix"])
-    assert [c for c in check(db, *words) if c["id"] == "postgres.target-rows"] == [] and db.one("SELECT count(*) FROM ours") == 1
+    assert [c["object"] for c in check(db, *words) if c["id"] == "postgres.target-rows"] == ["public.theirs"]
+    assert db.one("SELECT count(*) FROM ours") == db.one("SELECT count(*) FROM theirs") == 1
 
 
 def test_target_rights_and_rows(server):

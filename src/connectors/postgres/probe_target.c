@@ -279,6 +279,10 @@ static bool is_named(const struct probe *p, const char *schema, const char *name
 	return false;
 }
 
+/* Rows of a job that still writes are not there to be removed: no fix is given that does. */
+#define ELSEWHERE "use another database, or delete that job first"
+static bool is_somebodys(const struct probe_rows *f) { return f->is_ours || f->job; }
+
 /* What happens to them, as the job is told to prepare its tables. */
 static void has_rows(struct probe *p, const struct probe_rows *f, const char *fix, const char *but)
 {
@@ -289,10 +293,13 @@ static void has_rows(struct probe *p, const struct probe_rows *f, const char *fi
 		!is_refused                       ? "the source's are added to them" :
 		is_certain                        ? "its load will be refused (prepare is create)" :
 						    "if the source has such a table, its load will be refused (prepare is create)";
-	probe_found(p, is_refused && is_certain ? DMSR_CHECK_ERROR : DMSR_CHECK_WARNING, "postgres.target-rows", object, fix,
-		"%s has rows%s%s%s: %s%s%s%s", object,
-		f->job ? " of job \"" : " that are not this job's", f->job ? f->job : "", f->job ? "\", which may go on writing there" : "", how,
-		but ? "; " : "", but ? but : "", but ? ", which is not to be emptied, refers to such tables" : "");
+	enum dmsr_check_level level = is_refused && is_certain ? DMSR_CHECK_ERROR : DMSR_CHECK_WARNING;
+	if (f->job)
+		probe_found(p, level, "postgres.target-rows", object, NULL, "%s has rows of job \"%s\", which may go on writing there: %s%s", object, f->job,
+			how, prepares(p, "none") ? "" : "; " ELSEWHERE);
+	else
+		probe_found(p, level, "postgres.target-rows", object, fix, "%s has rows that are not this job's: %s%s%s%s", object, how,
+			but ? "; " : "", but ? but : "", but ? ", which is not to be emptied, refers to such tables" : "");
 }
 
 /* The job has loaded it once, and its next load may take away what is there: what others wrote since, too (target_prepare.c). */
@@ -303,7 +310,7 @@ static void has_own_rows(struct probe *p, const struct probe_rows *f)
 		return;
 	if (f->job)
 		probe_found(p, prepares(p, "create") ? DMSR_CHECK_ERROR : DMSR_CHECK_WARNING, "postgres.target-rows", object, NULL,
-			"%s has rows of this job, which is to load it anew, and of job \"%s\", which may go on writing there: %s", object, f->job,
+			"%s has rows of this job, which is to load it anew, and of job \"%s\", which may go on writing there: %s; " ELSEWHERE, object, f->job,
 			prepares(p, "create") ? "its load will be refused" : "all of them will be removed before the load");
 	else if (f->is_forgotten)
 		probe_found(p, DMSR_CHECK_WARNING, "postgres.target-rows", object, NULL,
@@ -361,11 +368,13 @@ static void read_loaded(struct probe *p, const PGresult *res, const struct err *
 	for (size_t i = 0; i < p->nfound; i++)
 		if (p->found[i].is_ours)
 			has_own_rows(p, &p->found[i]);
+		else if (p->found[i].job)
+			has_rows(p, &p->found[i], NULL, NULL);
 }
 
 /* ---- how they can be removed ---- */
 
-/* Those that are refused, and what refers to them, however far: TRUNCATE takes them together, or not at all. */
+/* Those that nobody is known to write, and what refers to them, however far: TRUNCATE takes them together, or not at all. */
 static void ask_references(struct probe *p, struct buf *sql, const char **values, int *nvalues)
 {
 	struct buf name;
@@ -373,7 +382,7 @@ static void ask_references(struct probe *p, struct buf *sql, const char **values
 	(void)nvalues;
 	buf_init(&name, 4096);
 	for (size_t i = 0; i < p->nfound; i++) {
-		if (p->found[i].is_ours)
+		if (is_somebodys(&p->found[i]))
 			continue;
 		buf_reset(&name);
 		sql_qualified(&name, p->found[i].schema, p->found[i].name);
@@ -396,7 +405,7 @@ static const char *truncate_all(struct probe *p, const PGresult *res, const char
 	for (int i = 0; i < PQntuples(res) && !*but; i++) {
 		const char *schema = PQgetvalue(res, i, 0), *name = PQgetvalue(res, i, 1);
 		const struct probe_rows *f = found(p, schema, name);
-		if (f ? f->is_ours : !is_meant(p, schema, name))
+		if (f ? is_somebodys(f) : !is_meant(p, schema, name))
 			*but = probe_name(p, schema, name);
 		buf_str(&sql, i ? ", " : DESTROYS("every row that these tables of the target have") "TRUNCATE ");
 		sql_qualified(&sql, schema, name);
@@ -418,7 +427,7 @@ static void read_references(struct probe *p, const PGresult *res, const struct e
 	if (prepares(p, "create"))
 		fix = truncate_all(p, res, &but);
 	for (size_t i = 0, n = 0; i < p->nfound; i++)
-		if (!p->found[i].is_ours)
+		if (!is_somebodys(&p->found[i]))
 			has_rows(p, &p->found[i], n++ && p->nfound > EACH_MAX ? NULL : fix, but);
 }
 

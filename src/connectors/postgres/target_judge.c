@@ -254,11 +254,13 @@ int judge_load(const struct target_table *tb, enum prepare prepare, bool has_beg
 
 int judge_rows(const struct target_table *tb, const char *where, const char *job, struct err *e)
 {
-	char *why = job ? mem_printf("the table has rows, which are of job \"%s\"", job) : mem_strdup("the table has rows, which are not of this job");
-	refuse(e, tb, "target.table-not-empty", where, why,
-		"set prepare to none, which adds the rows to those that are there; or rename the table away; or, which loses the rows that are there, empty or "
-		"drop it, or set prepare to truncate or drop-and-create");
-	free(why);
+	if (!job)
+		return refuse(e, tb, "target.table-not-empty", where, "the table has rows, which are not of this job",
+			"set prepare to none, which adds the rows to those that are there; or rename the table away; or, which loses the rows that are there, "
+			"empty or drop it, or set prepare to truncate or drop-and-create");
+	err_set(e, DMSR_ESTATE, "target.table-not-empty", "%s in %s: the table has rows, which are of job \"%s\"", tb->sql, where, job);
+	err_hint(e, "let this job write to another database, or leave the table out of it, or delete job \"%s\" first; or set prepare to none, which adds "
+		"the rows to those of that job", job);
 	return e->code;
 }
 
