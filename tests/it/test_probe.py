@@ -203,6 +203,10 @@ def test_replica_identities_and_their_fixes(server):
         "public.parts_2": 'ALTER TABLE "public"."parts_2" REPLICA IDENTITY DEFAULT',
         "public.heap_1": 'ALTER TABLE "public"."heap_1" REPLICA IDENTITY FULL',
     }
+    # A statement at the source is one way; who may not change it has others.
+    said = {c["message"].partition("its rows: ")[2] for c in checks if c["object"] == "public.keyless" and c["level"] == "error"}
+    assert said == {"give it a replica identity, or exclude it from the job's tables, or set the source's keyless_tables to allow"}
+    assert "keyless_tables" not in json.dumps(check(db, "source", "table=public.*", "keyless_tables=allow"))
     for fix in found.values():
         db.sql(fix)
     checks = check(db, "source", "table=public.*")
@@ -213,6 +217,19 @@ def test_replica_identities_and_their_fixes(server):
            "INSERT INTO lost VALUES (1); INSERT INTO parts VALUES (1), (11); INSERT INTO heap VALUES (1); CREATE PUBLICATION all_ FOR ALL TABLES")
     for table in ("keyless", "uniq", "nothing", "deferred", "lost", "parts", "heap"):
         db.sql(f"DELETE FROM {table}")
+
+
+def test_foreign_keys_that_lead_out_of_the_job(server):
+    db = server.database()
+    db.sql("""CREATE SCHEMA s; CREATE TABLE s.away (id int PRIMARY KEY); CREATE TABLE a (id int PRIMARY KEY, b int REFERENCES a, c int REFERENCES s.away);
+              CREATE TABLE parts (id int PRIMARY KEY, a int REFERENCES a, c int CONSTRAINT "to C" REFERENCES s.away) PARTITION BY RANGE (id);
+              CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10)""")
+    words, id_ = ("source", "table=public.*"), "postgres.foreign-keys"
+    found = {c["object"]: c for c in check(db, *words) if c["id"] == id_}
+    assert set(found) == {"public.a", "public.parts"} and {(c["level"], c["fix"]) for c in found.values()} == {("warning", None)}
+    assert "a_c_fkey of public.a refers to s.away" in found["public.a"]["message"] and "to C of public.parts refers to s.away" in found["public.parts"]["message"]
+    assert id_ not in {c["id"] for c in check(db, *words, "table=s.*")}
+    assert id_ not in {c["id"] for c in check(db, *words, "mode=cdc")}
 
 
 def test_generated_columns_in_a_replica_identity(server):

@@ -393,8 +393,9 @@ static void read_identities(struct probe *p, const PGresult *res, const struct e
 		buf_init(&fix, 4096);
 		identity_fix(res, i, &fix);
 		probe_found_fix(p, is_allowed ? DMSR_CHECK_WARNING : DMSR_CHECK_ERROR, "postgres.replica-identity", probe_name(p, schema, name), &fix,
-			"%s.%s: %s, so once it is published %s", schema, name, identity_problem(res, i),
-			probe_true(res, i, IDENTITY_IS_GOOD) ? "old rows will not be told right" : "the server will refuse to update or delete its rows");
+			"%s.%s: %s, so once it is published %s%s", schema, name, identity_problem(res, i),
+			probe_true(res, i, IDENTITY_IS_GOOD) ? "old rows will not be told right" : "the server will refuse to update or delete its rows",
+			is_allowed ? "" : ": give it a replica identity, or exclude it from the job's tables, or set the source's keyless_tables to allow");
 	}
 	if (!PQntuples(res))
 		probe_found(p, DMSR_CHECK_OK, "postgres.replica-identity", "tables", NULL, "every table tells which rows were updated and deleted");
@@ -403,6 +404,33 @@ static void read_identities(struct probe *p, const PGresult *res, const struct e
 			probe_found(p, DMSR_CHECK_WARNING, "postgres.keyless", probe_name(p, p->rels[i]->schema, p->rels[i]->name), NULL,
 				"%s.%s has no primary key: each update and delete is found by the whole row, which is slow for big tables",
 				p->rels[i]->schema, p->rels[i]->name);
+}
+
+/* ---- foreign keys that lead out of the job ---- */
+
+/* Those that catalog_ddl.c passes over. */
+static void ask_foreign(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	if (p->mode & DMSR_FULL_LOAD)
+		about_tables(p, sql, "SELECT n.nspname, t.relname, c.conname, rn.nspname || '.' || r.relname FROM pg_catalog.pg_constraint c"
+			" JOIN pg_catalog.pg_class t ON t.oid = c.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace"
+			" JOIN pg_catalog.pg_class r ON r.oid = c.confrelid JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace"
+			" WHERE c.contype = 'f' AND c.conrelid = ANY ($1::pg_catalog.oid[]) AND c.confrelid <> ALL ($1::pg_catalog.oid[])"
+			" AND (c.conparentid = 0 OR t.relispartition AND NOT r.relispartition) ORDER BY 1, 2, 3", values, nvalues);
+}
+
+static void read_foreign(struct probe *p, const PGresult *res, const struct err *e)
+{
+	if (e) {
+		probe_fail(p, e);
+		return;
+	}
+	for (int i = 0; i < PQntuples(res); i++) {
+		const char *object = probe_name(p, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1));
+		probe_found(p, DMSR_CHECK_WARNING, "postgres.foreign-keys", object, NULL,
+			"foreign key %s of %s refers to %s, which is none of the job's tables: it is not made where the job makes %s", PQgetvalue(res, i, 2),
+			object, PQgetvalue(res, i, 3), object);
+	}
 }
 
 /* The server refuses updates and deletes of such a table, whoever makes them. */
@@ -646,6 +674,7 @@ static const struct probe_step steps[] = {
 	{ .ask = ask_published, .read = read_published },
 	{ .ask = ask_identities, .read = read_identities },
 	{ .ask = ask_generated, .read = read_generated },
+	{ .ask = ask_foreign, .read = read_foreign },
 	{ .ask = ask_partitions, .read = read_partitions },
 	{ .ask = ask_unlogged, .read = read_unlogged },
 	{ .ask = ask_slot, .read = read_slot },
