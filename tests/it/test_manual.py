@@ -90,13 +90,13 @@ def test_a_first_job_by_hand(shop, dmsrd, tmp_path):
     granted(shop)
     create = only(indented("README.md"), "curl -X POST localhost:8080/jobs -H")
     create, *rest = [c for c in commands(create) if c.startswith("curl")]
-    assert len(rest) == 4
+    assert len(rest) == 6
     assert json.loads(typed(as_named(create, shop), dmsrd, tmp_path))["name"] == "shop"
     dmsrd.wait_state("shop", "running")
     dmsrd.wait_equal(source, target)
     source.psql("UPDATE orders SET total = total + 1; DELETE FROM orders WHERE id = 7; INSERT INTO customers (name) VALUES ('new')")
     dmsrd.wait_equal(source, target)
-    status, tables, pause, delete = rest
+    status, tables, pause, look, change, delete = rest
     assert json.loads(typed(status, dmsrd, tmp_path))["load"]["percent"] == 100
     assert [t["name"] for t in json.loads(typed(tables, dmsrd, tmp_path))["items"]] == ["customers", "orders"]
     typed(pause, dmsrd, tmp_path)
@@ -104,6 +104,10 @@ def test_a_first_job_by_hand(shop, dmsrd, tmp_path):
     for verb, state in zip(re.findall(r"\w+", pause.partition("#")[2]), ("running", "stopped", "running", "running")):
         typed(pause.replace("/pause", f"/{verb}"), dmsrd, tmp_path)
         dmsrd.wait_state("shop", state)
+    tag = re.search(r"^etag: (.*)", typed(look, dmsrd, tmp_path), re.M | re.I).group(1).strip()
+    assert f"If-Match: {tag}'" in change
+    assert json.loads(typed(change, dmsrd, tmp_path))["tables"]["exclude"] == ["public.orders"]
+    assert dmsrd.call("PATCH", "/jobs/shop", {"tables": {"exclude": []}})[0] == 428
     typed(delete, dmsrd, tmp_path)
     wait_for("it is gone", lambda: dmsrd.call("GET", "/jobs/shop")[0] == 404)
     assert source.one("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()") == 0
