@@ -68,23 +68,6 @@ void source_leave_out(struct source *s, uint32_t id)
 	map_put_u32(s->left_out, id, s);
 }
 
-static bool matches_any(const struct source *s, const char *pattern)
-{
-	const struct dmsr_tables one = { .include = &pattern, .ninclude = 1 };
-	for (size_t i = 0; i < s->nrels; i++)
-		if (dmsr_table_matches(&one, s->rels[i]->schema, s->rels[i]->name))
-			return true;
-	return false;
-}
-
-void source_tell_unmatched(const struct source *s)
-{
-	for (size_t i = 0; i < s->tables->ninclude && !s->leaves && s->nrels; i++)
-		if (!matches_any(s, s->tables->include[i]))
-			source_tell(s, "the pattern %s means no table that there is now: is it misspelt? One that comes later is taken up when the job is "
-				"started again", s->tables->include[i]);
-}
-
 /* ---- what is loaded ---- */
 
 static struct source_loaded *by_name(const struct source *s, const char *schema, const char *name)
@@ -318,6 +301,34 @@ static bool is_still_loaded(const struct map *notes, const struct relation *rel,
 {
 	const struct noted *n = noted_of(notes, rel);
 	return n ? n->id == rel->id && l->lsn >= n->lsn : !map_size(notes);
+}
+
+struct unmatched { struct dmsr_tables one; bool is_met; };
+
+/* Of one that was there in the last run it is told what became of it. */
+static void meet_noted(void *arg, const struct noted *n)
+{
+	struct unmatched *u = arg;
+	char *schema, *name;
+	source_noted_name(n, &schema, &name);
+	u->is_met |= dmsr_table_matches(&u->one, schema, name);
+	free(schema);
+	free(name);
+}
+
+void source_tell_unmatched(const struct source *s)
+{
+	struct map *noted = source_noted(s);
+	for (size_t i = 0; i < s->tables->ninclude && !s->leaves && s->nrels; i++) {
+		struct unmatched u = { .one = { .include = &s->tables->include[i], .ninclude = 1 } };
+		for (size_t r = 0; r < s->nrels; r++)
+			u.is_met |= dmsr_table_matches(&u.one, s->rels[r]->schema, s->rels[r]->name);
+		source_noted_each(noted, meet_noted, &u);
+		if (!u.is_met)
+			source_tell(s, "the pattern %s means no table that there is now: is it misspelt? One that comes later is taken up when the job is "
+				"started again", s->tables->include[i]);
+	}
+	source_noted_free(noted);
 }
 
 static void note_id(void *arg, const struct noted *n) { map_put_u32(arg, n->id, arg); }
