@@ -564,7 +564,7 @@ def test_another_name_is_told_when_nothing_is_loaded(db, dump):
     d.stop()
     told = [line for line in d.text().splitlines() if "warning" in line and "the pattern" not in line]
     assert len(told) == 1, d.text()
-    assert [line[2] for line in d.lines() if line[0] == "c"] == ["s", "out"]
+    assert [line[2] for line in d.lines() if line[0] == "c"] == ["s", "t"], "a name that is no part of the job is never written to"
 
 
 def test_a_schema_that_is_renamed(db, dump):
