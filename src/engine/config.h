@@ -37,6 +37,9 @@ extern const struct config_entry config_table[]; /* ends with path NULL */
  *   http.tokens  name -> the same, or {"sha256": 64 hexadecimal digits}; never the token itself     (flag DMSR_OPT_SECRET: the digits are not printed)
  *   jobs.streamer  "type" and its options: only the plugin knows which (engine_check_config)            (and which of them are secret) */
 enum { CONFIG_OPT_OBJECT = 64 };
+/* The rooms of this house that write to the log (the lint compares them with the code), ends with NULL; a plugin from elsewhere has one of its own name, so
+ * what log.levels names is checked where the plugins are known (engine_check_config). */
+extern const char *const config_rooms[];
 /* The first path that differs and takes effect only at a start (no DMSR_OPT_LIVE), or NULL. */
 const char *config_needs_restart(const struct config *old, const struct config *now);
 /* "127.0.0.1:8080", "[::1]:8080", "localhost:8080" -> numeric host and port (0: any that is free). False: neither. */

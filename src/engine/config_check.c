@@ -10,6 +10,9 @@
 #include <string.h>
 #include <sys/un.h>
 
+const char *const config_rooms[] = { "audit", "config", "engine", "http", "job", "jobs.d", "kafka", "loop", "main", "pipeline", "plugin", "postgres", "store",
+	"streamer", "target", NULL };
+
 enum { SHA256_DIGITS = 64, NAME_MAX_LENGTH = 64 };
 
 /* ---- objects ---- */

@@ -1,5 +1,6 @@
 /* engine: all jobs of the daemon: opened with it, listed by name, told to observers, drained and closed with it. */
 #include "engine_int.h"
+#include "base/nearest.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -282,17 +283,51 @@ static int read_secrets(struct engine *g, struct err *e)
 	return s ? 0 : e->code;
 }
 
+static bool is_plugin(const struct plugins *plugins, const char *name)
+{
+	const struct dmsr_plugin *pl;
+	for (size_t i = 0; (pl = plugins_at(plugins, i)); i++)
+		if (!strcmp(pl->name, name))
+			return true;
+	return false;
+}
+
+static void check_room(const char *name, const struct plugins *plugins, problems *p)
+{
+	struct nearest near = NEAREST(name);
+	struct buf all;
+	char at[256];
+	bool is = is_plugin(plugins, name);
+	buf_init(&all, 400);
+	for (const char *const *room = config_rooms; *room && !is; room++) {
+		is = !strcmp(*room, name);
+		nearest_try(&near, *room);
+		buf_printf(&all, "%s%s", room == config_rooms ? "" : ", ", *room);
+	}
+	if (!is)
+		problem_add(p, "unknown-key", near.best, pointer_join(at, sizeof at, "/log/levels", name),
+			"there is no room \"%.64s\"%s%s%s rooms are %s, and plugins by their names", name, near.best ? ": is \"" : "",
+			near.best ? near.best : "", near.best ? "\" meant? The" : "; the", buf_cstr(&all));
+	buf_fini(&all);
+}
+
 int engine_check_config(const struct engine *g, const struct config *c, struct err *e)
 {
-	const json_t *streamer = config_json(c, "jobs.streamer");
-	if (!json_object_size(streamer))
+	const json_t *streamer = config_json(c, "jobs.streamer"), *levels = config_json(c, "log.levels");
+	const char *room;
+	json_t *level;
+	if (!json_object_size(streamer) && !json_object_size(levels))
 		return 0;
 	problems *p = json_array();
 	struct secrets *secrets = secrets_new(config_json(c, "secrets"), p);
 	struct plugins *own = g ? NULL : plugins_new();
 	if (own)
 		plugins_load_dir(own, config_str(c, "plugin_dir"), on_plugin_error, NULL);
-	if (secrets)
+	json_object_foreach((json_t *)(uintptr_t)levels, room, level)
+	{
+		check_room(room, g ? g->plugins : own, p);
+	}
+	if (secrets && json_object_size(streamer))
 		spec_check_streamer(streamer, "/jobs/streamer", g ? g->plugins : own, secrets, p);
 	plugins_free(own);
 	secrets_free(secrets);

@@ -2,7 +2,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/nearest.h"
-#include "engine/options.h"
+#include "engine/config.h"
 #include "http/http_int.h"
 #include "http/text.h"
 #include <string.h>
@@ -52,10 +52,7 @@ void loggers_get(struct request *r)
 		reply_error(&r->reply, DMSR_ENOTFOUND, "logger.not-found", "no room \"%.64s\" has written to the log yet", r->args[0]);
 }
 
-/* The rooms of this house, also those that have not spoken yet (the lint compares them with the code); a plugin from elsewhere has one of its own name. */
-static const char *const house[] = { "audit", "config", "engine", "http", "job", "jobs.d", "kafka", "loop", "main", "pipeline", "plugin", "postgres", "store",
-	"streamer", "target", NULL };
-
+/* Also those that have not spoken yet. */
 static bool is_room(struct request *r, const char *name, struct nearest *n)
 {
 	json_t *known = find(name);
@@ -63,7 +60,7 @@ static bool is_room(struct request *r, const char *name, struct nearest *n)
 		known = engine_connector(r->http->engine, name);
 	bool is = known;
 	json_decref(known);
-	for (const char *const *h = house; *h && !is; h++) {
+	for (const char *const *h = config_rooms; *h && !is; h++) {
 		is = !strcmp(*h, name);
 		nearest_try(n, *h);
 	}
@@ -75,8 +72,8 @@ static void refuse_room(struct request *r, const char *name, const struct neares
 	struct err e;
 	struct buf all;
 	buf_init(&all, 400);
-	for (const char *const *h = house; *h; h++)
-		buf_printf(&all, "%s%s", h == house ? "" : ", ", *h);
+	for (const char *const *h = config_rooms; *h; h++)
+		buf_printf(&all, "%s%s", h == config_rooms ? "" : ", ", *h);
 	err_set(&e, DMSR_ENOTFOUND, "logger.not-found", "there is no room \"%.64s\"", name);
 	if (n->best)
 		err_hint(&e, "is \"%s\" meant? The rooms are %s, and plugins by their names", n->best, buf_cstr(&all));

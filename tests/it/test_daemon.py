@@ -110,6 +110,13 @@ def test_check_config_tells_all_that_is_wrong(config):
     assert r.returncode == 2 and "-o http.listen" in r.stderr and "http.tokens" in r.stderr
 
 
+def test_check_config_knows_the_rooms_of_the_log(config):
+    r = run("-t", "-c", config({}), "-o", "log.levels.htp=debug")
+    assert r.returncode == 2 and 'there is no room "htp": is "http" meant?' in r.stderr
+    r = run("-t", "-c", config({"log": {"levels": {"//": "of this house, and a plugin's", "http": "debug", "null": "debug"}}}))
+    assert (r.returncode, r.stderr) == (0, "")
+
+
 def test_check_config_knows_what_a_streamer_may_be(config):
     wrong = config({"jobs": {"streamer": {"type": "kafka", "bootstrap_servers": "b:9092", "layot": "both", "password": {"$secret": "gone"}}}})
     r = run("-t", "-c", wrong)

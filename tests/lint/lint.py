@@ -263,8 +263,8 @@ def check_ids(tree):
 
 def check_rooms(tree):
     """The rooms whose log levels may be set are those that write to the log."""
-    path = "src/http/loggers.c"
-    m = re.search(r"house\[\] = \{(.*?)\}", tree.get(path, ""), re.S)
+    path = "src/engine/config_check.c"
+    m = re.search(r"config_rooms\[\] = \{(.*?)\}", tree.get(path, ""), re.S)
     listed = set(re.findall(r'"([^"]+)"', m.group(1))) if m else set()
     write = {name for p, text in tree.items() if re.match(r"src/.*\.c$", p) and "src/connectors/fake/" not in p
              for name in re.findall(r'\blog_(?:error|warn|info|debug|write)\((?:[^"();]*,\s*)?"([^"]+)"', text)}
@@ -350,8 +350,8 @@ BREAKS = [
     ("tests/unit/test_t.c", "int y = atoi(s);\n", "calls atoi()"),
     ("src/http/get.c", "int y = localtime(s);\n", "calls localtime()"),
     ("src/http/get.c", "typedef struct x y;\n", "typedef"),
-    ("src/http/loggers.c", HEAD + 'house[] = { "job" };\nlog_info("job", NULL, "x");\nlog_warn("cellar", NULL, "y");\n', "room cellar is not in the list"),
-    ("src/http/loggers.c", HEAD + 'house[] = { "job", "attic" };\nlog_info("job", NULL, "x");\n', "no code writes as room attic"),
+    ("src/engine/config_check.c", HEAD + 'config_rooms[] = { "job" };\nlog_info("job", NULL, "x");\nlog_warn("cellar", NULL, "y");\n', "room cellar is not in the list"),
+    ("src/engine/config_check.c", HEAD + 'config_rooms[] = { "job", "attic" };\nlog_info("job", NULL, "x");\n', "no code writes as room attic"),
     ("src/http/get.c", "/* TO" "DO later */\n", "not finished"),
     ("src/http/get.c", "    int x;\n", "indented with spaces"),
     ("src/http/get.c", "int x; \n", "white space"),

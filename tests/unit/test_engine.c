@@ -722,12 +722,14 @@ static void a_job_from_before_stays_with_what_it_had(void **state)
 	assert_string_equal(job_text("streamer", "memory"), "");
 }
 
-static void a_wrong_streamer_is_a_wrong_configuration(void **state)
+static void what_plugins_know_to_be_wrong_is_a_wrong_configuration(void **state)
 {
 	static const struct { const char *as, *why; } wrong[] = {
 		{ "jobs.streamer={\"type\":\"embeded\"}", "/jobs/streamer/type: there is no streamer \"embeded\"" },
 		{ "jobs.streamer={\"type\":\"embedded\",\"memry\":1}", "/jobs/streamer/memry" },
 		{ "jobs.streamer={\"type\":\"embedded\",\"memory\":\"much\"}", "/jobs/streamer/memory" },
+		{ "log.levels={\"htp\":\"debug\"}", "/log/levels/htp: there is no room \"htp\": is \"http\" meant?" },
+		{ "log.levels={\"job\":\"debug\",\"elsewhere\":\"debug\"}", "/log/levels/elsewhere: there is no room \"elsewhere\"; the rooms are audit, " },
 	};
 	(void)state;
 	close_engine();
@@ -747,7 +749,7 @@ static void a_wrong_streamer_is_a_wrong_configuration(void **state)
 }
 
 RUN_TESTS(TEST(a_job_without_a_streamer_gets_the_configured_one), TEST(a_job_from_before_stays_with_what_it_had),
-	TEST(a_wrong_streamer_is_a_wrong_configuration), TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end),
+	TEST(what_plugins_know_to_be_wrong_is_a_wrong_configuration), TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end),
 	TEST(two_targets_each_have_all), TEST(parts_that_all_targets_have), TEST(what_a_target_has_that_was_away_does_not_count),
 	TEST(a_load_that_a_target_lost_is_made_again),
 	TEST(a_full_load_completes), TEST(an_error_that_may_pass_is_retried),
