@@ -359,11 +359,23 @@ static bool load_is_done(const struct pipeline *p)
 	return memory_load_done(p->run.memory);
 }
 
+/* The mode was another when it began. */
+static void tell_of_unfinished(struct pipeline *p)
+{
+	bool has_begun = memory_loaded(p->run.memory)->n > 0;
+	for (size_t i = 0; i < p->ntargets; i++)
+		has_begun |= p->targets[i].nbegun > 0;
+	if (!(p->run.spec->mode & DMSR_FULL_LOAD) && has_begun && !memory_load_done(p->run.memory))
+		p->run.host.notice(p->run.host.ctx, "tables", "a load was not over when the job's mode became cdc: tables that are not whole at the targets stay so, "
+			"without their keys and indexes, until the mode is full-load-and-cdc again");
+}
+
 void pipeline_source_start(struct pipeline *p)
 {
 	for (size_t i = 0; i < p->ntargets; i++)
 		if (p->targets[i].ops->begun)
 			p->targets[i].nbegun = p->targets[i].ops->begun(p->targets[i].i, &p->targets[i].begun);
+	tell_of_unfinished(p);
 	note_who_is_away(p);
 	agree_on_loads(p);
 	for (size_t i = 0; i < p->ntargets; i++) /* behind that: the store keeps the order */

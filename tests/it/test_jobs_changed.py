@@ -207,6 +207,24 @@ def test_a_table_that_was_left_out_is_told_where_nothing_is_loaded(shop, any_pg,
     assert not dmsrd.api("GET", "/jobs/shop/status")["warnings"]
 
 
+def test_a_load_that_is_left_for_good_is_told(shop, dmsrd):
+    """Its rows are there, and its indexes are not."""
+    source, target = shop
+    target.psql("CREATE TABLE orders_placed_idx (i int)")
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "failed")
+    target.psql("DROP TABLE orders_placed_idx")
+    dmsrd.api("PATCH", "/jobs/shop", {"mode": "cdc"}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/shop/start")
+    dmsrd.wait_state("shop", "running")
+    assert any("a load was not over" in w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"])
+    dmsrd.api("PATCH", "/jobs/shop", {"mode": "full-load-and-cdc"}, {"If-Match": "*"})
+    wait_for("all is there", lambda: target.one("SELECT to_regclass('orders_placed_idx')"))
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    assert not dmsrd.api("GET", "/jobs/shop/status")["warnings"]
+
+
 def test_a_pattern_without_a_table_is_told(shop, dmsrd):
     source, target = shop
     dmsrd.job("shop", source.connection(), [target.connection(name="copy")], tables={"include": ["public.customers", "public.odrers"]})

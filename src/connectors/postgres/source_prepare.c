@@ -264,7 +264,9 @@ static void refuse_keyless(struct source *s, const PGresult *res, int first, int
 			buf_printf(&names, "%s%s.%s (%s)", names.len ? ", " : "", PQgetvalue(res, i, IDENTITY_SCHEMA), PQgetvalue(res, i, IDENTITY_NAME),
 				identity_problem(res, i));
 	identity_fix(res, first, &fix);
-	source_fail_because(s, DMSR_EINVAL, "source.no-key", fix.len && buf_ok(&fix) ? buf_cstr(&fix) : "give each a primary key",
+	buf_str(&fix, fix.len ? "" : "give each a primary key");
+	buf_str(&fix, "; or take them out by tables.exclude, or set keyless_tables of the source to allow");
+	source_fail_because(s, DMSR_EINVAL, "source.no-key", buf_ok(&fix) ? buf_cstr(&fix) : "give each a primary key",
 		"once published, the server will refuse to update or delete rows of %d table%s, or not tell which rows: %s", n, n == 1 ? "" : "s",
 		names.full ? PQgetvalue(res, first, IDENTITY_NAME) : buf_cstr(&names));
 	buf_fini(&names);
