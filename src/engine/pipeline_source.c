@@ -366,8 +366,8 @@ static void tell_of_unfinished(struct pipeline *p)
 	for (size_t i = 0; i < p->ntargets; i++)
 		has_begun |= p->targets[i].nbegun > 0;
 	if (!(p->run.spec->mode & DMSR_FULL_LOAD) && has_begun && !memory_load_done(p->run.memory))
-		p->run.host.notice(p->run.host.ctx, "tables", "a load was not over when the job's mode became cdc: tables that are not whole at the targets stay so, "
-			"without their keys and indexes, until the mode is full-load-and-cdc again");
+		p->run.host.notice(p->run.host.ctx, "tables", "a load was not over when the job's mode became cdc: tables that are not whole at "
+			"the targets stay so, without their keys and indexes, until the mode is full-load-and-cdc again");
 }
 
 void pipeline_source_start(struct pipeline *p)
