@@ -128,7 +128,7 @@ static void fail_to_make(struct source *s, const struct err *e)
 	struct err out = *e;
 	if (!strcmp(e->id, "source.limit"))
 		err_hint(&out, "raise max_replication_slots and restart the server, or drop slots that nobody needs: SELECT slot_name FROM "
-			"pg_replication_slots WHERE NOT active lists also those of jobs that are stopped or have failed, which would lose changes; while tables "
+			"pg_replication_slots WHERE NOT active lists also those of jobs that are stopped or failed, which would lose changes; while tables "
 			"are loaded one more slot may be needed");
 	source_fail(s, &out);
 }
