@@ -247,11 +247,17 @@ static void on_ddl(void *ctx, unsigned columns, const struct relation *rel, cons
 	free(line);
 }
 
+/* In a run before this one, which tries the same again; what is told twice in one run happened twice. */
 static bool has_warned(const struct job *job, const char *line)
 {
-	size_t i;
-	json_t *w;
-	json_array_foreach(job->warnings, i, w) if (!strcmp(json_string_value(json_object_get(w, "message")), line)) return true;
+	for (size_t i = 0; i < json_array_size(job->warnings); i++) {
+		const json_t *w = json_array_get(job->warnings, i);
+		json_t *at = json_object_get(w, "at_us");
+		if (json_integer_value(at) >= job->run_began_us || strcmp(json_string_value(json_object_get(w, "message")), line) != 0)
+			continue;
+		json_integer_set(at, wall_now_us());
+		return true;
+	}
 	return false;
 }
 
@@ -260,7 +266,7 @@ static void on_notice(void *ctx, const char *stage, const char *text)
 	enum { KEPT = 20 };
 	struct job *job = ctx;
 	char *line = mem_printf("%s: %s", stage, text);
-	if (has_warned(job, line)) { /* in a run before this, which was tried again */
+	if (has_warned(job, line)) {
 		free(line);
 		return;
 	}
@@ -356,6 +362,7 @@ static void start_run(struct job *job, const char *why)
 			.ended = on_ended,
 		},
 	};
+	job->run_began_us = wall_now_us();
 	job->run_generation = job->generation;
 	job->pipeline = pipeline_start(&run);
 }

@@ -56,6 +56,7 @@ struct job {
 	char *name;
 	json_t *spec;                   /* with its secrets */
 	int64_t generation, created_us, updated_us;
+	int64_t run_began_us;
 	int64_t run_generation;         /* of the spec that the run under way began with */
 	enum job_state state;
 	enum job_desire desire;

@@ -135,18 +135,22 @@ def test_a_kill_behind_the_rows_of_a_new_table(shop, dmsrd, failpoint, hold_wal)
     assert target.sql(there) == source.sql(there)
 
 
+NO_INDEX = "CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '42501'; END$$;" \
+           "CREATE EVENT TRIGGER no_index ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION no()"
+
+
 @pytest.mark.parametrize("hold_wal", [True, False])
 def test_another_way_of_loading_behind_the_rows_of_a_new_table(shop, dmsrd, hold_wal):
     """The rows of a table went the one way, and its last word, which did not come, the other."""
     source, target = shop
     dmsrd.job("shop", source.connection(hold_wal=not hold_wal), [target.connection(name="copy")])
     dmsrd.wait_state("shop", "running")
-    target.psql("CREATE TABLE fresh_v (i int)")
+    target.psql(NO_INDEX)
     source.psql("CREATE TABLE fresh (id int PRIMARY KEY, v text); CREATE UNIQUE INDEX fresh_v ON fresh (v); INSERT INTO fresh SELECT i, i FROM generate_series(1, 100) i")
     dmsrd.api("POST", "/jobs/shop/restart")
     dmsrd.wait_state("shop", "failed")
     assert target.one("SELECT count(*) FROM fresh") == 100
-    target.psql("DROP TABLE fresh_v")
+    target.psql("DROP EVENT TRIGGER no_index")
     dmsrd.api("PATCH", "/jobs/shop", {"source": source.connection(hold_wal=hold_wal)}, {"If-Match": "*"})
     dmsrd.api("POST", "/jobs/shop/start")
     dmsrd.wait_state("shop", "running")
@@ -210,10 +214,10 @@ def test_a_table_that_was_left_out_is_told_where_nothing_is_loaded(shop, any_pg,
 def test_a_load_that_is_left_for_good_is_told(shop, dmsrd):
     """Its rows are there, and its indexes are not."""
     source, target = shop
-    target.psql("CREATE TABLE orders_placed_idx (i int)")
+    target.psql(NO_INDEX)
     dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
     dmsrd.wait_state("shop", "failed")
-    target.psql("DROP TABLE orders_placed_idx")
+    target.psql("DROP EVENT TRIGGER no_index")
     dmsrd.api("PATCH", "/jobs/shop", {"mode": "cdc"}, {"If-Match": "*"})
     dmsrd.api("POST", "/jobs/shop/start")
     dmsrd.wait_state("shop", "running")

@@ -194,11 +194,10 @@ KIT struct relation *kit_remembered(void *ctx, uint32_t relid)
 	return ((struct kit *)ctx)->remembered;
 }
 
-KIT const struct relation *kit_named(void *ctx, uint32_t relid, const char *schema, const char *name)
+KIT const struct relation *kit_named(void *ctx, uint32_t relid)
 {
 	const struct kit *k = ctx;
-	(void)schema;
-	return k->as && relid == k->as->id && strcmp(name, k->as->name) != 0 ? k->as : NULL;
+	return k->as && relid == k->as->id ? k->as : NULL;
 }
 
 KIT bool kit_dated(void *ctx, const struct relation *rel, uint64_t lsn)

@@ -33,9 +33,9 @@ struct pgoutput_host {
 	/* One that describe does not know, because it is gone: the columns that it had last, as far as that was seen; names and numbers count. NULL: not
 	 * known. Borrowed. Optional. */
 	struct relation *(*remembered)(void *ctx, uint32_t relid);
-	/* Whose names its changes go out under, when the server speaks of it by this one: a table is its oid, and may have another name for a while.
-	 * NULL: as the server says. Borrowed until the next question. Optional. */
-	const struct relation *(*named)(void *ctx, uint32_t relid, const char *schema, const char *name);
+	/* Whose names its changes go out under: a table is its oid, and may have another name for a while. NULL: as the server says. Borrowed until the
+	 * next question. Optional. */
+	const struct relation *(*named)(void *ctx, uint32_t relid);
 	bool sends_generated;                   /* the server sends generated columns too (18); else what it sends is none */
 };
 struct pgoutput_limits {

@@ -544,7 +544,7 @@ int pgo_relation(struct pgoutput *d, struct cursor *c, uint64_t seq, bool is_ask
 		free(w);
 		return rc;
 	}
-	const struct relation *as = d->host.named ? d->host.named(d->host.ctx, w->id, w->schema, w->name) : NULL;
+	const struct relation *as = d->host.named ? d->host.named(d->host.ctx, w->id) : NULL;
 	if (as) {
 		w->schema = as->schema;
 		w->name = as->name;

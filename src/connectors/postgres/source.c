@@ -283,7 +283,6 @@ static int source_open(const struct settings *set, const struct dmsr_tables *tab
 	s->host = *host;
 	s->settings = pg_settings_copy(set, pgsource_options);
 	s->tables = tables;
-	s->anew = mem_printf("load the tables again: stop the job, DELETE /jobs/%s/positions, start it", host->env.job);
 	s->doing = phases[SOURCE_IDLE].name;
 	set = s->settings;
 	s->opt = (struct source_options){
@@ -311,6 +310,8 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 {
 	struct source *s = (struct source *)i;
 	s->mode = start->mode;
+	s->anew = s->mode & DMSR_FULL_LOAD ? mem_printf("load the tables again: stop the job, DELETE /jobs/%s/positions, start it", s->host.env.job) :
+					     mem_strdup("what was missed cannot be read any more: delete the job, and make it anew on targets like the source");
 	position_copy(&s->from, &start->from);
 	position_copy(&s->applied, &start->applied);
 	s->is_beside = start->is_beside;

@@ -209,9 +209,10 @@ static void on_load_marks(void *arg, const PGresult *res, const struct err *e)
 		return;
 	}
 	for (int i = 0; i < PQntuples(res); i++) {
-		const struct relation *rel = source_find_rel(s, catalog_oid(res, i, MARK_OID));
+		struct relation *rel = source_find_rel(s, catalog_oid(res, i, MARK_OID));
 		if (!rel || source_find_loaded(s, rel))
 			continue;
+		relation_unref(map_put_u32(s->look->first, rel->id, relation_ref(rel)));
 		const char *was = history_newest(s->history, rel->id), *is = PQgetvalue(res, i, MARK_TEXT);
 		if (was)
 			mark_compare(was, is, &d);
@@ -307,11 +308,10 @@ static bool judge_name(struct source *s, const char *schema, const char *name)
 }
 
 /* A table that has another name for a while, if only inside of a transaction, or the other's of two, is the same: what is written to it meanwhile goes where
- * its rows are. If it keeps the name it is loaded under that, or left out, when a look finds it. Where nothing is loaded the names are all there is, as long
- * as the patterns mean them. */
-const struct relation *source_look_name(const struct source *s, uint32_t relid, const char *schema, const char *name)
+ * its rows are. If it keeps the name it is loaded under that, or left out, when a look finds it. Where nothing is loaded the names are all there is. */
+const struct relation *source_look_name(const struct source *s, uint32_t relid)
 {
-	return s->mode & DMSR_FULL_LOAD || !dmsr_table_matches(s->tables, schema, name) ? map_get_u32(s->look->first, relid) : NULL;
+	return s->mode & DMSR_FULL_LOAD ? map_get_u32(s->look->first, relid) : NULL;
 }
 
 /* The catalog was read after began_lsn: a name in an older transaction is the one that the table had before it got that of the note. One in between may be

@@ -258,7 +258,7 @@ static void refuse_keyless(struct source *s, const PGresult *res, int first, int
 {
 	struct buf names, fix;
 	buf_init(&names, 300);
-	buf_init(&fix, 400);
+	buf_init(&fix, 600);
 	for (int i = first; i < PQntuples(res); i++)
 		if (source_find_rel(s, root_of(res, i)))
 			buf_printf(&names, "%s%s.%s (%s)", names.len ? ", " : "", PQgetvalue(res, i, IDENTITY_SCHEMA), PQgetvalue(res, i, IDENTITY_NAME),
@@ -314,10 +314,12 @@ static void on_identities(void *arg, const PGresult *res, const struct err *e)
 	}
 	if (!s->opt.keyless)
 		left = leave_out_new(s, res, &first);
-	if (left)
+	if (left) {
 		refuse_keyless(s, res, first, left);
-	else
-		look_at_publication(s);
+		return;
+	}
+	source_tell_joined(s);
+	look_at_publication(s);
 }
 
 static void ask_identities(struct source *s)
@@ -350,7 +352,6 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 	}
 	source_set_rels(s, rels, n);
 	source_tell_unmatched(s);
-	source_tell_joined(s);
 	source_review_loaded(s);
 	source_look_read(s);
 	source_gone(s, tables_known);

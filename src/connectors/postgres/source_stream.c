@@ -147,9 +147,9 @@ static struct relation *describe(void *ctx, uint32_t relid) { return source_find
 
 static struct relation *remembered(void *ctx, uint32_t relid) { return source_gone_rel(ctx, relid); }
 
-static const struct relation *named(void *ctx, uint32_t relid, const char *schema, const char *name)
+static const struct relation *named(void *ctx, uint32_t relid)
 {
-	return source_look_name(ctx, relid, schema, name);
+	return source_look_name(ctx, relid);
 }
 
 static bool wanted(void *ctx, const struct relation *rel, uint64_t lsn, uint64_t *loaded_lsn)

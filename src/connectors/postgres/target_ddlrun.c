@@ -146,17 +146,56 @@ static bool may_be_taken(const struct target *t, const struct ddl *d)
 	return !strcmp(t->sqlstate, "42P07") && is_one_of(d->kind, indexes);
 }
 
+static void on_unnamed(struct target *t)
+{
+	const struct ddl *d = current(t);
+	bool is_done = t->answer != NULL;
+	if (!is_done && !is_there(t, d))
+		fail(t, d);
+	else if (t->run->is_inside)
+		target_ask(t, is_done ? "RELEASE SAVEPOINT dmsr_ddl" : "ROLLBACK TO SAVEPOINT dmsr_ddl", 0, NULL, on_released);
+	else
+		on_released(t);
+}
+
+/* Up to the blank behind a name, which may be quoted and qualified. */
+static const char *skip_name(const char *p)
+{
+	bool is_quoted = false;
+	for (; *p && (is_quoted || *p != ' '); p++)
+		is_quoted = is_quoted != (*p == '"');
+	return p;
+}
+
+/* ALTER TABLE t ADD CONSTRAINT name PRIMARY KEY ..., without the name; NULL: it is another statement. Heap. */
+static char *without_name(const char *sql)
+{
+	static const char alter[] = "ALTER TABLE ", add[] = " ADD CONSTRAINT ";
+	if (strncmp(sql, alter, sizeof alter - 1) != 0)
+		return NULL;
+	const char *end = skip_name(sql + sizeof alter - 1);
+	if (strncmp(end, add, sizeof add - 1) != 0)
+		return NULL;
+	return mem_printf("%.*s ADD%s", (int)(end - sql), sql, skip_name(end + sizeof add - 1));
+}
+
+/* So a table that was renamed at the source, and is loaded under its new name, has its key. Others would be made once more at each try. */
 static void on_whose(struct target *t)
 {
 	const struct ddl *d = current(t);
-	struct err e = { 0 };
-	if (PQntuples(t->answer) > 0) {
-		on_released(t);
+	char *unnamed = PQntuples(t->answer) > 0 || strcmp(d->kind, "primary-key") != 0 ? NULL : without_name(d->sql);
+	if (unnamed) {
+		target_try(t, unnamed, 0, NULL, on_unnamed);
+		free(unnamed);
 		return;
 	}
-	err_set(&e, DMSR_EEXIST, "target.exists", "%s %s: another table of that schema, or an index of another one, has the name", d->kind, d->name);
-	err_hint(&e, "drop it or rename it at the target, then start the job again");
-	target_fail_row(t, &e);
+	if (!PQntuples(t->answer)) {
+		char *text = mem_printf("%s %s was not made: another table of that schema, or an index of another one, has the name. Make it by hand under "
+			"another: %.300s", d->kind, d->name, d->sql);
+		t->host.notice(t->host.ctx, text);
+		free(text);
+	}
+	on_released(t);
 }
 
 /* Names as catalog.c writes them: of an index, and of a constraint. */
