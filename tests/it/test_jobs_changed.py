@@ -136,7 +136,7 @@ def test_a_kill_behind_the_rows_of_a_new_table(shop, dmsrd, failpoint, hold_wal)
 
 
 NO_INDEX = "CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '42501'; END$$;" \
-           "CREATE EVENT TRIGGER no_index ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION no()"
+           "CREATE EVENT TRIGGER no_index ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION no(); ALTER EVENT TRIGGER no_index ENABLE ALWAYS"
 
 
 @pytest.mark.parametrize("hold_wal", [True, False])
