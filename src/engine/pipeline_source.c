@@ -114,10 +114,10 @@ static void unwant_what_it_has(const struct pipeline *p, const struct ptarget *t
 /* Who is away misses what goes by, unless the streamer has all that ever went by. */
 static void note_who_is_away(struct pipeline *p)
 {
+	if (channel_stream(p)->ops->gives_all)
+		return;
 	for (struct memory_target *m = NULL; (m = memory_target_next(p->run.memory, m));) {
 		const struct ptarget *t = part_of(p, m);
-		if (channel_stream(p)->ops->gives_all)
-			continue;
 		if (!t)
 			memory_target_miss_put(p->run.memory, m);
 		else if (m->is_new)

@@ -36,6 +36,7 @@ uint32_t catalog_oid(const PGresult *res, int row, int column);
 /* "schema"."table", quoted for SQL; appended to out. Identifiers are quoted by libpq's own rule (doubling the quote). */
 void sql_ident(struct buf *out, const char *name);
 void sql_qualified(struct buf *out, const char *schema, const char *name);
+const char *sql_skip_name(const char *p);       /* to the blank, or the end, behind such a name */
 void sql_literal(struct buf *out, const char *text);   /* '...' , E'' with backslashes */
 
 #endif

@@ -207,7 +207,7 @@ void source_look(struct source *s);             /* of a start: what happened sin
 void source_look_load(struct source *s, void (*next)(struct source *s));
 /* That is its name for a transaction with that commit LSN: told, or the end of the run (false), if this run began with another one. */
 /* The table whose names changes of relid go by, in the stream of this run; NULL: by their own. */
-const struct relation *source_look_name(const struct source *s, uint32_t relid);
+const struct relation *source_look_name(void *source, uint32_t relid);
 bool source_look_named(struct source *s, const struct relation *rel, uint64_t lsn);
 /* The decoder's question: the columns that the table had at a time not after a transaction with that commit LSN; NULL: not known. */
 struct relation *source_look_earlier(void *source, const struct relation *rel, uint64_t lsn);

@@ -309,8 +309,9 @@ static bool judge_name(struct source *s, const char *schema, const char *name)
 
 /* A table that has another name for a while, if only inside of a transaction, or the other's of two, is the same: what is written to it meanwhile goes where
  * its rows are. If it keeps the name it is loaded under that, or left out, when a look finds it. Where nothing is loaded the names are all there is. */
-const struct relation *source_look_name(const struct source *s, uint32_t relid)
+const struct relation *source_look_name(void *source, uint32_t relid)
 {
+	const struct source *s = source;
 	return s->mode & DMSR_FULL_LOAD ? map_get_u32(s->look->first, relid) : NULL;
 }
 

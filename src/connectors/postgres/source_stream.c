@@ -147,11 +147,6 @@ static struct relation *describe(void *ctx, uint32_t relid) { return source_find
 
 static struct relation *remembered(void *ctx, uint32_t relid) { return source_gone_rel(ctx, relid); }
 
-static const struct relation *named(void *ctx, uint32_t relid)
-{
-	return source_look_name(ctx, relid);
-}
-
 static bool wanted(void *ctx, const struct relation *rel, uint64_t lsn, uint64_t *loaded_lsn)
 {
 	return source_look_named(ctx, rel, lsn) && source_wants(ctx, rel, loaded_lsn);
@@ -388,7 +383,7 @@ static void make_stream(struct source *s)
 	const struct pgoutput_host host = {
 		.ctx = s,
 		.describe = describe,
-		.named = named,
+		.named = source_look_name,
 		.remembered = remembered,
 		.ask = source_ask,
 		.wanted = wanted,

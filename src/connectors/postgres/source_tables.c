@@ -163,20 +163,11 @@ static void free_noted(void *arg, const void *key, size_t n, void *value)
 	free(noted);
 }
 
-/* Behind "schema"."name": a quote inside is doubled. */
-static const char *skip_names(const char *p)
-{
-	bool is_quoted = false;
-	for (; *p && (is_quoted || *p != ' '); p++)
-		is_quoted = is_quoted != (*p == '"');
-	return p;
-}
-
 /* Into out. What cannot be read, and with it all that follows, comes back; NULL: all is read. */
 static const char *read_noted(const char *note, struct map *out, bool by_id)
 {
 	for (const char *p = note; p && *p;) {
-		const char *end = skip_names(p);
+		const char *end = sql_skip_name(p);
 		struct noted *n = mem_zalloc(sizeof *n);
 		char head[64]; /* sscanf would measure all that follows */
 		unsigned high = 0, low = 0;
@@ -207,7 +198,7 @@ struct map *source_noted(const struct source *s)
 
 static void tell_damage(const struct source *s, const char *damage)
 {
-	ptrdiff_t n = skip_names(damage) - damage;
+	ptrdiff_t n = sql_skip_name(damage) - damage;
 	source_tell(s, "what was noted of the job's tables cannot be read from %.*s on: what happened to those that stand behind it, while nobody looked, is "
 		"not known", n < 140 ? (int)n : 140, damage);
 }

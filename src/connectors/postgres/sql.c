@@ -24,6 +24,14 @@ void sql_qualified(struct buf *out, const char *schema, const char *name)
 	sql_ident(out, name);
 }
 
+const char *sql_skip_name(const char *p)
+{
+	bool is_quoted = false;
+	for (; *p && (is_quoted || *p != ' '); p++)
+		is_quoted = is_quoted != (*p == '"');
+	return p;
+}
+
 void sql_literal(struct buf *out, const char *text)
 {
 	if (!strchr(text, '\\')) {

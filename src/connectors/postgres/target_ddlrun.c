@@ -1,6 +1,7 @@
 /* target_ddlrun: the source's own statements (relation->ddl), run one after another, those of one phase of one or of some tables. Each may be met again
  * after a crash, or be there because somebody made it: "it exists" is an answer like "done". Only an enum that exists may be of less use than a new one: the
  * source's may have got labels since, and rows of a load, unlike those of the stream (target_mend.c), do not tell which. With ddl = apply it gets them too. */
+#include "catalog.h"
 #include "target_int.h"
 #include <stdlib.h>
 
@@ -158,25 +159,16 @@ static void on_unnamed(struct target *t)
 		on_released(t);
 }
 
-/* Up to the blank behind a name, which may be quoted and qualified. */
-static const char *skip_name(const char *p)
-{
-	bool is_quoted = false;
-	for (; *p && (is_quoted || *p != ' '); p++)
-		is_quoted = is_quoted != (*p == '"');
-	return p;
-}
-
 /* ALTER TABLE t ADD CONSTRAINT name PRIMARY KEY ..., without the name; NULL: it is another statement. Heap. */
 static char *without_name(const char *sql)
 {
 	static const char alter[] = "ALTER TABLE ", add[] = " ADD CONSTRAINT ";
 	if (strncmp(sql, alter, sizeof alter - 1) != 0)
 		return NULL;
-	const char *end = skip_name(sql + sizeof alter - 1);
+	const char *end = sql_skip_name(sql + sizeof alter - 1);
 	if (strncmp(end, add, sizeof add - 1) != 0)
 		return NULL;
-	return mem_printf("%.*s ADD%s", (int)(end - sql), sql, skip_name(end + sizeof add - 1));
+	return mem_printf("%.*s ADD%s", (int)(end - sql), sql, sql_skip_name(end + sizeof add - 1));
 }
 
 /* So a table that was renamed at the source, and is loaded under its new name, has its key. Others would be made once more at each try. */
