@@ -671,7 +671,9 @@ def test_a_load_in_parts_that_is_whole_in_the_stream_alone(pg, kafka, dmsrd, cod
         dmsrd.job("k", {**source.connection(), "load_part_bytes": "512KiB"}, [target.connection(name="copy")], streamer=streamer(kafka, codec=codec, layout="ordered"))
         wait_for("the source has read all", lambda: "table public.t read" in dmsrd.log(), 60)
         wait_for("it is in the stream", lambda: dmsrd.api("GET", "/jobs/k/tables")["items"][0]["state"] in ("loaded", "streaming"), 60)
-        assert target.sql("SELECT rows FROM dmsr.loads WHERE position IS NULL") == [(-1,)]
+        begun = "SELECT rows FROM dmsr.loads WHERE position IS NULL"
+        wait_for("the target has begun it", lambda: target.sql(begun))
+        assert target.sql(begun) == [(-1,)]
         time.sleep(1)
         dmsrd.kill()
     dmsrd.start()
