@@ -77,6 +77,12 @@ static struct config *load_config(const struct config_source *source, bool to_lo
 	return c;
 }
 
+static void check_plugins(void *arg, const struct config *c, problems *p)
+{
+	const struct daemon *d = arg;
+	engine_check_config(d->engine, c, p);
+}
+
 #define NO_FILE ": there is no such file: defaults are in force, but for what conf.d beside it, the environment and -o say"
 
 static bool is_missing(const struct config_source *source) { return access(config_path(source), F_OK) && errno == ENOENT; }
@@ -135,7 +141,7 @@ static void reload(struct daemon *d)
 {
 	struct err e = { 0 };
 	struct config *now = load_config(&d->source, true);
-	if (!now || engine_check_config(d->engine, now, &e) || http_reload(d->http, now, &e)) {
+	if (!now || http_reload(d->http, now, &e)) {
 		if (now)
 			log_error("config", NULL, "%s: %s%s%s", e.id, e.message, *e.hint ? "; " : "", e.hint);
 		log_error("config", NULL, "not reloaded: all stays as it was");
@@ -284,6 +290,7 @@ static int serve(struct daemon *d)
 		log_error("main", NULL, "%s: %s%s%s", e.id, e.message, *e.hint ? "; " : "", e.hint);
 		rc = exit_code(&e);
 	} else {
+		d->source.check = check_plugins; /* at a reload; the engine has checked what it was opened with */
 		on_status(d);
 		notify_ready(d->notify);
 		log_info("main", NULL, "ready");
@@ -298,11 +305,6 @@ static int serve(struct daemon *d)
 
 static int check(const struct daemon *d)
 {
-	struct err e = { 0 };
-	if (engine_check_config(NULL, d->config, &e)) {
-		fprintf(stderr, "dmsrd: %s\n", e.message);
-		return EXIT_CONFIG;
-	}
 	printf("%s%s\nthe configuration is good\n", config_path(&d->source), is_missing(&d->source) ? NO_FILE : ": read");
 	return fflush(stdout) == EOF ? EXIT_RUN_TIME : EXIT_OK;
 }
@@ -314,6 +316,8 @@ static int act(struct daemon *d, enum action action)
 		return fputs(action == DO_HELP ? usage : "dmsrd " PACKAGE_VERSION "\n", stdout) == EOF || fflush(stdout) == EOF ? EXIT_RUN_TIME : EXIT_OK;
 	if (action == DO_SCHEMA)
 		return print_json(config_schema());
+	if (action == DO_CHECK)
+		d->source.check = check_plugins;
 	if (!(d->config = load_config(&d->source, false)))
 		return EXIT_CONFIG;
 	if (action == DO_PRINT)
@@ -332,7 +336,7 @@ int main(int argc, char **argv)
 	static const struct option options[] = { { "config", required_argument, NULL, 'c' }, { "check-config", no_argument, NULL, 't' },
 		{ "print-config", no_argument, NULL, OPT_PRINT }, { "dump-schema", no_argument, NULL, OPT_SCHEMA }, { "version", no_argument, NULL, 'V' },
 		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
-	struct daemon d = { .source.environ = environ };
+	struct daemon d = { .source = { .environ = environ, .arg = &d } };
 	enum action action = DO_SERVE;
 	const char **overrides = mem_zalloc((size_t)argc * sizeof *overrides);
 	bool is_good = true;

@@ -465,21 +465,30 @@ static void set_typed(struct config *c, problems *p)
 	free(table);
 }
 
-/* c, or NULL with e telling of the first finding. */
-static struct config *finish(struct config *c, problems *p, size_t before, struct err *e)
+int config_invalid(const problems *p, size_t n, struct err *e)
 {
-	set_typed(c, p); /* of the values that are right, and defaults for the others */
-	assert(c->settings);
-	config_check(c, p);
-	size_t found = json_array_size(p) - before;
+	size_t found = json_array_size(p) - n;
+	const char *first = json_string_value(json_object_get(json_array_get(p, n), "detail"));
 	if (!found)
-		return c;
-	const char *first = json_string_value(json_object_get(json_array_get(p, before), "detail"));
+		return 0;
 	if (found == 1)
 		err_set(e, DMSR_EINVAL, "config.invalid", "%s", first);
 	else
 		err_set(e, DMSR_EINVAL, "config.invalid", "%s (and %zu more)", first, found - 1);
-	err_hint(e, "see dmsrd.json(5); dmsrd --check-config lists all that is wrong");
+	return err_hint(e, "see dmsrd.json(5); dmsrd --check-config lists all that is wrong");
+}
+
+/* c, or NULL with e telling of the first finding. */
+static struct config *finish(struct config *c, const struct config_source *src, problems *p, size_t before, struct err *e)
+{
+	set_typed(c, p); /* of the values that are right, and defaults for the others */
+	assert(c->settings);
+	config_check(c, p);
+	if (src && src->check)
+		src->check(src->arg, c, p);
+	if (json_array_size(p) == before)
+		return c;
+	config_invalid(p, before, e);
 	config_free(c);
 	return NULL;
 }
@@ -495,7 +504,7 @@ struct config *config_load(const struct config_source *src, problems *p, struct 
 	take_directory(c, file, p);
 	take_environment(c, src->environ, p);
 	take_overrides(c, src->overrides, src->noverrides, p);
-	return finish(c, p, before, e);
+	return finish(c, src, p, before, e);
 }
 
 struct config *config_load_text(const char *text, size_t n, problems *p, struct err *e)
@@ -504,7 +513,7 @@ struct config *config_load_text(const char *text, size_t n, problems *p, struct 
 	struct config *c = defaults();
 	struct layer l = { .c = c, .p = p, .origin = "text", .text = text, .len = n };
 	take_json(&l);
-	return finish(c, p, before, e);
+	return finish(c, NULL, p, before, e);
 }
 
 void config_free(struct config *c)

@@ -10,10 +10,15 @@ struct config_source {
 	const char *const *overrides;    /* "key.path=value" */
 	size_t noverrides;
 	char *const *environ;            /* NULL: none */
+	/* What others know to be wrong, told with all else that is: of the values that are right, and defaults for the others. NULL: nobody is asked. */
+	void (*check)(void *arg, const struct config *c, problems *p);
+	void *arg;
 };
 const char *config_path(const struct config_source *src);      /* of the file that is looked for */
 /* All layers. NULL with problems filled (pointer = key path, detail names the layer: file:line where jansson tells). */
 struct config *config_load(const struct config_source *src, problems *p, struct err *e);
+/* The findings from n on as one error, which tells the first. 0: there are none. */
+int config_invalid(const problems *p, size_t n, struct err *e);
 void config_free(struct config *c);
 const char *config_str(const struct config *c, const char *path);       /* "http.listen"; a declared path */
 int64_t config_int(const struct config *c, const char *path);

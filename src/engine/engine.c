@@ -258,22 +258,12 @@ static void read_limits(struct engine *g)
 	g->house.drain_ms = (uint64_t)config_int(g->config, "drain_timeout");
 }
 
-/* The first finding, as an error. 0: there is none. */
-static int invalid(const problems *p, struct err *e)
-{
-	const json_t *first = json_array_get(p, 0);
-	if (!first)
-		return 0;
-	return err_set(e, DMSR_EINVAL, "config.invalid", "%s: %s", json_string_value(json_object_get(first, "pointer")),
-		json_string_value(json_object_get(first, "detail")));
-}
-
 static int read_secrets(struct engine *g, struct err *e)
 {
 	problems *p = json_array();
 	struct secrets *s = secrets_new(config_json(g->config, "secrets"), p);
 	if (!s) {
-		invalid(p, e);
+		config_invalid(p, 0, e);
 	} else {
 		secrets_free(g->secrets);
 		g->secrets = s;
@@ -311,27 +301,47 @@ static void check_room(const char *name, const struct plugins *plugins, problems
 	buf_fini(&all);
 }
 
-int engine_check_config(const struct engine *g, const struct config *c, struct err *e)
+/* Each with its pointer before it. */
+static void add_findings(problems *p, const problems *found)
+{
+	size_t i;
+	json_t *one;
+	json_array_foreach((json_t *)(uintptr_t)found, i, one)
+	{
+		const char *pointer = json_string_value(json_object_get(one, "pointer")), *detail = json_string_value(json_object_get(one, "detail"));
+		problem_add(p, json_string_value(json_object_get(one, "code")), NULL, pointer, "%s: %s", pointer, detail);
+	}
+}
+
+void engine_check_config(const struct engine *g, const struct config *c, problems *p)
 {
 	const json_t *streamer = config_json(c, "jobs.streamer"), *levels = config_json(c, "log.levels");
 	const char *room;
 	json_t *level;
-	if (!json_object_size(streamer) && !json_object_size(levels))
-		return 0;
-	problems *p = json_array();
-	struct secrets *secrets = secrets_new(config_json(c, "secrets"), p);
+	if (!json_object_get(streamer, "type") && !json_object_size(levels)) /* a streamer without is refused already */
+		return;
+	problems *found = json_array();
+	struct secrets *secrets = secrets_new(config_json(c, "secrets"), found);
 	struct plugins *own = g ? NULL : plugins_new();
 	if (own)
 		plugins_load_dir(own, config_str(c, "plugin_dir"), on_plugin_error, NULL);
 	json_object_foreach((json_t *)(uintptr_t)levels, room, level)
 	{
-		check_room(room, g ? g->plugins : own, p);
+		check_room(room, g ? g->plugins : own, found);
 	}
-	if (secrets && json_object_size(streamer))
-		spec_check_streamer(streamer, "/jobs/streamer", g ? g->plugins : own, secrets, p);
+	if (secrets && json_object_get(streamer, "type"))
+		spec_check_streamer(streamer, "/jobs/streamer", g ? g->plugins : own, secrets, found);
 	plugins_free(own);
 	secrets_free(secrets);
-	int rc = invalid(p, e);
+	add_findings(p, found);
+	json_decref(found);
+}
+
+static int check_config(const struct engine *g, const struct config *c, struct err *e)
+{
+	problems *p = json_array();
+	engine_check_config(g, c, p);
+	int rc = config_invalid(p, 0, e);
 	json_decref(p);
 	return rc;
 }
@@ -366,7 +376,7 @@ int engine_open(struct loop *l, const struct config *c, struct engine **out, str
 	g->answers_end = &g->answers;
 	g->plugins = plugins_new();
 	plugins_load_dir(g->plugins, config_str(c, "plugin_dir"), on_plugin_error, NULL);
-	if (read_secrets(g, e) || engine_check_config(g, c, e) || store_open(l, config_str(c, "state_dir"), on_store_failed, g, &g->store, e)) {
+	if (read_secrets(g, e) || check_config(g, c, e) || store_open(l, config_str(c, "state_dir"), on_store_failed, g, &g->store, e)) {
 		engine_close(g);
 		return e->code;
 	}

@@ -18,9 +18,9 @@ int engine_open(struct loop *l, const struct config *c, struct engine **out, str
 /* SIGTERM: stops taking commands, stops sources, lets targets finish what they have, checkpoints; then done. A job's states stay as they were desired. */
 void engine_drain(struct engine *g, void (*done)(void *arg), void *arg);
 void engine_close(struct engine *g);            /* NULL is fine */
-/* What only the plugins can tell of a configuration: is jobs.streamer a streamer, are log.levels of rooms? 0, or
- * "config.invalid". g NULL: for an engine that is not opened yet. */
-int engine_check_config(const struct engine *g, const struct config *c, struct err *e);
+/* What only the plugins can tell of a configuration: is jobs.streamer a streamer, are log.levels of rooms? All that is wrong goes to p. g NULL: for an
+ * engine that is not opened yet. */
+void engine_check_config(const struct engine *g, const struct config *c, problems *p);
 /* SIGHUP: new configuration (already valid): secrets, jobs_dir, limits. Returns how much of it could not be taken: files of jobs_dir; each was told. */
 unsigned engine_reload(struct engine *g, const struct config *c);
 bool engine_is_ready(const struct engine *g, struct err *why);     /* store writable, plugins there */

@@ -121,6 +121,11 @@ def test_check_config_knows_what_a_streamer_may_be(config):
     wrong = config({"jobs": {"streamer": {"type": "kafka", "bootstrap_servers": "b:9092", "layot": "both", "password": {"$secret": "gone"}}}})
     r = run("-t", "-c", wrong)
     assert r.returncode == 2 and "/jobs/streamer/layot" in r.stderr
+    # all that is wrong, whoever knows it
+    r = run("-t", "-c", wrong, "-o", "drain_timeout=5w", "-o", "log.levels.htp=debug")
+    told = r.stderr.splitlines()
+    assert [[mark for mark in ("-o drain_timeout", "/log/levels/htp", "/jobs/streamer/layot", "/jobs/streamer/password") if mark in line] for line in told] == \
+        [["-o drain_timeout"], ["/log/levels/htp"], ["/jobs/streamer/layot"], ["/jobs/streamer/password"]], told
     r = run("-c", wrong, "-o", "http.listen=", "-o", "http.socket=")
     assert r.returncode == 2 and "/jobs/streamer/layot" in r.stderr
     r = run("-t", "-c", wrong, env={"DMSR_JOBS__STREAMER": '{"layout": "both"}'})

@@ -51,7 +51,8 @@ static struct config *load(const char *file, const char *const *variables, const
 	while (overrides && overrides[n])
 		n++;
 	struct err e = { 0 };
-	struct config *c = config_load(&(struct config_source){ file, overrides, n, (char *const *)(uintptr_t)variables }, p, &e);
+	char *const *environ_ = (char *const *)(uintptr_t)variables;
+	struct config *c = config_load(&(struct config_source){ .file = file, .overrides = overrides, .noverrides = n, .environ = environ_ }, p, &e);
 	assert_int_equal(c ? 0 : DMSR_EINVAL, e.code);
 	assert_string_equal(c ? "" : "config.invalid", e.id);
 	assert_true(!c == (json_array_size(p) > 0));
