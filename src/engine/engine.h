@@ -53,7 +53,7 @@ void engine_validate(struct engine *g, const json_t *spec, const struct engine_c
 /* {"connector","role":"source"|"target",...options} -> {"ok","checks":[]} */
 void engine_check(struct engine *g, const json_t *connection, const struct engine_call *call);
 void engine_discover(struct engine *g, const json_t *connection, const struct engine_call *call); /* {"tables":[...]} */
-void engine_positions_set(struct engine *g, const char *name, const json_t *body /* NULL: forget */, const struct engine_call *call); /* stopped jobs only */
+void engine_positions_set(struct engine *g, const char *name, const json_t *body /* NULL: forget */, const struct engine_call *call); /* stopped or completed */
 void engine_errors(struct engine *g, const char *name, int64_t after, int limit, const struct engine_call *call);   /* {"items":[],"next"} dead letters */
 void engine_errors_delete(struct engine *g, const char *name, int64_t id, const struct engine_call *call);
 void engine_events(struct engine *g, const char *name /* NULL: the daemon's */, int64_t after, int limit, const struct engine_call *call);

@@ -98,11 +98,13 @@ static void on_saved(void *arg, const struct err *e)
 		json_object_set_new(result, "created", json_true());
 	if (c->restarted)
 		json_object_set_new(result, "restarted", json_true());
-	if (job->state == JOB_FAILED) {
-		char *note = mem_printf("the job has failed, and a change does not start it: POST /jobs/%s/start", job->name);
+	char *note = job->state == JOB_FAILED ? mem_printf("the job has failed, and a change does not start it: POST /jobs/%s/start", job->name) :
+		job->state == JOB_COMPLETED   ? mem_printf("the load is completed, and a change does not begin it anew: DELETE /jobs/%s/positions, "
+								   "POST /jobs/%s/start", job->name, job->name) :
+						NULL;
+	if (note)
 		json_object_set_new(result, "note", json_string(note));
-		free(note);
-	}
+	free(note);
 	engine_answer(c->g, &c->call, result, NULL, NULL);
 	free(c);
 }
@@ -441,8 +443,7 @@ void engine_reload_table(struct engine *g, const char *name, const char *table, 
 		err_set(&e, DMSR_ESTATE, "table.not-loaded", "job %s loads no tables: its mode is cdc", job->name);
 	} else if (job->desire == DESIRE_DELETING || job->state == JOB_COMPLETED) {
 		err_set(&e, DMSR_ESTATE, "job.invalid-transition", "job %s is %s: no table of it can be loaded again", job->name, job_state_name(job->state));
-		err_hint(&e, "a load that is completed begins anew as a whole: POST /jobs/%s/stop, DELETE /jobs/%s/positions, POST /jobs/%s/start",
-			job->name, job->name, job->name);
+		err_hint(&e, "a load that is completed begins anew as a whole: DELETE /jobs/%s/positions, POST /jobs/%s/start", job->name, job->name);
 	} else if (job->desire == DESIRE_PAUSED) {
 		err_set(&e, DMSR_ESTATE, "job.invalid-transition", "job %s is paused: a table is loaded again by a job that is started over", job->name);
 		err_hint(&e, "POST /jobs/%s/resume, and ask again", job->name);
@@ -593,7 +594,7 @@ void engine_positions_set(struct engine *g, const char *name, const json_t *body
 	if (!job)
 		return;
 	const json_t *v = json_object_get(body, "position");
-	if (!job_is_settled(job) || job->desire == DESIRE_DELETING || job->desire == DESIRE_RUNNING)
+	if (!job_is_settled(job) || job->desire == DESIRE_DELETING || (job->desire == DESIRE_RUNNING && job->state != JOB_COMPLETED))
 		not_stopped(job, &e);
 	else if (body && (!json_is_string(v) || json_object_size(body) != 1))
 		err_set(&e, DMSR_EINVAL, "position.malformed",

@@ -24,7 +24,7 @@ static const struct { unsigned to, verbs; } states[JOB_STATES] = {
 	[JOB_PAUSED] = { TO(STARTING) | TO(LOADING) | TO(RUNNING) | TO(COMPLETED) | ANY_END, CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
 	[JOB_STOPPING] = { TO(STOPPED) | TO(FAILED) | TO(STARTING), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
 	[JOB_STOPPED] = { TO(STARTING) | TO(PAUSED) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(RESTART) },
-	[JOB_COMPLETED] = { TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(STOP) },
+	[JOB_COMPLETED] = { TO(STARTING) | TO(STOPPED) | TO(FAILED), 0 },
 	[JOB_FAILED] = { TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
 #undef CAN
 };
@@ -491,7 +491,10 @@ int job_may(const struct job *job, enum engine_verb verb, bool *is_there, struct
 	case ENGINE_START:
 	case ENGINE_RESUME: *is_there = job->desire == DESIRE_RUNNING && runs; break;
 	case ENGINE_PAUSE: *is_there = job->desire == DESIRE_PAUSED && (job->state == JOB_PAUSED || job->state == JOB_PAUSING); break;
-	case ENGINE_STOP: *is_there = job->desire == DESIRE_STOPPED && (job->state == JOB_STOPPED || job->state == JOB_STOPPING); break;
+	case ENGINE_STOP:
+		*is_there = job->desire == DESIRE_STOPPED && (job->state == JOB_STOPPED || job->state == JOB_STOPPING);
+		*is_there |= job->desire != DESIRE_DELETING && job->state == JOB_COMPLETED;
+		break;
 	case ENGINE_RESTART: *is_there = false; break;
 	}
 	if (*is_there || job_allowed(job) & 1u << verb)
@@ -501,7 +504,7 @@ int job_may(const struct job *job, enum engine_verb verb, bool *is_there, struct
 	else
 		err_set(e, DMSR_ESTATE, "job.invalid-transition", "job %s is %s: it cannot %s", job->name, state_names[job->state], job_verb_names[verb]);
 	if (job->state == JOB_COMPLETED)
-		err_hint(e, "to load again: POST /jobs/%s/stop, DELETE /jobs/%s/positions, POST /jobs/%s/start", job->name, job->name, job->name);
+		err_hint(e, "to load again: DELETE /jobs/%s/positions, POST /jobs/%s/start", job->name, job->name);
 	return DMSR_ESTATE;
 }
 
@@ -546,8 +549,10 @@ void job_forgotten(struct job *job)
 {
 	job->is_forgetting = false;
 	job->stop_reason = NULL;
-	if (job->state == JOB_COMPLETED)
-		set_state(job, JOB_STOPPED, "its positions are forgotten");
+	if (job->state != JOB_COMPLETED)
+		return;
+	job->desire = DESIRE_STOPPED; /* until somebody starts it */
+	set_state(job, JOB_STOPPED, "its positions are forgotten");
 }
 
 void job_delete(struct job *job)

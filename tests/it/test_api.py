@@ -234,6 +234,21 @@ def test_a_failed_job_says_that_it_must_be_started(pair, dmsrd):
     assert status == 400 and "created, starting" in body["detail"] and "deleting" in body["detail"]
 
 
+def test_a_completed_load_is_told_what_moves_it_on(pair, dmsrd):
+    source, target = pair
+    dmsrd.job("once", source.connection(), [target.connection(name="copy")], mode="full-load")
+    dmsrd.wait_state("once", "completed")
+    changed = dmsrd.api("PATCH", "/jobs/once", {"mode": "full-load-and-cdc"}, {"If-Match": "*"})
+    assert changed["state"] == "completed" and "DELETE /jobs/once/positions" in changed["note"]
+    status, _, problem = dmsrd.call("POST", "/jobs/once/start")
+    assert (status, problem["errors"][0]["allowed"]) == (409, []) and "DELETE /jobs/once/positions" in problem["suggestion"], problem
+    assert dmsrd.api("POST", "/jobs/once/stop")["state"] == "completed"
+    dmsrd.follow(problem["suggestion"], "once")
+    dmsrd.wait_state("once", "running")
+    source.psql("INSERT INTO t VALUES (1000, 'y')")
+    dmsrd.wait_equal(source, target)
+
+
 def test_a_start_that_fails_leaves_nothing(dmsrd, tmp_path):
     other = Dmsrd(tmp_path / "second")
     other.port = dmsrd.port

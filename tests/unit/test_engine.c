@@ -178,6 +178,24 @@ static void a_full_load_completes(void **state)
 	wait_state("completed");
 	assert_int_equal(fake_server_table(server, "t1")->rows, 30);
 	assert_int_equal(server->live, 0);
+	/* no verb moves it on, and there is nothing to stop */
+	struct answer a;
+	struct engine_call call = call_of(&a);
+	engine_command(engine, "job", ENGINE_START, &call);
+	await(&a);
+	assert_string_equal(a.e.id, "job.invalid-transition");
+	assert_int_equal(json_array_size(json_object_get(json_array_get(a.errors, 0), "allowed")), 0);
+	assert_true(strstr(a.e.hint, "DELETE /jobs/job/positions") && !strstr(a.e.hint, "stop"));
+	drop(&a);
+	verb(ENGINE_STOP);
+	call = call_of(&a);
+	engine_positions_set(engine, "job", NULL, &call);
+	await(&a);
+	assert_int_equal(a.e.code, 0);
+	drop(&a);
+	assert_string_equal(state_of(), "stopped");
+	verb(ENGINE_START);
+	wait_state("completed");
 }
 
 static void an_error_that_may_pass_is_retried(void **state)
