@@ -199,10 +199,7 @@ static void parse_secret(struct parse *p, const struct dmsr_option *o, const jso
 		free(value);
 	} else if (json_is_string(v)) {
 		const char *s = text_of(p, v);
-		if (s && !strcmp(s, "***"))
-			problem_add(p->problems, "secret", NULL, p->pointer,
-				"\"***\" stands for a value that was hidden: give the value or {\"$secret\": \"name\"}");
-		else if (s)
+		if (s)
 			settings_put_str(p->out, o->name, s);
 	} else {
 		wrong_type(p, "a string or {\"$secret\": \"name\"}", v);

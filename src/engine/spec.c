@@ -137,6 +137,22 @@ static const struct dmsr_plugin *part_plugin(const struct reading *r, enum plugi
 	return plugin;
 }
 
+/* Where a part's server is: its secret is for that one alone. */
+static const char *const place_keys[] = { "connector", "type", "host", "port", "sslmode", "sslrootcert",
+	"bootstrap_servers", "security", "ssl_ca", "sasl_mechanism", NULL };
+
+/* Is where it is among the findings from n on? */
+static bool is_place_wrong(const problems *p, size_t n, const char *pointer)
+{
+	const size_t len = strlen(pointer);
+	for (; n < json_array_size(p); n++) {
+		const char *at = json_string_value(json_object_get(json_array_get(p, n), "pointer"));
+		if (!strncmp(at, pointer, len) && at[len] == '/' && is_one_of(place_keys, at + len + 1))
+			return true;
+	}
+	return false;
+}
+
 /* What GET shows in place of a secret is no secret. */
 static void refuse_stars(const struct dmsr_option *table, const json_t *obj, const char *pointer, problems *p)
 {
@@ -164,9 +180,11 @@ static int read_part(const struct reading *r, enum plugin_role role, const json_
 	const struct dmsr_option *table = role_options(out->plugin, role);
 	const struct dmsr_option *codec = codec_options(r->plugins, table, obj);
 	size_t before = json_array_size(r->p);
-	refuse_stars(table, obj, pointer, r->p);
-	refuse_stars(codec, obj, pointer, r->p);
 	out->settings = options_parse(table ? table : none, codec, obj, r->also ? r->also : also, pointer, r->secrets, r->p);
+	if (!is_place_wrong(r->p, before, pointer)) { /* else nobody knows yet whether it is the one that the secret is for */
+		refuse_stars(table, obj, pointer, r->p);
+		refuse_stars(codec, obj, pointer, r->p);
+	}
 	return json_array_size(r->p) == before ? 0 : -1;
 }
 
@@ -570,10 +588,8 @@ static const json_t *old_part(const json_t *old, enum plugin_role role, const js
 /* Nobody may send somebody else's password to a server of his own, or in the clear. */
 static bool is_same_place(const json_t *a, const json_t *b)
 {
-	static const char *const keys[] = { "connector", "type", "host", "port", "sslmode", "sslrootcert",
-		"bootstrap_servers", "security", "ssl_ca", "sasl_mechanism" };
-	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-		const json_t *x = json_object_get(a, keys[i]), *y = json_object_get(b, keys[i]);
+	for (const char *const *key = place_keys; *key; key++) {
+		const json_t *x = json_object_get(a, *key), *y = json_object_get(b, *key);
 		if (x != y && !json_equal(x, y))
 			return false;
 	}

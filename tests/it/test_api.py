@@ -162,6 +162,14 @@ def test_a_desire_that_is_none_has_a_pointer(pair, dmsrd):
     assert dmsrd.api("POST", "/jobs", {**spec, "desired_state": "paused"})["desired_state"] == "paused"
 
 
+def test_one_mistake_is_told_once(pair, dmsrd):
+    source, target = pair
+    dmsrd.job("wrong", source.connection(), [target.connection(name="copy")], desired_state="stopped")
+    for part, at in (({"port": str(source.server.port)}, "/source/port"), ({"port": 1}, "/source/password"), ({"host": 7}, "/source/host")):
+        status, _, problem = dmsrd.call("PATCH", "/jobs/wrong", {"source": part}, {"If-Match": "*"})
+        assert (status, [e["pointer"] for e in problem["errors"]]) == (422, [at]), problem
+
+
 def test_a_job_that_is_deleted_says_what_it_waits_for(pair, dmsrd):
     source, target = pair
     dmsrd.job("gone", source.connection(), [target.connection(name="copy")])

@@ -196,6 +196,26 @@ static void each_mistake_has_its_place(void **state)
 	}
 }
 
+/* Who gives a wrong place, or none that the secret is for, has made one mistake. */
+static void a_mistake_is_told_once(void **state)
+{
+	static const struct { const char *source, *pointer; } wrong[] = {
+		{ "\"port\": 1, \"password\": \"***\"", "/source/password" },
+		{ "\"port\": \"1\", \"password\": \"***\"", "/source/port" },
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		char *text = mem_printf("{\"name\": \"a\", \"source\": {\"connector\": \"db\", \"host\": \"h\", %s}," GOOD_STREAMER "}", wrong[i].source);
+		json_t *j = parse(text), *p = json_array();
+		assert_null(spec_parse(j, plugins, NULL, p));
+		assert_int_equal(json_array_size(p), 1);
+		assert_string_equal(json_string_value(json_object_get(json_array_get(p, 0), "pointer")), wrong[i].pointer);
+		json_decref(j);
+		json_decref(p);
+		free(text);
+	}
+}
+
 static void secrets_are_not_shown(void **state)
 {
 	(void)state;
@@ -326,6 +346,6 @@ static void the_schema_knows_every_part(void **state)
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
-RUN_TESTS(TEST(a_good_job), TEST(each_mistake_has_its_place), TEST(secrets_are_not_shown), TEST(a_redacted_job_can_be_put_back),
+RUN_TESTS(TEST(a_good_job), TEST(each_mistake_has_its_place), TEST(a_mistake_is_told_once), TEST(secrets_are_not_shown), TEST(a_redacted_job_can_be_put_back),
 	TEST(a_streamers_password_stays_with_its_brokers), TEST(a_streamer_is_given_to_who_has_none), TEST(what_a_reply_adds_is_taken_off),
 	TEST(a_connection_alone), TEST(the_schema_knows_every_part))
