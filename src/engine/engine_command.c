@@ -569,12 +569,11 @@ static int check_forgettable(struct engine *g, struct job *job, struct err *e)
 	const json_t *list = json_object_get(job->spec, "targets");
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		const json_t *t = json_array_get(list, i);
-		const char *connector = json_string_value(json_object_get(t, "connector")), *name = json_string_value(json_object_get(t, "name"));
+		const char *connector = json_string_value(json_object_get(t, "connector")), *name = spec_target_name(t);
 		const struct dmsr_plugin *pl = connector ? plugins_find(g->plugins, PLUGIN_TARGET, connector) : NULL;
-		if (!pl || !memory_target(job->memory, name ? name : connector)->keeps || (pl->target_probe && pl->target_probe->drop))
+		if (!pl || !memory_target(job->memory, name)->keeps || (pl->target_probe && pl->target_probe->drop))
 			continue;
-		err_set(e, DMSR_ESTATE, "position.kept", "target %s of job %s keeps its position itself, and cannot be told to forget it",
-			name ? name : connector, job->name);
+		err_set(e, DMSR_ESTATE, "position.kept", "target %s of job %s keeps its position itself, and cannot be told to forget it", name, job->name);
 		return err_hint(e, "make a new job, with another place for that target");
 	}
 	return 0;

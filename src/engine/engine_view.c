@@ -406,10 +406,7 @@ json_t *engine_job_positions(struct engine *g, const char *name)
 	json_t *j = positions_json(job, &st), *targets = json_object(), *loads = json_array();
 	const json_t *list = json_object_get(job->spec, "targets");
 	for (size_t i = 0; i < json_array_size(list); i++) {
-		const json_t *t = json_array_get(list, i);
-		const char *key = json_string_value(json_object_get(t, "name"));
-		if (!key)
-			key = json_string_value(json_object_get(t, "connector"));
+		const char *key = spec_target_name(json_array_get(list, i));
 		if (key)
 			json_object_set_new(targets, key, position_json(&memory_target(job->memory, key)->applied));
 	}

@@ -243,7 +243,15 @@ static void read_tables(const json_t *obj, const char *pointer, struct dmsr_tabl
 	out->exclude = read_patterns(json_object_get(obj, "exclude"), pointer_join(at, sizeof at, pointer, "exclude"), &out->nexclude, p);
 }
 
-static void tables_fini(struct dmsr_tables *t)
+void spec_tables(const json_t *json, struct dmsr_tables *out)
+{
+	problems *none = json_array();
+	*out = (struct dmsr_tables){ 0 };
+	read_tables(json_object_get(json, "tables"), "/tables", out, none);
+	json_decref(none);
+}
+
+void spec_tables_fini(struct dmsr_tables *t)
 {
 	free((void *)(uintptr_t)t->include);
 	free((void *)(uintptr_t)t->exclude);
@@ -431,7 +439,7 @@ void spec_free(struct spec *s)
 		part_fini(&s->transforms[i]);
 	free(s->targets);
 	free(s->transforms);
-	tables_fini(&s->tables);
+	spec_tables_fini(&s->tables);
 	json_decref(s->json);
 	free(s);
 }
@@ -474,7 +482,7 @@ void spec_connection_free(struct spec_connection *c)
 	if (!c)
 		return;
 	part_fini(&c->part);
-	tables_fini(&c->tables);
+	spec_tables_fini(&c->tables);
 	json_decref(c->json);
 	free(c);
 }
@@ -496,6 +504,25 @@ json_t *spec_give_streamer(const json_t *json, const json_t *streamer)
 	json_t *with = json_copy((json_t *)(uintptr_t)json);
 	json_object_set_new(with, "streamer", json_deep_copy(streamer));
 	return with;
+}
+
+/* ---- its targets ---- */
+
+const char *spec_target_name(const json_t *target)
+{
+	const char *name = json_string_value(json_object_get(target, "name"));
+	return name ? name : json_string_value(json_object_get(target, "connector"));
+}
+
+const json_t *spec_target(const json_t *json, const char *name)
+{
+	const json_t *list = json_object_get(json, "targets");
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const char *is = spec_target_name(json_array_get(list, i));
+		if (is && !strcmp(is, name))
+			return json_array_get(list, i);
+	}
+	return NULL;
 }
 
 /* ---- copies ---- */
@@ -570,19 +597,8 @@ static const json_t *old_part(const json_t *old, enum plugin_role role, const js
 		return json_object_get(old, role == PLUGIN_SOURCE ? "source" : "streamer");
 	if (role != PLUGIN_TARGET)
 		return NULL;
-	const json_t *list = json_object_get(old, "targets");
-	const char *name = json_string_value(json_object_get(part, "name"));
-	if (!name)
-		name = json_string_value(json_object_get(part, "connector"));
-	for (size_t i = 0; name && i < json_array_size(list); i++) {
-		const json_t *t = json_array_get(list, i);
-		const char *is = json_string_value(json_object_get(t, "name"));
-		if (!is)
-			is = json_string_value(json_object_get(t, "connector"));
-		if (is && !strcmp(is, name))
-			return t;
-	}
-	return NULL;
+	const char *name = spec_target_name(part);
+	return name ? spec_target(old, name) : NULL;
 }
 
 /* Nobody may send somebody else's password to a server of his own, or in the clear. */

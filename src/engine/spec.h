@@ -37,6 +37,12 @@ json_t *spec_redact(const json_t *json, const struct plugins *plugins);
 json_t *spec_keep_secrets(const json_t *json, const json_t *old, const struct plugins *plugins);
 /* json, or a copy of it with this streamer, when it names none. streamer NULL or empty: it stays as it is, which is embedded. New reference. */
 json_t *spec_give_streamer(const json_t *json, const json_t *streamer);
+/* The patterns of a job's JSON that was found right; they lie in it. */
+void spec_tables(const json_t *json, struct dmsr_tables *out);
+void spec_tables_fini(struct dmsr_tables *t);
+/* What a target is called; and the one of a job that is called so, NULL: none. */
+const char *spec_target_name(const json_t *target);
+const json_t *spec_target(const json_t *json, const char *name);
 /* May a job have it as its streamer? If not, problems are added, each below pointer. */
 void spec_check_streamer(const json_t *streamer, const char *pointer, const struct plugins *plugins, const struct secrets *secrets, problems *p);
 /* JSON Schema of a job: one branch a connector. */
