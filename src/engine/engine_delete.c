@@ -3,9 +3,12 @@
  * The desire is durable before anything is dropped, and so is that the source's part is to be kept: a daemon that ends in between goes on with it. While a
  * server does not answer it is tried again and again; that it waits, and for what, the job shows. */
 #include "engine_int.h"
+#include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct deletion {
 	struct deletion *next;
@@ -57,6 +60,29 @@ static void deletion_free(struct deletion *d)
 	free(d);
 }
 
+static void remove_tree(int at, const char *name)
+{
+	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	for (const struct dirent *f; d && (f = readdir(d));) {
+		if (!strcmp(f->d_name, ".") || !strcmp(f->d_name, ".."))
+			continue;
+		if (unlinkat(dirfd(d), f->d_name, 0))
+			remove_tree(dirfd(d), f->d_name);
+	}
+	if (d)
+		closedir(d);
+	unlinkat(at, name, AT_REMOVEDIR);
+}
+
+/* The job's directories, with all in them; blocks. */
+static void remove_files(const struct job *job)
+{
+	char *own = mem_printf("%s/jobs/%s", job->house->state_dir, job->uid);
+	remove_tree(AT_FDCWD, own);
+	free(own);
+}
+
 static void on_gone(void *arg, const struct err *e)
 {
 	struct deletion *d = arg;
@@ -68,7 +94,7 @@ static void on_gone(void *arg, const struct err *e)
 	log_info("engine", d->job->name, "deleted");
 	engine_tell(d->g, "deleted", d->job->name, data);
 	json_decref(data);
-	job_remove_files(d->job);
+	remove_files(d->job);
 	engine_remove(d->g, d->job);
 	deletion_answer(d, json_pack("{s:O, s:O*}", "left", d->left, "error", d->error), NULL);
 	deletion_free(d);

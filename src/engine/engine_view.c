@@ -125,7 +125,7 @@ static void add_load(void *arg, struct table_count *c)
 {
 	struct load_sum *s = arg;
 	bool of_load = c->is_loading || c->is_loaded || c->rows_read || c->rows_loaded || c->rows_total >= 0 || c->bytes_total >= 0;
-	if (!of_load)
+	if (!of_load || c->is_left_out)
 		return;
 	uint64_t rows = rows_seen(c);
 	s->tables++;
@@ -346,7 +346,7 @@ struct table_page {
 	json_t *items;
 	const char *schema, *name;      /* NULL: from the first */
 	size_t limit;
-	bool has_more;
+	bool has_more, loads;
 };
 
 static void add_table(void *arg, struct table_count *c)
@@ -358,7 +358,7 @@ static void add_table(void *arg, struct table_count *c)
 	p->has_more = p->limit && json_array_size(p->items) == p->limit;
 	if (p->has_more)
 		return;
-	const char *state = c->is_loaded ? "loaded" : c->is_loading ? "loading" : c->is_left_out ? "excluded" : "pending";
+	const char *state = c->is_left_out ? "excluded" : !p->loads ? "streaming" : c->is_loaded ? "loaded" : c->is_loading ? "loading" : "pending";
 	json_t *load = json_pack("{s:o, s:o, s:o, s:o, s:o}", "rows", count(c->rows_loaded),
 		"rows_read", count(c->rows_read),
 		"rows_total", known(c->is_loaded ? (int64_t)rows_seen(c) : c->rows_total),
@@ -382,13 +382,12 @@ json_t *engine_job_tables(struct engine *g, const char *name, const json_t *afte
 	*next = NULL;
 	if (!job)
 		return NULL;
+	const char *mode = json_string_value(json_object_get(job->spec, "mode"));
+	p.loads = !mode || strcmp(mode, "cdc") != 0;
 	p.items = json_array();
 	p.schema = json_string_value(json_array_get(after, 0));
 	p.name = json_string_value(json_array_get(after, 1));
 	memory_each_count_by_name(job->memory, add_table, &p);
-	const char *mode = json_string_value(json_object_get(job->spec, "mode"));
-	for (size_t i = 0; mode && !strcmp(mode, "cdc") && i < json_array_size(p.items); i++)
-		json_object_set_new(json_array_get(p.items, i), "state", json_string("streaming"));
 	const json_t *last = json_array_get(p.items, json_array_size(p.items) - 1);
 	if (p.has_more)
 		*next = json_pack("[O, O]", json_object_get(last, "schema"), json_object_get(last, "name"));
@@ -474,8 +473,8 @@ json_t *engine_job_schema(struct engine *g) { return spec_schema(g->plugins); }
 static void add_tables(void *arg, struct table_count *c)
 {
 	struct engine_job_metrics *m = arg;
-	m->tables_total++;
-	m->tables_loaded += c->is_loaded;
+	m->tables_total += !c->is_left_out;
+	m->tables_loaded += !c->is_left_out && c->is_loaded;
 	m->load_rows += c->rows_loaded;
 }
 

@@ -1,14 +1,10 @@
 /* job: desires, states, retries. See job.h for the drawing. */
 #include "job.h"
 #include <assert.h>
-#include <dirent.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define TO(s) (1u << JOB_##s)
 #define ANY_END (TO(RETRYING) | TO(FAILED) | TO(STOPPING) | TO(STOPPED))
@@ -206,6 +202,21 @@ void job_kept_set(struct job_kept *to, const struct dmsr_kept *k)
 	to->lag_bytes = k->lag_bytes;
 }
 
+/* What was being loaded is not any more. */
+static void not_loading(void *arg, struct table_count *c)
+{
+	(void)arg;
+	c->is_loading = false;
+}
+
+static void end_run(struct job *job)
+{
+	add_past(job);
+	pipeline_free(job->pipeline);
+	job->pipeline = NULL;
+	memory_each_count(job->memory, not_loading, NULL);
+}
+
 static void on_loading(void *ctx)
 {
 	struct job *job = ctx;
@@ -284,9 +295,7 @@ static void on_ended(void *ctx, enum pipeline_end how, const struct err *e, cons
 	struct err error = e ? *e : (struct err){ 0 };
 	char where[80];
 	snprintf(where, sizeof where, "%s", stage ? stage : "");
-	add_past(job);
-	pipeline_free(job->pipeline);
-	job->pipeline = NULL;
+	end_run(job);
 	if (job->state == JOB_STOPPING) {
 		if (how == PIPELINE_FAILED)
 			log_warn("job", job->name, "%s: %s: %s", where, error.id, error.message);
@@ -585,13 +594,10 @@ void job_begin(struct job *job)
 void job_state_lost(struct job *job, const struct err *e)
 {
 	loop_timer_stop(job->retry_timer);
-	if (job->pipeline) {
-		add_past(job);
-		pipeline_free(job->pipeline);
-		job->pipeline = NULL;
-	} else if (job->state != JOB_RETRYING && job->state != JOB_STARTING) {
+	if (job->pipeline)
+		end_run(job);
+	else if (job->state != JOB_RETRYING && job->state != JOB_STARTING)
 		return;
-	}
 	job_set_error(job, e, "state");
 	job->stop_reason = "error";
 	set_state(job, JOB_FAILED, e->id);
@@ -681,6 +687,17 @@ static const char *resting_reason(const struct job *job)
 	}
 }
 
+static void mark_left_out(void *arg, struct table_count *c) { c->is_left_out = !dmsr_table_matches(arg, c->schema, c->name); }
+
+/* Of what is known of tables, which the patterns still mean. */
+static void note_left_out(struct job *job)
+{
+	struct dmsr_tables tables;
+	spec_tables(job->spec, &tables);
+	memory_each_count(job->memory, mark_left_out, &tables);
+	spec_tables_fini(&tables);
+}
+
 struct job *job_restore(struct job_house *house, const struct store_job *j, struct err *e)
 {
 	struct job *job = new_job(house, j->name, j->uid);
@@ -696,8 +713,12 @@ struct job *job_restore(struct job_house *house, const struct store_job *j, stru
 	job->stop_reason = resting_reason(job);
 	if (!job->spec)
 		err_set(e, DMSR_EPROTO, "state.corrupt", "the specification of job %s in the state store is no JSON", j->name);
-	else if (!memory_read(job->memory, e))
+	else
+		memory_read(job->memory, e);
+	if (!err_is_set(e)) {
+		note_left_out(job);
 		return job;
+	}
 	job_free(job);
 	return NULL;
 }
@@ -762,26 +783,5 @@ void job_set_spec(struct job *job, const json_t *spec)
 	job->spec = spec_clean(spec);
 	job->generation++;
 	job->updated_us = wall_now_us();
-}
-
-static void remove_tree(int at, const char *name)
-{
-	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	for (const struct dirent *f; d && (f = readdir(d));) {
-		if (!strcmp(f->d_name, ".") || !strcmp(f->d_name, ".."))
-			continue;
-		if (unlinkat(dirfd(d), f->d_name, 0))
-			remove_tree(dirfd(d), f->d_name);
-	}
-	if (d)
-		closedir(d);
-	unlinkat(at, name, AT_REMOVEDIR);
-}
-
-void job_remove_files(struct job *job)
-{
-	char *own = mem_printf("%s/jobs/%s", job->house->state_dir, job->uid);
-	remove_tree(AT_FDCWD, own);
-	free(own);
+	note_left_out(job);
 }

@@ -110,7 +110,6 @@ void job_shutdown(struct job *job);             /* stops the run, the desire sta
 void job_begin(struct job *job);                /* at the daemon's start: goes where it is desired */
 /* The state store is lost: the run is dropped at once and the job says so, without writing anything. */
 void job_state_lost(struct job *job, const struct err *e);
-void job_remove_files(struct job *job);         /* its directories, with all in them; blocks */
 void job_kept_set(struct job_kept *to, const struct dmsr_kept *k); /* as seen now */
 bool job_is_settled(const struct job *job);     /* nothing runs and nothing will by itself */
 

@@ -26,7 +26,7 @@ struct table_count {
 	int64_t rows_total, bytes_total; /* estimates; -1 unknown */
 	uint64_t dead;
 	bool is_loading, is_loaded;     /* is_loaded: durable downstream */
-	bool is_left_out;               /* it was loaded, and is no part of the job any more */
+	bool is_left_out;               /* the job's patterns do not mean it any more */
 	bool is_dirty;                  /* differs from what the store has, */
 	bool is_reshaped;               /* and in its shape, which is not to be told twice */
 	uint64_t stored_loaded, stored_read, stored_dead; /* what the store has of rows_loaded, rows_read and dead */

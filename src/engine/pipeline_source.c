@@ -78,7 +78,6 @@ static void leave_out(struct pipeline *p)
 		char *schema = mem_strdup(l->schema), *name = mem_strdup(l->name), *text = mem_printf("table %s.%s is no part of the job any more: the "
 			"rows that were written stay", schema, name);
 		memory_load_unwant(m, schema, name, NULL, NULL);
-		memory_count(m, schema, name)->is_left_out = true;
 		p->run.host.notice(p->run.host.ctx, "tables", text);
 		free(schema);
 		free(name);
@@ -282,7 +281,6 @@ static void on_source_progress(void *ctx, const struct dmsr_load_progress *g)
 	c->rows_total = g->rows_total;
 	c->bytes_total = g->bytes_total;
 	c->is_loading = g->rows >= 0 && !g->done;
-	c->is_left_out = false;
 	c->is_dirty = true;
 	pipeline_turn(p);
 }
