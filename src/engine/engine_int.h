@@ -112,6 +112,8 @@ void deletions_free(struct engine *g);
 unsigned engine_files_read(struct engine *g);
 
 /* engine_view.c */
+/* Of the run; without one as it is remembered. False: the job has no such target. */
+bool view_target(const struct job *job, size_t i, struct pipeline_target_stat *out);
 json_t *view_error(const struct job *job);
 json_t *view_time(int64_t us);                  /* null: never */
 json_t *view_event(const struct job *job);

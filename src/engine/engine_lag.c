@@ -51,12 +51,10 @@ static int64_t target_bytes(const struct job *job, const struct pipeline_stat *s
 
 static const char *const uncounted = "a target has applied nothing yet of what was confirmed to the source, and it is not known how much that is";
 
-/* Of a target, while the job does not run: what was delivered, so that the source need not keep it, and was not applied. -1: unknown. */
-static int64_t held_bytes(const struct job *job, const json_t *target)
+/* While the job does not run: what was delivered, so that the source need not keep it, and was not applied by a target. -1: unknown. */
+static int64_t held_bytes(const struct job *job, const struct position *applied)
 {
-	const json_t *name = json_object_get(target, "name") ? json_object_get(target, "name") : json_object_get(target, "connector");
 	const struct position *delivered = memory_delivered(job->memory);
-	const struct position *applied = &memory_target(job->memory, json_string_value(name))->applied;
 	if (position_is_none(applied) && !position_is_none(delivered))
 		return -1;
 	if (position_is_none(applied) || !position_is_comparable(delivered, applied))
@@ -65,23 +63,27 @@ static int64_t held_bytes(const struct job *job, const json_t *target)
 	return to > from ? (int64_t)(to - from) : 0;
 }
 
-static struct lag lag_without_run(const struct job *job)
+static struct lag lag_without_run(const struct job *job, const struct position *applied)
 {
 	const struct job_kept *k = &job->kept;
-	struct lag lag = { k->lag_bytes, -1, "nothing is read while the job does not run" };
-	const json_t *targets = json_object_get(job->spec, "targets");
-	int64_t held = 0;
-	if (lag.bytes < 0) {
-		lag.reason = err_is_set(&k->error) ? k->error.message : "the source was not asked yet since the job's run ended";
-		return lag;
+	int64_t held = held_bytes(job, applied);
+	if (k->lag_bytes < 0)
+		return (struct lag){ -1, -1, err_is_set(&k->error) ? k->error.message : "the source was not asked yet since the job's run ended" };
+	if (held < 0)
+		return (struct lag){ -1, -1, uncounted };
+	return (struct lag){ k->lag_bytes + held, -1, "nothing is read while the job does not run" };
+}
+
+/* Of the target that is farthest back. */
+static struct lag job_without_run(const struct job *job)
+{
+	struct lag lag = lag_without_run(job, memory_delivered(job->memory));
+	struct pipeline_target_stat t;
+	for (size_t i = 0; lag.bytes >= 0 && view_target(job, i, &t); i++) {
+		const struct lag one = lag_without_run(job, &t.applied);
+		if (one.bytes < 0 || one.bytes > lag.bytes)
+			lag = one;
 	}
-	for (size_t i = 0; i < json_array_size(targets); i++) {
-		int64_t bytes = held_bytes(job, json_array_get(targets, i));
-		if (bytes < 0)
-			return (struct lag){ -1, -1, uncounted };
-		held = bytes > held ? bytes : held;
-	}
-	lag.bytes += held;
 	return lag;
 }
 
@@ -98,6 +100,8 @@ static const char *reason_for(const struct job *job, const struct pipeline_stat 
 
 struct lag lag_of_target(const struct job *job, const struct pipeline_stat *st, const struct pipeline_target_stat *t)
 {
+	if (!job->pipeline)
+		return lag_without_run(job, &t->applied);
 	struct lag lag = { target_bytes(job, st, t), target_seconds(job, st, t), NULL };
 	lag.reason = reason_for(job, st, &lag);
 	return lag;
@@ -106,14 +110,17 @@ struct lag lag_of_target(const struct job *job, const struct pipeline_stat *st, 
 struct lag lag_of_job(const struct job *job, const struct pipeline_stat *st)
 {
 	if (!job->pipeline)
-		return lag_without_run(job);
+		return job_without_run(job);
 	struct lag lag = { st->source.lag_bytes, 0, NULL };
 	struct pipeline_target_stat t;
-	for (size_t i = 0; pipeline_target_stat(job->pipeline, i, &t); i++) {
+	size_t i = 0;
+	for (; pipeline_target_stat(job->pipeline, i, &t); i++) {
 		const struct lag one = lag_of_target(job, st, &t);
 		lag.bytes = one.bytes < 0 || lag.bytes < 0 ? -1 : one.bytes > lag.bytes ? one.bytes : lag.bytes;
 		lag.seconds = one.seconds < 0 || lag.seconds < 0 ? -1 : one.seconds > lag.seconds ? one.seconds : lag.seconds;
 	}
+	if (!i) /* what was read is on its way to others */
+		lag.seconds = unread_seconds(job, st);
 	if (job->desire == DESIRE_PAUSED || !st->source.last_event_us)
 		lag.seconds = -1;
 	lag.reason = reason_for(job, st, &lag);

@@ -45,6 +45,20 @@ json_t *view_event(const struct job *job)
 		text_or_null(job->stop_reason), "error", view_error(job));
 }
 
+bool view_target(const struct job *job, size_t i, struct pipeline_target_stat *out)
+{
+	if (job->pipeline)
+		return pipeline_target_stat(job->pipeline, i, out);
+	const json_t *t = json_array_get(json_object_get(job->spec, "targets"), i);
+	const char *name = spec_target_name(t);
+	if (!name)
+		return false;
+	const struct memory_target *m = memory_target(job->memory, name);
+	const char *connector = json_string_value(json_object_get(t, "connector"));
+	*out = (struct pipeline_target_stat){ .name = m->name, .connector = connector, .applied = m->applied, .load_done = m->load_done };
+	return true;
+}
+
 /* ---- a job ---- */
 
 json_t *engine_job(struct engine *g, const char *name_or_uid, int64_t *generation)
@@ -160,11 +174,13 @@ static json_t *load_json(const struct job *job, const struct pipeline_stat *st)
 	memory_each_count(job->memory, add_load, &s);
 	double percent = load_percent(job, &s);
 	double seconds = st->load_began_us ? (double)(wall_now_us() - st->load_began_us) / 1e6 : 0;
-	bool has_eta = job->pipeline && !is_load_over(job) && percent > 1 && seconds > 1;
+	uint64_t read = st->events[4]; /* by this run: what an earlier one has read took it no time */
+	double own = read < s.rows ? percent * (double)read / (double)s.rows : percent;
+	bool has_eta = job->state == JOB_LOADING && !is_load_over(job) && own > 1 && seconds > 1;
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:b}", "tables", (json_int_t)s.tables, "tables_loaded", (json_int_t)s.loaded,
 		"rows", (json_int_t)s.rows, "rows_total",
 		(json_int_t)s.rows_total, "bytes", (json_int_t)s.bytes, "bytes_total", (json_int_t)s.bytes_total, "percent", percent, "eta_seconds",
-		has_eta ? json_integer((json_int_t)(seconds * (100 - percent) / percent)) : json_null(), "done", memory_load_done(job->memory));
+		has_eta ? json_integer((json_int_t)(seconds * (100 - percent) / own)) : json_null(), "done", memory_load_done(job->memory));
 }
 
 /* ---- the slowest stage ---- */
@@ -254,7 +270,7 @@ static json_t *targets_json(const struct job *job, const struct pipeline_stat *s
 {
 	json_t *list = json_array();
 	struct pipeline_target_stat t;
-	for (size_t i = 0; job->pipeline && pipeline_target_stat(job->pipeline, i, &t); i++) {
+	for (size_t i = 0; view_target(job, i, &t); i++) {
 		const struct lag lag = lag_of_target(job, st, &t);
 		json_t *j = json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}", "name", t.name,
 			"connector", t.connector,
@@ -268,7 +284,7 @@ static json_t *targets_json(const struct job *job, const struct pipeline_stat *s
 			"last_applied_at", view_time(t.stat.last_applied_us),
 			"lag_bytes", known(lag.bytes),
 			"lag_seconds", known_seconds(lag.seconds),
-			"caught_up", t.is_caught_up,
+			"caught_up", t.is_caught_up && st->is_level,
 			"load_done", t.load_done);
 		json_object_set_new(j, "builds", t.stat.builds_total ? builds_json(&t.stat) : json_null());
 		json_array_append_new(list, j);

@@ -680,7 +680,7 @@ bool pipeline_target_stat(struct pipeline *p, size_t i, struct pipeline_target_s
 	*out = (struct pipeline_target_stat){
 		.name = t->name,
 		.connector = t->plugin->name,
-		.applied = t->applied,
+		.applied = t->is_ready ? t->applied : t->memory->applied,
 		.waiting_batches = t->count,
 		.behind_us = target_behind_us(t),
 		.level_lsn = t->level_lsn ? t->level_lsn : p->began_lsn,

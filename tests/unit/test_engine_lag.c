@@ -71,6 +71,14 @@ static void lag_begins_with_what_waits(void **state)
 	assert_true(seconds() < 2 && lag_of("target", "lag_seconds") > 0 && lag_of("target", "lag_seconds") < 2);
 }
 
+static bool is_caught_up(void)
+{
+	json_t *s = status();
+	bool is = json_is_true(json_object_get(json_array_get(json_object_get(s, "targets"), 0), "caught_up"));
+	json_decref(s);
+	return is;
+}
+
 /* A run that has just begun has not heard of what waits. */
 static void what_is_not_known_is_not_zero(void **state)
 {
@@ -92,7 +100,7 @@ static void what_is_not_known_is_not_zero(void **state)
 	wait_state("running");
 	fake_run(loop, NULL, NULL, 100);
 	assert_true(seconds() < 0 && bytes() < 0 && lag_of("target", "lag_seconds") < 0 && lag_of("target", "lag_bytes") < 0);
-	assert_true(has_reason("not told yet"));
+	assert_true(has_reason("not told yet") && !is_caught_up());
 	take(&m);
 	assert_true(m.lag_bytes < 0 && m.lag_seconds < 0);
 	/* what is to come may be of any age, also when it is known how much it is */
@@ -107,6 +115,37 @@ static void what_is_not_known_is_not_zero(void **state)
 	assert_true(seconds() > 0 && bytes() > 0);
 	fake_script_open_gate(script);
 	wait_all(server);
+	assert_true(fake_run(loop, is_level, NULL, 5000));
+	assert_true(is_caught_up());
+}
+
+static bool has_begun(void *arg)
+{
+	struct fake_script_stat st;
+	(void)arg;
+	fake_script_stat(script, &st);
+	return st.batches > 0;
+}
+
+/* Nor where others read the stream, and no target does. */
+static void what_is_not_known_is_not_zero_without_a_target(void **state)
+{
+	static struct dmsr_plugin elsewhere;
+	struct err e = { 0 };
+	(void)state;
+	elsewhere = dmsr_plugin_embedded;
+	elsewhere.name = "elsewhere";
+	assert_int_equal(plugins_add(engine_plugins(engine), &elsewhere, &e), 0);
+	fake_script_heartbeat(script);
+	fake_script_gate(script);
+	fake_script_txn(script, OP_CREATE, t1, 2, 2, 10);
+	fake_script_wrote(script, FAKE_UNASKED);
+	create("{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, \"streamer\": {\"type\": \"elsewhere\"}}", "cdc");
+	assert_true(fake_run(loop, has_begun, NULL, 5000));
+	assert_true(seconds() < 0 && bytes() < 0 && has_reason("not told yet"));
+	fake_script_wrote(script, 0);
+	assert_true(seconds() < 0 && bytes() > 0);
+	fake_script_open_gate(script);
 	assert_true(fake_run(loop, is_level, NULL, 5000));
 }
 
@@ -247,5 +286,6 @@ static void a_job_that_tries_again_says_what_is_true(void **state)
 	wait_state("stopped");
 }
 
-RUN_TESTS(TEST(lag_begins_with_what_waits), TEST(what_is_not_known_is_not_zero), TEST(what_waits_in_the_log_is_behind),
+RUN_TESTS(TEST(lag_begins_with_what_waits), TEST(what_is_not_known_is_not_zero),
+	TEST(what_is_not_known_is_not_zero_without_a_target), TEST(what_waits_in_the_log_is_behind),
 	TEST(what_waits_for_a_target_that_has_not_begun_is_behind), TEST(a_job_that_tries_again_says_what_is_true))

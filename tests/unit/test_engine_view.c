@@ -1,0 +1,152 @@
+/* test_engine_view: what is told of a job while it does not run, or has not got far: nothing that was true once, and nothing that is not known. */
+#include "engine_kit.h"
+
+static json_t *part_of(const char *key)
+{
+	json_t *s = engine_job_status(engine, "job"), *part = json_incref(json_object_get(s, key));
+	json_decref(s);
+	return part;
+}
+
+/* As "t1 loaded, t2 pending". */
+static const char *states(void)
+{
+	static char text[256];
+	json_t *next, *tables = engine_job_tables(engine, "job", NULL, 0, &next), *t;
+	size_t i, n = 0;
+	text[0] = 0;
+	json_array_foreach(json_object_get(tables, "items"), i, t)
+	{
+		const char *name = json_string_value(json_object_get(t, "name")), *state = json_string_value(json_object_get(t, "state"));
+		n += (size_t)snprintf(text + n, sizeof text - n, "%s%s %s", n ? ", " : "", name, state);
+	}
+	json_decref(tables);
+	return text;
+}
+
+static bool are_states(void *arg) { return !strcmp(states(), arg); }
+
+static void wait_states(const char *text)
+{
+	if (!fake_run(loop, are_states, (void *)(uintptr_t)text, 8000))
+		fail_msg("%s, not %s", states(), text);
+}
+
+static bool has_eta(void *arg)
+{
+	(void)arg;
+	json_t *load = part_of("load"), *eta = json_object_get(load, "eta_seconds");
+	bool has = json_is_integer(eta);
+	assert_true(has || json_is_null(eta));
+	json_decref(load);
+	return has;
+}
+
+static void change(const char *what)
+{
+	struct answer a;
+	json_t *patch = json_loads(what, 0, NULL);
+	struct engine_call call = call_of(&a);
+	engine_patch(engine, "job", patch, &call);
+	await(&a);
+	assert_int_equal(a.e.code, 0);
+	json_decref(patch);
+	drop(&a);
+}
+
+/* Not what a run was at when it was held up or ended. */
+static void a_load_that_does_not_go_on_is_not_under_way(void **state)
+{
+	(void)state;
+	fake_script_load(script, t1, 3, 10);
+	fake_script_gate(script);
+	fake_script_load(script, t2, 2000, 5);
+	fake_script_load_done(script);
+	fake_script_txn(script, OP_CREATE, t1, 5, 3, 10);
+	create("{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, \"streamer\": {\"type\": \"embedded\", \"memory\": \"64KiB\","
+	       "\"disk\": 0}, \"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}]}",
+		NULL);
+	assert_true(fake_run(loop, has_eta, NULL, 8000));
+	verb(ENGINE_PAUSE);
+	wait_state("paused");
+	assert_false(has_eta(NULL));
+	server->stalls = true;
+	fake_script_open_gate(script);
+	verb(ENGINE_RESUME);
+	wait_states("t1 loaded, t2 loading");
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	assert_string_equal(states(), "t1 loaded, t2 pending");
+	assert_false(has_eta(NULL));
+	server->stalls = false;
+	verb(ENGINE_START);
+	wait_all(server);
+	wait_states("t1 loaded, t2 loaded");
+}
+
+static void a_job_that_does_not_run_has_its_targets(void **state)
+{
+	(void)state;
+	write_script();
+	create(one_target, NULL);
+	wait_all(server);
+	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	for (unsigned i = 0; i < 2; i++) {
+		json_t *targets = part_of("targets"), *t = json_array_get(targets, 0), *positions = engine_job_positions(engine, "job");
+		assert_int_equal(json_array_size(targets), 1);
+		assert_string_equal(json_string_value(json_object_get(t, "name")), "fake");
+		assert_string_equal(json_string_value(json_object_get(t, "connector")), "fake");
+		assert_true(json_is_string(json_object_get(t, "applied")));
+		assert_true(json_equal(json_object_get(t, "applied"), json_object_get(json_object_get(positions, "targets"), "fake")));
+		assert_true(json_is_false(json_object_get(t, "connected")) && json_is_false(json_object_get(t, "caught_up")));
+		assert_true(json_is_true(json_object_get(t, "load_done")) && json_is_null(json_object_get(t, "lag_seconds")));
+		json_decref(positions);
+		json_decref(targets);
+		close_engine(); /* nor does it forget them */
+		fake_settle(loop);
+		open_engine();
+	}
+}
+
+static void take_metrics(void *arg, const struct engine_job_metrics *m) { *(struct engine_job_metrics *)arg = *m; }
+
+static unsigned tables_of_load(void)
+{
+	struct engine_job_metrics m;
+	json_t *load = part_of("load");
+	unsigned n = (unsigned)json_integer_value(json_object_get(load, "tables"));
+	assert_int_equal(json_integer_value(json_object_get(load, "tables_loaded")), n);
+	json_decref(load);
+	engine_each_job(engine, take_metrics, &m);
+	assert_true(m.tables_total == n && m.tables_loaded == n);
+	return n;
+}
+
+/* At once, and whatever the mode. */
+static void a_table_that_the_patterns_do_not_mean_is_excluded(void **state)
+{
+	(void)state;
+	write_script();
+	create(one_target, NULL);
+	wait_all(server);
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	assert_int_equal(tables_of_load(), 2);
+	change("{\"tables\": {\"exclude\": [\"public.t1\"]}}");
+	assert_string_equal(states(), "t1 excluded, t2 loaded");
+	assert_int_equal(tables_of_load(), 1);
+	close_engine();
+	fake_settle(loop);
+	open_engine();
+	assert_string_equal(states(), "t1 excluded, t2 loaded");
+	change("{\"mode\": \"cdc\"}");
+	assert_string_equal(states(), "t1 excluded, t2 streaming");
+	change("{\"mode\": null, \"tables\": null}");
+	assert_string_equal(states(), "t1 loaded, t2 loaded");
+	assert_int_equal(tables_of_load(), 2);
+}
+
+RUN_TESTS(TEST(a_load_that_does_not_go_on_is_not_under_way), TEST(a_job_that_does_not_run_has_its_targets),
+	TEST(a_table_that_the_patterns_do_not_mean_is_excluded))
