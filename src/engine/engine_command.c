@@ -201,28 +201,68 @@ static void check_stream(const struct job *job, const json_t *spec, problems *p)
 	}
 }
 
-void engine_check_immutable(const struct job *job, const json_t *spec, problems *p)
+/* Is another place meant? The address of a server may change while nobody is connected to it. */
+static bool is_moved(const struct job *job, const json_t *was, const json_t *is, const char *key, bool *is_address)
+{
+	const json_t *a = json_object_get(was, key), *b = json_object_get(is, key);
+	*is_address = !strcmp(key, "host") || !strcmp(key, "port");
+	return a != b && !json_equal(a, b) && !(*is_address && job_is_settled(job));
+}
+
+static void check_source(const struct job *job, const json_t *spec, problems *p)
 {
 	static const char *const fixed[] = { "connector", "database", "host", "port", "slot", "publication" };
-	const char *name = json_string_value(json_object_get(spec, "name"));
 	const json_t *was = json_object_get(job->spec, "source"), *is = json_object_get(spec, "source");
+	for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
+		char at[64];
+		bool is_address;
+		if (!is_moved(job, was, is, fixed[i], &is_address))
+			continue;
+		snprintf(at, sizeof at, "/source/%s", fixed[i]);
+		if (is_address)
+			problem_add(p, "immutable", NULL, at, "stop the job before the source's server gets another address");
+		else
+			problem_add(p, "immutable", NULL, at, "the job's position belongs to this source: make a new job for another one");
+	}
+}
+
+/* What a target has of the job is where it was, and would be missing in another place. */
+static void check_target(const struct job *job, const json_t *is, size_t n, bool loads, problems *p)
+{
+	static const char *const fixed[] = { "connector", "database", "host", "port" };
+	const char *name = spec_target_name(is), *otherwise = "to have it elsewhere, give the target another name, and it is loaded as one that is new";
+	const json_t *was = spec_target(job->spec, name);
+	const struct memory_target *has = was ? memory_target(job->memory, name) : NULL;
+	if (!has || (position_is_none(&has->applied) && !has->loaded.n))
+		return;
+	if (!loads)
+		otherwise = "a job of mode cdc cannot give another place what is past, so make a new job";
+	for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
+		char at[64];
+		bool is_address;
+		if (!is_moved(job, was, is, fixed[i], &is_address))
+			continue;
+		snprintf(at, sizeof at, "/targets/%zu/%s", n, fixed[i]);
+		if (is_address)
+			problem_add(p, "immutable", NULL, at, "stop the job before the target's server gets another address");
+		else
+			problem_add(p, "immutable", NULL, at, "what target \"%s\" has of the job is there: %s", name, otherwise);
+		return;
+	}
+}
+
+void engine_check_immutable(const struct job *job, const json_t *spec, problems *p)
+{
+	const char *name = json_string_value(json_object_get(spec, "name")), *mode = json_string_value(json_object_get(spec, "mode"));
+	const json_t *targets = json_object_get(spec, "targets");
 	if (name && strcmp(name, job->name) != 0)
 		problem_add(p, "immutable", NULL, "/name", "a job keeps its name, \"%s\"", job->name);
 	if (position_is_none(memory_delivered(job->memory)) && !memory_loaded(job->memory)->n)
 		return;
 	check_stream(job, spec, p);
-	for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
-		char at[64];
-		const json_t *a = json_object_get(was, fixed[i]), *b = json_object_get(is, fixed[i]);
-		bool moves = !strcmp(fixed[i], "host") || !strcmp(fixed[i], "port");
-		if (a == b || json_equal(a, b) || (moves && job_is_settled(job)))
-			continue;
-		snprintf(at, sizeof at, "/source/%s", fixed[i]);
-		if (moves)
-			problem_add(p, "immutable", NULL, at, "stop the job before the source's server gets another address");
-		else
-			problem_add(p, "immutable", NULL, at, "the job's position belongs to this source: make a new job for another one");
-	}
+	check_source(job, spec, p);
+	for (size_t i = 0; i < json_array_size(targets); i++)
+		check_target(job, json_array_get(targets, i), i, !mode || strcmp(mode, "cdc") != 0, p);
 }
 
 /* In what no run knows of, or not at all. */

@@ -4,7 +4,7 @@ import contextlib
 import pytest
 
 from conftest import wait_for
-from test_jobs import CHANGES, shop  # noqa: F401 (a fixture)
+from test_jobs import CHANGES, SHOP, shop  # noqa: F401 (a fixture)
 
 
 def test_a_late_target_gets_what_the_others_have(shop, any_pg, dmsrd):
@@ -23,6 +23,44 @@ def test_a_late_target_gets_what_the_others_have(shop, any_pg, dmsrd):
     source.psql("INSERT INTO customers (name) VALUES ('after')")
     dmsrd.wait_equal(source, target)
     dmsrd.wait_equal(source, late)
+
+
+@pytest.mark.parametrize("mode", ["full-load-and-cdc", "cdc"])
+def test_a_target_keeps_its_place(shop, any_pg, dmsrd, mode):
+    """What it has of the job is there, and not elsewhere. Under another name it is one that is new, as the answer says."""
+    source, target = shop
+    other = any_pg.database("other")
+    if mode == "cdc":
+        target.psql(SHOP)
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")], mode=mode, desired_state="stopped")
+
+    def move(name, database, **more):
+        return dmsrd.call("PATCH", "/jobs/shop", {"targets": [database.connection(name=name, **more)]}, {"If-Match": "*"})
+    assert [move("copy", other)[0], move("copy", target)[0]] == [200, 200]  # it has nothing yet
+    dmsrd.api("POST", "/jobs/shop/start")
+    dmsrd.wait_state("shop", "running")
+    source.psql(CHANGES)
+    dmsrd.wait_equal(source, target, None if mode != "cdc" else ["public.orders"])
+    wait_for("that is stored", lambda: dmsrd.api("GET", "/jobs/shop/positions")["targets"]["copy"])
+    assert move("copy", target, host="localhost")[2]["errors"][0]["pointer"] == "/targets/0/host"
+    for state in ("running", "stopped"):
+        status, _, problem = move("copy", other)
+        assert (status, [(e["code"], e["pointer"]) for e in problem["errors"]]) == (422, [("immutable", "/targets/0/database")]), problem
+        assert ("make a new job" if mode == "cdc" else "give the target another name") in problem["errors"][0]["detail"]
+        assert dmsrd.state_of("shop") == state
+        if state == "running":
+            dmsrd.api("POST", "/jobs/shop/stop")
+            dmsrd.wait_state("shop", "stopped")
+    assert move("copy", target, host="localhost")[0] == 200  # the same server by another address
+    if mode != "cdc":
+        was = target.digest("customers")
+        assert move("elsewhere", other)[0] == 200
+        source.psql("INSERT INTO customers (name) VALUES ('later')")
+    dmsrd.api("POST", "/jobs/shop/start")
+    dmsrd.wait_state("shop", "running")
+    if mode != "cdc":
+        dmsrd.wait_equal(source, other)
+        assert target.digest("customers") == was
 
 
 @pytest.mark.parametrize("was_there", [False, True])
