@@ -155,6 +155,8 @@ static void on_job_event(void *ctx, struct job *job, const char *kind, const cha
 	json_decref(data);
 }
 
+static void on_job_follows(void *ctx, struct job *job) { engine_probe_targets(ctx, job); }
+
 /* ---- turns ---- */
 
 static bool all_settled(const struct engine *g)
@@ -390,6 +392,7 @@ int engine_open(struct loop *l, const struct config *c, struct engine **out, str
 		.changed = on_job_changed,
 		.settled = on_job_settled,
 		.event = on_job_event,
+		.follows = on_job_follows,
 	};
 	read_limits(g);
 	g->task = loop_task_new(l, "engine", on_task, g);

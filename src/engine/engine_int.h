@@ -78,6 +78,8 @@ void engine_probe_drop(struct engine *g, struct job *job, enum drop what, drop_d
 /* What the source keeps for the job now; at: a position that it shall go on from, or NULL. kept: borrowed, nothing with e. */
 typedef void look_done(void *arg, const struct job_kept *kept, const struct err *e);
 void engine_probe_look(struct engine *g, struct job *job, const struct position *at, look_done *looked, void *arg);
+/* Whether the targets of a job that loads nothing have what its changes want is told by no load: each error of their preflight becomes a warning of its. */
+void engine_probe_targets(struct engine *g, struct job *job);
 void engine_probes_forget(struct engine *g, const struct job *job);     /* the job goes; questions about it go on */
 bool checks_are_good(const json_t *checks);
 

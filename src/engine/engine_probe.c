@@ -37,6 +37,7 @@ struct probing {
 	size_t nasks;
 	json_t *found;
 	struct err error;
+	bool warns;                     /* what is found is told as the job's warnings */
 	unsigned ms;                    /* patience */
 	bool is_short;                  /* http.timeout has made it less than what is waited at most */
 	struct loop_task *task;
@@ -71,12 +72,34 @@ static void probing_free(struct probing *p)
 	free(p);
 }
 
+/* While it still runs. What ends the run says so itself. */
+static void warn(struct probing *p)
+{
+	struct job *job = engine_find(p->g, p->uid);
+	size_t i;
+	const json_t *c;
+	json_array_foreach(p->found, i, c)
+	{
+		const char *fix = json_string_value(json_object_get(c, "fix"));
+		if (!job || !job->pipeline || strcmp(json_string_value(json_object_get(c, "level")), "error") != 0)
+			continue;
+		char *text = mem_printf("%s%s%s", json_string_value(json_object_get(c, "message")), fix ? "; " : "", fix ? fix : "");
+		job_notice(job, json_string_value(json_object_get(c, "part")), text);
+		free(text);
+	}
+}
+
 static void on_task(void *arg)
 {
 	struct probing *p = arg;
 	for (size_t i = 0; i < p->nasks; i++)
 		if (!p->asks[i].is_answered)
 			return;
+	if (p->warns) {
+		warn(p);
+		probing_free(p);
+		return;
+	}
 	json_t *found = json_incref(p->found);
 	struct err e = p->error;
 	struct job_kept kept = p->kept;
@@ -328,8 +351,10 @@ static void ask_targets(struct probing *p, enum ask_kind kind)
 
 static void check_rest(struct probing *p)
 {
-	ask(p, ASK_CHECK, "streamer", &p->spec->streamer, p->spec->streamer.plugin->streamer_probe);
-	ask_targets(p, ASK_CHECK);
+	if (!p->warns)
+		ask(p, ASK_CHECK, "streamer", &p->spec->streamer, p->spec->streamer.plugin->streamer_probe);
+	if (!p->warns || p->rels)
+		ask_targets(p, ASK_CHECK);
 }
 
 void engine_probe_job(struct engine *g, struct spec *spec, const struct job *job, probe_done *done, void *arg)
@@ -367,7 +392,7 @@ static struct probing *probing_of(struct engine *g, struct job *job, unsigned ms
 {
 	problems *ps = json_array();
 	struct spec *spec = spec_parse(job->spec, g->plugins, g->secrets, ps);
-	struct probing *p = probing_new(g, spec ? spec->ntargets + 1 : 0, ms, done, arg);
+	struct probing *p = probing_new(g, spec ? spec->ntargets + 1 : 0, ms, done, arg); /* one for each part but the streamer */
 	p->spec = spec;
 	p->uid = mem_strdup(job->uid);
 	p->name = mem_strdup(job->name);
@@ -403,6 +428,14 @@ void engine_probe_look(struct engine *g, struct job *job, const struct position 
 	if (p->spec)
 		ask_source(p, ASK_LOOK);
 	p->at = NULL; /* borrowed */
+}
+
+void engine_probe_targets(struct engine *g, struct job *job)
+{
+	struct probing *p = probing_of(g, job, PROBE_TIME_MS, NULL, NULL);
+	p->warns = true;
+	if (p->spec)
+		ask_source(p, ASK_TABLES);
 }
 
 void engine_probes_forget(struct engine *g, const struct job *job)

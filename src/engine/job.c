@@ -272,10 +272,9 @@ static bool has_warned(const struct job *job, const char *line)
 	return false;
 }
 
-static void on_notice(void *ctx, const char *stage, const char *text)
+void job_notice(struct job *job, const char *stage, const char *text)
 {
 	enum { KEPT = 20 };
-	struct job *job = ctx;
 	char *line = mem_printf("%s: %s", stage, text);
 	if (has_warned(job, line)) {
 		free(line);
@@ -288,6 +287,8 @@ static void on_notice(void *ctx, const char *stage, const char *text)
 		json_array_remove(job->warnings, 0);
 	free(line);
 }
+
+static void on_notice(void *ctx, const char *stage, const char *text) { job_notice(ctx, stage, text); }
 
 static void on_ended(void *ctx, enum pipeline_end how, const struct err *e, const char *stage)
 {
@@ -350,6 +351,7 @@ static void start_run(struct job *job, const char *why)
 		return;
 	}
 	json_decref(p);
+	bool loads = spec->mode & DMSR_FULL_LOAD;
 	const struct pipeline_run run = {
 		.loop = job->house->loop,
 		.store = job->house->store,
@@ -374,6 +376,8 @@ static void start_run(struct job *job, const char *why)
 	job->run_began_us = wall_now_us();
 	job->run_generation = job->generation;
 	job->pipeline = pipeline_start(&run);
+	if (!loads && !job->attempts)
+		job->house->follows(job->house->ctx, job);
 }
 
 static void on_retry(void *arg)

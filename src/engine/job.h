@@ -38,6 +38,7 @@ struct job_house {
 	void (*changed)(void *ctx, struct job *job, const char *why);   /* its state or desire changed */
 	void (*settled)(void *ctx, struct job *job);                    /* it reached a state in which nothing runs */
 	void (*event)(void *ctx, struct job *job, const char *kind, const char *text);
+	void (*follows)(void *ctx, struct job *job);                    /* a run that loads nothing begins, which is not one that is tried again */
 };
 
 /* What the source keeps for the job, as it was seen last: by its run, or from outside while it does not run. */
@@ -92,6 +93,7 @@ struct job *job_restore(struct job_house *house, const struct store_job *j, stru
 const char *job_shown_state(const struct job *job);     /* as the API has it: "deleting", too */
 const struct err *job_shown_error(const struct job *job); /* NULL: none that is still true, as far as is known */
 void job_set_error(struct job *job, const struct err *e, const char *stage);     /* logged, and an event; the caller saves */
+void job_notice(struct job *job, const char *stage, const char *text);  /* nothing ends by it, but somebody must know: a warning */
 void job_close_run(struct job *job);            /* the run ends at once; nothing is said to anybody */
 void job_free(struct job *job);                 /* the same, and the job with it */
 void job_save(struct job *job, store_done *done, void *arg);   /* as it is now, into the store; done may be NULL */

@@ -425,6 +425,8 @@ def test_a_dry_run_finds_what_the_start_refuses(any_pg, dmsrd, case):
     dmsrd.api("POST", "/jobs", spec)
     if mode == "cdc":
         dmsrd.wait_state("v", "running")
+        for c in found:  # nothing is loaded, so nobody has met it yet
+            wait_for("it is told", lambda: any(c["message"] in w["message"] and c["fix"] in w["message"] for w in dmsrd.api("GET", "/jobs/v/status")["warnings"]))
         source.sql("INSERT INTO s.t VALUES (2, 'b', 2)")
     if error:
         dmsrd.wait_state("v", "failed")

@@ -148,5 +148,48 @@ static void a_table_that_the_patterns_do_not_mean_is_excluded(void **state)
 	assert_int_equal(tables_of_load(), 2);
 }
 
+static bool has_warnings(void *arg)
+{
+	json_t *warnings = part_of("warnings");
+	bool has = json_array_size(warnings) > 0;
+	if (arg && has)
+		*(json_t **)arg = json_incref(warnings);
+	json_decref(warnings);
+	return has;
+}
+
+/* No load tells that the target has no such table. */
+static void what_a_target_lacks_is_told_before_the_first_change(void **state)
+{
+	static const struct dmsr_check checks[] = { { "fake.table", DMSR_CHECK_ERROR, "public.t1", "public.t1 is missing", "CREATE TABLE t1" },
+		{ "fake.other", DMSR_CHECK_WARNING, NULL, "this is nothing", NULL } };
+	struct fake_answers source = { .rels = &t1, .nrels = 1 }, target = { .checks = checks, .nchecks = 2 };
+	json_t *warnings = NULL;
+	(void)state;
+	fake_answers_set("s", &source);
+	fake_answers_set("v", &target);
+	fake_script_gate(script);
+	fake_script_txn(script, OP_CREATE, t1, 5, 3, 10);
+	create(one_target, "cdc");
+	assert_true(fake_run(loop, has_warnings, &warnings, 5000));
+	assert_int_equal(json_array_size(warnings), 1);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(warnings, 0), "message")), "fake: public.t1 is missing; CREATE TABLE t1");
+	json_decref(warnings);
+	wait_state("running");
+	assert_int_equal(target.nrels_given, 1);
+	assert_int_equal(source.live + target.live, 0);
+	/* one that is mended has none */
+	target.nchecks = 0;
+	target.asked = 0;
+	verb(ENGINE_RESTART);
+	wait_state("running");
+	while (!target.asked)
+		fake_run(loop, NULL, NULL, 10);
+	fake_settle(loop);
+	assert_false(has_warnings(NULL));
+	fake_answers_set("s", NULL);
+	fake_answers_set("v", NULL);
+}
+
 RUN_TESTS(TEST(a_load_that_does_not_go_on_is_not_under_way), TEST(a_job_that_does_not_run_has_its_targets),
-	TEST(a_table_that_the_patterns_do_not_mean_is_excluded))
+	TEST(a_table_that_the_patterns_do_not_mean_is_excluded), TEST(what_a_target_lacks_is_told_before_the_first_change))
