@@ -75,16 +75,22 @@ static void probing_free(struct probing *p)
 /* While it still runs. What ends the run says so itself. */
 static void warn(struct probing *p)
 {
+	enum { TOLD_MAX = 10 };
 	struct job *job = engine_find(p->g, p->uid);
-	size_t i;
+	size_t i, n = 0;
 	const json_t *c;
 	json_array_foreach(p->found, i, c)
 	{
 		const char *fix = json_string_value(json_object_get(c, "fix"));
-		if (!job || !job->pipeline || strcmp(json_string_value(json_object_get(c, "level")), "error") != 0)
+		if (!job || !job->pipeline || strcmp(json_string_value(json_object_get(c, "level")), "error") != 0 || n++ >= TOLD_MAX)
 			continue;
 		char *text = mem_printf("%s%s%s", json_string_value(json_object_get(c, "message")), fix ? "; " : "", fix ? fix : "");
 		job_notice(job, json_string_value(json_object_get(c, "part")), text);
+		free(text);
+	}
+	if (n > TOLD_MAX) {
+		char *text = mem_printf("and %zu more of that kind: POST /jobs/validate tells all of them", n - TOLD_MAX);
+		job_notice(job, "targets", text);
 		free(text);
 	}
 }

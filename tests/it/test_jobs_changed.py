@@ -2,7 +2,7 @@
 import pytest
 
 from conftest import wait_for
-from test_jobs import CHANGES, shop  # noqa: F401 (a fixture)
+from test_jobs import CHANGES, SHOP, shop  # noqa: F401 (a fixture)
 
 
 def events(dmsrd, name, kind):
@@ -190,6 +190,7 @@ def test_a_table_that_has_another_name_for_a_while(shop, dmsrd, how, at_once):
 
 def test_a_table_that_was_left_out_is_told_where_nothing_is_loaded(shop, any_pg, dmsrd):
     source, target = shop
+    target.psql(SHOP)
     for database in source, target:
         database.psql("CREATE TABLE one (id int PRIMARY KEY); CREATE TABLE two (id int PRIMARY KEY)")
     dmsrd.job("shop", source.connection(), [target.connection(name="copy", prepare="none")], mode="cdc", tables={"include": ["public.one", "public.two"]})

@@ -178,6 +178,21 @@ static void what_a_target_lacks_is_told_before_the_first_change(void **state)
 	wait_state("running");
 	assert_int_equal(target.nrels_given, 1);
 	assert_int_equal(source.live + target.live, 0);
+	/* of many not each */
+	struct dmsr_check many[13];
+	char names[13][8];
+	for (size_t i = 0; i < 13; i++) {
+		snprintf(names[i], sizeof names[i], "t%zu", i);
+		many[i] = (struct dmsr_check){ "fake.table", DMSR_CHECK_ERROR, names[i], names[i], NULL };
+	}
+	target.checks = many;
+	target.nchecks = 13;
+	verb(ENGINE_RESTART);
+	assert_true(fake_run(loop, has_warnings, &warnings, 5000));
+	assert_int_equal(json_array_size(warnings), 11);
+	assert_non_null(strstr(json_string_value(json_object_get(json_array_get(warnings, 10), "message")), "and 3 more"));
+	json_decref(warnings);
+	wait_state("running");
 	/* one that is mended has none */
 	target.nchecks = 0;
 	target.asked = 0;
