@@ -282,7 +282,7 @@ void flow_look_level(struct pipeline *p, const struct dmsr_source_stat *s)
 		return;
 	if (!p->first_lsn)
 		p->first_lsn = s->server_lsn;
-	p->is_level = received >= p->first_lsn || s->confirmed.flush >= p->first_lsn;
+	p->is_level = !s->lag_bytes || received >= p->first_lsn || s->confirmed.flush >= p->first_lsn;
 }
 
 static void look_level(struct pipeline *p)

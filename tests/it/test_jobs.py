@@ -110,6 +110,11 @@ def test_what_others_write_is_no_lag(pg, dmsrd):
     wrote = write()
     wait_for("there is no lag", lambda: lags()[:3] == (0, 0, 0) and source.one("SELECT pg_current_wal_lsn() - '0/0'") >= wrote)
     assert lags()[3] < wrote, "and nothing was confirmed for that"
+
+    def is_level():
+        status = dmsrd.api("GET", "/jobs/shop/status")
+        return status["lag"] == {"bytes": 0, "seconds": 0, "reason": None} and status["targets"][0]["caught_up"]
+    wait_for("that is known, too", is_level, 20)
     with contextlib.closing(target.server.connect(target.name)) as locks:
         locks.autocommit = False
         locks.cursor().execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
