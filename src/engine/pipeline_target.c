@@ -438,6 +438,15 @@ static void on_ready(void *ctx, const struct position *applied, bool keeps, cons
 	pipeline_turn(p);
 }
 
+/* Are there targets that can take what the log holds? */
+static bool has_others(const struct ptarget *t)
+{
+	for (size_t i = 0; i < t->p->ntargets; i++)
+		if (!t->p->targets[i].memory->is_new)
+			return true;
+	return false;
+}
+
 /* A target that never stood anywhere, or was away, in a job whose changes have begun to flow and are held by nobody: it would miss what is past. */
 int target_check_stand(struct ptarget *t, struct err *e)
 {
@@ -463,8 +472,11 @@ int target_check_stand(struct ptarget *t, struct err *e)
 	}
 	err_set(e, DMSR_EFATAL, "target.behind", "target %s %s, and the log holds changes that other targets have not taken yet, up to %s: they are of no use "
 		"to it without the rows that were there before", t->name, was_away ? "was no part of the job for a while" : "is new", at);
-	return err_hint(e, "let the others take them first: take it out of the job, start the job, and add it again when streamer.log_bytes in "
-		"GET /jobs/%s/status is 0; or set the source's hold_wal to false, and the rows come to it beside what is in the log", p->run.name);
+	if (has_others(t))
+		return err_hint(e, "let the others take them first: take it out of the job, start the job, and add it again when streamer.log_bytes in "
+			"GET /jobs/%s/status is 0; or set the source's hold_wal to false, and the rows come to it beside what is in the log", p->run.name);
+	return err_hint(e, "the job has nobody any more who could take them: load the tables again: stop the job, DELETE /jobs/%s/positions, start it",
+		p->run.name);
 }
 
 void target_subscribe(struct ptarget *t)

@@ -113,6 +113,26 @@ def test_a_late_target_has_no_use_for_what_waits_for_another(shop, any_pg, dmsrd
     dmsrd.wait_equal(source, late)
 
 
+def test_a_new_target_in_the_place_of_the_only_one(shop, any_pg, dmsrd):
+    """Nobody is left who could take what waits in the log: what is said to do helps."""
+    source, target = shop
+    other = any_pg.database("other")
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")], streamer={"type": "embedded", "memory": "1MiB"})
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    with contextlib.closing(target.server.connect(target.name)) as c:
+        c.autocommit = False
+        c.cursor().execute("LOCK TABLE customers IN ACCESS EXCLUSIVE MODE")
+        source.psql(CHANGES + "; INSERT INTO customers (name) SELECT repeat('waits', 100) || i FROM generate_series(1, 20000) i")
+        wait_for("something waits in the log", lambda: dmsrd.api("GET", "/jobs/shop/status")["streamer"]["log_bytes"])
+        change_targets(dmsrd, other.connection(name="elsewhere"))
+        error = dmsrd.wait_state("shop", "failed")["error"]
+    assert error["code"] == "target.behind" and "elsewhere is new" in error["message"] and "take it out" not in error["suggestion"], error
+    dmsrd.follow(error["suggestion"], "shop")
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, other)
+
+
 def change_targets(dmsrd, *targets):
     dmsrd.api("PATCH", "/jobs/shop", {"targets": list(targets)}, {"If-Match": "*"})
 
