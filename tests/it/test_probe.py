@@ -99,6 +99,22 @@ def test_a_standby(poor):
         poor.start()
 
 
+def test_sessions_that_are_read_only_by_a_setting(server):
+    """That makes no standby of a primary: what is on is named, and what mends it. A target writes all the same, as it does while it runs."""
+    db = server.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY); " + MEMORY + f"INSERT INTO dmsr.positions VALUES ('{UID}', 'probe')")
+    db.sql(f"ALTER ROLE dmsr IN DATABASE {db.name} SET default_transaction_read_only = on")
+    checks = check(db, "source", "table=public.*")
+    found = only(checks, "postgres.read-only")
+    assert bad(checks) == ["postgres.read-only"] and "default_transaction_read_only is on" in found["message"]
+    assert bad(check(db, "source", "table=public.*", "mode=full-load")) == bad(check(db, "target", "table=public.*")) == []
+    refused = Dump(db, "table=public.*").start().failure()
+    assert refused[:2] == ("source.read-only", False) and found["fix"] in refused[2] and "standby" not in refused[2], refused
+    assert ask(db, "target", "drop") == {"left": []}
+    db.sql(found["fix"])
+    assert bad(check(db, "source", "table=public.*")) == []
+
+
 def test_a_server_that_is_too_old(server):
     """One of today that says it is PostgreSQL 11."""
     db = server.database()

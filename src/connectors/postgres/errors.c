@@ -87,7 +87,7 @@ static const struct { const char *id, *text; } hints[] = {
 	{ "limit", "raise the server's limit that is named, or use less of it" },
 	{ "privilege", "grant the role what is named, or use a role that has it" },
 	{ "row-security", "give the role BYPASSRLS, or use one that has it" },
-	{ "read-only", "the server is a standby or read-only: connect to its primary" },
+	{ "read-only", "a standby takes no writes: connect to its primary; at a primary default_transaction_read_only is on for role, database or server" },
 	{ "database", "create the database, or mend the option database" },
 	{ "source.constraint", "see which constraint or trigger of the source's own refuses what the job makes there" },
 	{ "source.data", "mend at the source the value that its server cannot read or send, or leave its table out of the job" },

@@ -228,7 +228,7 @@ void probe_answer_dropped(struct probe *p) { p->host.dropped(p->host.ctx, p->lef
 
 /* ---- what every preflight begins with ---- */
 
-enum { SESSION_TLS, SESSION_ENCODING, SESSION_CLOCK, SESSION_USER, SESSION_RECOVERY };
+enum { SESSION_TLS, SESSION_ENCODING, SESSION_CLOCK, SESSION_USER, SESSION_RECOVERY, SESSION_READ_ONLY };
 
 void probe_ask_session(struct probe *p, struct buf *sql, const char **values, int *nvalues)
 {
@@ -238,7 +238,7 @@ void probe_ask_session(struct probe *p, struct buf *sql, const char **values, in
 	buf_str(sql, "SELECT (SELECT version || ' ' || cipher FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid() AND ssl),"
 		" pg_catalog.current_setting('server_encoding'),"
 		" (EXTRACT(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8, current_user,"
-		" pg_catalog.pg_is_in_recovery()");
+		" pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')");
 }
 
 static bool is_local(const char *host)
@@ -296,6 +296,7 @@ void probe_read_session(struct probe *p, const PGresult *res, const struct err *
 	else if (p->is_target && strcmp(encoding, "UTF8") != 0)
 		probe_found(p, DMSR_CHECK_WARNING, "postgres.encoding", "server_encoding", NULL,
 			"the database's encoding is %s: characters that it lacks will be refused", encoding);
+	p->is_read_only = !probe_true(res, 0, SESSION_RECOVERY) && !strcmp(PQgetvalue(res, 0, SESSION_READ_ONLY), "on");
 	if (probe_true(res, 0, SESSION_RECOVERY) && (p->is_target || (p->mode & DMSR_CDC)))
 		probe_found(p, DMSR_CHECK_ERROR, "postgres.standby", "host", NULL, "the server is a standby: name the primary as host");
 }

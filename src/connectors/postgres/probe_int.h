@@ -61,6 +61,7 @@ struct probe {
 
 	/* what is known of the server */
 	int version;
+	bool is_read_only;              /* transactions are, unless they say otherwise, and it is no standby */
 	int64_t asked_us;               /* wall clock when the step's question was put */
 	struct relation **rels;
 	size_t nrels;

@@ -149,6 +149,12 @@ static void read_near(struct probe *p, const PGresult *res, const struct err *e)
 static void check_missing(struct probe *p, bool may_publish, bool may_create)
 {
 	struct buf fix;
+	if (p->is_read_only) {
+		buf_init(&fix, 1024);
+		right_sql(&fix, RIGHT_NOT_READ_ONLY, p->settings, NULL, NULL);
+		probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.read-only", user(p), &fix, "default_transaction_read_only is on for role %s, for this database "
+			"or for the server: the job cannot make its publication", user(p));
+	}
 	buf_init(&fix, SIZE_MAX);
 	if (p->near && !strpbrk(p->near, "\"\\"))
 		buf_printf(&fix, "\"publication\": \"%s\"", p->near);

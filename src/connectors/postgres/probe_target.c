@@ -476,7 +476,8 @@ static void ask_memory(struct probe *p, struct buf *sql, const char **values, in
 	(void)p;
 	(void)values;
 	(void)nvalues;
-	buf_str(sql, "SELECT pg_catalog.to_regclass('dmsr.positions') IS NOT NULL, pg_catalog.to_regclass('dmsr.loads') IS NOT NULL");
+	buf_str(sql, "SELECT pg_catalog.to_regclass('dmsr.positions') IS NOT NULL, pg_catalog.to_regclass('dmsr.loads') IS NOT NULL,"
+		" pg_catalog.set_config('default_transaction_read_only', 'off', false)"); /* as while it runs */
 }
 
 /* "UID/..." are the rows of a job's other connections, and parts. */

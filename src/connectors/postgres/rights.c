@@ -16,6 +16,7 @@ static const char *const texts[] = {
 	[RIGHT_POSITIONS] = "GRANT USAGE ON SCHEMA dmsr TO %u; GRANT SELECT, INSERT, UPDATE, DELETE ON dmsr.positions, dmsr.loads TO %u",
 	[RIGHT_REPLICATION] = "ALTER ROLE %u REPLICATION",
 	[RIGHT_ALL_ROWS] = "ALTER ROLE %u BYPASSRLS",
+	[RIGHT_NOT_READ_ONLY] = "ALTER ROLE %u IN DATABASE %d SET default_transaction_read_only = off",
 };
 
 void right_sql(struct buf *out, enum right r, const struct settings *s, const char *schema, const char *name)

@@ -16,6 +16,7 @@ enum right {
 	RIGHT_SUPERUSER,
 	RIGHT_REPLICATION,
 	RIGHT_ALL_ROWS,         /* those that row security hides too */
+	RIGHT_NOT_READ_ONLY,    /* whatever the database or the server says: nothing but the session itself counts for more */
 };
 /* Of the settings' user, in their database. schema and name as far as the right is about them; else NULL. */
 void right_sql(struct buf *out, enum right r, const struct settings *s, const char *schema, const char *name);

@@ -34,6 +34,19 @@ static void refuse_publication(struct source *s, const struct err *why)
 	source_fail(s, &e);
 }
 
+/* It is no standby, that was asked. */
+static void refuse_read_only(struct source *s, const struct err *why)
+{
+	struct err e = *why;
+	struct buf sql;
+	buf_init(&sql, 340);
+	right_sql(&sql, RIGHT_NOT_READ_ONLY, s->settings, NULL, NULL);
+	if (buf_ok(&sql))
+		err_hint(&e, "default_transaction_read_only is on for the role, the database or the server: %s", buf_cstr(&sql));
+	buf_fini(&sql);
+	source_fail(s, &e);
+}
+
 /* Tables that came new, and are not the role's. */
 static void refuse_addition(struct source *s, const struct err *why)
 {
@@ -62,7 +75,9 @@ static void on_publication_changed(void *arg, const PGresult *res, const struct 
 		/* Not made: one of that name that comes is somebody's, and the next start asks the options anew which it shall be. */
 		if (s->publication_is_new && !e->retriable)
 			source_put_note(s, "publication", "", NULL);
-		if (s->publication_is_new && !strcmp(e->id, "source.privilege"))
+		if (!strcmp(e->id, "source.read-only"))
+			refuse_read_only(s, e);
+		else if (s->publication_is_new && !strcmp(e->id, "source.privilege"))
 			refuse_publication(s, e);
 		else if (s->publication_is_new)
 			source_fail(s, e);
