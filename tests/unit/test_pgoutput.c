@@ -81,6 +81,33 @@ static void a_table_may_have_another_name_for_a_while(void **state)
 	relation_unref(as);
 }
 
+/* It has another name for good, and a column more: the catalog, which has it under that name, is asked once, however often the server speaks of it. */
+static void a_table_with_another_name_is_asked_about_once(void **state)
+{
+	struct relation *as = relation_seal(relation_build("postgres", "public", "t", 5), KEY_NONE);
+	struct relation_builder *b = relation_build("postgres", "public", "other", 5);
+	const struct column id = { .name = "id", .native_type = "integer", .type_id = 23, .typmod = -1, .type = TYPE_INT32, .source_id = 1, .key_pos = 1 };
+	const struct column v = { .name = "v", .native_type = "text", .type_id = 25, .typmod = -1, .type = TYPE_TEXT, .source_id = 2 };
+	(void)state;
+	relation_build_column(b, &id);
+	relation_build_column(b, &v);
+	relation_build_ddl(b, DDL_AFTER_LOAD, "index", "other_v", "CREATE INDEX other_v ON other (v)");
+	struct kit k = { .as = as, .answer = relation_seal(b, KEY_PRIMARY) };
+	kit_open(&k, NULL, 1, NULL);
+	kit_begin(&k, 0x100);
+	for (int i = 0; i < 3; i++) {
+		kit_table(&k, 5, "other");
+		kit_insert(&k, 5, "1", "of t");
+	}
+	struct batch *out = pgoutput_take(k.d);
+	assert_int_equal(k.asked, 1);
+	for (const struct change *ch = out->first; ch; ch = ch->next)
+		assert_true(!ch->rel || (!strcmp(ch->rel->name, "t") && !ch->rel->nddl)); /* what names the other */
+	batch_free(out);
+	kit_close(&k);
+	relation_unref(as);
+}
+
 static void frames_only_what_has_something_in_it(void **state)
 {
 	struct kit k = { .unwanted = "quiet", .loaded = "late", .loaded_lsn = 0x400 };
@@ -529,7 +556,8 @@ static void refuses_two_phase_by_name(void **state)
 }
 
 RUN_TESTS(cmocka_unit_test(takes_rows_in_all_their_forms), cmocka_unit_test(numbers_events_whether_wanted_or_not),
-	cmocka_unit_test(a_table_may_have_another_name_for_a_while), cmocka_unit_test(frames_only_what_has_something_in_it),
+	cmocka_unit_test(a_table_may_have_another_name_for_a_while), cmocka_unit_test(a_table_with_another_name_is_asked_about_once),
+	cmocka_unit_test(frames_only_what_has_something_in_it),
 	cmocka_unit_test(resumes_at_every_event),
 	cmocka_unit_test(stops_when_the_rest_of_a_transaction_is_gone), cmocka_unit_test(hands_on_big_batches_with_their_positions),
 	cmocka_unit_test(keeps_a_refused_batch_until_there_is_room),

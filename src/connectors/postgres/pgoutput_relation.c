@@ -33,6 +33,7 @@ struct wire_column {
 struct wire_relation {
 	uint32_t id;
 	const char *schema, *name;
+	const char *own_schema, *own_name; /* its names at that moment, where it goes by others (host.named) */
 	char identity;
 	uint16_t n;
 	struct wire_column columns[MAX_COLUMNS];
@@ -51,7 +52,7 @@ struct merge {
 	const struct column **column;   /* wire column -> the column of known or before that it is, or NULL */
 	bool *on_wire;                  /* column of known: its name is on the wire */
 	bool is_same;                   /* known has the wire's name, just its columns beside generated ones, and their types */
-	bool is_known;                  /* and says nothing of them that the wire gainsays */
+	bool is_known;                  /* so, or under the name that it has at that moment; and says nothing of them that the wire gainsays */
 	char type_text[MAX_TYPE_TEXT];
 };
 
@@ -65,6 +66,8 @@ static int read_relation(struct cursor *c, struct wire_relation *w, struct err *
 	w->n = cursor_be16(c);
 	if (!*w->schema)
 		w->schema = "pg_catalog";
+	w->own_schema = w->schema;
+	w->own_name = w->name;
 	if (c->bad || w->n > MAX_COLUMNS)
 		return pgo_bad(e, "Relation is cut off or has too many columns");
 	for (unsigned i = 0; i < w->n; i++) {
@@ -205,6 +208,8 @@ static bool find_columns(struct merge *m)
 	return false;
 }
 
+static bool is_called(const struct relation *rel, const char *schema, const char *name) { return !strcmp(rel->name, name) && !strcmp(rel->schema, schema); }
+
 /* False: see find_columns. */
 static bool find_matches(struct merge *m)
 {
@@ -220,10 +225,11 @@ static bool find_matches(struct merge *m)
 			m->on_wire[at] = true;
 	}
 	bool is_clear = find_columns(m);
-	m->is_same = m->is_same && !strcmp(known->name, w->name) && !strcmp(known->schema, w->schema);
 	for (unsigned i = 0; m->is_same && i < w->n; i++)
 		m->is_same = m->match[i] >= 0 && known->columns[m->match[i]].typmod == w->columns[i].typmod;
-	m->is_known = m->is_same;
+	bool has_own = known && is_called(known, w->own_schema, w->own_name), has_name = known && is_called(known, w->schema, w->name);
+	m->is_known = m->is_same && (has_own || has_name);
+	m->is_same = m->is_same && has_name;
 	for (unsigned i = 0; m->is_known && i < w->n; i++)
 		m->is_known = !(known->columns[m->match[i]].flags & COLUMN_GENERATED); /* before it was made a plain one, or after? */
 	return is_clear;
