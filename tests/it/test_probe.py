@@ -308,6 +308,27 @@ def test_odd_tables_are_told(server):
     assert bad(check(db, "source", "table=none.*")) == ["postgres.tables"]
 
 
+ODD = {"public.typo": "means no table that there is now: is it misspelt?", "public.u": "means no table that is read: public.u is UNLOGGED: ALTER TABLE ... SET LOGGED",
+       "public.p_*": "means no table that is read: public.p_1 is a partition of public.p, with which its rows come: name that", "public.v": "public.v is a view"}
+
+
+def test_patterns_without_a_table_are_told_with_the_reason(server):
+    """Those whose tables are left out on purpose are no mistake. Preflight and the job itself say the same."""
+    db = server.database()
+    db.sql("""CREATE TABLE t (id int PRIMARY KEY); CREATE UNLOGGED TABLE u (id int PRIMARY KEY); CREATE VIEW v AS SELECT 1 AS one; CREATE TABLE old_1 (id int PRIMARY KEY);
+              CREATE UNLOGGED TABLE old_2 (id int); CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (9)""")
+    words = ["table=public.t", "table=public.old_*", "exclude=public.old_1", *(f"table={pattern}" for pattern in ODD)]
+    found = {c["object"]: c["message"] for c in check(db, "source", *words) if c["id"] == "postgres.tables" and c["level"] == "warning"}
+    assert set(found) == set(ODD) and all(ODD[pattern] in found[pattern] for pattern in ODD), found
+    for mode in "full-load", "full-load-and-cdc":
+        d = Dump(db, *words, f"mode={mode}").start()
+        wait_for("it is loaded", lambda d=d: "finished" in d.text() or "reading slot" in d.text())
+        d.p.terminate()
+        d.wait()
+        told = [line for line in d.text().splitlines() if "the pattern" in line]
+        assert len(told) == len(ODD) and all(any(text in line for line in told) for text in ODD.values()), told
+
+
 def test_unlogged_partitions_are_told(server):
     """By their root's name; a load alone has their rows."""
     db = server.database()

@@ -185,17 +185,36 @@ static bool matches_any(const struct probe *p, const char *pattern)
 	return false;
 }
 
-static void check_patterns(struct probe *p)
+static void check_number(struct probe *p)
 {
-	for (size_t i = 0; i < p->tables.ninclude && !p->leaves && p->nrels; i++)
-		if (!matches_any(p, p->tables.include[i]))
-			probe_found(p, DMSR_CHECK_WARNING, "postgres.tables", p->tables.include[i], NULL,
-				"the pattern %s means no table that there is now", p->tables.include[i]);
 	if (!p->nrels)
 		probe_found(p, DMSR_CHECK_ERROR, "postgres.tables", "tables", NULL, "no table matches the job's patterns; check tables.include and "
 			"tables.exclude, and that they are ordinary or partitioned tables of this database");
 	else
 		probe_found(p, DMSR_CHECK_OK, "postgres.tables", "tables", NULL, "%zu table%s", p->nrels, p->nrels == 1 ? " matches" : "s match");
+}
+
+static bool is_unmatched(const struct probe *p, size_t i) { return !p->leaves && p->nrels && !matches_any(p, p->tables.include[i]); }
+
+static void ask_named(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	(void)values;
+	(void)nvalues;
+	for (size_t i = 0; i < p->tables.ninclude && !sql->len; i++)
+		if (is_unmatched(p, i))
+			buf_str(sql, named_sql);
+}
+
+static void read_named(struct probe *p, const PGresult *res, const struct err *e)
+{
+	for (size_t i = 0; !e && i < p->tables.ninclude; i++) {
+		char *problem = is_unmatched(p, i) ? pattern_problem(p->tables.include[i], &p->tables, res) : NULL;
+		if (problem)
+			probe_found(p, DMSR_CHECK_WARNING, "postgres.tables", p->tables.include[i], NULL, "%s", problem);
+		free(problem);
+	}
+	if (e)
+		probe_fail(p, e);
 }
 
 struct folded {
@@ -238,7 +257,7 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 	}
 	p->rels = rels;
 	p->nrels = n;
-	check_patterns(p);
+	check_number(p);
 	check_clashes(p);
 	probe_next(p);
 }
@@ -675,6 +694,7 @@ static const struct probe_step steps[] = {
 	{ .ask = ask_publication, .read = read_publication },
 	{ .ask = ask_near, .read = read_near },
 	{ .start = read_tables },
+	{ .ask = ask_named, .read = read_named },
 	{ .ask = ask_rights, .read = read_rights },
 	{ .ask = ask_sequences, .read = read_sequences },
 	{ .ask = ask_published, .read = read_published },

@@ -87,6 +87,7 @@ struct source {
 	void (*identified)(struct source *s);
 	void (*verified)(struct source *s);
 	void (*gone_told)(struct source *s);
+	void (*unmatched_told)(struct source *s);
 	int64_t sender_timeout_ms;      /* 0: none */
 	uint64_t began_lsn;             /* the server's newest when this run looked first */
 	struct pgconn *sql, *repl, *loader;
@@ -191,7 +192,8 @@ bool source_is_loaded(const struct source *s, const char *schema, const char *na
 bool source_is_new(const struct source *s, const struct map *noted, const struct relation *rel);       /* it was no part of an earlier run */
 bool source_is_renamed(const struct map *noted, uint32_t id, const char *schema, const char *name);    /* a table of the job, noted under another name */
 const char *source_noted_marks(const struct map *noted, const struct relation *rel);   /* for history_read; NULL: none of that table */
-void source_tell_unmatched(const struct source *s);    /* patterns of tables.include without a table */
+/* Patterns of tables.include without a table; then next. */
+void source_tell_unmatched(struct source *s, struct pgconn *c, void (*next)(struct source *s));
 void source_tell_joined(const struct source *s);       /* tables that the last run did not have, where nothing is loaded */
 bool source_wants(const struct source *s, const struct relation *rel, uint64_t *loaded_lsn);   /* the decoder's question */
 

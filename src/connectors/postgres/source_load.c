@@ -222,6 +222,8 @@ static void on_kinds(void *arg, const PGresult *res, const struct err *e)
 				l->tables[i].is_partitioned = true;
 	if (s->mode & DMSR_CDC)
 		source_look_load(s, note_tables);
+	else if (!s->rounds)
+		source_tell_unmatched(s, s->loader, open_load);
 	else
 		open_load(s);
 }

@@ -350,7 +350,7 @@ static void ask_identities(struct source *s)
 static void tables_known(struct source *s)
 {
 	if (s->nrels)
-		ask_identities(s);
+		source_tell_unmatched(s, s->sql, ask_identities);
 	else
 		source_fail_because(s, DMSR_ENOTFOUND, "source.no-tables",
 			"check tables.include and tables.exclude, and that the role may see the tables' schemas",
@@ -366,7 +366,6 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 		return;
 	}
 	source_set_rels(s, rels, n);
-	source_tell_unmatched(s);
 	source_review_loaded(s);
 	source_look_read(s);
 	source_gone(s, tables_known);

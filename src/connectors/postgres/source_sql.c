@@ -37,6 +37,37 @@ struct settings *pg_settings_copy(const struct settings *from, const struct dmsr
 	return to;
 }
 
+/* ---- patterns without a table ---- */
+
+const char named_sql[] = "SELECT n.nspname, c.relname, CASE WHEN c.relispartition THEN 'is a partition of ' || rn.nspname || '.' || r.relname"
+	" || ', with which its rows come: name that' WHEN c.relkind = 'v' THEN 'is a view' WHEN c.relkind = 'm' THEN 'is a materialized view'"
+	" WHEN c.relkind = 'f' THEN 'is a foreign table'"
+	" WHEN c.relpersistence = 'u' THEN 'is UNLOGGED: ALTER TABLE ... SET LOGGED, and start the job again' END"
+	" FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+	" LEFT JOIN pg_catalog.pg_class r ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)"
+	" LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace"
+	" WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1, 2";
+
+char *pattern_problem(const char *pattern, const struct dmsr_tables *t, const PGresult *named)
+{
+	const struct dmsr_tables all = { .include = &pattern, .ninclude = 1 };
+	const struct dmsr_tables meant = { .include = &pattern, .ninclude = 1, .exclude = t->exclude, .nexclude = t->nexclude };
+	int first = -1;
+	for (int i = 0; i < PQntuples(named); i++) {
+		const char *schema = PQgetvalue(named, i, NAMED_SCHEMA), *name = PQgetvalue(named, i, NAMED_NAME);
+		if (!dmsr_table_matches(&all, schema, name))
+			continue;
+		if (PQgetisnull(named, i, NAMED_WHY) || !dmsr_table_matches(&meant, schema, name))
+			return NULL;
+		first = first < 0 ? i : first;
+	}
+	if (first >= 0)
+		return mem_printf("the pattern %s means no table that is read: %s.%s %s", pattern, PQgetvalue(named, first, NAMED_SCHEMA),
+			PQgetvalue(named, first, NAMED_NAME), PQgetvalue(named, first, NAMED_WHY));
+	return mem_printf("the pattern %s means no table that there is now: is it misspelt? One that comes later is taken up when the job is started again",
+		pattern);
+}
+
 /* ---- publication ---- */
 
 const char *publication_sql(int version)

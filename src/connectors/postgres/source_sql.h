@@ -11,6 +11,14 @@ int slot_name_check(const char *name, struct err *e);
 /* A copy that outlives the job's. table: the options that are in it. */
 struct settings *pg_settings_copy(const struct settings *from, const struct dmsr_option *table);
 
+/* ---- patterns without a table ---- */
+/* A row for all that has such a name as a table has. Without parameters. */
+enum { NAMED_SCHEMA, NAMED_NAME, NAMED_WHY /* why it is no table of a job; NULL: it may be one */ };
+extern const char named_sql[];
+/* Of a pattern of t's that means none of the job's tables, by named_sql's answer: a sentence, freed by the caller. NULL: what it means is there, and was left
+ * out on purpose. */
+char *pattern_problem(const char *pattern, const struct dmsr_tables *t, const PGresult *named);
+
 /* ---- publication ---- */
 /* One row, or none when it is not there; $1: its name. */
 enum { PUB_OPERATIONS /* four of t and f: insert update delete truncate */, PUB_VIA_ROOT /* t or f; NULL before 13 */,

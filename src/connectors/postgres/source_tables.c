@@ -1,5 +1,5 @@
 /* source_tables: which tables there are, which of them are loaded, and whose changes are wanted. In come relations from the catalog and what start() said of
- * earlier loads; out go answers. Pure but for one note.
+ * earlier loads; out go answers. Pure but for one note, and one question about patterns without a table.
  *
  * A table is its oid; but what is remembered of an earlier load is a name. So that a table that was dropped and made anew does not pass for the one that was
  * loaded, the note "tables" tells for each name, before its load begins,
@@ -307,19 +307,52 @@ static void meet_noted(void *arg, const struct noted *n)
 	free(name);
 }
 
-void source_tell_unmatched(const struct source *s)
+static bool is_met(const struct source *s, const struct map *noted, const char *pattern)
+{
+	struct unmatched u = { .one = { .include = &pattern, .ninclude = 1 } };
+	for (size_t r = 0; r < s->nrels; r++)
+		u.is_met |= dmsr_table_matches(&u.one, s->rels[r]->schema, s->rels[r]->name);
+	source_noted_each(noted, meet_noted, &u);
+	return u.is_met;
+}
+
+/* True: there is one. named: the answer to named_sql, by which they are told; NULL: not asked yet. */
+static bool has_unmatched(const struct source *s, const PGresult *named)
 {
 	struct map *noted = source_noted(s);
+	bool has = false;
 	for (size_t i = 0; i < s->tables->ninclude && !s->leaves && s->nrels; i++) {
-		struct unmatched u = { .one = { .include = &s->tables->include[i], .ninclude = 1 } };
-		for (size_t r = 0; r < s->nrels; r++)
-			u.is_met |= dmsr_table_matches(&u.one, s->rels[r]->schema, s->rels[r]->name);
-		source_noted_each(noted, meet_noted, &u);
-		if (!u.is_met)
-			source_tell(s, "the pattern %s means no table that there is now: is it misspelt? One that comes later is taken up when the job is "
-				"started again", s->tables->include[i]);
+		const char *pattern = s->tables->include[i];
+		if (is_met(s, noted, pattern))
+			continue;
+		has = true;
+		char *problem = named ? pattern_problem(pattern, s->tables, named) : NULL;
+		if (problem)
+			source_tell(s, "%s", problem);
+		free(problem);
 	}
 	source_noted_free(noted);
+	return has;
+}
+
+static void on_named(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	has_unmatched(s, res);
+	s->unmatched_told(s);
+}
+
+void source_tell_unmatched(struct source *s, struct pgconn *c, void (*next)(struct source *s))
+{
+	s->unmatched_told = next;
+	if (has_unmatched(s, NULL))
+		pgconn_query(c, named_sql, on_named, s);
+	else
+		next(s);
 }
 
 static void note_id(void *arg, const struct noted *n) { map_put_u32(arg, n->id, arg); }
