@@ -121,7 +121,24 @@ def test_a_new_table_is_told_when_nothing_is_loaded(db, dump):
     free(db)
     db.sql("CREATE TABLE b (id int PRIMARY KEY)")
     d.start().streaming().caught_up().stop()
-    assert "warning: table public.b is published from now on" in d.text()
+    assert "warning: table public.b is published from now on" in d.text() and d.text().count("warning") == 1
+
+
+@pytest.mark.parametrize("given", ["ALL TABLES", "TABLE a, p"])
+def test_a_new_table_that_is_published_already_is_told_when_nothing_is_loaded(db, dump, given):
+    """By the publication of all tables, or as a partition: all of it was read, so it is not said that something is missing."""
+    db.sql("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id)")
+    db.sql(f"CREATE PUBLICATION given FOR {given}")
+    d = dump("table=public.*", "mode=cdc", "publication=given").start().streaming().caught_up()
+    db.sql("CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (9); INSERT INTO p VALUES (1)")
+    d.caught_up()
+    d.says("warning: table public.p_1 is new, and the job's patterns mean it: its changes are read, if the publication has it")
+    d.stop()
+    assert d.replica().rows("public", "p_1") == [{"id": "1"}]
+    free(db)
+    d.start().streaming().caught_up().stop()
+    told = [line for line in d.text().splitlines() if "warning" in line]
+    assert len(told) == 1 and "public.p_1 was no part of the job at its last start" in told[0] and "or the publication had it then already" in told[0], told
 
 
 @pytest.mark.parametrize("part", ["t WHERE (id > 1)", "t (id)"])

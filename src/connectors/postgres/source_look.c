@@ -284,7 +284,8 @@ static void tell_new(struct source *s, const char *schema, const char *name)
 		source_tell(s, "table %s.%s is another table now than the one that the job reads: the new one is read when the job is started again", schema,
 			name);
 	else
-		source_tell(s, "table %s.%s is new, and the job's patterns mean it: it is taken up when the job is started again", schema, name);
+		source_tell(s, "table %s.%s is new, and the job's patterns mean it: %sit is taken up when the job is started again", schema, name,
+			s->mode & DMSR_FULL_LOAD ? "" : "its changes are read, if the publication has it; if not, ");
 }
 
 static void again(struct source *s, const char *what, const char *why)

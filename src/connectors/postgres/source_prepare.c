@@ -121,12 +121,14 @@ static void add_missing(struct source *s, const PGresult *published)
 	buf_init(&sql, SIZE_MAX);
 	size_t n = publication_add_sql(&sql, s->publication, s->rels, s->nrels, set);
 	if (!n) {
+		source_tell_joined(s, set);
 		source_look(s);
 	} else if (!own || strncmp(own, "own ", 4) != 0) {
 		source_fail_because(s, DMSR_EINVAL, "publication.incomplete",
 			sql.len < 500 ? buf_cstr(&sql) : "add the tables to it: a dry run of the job, POST /jobs?dry_run=1, writes the statement out",
 			"publication \"%s\" does not hold all of the job's tables: %zu %s missing", s->publication, n, n == 1 ? "is" : "are");
 	} else {
+		source_tell_joined(s, set);
 		free(s->add_sql);
 		s->add_sql = mem_strdup(buf_cstr(&sql));
 		/* Durable before they are put back, or it would not be known after a crash that they were out. */
@@ -333,7 +335,6 @@ static void on_identities(void *arg, const PGresult *res, const struct err *e)
 		refuse_keyless(s, res, first, left);
 		return;
 	}
-	source_tell_joined(s);
 	look_at_publication(s);
 }
 

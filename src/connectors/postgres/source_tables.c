@@ -357,14 +357,22 @@ void source_tell_unmatched(struct source *s, struct pgconn *c, void (*next)(stru
 
 static void note_id(void *arg, const struct noted *n) { map_put_u32(arg, n->id, arg); }
 
-void source_tell_joined(const struct source *s)
+/* Whether a table that the publication has by itself, with its schema or its root, was in it when it was written to, and meant by the patterns of then, is not
+ * known: then it is all there. */
+void source_tell_joined(const struct source *s, const struct map *published)
 {
 	struct map *noted = source_noted(s), *ids = map_new();
 	source_noted_each(noted, note_id, ids);
-	for (size_t i = 0; i < s->nrels && map_size(ids) && !(s->mode & DMSR_FULL_LOAD); i++)
-		if (!map_get_u32(ids, s->rels[i]->id))
-			source_tell(s, "table %s.%s is read from now on: it was no part of the job in its last run, and what was written to it before is "
-				"missing at the targets, unless they have it", s->rels[i]->schema, s->rels[i]->name);
+	for (size_t i = 0; i < s->nrels && !(s->mode & DMSR_FULL_LOAD); i++) {
+		const struct relation *rel = s->rels[i];
+		const char *how = !publication_holds(published, rel) ? "is published from now on: what was written to it before is not read, and" :
+			map_size(ids) && !map_get_u32(ids, rel->id)  ? "was no part of the job at its last start: what was written to it before now" :
+								       NULL;
+		if (how)
+			source_tell(s, "table %s.%s %s is missing at the targets, unless they have it%s", rel->schema, rel->name, how,
+				publication_holds(published, rel) ?
+					", or the publication had it then already, and the job's patterns meant it by its own name" : "");
+	}
 	source_noted_free(noted);
 	map_free(ids);
 }
@@ -413,15 +421,11 @@ bool source_forget_unpublished(struct source *s, const struct map *published)
 	bool any = false;
 	for (size_t i = 0; i < s->nrels; i++) {
 		const struct relation *rel = s->rels[i];
-		if (publication_holds(published, rel))
+		if (publication_holds(published, rel) || !(s->mode & DMSR_FULL_LOAD) || !source_find_loaded(s, rel))
 			continue;
-		if (!(s->mode & DMSR_FULL_LOAD)) {
-			source_tell(s, "table %s.%s is published from now on: what was written to it before is not read", rel->schema, rel->name);
-		} else if (source_find_loaded(s, rel)) {
-			source_tell(s, "table %s.%s was not in the publication for a while: it is loaded again", rel->schema, rel->name);
-			source_forget(s, rel);
-			any = true;
-		}
+		source_tell(s, "table %s.%s was not in the publication for a while: it is loaded again", rel->schema, rel->name);
+		source_forget(s, rel);
+		any = true;
 	}
 	return any;
 }
