@@ -178,14 +178,14 @@ static void put_change(const struct change *ch)
 		fprintf(out, "[\"!\",\"%s\"]\n", e.message);
 }
 
-static void remember_loaded(const struct change *ch)
+static void remember_loaded(const struct change *ch, uint64_t server)
 {
 	size_t i = 0;
 	while (i < nloaded && (strcmp(loaded[i].schema, ch->rel->schema) != 0 || strcmp(loaded[i].name, ch->rel->name) != 0))
 		i++;
 	if (i == nloaded)
 		loaded[nloaded++] = (struct dmsr_loaded){ mem_strdup(ch->rel->schema), mem_strdup(ch->rel->name), { 0 } };
-	loaded[i].at = (struct position){ .kind = POSITION_LSN, .lsn = ch->txn->lsn, .flush = ch->txn->lsn };
+	loaded[i].at = (struct position){ .kind = POSITION_LSN, .server = server, .lsn = ch->txn->lsn, .flush = ch->txn->lsn };
 }
 
 static enum dmsr_verdict emit(void *ctx, struct batch *b)
@@ -197,7 +197,7 @@ static enum dmsr_verdict emit(void *ctx, struct batch *b)
 		if (!quiet)
 			put_change(ch);
 		if (ch->op == OP_LOAD_END)
-			remember_loaded(ch);
+			remember_loaded(ch, b->end.server);
 		load_done |= ch->op == OP_LOAD_DONE;
 	}
 	rows += b->nrows;

@@ -230,6 +230,26 @@ def test_a_load_that_is_left_for_good_is_told(shop, dmsrd):
     assert not dmsrd.api("GET", "/jobs/shop/status")["warnings"]
 
 
+@pytest.mark.parametrize("mode", ["full-load-and-cdc", "cdc"])
+def test_a_load_alone_that_is_to_be_followed(shop, dmsrd, mode):
+    """What was written since then is in no stream: it is loaded again, or told."""
+    source, target = shop
+    target.psql(NO_INDEX)
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")], mode="full-load")
+    dmsrd.wait_state("shop", "failed")
+    target.psql("DROP EVENT TRIGGER no_index")
+    source.psql(CHANGES)
+    dmsrd.api("PATCH", "/jobs/shop", {"mode": mode}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/shop/start")
+    dmsrd.wait_state("shop", "running")
+    if mode == "full-load-and-cdc":
+        dmsrd.wait_equal(source, target)
+        source.psql("UPDATE customers SET name = name || '!'; DELETE FROM orders WHERE id % 7 = 0")
+        dmsrd.wait_equal(source, target)
+    told = [w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"]]
+    assert [t for t in told if "tables were loaded when nothing followed their changes" in t and ("loaded again" if mode != "cdc" else "is missing at the targets") in t], told
+
+
 def test_a_pattern_without_a_table_is_told(shop, dmsrd):
     source, target = shop
     dmsrd.job("shop", source.connection(), [target.connection(name="copy")], tables={"include": ["public.customers", "public.odrers"]})

@@ -449,6 +449,18 @@ def test_another_server(alone, server, db, dump):
     assert d.start().failure()[:2] == ("server.changed", False)
 
 
+@pytest.mark.parametrize("then", ["full-load", "full-load-and-cdc"])
+def test_another_server_than_that_of_a_load_alone(alone, server, db, dump, then):
+    db.sql(TABLES)
+    d = dump("table=public.*").start("mode=full-load")
+    assert d.wait() == 0
+    other = alone()
+    with contextlib.closing(other.connect("postgres")) as c:
+        c.cursor().execute(f"CREATE DATABASE {db.name}")
+    d.port = other.port
+    assert d.start(f"mode={then}").failure()[:2] == ("server.changed", False)
+
+
 @pytest.mark.parametrize("follow", [False, True])
 def test_timeline_switched(alone, follow):
     """A promotion: recovery of the same data ends on a timeline of its own."""

@@ -486,3 +486,14 @@ def test_a_source_that_cannot_be_one(pg):
         d.start().streaming().stop()
         assert d.replica().rows("public", "t") == [{"id": "1"}]
         db.sql("ALTER TABLE t OWNER TO postgres")
+
+
+def test_a_role_that_may_not_ask_who_the_server_is(db, dump):
+    """A load alone does without."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    name = f"blind_{db.name}"
+    with role(db, name) as who:
+        db.sql(f"REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC; GRANT SELECT ON t TO {name}")
+        d = dump("table=public.*", "mode=full-load", *who).start()
+        assert d.wait() == 0
+    d.same()

@@ -75,6 +75,7 @@ struct source {
 	bool is_beside;                 /* the load goes beside the stream */
 	bool is_loading;                /* so, and it is not over: between two rounds, too */
 	struct map *loaded, *loaded_by_id;      /* relation_key -> struct source_loaded; those of a known oid */
+	uint64_t loaded_server;         /* of those of earlier runs; 0: none, or not known */
 	struct source_rest *rests;              /* loads of an earlier run that were not ended */
 	size_t nrests;
 	bool load_done;

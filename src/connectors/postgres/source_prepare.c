@@ -421,6 +421,27 @@ static void on_repl_ready(void *ctx)
 	source_identify(s, next_is_publication);
 }
 
+static void refuse_server(struct source *s, uint64_t was)
+{
+	source_fail_because(s, DMSR_EFATAL, "server.changed", "point the source at the server that the job began with, or delete the job and make it anew",
+		"%s is another server (system identifier %llu) than the one the job began with (%llu)", pgconn_describe(s->sql), (unsigned long long)s->system,
+		(unsigned long long)was);
+}
+
+static bool is_loaded_elsewhere(const struct source *s) { return s->loaded_server && s->system && s->loaded_server != s->system; }
+
+/* Of a load alone, which has no replication connection. A role that may not ask loads all the same. */
+static void on_system(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	if (!e && PQntuples(res))
+		s->system = strtoull(PQgetvalue(res, 0, 0), NULL, 10);
+	if (is_loaded_elsewhere(s))
+		refuse_server(s, s->loaded_server);
+	else
+		source_load(s);
+}
+
 static void on_facts(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -437,7 +458,7 @@ static void on_facts(void *arg, const PGresult *res, const struct err *e)
 			s->version);
 	} else if (!follows(s)) {
 		s->leaves = s->version < 130000;
-		source_load(s);
+		pgconn_query(s->sql, "SELECT system_identifier FROM pg_catalog.pg_control_system()", on_system, s);
 	} else if (strcmp(PQgetvalue(res, 0, 0), "logical") != 0) {
 		source_fail_because(s, DMSR_EINVAL, "source.wal-level", "ALTER SYSTEM SET wal_level = 'logical'; then restart the server",
 			"%s: wal_level is %s, and changes can only be read at logical", pgconn_describe(s->sql), PQgetvalue(res, 0, 0));
@@ -528,11 +549,8 @@ static void on_identity(void *arg, const PGresult *res, const struct err *e)
 	s->timeline = (uint32_t)strtoul(PQgetvalue(res, 0, 1), NULL, 10);
 	if (slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &note)) {
 		source_fail_because(s, DMSR_EFATAL, "position.unknown", "delete the job and make it anew", "the record of the job's slot cannot be read");
-	} else if ((note.is_made && note.system != s->system) || (s->from.kind && s->from.server != s->system)) {
-		source_fail_because(s, DMSR_EFATAL, "server.changed",
-			"point the source at the server that the job began with, or delete the job and make it anew",
-			"%s is another server (system identifier %llu) than the one the job began with (%llu)", pgconn_describe(s->sql),
-			(unsigned long long)s->system, (unsigned long long)(note.is_made ? note.system : s->from.server));
+	} else if ((note.is_made && note.system != s->system) || (s->from.kind && s->from.server != s->system) || is_loaded_elsewhere(s)) {
+		refuse_server(s, note.is_made ? note.system : s->from.kind ? s->from.server : s->loaded_server);
 	} else if (note.is_made && note.timeline != s->timeline) {
 		char sql[64];
 		snprintf(sql, sizeof sql, "TIMELINE_HISTORY %u", s->timeline);

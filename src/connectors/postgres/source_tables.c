@@ -377,8 +377,29 @@ void source_tell_joined(const struct source *s, const struct map *published)
 	map_free(ids);
 }
 
+/* Nothing is loaded for the stream before there is a slot: what is loaded then was when the mode was another. */
+static void forget_loaded_alone(struct source *s)
+{
+	static const char was[] = "tables were loaded when nothing followed their changes, as the job's mode was full-load";
+	size_t n = 0;
+	for (size_t i = 0; i < s->nrels; i++) {
+		n += source_find_loaded(s, s->rels[i]) != NULL;
+		source_forget(s, s->rels[i]);
+	}
+	if (n && s->mode & DMSR_FULL_LOAD)
+		source_tell(s, "%zu %s: they are loaded again", n, was);
+	else if (n)
+		source_tell(s, "%zu %s: what was written to them between then and now is missing at the targets; mode full-load-and-cdc loads them again", n,
+			was);
+}
+
 void source_review_loaded(struct source *s)
 {
+	struct slot_note slot;
+	if (!slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &slot) && !slot.is_made) {
+		forget_loaded_alone(s);
+		return;
+	}
 	static const char is_damaged[] = "what was noted of it is damaged", is_other[] = "it is not the one that was loaded, or changes of it were missed";
 	struct map *notes = map_new();
 	const char *damage = read_noted(s->host.note_get(s->host.ctx, "tables"), notes, false);
@@ -451,8 +472,11 @@ void source_tables_init(struct source *s, const struct dmsr_loaded *loaded, size
 {
 	s->loaded = map_new();
 	s->loaded_by_id = map_new();
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		source_add_loaded(s, NULL, loaded[i].schema, loaded[i].name, loaded[i].at.lsn);
+		if (loaded[i].at.server)
+			s->loaded_server = loaded[i].at.server;
+	}
 }
 
 static void free_loaded(void *arg, const void *key, size_t n, void *value)
