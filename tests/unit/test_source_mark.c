@@ -8,10 +8,11 @@ static void expect(const char *was, const char *is, const char *what)
 	struct mark_diff d;
 	char text[140];
 	mark_compare(was, is, &d);
-	snprintf(text, sizeof text, "%s%s%s%s%s%s%s%s%s%s%s%s%s", d.is_other ? "other" : "", d.is_unpublished ? " unpublished" : "",
+	snprintf(text, sizeof text, "%s%s%s%s%s%s%s%s%s%s%s%s%s%s", d.is_other ? "other" : "", d.is_unpublished ? " unpublished" : "",
 		d.is_rewritten ? " rewritten" : "", d.is_made_again ? " again" : "", d.is_ungenerated ? " bare" : "", d.is_recomputed ? " recomputed" : "",
 		d.attached ? " attached" : "", d.gone ? " gone" : "", d.refiled ? " refiled" : "", d.is_unlogged_now ? " unlogged" : "",
-		d.is_relogged ? " relogged" : "", d.is_relabelled ? " relabelled" : "", d.is_reshaped ? " reshaped" : "");
+		d.is_relogged ? " relogged" : "", d.is_relabelled ? " relabelled" : "", d.is_reshaped ? " reshaped" : "",
+		d.emptied ? " emptied" : "");
 	if (strcmp(text, what) != 0)
 		fail_msg("%s -> %s: \"%s\" instead of \"%s\"", was, is, text, what);
 }
@@ -133,11 +134,15 @@ static void unlogged(void **state)
 	expect(was, "a4/5:12:1:0:91:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other relogged");
 	expect(was, "a4/5:12:1:0:90:700,7:11:0:0:0:701/1:aa:23:-1:0:2:0", "other refiled");
 	/* a foreign table is a partition without a file */
-	expect("a4/5:10:1:0:90:700,7:0:0:0:0:701/1:aa:23:-1:0:2:0", "a4/5:12:1:0:90:700,7:0:0:0:0:701/1:aa:23:-1:0:2:0", "other");
+	expect("a4/5:10:1:0:90:700,7:0:0:0:0:701/1:aa:23:-1:0:2:0", "a4/5:12:1:0:90:700,7:0:0:0:0:701/1:aa:23:-1:0:2:0", "other emptied");
+	/* the only one, with another that is new, with one that is gone; a rewrite makes new files, too */
+	expect("a4/5:10:1:0:90:700/1:aa:23:-1:0:2:0", "a4/5:12:1:0:90:700,7:0:1:0:91:701/1:aa:23:-1:0:2:0", "other emptied");
+	expect("a4/5:10:1:0:90:700,7:0:1:0:91:701/1:aa:23:-1:0:2:0", "a4/5:12:1:0:90:700/1:aa:23:-1:0:2:0", "other gone emptied");
+	expect("a4/5:10:1:0:90:700/1:aa:23:-1:0:2:0", "a4/5:12:1:0:90:700/1:aa:20:-1:0:9:0", "other rewritten");
 	/* the rewrite may have been for a generated column */
 	expect("a4/5:10:1:0:90:0/1:aa:23:-1:0:2:0", "a4/5:12:1:0:91:0/1:aa:23:-1:0:2:0,2:bb:23:-1:55:3:0:1", "other refiled");
 	expect("a4/5:10:1:2:90:0/1:aa:23:-1:0:2:0", "a4/5:12:1:0:91:0/1:aa:23:-1:0:2:0,2:bb:23:-1:55:3:0:1", "other relogged");
-	expect("a4/5:10:1:0:90:700,7:11:0:0:91:701/1:aa:23:-1:0:2:0", "a4/5:12:1:0:90:700,7:13:0:0:91:701/1:aa:23:-1:0:2:0", "other");
+	expect("a4/5:10:1:0:90:700,7:11:0:0:91:701/1:aa:23:-1:0:2:0", "a4/5:12:1:0:90:700,7:13:0:0:91:701/1:aa:23:-1:0:2:0", "other emptied");
 	expect("a4/5:10:1:0:90:0/1:aa:23:-1:0:2:0", "a4/5:12:1:0:90:0/1:aa:23:-1:0:2:0", "other");
 	expect(was, "a4/5:10:1:0:90:700,7:13:0:0:0:701/1:aa:23:-1:0:2:0", "other refiled");
 	expect("r7:3/5:10:1:1:90:0/1:aa:23:-1:0:2:0", "r7:3/5:12:1:1:91:0/1:aa:23:-1:0:2:0", "other");

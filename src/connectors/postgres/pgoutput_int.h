@@ -28,6 +28,7 @@ struct table {
 	struct version *later;          /* newer on the wire than the held transaction that is being decoded; in force again after it */
 	struct table *next_later;
 	struct relation *told;          /* the shape that downstream knows; NULL: none of this table was emitted yet */
+	uint64_t truncated;             /* commit LSN of its newest Truncate; 0: none came */
 };
 
 struct held;

@@ -200,10 +200,12 @@ int pgo_truncate(struct pgoutput *d, struct cursor *c, struct err *e)
 	if (c->bad || cursor_left(c) != (uint64_t)n * 4)
 		return pgo_bad(e, "Truncate has a wrong length");
 	while (n--) {
+		uint32_t id = cursor_be32(c);
 		struct table *t = NULL;
-		int rc = find_row(d, cursor_be32(c), &t, e);
+		int rc = find_row(d, id, &t, e);
 		if (rc)
 			return rc;
+		pgo_table(d, id)->truncated = d->txn.lsn;
 		if (!t)
 			continue;
 		if (last)
@@ -213,4 +215,11 @@ int pgo_truncate(struct pgoutput *d, struct cursor *c, struct err *e)
 		last->flags = flags;
 	}
 	return 0;
+}
+
+uint64_t pgoutput_truncated(struct pgoutput *d, uint32_t relid)
+{
+	const struct table *t = pgo_table(d, relid);
+
+	return t ? t->truncated : 0;
 }

@@ -251,6 +251,9 @@ void source_stream_resumed(struct source *s);
 void source_stream_paused(struct source *s);
 void source_stream_confirm(struct source *s, uint64_t flush);
 uint64_t source_stream_confirmed(const struct source *s);       /* no change of before is read any more, in this run or the next; 0: not known */
+/* What was committed before that is decoded; 0: not known. And the newest Truncate of that table among it: its commit LSN, or 0. */
+uint64_t source_stream_passed(const struct source *s);
+uint64_t source_stream_truncated(const struct source *s, uint32_t id);
 void source_stream_stop(struct source *s);      /* then source_stopped */
 void source_stopped(struct source *s);
 void source_stream_stat(struct source *s, struct dmsr_source_stat *out);

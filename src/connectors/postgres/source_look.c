@@ -14,7 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* All partitions of a table have new files: it was TRUNCATEd, which comes by the stream, or each of them was, which does not. */
+struct emptied { uint64_t since, until; };
+
 struct look {
+	uint64_t seen;          /* the server's newest when all was looked at last; 0: not in this run */
+	struct map *emptied;    /* oid -> struct emptied, until the stream is past that */
+	bool is_put_off;        /* there are such: what is noted of them is as if nobody had looked */
 	char *any;              /* the answer to mark_any_sql when all was looked at last; NULL: never */
 	char *any_new;
 	char *columns;          /* likewise the answer to mark_columns_sql */
@@ -60,7 +66,7 @@ static void tell_others(struct source *s, const struct relation *rel, const stru
 	if (d->refiled)
 		source_tell(s, "table %s.%s: %u partitions of it, or it itself, have new files, as VACUUM FULL, CLUSTER and TRUNCATE make them, and ALTER "
 			"TABLE ... SET UNLOGGED and back. What was written while it was UNLOGGED is in no log, and TRUNCATE comes by the stream of the whole "
-			"table, not of one of its partitions: if it was one of these, load the table again",
+			"table, not of its partitions by their own names: if it was one of these, load the table again",
 			rel->schema, rel->name, d->refiled);
 	if (d->attached)
 		source_tell(s, "table %s.%s: %u partitions were attached to it that had been tables: rows that were in them did not come by the stream, and "
@@ -120,6 +126,24 @@ struct relation *source_look_earlier(void *source, const struct relation *rel, u
 	return mark ? mark_shape(mark, rel) : NULL;
 }
 
+/* True: the stream has not got there yet. Else it is said of a TRUNCATE that did not come. */
+static bool is_put_off(struct source *s, const struct relation *rel, uint64_t lsn, struct mark_diff *d)
+{
+	struct look *l = s->look;
+	struct emptied *em = map_get_u32(l->emptied, rel->id);
+	if (!em) {
+		em = mem_alloc(sizeof *em);
+		*em = (struct emptied){ l->seen, lsn };
+		map_put_u32(l->emptied, rel->id, em);
+	}
+	if (source_stream_passed(s) < em->until)
+		return l->is_put_off = true;
+	if (source_stream_truncated(s, rel->id) <= em->since)
+		d->refiled += d->emptied;
+	free(map_del_u32(l->emptied, rel->id));
+	return false;
+}
+
 /* Compares what was with the answer, which is kept. False: that is the end. */
 static bool see(struct source *s, const PGresult *res, int i, bool (*judge)(struct source *s, const struct relation *rel, const struct mark_diff *d),
 	bool *is_other)
@@ -134,12 +158,20 @@ static bool see(struct source *s, const PGresult *res, int i, bool (*judge)(stru
 	bool is_known = was;
 	if (was)
 		mark_compare(was, is, &d);
+	lsn_parse(PQgetvalue(res, i, MARK_LSN), &lsn);
+	if (d.emptied && !reason(&d) && is_put_off(s, rel, lsn, &d))
+		return true;
 	*is_other |= !was || d.is_other;
 	if (d.is_unlogged_now || judge == judge_first)
 		tell_unlogged(s, rel, is);
-	lsn_parse(PQgetvalue(res, i, MARK_LSN), &lsn);
 	history_saw(s->history, rel->id, is, lsn);
 	return !is_known || judge(s, rel, &d);
+}
+
+static void seen(struct source *s, const PGresult *res)
+{
+	if (PQntuples(res))
+		lsn_parse(PQgetvalue(res, 0, MARK_LSN), &s->look->seen);
 }
 
 /* Is another table in the note than there is now? */
@@ -167,6 +199,7 @@ static void on_first_marks(void *arg, const PGresult *res, const struct err *e)
 		may_go_on = see(s, res, i, judge_first, &is_other);
 	if (!may_go_on)
 		return;
+	seen(s, res);
 	/* What is loaded again must be newer than this: else a crash would let the load of before pass for it. */
 	if (is_other)
 		source_note_tables(s, s->began_lsn + 1, source_slot);
@@ -180,6 +213,7 @@ void source_look_read(struct source *s)
 	s->look = mem_zalloc(sizeof *s->look);
 	s->look->told = map_new();
 	s->look->first = map_new();
+	s->look->emptied = map_new();
 	s->history = history_new();
 	for (size_t i = 0; i < s->nrels; i++) {
 		const char *text = source_noted_marks(noted, s->rels[i]);
@@ -219,6 +253,7 @@ static void on_load_marks(void *arg, const PGresult *res, const struct err *e)
 		if (!was || d.is_unlogged_now)
 			tell_unlogged(s, rel, is);
 		history_loaded(s->history, rel->id, is);
+		free(map_del_u32(s->look->emptied, rel->id));
 	}
 	s->look->then(s);
 }
@@ -264,6 +299,10 @@ static void looked(struct source *s)
 	struct look *l = s->look;
 	free(l->any);
 	l->any = l->any_new;
+	if (l->is_put_off) { /* the next look is a whole one */
+		free(l->any);
+		l->any = NULL;
+	}
 	free(l->columns);
 	l->columns = l->columns_new;
 	l->any_new = l->columns_new = NULL;
@@ -430,10 +469,12 @@ static void on_marks(void *arg, const PGresult *res, const struct err *e)
 		refused(s, e);
 		return;
 	}
+	s->look->is_put_off = false;
 	for (int i = 0; may_go_on && i < PQntuples(res); i++)
 		may_go_on = see(s, res, i, judge_later, &is_other);
 	if (!may_go_on)
 		return;
+	seen(s, res);
 	if (is_other) {
 		source_note_tables(s, s->began_lsn + 1, NULL);
 		forget_noted(s->look);
@@ -494,6 +535,14 @@ void source_look_again(struct source *s)
 	pgconn_query_params(s->sql, mark_any_sql(s->version), 1, values, on_any, s);
 }
 
+static void drop(void *arg, const void *key, size_t n, void *value)
+{
+	(void)arg;
+	(void)key;
+	(void)n;
+	free(value);
+}
+
 static void unref(void *arg, const void *key, size_t n, void *value)
 {
 	(void)arg;
@@ -516,6 +565,8 @@ void source_look_free(struct source *s)
 	map_free(s->look->told);
 	map_each(s->look->first, unref, NULL);
 	map_free(s->look->first);
+	map_each(s->look->emptied, drop, NULL);
+	map_free(s->look->emptied);
 	forget_noted(s->look);
 	free(s->look);
 	s->look = NULL;

@@ -230,18 +230,20 @@ static bool is_emptied(const struct leaf *was, const struct leaf *is)
 	return was->file != is->file && was->toast && was->toast == is->toast && was->log != UNLOGGED && is->log != UNLOGGED;
 }
 
-/* Both lists are in the order of their oids. True: one that stayed has another file. A TRUNCATE of the root, which the stream has, leaves none as it was. */
+/* Both lists are in the order of their oids. True: one that stayed has another file. A TRUNCATE of the root, which the stream has, leaves none as it was: then
+ * the stream knows. A table that has no partitions is its own. */
 static bool compare_files(const char *was, const char *is, struct mark_diff *out, unsigned *retoasted)
 {
 	struct leaf a, b;
 	unsigned emptied = 0;
-	bool has_kept = false, is_other = false, has_a = next_leaf(&was, &a), has_b = next_leaf(&is, &b);
+	bool has_kept = false, has_root = false, is_other = false, has_a = next_leaf(&was, &a), has_b = next_leaf(&is, &b);
 	while (has_a || has_b) {
 		bool both = has_a && has_b && a.id == b.id, only_a = has_a && (!has_b || a.id < b.id);
 		if (both) {
 			is_other |= a.file != b.file;
 			has_kept |= a.file && a.file == b.file; /* a foreign table has none */
 			emptied += is_emptied(&a, &b);
+			has_root |= b.way != 0;
 			compare_leaf(&a, &b, out, retoasted);
 		} else if (only_a) {
 			out->gone++;
@@ -256,6 +258,8 @@ static bool compare_files(const char *was, const char *is, struct mark_diff *out
 	}
 	if (has_kept)
 		out->refiled += emptied;
+	else if (has_root)
+		out->emptied = emptied;
 	return is_other;
 }
 
@@ -384,7 +388,7 @@ void mark_compare(const char *was, const char *is, struct mark_diff *out)
 		out->is_relogged |= retoasted != 0;
 	out->is_rewritten = has_other_file && has_other_col;
 	if (out->is_rewritten)
-		out->refiled = 0;
+		out->refiled = out->emptied = 0;
 }
 
 /* ---- shapes ---- */

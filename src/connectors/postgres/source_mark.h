@@ -42,6 +42,7 @@ struct mark_diff {
 	bool is_reshaped;               /* a composite type of its columns has other attributes */
 	unsigned attached, gone;        /* partitions that came with rows of their own, that went with theirs; who did both counts as attached */
 	unsigned refiled;               /* partitions, or it itself, that may have been UNLOGGED in between; partitions that may have been TRUNCATEd alone */
+	unsigned emptied;               /* partitions, if none stayed as it was, that may have been TRUNCATEd: one by one, or with the table */
 };
 /* Of texts that cannot be read: is_other, and nothing else. */
 void mark_compare(const char *was, const char *is, struct mark_diff *out);

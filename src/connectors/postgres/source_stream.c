@@ -450,6 +450,18 @@ static uint64_t level(const struct stream *st)
 	return has_rest || st->keepalive < st->confirmed ? st->confirmed : st->keepalive;
 }
 
+uint64_t source_stream_passed(const struct source *s)
+{
+	const struct stream *st = s->stream;
+	struct position at = { 0 };
+	if (!st)
+		return 0;
+	pgoutput_position(st->decoder, &at);
+	return !st->is_stalled && st->keepalive > at.lsn ? st->keepalive : at.lsn;
+}
+
+uint64_t source_stream_truncated(const struct source *s, uint32_t id) { return s->stream ? pgoutput_truncated(s->stream->decoder, id) : 0; }
+
 void source_stream_stat(struct source *s, struct dmsr_source_stat *out)
 {
 	struct stream *st = s->stream;
