@@ -161,7 +161,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t wishes = cursor_u8(&c);
 	h.is_often_full = wishes & 8;
 	h.asks = wishes & 64;
-	const struct pgoutput_host host = { &h, describe, ask, wanted, full, dated, NULL, NULL, NULL, wishes & 128 };
+	const struct pgoutput_host host = { &h, describe, ask, wanted, full, dated, NULL, NULL, NULL, NULL, wishes & 128 };
 	const struct dmsr_env env = { .job = "fuzz", .name = "source", .scratch = "/tmp" };
 	const struct pgoutput_limits lim = { wishes & 4 ? 1024 : 256 << 10, wishes & 16 ? 4096 : 8 << 20, 1 << 20 };
 	if (wishes & 32)

@@ -188,6 +188,27 @@ def test_a_table_that_has_another_name_for_a_while(shop, dmsrd, how, at_once):
         dmsrd.wait_state("shop", "running")
 
 
+@pytest.mark.parametrize("include", ["public.live", "public.*"])
+def test_a_table_that_another_took_the_place_of_is_truncated(shop, dmsrd, include):
+    """It is not the new one that is emptied at the target: that one is loaded, in one go. A name that nobody else has is the table's all along."""
+    source, target = shop
+    source.psql("CREATE TABLE live (id int PRIMARY KEY, v text); INSERT INTO live SELECT i, 'old' FROM generate_series(1, 9) i;"
+                "CREATE TABLE fresh (id int PRIMARY KEY, v text); INSERT INTO fresh SELECT i, 'new' FROM generate_series(5, 12) i")
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")], tables={"include": ["public.customers", include]})
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target, ["public.live"])
+    source.psql("BEGIN; ALTER TABLE live RENAME TO zz; TRUNCATE zz; INSERT INTO zz VALUES (1, 'back'); ALTER TABLE zz RENAME TO live; COMMIT")
+    dmsrd.wait_equal(source, target, ["public.live"])
+    assert not events(dmsrd, "shop", "error")
+    source.psql("ALTER TABLE live RENAME TO live_old; ALTER TABLE fresh RENAME TO live; TRUNCATE live_old")
+    dmsrd.wait_equal(source, target, ["public.live"])
+    dmsrd.wait_state("shop", "running")
+    told = "had another name", "is another one now than the one that was truncated"  # the former if that is seen first
+    assert [e for e in events(dmsrd, "shop", "error") if "table public.live " in e and any(t in e for t in told[include == "public.live":])]
+    source.psql("INSERT INTO live VALUES (100, 'more'); UPDATE customers SET name = 'x' WHERE id = 5")
+    dmsrd.wait_equal(source, target, ["public.live", "public.customers"])
+
+
 def test_a_table_that_was_left_out_is_told_where_nothing_is_loaded(shop, any_pg, dmsrd):
     source, target = shop
     target.psql(SHOP)

@@ -125,6 +125,7 @@ struct kit {
 	struct relation *answer;        /* what it learns; NULL: it says OK */
 	struct relation *earlier, *remembered;
 	const struct relation *as;      /* its names are those of the table with its id */
+	unsigned emptied;               /* how often `empties` was called */
 	bool sends_generated;
 	unsigned dated;                 /* how often that was told: the row does not go out */
 	const char *unwanted;           /* a table's name */
@@ -200,6 +201,14 @@ KIT const struct relation *kit_named(void *ctx, uint32_t relid)
 	return k->as && relid == k->as->id ? k->as : NULL;
 }
 
+KIT enum dmsr_verdict kit_empties(void *ctx, uint32_t relid)
+{
+	struct kit *k = ctx;
+	assert(k->as && relid == k->as->id);
+	k->emptied++;
+	return DMSR_AGAIN;
+}
+
 KIT bool kit_dated(void *ctx, const struct relation *rel, uint64_t lsn)
 {
 	(void)lsn;
@@ -232,7 +241,8 @@ KIT void kit_open(struct kit *k, const struct kit_limits *lim, int proto_version
 {
 	static const struct position none = { 0 };
 	static const struct kit_limits usual = { 256 << 10, 8 << 20, 0, "/tmp" };
-	struct pgoutput_host host = { k, kit_describe, kit_ask, kit_wanted, kit_full, kit_dated, kit_earlier, kit_remembered, kit_named, k->sends_generated };
+	struct pgoutput_host host = { k, kit_describe, kit_ask, kit_wanted, kit_full, kit_dated, kit_earlier, kit_remembered, kit_named, kit_empties,
+		k->sends_generated };
 
 	lim = lim ? lim : &usual;
 	struct dmsr_env env = { .job = "test", .name = "source", .scratch = lim->scratch ? lim->scratch : "/tmp" };

@@ -81,6 +81,34 @@ static void a_table_may_have_another_name_for_a_while(void **state)
 	relation_unref(as);
 }
 
+/* The host is asked before a table is emptied under a name that is not its own then; not about one that was passed already. */
+static void a_truncate_under_another_name_waits(void **state)
+{
+	struct relation *as = relation_seal(relation_build("postgres", "public", "t", 5), KEY_NONE);
+	(void)state;
+	for (unsigned from_event = 0; from_event <= 2; from_event++) {
+		struct position from = { POSITION_LSN, KIT_SERVER, 0x100, from_event, 0 };
+		struct kit k = { .as = as };
+		kit_open(&k, NULL, 1, &from);
+		kit_begin(&k, 0x100);
+		kit_table(&k, 5, "other");
+		kit_table(&k, 6, "u");
+		assert_int_equal(kit_send(&k, "cwbww", 'T', 2u, 1, 6u, 5u), 0);
+		assert_int_equal(k.emptied, from_event < 2);
+		kit_table(&k, 5, "t");
+		assert_int_equal(kit_send(&k, "cwbw", 'T', 1u, 0, 5u), 0);
+		kit_commit(&k, 0x100);
+		assert_int_equal(k.emptied, from_event < 2);
+		assert_true(!strstr(text_of(&k), "t 1 public.u cascade and\n") == (from_event > 0));
+		assert_true(!strstr(buf_cstr(&k.text), "t 2 public.t cascade\n") == (from_event > 1));
+		assert_non_null(strstr(buf_cstr(&k.text), "t 3 public.t\n"));
+		assert_int_equal(pgoutput_truncated(k.d, 5), 0x100);
+		assert_int_equal(pgoutput_truncated(k.d, 7), 0);
+		kit_close(&k);
+	}
+	relation_unref(as);
+}
+
 /* It has another name for good, and a column more: the catalog, which has it under that name, is asked once, however often the server speaks of it. */
 static void a_table_with_another_name_is_asked_about_once(void **state)
 {
@@ -556,7 +584,8 @@ static void refuses_two_phase_by_name(void **state)
 }
 
 RUN_TESTS(cmocka_unit_test(takes_rows_in_all_their_forms), cmocka_unit_test(numbers_events_whether_wanted_or_not),
-	cmocka_unit_test(a_table_may_have_another_name_for_a_while), cmocka_unit_test(a_table_with_another_name_is_asked_about_once),
+	cmocka_unit_test(a_table_may_have_another_name_for_a_while), cmocka_unit_test(a_truncate_under_another_name_waits),
+	cmocka_unit_test(a_table_with_another_name_is_asked_about_once),
 	cmocka_unit_test(frames_only_what_has_something_in_it),
 	cmocka_unit_test(resumes_at_every_event),
 	cmocka_unit_test(stops_when_the_rest_of_a_transaction_is_gone), cmocka_unit_test(hands_on_big_batches_with_their_positions),

@@ -330,7 +330,7 @@ int pgo_message_in_txn(struct pgoutput *d, char type, struct cursor *c, uint64_t
 	case 'D':
 		return pgo_delete(d, c, e);
 	case 'T':
-		return pgo_truncate(d, c, e);
+		return pgo_truncate(d, c, 0, e);
 	case 'R':
 		return pgo_relation(d, c, seq, false, e);
 	case 'Y':
@@ -428,7 +428,7 @@ static int retry_pending(struct pgoutput *d, struct err *e)
 
 	d->pending = NULL;
 	cursor_init(&c, data, d->pending_len);
-	int rc = pgo_relation(d, &c, d->pending_seq, true, e);
+	int rc = d->pending_type == 'R' ? pgo_relation(d, &c, d->pending_seq, true, e) : pgo_truncate(d, &c, d->pending_seq, e);
 	free(data);
 	relation_unref(d->pending_known);
 	d->pending_known = NULL;

@@ -36,6 +36,9 @@ struct pgoutput_host {
 	/* Whose names its changes go out under: a table is its oid, and may have another name for a while. NULL: as the server says. Borrowed until the
 	 * next question. Optional. */
 	const struct relation *(*named)(void *ctx, uint32_t relid);
+	/* A Truncate of a table that goes out under another name than its own of that moment: may that be the name of another table by now? OK: it goes out.
+	 * AGAIN: somebody is being asked; decoding stops, pgoutput_continue lets it go out, unless the run is over by then. Optional: it goes out. */
+	enum dmsr_verdict (*empties)(void *ctx, uint32_t relid);
 	bool sends_generated;                   /* the server sends generated columns too (18); else what it sends is none */
 };
 struct pgoutput_limits {

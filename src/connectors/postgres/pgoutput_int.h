@@ -16,6 +16,7 @@ struct version {
 	uint64_t loaded_lsn;            /* changes of older transactions are in the loaded rows */
 	uint16_t nwire;                 /* columns in a row on the wire */
 	bool wanted;
+	bool is_renamed;                /* it goes by another name than its own of that moment */
 	bool is_dated;                  /* the columns are those of a time that nobody knows: the host is not asked about that yet */
 	bool is_straight;               /* wire column i is column i, and all are on the wire */
 	uint16_t *column;               /* wire column -> column of rel */
@@ -61,9 +62,10 @@ struct pgoutput {
 	struct table *laters;
 	struct map *types;              /* oid -> qualified name, of the types that are not built in */
 	uint64_t seq;                   /* order on the wire: counts Relation messages and pieces of held transactions */
-	char *pending;                  /* a Relation message that waits for the host's answer */
+	char *pending;                  /* a message that waits for the host's answer, behind its type, */
+	char pending_type;              /* which is R or T */
 	size_t pending_len;
-	uint64_t pending_seq;
+	uint64_t pending_seq;           /* of T: so many of its relations were asked about */
 	struct relation *pending_known; /* the description that was not enough; NULL: there was none */
 
 	/* transactions in pieces */
@@ -99,6 +101,8 @@ int pgo_message_in_txn(struct pgoutput *d, char type, struct cursor *c, uint64_t
 
 /* pgoutput_relation.c: is_asked: the host was asked about it already */
 int pgo_relation(struct pgoutput *d, struct cursor *c, uint64_t seq, bool is_asked, struct err *e);
+/* Keeps the message, of which c is at the beginning, until the host has an answer. DMSR_AGAIN. */
+int pgo_wait(struct pgoutput *d, char type, const struct cursor *c, uint64_t seq, struct relation *known);
 int pgo_type(struct pgoutput *d, struct cursor *c, struct err *e);
 struct table *pgo_table(struct pgoutput *d, uint32_t id);  /* NULL: no Relation message came */
 /* A row of t will be emitted: tells downstream of its shape first, if that is new. */
@@ -110,7 +114,7 @@ void pgo_tables_free(struct pgoutput *d);
 int pgo_insert(struct pgoutput *d, struct cursor *c, struct err *e);
 int pgo_update(struct pgoutput *d, struct cursor *c, struct err *e);
 int pgo_delete(struct pgoutput *d, struct cursor *c, struct err *e);
-int pgo_truncate(struct pgoutput *d, struct cursor *c, struct err *e);
+int pgo_truncate(struct pgoutput *d, struct cursor *c, uint64_t nasked, struct err *e);
 
 /* pgoutput_held.c: all of the protocol's Stream messages, and what comes between Start and Stop */
 int pgo_stream_start(struct pgoutput *d, struct cursor *c, struct err *e);

@@ -503,12 +503,12 @@ static bool is_dated_after(const struct relation *old, const struct relation *ne
 	return has_gone && has_come;
 }
 
-/* Keeps the message until the host has asked its catalog. */
-static int wait_for_answer(struct pgoutput *d, const char *data, size_t len, uint64_t seq, struct relation *known)
+int pgo_wait(struct pgoutput *d, char type, const struct cursor *c, uint64_t seq, struct relation *known)
 {
-	d->pending = mem_alloc(len);
-	memcpy(d->pending, data, len);
-	d->pending_len = len;
+	d->pending_len = cursor_left(c);
+	d->pending = mem_alloc(d->pending_len);
+	memcpy(d->pending, c->at, d->pending_len);
+	d->pending_type = type;
 	d->pending_seq = seq;
 	d->pending_known = known ? relation_ref(known) : NULL;
 	return DMSR_AGAIN;
@@ -541,8 +541,7 @@ static struct version *merge_version(struct merge *m, const struct table *t, boo
 
 int pgo_relation(struct pgoutput *d, struct cursor *c, uint64_t seq, bool is_asked, struct err *e)
 {
-	const char *data = (const char *)c->at;
-	size_t len = cursor_left(c);
+	const struct cursor message = *c;
 	struct wire_relation *w = mem_alloc(sizeof *w);
 	int rc = read_relation(c, w, e);
 
@@ -561,12 +560,13 @@ int pgo_relation(struct pgoutput *d, struct cursor *c, uint64_t seq, bool is_ask
 	struct merge m = { .d = d, .w = w, .known = known, .is_bare = is_bare };
 	struct version *v = merge_version(&m, t, is_asked);
 	v->seq = seq;
+	v->is_renamed = !is_called(v->rel, w->own_schema, w->own_name);
 	v->wanted = d->host.wanted(d->host.ctx, v->rel, d->txn.lsn, &v->loaded_lsn);
 	uint32_t id = w->id;
 	free(w);
 	if (v->wanted && !m.is_known && !is_asked && d->host.ask && d->host.ask(d->host.ctx, id) == DMSR_AGAIN) {
 		version_free(v);
-		return wait_for_answer(d, data, len, seq, known);
+		return pgo_wait(d, 'R', &message, seq, known);
 	}
 	if (!(t = table_for(d, id))) {
 		version_free(v);

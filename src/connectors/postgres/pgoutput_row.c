@@ -190,8 +190,24 @@ int pgo_delete(struct pgoutput *d, struct cursor *c, struct err *e)
 	return 0;
 }
 
-int pgo_truncate(struct pgoutput *d, struct cursor *c, struct err *e)
+/* True: the host has to find out about one of its tables, and has it all again. Nothing of it is out then. */
+static bool must_wait(struct pgoutput *d, const struct cursor *message, struct cursor c, uint32_t n, uint64_t nasked)
 {
+	for (uint64_t i = 0; i < n; i++) {
+		uint32_t id = cursor_be32(&c);
+		const struct table *t = pgo_table(d, id);
+		bool is_out = t && t->now->wanted && d->txn.lsn >= t->now->loaded_lsn && !position_covers(&d->from, d->txn.lsn, d->event + 1 + i);
+		if (i >= nasked && is_out && t->now->is_renamed && d->host.empties(d->host.ctx, id) == DMSR_AGAIN) {
+			pgo_wait(d, 'T', message, i + 1, NULL);
+			return true;
+		}
+	}
+	return false;
+}
+
+int pgo_truncate(struct pgoutput *d, struct cursor *c, uint64_t nasked, struct err *e)
+{
+	const struct cursor message = *c;
 	uint32_t n = cursor_be32(c);
 	uint8_t options = cursor_u8(c);
 	uint8_t flags = (uint8_t)((options & 1 ? CHANGE_CASCADE : 0) | (options & 2 ? CHANGE_RESTART_IDENTITY : 0));
@@ -199,6 +215,8 @@ int pgo_truncate(struct pgoutput *d, struct cursor *c, struct err *e)
 
 	if (c->bad || cursor_left(c) != (uint64_t)n * 4)
 		return pgo_bad(e, "Truncate has a wrong length");
+	if (d->host.empties && must_wait(d, &message, *c, n, nasked))
+		return DMSR_AGAIN;
 	while (n--) {
 		uint32_t id = cursor_be32(c);
 		struct table *t = NULL;

@@ -2,6 +2,9 @@
  * out goes, in source.rels, what the catalog says of it now (types' names, defaults, ddl), and the decoder goes on. No answer is no harm: the wire
  * tells the rest.
  *
+ * And a table is truncated that had another name when the run began, under which its changes go out: if another table has that name now, its rows at the
+ * targets would go. There an answer is waited for.
+ *
  * The SQL connection is shared with source_watch: whoever finds it busy is called when it is free. */
 #include "source_int.h"
 #include <stdio.h>
@@ -10,7 +13,7 @@
 static void answered(struct source *s)
 {
 	s->asked = 0;
-	s->asked_is_sent = false;
+	s->asked_is_sent = s->asked_is_name = false;
 	loop_task_post(s->turn);
 }
 
@@ -49,12 +52,36 @@ static void on_name(void *arg, const PGresult *res, const struct err *e)
 	s->catalog = catalog_read(s->sql, &s->asked_tables, true, s->leaves, on_catalog, s);
 }
 
+static void on_holder(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	if (e)
+		source_fail(s, e);
+	else if (PQntuples(res) && catalog_oid(res, 0, 0) != s->asked)
+		source_look_taken(s, source_look_name(s, s->asked));
+	else
+		answered(s);
+}
+
+static void ask_holder(struct source *s)
+{
+	const struct relation *name = source_look_name(s, s->asked);
+	const char *values[] = { name->schema, name->name };
+	pgconn_query_params(s->sql, "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+			" WHERE n.nspname = $1 AND c.relname = $2",
+		2, values, on_holder, s);
+}
+
 void source_ask_on(struct source *s)
 {
 	char sql[240];
 	if (!s->asked || s->asked_is_sent || !s->sql || !pgconn_is_ready(s->sql))
 		return;
 	s->asked_is_sent = true;
+	if (s->asked_is_name) {
+		ask_holder(s);
+		return;
+	}
 	/* A table that is being altered is locked: then the wire must do. */
 	snprintf(sql, sizeof sql, "SELECT n.nspname, c.relname, pg_catalog.set_config('lock_timeout', '3s', false)"
 		" FROM pg_catalog.pg_class c, pg_catalog.pg_namespace n WHERE c.oid = %u AND n.oid = c.relnamespace",
@@ -76,12 +103,24 @@ enum dmsr_verdict source_ask(void *source, uint32_t relid)
 	return DMSR_AGAIN;
 }
 
+enum dmsr_verdict source_ask_name(void *source, uint32_t relid)
+{
+	struct source *s = source;
+	s->asked = relid;
+	s->asked_is_name = true;
+	source_watch_reconnect(s);
+	source_ask_on(s);
+	return DMSR_AGAIN;
+}
+
 bool source_is_asking(const struct source *s) { return s->asked != 0; }
 
 void source_ask_lost(struct source *s)
 {
 	catalog_cancel(s->catalog);
 	s->catalog = NULL;
-	if (s->asked)
+	if (s->asked_is_name)
+		s->asked_is_sent = false; /* until there is another one */
+	else if (s->asked)
 		answered(s);
 }

@@ -113,7 +113,7 @@ struct source {
 	uint64_t snapshot_lsn;
 
 	uint32_t asked;                 /* the table that the catalog is asked about; 0: none */
-	bool asked_is_sent;
+	bool asked_is_sent, asked_is_name;      /* not itself, but who has its name of source_look_name */
 	struct map *unknown;            /* oids that were asked about in vain */
 	char *asked_pattern;
 	const char *asked_include[1];
@@ -213,6 +213,8 @@ void source_look_load(struct source *s, void (*next)(struct source *s));
 /* The table whose names changes of relid go by, in the stream of this run; NULL: by their own. */
 const struct relation *source_look_name(void *source, uint32_t relid);
 bool source_look_named(struct source *s, const struct relation *rel, uint64_t lsn);
+/* A Truncate of a table which is not called that any more, but another one is: the run is over. */
+void source_look_taken(struct source *s, const struct relation *name);
 /* The decoder's question: the columns that the table had at a time not after a transaction with that commit LSN; NULL: not known. */
 struct relation *source_look_earlier(void *source, const struct relation *rel, uint64_t lsn);
 /* The decoder's word: a row, in a transaction with that commit LSN, has columns that cannot be told apart. Told, or the end of the run (false). */
@@ -261,6 +263,7 @@ void source_stream_free(struct source *s);
 
 /* ---- source_ask.c: the catalog is asked about a table that the stream speaks of ---- */
 enum dmsr_verdict source_ask(void *source, uint32_t relid);     /* the decoder's question; AGAIN: asked; then source.turn is posted */
+enum dmsr_verdict source_ask_name(void *source, uint32_t relid); /* likewise: has another table its name of source_look_name? Then the run is over */
 bool source_is_asking(const struct source *s);
 void source_ask_on(struct source *s);           /* the SQL connection is free */
 void source_ask_lost(struct source *s);         /* it is dead: the stream goes on without an answer */

@@ -376,6 +376,13 @@ bool source_look_named(struct source *s, const struct relation *rel, uint64_t ls
 	return true;
 }
 
+void source_look_taken(struct source *s, const struct relation *name)
+{
+	char *what = mem_printf("table %s.%s", name->schema, name->name);
+	again(s, what, "is another one now than the one that was truncated, which had that name before: its rows at the targets are not to go");
+	free(what);
+}
+
 /* Columns were dropped or got other names, and a change from before that comes only now. The next load is newer than that change; where there is none, a
  * table that is at the target by those names is the best guess. */
 bool source_look_dated(void *source, const struct relation *rel, uint64_t lsn)

@@ -390,6 +390,7 @@ static void make_stream(struct source *s)
 		.full = on_full,
 		.dated = source_look_dated,
 		.earlier = source_look_earlier,
+		.empties = source_ask_name,
 		.sends_generated = s->sends_generated,
 	};
 	const struct pgoutput_limits limits = { s->opt.batch_bytes, s->opt.spool_memory, s->opt.spool_disk };
