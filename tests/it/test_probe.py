@@ -435,6 +435,19 @@ def test_target_rights_and_rows(server):
     db.sql("ALTER ROLE weak NOSUPERUSER")
 
 
+def test_a_load_of_another_job_that_is_under_way_is_seen(server):
+    """Its rows are not, and nobody waits for its locks."""
+    db = server.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)")
+    with contextlib.closing(server.connect(db.name, application_name="dmsr:first:copy")) as c:
+        c.cursor().execute("BEGIN; LOCK TABLE t IN SHARE ROW EXCLUSIVE MODE; INSERT INTO t VALUES (1); LOCK TABLE u")
+        checks = [c for c in check(db, "target", "table=public.t", "table=public.u") if c["id"] == "postgres.target-rows"]
+        assert [(c["object"], c["level"]) for c in checks] == [("public.t", "error"), ("public.u", "error")]
+        assert all('has rows of job "first", which may go on writing there' in c["message"] for c in checks)
+        c.cursor().execute("ROLLBACK")
+    assert bad(check(db, "target", "table=public.t", "table=public.u")) == []
+
+
 def test_triggers_of_the_target_that_would_work(server):
     db = server.database()
     db.sql('''CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE quiet (id int PRIMARY KEY); CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';

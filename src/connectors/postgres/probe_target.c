@@ -230,6 +230,45 @@ static void check_triggers(struct probe *p, const PGresult *res, int row)
 		PQgetvalue(res, row, T_AT_WORK), object);
 }
 
+static struct probe_rows *add_rows(struct probe *p, const char *schema, const char *name)
+{
+	p->found = mem_realloc_array(p->found, p->nfound + 1, sizeof *p->found);
+	p->found[p->nfound] = (struct probe_rows){ .schema = arena_strdup(&p->arena, schema), .name = arena_strdup(&p->arena, name) };
+	return &p->found[p->nfound++];
+}
+
+static struct probe_rows *found(const struct probe *p, const char *schema, const char *name)
+{
+	for (size_t i = 0; i < p->nfound; i++)
+		if (!strcmp(p->found[i].name, name) && !strcmp(p->found[i].schema, schema))
+			return &p->found[i];
+	return NULL;
+}
+
+/* Tables that another job is loading, by the locks that it has (target_prepare.c): its rows are not seen yet, and some of these locks would have us wait. */
+static void ask_loading(struct probe *p, struct buf *sql, const char **values, int *nvalues)
+{
+	if (!(p->mode & DMSR_FULL_LOAD))
+		return;
+	values[(*nvalues)++] = p->host.env.job;
+	buf_str(sql, "SELECT DISTINCT n.nspname, c.relname, pg_catalog.split_part(a.application_name, ':', 2) FROM pg_catalog.pg_locks l"
+		" JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid AND a.datname = pg_catalog.current_database()"
+		" JOIN pg_catalog.pg_class c ON c.oid = l.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+		" WHERE l.locktype = 'relation' AND l.granted AND l.mode IN ('ShareRowExclusiveLock', 'AccessExclusiveLock') AND c.relkind IN ('r', 'p')"
+		" AND a.application_name LIKE 'dmsr:%' AND pg_catalog.split_part(a.application_name, ':', 2) <> $1 ORDER BY 1, 2, 3");
+}
+
+static void read_loading(struct probe *p, const PGresult *res, const struct err *e)
+{
+	for (int i = 0; !e && i < PQntuples(res); i++) {
+		const char *schema = PQgetvalue(res, i, 0), *name = PQgetvalue(res, i, 1);
+		if (is_meant(p, schema, name) && !found(p, schema, name))
+			add_rows(p, schema, name)->job = arena_strdup(&p->arena, PQgetvalue(res, i, 2));
+	}
+	if (e)
+		probe_fail(p, e);
+}
+
 /* Which of those that match have rows is the next question; it is put together here. */
 static void read_tables(struct probe *p, const PGresult *res, const struct err *e)
 {
@@ -250,7 +289,7 @@ static void read_tables(struct probe *p, const PGresult *res, const struct err *
 		}
 		need_rights(p, schema, name, probe_true(res, i, T_WRITE), probe_true(res, i, T_OWNS));
 		check_triggers(p, res, i);
-		if (!(p->mode & DMSR_FULL_LOAD) || !probe_true(res, i, T_WRITE) || n++ >= ROWS_MAX)
+		if (!(p->mode & DMSR_FULL_LOAD) || !probe_true(res, i, T_WRITE) || found(p, schema, name) || n++ >= ROWS_MAX)
 			continue;
 		buf_str(&p->kept, p->kept.len ? " UNION ALL SELECT " : "SELECT ");
 		sql_literal(&p->kept, schema);
@@ -324,23 +363,11 @@ static void read_rows(struct probe *p, const PGresult *res, const struct err *e)
 		probe_fail(p, e);
 		return;
 	}
-	p->nfound = (size_t)PQntuples(res);
-	p->found = mem_zalloc((p->nfound + 1) * sizeof *p->found);
-	for (size_t i = 0; i < p->nfound; i++) {
-		p->found[i].schema = arena_strdup(&p->arena, PQgetvalue(res, (int)i, 0));
-		p->found[i].name = arena_strdup(&p->arena, PQgetvalue(res, (int)i, 1));
-	}
+	for (int i = 0; i < PQntuples(res); i++)
+		add_rows(p, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1));
 }
 
 /* ---- whose rows they are ---- */
-
-static struct probe_rows *found(const struct probe *p, const char *schema, const char *name)
-{
-	for (size_t i = 0; i < p->nfound; i++)
-		if (!strcmp(p->found[i].name, name) && !strcmp(p->found[i].schema, schema))
-			return &p->found[i];
-	return NULL;
-}
 
 static void ask_loaded(struct probe *p, struct buf *sql, const char **values, int *nvalues)
 {
@@ -438,6 +465,7 @@ static const struct probe_step check_steps[] = {
 	{ .ask = ask_dmsr, .read = read_dmsr },
 	{ .ask = ask_role, .read = read_role },
 	{ .ask = ask_schemas, .read = read_schemas },
+	{ .ask = ask_loading, .read = read_loading },
 	{ .ask = ask_tables, .read = read_tables },
 	{ .ask = ask_rows, .read = read_rows },
 	{ .ask = ask_loaded, .read = read_loaded },
