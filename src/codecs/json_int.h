@@ -48,7 +48,7 @@ struct json_shape {
 	uint32_t table_len;
 };
 
-enum { JSON_CACHE = 64 };
+enum { JSON_CACHE = 64, JSON_SHAPES_MAX = 16384 /* a shape takes one or two KiB; then all are made again */ };
 
 struct json {
 	bool flat, meta, tombstones, debezium, numbers, embed, replace_bad;

@@ -4,7 +4,7 @@
 #include <config.h>
 #include <stdlib.h>
 
-enum { SHAPES_MAX = 4096, ARENA_BYTES = 4096 };
+enum { ARENA_BYTES = 1024 };
 
 /* ,"name": */
 static void set_label(struct json_shape *s, struct json_column *c, const char *name)
@@ -137,15 +137,15 @@ void json_shapes_free(struct json *j)
 
 static struct json_shape *by_fingerprint(struct json *j, struct relation *rel)
 {
-	if (j->shapes && map_size(j->shapes) >= SHAPES_MAX)
+	struct json_shape *s = j->shapes ? map_get(j->shapes, &rel->fingerprint, sizeof rel->fingerprint) : NULL;
+	if (s)
+		return s;
+	if (j->shapes && map_size(j->shapes) >= JSON_SHAPES_MAX)
 		forget(j);
 	if (!j->shapes)
 		j->shapes = map_new();
-	struct json_shape *s = map_get(j->shapes, &rel->fingerprint, sizeof rel->fingerprint);
-	if (!s) {
-		s = shape_new(j, rel);
-		map_put(j->shapes, &rel->fingerprint, sizeof rel->fingerprint, s);
-	}
+	s = shape_new(j, rel);
+	map_put(j->shapes, &rel->fingerprint, sizeof rel->fingerprint, s);
 	return s;
 }
 

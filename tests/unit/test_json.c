@@ -705,6 +705,37 @@ static void many_tables(void **state)
 	dmsr_plugin_json.codec->close(i);
 }
 
+static struct relation *numbered(int n)
+{
+	char name[32];
+	struct relation_builder *b = relation_build("postgres", "s", "t", 1);
+	snprintf(name, sizeof name, "c%d", n);
+	struct column c = kit_column(name, TYPE_INT32, TYPE_OTHER, 1);
+	relation_build_column(b, &c);
+	return relation_seal(b, KEY_PRIMARY);
+}
+
+/* What was made for a table is found again, also when there are so many that the next one makes all be forgotten; which nobody sees. */
+static void a_shape_is_made_once(void **state)
+{
+	enum { MANY = JSON_SHAPES_MAX };
+	static const struct json_shape *first[MANY];
+	(void)state;
+	struct dmsr_instance *i = OPEN("shape=flat", "meta=false");
+	struct json *j = (struct json *)(void *)i;
+	for (int k = 0; k <= 2 * MANY; k++) {
+		struct relation *rel = numbered(k == 2 * MANY ? MANY : k % MANY);
+		const struct json_shape *s = json_shape_of(j, rel);
+		if (k < MANY)
+			first[k] = s;
+		else if (k < 2 * MANY)
+			assert_ptr_equal(s, first[k - MANY]);
+		assert_string_equal(s->columns[0].name, rel->columns[0].name);
+		relation_unref(rel);
+	}
+	dmsr_plugin_json.codec->close(i);
+}
+
 /* Lengths around the step of eight, with something to escape at each place. */
 static void escaping_everywhere(void **state)
 {
@@ -729,4 +760,4 @@ static void escaping_everywhere(void **state)
 #define WITH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 RUN_TESTS(cmocka_unit_test(values), cmocka_unit_test(options), cmocka_unit_test(binary), WITH(create_update), WITH(delete_and_key_change),
 	WITH(one_record), WITH(truncate_message_words), WITH(load_rows), WITH(a_record_over_the_maximum), WITH(flat), WITH(keyless), WITH(debezium),
-	WITH(many_tables), WITH(escaping_everywhere))
+	WITH(many_tables), cmocka_unit_test(a_shape_is_made_once), WITH(escaping_everywhere))
