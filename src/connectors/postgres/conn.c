@@ -184,14 +184,17 @@ bool conn_has_input(struct pgconn *c)
 {
 	SSL *tls = PQsslStruct(c->pg, "OpenSSL");
 	int n = 0;
-	if (tls && SSL_pending(tls) > 0)
-		return true;
-	return !ioctl(PQsocket(c->pg), FIONREAD, &n) && n > 0;
+	if (c->input_is_known)
+		return c->has_input;
+	c->input_is_known = true;
+	c->has_input = (tls && SSL_pending(tls) > 0) || (!ioctl(PQsocket(c->pg), FIONREAD, &n) && n > 0);
+	return c->has_input;
 }
 
 /* Reads once more. False: dead (the state says so). */
 static bool read_more(struct pgconn *c)
 {
+	c->input_is_known = false;
 	if (!PQconsumeInput(c->pg))
 		c->is_gone = true;
 	return !c->is_gone;
@@ -209,6 +212,7 @@ static bool idle_input(struct pgconn *c)
 /* Reads and hands on until there is nothing left or the slice is over. */
 static void read_on(struct pgconn *c)
 {
+	c->input_is_known = false;
 	for (;;) {
 		/* libpq moves what it still holds to the front for every read, and grows when it holds much: that is handed on first. */
 		if (!c->is_gone && !c->has_rest)

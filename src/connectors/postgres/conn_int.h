@@ -55,6 +55,7 @@ struct pgconn {
 	bool paused;
 	bool is_gone;           /* the socket is at its end; what libpq still holds is being handed on */
 	bool has_rest;          /* on_input stopped for lack of time or because of a pause: libpq may hold more */
+	bool has_input, input_is_known; /* conn_has_input's answer since the last read */
 	bool told;              /* on_failed was called */
 
 	/* connecting */
@@ -106,7 +107,7 @@ bool conn_gather(struct pgconn *c);
 /* Is this result the server's last word on this connection? */
 bool conn_is_fatal(const PGresult *res);
 void conn_pipe_free(struct conn_pipe *p);
-/* Is there more to read, in the kernel or in the TLS library, right now? */
+/* Is there more to read, in the kernel or in the TLS library? Asked once between two reads: what comes later wakes us. */
 bool conn_has_input(struct pgconn *c);
 
 #endif
