@@ -97,13 +97,16 @@ def cpu(pid):
 
 def server_cpu(server):
     """Seconds of a server's processes, also of those that have ended meanwhile."""
-    total = sum(int(f) for f in fields_of(server.pid)[11:15])
-    for path in pathlib.Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            fields = fields_of(path.name)
-            if int(fields[1]) == server.pid:
-                total += int(fields[11]) + int(fields[12])
-    return total / TICK
+    while True:
+        own = fields_of(server.pid)[11:15]
+        total = sum(map(int, own))
+        for path in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                fields = fields_of(path.name)
+                if int(fields[1]) == server.pid:
+                    total += int(fields[11]) + int(fields[12])
+        if own[2:] == fields_of(server.pid)[13:15]:  # else one has ended meanwhile, and is in neither part, or in both
+            return total / TICK
 
 
 def pgbench(db, *args):
