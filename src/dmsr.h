@@ -23,7 +23,7 @@
 #include "model/batch.h"
 #include "model/match.h"
 
-#define DMSR_ABI 6
+#define DMSR_ABI 7
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 enum dmsr_option_type {
@@ -59,7 +59,6 @@ struct dmsr_env {
 	const char *uid;     /* its uid: [0-9a-z]{26}, never used twice; "" in a probe for a job that is not there */
 	const char *name;    /* "source", the target's name, "streamer" */
 	const char *scratch; /* a directory of the instance's own for files that may vanish with the process (spools); made, emptied at start by the job */
-	const char *data;    /* a directory of the job's own that lasts as long as the job */
 	const struct dmsr_codec_source *source; /* for targets and streamers that open a codec; NULL: not known */
 	/* A codec by name, asked with `codecs`; NULL: no such. Open it with the instance's own settings (DMSR_OPT_CODEC). */
 	const struct dmsr_codec *(*codec)(const void *codecs, const char *name);
@@ -334,10 +333,13 @@ struct dmsr_subscription; /* opaque */
 struct dmsr_streamer_stat {
 	uint64_t memory_bytes, memory_limit_bytes, log_bytes, log_limit_bytes, batches;
 };
+enum dmsr_load_way { DMSR_LOAD_THROUGH, /* rows of a load go through it */ DMSR_LOAD_EITHER, /* as the source likes */ DMSR_LOAD_PAST /* they must not */ };
 struct dmsr_streamer {
 	bool takes_rests;                       /* a load that goes on comes through it as it is. False: a table of which there are parts starts over */
 	int (*open)(const struct settings *s, const struct dmsr_streamer_host *host, struct dmsr_instance **out, struct err *e);
-	bool gives_all;                         /* where it keeps anything, a target that is new gets everything, from the job's first word on */
+	/* May rows go straight to the targets, and changes alone through it, with these settings? PAST: they do, or the job is refused. NULL: no. */
+	enum dmsr_load_way (*load_way)(const struct settings *s);
+	bool gives_all; /* where it keeps anything, a target that is new gets everything that ever went through it, from the job's first word on */
 	/* Is what was delivered in earlier runs still there for a target that stands behind it? From open on. */
 	bool (*keeps)(const struct dmsr_instance *i);
 	/* Does what is produced go to others than the targets, too? Then what every target has may be missing there still, and says nothing of what need not be

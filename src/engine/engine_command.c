@@ -187,7 +187,7 @@ void engine_validate(struct engine *g, const json_t *json, const struct engine_c
 /* The stream holds what the targets have not applied: another one would not. */
 static void check_stream(const struct job *job, const json_t *spec, problems *p)
 {
-	static const char *const fixed[][2] = { { "type", "embedded" }, { "prefix", NULL }, { "layout", "auto" }, { "codec", "json" } };
+	static const char *const fixed[][2] = { { "type", "embedded" }, { "prefix", NULL }, { "layout", "auto" }, { "codec", "json" }, { "load", "stream" } };
 	const json_t *was = json_object_get(job->spec, "streamer"), *is = json_object_get(spec, "streamer");
 	for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
 		char at[64];
@@ -257,7 +257,7 @@ void engine_check_immutable(const struct job *job, const json_t *spec, problems 
 	const json_t *targets = json_object_get(spec, "targets");
 	if (name && strcmp(name, job->name) != 0)
 		problem_add(p, "immutable", NULL, "/name", "a job keeps its name, \"%s\"", job->name);
-	if (position_is_none(memory_delivered(job->memory)) && !memory_loaded(job->memory)->n)
+	if (position_is_none(memory_delivered(job->memory)) && !memory_loaded(job->memory)->n && !memory_note(job->memory, PIPELINE_LOADING))
 		return;
 	check_stream(job, spec, p);
 	check_source(job, spec, p);

@@ -25,7 +25,7 @@ struct probing {
 	struct engine *g;
 	struct spec *spec;              /* one of these two is what the settings are in */
 	struct spec_connection *connection;
-	char *uid, *name, *scratch, *data;
+	char *uid, *name, *scratch;
 	struct memory *notes;           /* the job's, borrowed; NULL: it has none, or it is gone */
 	struct relation **rels;         /* of the source */
 	size_t nrels;
@@ -68,7 +68,6 @@ static void probing_free(struct probing *p)
 	free(p->uid);
 	free(p->name);
 	free(p->scratch);
-	free(p->data);
 	free(p);
 }
 
@@ -318,7 +317,6 @@ static void ask(struct probing *p, enum ask_kind kind, const char *part_name, co
 			.uid = p->uid,
 			.name = part_name,
 			.scratch = p->scratch,
-			.data = p->data,
 			.codec = plugins_codec,
 			.codecs = p->g->plugins,
 		},
@@ -403,7 +401,6 @@ static struct probing *probing_of(struct engine *g, struct job *job, unsigned ms
 	p->uid = mem_strdup(job->uid);
 	p->name = mem_strdup(job->name);
 	p->scratch = mem_strdup(job->scratch);
-	p->data = mem_strdup(job->data);
 	p->notes = job->memory;
 	if (!spec) {
 		const json_t *first = json_array_get(ps, 0);

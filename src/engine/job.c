@@ -361,7 +361,6 @@ static void start_run(struct job *job, const char *why)
 		.uid = job->uid,
 		.name = job->name,
 		.scratch = job->scratch,
-		.data = job->data,
 		.host = {
 			.ctx = job,
 			.loading = on_loading,
@@ -636,7 +635,6 @@ static struct job *new_job(struct job_house *house, const char *name, const char
 	job->memory = memory_new(house->store, job->uid);
 	job->warnings = json_array();
 	job->scratch = mem_printf("%s/jobs/%s/scratch", house->state_dir, job->uid);
-	job->data = mem_printf("%s/jobs/%s/data", house->state_dir, job->uid);
 	job->state_since_us = wall_now_us();
 	job->kept = JOB_KEPT_NONE;
 	return job;
@@ -743,7 +741,6 @@ void job_free(struct job *job)
 	json_decref(job->spec);
 	json_decref(job->warnings);
 	free(job->scratch);
-	free(job->data);
 	free(job->file_error);
 	free(job->name);
 	free(job);

@@ -83,7 +83,7 @@ struct job {
 	unsigned looks_failed;          /* in a row */
 	bool is_looking;
 	struct pipeline_stat past;      /* sums of earlier runs, for counters that must not fall */
-	char *scratch, *data;           /* directories */
+	char *scratch;                  /* directory, below which each instance has its own */
 };
 
 /* Of a spec that was found right. */

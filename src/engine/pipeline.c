@@ -57,13 +57,13 @@ struct pipeline *ticket_use(struct ticket *t, void **arg)
 char *pipeline_scratch(const struct pipeline *p, const char *name, struct err *e)
 {
 	char *path = mem_printf("%s/%s", p->run.scratch, name);
-	if (!store_file_remove_dir(path, UINT_MAX, e) && !store_file_make_dirs(path, e))
+	if (!store_file_make_scratch(path, e))
 		return path;
 	free(path);
 	return NULL;
 }
 
-struct dmsr_env pipeline_env(struct pipeline *p, const char *name, const char *scratch, const char *data)
+struct dmsr_env pipeline_env(struct pipeline *p, const char *name, const char *scratch)
 {
 	return (struct dmsr_env){
 		.loop = p->run.loop,
@@ -71,7 +71,6 @@ struct dmsr_env pipeline_env(struct pipeline *p, const char *name, const char *s
 		.uid = p->run.uid,
 		.name = name,
 		.scratch = scratch,
-		.data = data,
 		.source = &p->origin,
 		.codec = plugins_codec,
 		.codecs = p->run.plugins,
@@ -343,16 +342,16 @@ static bool channels_ready(struct pipeline *p)
 	return true;
 }
 
-static int open_channel(struct pipeline *p, int n, const char *name, const struct dmsr_log *log, struct err *e)
+static int open_channel(struct pipeline *p, int n, const char *name, const struct dmsr_plugin *plugin, const struct settings *settings,
+	const struct dmsr_log *log, struct err *e)
 {
-	const struct spec_part *s = &p->run.spec->streamer;
 	struct channel *c = &p->channels[n];
 	c->scratch = pipeline_scratch(p, name, e);
 	if (!c->scratch)
 		return e->code;
 	const struct dmsr_streamer_host host = {
 		.ctx = c,
-		.env = pipeline_env(p, name, c->scratch, p->run.data),
+		.env = pipeline_env(p, name, c->scratch),
 		.log = log,
 		.note_put = on_streamer_note_put,
 		.note_get = on_streamer_note_get,
@@ -364,25 +363,52 @@ static int open_channel(struct pipeline *p, int n, const char *name, const struc
 		.stopped = on_streamer_stopped,
 	};
 	c->p = p;
-	c->ops = s->plugin->streamer;
-	return c->ops->open(s->settings, &host, &c->i, e);
+	c->ops = plugin->streamer;
+	return c->ops->open(settings, &host, &c->i, e);
 }
 
-/* Past a broker would be past whoever else reads there. */
 static bool loads_beside(const struct pipeline *p)
 {
 	const struct spec *s = p->run.spec;
 	const struct dmsr_source *source = s->source.plugin->source;
 	/* also where it was so in an earlier run, whose log has changes that the targets are not to be given before the load */
-	return s->mode == DMSR_FULL_LOAD_AND_CDC && !strcmp(s->streamer.plugin->name, "embedded") && source->loads_beside &&
+	return s->mode == DMSR_FULL_LOAD_AND_CDC && pipeline_load_way(p) != DMSR_LOAD_THROUGH && source->loads_beside &&
 		(source->loads_beside(s->source.settings) || memory_note(p->run.memory, PIPELINE_LOADING));
+}
+
+enum dmsr_load_way pipeline_load_way(const struct pipeline *p)
+{
+	const struct spec_part *s = &p->run.spec->streamer;
+	return s->plugin->streamer->load_way ? s->plugin->streamer->load_way(s->settings) : DMSR_LOAD_THROUGH;
+}
+
+bool pipeline_gives_all(const struct pipeline *p)
+{
+	return p->run.spec->streamer.plugin->streamer->gives_all && pipeline_load_way(p) == DMSR_LOAD_THROUGH;
+}
+
+/* In this process, whatever the stream goes through, and with as much memory as that has. */
+static int open_load(struct pipeline *p, struct err *e)
+{
+	const struct dmsr_plugin *plugin = plugins_find(p->run.plugins, PLUGIN_STREAMER, "embedded");
+	json_t *options = json_pack("{s:i}", "disk", 0);
+	for (const struct dmsr_option *o = p->run.spec->streamer.plugin->streamer_options; o && o->name; o++)
+		if (!strcmp(o->name, "memory"))
+			json_object_set_new(options, "memory", json_integer(settings_int(p->run.spec->streamer.settings, "memory")));
+	problems *bad = json_array();
+	p->load_settings = options_parse(plugin->streamer_options, NULL, options, NULL, "", NULL, bad);
+	assert(p->load_settings); /* spec.c has looked that the plugin is there */
+	json_decref(bad);
+	json_decref(options);
+	return open_channel(p, CHANNEL_LOAD, "load", plugin, p->load_settings, NULL, e);
 }
 
 static int open_channels(struct pipeline *p, struct err *e)
 {
-	if (open_channel(p, CHANNEL_STREAM, "streamer", store_log_ops(p->log), e))
+	const struct spec_part *s = &p->run.spec->streamer;
+	if (open_channel(p, CHANNEL_STREAM, "streamer", s->plugin, s->settings, store_log_ops(p->log), e))
 		return e->code;
-	return loads_beside(p) ? open_channel(p, CHANNEL_LOAD, "load", NULL, e) : 0;
+	return loads_beside(p) ? open_load(p, e) : 0;
 }
 
 /* ---- the way up ---- */
@@ -585,7 +611,6 @@ struct pipeline *pipeline_start(const struct pipeline_run *run)
 	struct pipeline *p = mem_zalloc(sizeof *p);
 	p->run = *run;
 	p->run.scratch = mem_strdup(run->scratch);
-	p->run.data = mem_strdup(run->data);
 	p->run.uid = mem_strdup(run->uid);
 	p->run.name = mem_strdup(run->name);
 	p->task = loop_task_new(run->loop, "pipeline", on_task, p);
@@ -625,7 +650,6 @@ void pipeline_free(struct pipeline *p)
 		t->p = NULL;
 	for (size_t i = 0; i < p->ntargets; i++) {
 		free(p->targets[i].scratch);
-		free(p->targets[i].data);
 	}
 	free(p->targets);
 	free(p->source_scratch);
@@ -636,9 +660,9 @@ void pipeline_free(struct pipeline *p)
 	loop_task_free(p->task);
 	loop_timer_free(p->checkpoint_timer);
 	loop_timer_free(p->drain_timer);
+	settings_free(p->load_settings);
 	spec_free(p->run.spec);
 	free((void *)(uintptr_t)p->run.scratch);
-	free((void *)(uintptr_t)p->run.data);
 	free((void *)(uintptr_t)p->run.uid);
 	free((void *)(uintptr_t)p->run.name);
 	free(p);

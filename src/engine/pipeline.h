@@ -34,9 +34,11 @@ struct pipeline_run {
 	struct memory *memory;          /* the job's; outlives the run */
 	struct spec *spec;              /* taken */
 	const char *uid, *name;
-	const char *scratch, *data;     /* directories, made when they are missing */
+	const char *scratch;            /* directory, made when it is missing */
 	struct pipeline_host host;
 };
+
+#define PIPELINE_LOADING "pipeline.loading"     /* note: a load has begun, and a target has not all of it; not of a load that goes through the stream */
 
 struct pipeline;
 /* Answers from the loop, never inside a call. */

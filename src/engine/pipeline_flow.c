@@ -148,7 +148,7 @@ static int transform(struct pipeline *p, struct batch *b, struct err *e)
 {
 	for (size_t i = 0; i < p->run.spec->ntransforms; i++) {
 		const struct spec_part *t = &p->run.spec->transforms[i];
-		struct dmsr_env env = pipeline_env(p, t->plugin->name, NULL, NULL);
+		struct dmsr_env env = pipeline_env(p, t->plugin->name, NULL);
 		if (!p->transforms)
 			p->transforms = mem_zalloc(p->run.spec->ntransforms * sizeof(struct dmsr_instance *));
 		if (!p->transforms[i] && t->plugin->transform->open(t->settings, &env, &p->transforms[i], e))

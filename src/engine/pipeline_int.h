@@ -64,7 +64,7 @@ struct ptarget {
 	const struct dmsr_plugin *plugin;
 	const struct dmsr_target *ops;
 	struct dmsr_instance *i;
-	char *scratch, *data;
+	char *scratch;
 	struct memory_target *memory;
 	struct inlet in[CHANNELS];
 	bool is_ready, is_stopped;
@@ -98,6 +98,7 @@ struct pipeline {
 	struct dmsr_instance *source;
 	char *source_scratch;
 	struct channel channels[CHANNELS];
+	struct settings *load_settings; /* of the load's channel; NULL: not there */
 	struct store_log *log;
 	struct ptarget *targets;
 	size_t ntargets;
@@ -141,7 +142,10 @@ struct pipeline *ticket_use(struct ticket *t, void **arg);     /* frees it; NULL
 /* pipeline.c */
 void pipeline_fail(struct pipeline *p, const struct err *e, const char *stage);        /* safe anywhere: the end comes from the task */
 void pipeline_turn(struct pipeline *p);         /* look again from the task whether something is to be done */
-struct dmsr_env pipeline_env(struct pipeline *p, const char *name, const char *scratch, const char *data);
+struct dmsr_env pipeline_env(struct pipeline *p, const char *name, const char *scratch);
+
+enum dmsr_load_way pipeline_load_way(const struct pipeline *p);
+bool pipeline_gives_all(const struct pipeline *p);      /* rows and changes, to a target that is new */
 
 /* An empty directory of that name for files that may vanish: what a crash left there is gone. NULL: e is set. */
 char *pipeline_scratch(const struct pipeline *p, const char *name, struct err *e);
@@ -151,8 +155,6 @@ struct channel *channel_next(struct pipeline *p, const struct channel *c);
 static inline struct channel *channel_stream(struct pipeline *p) { return &p->channels[CHANNEL_STREAM]; }
 static inline struct inlet *inlet_of(struct ptarget *t, const struct channel *c) { return &t->in[c - c->p->channels]; }
 static inline bool channel_of_load(const struct pipeline *p) { return p->channels[CHANNEL_LOAD].ops != NULL; }
-
-#define PIPELINE_LOADING "pipeline.loading"     /* note: a load has begun, and a target has not all of it; not of a load that goes through the stream */
 
 /* pipeline_source.c */
 int pipeline_source_open(struct pipeline *p, struct err *e);    /* and the ledger with it */

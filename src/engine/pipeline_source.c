@@ -17,10 +17,11 @@ static bool all_have(const struct pipeline *p, const struct dmsr_loaded *l)
 	return p->ntargets > 0;
 }
 
+/* Of what is loaded. */
 static bool has_readers(const struct pipeline *p)
 {
 	const struct channel *c = &p->channels[CHANNEL_STREAM];
-	return c->ops->has_readers && c->ops->has_readers(c->i);
+	return !channel_of_load(p) && c->ops->has_readers && c->ops->has_readers(c->i);
 }
 
 /* May what is said of a load be on its way still? */
@@ -113,7 +114,7 @@ static void unwant_what_it_has(const struct pipeline *p, const struct ptarget *t
 /* Who is away misses what goes by, unless the streamer has all that ever went by. */
 static void note_who_is_away(struct pipeline *p)
 {
-	if (channel_stream(p)->ops->gives_all)
+	if (pipeline_gives_all(p))
 		return;
 	for (struct memory_target *m = NULL; (m = memory_target_next(p->run.memory, m));) {
 		const struct ptarget *t = part_of(p, m);
@@ -313,7 +314,7 @@ int pipeline_source_open(struct pipeline *p, struct err *e)
 		return e->code;
 	const struct dmsr_source_host host = {
 		.ctx = p,
-		.env = pipeline_env(p, "source", p->source_scratch, p->run.data),
+		.env = pipeline_env(p, "source", p->source_scratch),
 		.emit = flow_emit,
 		.progress = on_source_progress,
 		.note_put = on_note_put,

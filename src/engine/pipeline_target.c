@@ -1,7 +1,6 @@
 /* pipeline_target: one target's way: opened, asked where it stands, subscribed; batches handed to it, what it applied handed back; rows it refuses
  * written down before it goes on. */
 #include "pipeline_int.h"
-#include "store_file.h"
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -459,7 +458,7 @@ int target_check_stand(struct ptarget *t, struct err *e)
 	if ((was_away && !m->is_new) || (position_is_none(delivered) && !memory_loaded(p->run.memory)->n))
 		return 0;
 	/* What is held is all that it lacks, or the rows come again, and what is older than they is left out. */
-	if (c->ops->gives_all && (keeps || was_away))
+	if (pipeline_gives_all(p) && (keeps || was_away))
 		return 0;
 	if (keeps ? !m->is_new || (loads && channel_of_load(p)) : loads)
 		return 0;
@@ -507,12 +506,11 @@ int target_open(struct pipeline *p, size_t n, struct err *e)
 {
 	struct ptarget *t = &p->targets[n];
 	t->scratch = pipeline_scratch(p, t->name, e);
-	t->data = mem_printf("%s/%s", p->run.data, t->name);
-	if (!t->scratch || store_file_make_dirs(t->data, e))
+	if (!t->scratch)
 		return e->code;
 	const struct dmsr_target_host host = {
 		.ctx = t,
-		.env = pipeline_env(p, t->name, t->scratch, t->data),
+		.env = pipeline_env(p, t->name, t->scratch),
 		.ready = on_ready,
 		.applied = on_applied,
 		.consumed = on_consumed,

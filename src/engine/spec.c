@@ -402,6 +402,23 @@ static void read_parts(struct spec *s, const struct reading *r)
 	}
 }
 
+/* Rows that go past the streamer need somebody to go to, and a source that sends changes beside them. */
+static void check_load_way(const struct spec *s, const struct plugins *plugins, problems *p)
+{
+	const struct dmsr_streamer *streamer = s->streamer.plugin ? s->streamer.plugin->streamer : NULL;
+	const struct dmsr_source *source = s->source.plugin ? s->source.plugin->source : NULL;
+	if (!streamer || !s->streamer.settings || !streamer->load_way || streamer->load_way(s->streamer.settings) != DMSR_LOAD_PAST)
+		return;
+	if (!plugins_find(plugins, PLUGIN_STREAMER, "embedded"))
+		problem_add(p, "conflict", NULL, "/streamer/load", "is \"direct\", for which the plugin embedded is missing in this dmsrd");
+	if (!s->ntargets)
+		problem_add(p, "conflict", NULL, "/streamer/load", "is \"direct\", and the job has no target: nobody would get the rows");
+	if (s->mode == DMSR_FULL_LOAD)
+		problem_add(p, "conflict", NULL, "/streamer/load", "is \"direct\", and mode full-load has nothing but rows: use the streamer embedded");
+	if (source && s->source.settings && !(source->loads_beside && source->loads_beside(s->source.settings)))
+		problem_add(p, "conflict", NULL, "/streamer/load", "is \"direct\", and the source sends no changes while it loads (hold_wal): one of the two");
+}
+
 struct spec *spec_parse(const json_t *json, const struct plugins *plugins, const struct secrets *secrets, problems *p)
 {
 	size_t before = json_array_size(p);
@@ -421,6 +438,7 @@ struct spec *spec_parse(const json_t *json, const struct plugins *plugins, const
 		problem_add(p, "type", NULL, "/description", "must be a string");
 	read_tables(json_object_get(s->json, "tables"), "/tables", &s->tables, p);
 	read_parts(s, &r);
+	check_load_way(s, plugins, p);
 	if (json_array_size(p) == before)
 		return s;
 	spec_free(s);

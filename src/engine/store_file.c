@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,9 +51,11 @@ int store_file_sync_dir(const char *dir, struct err *e)
 }
 
 /* may_climb: what is above it may be missing. It may be there, and mkdir() say all the same that it is not: a link to nowhere, or /proc. */
-static int make_dirs(const char *dir, bool may_climb, struct err *e)
+static int make_dirs(const char *dir, bool may_climb, bool lasts, struct err *e)
 {
 	if (!mkdir(dir, 0700)) {
+		if (!lasts)
+			return 0;
 		char *parent = mem_printf("%s/..", dir);
 		int rc = store_file_sync_dir(parent, e);
 		free(parent);
@@ -64,12 +67,12 @@ static int make_dirs(const char *dir, bool may_climb, struct err *e)
 	if (errno != ENOENT || !slash || slash == dir || !may_climb)
 		return store_file_err(e, "make", dir);
 	char *above = mem_strndup(dir, (size_t)(slash - dir));
-	int rc = make_dirs(above, true, e);
+	int rc = make_dirs(above, true, lasts, e);
 	free(above);
-	return rc ? rc : make_dirs(dir, false, e);
+	return rc ? rc : make_dirs(dir, false, lasts, e);
 }
 
-int store_file_make_dirs(const char *dir, struct err *e) { return make_dirs(dir, true, e); }
+int store_file_make_dirs(const char *dir, struct err *e) { return make_dirs(dir, true, true, e); }
 
 int store_file_remove_dir(const char *dir, unsigned max, struct err *e)
 {
@@ -89,4 +92,10 @@ int store_file_remove_dir(const char *dir, unsigned max, struct err *e)
 	if (!rc && rmdir(dir) && errno != ENOENT)
 		rc = store_file_err(e, "remove", dir);
 	return rc;
+}
+
+int store_file_make_scratch(const char *dir, struct err *e)
+{
+	int rc = store_file_remove_dir(dir, UINT_MAX, e);
+	return rc ? rc : make_dirs(dir, true, false, e);
 }

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "servers" / "kafka"
@@ -182,3 +183,13 @@ class Kafka:
     def tool(self, name, *args):
         """One of Kafka's own tools, such as org.apache.kafka.tools.AclCommand; each takes a second of Java."""
         return subprocess.run([SCRIPT, "tool", self.dir, name, *args], check=True, capture_output=True, text=True).stdout
+
+    def stand(self, *topics):
+        """What keeps a reader of topics from what is in them, for who has waited in vain: where they end, what is committed, whose transactions are open."""
+        told = [self.tool("org.apache.kafka.tools.TransactionsCommand", "list")]
+        for isolation in ("read_uncommitted", "read_committed"):
+            consumer = Consumer({**self.client(), "group.id": "stand", "isolation.level": isolation})
+            told += [f"{t} {isolation}: {consumer.get_watermark_offsets(TopicPartition(t, 0), timeout=10)}" for t in topics]
+            consumer.close()
+        told += [self.tool("org.apache.kafka.tools.TransactionsCommand", "describe-producers", "--topic", t, "--partition", "0") for t in topics]
+        return "\n".join(told)

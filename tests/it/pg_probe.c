@@ -97,7 +97,7 @@ int main(int argc, char **argv)
 	const struct dmsr_option *table = is_source ? dmsr_plugin_postgres.source_options : dmsr_plugin_postgres.target_options;
 	const struct dmsr_probe *probe = is_source ? dmsr_plugin_postgres.source_probe : dmsr_plugin_postgres.target_probe;
 	struct dmsr_probe_host host = {
-		.env = { .job = "probe", .uid = "01aaaaaaaaaaaaaaaa12345678", .name = is_source ? "source" : "target", .scratch = "/tmp", .data = "/tmp" },
+		.env = { .job = "probe", .uid = "01aaaaaaaaaaaaaaaa12345678", .name = is_source ? "source" : "target", .scratch = "/tmp" },
 		.checked = on_checked,
 		.discovered = on_discovered,
 		.dropped = on_dropped,

@@ -425,7 +425,7 @@ int main(int argc, char **argv)
 	loop = loop_new();
 	char scratch[] = "/tmp/pg_source_dump.XXXXXX";
 	const struct dmsr_source_host host = {
-		.env = { .loop = loop, .job = "dump", .uid = "01aaaaaaaaaaaaaaaa12345678", .name = "source", .scratch = mkdtemp(scratch), .data = "/tmp" },
+		.env = { .loop = loop, .job = "dump", .uid = "01aaaaaaaaaaaaaaaa12345678", .name = "source", .scratch = mkdtemp(scratch)},
 		.emit = emit,
 		.progress = progress,
 		.note_put = note_put,

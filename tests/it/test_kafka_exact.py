@@ -142,7 +142,13 @@ class Scene:
         self.bench.stop()
         self.daemon.wait_state("k", "running", 60)
         if self.target:
-            self.daemon.wait_equal(self.source, self.target)
+            try:
+                self.daemon.wait_equal(self.source, self.target)
+            except AssertionError as e:
+                stream = f"{self.kafka.prefix}.__stream"
+                ends = {r.partition: r.offset for r in self.kafka.records(stream)}
+                status = json.dumps(self.daemon.api("GET", "/jobs/k/status"), indent=1)
+                raise AssertionError(f"{e}\n{status}\n{self.kafka.stand(stream)}\na stock consumer comes to {ends}") from None
         caught_up(self.daemon, "k", self.source)
         try:
             wait_for("the consumers have it all", lambda: all(is_all_there(v, self.source) for v in self.values()), 30)

@@ -34,10 +34,13 @@ def locked(target, table):
     c.close()
 
 
-def begin(daemon, source, target, memory="1MiB", hold_wal=False, **more):
+EMBEDDED = {"type": "embedded", "memory": "1MiB"}
+
+
+def begin(daemon, source, target, streamer=None, **more):
     daemon.start()
-    daemon.job("j", source.connection(load_connections=1, batch_bytes="16KiB", load_part_bytes=0, hold_wal=hold_wal, **more),
-               [target.connection(name="copy", prepare="none")], streamer={"type": "embedded", "memory": memory}, tables={"include": ["public.*"]})
+    daemon.job("j", source.connection(load_connections=1, batch_bytes="16KiB", load_part_bytes=0, **more),
+               [target.connection(name="copy", prepare="none")], streamer=streamer or EMBEDDED, tables={"include": ["public.*"]})
 
 
 def is_read_up_to(source, lsn):
@@ -66,7 +69,7 @@ def test_the_source_keeps_no_log_for_the_load(pair, daemon, memory):
     _, source, target = pair
     source.psql("CREATE SCHEMA other")
     with locked(target, "b"):
-        begin(daemon, source, target, memory)
+        begin(daemon, source, target, {**EMBEDDED, "memory": memory})
         wait_for("a is there", lambda: target.one("SELECT count(*) FROM a") == 20000)
         wait_read(daemon, source, written(source, *CHANGES))
         assert daemon.state_of("j") == "loading"
@@ -127,11 +130,15 @@ WHILE = {
 def test_what_becomes_of_a_table_that_is_not_loaded_yet(pair, daemon, what, how):
     """Changes of it wait in the log already."""
     _, source, target = pair
+    becomes(source, target, daemon, what, how)
+
+
+def becomes(source, target, daemon, what, how, streamer=None):
     source.psql("CREATE SCHEMA other; INSERT INTO a SELECT i, repeat('z', 800) FROM generate_series(20001, 70000) i")
     target.psql("CREATE TABLE c (id integer PRIMARY KEY, v text)")
     statement, tables = WHILE[what]
     with locked(target, "a"):
-        begin(daemon, source, target)
+        begin(daemon, source, target, streamer)
         wait_for("the load stands", lambda: "reading slot" in daemon.log())
         wait_read(daemon, source, written(source, *CHANGES))
         assert "table public.a read" not in daemon.log(), "it is the next one's turn already, which is locked then"

@@ -168,6 +168,12 @@ static int embedded_open(const struct settings *settings, const struct dmsr_stre
 	return 0;
 }
 
+static enum dmsr_load_way embedded_load_way(const struct settings *s)
+{
+	(void)s;
+	return DMSR_LOAD_EITHER;
+}
+
 static bool embedded_keeps(const struct dmsr_instance *i)
 {
 	const struct embedded *s = (const struct embedded *)(const void *)i;
@@ -331,6 +337,7 @@ static const struct dmsr_option options[] = {
 
 static const struct dmsr_streamer streamer = {
 	.takes_rests = true,
+	.load_way = embedded_load_way,
 	.open = embedded_open,
 	.keeps = embedded_keeps,
 	.start = embedded_start,

@@ -445,6 +445,11 @@ static int kafka_open(const struct settings *settings, const struct dmsr_streame
 	return 0;
 }
 
+static enum dmsr_load_way kafka_load_way(const struct settings *s)
+{
+	return strcmp(settings_str(s, "load"), "direct") ? DMSR_LOAD_THROUGH : DMSR_LOAD_PAST;
+}
+
 static bool kafka_keeps(const struct dmsr_instance *i) { return ((const struct kafka *)(const void *)i)->keeps; }
 
 static bool kafka_has_readers(const struct dmsr_instance *i) { return ((const struct kafka *)(const void *)i)->is_table; }
@@ -535,6 +540,7 @@ static void kafka_stored(struct dmsr_instance *i, uint64_t token)
 
 static const struct dmsr_streamer streamer = {
 	.gives_all = true,
+	.load_way = kafka_load_way,
 	.open = kafka_open,
 	.keeps = kafka_keeps,
 	.has_readers = kafka_has_readers,

@@ -12,6 +12,9 @@ const struct dmsr_option kafka_options[] = {
 		"ordered: one topic in the order of commits, for targets; table: a topic for each table. auto: ordered when the job has targets, else table." },
 	{ "codec", DMSR_OPT_ENUM, DMSR_OPT_CODEC, "json", "json|native", 0, 0,
 		"json: a record for each change. native: a record for each batch, in DMSR's own form; cheaper for targets, and for the layout ordered alone." },
+	{ "load", DMSR_OPT_ENUM, 0, "stream", "stream|direct", 0, 0,
+		"Which way the rows of a load go. stream: through the topics, where the changes follow them. direct: straight to the job's targets, and "
+		"changes alone into the topics, also while tables are loaded: a target that is new gets its rows from the source." },
 	{ "create_topics", DMSR_OPT_BOOL, 0, "true", NULL, 0, 0, "Make topics that are missing; false: they are expected to be there." },
 	{ "partitions", DMSR_OPT_INT, 0, "1", NULL, 1, 10000, "Partitions of a table's topic that is made." },
 	{ "replication", DMSR_OPT_INT, 0, "0", NULL, 0, 100, "Replicas of a topic that is made; 0: what the broker makes by default." },
