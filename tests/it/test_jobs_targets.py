@@ -70,7 +70,7 @@ def test_a_late_target_has_no_use_for_what_waits_for_another(shop, any_pg, dmsrd
     source, target = shop
     late = any_pg.database("late")
     both = {"targets": [target.connection(name="copy"), late.connection(name="late")]}
-    dmsrd.job("shop", source.connection(), both["targets"] if was_there else both["targets"][:1], streamer={"type": "embedded", "memory": "1MiB"})
+    dmsrd.job("shop", source.connection(hold_wal=True), both["targets"] if was_there else both["targets"][:1], streamer={"type": "embedded", "memory": "1MiB"})
     dmsrd.wait_state("shop", "running")
     dmsrd.wait_equal(source, target)
     if was_there:
@@ -117,7 +117,7 @@ def test_a_new_target_in_the_place_of_the_only_one(shop, any_pg, dmsrd):
     """Nobody is left who could take what waits in the log: what is said to do helps."""
     source, target = shop
     other = any_pg.database("other")
-    dmsrd.job("shop", source.connection(), [target.connection(name="copy")], streamer={"type": "embedded", "memory": "1MiB"})
+    dmsrd.job("shop", source.connection(hold_wal=True), [target.connection(name="copy")], streamer={"type": "embedded", "memory": "1MiB"})
     dmsrd.wait_state("shop", "running")
     dmsrd.wait_equal(source, target)
     with contextlib.closing(target.server.connect(target.name)) as c:
