@@ -116,6 +116,39 @@ static void one_ends_where_no_table_is_half_loaded(void **state)
 	kit_free(k);
 }
 
+/* That all tables are loaded is said of those that were loaded before: not of one that comes later, until it is said again. */
+static void a_load_behind_the_last_word_is_not_done(void **state)
+{
+	struct relation *late = fake_relation("late", 2);
+	struct kit *k = exact_kit("native");
+	(void)state;
+	kit_open(k);
+	produce_load(k, k->rel, OP_LOAD_BEGIN);
+	produce_load(k, k->rel, OP_LOAD_END);
+	kit_run(k, kit_all_delivered);
+	produce_load(k, k->rel, OP_LOAD_DONE);
+	kit_run(k, kit_all_delivered);
+	produce(k, 1, 1);
+	kit_run(k, kit_all_delivered);
+	kit_reopen(k);
+	assert_true(known(k).load_done); /* a change behind it takes nothing back */
+	produce_load(k, late, OP_LOAD_BEGIN);
+	produce_load(k, late, OP_LOAD_END);
+	kit_run(k, kit_all_delivered);
+	kit_reopen(k);
+	assert_int_equal(known(k).nloaded, 2);
+	assert_false(known(k).load_done);
+	produce_load(k, late, OP_LOAD_DONE);
+	kit_run(k, kit_all_delivered);
+	produce_load(k, late, OP_LOAD_BEGIN); /* in the same run: what was said once is not said with each transaction */
+	produce_load(k, late, OP_LOAD_END);
+	kit_run(k, kit_all_delivered);
+	kit_reopen(k);
+	assert_false(known(k).load_done);
+	relation_unref(late);
+	kit_free(k);
+}
+
 static void a_load_that_was_cut_off_holds_nothing_up(void **state)
 {
 	struct kit *k = exact_kit("native");
@@ -354,6 +387,7 @@ static void it_may_be_closed_at_any_time(void **state)
 RUN_TESTS(cmocka_unit_test(what_is_delivered_is_known_at_the_next_start),
 	cmocka_unit_test(one_ends_where_the_source_s_is_whole),
 	cmocka_unit_test(one_ends_where_no_table_is_half_loaded),
+	cmocka_unit_test(a_load_behind_the_last_word_is_not_done),
 	cmocka_unit_test(a_load_that_was_cut_off_holds_nothing_up),
 	cmocka_unit_test(one_that_takes_too_long_is_cut),
 	cmocka_unit_test(the_note_moves_with_the_store),
