@@ -3,7 +3,7 @@
  * A plugin is one const struct dmsr_plugin. Built in, it is listed in a table; as a shared object in plugin_dir it exports one
  * symbol `dmsr_plugin` of that type. Everything runs on the loop's thread and never blocks. Instances are opaque.
  *
- * Verdicts (base/err.h): OK taken, the callee owns it; AGAIN not taken, wait for resume; ERR not taken, see err.
+ * Verdicts (base/err.h): OK taken, the callee owns it; AGAIN not taken, wait for resume. An error is told by failed(), never by a verdict.
  * Plugins judge, they do not retry: after failed() an instance is dead but for close(); the job decides whether to open another.
  * No callback is called from inside the verb that caused it: an instance answers from its own events or a loop_task. */
 #ifndef DMSR_H
@@ -119,7 +119,7 @@ struct dmsr_source_stat {
 struct dmsr_source_host {
 	void *ctx;
 	struct dmsr_env env;
-	/* OK: the batch is the host's. AGAIN: keep it, stop reading, wait for resume(). Never ERR. */
+	/* OK: the batch is the host's. AGAIN: keep it, stop reading, wait for resume(). */
 	enum dmsr_verdict (*emit)(void *ctx, struct batch *b);
 	void (*progress)(void *ctx, const struct dmsr_load_progress *p);
 	/* Notes: small texts of the source's own that must survive (slot, start position, server identity). put is durable when done is

@@ -21,11 +21,10 @@ enum dmsr_error {
 	DMSR_EFATAL = -10, /* the position or the promise is gone: somebody must decide */
 };
 
-/* What a room says to a hand-over. */
+/* What a room says to a hand-over. That something is wrong it says by itself (failed), and then it takes nothing more. */
 enum dmsr_verdict {
 	DMSR_OK = 0,    /* taken: the callee owns it now */
-	DMSR_AGAIN = 1, /* not taken, nothing is wrong: wait for resume */
-	DMSR_ERR = -99, /* not taken, see err */
+	DMSR_AGAIN = 1, /* not taken: wait for resume */
 };
 
 struct err {

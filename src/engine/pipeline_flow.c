@@ -171,26 +171,16 @@ static bool is_any_held(struct pipeline *p)
 static bool produce(struct channel *c, struct batch *b)
 {
 	struct pipeline *p = c->p;
-	struct err e = { 0 };
 	uint64_t token = b->token;
-	switch (c->ops->produce(c->i, b)) {
-	case DMSR_OK:
-		c->held = NULL;
-		ledger_streamed(c->ledger, token);
-		flow_backpressure(p, is_any_held(p));
-		return true;
-	case DMSR_AGAIN:
+	if (c->ops->produce(c->i, b) != DMSR_OK) {
 		c->held = b;
 		flow_backpressure(p, true);
 		return false;
-	case DMSR_ERR:
-		break;
 	}
-	c->held = b;
-	err_set(&e, DMSR_EPROTO, "streamer.refused", "the streamer %s refused a batch", p->run.spec->streamer.plugin->name);
-	err_hint(&e, "nothing of it is lost; this is a bug of that plugin: report it");
-	pipeline_fail(p, &e, "streamer");
-	return false;
+	c->held = NULL;
+	ledger_streamed(c->ledger, token);
+	flow_backpressure(p, is_any_held(p));
+	return true;
 }
 
 /* The tables that are being loaded; a change of the stream voids them, if that is the way that they go. */

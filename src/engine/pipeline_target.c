@@ -95,7 +95,6 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 	struct inlet *in = ctx;
 	struct ptarget *t = in->t;
 	int channel = (int)(in - t->in);
-	struct err e = { 0 };
 	const struct txn *last = b->last && !b->is_load && !b->more ? b->last->txn : NULL;
 	struct flight f = { .token = t->handed + 1, .own = token, .channel = (uint8_t)channel, .end = b->end };
 	f.first_us = first_commit_us(b);
@@ -107,16 +106,10 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 		return DMSR_AGAIN;
 	f.view = newer_than_rows(t, b);
 	enum dmsr_verdict v = t->ops->apply(t->i, f.view ? f.view : b, f.token);
-	if (v != DMSR_OK)
+	if (v != DMSR_OK) {
 		batch_free(f.view);
-	if (v == DMSR_ERR) {
-		err_set(&e, DMSR_EPROTO, "target.refused", "target %s refused a batch", t->name);
-		err_hint(&e, "nothing of it is lost; this is a bug of the target's plugin: report it");
-		pipeline_fail(t->p, &e, t->name);
-		return DMSR_AGAIN;
-	}
-	if (v != DMSR_OK)
 		return v;
+	}
 	t->handed = f.token;
 	load_words_add(&t->words, b, f.token);
 	if (!position_is_none(&b->end))
