@@ -25,10 +25,10 @@ struct ledger *ledger_new(const struct position *from)
 
 	l->cap = 64;
 	l->ring = mem_alloc(l->cap * sizeof *l->ring);
-	position_copy(&l->received.position, from);
-	position_copy(&l->streamed.position, from);
-	position_copy(&l->delivered.position, from);
-	position_copy(&l->stored.position, from);
+	l->received.position = *from;
+	l->streamed.position = *from;
+	l->delivered.position = *from;
+	l->stored.position = *from;
 	/* What an earlier run has confirmed is not known: it is said once more. */
 	return l;
 }
@@ -72,7 +72,7 @@ static void advance(struct ledger_mark *m, uint64_t token, const struct position
 	m->token = token;
 	if (position_is_none(end))
 		return;
-	position_copy(&m->position, end);
+	m->position = *end;
 	if (!m->position.flush)
 		m->position.flush = flush;
 }
@@ -130,7 +130,7 @@ uint64_t ledger_store_begin(struct ledger *l, struct position *out)
 	assert(ledger_wants_store(l));
 	l->is_storing = true;
 	l->storing = l->delivered;
-	position_copy(out, &l->storing.position);
+	*out = l->storing.position;
 	return l->storing.token;
 }
 
@@ -154,8 +154,8 @@ bool ledger_confirm(struct ledger *l, struct position *out)
 	l->confirmed.token = l->stored.token;
 	if (position_is_none(&l->stored.position) || (position_compare(&l->stored.position, c) == 0 && l->stored.position.flush == c->flush))
 		return false;
-	position_copy(&l->confirmed.position, &l->stored.position);
-	position_copy(out, &l->stored.position);
+	l->confirmed.position = l->stored.position;
+	*out = l->stored.position;
 	return true;
 }
 

@@ -115,7 +115,7 @@ void table_set_put(struct table_set *s, const char *schema, const char *name, co
 		place = s->n;
 		set_place(s, &s->list[place - 1], place);
 	}
-	position_copy(&s->list[place - 1].at, at);
+	s->list[place - 1].at = *at;
 }
 
 static void table_free(struct dmsr_loaded *l)
@@ -440,7 +440,7 @@ void memory_load_done_put(struct memory *m)
 void memory_target_position_put(struct memory *m, struct memory_target *t, const struct position *p)
 {
 	char text[POSITION_TEXT_MAX];
-	position_copy(&t->applied, p);
+	t->applied = *p;
 	store_put(m->store, m->uid, "position", t->name, position_is_none(p) ? NULL : position_format(p, text), NULL, NULL);
 }
 
@@ -529,7 +529,7 @@ void memory_delivered_put(struct memory *m, const struct position *p, store_done
 	char text[POSITION_TEXT_MAX];
 	save_some(m);
 	if (!position_is_none(p))
-		position_copy(&m->delivered, p);
+		m->delivered = *p;
 	store_put(m->store, m->uid, "position", "", position_is_none(&m->delivered) ? NULL : position_format(&m->delivered, text), done, arg);
 }
 

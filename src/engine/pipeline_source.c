@@ -163,7 +163,7 @@ static void share(const struct pipeline *p, struct dmsr_begun *out)
 	for (size_t t = 1; t < p->ntargets; t++) {
 		const struct dmsr_begun *b = find_begun(&p->targets[t], out);
 		if (b && b->nparts && b->at.lsn < out->at.lsn)
-			position_copy(&out->at, &b->at);
+			out->at = b->at;
 	}
 	out->parts = parts;
 	out->nparts = n;

@@ -257,7 +257,7 @@ static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts
 		/* A begin alone is no step: a target may have nothing to store for it, and stands behind the transaction before. */
 		bool is_begin = !f->end.event && !f->end.flush;
 		if (!position_is_none(&f->end) && !is_begin) {
-			position_copy(&t->applied, &f->end);
+			t->applied = f->end;
 			target_is_level(t, &f->end);
 			t->position_moved = true;
 			if (!loop_timer_is_running(p->checkpoint_timer)) /* what comes from the log was stored long ago: no checkpoint takes it along */
@@ -411,7 +411,7 @@ static void on_ready(void *ctx, const struct position *applied, bool keeps, cons
 	char was[POSITION_TEXT_MAX], is[POSITION_TEXT_MAX];
 	memory_target_keeps_put(p->run.memory, t->memory, keeps);
 	if (!keeps) {
-		position_copy(&t->applied, &t->memory->applied);
+		t->applied = t->memory->applied;
 	} else if (!position_is_none(&known) && (!position_is_comparable(&known, applied) || position_compare(applied, &known) < 0)) {
 		err_set(&e, DMSR_EFATAL, "target.behind",
 			"target %s stands at %s, but it was at %s: it is another database than it was, or was replaced or restored from an older copy, and "
@@ -422,7 +422,7 @@ static void on_ready(void *ctx, const struct position *applied, bool keeps, cons
 		pipeline_fail(p, &e, t->name);
 		return;
 	} else {
-		position_copy(&t->applied, applied);
+		t->applied = *applied;
 		memory_target_is(p->run.memory, t->memory, applied, loaded, nloaded, load_done);
 	}
 	target_is_level(t, &t->applied);

@@ -22,7 +22,6 @@ void batch_free(struct batch *b)
 		relation_unref(b->rels[i]);
 	free(b->rels);
 	free(b->slots);
-	position_fini(&b->end);
 	arena_fini(&b->arena);
 	free(b);
 }

@@ -58,14 +58,14 @@ void batch_cut(struct batch *b, const struct position *p)
 		return;
 	}
 	/* Words alone are left, which may be known or not. They come behind p, maybe inside of a transaction, and do not go back to where they were first. */
-	position_copy(&b->end, p);
+	b->end = *p;
 	b->more = p->event && p->event != POSITION_WHOLE;
 }
 
 struct batch *batch_without(const struct batch *b, bool (*goes)(void *arg, const struct change *ch), void *arg)
 {
 	struct batch *v = batch_new();
-	position_copy(&v->end, &b->end);
+	v->end = b->end;
 	v->bytes = b->bytes;
 	v->more = b->more;
 	v->is_load = b->is_load;

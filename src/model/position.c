@@ -5,16 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-void position_copy(struct position *dst, const struct position *src)
-{
-	*dst = *src;
-}
-
-void position_fini(struct position *p)
-{
-	*p = (struct position){ 0 };
-}
-
 bool position_is_comparable(const struct position *a, const struct position *b)
 {
 	return !a->kind || !b->kind || (a->kind == b->kind && a->server == b->server);

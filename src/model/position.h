@@ -16,6 +16,7 @@
 #define POSITION_WHOLE UINT64_MAX
 enum position_kind { POSITION_NONE = 0, POSITION_LSN };
 
+/* A plain value: copied by assignment, nothing to free. */
 struct position {
 	uint8_t kind;
 	uint64_t server;
@@ -23,9 +24,6 @@ struct position {
 	uint64_t event;
 	uint64_t flush;
 };
-/* Copied by assignment today; use these, for the day when a kind owns memory (GTID sets). */
-void position_copy(struct position *dst, const struct position *src);
-void position_fini(struct position *p);
 static inline bool position_is_none(const struct position *p) { return p->kind == POSITION_NONE; }
 
 /* <0, 0, >0. NONE is before everything. Asserts that both are of one server. */

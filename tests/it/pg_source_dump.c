@@ -202,7 +202,7 @@ static enum dmsr_verdict emit(void *ctx, struct batch *b)
 	}
 	rows += b->nrows;
 	if (b->end.kind)
-		position_copy(&position, &b->end);
+		position = b->end;
 	fflush(out);
 	offset = out_path ? ftell(out) : 0;
 	failpoint("dump.written");

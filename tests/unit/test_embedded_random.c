@@ -252,7 +252,7 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 		see(t->w, &t->now, ch);
 	if (!position_is_none(&b->end)) {
 		assert_true(position_compare(&b->end, &t->now.at) >= 0);
-		position_copy(&t->now.at, &b->end);
+		t->now.at = b->end;
 	}
 	if (t->nqueue)
 		assert_true(token > t->queue[t->nqueue - 1].token);

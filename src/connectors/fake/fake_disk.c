@@ -144,7 +144,7 @@ static void do_one(struct fake_disk *d)
 		do_trim(d, op->seq);
 		break;
 	case OP_PUT:
-		position_copy(op->where, &op->position);
+		*op->where = op->position;
 		if (op->put)
 			op->put(op->arg);
 		break;
@@ -232,7 +232,7 @@ void fake_disk_put(struct fake_disk *d, struct position *where, const struct pos
 {
 	struct op *op = add(d, OP_PUT, arg);
 	op->where = where;
-	position_copy(&op->position, p);
+	op->position = *p;
 	op->put = done;
 }
 

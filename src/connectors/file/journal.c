@@ -58,7 +58,7 @@ void journal_add_load(struct journal *j, const char *schema, const char *name, c
 		l = &j->loads[j->nloads++];
 		*l = (struct journal_load){ mem_strdup(schema), mem_strdup(name), { 0 } };
 	}
-	position_copy(&l->at, at);
+	l->at = *at;
 }
 
 /* ---- out ---- */

@@ -264,7 +264,7 @@ static void write_group(struct target *t, struct publish *p)
 	struct journal *now = &t->journal, *fresh = &t->fresh;
 
 	if (position_compare(&t->reached, &now->at) >= 0 || position_is_none(&now->at))
-		position_copy(&now->at, &t->reached);
+		now->at = t->reached;
 	for (size_t i = 0; i < fresh->nloads; i++)
 		journal_add_load(now, fresh->loads[i].schema, fresh->loads[i].name, &fresh->loads[i].at);
 	now->load_done |= fresh->load_done;
@@ -299,7 +299,7 @@ void publish_start(struct target *t)
 	/* They go with a token; there is none while what is published stands behind a load that is open. */
 	if (t->head && t->head->seq <= p->seq)
 		p->ncounts = publish_take_counts(t, &p->counts);
-	position_copy(&t->published, &t->journal.at);
+	t->published = t->journal.at;
 	write_group(t, p);
 	t->has_new_loads = false;
 	if (p->seq >= t->urgent_seq)

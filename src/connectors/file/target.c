@@ -109,7 +109,7 @@ void file_opened(struct target *t, struct journal *j, bool busy, int rc, const s
 	}
 	t->journal = *j;
 	*j = (struct journal){ 0 };
-	position_copy(&t->reached, &t->journal.at);
+	t->reached = t->journal.at;
 	t->is_ready = true;
 	file_wake(t);
 }
@@ -142,7 +142,7 @@ static int reach(struct target *t, const struct position *p)
 	}
 	int order = position_is_none(&t->reached) ? 1 : position_compare(p, &t->reached);
 	if (order > 0 || (order == 0 && p->flush > t->reached.flush))
-		position_copy(&t->reached, p);
+		t->reached = *p;
 	return 0;
 }
 
@@ -555,7 +555,7 @@ static void target_stat(struct dmsr_instance *i, struct dmsr_target_stat *out)
 	const struct target *t = (struct target *)i;
 
 	*out = t->stat;
-	position_copy(&out->applied, t->publishing ? &t->published : &t->journal.at);
+	out->applied = t->publishing ? t->published : t->journal.at;
 	out->queued_bytes = t->queued_bytes + t->writing_bytes + t->buffered_bytes;
 	out->connected = file_is_alive(t);
 	out->phase = phase_of(t);

@@ -185,7 +185,7 @@ static void finish_item(struct null *t)
 	t->stat.queued_bytes -= it->batch->bytes;
 	t->stat.last_applied_us = wall_now_us();
 	if (!position_is_none(&it->batch->end))
-		position_copy(&t->stat.applied, &it->batch->end);
+		t->stat.applied = it->batch->end;
 	free(it);
 	t->host.applied(t->host.ctx, token, t->counts, t->ncounts);
 	forget_counts(t);

@@ -42,8 +42,8 @@ struct pgoutput *pgoutput_new(const struct pgoutput_host *h, const struct dmsr_e
 	d->lim = *lim;
 	d->proto_version = proto_version;
 	d->server = server;
-	position_copy(&d->from, from);
-	position_copy(&d->at, from);
+	d->from = *from;
+	d->at = *from;
 	d->is_from_inside = from->kind && from->event != 0 && from->event != POSITION_WHOLE;
 	d->tables = map_new();
 	d->types = map_new();
@@ -60,8 +60,6 @@ void pgoutput_free(struct pgoutput *d)
 	pgo_held_free(d);
 	pgo_tables_free(d);
 	spool_free(d->spool);
-	position_fini(&d->from);
-	position_fini(&d->at);
 	free(d->pending);
 	relation_unref(d->pending_known);
 	free(d);
@@ -103,7 +101,7 @@ static void seal_batch(struct pgoutput *d)
 		b->end = (struct position){ POSITION_LSN, d->server, d->txn.lsn, d->event, 0 };
 		return;
 	}
-	position_copy(&b->end, &d->at);
+	b->end = d->at;
 	d->at_untold = false;
 }
 
@@ -143,7 +141,7 @@ static void move_to(struct pgoutput *d, uint64_t lsn, uint64_t event, uint64_t f
 
 	if (d->at.kind && position_compare(&p, &d->at) <= 0)
 		return;
-	position_copy(&d->at, &p);
+	d->at = p;
 	d->at_untold = true;
 }
 
@@ -170,7 +168,7 @@ bool pgoutput_keepalive(struct pgoutput *d, uint64_t lsn)
 
 void pgoutput_position(const struct pgoutput *d, struct position *out)
 {
-	position_copy(out, &d->at);
+	*out = d->at;
 	if (d->is_open && d->is_begun)
 		*out = (struct position){ POSITION_LSN, d->server, d->txn.lsn, d->event, 0 };
 }

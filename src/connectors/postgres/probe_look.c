@@ -119,7 +119,7 @@ int pgsource_look(const struct settings *s, const struct position *at, const str
 	const char *text = host->note_get(host->ctx, "slot");
 	(void)e;
 	if (at)
-		position_copy(&p->at, at);
+		p->at = *at;
 	p->keeps = (struct dmsr_kept){ .retained_bytes = -1, .safe_bytes = -1, .lag_bytes = -1 };
 	p->answer = answer;
 	if (slot_note_parse(text, &note))

@@ -312,8 +312,8 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	s->mode = start->mode;
 	s->anew = s->mode & DMSR_FULL_LOAD ? mem_printf("load the tables again: stop the job, DELETE /jobs/%s/positions, start it", s->host.env.job) :
 					     mem_strdup("what was missed cannot be read any more: delete the job, and make it anew on targets like the source");
-	position_copy(&s->from, &start->from);
-	position_copy(&s->applied, &start->applied);
+	s->from = start->from;
+	s->applied = start->applied;
 	s->is_beside = start->is_beside;
 	s->load_done = start->load_done;
 	source_tables_init(s, start->loaded, start->nloaded);
@@ -354,7 +354,7 @@ static void source_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)
 	out->slot = s->slot;
 	out->paused = s->paused || s->outlets[OUTLET_STREAM].blocked;
 	out->connected = s->phase > SOURCE_CONNECTING && s->phase < SOURCE_FINISHED;
-	position_copy(&out->received, &s->from);
+	out->received = s->from;
 	source_watch_stat(s, out);
 	source_stream_stat(s, out);
 }

@@ -29,7 +29,7 @@ void source_rest_init(struct source *s, const struct dmsr_begun *begun, size_t n
 		struct source_rest *r = &s->rests[s->nrests++];
 		r->schema = mem_strdup(begun[i].schema);
 		r->name = mem_strdup(begun[i].name);
-		position_copy(&r->at, &begun[i].at);
+		r->at = begun[i].at;
 		r->nparts = begun[i].nparts;
 		r->parts = mem_alloc((r->nparts + 1) * sizeof *r->parts);
 		memcpy(r->parts, begun[i].parts, r->nparts * sizeof *r->parts);

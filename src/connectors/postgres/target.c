@@ -494,8 +494,8 @@ void target_work(struct target *t)
 	t->stat.phase = "idle";
 	if (t->lane)
 		return;
-	position_copy(&t->tx.whole, &t->saved);
-	position_copy(&t->durable, &t->saved);
+	t->tx.whole = t->saved;
+	t->durable = t->saved;
 	t->host.ready(t->host.ctx, &t->saved, true, t->loaded, t->nloaded, t->load_done);
 }
 
@@ -602,7 +602,7 @@ static void target_stat(struct dmsr_instance *i, struct dmsr_target_stat *out)
 {
 	struct target *t = (struct target *)i;
 	*out = t->stat;
-	position_copy(&out->applied, t->state < TARGET_WORKING ? &t->saved : &t->durable);
+	out->applied = t->state < TARGET_WORKING ? t->saved : t->durable;
 	out->queued_bytes = t->queued_bytes + lanes_queued_bytes(t);
 	out->connected = t->state == TARGET_SETUP || target_is_alive(t);
 	build_stat(t, out);

@@ -8,7 +8,6 @@ void ahead_init(struct ahead *a) { *a = (struct ahead){ 0 }; }
 void ahead_fini(struct ahead *a)
 {
 	free(a->lsns);
-	position_fini(&a->low);
 	ahead_init(a);
 }
 
@@ -44,7 +43,7 @@ static size_t find(const struct ahead *a, uint64_t lsn)
 void ahead_raise(struct ahead *a, const struct position *low)
 {
 	if (position_compare(low, &a->low) > 0)
-		position_copy(&a->low, low);
+		a->low = *low;
 	size_t gone = find(a, a->low.kind ? a->low.lsn : 0);
 	if (gone < a->n && position_covers(&a->low, a->lsns[gone], POSITION_WHOLE))
 		gone++;

@@ -321,8 +321,8 @@ static void begin_work(struct parallel *p)
 {
 	const struct target *t = p->first->t;
 	parallel_set_state(p, PARALLEL_WORKING, "the first connection is ready");
-	position_copy(&p->low, &t->saved);
-	position_copy(&p->durable, &t->saved);
+	p->low = t->saved;
+	p->durable = t->saved;
 	p->stat.phase = "idle";
 	p->host.ready(p->host.ctx, &t->saved, true, t->loaded, t->nloaded, t->load_done);
 }
@@ -565,7 +565,7 @@ static void parallel_verb_stat(struct dmsr_instance *i, struct dmsr_target_stat 
 	*out = p->stat;
 	if (p->first->t)
 		target_strict.stat(inner(p->first), &first);
-	position_copy(&out->applied, p->state < PARALLEL_WORKING ? &first.applied : &p->durable);
+	out->applied = p->state < PARALLEL_WORKING ? first.applied : p->durable;
 	out->queued_bytes = p->queued_bytes;
 	out->connected = first.connected && p->state < PARALLEL_STOPPED;
 	out->phase = is_alone ? (p->first->t ? first.phase : "connecting") : p->head ? "applying" : "idle";

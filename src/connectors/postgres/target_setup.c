@@ -115,7 +115,7 @@ static void add_part(struct target *t, int row, const struct position *at)
 		return;
 	}
 	if (position_is_none(&b->at) || at->lsn < b->at.lsn)
-		position_copy(&b->at, at);
+		b->at = *at;
 	parts.in = b->parts;
 	parts.own = mem_realloc_array(parts.own, b->nparts + 1, sizeof *parts.own);
 	parts.own[b->nparts++] = (uint32_t)strtoul(PQgetvalue(t->answer, row, 2), NULL, 10);
@@ -235,7 +235,7 @@ static void let_lanes(struct target *t)
 
 static void on_merge_committed(struct target *t)
 {
-	position_copy(&t->saved, &t->ahead.low);
+	t->saved = t->ahead.low;
 	let_lanes(t);
 }
 
@@ -293,7 +293,7 @@ static void on_position(struct target *t)
 		return;
 	}
 	t->load_done = is_true(t, 1);
-	position_copy(&t->ahead.low, &t->saved);
+	t->ahead.low = t->saved;
 	if (t->strands || is_true(t, 2))
 		target_ask(t, "BEGIN", 0, NULL, on_merge_begun);
 	else

@@ -42,7 +42,7 @@ void spread_take(struct parallel *p, const struct batch *b, uint64_t token)
 	c->token = token;
 	c->bytes = b->bytes + 1;
 	if (!b->more && !b->is_load)
-		position_copy(&c->end, &b->end);
+		c->end = b->end;
 	if (p->tail)
 		p->tail->next = c;
 	else
@@ -349,7 +349,7 @@ void spread_note(struct parallel *p)
 	if (!spread_is_idle(p) || p->first->gifts.first || position_compare(&p->low, &p->durable) <= 0)
 		return;
 	struct batch *b = batch_new();
-	position_copy(&b->end, &p->low);
+	b->end = p->low;
 	if (!give_first(p, b, NULL, NULL)) {
 		batch_free(b);
 		return;
@@ -420,25 +420,25 @@ static void raise_low(struct parallel *p, const struct position *to)
 {
 	int order = position_compare(to, &p->low);
 	if (order > 0 || (order == 0 && to->flush > p->low.flush))
-		position_copy(&p->low, to);
+		p->low = *to;
 }
 
 void spread_is_durable(struct parallel *p, const struct position *at)
 {
 	if (position_compare(at, &p->durable) > 0)
-		position_copy(&p->durable, at);
+		p->durable = *at;
 }
 
 /* Lanes that commit at the same time do not know of each other: then the next commit says it, or the first connection does when all is quiet. */
 void spread_foresee(const struct strand *l, uint64_t lsn, struct position *out)
 {
 	const struct parallel *p = l->owner;
-	position_copy(out, &p->low);
+	*out = p->low;
 	for (const struct work *w = p->oldest; w && (w->is_done || (w->lane + 1 == l->n && w->number && w->lsn <= lsn)); w = w->next) {
 		bool is_last = w->parcel->is_read && (!w->next || w->next->parcel != w->parcel);
 		*out = (struct position){ .kind = POSITION_LSN, .server = w->parcel->end.server, .lsn = w->lsn, .event = POSITION_WHOLE };
 		if (is_last && position_compare(&w->parcel->end, out) >= 0)
-			position_copy(out, &w->parcel->end);
+			*out = w->parcel->end;
 	}
 }
 

@@ -276,7 +276,7 @@ static void set_mark(const struct target *t, struct mark *m)
 	m->commit_us = x->commit_us;
 	m->rows = x->rows;
 	m->bytes = x->bytes;
-	position_copy(&m->whole, &x->whole);
+	m->whole = x->whole;
 }
 
 enum step tx_begin(struct target *t)
@@ -397,7 +397,7 @@ void tx_rewind(struct target *t, bool is_whole)
 	x->rows = m->rows;
 	x->bytes = m->bytes;
 	x->is_holding = x->wants_hold = false;
-	position_copy(&x->whole, &m->whole);
+	x->whole = m->whole;
 	x->state = is_whole ? TX_NONE : TX_OPEN;
 	table_counts_settle(t, false);
 }
@@ -428,7 +428,7 @@ static void send_position(struct target *t)
 		values[0] = t->strand->row;
 		values[1] = buf_cstr(&told);
 	}
-	position_copy(&t->tx.committing, &t->tx.whole);
+	t->tx.committing = t->tx.whole;
 	tx_sql(t, SENT_POSITION, NULL, "UPDATE dmsr.positions SET position = $2, updated_at = pg_catalog.now() WHERE job_uid = $1", 2, values);
 	buf_fini(&told);
 	send_sync(t);
@@ -436,12 +436,12 @@ static void send_position(struct target *t)
 
 static void committed(struct target *t)
 {
-	position_copy(&t->saved, &t->tx.committing);
+	t->saved = t->tx.committing;
 	t->tx.state = TX_NONE;
 	t->tx.held_bytes = 0;
 	t->tx.ended_us = loop_now_us(t->loop);
 	if (!t->tx.is_lazy) {
-		position_copy(&t->durable, &t->saved);
+		t->durable = t->saved;
 		t->tx.lasted_us = t->tx.ended_us;
 		t->tx.must_last = false;
 	}
@@ -561,7 +561,7 @@ void tx_reached(struct target *t, const struct position *p)
 	}
 	int order = position_compare(p, &t->tx.whole);
 	if (order > 0 || (order == 0 && p->flush > t->tx.whole.flush))
-		position_copy(&t->tx.whole, p);
+		t->tx.whole = *p;
 }
 
 static bool ends_in(const struct change *ch)

@@ -89,7 +89,6 @@ static void free_subscription(struct dmsr_subscription *c)
 	recall_free(c);
 	c->consumed = UINT64_MAX;
 	feed_forget(c);
-	position_fini(&c->from);
 	free(c->name);
 	free(c);
 }
@@ -104,8 +103,6 @@ static void release(struct embedded *s)
 	window_free(s);
 	buf_fini(&s->pack);
 	loop_task_free(s->turn);
-	position_fini(&s->reached);
-	position_fini(&s->tail);
 	free(s);
 }
 
@@ -190,7 +187,7 @@ static struct dmsr_subscription *embedded_subscribe(struct dmsr_instance *i, con
 	c->name = mem_strdup(target);
 	c->c = *consumer;
 	c->next = s->lo;
-	position_copy(&c->from, &stand->at);
+	c->from = stand->at;
 	c->is_behind = !position_is_none(&stand->at);
 	while (*end)
 		end = &(*end)->next_one;

@@ -71,8 +71,8 @@ static void on_tail(void *arg, const struct dmsr_log_entry *entries, size_t coun
 		damaged(s, s->logged - 1, &why);
 		return;
 	}
-	position_copy(&s->reached, &en.reached);
-	position_copy(&s->tail, &en.reached);
+	s->reached = en.reached;
+	s->tail = en.reached;
 	for (struct dmsr_subscription *c = s->subscriptions; c; c = c->next_one)
 		if (!position_is_comparable(&c->from, &s->tail)) {
 			err_set(&why, DMSR_EFATAL, "server.changed", "target %s stands at a position of another server than the spill log", c->name);

@@ -58,7 +58,7 @@ static void write_item(struct embedded *s, struct item *it)
 		it->is_bound = true;
 		return;
 	}
-	position_copy(&s->reached, &reached);
+	s->reached = reached;
 	it->log = ITEM_WRITING;
 	it->packed = s->pack.len;
 	s->disk += it->packed;

@@ -175,7 +175,7 @@ static bool is_new(struct dmsr_subscription *s, struct batch *b)
 	if (known == KNOWN_PART)
 		batch_cut(b, &s->reached);
 	if (position_compare(&b->end, &s->reached) > 0)
-		position_copy(&s->reached, &b->end);
+		s->reached = b->end;
 	return true;
 }
 
@@ -311,7 +311,7 @@ static bool take_change(struct dmsr_subscription *s, const rd_kafka_message_t *m
 	if (word)
 		take_word(s, word);
 	else if (has_position && position_compare(&t->at, &s->reached) > 0)
-		position_copy(&s->reached, &t->at);
+		s->reached = t->at;
 	bool is_whole = rebuild_is_whole(s->rebuild);
 	if (s->word) {
 		s->word_place = is_whole ? *p : s->whole;
@@ -685,7 +685,7 @@ struct dmsr_subscription *consume_new(struct kafka *k, const char *target, const
 	if (!target)
 		return s;
 	s->c = *c;
-	position_copy(&s->reached, &stand->at);
+	s->reached = stand->at;
 	s->has = mem_alloc((stand->nloaded + 1) * sizeof *s->has);
 	for (size_t i = 0; i < stand->nloaded; i++)
 		s->has[s->nhas++] = (struct has){ mem_strdup(stand->loaded[i].schema), mem_strdup(stand->loaded[i].name), stand->loaded[i].at.lsn };

@@ -251,7 +251,7 @@ void exact_took(struct kafka *k, const struct flight *f)
 		return;
 	x->last = f->token;
 	if (!position_is_none(&f->b->end))
-		position_copy(&x->at, &f->b->end);
+		x->at = f->b->end;
 	follow_loads(x, f->b);
 	x->is_whole = !f->b->more && !map_size(x->loads);
 	known_words(k, f->b);

@@ -145,7 +145,7 @@ static void add_loaded(struct known *n, const char *schema, const char *table, c
 		l = &n->loaded[n->nloaded++];
 		*l = (struct dmsr_loaded){ .schema = mem_strdup(schema), .name = mem_strdup(table) };
 	}
-	position_copy(&l->at, at);
+	l->at = *at;
 }
 
 static int read_word(struct known *n, const json_t *o)
@@ -169,7 +169,7 @@ static int read_value(struct known *n, const json_t *o)
 		return DMSR_EPROTO;
 	n->run = strtoull(run, NULL, 10);
 	if (!position_is_none(&at))
-		position_copy(&n->at, &at);
+		n->at = at;
 	/* said of the loads before it */
 	n->load_done = json_is_true(json_object_get(o, "load_done")) || (n->load_done && !json_array_size(words));
 	json_array_foreach(words, i, word)

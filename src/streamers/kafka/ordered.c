@@ -81,7 +81,7 @@ static const struct change *send_word(struct kafka *k, struct flight *f, const s
 		batch_txn(w, ch->txn);
 	for (copy_word(w, ch)->txn = ch->txn ? w->txn : NULL; (last->flags & CHANGE_GROUP_MORE) && last->op == OP_TRUNCATE && last->next; last = last->next)
 		copy_word(w, last->next);
-	position_copy(&w->end, &(struct position){ 0 });
+	w->end = (struct position){ 0 };
 	w->end = position_of(f->b, last);
 	w->more = last->next ? ch->txn != NULL && !f->b->is_load : f->b->more;
 	buf_reset(&k->pack);

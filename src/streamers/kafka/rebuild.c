@@ -47,7 +47,7 @@ struct batch *rebuild_take(struct rebuild *r)
 	r->b = NULL;
 	if (b->is_load)
 		return b;
-	position_copy(&b->end, &r->end);
+	b->end = r->end;
 	b->more = r->is_b_open;
 	return b;
 }
@@ -101,7 +101,7 @@ static int take_mark(struct rebuild *r, const rd_kafka_message_t *m, const struc
 	struct change *ch = batch_append(filling(r), is_begin ? OP_BEGIN : OP_COMMIT, NULL);
 	ch->event = is_begin ? 0 : POSITION_WHOLE;
 	r->is_b_open = is_begin;
-	position_copy(&r->end, &t->at);
+	r->end = t->at;
 	return 0;
 }
 
@@ -160,7 +160,7 @@ static int take_row(struct rebuild *r, const rd_kafka_message_t *m, const struct
 	if (b->nchanges > was)
 		b->last->event = t->at.event;
 	r->is_b_open |= !b->is_load;
-	position_copy(&r->end, &t->at);
+	r->end = t->at;
 	return 0;
 }
 
