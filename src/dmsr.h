@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "base/settings.h"
+#include "base/utf8.h"
 #include "base/worker.h"
 #include "model/batch.h"
 #include "model/match.h"

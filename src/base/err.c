@@ -1,30 +1,16 @@
 /* err: filling the one error record that rooms hand to each other. */
 #include "base/err.h"
+#include "base/utf8.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-/* Length of s without a UTF-8 sequence that was cut off at its end: the text goes into JSON, which allows no half ones. */
-static size_t whole_utf8(const char *s, size_t n)
-{
-	size_t i = n;
-	while (i > 0 && n - i < 4) {
-		unsigned char c = (unsigned char)s[--i];
-		if (c < 0x80)
-			return n;
-		if (c >= 0xc0) {
-			size_t need = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
-			return n - i < need ? i : n;
-		}
-	}
-	return n;
-}
-
+/* The text goes into JSON, which allows no half characters. */
 static void one_line(char *s, size_t size, int wanted)
 {
 	size_t n = strlen(s);
 	if (wanted >= 0 && (size_t)wanted >= size)
-		s[n = whole_utf8(s, n)] = 0;
+		s[n = utf8_whole(s, n)] = 0;
 	for (size_t i = 0; i < n; i++)
 		if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f)
 			s[i] = ' ';

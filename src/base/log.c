@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -137,27 +138,11 @@ static bool to_journal(void)
 		st.st_dev == (dev_t)dev && st.st_ino == (ino_t)ino;
 }
 
-/* Bytes of the well-formed UTF-8 sequence at s, 0 when it is none. */
-static size_t utf8_len(const unsigned char *s)
-{
-	if (s[0] >= 0xc2 && s[0] < 0xe0)
-		return (s[1] & 0xc0) == 0x80 ? 2 : 0;
-	if (s[0] >= 0xe0 && s[0] < 0xf0) {
-		unsigned char low = s[0] == 0xe0 ? 0xa0 : 0x80, high = s[0] == 0xed ? 0x9f : 0xbf;
-		return s[1] >= low && s[1] <= high && (s[2] & 0xc0) == 0x80 ? 3 : 0;
-	}
-	if (s[0] >= 0xf0 && s[0] < 0xf5) {
-		unsigned char low = s[0] == 0xf0 ? 0x90 : 0x80, high = s[0] == 0xf4 ? 0x8f : 0xbf;
-		return s[1] >= low && s[1] <= high && (s[2] & 0xc0) == 0x80 && (s[3] & 0xc0) == 0x80 ? 4 : 0;
-	}
-	return 0;
-}
-
 /* A JSON string, which is also what logfmt's quoted values look like. */
 static void quoted(struct buf *b, const char *text)
 {
 	buf_byte(b, '"');
-	for (const unsigned char *s = (const unsigned char *)text; *s;) {
+	for (const unsigned char *s = (const unsigned char *)text, *end = s + strlen(text); s < end;) {
 		size_t n = 1;
 		if (*s == '"' || *s == '\\')
 			buf_printf(b, "\\%c", *s);
@@ -169,7 +154,7 @@ static void quoted(struct buf *b, const char *text)
 			buf_printf(b, "\\u%04x", *s);
 		else if (*s < 0x80)
 			buf_byte(b, (char)*s);
-		else if ((n = utf8_len(s)))
+		else if ((n = utf8_sequence(s, (size_t)(end - s))))
 			buf_append(b, s, n);
 		else
 			buf_str(b, "\\ufffd");

@@ -28,24 +28,6 @@ static inline uint64_t special(uint64_t w)
 	return (((w - ONES * 0x20) & ~w) | ((quote - ONES) & ~quote) | ((backslash - ONES) & ~backslash) | w) & HIGHS;
 }
 
-/* The length of the UTF-8 sequence at p, or 0. */
-static unsigned sequence(const unsigned char *p, size_t n)
-{
-	unsigned c = p[0];
-
-	if (c >= 0xC2 && c <= 0xDF)
-		return n >= 2 && (p[1] & 0xC0) == 0x80 ? 2 : 0;
-	if (c >= 0xE0 && c <= 0xEF) {
-		unsigned low = c == 0xE0 ? 0xA0 : 0x80, high = c == 0xED ? 0x9F : 0xBF; /* no overlong ones, no surrogates */
-		return n >= 3 && p[1] >= low && p[1] <= high && (p[2] & 0xC0) == 0x80 ? 3 : 0;
-	}
-	if (c >= 0xF0 && c <= 0xF4) {
-		unsigned low = c == 0xF0 ? 0x90 : 0x80, high = c == 0xF4 ? 0x8F : 0xBF;
-		return n >= 4 && p[1] >= low && p[1] <= high && (p[2] & 0xC0) == 0x80 && (p[3] & 0xC0) == 0x80 ? 4 : 0;
-	}
-	return 0;
-}
-
 /* A control character, a quote or a backslash. */
 static char *put_escape(char *o, unsigned char c)
 {
@@ -134,7 +116,7 @@ static char *put_special(char *o, const unsigned char **p, const unsigned char *
 {
 	if (**p < 0x80)
 		return put_escape(o, *(*p)++);
-	unsigned len = sequence(*p, (size_t)(end - *p));
+	unsigned len = utf8_sequence(*p, (size_t)(end - *p));
 	if (!len && !replace)
 		return NULL;
 	memcpy(o, len ? (const char *)*p : "\xEF\xBF\xBD", len ? len : 3);
@@ -190,7 +172,7 @@ const char *json_put_utf8(struct json *j, const char *text, size_t n)
 	const unsigned char *p = (const unsigned char *)text, *end = p + n, *run = p;
 
 	while (p < end) {
-		unsigned len = *p < 0x80 ? 1 : sequence(p, (size_t)(end - p));
+		unsigned len = utf8_sequence(p, (size_t)(end - p));
 		if (!len && !j->replace_bad)
 			return json_bad_encoding;
 		if (!len) {
@@ -220,7 +202,7 @@ static const char *take_special(const unsigned char **at, const unsigned char *e
 	const unsigned char *p = *at;
 
 	if (*p >= 0x80) {
-		unsigned len = sequence(p, (size_t)(end - p));
+		unsigned len = utf8_sequence(p, (size_t)(end - p));
 		buf_append(out, p, len);
 		*at = p + len;
 		return len ? NULL : json_bad_encoding;

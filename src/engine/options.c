@@ -2,6 +2,7 @@
  * declared option has its typed value, or findings with a JSON pointer each. No finding ever holds a value that may be a secret's. */
 #include "engine/options.h"
 #include "base/nearest.h"
+#include "base/utf8.h"
 #include <assert.h>
 #include <ctype.h>
 #include <inttypes.h>
@@ -14,19 +15,8 @@ enum { POINTER_MAX = 512, WORD_MAX = NEAREST_MAX };
 
 /* ---- findings ---- */
 
-/* Cuts a sequence that was begun but not finished: jansson takes whole UTF-8 only. */
-static void trim_utf8(char *s)
-{
-	size_t n = strlen(s), back = 0;
-	while (back < n && back < 3 && ((unsigned char)s[n - 1 - back] & 0xC0) == 0x80)
-		back++;
-	if (back == n)
-		return;
-	unsigned char lead = (unsigned char)s[n - 1 - back];
-	size_t want = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
-	if (want > back)
-		s[n - 1 - back] = 0;
-}
+/* jansson takes whole UTF-8 only. */
+static void trim_utf8(char *s) { s[utf8_whole(s, strlen(s))] = 0; }
 
 void problem_add(problems *p, const char *code, const char *suggestion, const char *pointer, const char *fmt, ...)
 {

@@ -1,31 +1,11 @@
-/* text: UTF-8, base64url and hashes. */
+/* text: strings in JSON, base64url and hashes. */
 #include "http/text.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-size_t utf8_sequence(const char *s, size_t n)
-{
-	const unsigned char *u = (const unsigned char *)s;
-	static const unsigned char lead_mask[] = { 0, 0, 0x1f, 0x0f, 0x07 };
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	if (!n)
-		return 0;
-	if (u[0] < 0x80)
-		return 1;
-	size_t len = u[0] >= 0xf0 && u[0] < 0xf8 ? 4 : u[0] >= 0xe0 ? 3 : u[0] >= 0xc0 ? 2 : 0;
-	if (!len || u[0] >= 0xf8 || len > n)
-		return 0;
-	uint32_t c = u[0] & lead_mask[len];
-	for (size_t i = 1; i < len; i++) {
-		if ((u[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (u[i] & 0x3f);
-	}
-	return c >= least[len] && c <= 0x10ffff && (c < 0xd800 || c > 0xdfff) ? len : 0;
-}
 
 json_t *text_json(const char *s)
 {

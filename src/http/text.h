@@ -1,12 +1,10 @@
-/* text: UTF-8, base64url and hashes, for paths, cursors and keys. Pure. */
+/* text: strings in JSON, base64url and hashes, for paths, cursors and keys. Pure. */
 #ifndef DMSR_HTTP_TEXT_H
 #define DMSR_HTTP_TEXT_H
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Bytes of the well-formed UTF-8 sequence at s (n bytes there), 0 when it is none. */
-size_t utf8_sequence(const char *s, size_t n);
 /* A JSON string of s whatever its bytes are: what is no UTF-8 becomes '?'. NULL gives null. */
 json_t *text_json(const char *s);
 /* Cursors: opaque to the client. decode gives NULL when it is none of ours or holds a NUL. Both heap. */

@@ -1,6 +1,6 @@
 /* uri: the target of a request, taken apart. */
 #include "http/uri.h"
-#include "http/text.h"
+#include "base/utf8.h"
 #include <string.h>
 
 static int hex(char c)

@@ -1,5 +1,6 @@
 /* match: patterns of table names. A pattern is two parts, schema.table; a part is a run of atoms: any run (*), any character (?), or a literal. */
 #include "model/match.h"
+#include "base/utf8.h"
 #include <string.h>
 
 /* One atom of a part, the quotes taken off. */
@@ -30,13 +31,11 @@ static struct atom atom_next(struct scan *s)
 	return (struct atom){ c == '*' ? ATOM_RUN : ATOM_ANY, 0 };
 }
 
-/* The first character behind the UTF-8 character at p. */
+/* The first character behind the one at p. A byte that is no UTF-8 is one, too. */
 static const char *char_end(const char *p)
 {
-	p++;
-	while (((unsigned char)*p & 0xc0) == 0x80)
-		p++;
-	return p;
+	unsigned n = utf8_sequence(p, strnlen(p, 4));
+	return p + (n ? n : 1);
 }
 
 /* Greedy with one step back to the last run: linear in practice, quadratic at worst, never exponential. */

@@ -1,4 +1,5 @@
 /* A request's line: method, space, target. What the parts decode to is text without control characters, and a route gets no more than it takes. */
+#include "base/utf8.h"
 #include "http/router.h"
 #include "http/text.h"
 #include <stdint.h>

@@ -1,5 +1,6 @@
 /* err: one line, cut between characters, never without its code. */
 #include "base/err.h"
+#include "base/utf8.h"
 #include "test.h"
 
 static void set_retry_hint_prefix(void **state)
@@ -47,12 +48,9 @@ static void control_characters_become_spaces(void **state)
 
 static bool is_whole_utf8(const char *s)
 {
-	for (const unsigned char *c = (const unsigned char *)s; *c;) {
-		int more = *c < 0x80 ? 0 : *c >= 0xf0 ? 3 : *c >= 0xe0 ? 2 : 1;
-		for (c++; more; more--, c++)
-			if ((*c & 0xc0) != 0x80)
-				return false;
-	}
+	for (size_t left = strlen(s), n; left; s += n, left -= n)
+		if (!(n = utf8_sequence(s, left)))
+			return false;
 	return true;
 }
 
