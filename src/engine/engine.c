@@ -426,6 +426,7 @@ void engine_close(struct engine *g)
 {
 	if (!g)
 		return;
+	g->is_closing = true;
 	engine_probes_cancel(g);
 	for (size_t i = 0; i < g->njobs; i++)
 		job_close_run(g->jobs[i]);

@@ -17,7 +17,7 @@ struct engine;
 int engine_open(struct loop *l, const struct config *c, struct engine **out, struct err *e);
 /* SIGTERM: stops taking commands, stops sources, lets targets finish what they have, checkpoints; then done. A job's states stay as they were desired. */
 void engine_drain(struct engine *g, void (*done)(void *arg), void *arg);
-void engine_close(struct engine *g);            /* NULL is fine */
+void engine_close(struct engine *g);            /* what was asked and is not answered yet is answered inside ("draining"); NULL is fine */
 /* What only the plugins can tell of a configuration: is jobs.streamer a streamer, are log.levels of rooms? All that is wrong goes to p. g NULL: for an
  * engine that is not opened yet. */
 void engine_check_config(const struct engine *g, const struct config *c, problems *p);

@@ -126,8 +126,7 @@ static void create(struct engine *g, const json_t *spec, const struct engine_cal
 static void on_dry_checks(void *arg, json_t *checks, const struct err *e)
 {
 	struct command *c = arg;
-	(void)e;
-	engine_answer(c->g, &c->call, json_pack("{s:b, s:[], s:O}", "valid", checks_are_good(checks), "errors", "checks", checks), NULL, NULL);
+	engine_answer(c->g, &c->call, json_pack("{s:b, s:[], s:O}", "valid", checks_are_good(checks), "errors", "checks", checks), e, NULL);
 	free(c);
 }
 
@@ -525,8 +524,7 @@ static struct spec_connection *connection_or_refuse(struct engine *g, const json
 static void on_checks(void *arg, json_t *checks, const struct err *e)
 {
 	struct command *c = arg;
-	(void)e;
-	engine_answer(c->g, &c->call, json_pack("{s:b, s:O}", "ok", checks_are_good(checks), "checks", checks), NULL, NULL);
+	engine_answer(c->g, &c->call, json_pack("{s:b, s:O}", "ok", checks_are_good(checks), "checks", checks), e, NULL);
 	free(c);
 }
 

@@ -103,6 +103,8 @@ static void on_gone(void *arg, const struct err *e)
 static void on_drop(void *arg, json_t *left, const struct err *e)
 {
 	struct deletion *d = arg;
+	if (d->g->is_closing) /* it goes on when the daemon is started again */
+		return;
 	json_decref(d->left);
 	d->left = json_incref(left);
 	if (e && !d->force) {

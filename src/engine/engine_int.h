@@ -49,6 +49,7 @@ struct engine {
 	void *drained_arg;
 	struct err store_error;
 	bool store_failed;
+	bool is_closing;                /* whatever is answered now was not asked to its end */
 };
 
 /* engine.c */
@@ -64,14 +65,14 @@ void engine_audit(struct engine *g, const struct job *job, const struct engine_c
 int engine_may_change(struct engine *g, struct err *e);
 
 /* engine_probe.c */
-/* Runs the preflight of a spec or of one connection; done(arg, checks (new reference), e). */
+/* Runs the preflight of a spec or of one connection; done(arg, checks (new reference), e). Each of these answers once: "draining" when the engine is closed
+ * first, and then from engine_close. */
 typedef void probe_done(void *arg, json_t *checks, const struct err *e);
 void engine_probe_job(struct engine *g, struct spec *spec /* taken */, const struct job *job /* that there is of it; or NULL */, probe_done *done, void *arg);
 void engine_probe_connection(struct engine *g, struct spec_connection *c /* taken */, probe_done *done, void *arg);
 void engine_probe_discover(struct engine *g, struct spec_connection *c /* taken */, probe_done *done, void *arg);
-void engine_probes_cancel(struct engine *g);
-/* Drops what the job made at its servers: all of it; all, but that at the source it is only told ("kept" in left); what hinders it from beginning anew.
- * done is called once, or never when the engine is closed first. */
+void engine_probes_cancel(struct engine *g);    /* the engine is closed */
+/* Drops what the job made at its servers: all of it; all, but that at the source it is only told ("kept" in left); what hinders it from beginning anew. */
 typedef void drop_done(void *arg, json_t *left /* statements; new reference */, const struct err *e);
 enum drop { DROP_ALL, DROP_KEEP_SOURCE, DROP_ANEW };
 void engine_probe_drop(struct engine *g, struct job *job, enum drop what, drop_done *done, void *arg);

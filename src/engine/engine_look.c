@@ -39,7 +39,7 @@ static void look_told(struct engine *g, struct job *job, const struct job_kept *
 static void on_looked(void *arg, const struct job_kept *kept, const struct err *e)
 {
 	struct look *l = arg;
-	struct job *job = engine_find(l->g, l->uid);
+	struct job *job = l->g->is_closing ? NULL : engine_find(l->g, l->uid);
 	l->g->nlooks--;
 	if (job)
 		job->is_looking = false;

@@ -94,14 +94,11 @@ static void warn(struct probing *p)
 	}
 }
 
-static void on_task(void *arg)
+static void end(struct probing *p)
 {
-	struct probing *p = arg;
-	for (size_t i = 0; i < p->nasks; i++)
-		if (!p->asks[i].is_answered)
-			return;
 	if (p->warns) {
-		warn(p);
+		if (!p->g->is_closing)
+			warn(p);
 		probing_free(p);
 		return;
 	}
@@ -117,6 +114,15 @@ static void on_task(void *arg)
 	else
 		done(done_arg, found, err_is_set(&e) ? &e : NULL);
 	json_decref(found);
+}
+
+static void on_task(void *arg)
+{
+	struct probing *p = arg;
+	for (size_t i = 0; i < p->nasks; i++)
+		if (!p->asks[i].is_answered)
+			return;
+	end(p);
 }
 
 static void answered(struct ask *a)
@@ -450,8 +456,11 @@ void engine_probes_forget(struct engine *g, const struct job *job)
 
 void engine_probes_cancel(struct engine *g)
 {
-	while (g->probings)
-		probing_free(g->probings);
+	while (g->probings) {
+		struct probing *p = g->probings;
+		err_retry(&p->error, DMSR_ESTATE, "draining", "%s: the daemon is stopping, and not every server that was asked has answered", p->name);
+		end(p);
+	}
 }
 
 bool checks_are_good(const json_t *checks)

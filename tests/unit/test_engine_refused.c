@@ -310,6 +310,63 @@ static void a_side_that_is_silent_for_long(void **state)
 	drop(&a);
 }
 
+static bool has_asked_eight(void *arg) { return ((struct fake_answers *)arg)->asked >= 8; }
+
+static bool is_other_gone(void *arg)
+{
+	json_t *j = engine_job(engine, "other", NULL);
+	(void)arg;
+	json_decref(j);
+	return !j;
+}
+
+/* Whoever has asked is answered, also by an engine that ends before the servers do. */
+static void the_engine_is_closed_before_they_answer(void **state)
+{
+	struct fake_answers mute = { .is_mute = true };
+	struct answer check, discover, validate, dry, forget, delete;
+	struct answer *const all[] = { &check, &discover, &validate, &dry, &forget, &delete };
+	const struct engine_call calls[] = { call_of(&check), call_of(&discover), call_of(&validate), call_of(&dry), call_of(&forget), call_of(&delete) };
+	(void)state;
+	write_script();
+	create(one_target, NULL);
+	create("{\"name\": \"other\", \"desired_state\": \"stopped\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, "
+	       "\"targets\": [{\"connector\": \"fake\", \"server\": \"w\"}]}",
+		NULL);
+	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	fake_answers_set("s", &mute);
+	json_t *connection = json_pack("{s:s, s:s, s:s}", "connector", "fake", "role", "source", "script", "s"), *spec = json_loads(one_target, 0, NULL);
+	engine_check(engine, connection, &calls[0]);
+	engine_discover(engine, connection, &calls[1]);
+	engine_validate(engine, spec, &calls[2]);
+	json_object_set_new(spec, "name", json_string("new"));
+	engine_create(engine, spec, true, &calls[3]);
+	engine_positions_set(engine, "job", NULL, &calls[4]);
+	engine_delete(engine, "other", false, false, &calls[5]);
+	assert_true(fake_run(loop, has_asked_eight, &mute, 5000));
+	json_t *before = engine_job_positions(engine, "job"), *after;
+	close_engine();
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		if (!all[i]->is_there)
+			fail_msg("question %zu has no answer", i);
+		says(&all[i]->e, "draining", "the daemon is stopping", "");
+		assert_null(all[i]->result);
+		drop(all[i]);
+	}
+	assert_int_equal(mute.live, 0);
+	fake_answers_set("s", NULL);
+	open_engine();
+	after = engine_job_positions(engine, "job");
+	assert_string_equal(json_string_value(json_object_get(after, "position")), json_string_value(json_object_get(before, "position")));
+	assert_true(fake_run(loop, is_other_gone, NULL, 5000)); /* its deletion goes on */
+	json_decref(before);
+	json_decref(after);
+	json_decref(connection);
+	json_decref(spec);
+}
+
 static void no_log(void *arg, const char *line, size_t len) { (void)arg, (void)line, (void)len; }
 
 static int set_up_quiet(void **state)
@@ -321,5 +378,6 @@ static int set_up_quiet(void **state)
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up_quiet, tear_down)
 RUN_TESTS(T(a_streamer_that_breaks_its_word), T(a_dead_letter_that_is_too_big), T(commands_that_come_too_late),
 	T(positions_of_a_job_that_runs), T(a_target_that_cannot_be_told_to_forget),
+	T(the_engine_is_closed_before_they_answer),
 	cmocka_unit_test_setup_teardown(a_side_that_is_silent, set_up_impatient, tear_down_impatient),
 	cmocka_unit_test_setup_teardown(a_side_that_is_silent_for_long, set_up_patient, tear_down_impatient))
