@@ -176,6 +176,20 @@ KIT void verb(enum engine_verb v)
 	drop(&a);
 }
 
+KIT void patch(const char *text)
+{
+	struct answer a;
+	struct engine_call call = call_of(&a);
+	json_t *body = json_loads(text, 0, NULL);
+	assert_non_null(body);
+	engine_patch(engine, "job", body, &call);
+	await(&a);
+	if (a.e.code)
+		fail_msg("%s: %s", a.e.id, a.e.message);
+	json_decref(body);
+	drop(&a);
+}
+
 KIT char *state_of(void)
 {
 	static char state[64];

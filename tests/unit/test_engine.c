@@ -40,135 +40,6 @@ static void all_is_confirmed_in_the_end(void **state)
 	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
 }
 
-static void create_two(void)
-{
-	create("{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, \"targets\": [{\"connector\": \"fake\", \"server\": \"v\"},"
-	       "{\"name\": \"second\", \"connector\": \"fake\", \"server\": \"w\"}]}",
-		NULL);
-}
-
-static void two_targets_each_have_all(void **state)
-{
-	(void)state;
-	write_script();
-	other->stalls = true;
-	create_two();
-	fake_run(loop, NULL, NULL, 300);
-	other->stalls = false;
-	fake_server_go(other);
-	wait_state("running");
-	wait_all(server);
-	wait_all(other);
-}
-
-static bool has_started_since(void *arg)
-{
-	struct fake_script_stat st;
-	fake_script_stat(script, &st);
-	return st.started > *(unsigned *)arg;
-}
-
-/* Stopped before, and what: the body of a PATCH, or NULL. Out: what the source was told. */
-static struct fake_script_stat start_again(const char *what)
-{
-	struct fake_script_stat st;
-	struct answer a;
-	verb(ENGINE_STOP);
-	wait_state("stopped");
-	if (what) {
-		json_t *patch = json_loads(what, 0, NULL);
-		struct engine_call call = call_of(&a);
-		engine_patch(engine, "job", patch, &call);
-		await(&a);
-		assert_int_equal(a.e.code, 0);
-		json_decref(patch);
-		drop(&a);
-	}
-	fake_script_stat(script, &st);
-	unsigned before = st.started;
-	verb(ENGINE_START);
-	assert_true(fake_run(loop, has_started_since, &before, 5000));
-	fake_script_stat(script, &st);
-	return st;
-}
-
-/* The source hears of parts that all targets have; as old as the oldest that any of them has, since none takes one again that it has. */
-static void parts_that_all_targets_have(void **state)
-{
-	static const uint32_t here[] = { 1, 2, 3 }, there[] = { 4, 3, 2 }, alone[] = { 1 };
-	const struct dmsr_begun first[] = { { "public", "gone", { 0 }, NULL, 0 }, { "public", "alone", fake_position(8, 0), alone, 1 },
-		{ "public", "x", fake_position(9, 0), here, 3 } };
-	const struct dmsr_begun second[] = { { "public", "x", fake_position(7, 0), there, 3 } };
-	(void)state;
-	write_script();
-	create_two();
-	wait_state("running");
-	server->begun = first;
-	server->nbegun = 3;
-	other->begun = second;
-	other->nbegun = 1;
-	struct fake_script_stat st = start_again(NULL);
-	assert_int_equal(st.nbegun, 1);
-	assert_int_equal(st.begun_at.lsn, 7);
-	assert_int_equal(st.begun_parts, 2);
-	server->nbegun = other->nbegun = 0;
-}
-
-/* A target that was no part of a run has missed what went by, in a part of a table as in a whole one. Nor does it count when a crash comes before the load. */
-static void what_a_target_has_that_was_away_does_not_count(void **state)
-{
-	static const uint32_t parts[] = { 1, 2, 3 };
-	const struct dmsr_begun first[] = { { "public", "x", fake_position(9, 0), parts, 3 } }, second[] = { { "public", "x", fake_position(7, 0), parts, 3 } };
-	static const char one[] = "{\"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}]}";
-	static const char two[] = "{\"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}, "
-		"{\"name\": \"second\", \"connector\": \"fake\", \"server\": \"w\"}]}";
-	struct fake_script_stat st;
-	(void)state;
-	write_script();
-	create_two();
-	wait_state("running");
-	server->begun = first;
-	other->begun = second;
-	server->nbegun = other->nbegun = 1;
-	st = start_again(one);
-	assert_int_equal(st.nbegun, 1);
-	assert_int_equal(st.nloaded, 2);
-	other->stalls = true;
-	st = start_again(two);
-	assert_int_equal(st.nbegun, 0);
-	assert_int_equal(st.nloaded, 0);
-	close_engine();
-	fake_settle(loop);
-	open_engine();
-	fake_script_stat(script, &st);
-	verb(ENGINE_START);
-	assert_true(fake_run(loop, has_started_since, &(unsigned){ st.started }, 5000));
-	fake_script_stat(script, &st);
-	assert_int_equal(st.nbegun, 0);
-	assert_int_equal(st.nloaded, 0);
-	server->nbegun = other->nbegun = 0;
-	other->stalls = false;
-	fake_server_go(other);
-	wait_all(other);
-}
-
-/* What a target has lost is not loaded, though it and everybody remembers so. */
-static void a_load_that_a_target_lost_is_made_again(void **state)
-{
-	static const struct dmsr_begun lost = { .schema = "public", .name = "t1" };
-	struct fake_script_stat st;
-	(void)state;
-	write_script();
-	create_two();
-	wait_state("running");
-	other->begun = &lost;
-	other->nbegun = 1;
-	st = start_again(NULL);
-	assert_int_equal(st.nloaded, 1);
-	assert_int_equal(st.nbegun, 0);
-	other->nbegun = 0;
-}
-
 static void a_full_load_completes(void **state)
 {
 	(void)state;
@@ -489,31 +360,6 @@ static void a_target_that_went_back_is_found_out(void **state)
 	assert_string_equal(error_code(), "target.behind");
 }
 
-/* Of a job without a load nobody could give it what is past. */
-static void a_late_target_of_a_job_that_only_follows_is_refused(void **state)
-{
-	struct answer a;
-	(void)state;
-	write_script();
-	create(one_target, "cdc");
-	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
-	verb(ENGINE_STOP);
-	wait_state("stopped");
-	struct engine_call call = call_of(&a);
-	json_t *patch = json_loads("{\"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}, "
-				   "{\"name\": \"late\", \"connector\": \"fake\", \"server\": \"w\"}]}",
-		0, NULL);
-	engine_patch(engine, "job", patch, &call);
-	await(&a);
-	assert_int_equal(a.e.code, 0);
-	json_decref(patch);
-	drop(&a);
-	verb(ENGINE_START);
-	wait_state("failed");
-	assert_string_equal(error_code(), "target.behind");
-	assert_int_equal(other->nrows, 0);
-}
-
 static bool is_inside(void *arg)
 {
 	struct fake_script_stat st;
@@ -771,14 +617,12 @@ static void what_plugins_know_to_be_wrong_is_a_wrong_configuration(void **state)
 
 RUN_TESTS(TEST(a_job_without_a_streamer_gets_the_configured_one), TEST(a_job_from_before_stays_with_what_it_had),
 	TEST(what_plugins_know_to_be_wrong_is_a_wrong_configuration), TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end),
-	TEST(two_targets_each_have_all), TEST(parts_that_all_targets_have), TEST(what_a_target_has_that_was_away_does_not_count),
-	TEST(a_load_that_a_target_lost_is_made_again),
 	TEST(a_full_load_completes), TEST(an_error_that_may_pass_is_retried),
 	TEST(a_schema_change_is_told_though_it_is_the_first_of_a_run), TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again),
 	TEST(a_target_that_dies_behind_a_commit_doubles_nothing), TEST(pause_holds_and_resume_goes_on),
 	TEST(stop_and_start_go_on_where_it_was), TEST(verbs_that_make_no_sense_are_refused), TEST(a_deleted_job_drops_what_it_made),
 	TEST(a_target_that_was_never_reached_holds_up_no_deletion), TEST(jobs_come_and_go),
 	TEST(a_target_that_went_back_is_found_out), TEST(one_bad_row_is_set_aside),
-	TEST(a_late_target_of_a_job_that_only_follows_is_refused), TEST(a_pause_in_a_transaction_does_not_wait_for_its_end),
+	TEST(a_pause_in_a_transaction_does_not_wait_for_its_end),
 	TEST(what_is_kept_for_a_stopped_job_is_seen), TEST(of_which_nothing_is_kept_nobody_asks), TEST(thrown_away_at_any_moment),
 	TEST(a_drained_engine_has_stored_all))

@@ -137,6 +137,25 @@ static void test_a_stop_in_the_load_is_soon_over_and_loses_nothing(void **state)
 	wait_all(other);
 }
 
+/* Also where the load of that run is told to go through the stream: it would come behind what waits there for it. */
+static void test_what_waits_for_a_load_waits_for_it_in_the_next_run(void **state)
+{
+	(void)state;
+	small_memory();
+	uint64_t lsn = write_load_with_gate();
+	create(beside, NULL);
+	assert_true(fake_run(loop, is_at_gate, &lsn, 8000));
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	patch("{\"source\": {\"beside\": false}}");
+	verb(ENGINE_START);
+	fake_script_open_gate(script);
+	wait_all(server);
+	wait_all(other);
+	assert_int_equal(fake_server_table(server, "t2")->rows_before, 0);
+	assert_int_equal(fake_server_table(other, "t2")->rows_before, 0);
+}
+
 /* One target has the load long before the other, for whom it waits in memory. */
 static void test_each_target_goes_on_when_it_has_the_load(void **state)
 {
@@ -241,6 +260,7 @@ int main(void)
 		TEST(test_the_little_that_waits_is_confirmed_too),
 		TEST(test_a_kill_in_the_load_loses_nothing),
 		TEST(test_a_stop_in_the_load_is_soon_over_and_loses_nothing),
+		TEST(test_what_waits_for_a_load_waits_for_it_in_the_next_run),
 		TEST(test_each_target_goes_on_when_it_has_the_load),
 		TEST(test_a_load_that_comes_amid_the_stream),
 		TEST(test_any_story_ends_with_all_of_it),

@@ -77,7 +77,14 @@ void fake_script_stat(const struct fake_script *s, struct fake_script_stat *out)
 
 /* ---- a server: where a target's rows go ---- */
 struct fake_row { int64_t id; uint64_t lsn, event; uint8_t op; };
-struct fake_table { char *schema, *name; struct position at; uint64_t rows; unsigned loads; bool is_loaded; };
+struct fake_table {
+	char *schema, *name;
+	struct position at;
+	uint64_t rows;
+	size_t rows_before;             /* of the stream, that it had when the table was loaded */
+	unsigned loads;
+	bool is_loaded;
+};
 struct fake_server {
 	/* How it behaves: the test changes it at any time; fake_server_go makes a change felt. */
 	bool keeps;                     /* position and loads with the rows, and passes over what it knows */

@@ -300,6 +300,7 @@ static void write_down(struct fake_target *t)
 		struct fake_table *table = server_table(v, l->rel);
 		table->at = l->at;
 		table->rows = l->rows;
+		table->rows_before = v->nrows;
 		table->is_loaded = true;
 		table->loads++;
 		counts_of(t, l->rel)->loaded += l->rows;

@@ -1,0 +1,209 @@
+/* test_pipeline_targets: what the targets of a job have when a run begins, each for itself, and what is loaded again for it; who comes late, or was away. */
+#include "engine_kit.h"
+
+static const char one[] = "{\"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}]}";
+static const char two[] = "{\"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}, "
+			  "{\"name\": \"second\", \"connector\": \"fake\", \"server\": \"w\"}]}";
+
+static void create_two(void)
+{
+	create("{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, \"targets\": [{\"connector\": \"fake\", \"server\": \"v\"},"
+	       "{\"name\": \"second\", \"connector\": \"fake\", \"server\": \"w\"}]}",
+		NULL);
+}
+
+static void two_targets_each_have_all(void **state)
+{
+	(void)state;
+	write_script();
+	other->stalls = true;
+	create_two();
+	fake_run(loop, NULL, NULL, 300);
+	other->stalls = false;
+	fake_server_go(other);
+	wait_state("running");
+	wait_all(server);
+	wait_all(other);
+}
+
+static bool has_started_since(void *arg)
+{
+	struct fake_script_stat st;
+	fake_script_stat(script, &st);
+	return st.started > *(unsigned *)arg;
+}
+
+/* Stopped before, and what: the body of a PATCH, or NULL. Out: what the source was told. */
+static struct fake_script_stat start_again(const char *what)
+{
+	struct fake_script_stat st;
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	if (what)
+		patch(what);
+	fake_script_stat(script, &st);
+	unsigned before = st.started;
+	verb(ENGINE_START);
+	assert_true(fake_run(loop, has_started_since, &before, 5000));
+	fake_script_stat(script, &st);
+	return st;
+}
+
+/* The source hears of parts that all targets have; as old as the oldest that any of them has, since none takes one again that it has. */
+static void parts_that_all_targets_have(void **state)
+{
+	static const uint32_t here[] = { 1, 2, 3 }, there[] = { 4, 3, 2 }, alone[] = { 1 };
+	const struct dmsr_begun first[] = { { "public", "gone", { 0 }, NULL, 0 }, { "public", "alone", fake_position(8, 0), alone, 1 },
+		{ "public", "x", fake_position(9, 0), here, 3 } };
+	const struct dmsr_begun second[] = { { "public", "x", fake_position(7, 0), there, 3 } };
+	(void)state;
+	write_script();
+	create_two();
+	wait_state("running");
+	server->begun = first;
+	server->nbegun = 3;
+	other->begun = second;
+	other->nbegun = 1;
+	struct fake_script_stat st = start_again(NULL);
+	assert_int_equal(st.nbegun, 1);
+	assert_int_equal(st.begun_at.lsn, 7);
+	assert_int_equal(st.begun_parts, 2);
+	server->nbegun = other->nbegun = 0;
+}
+
+/* A target that was no part of a run has missed what went by, in a part of a table as in a whole one. Nor does it count when a crash comes before the load. */
+static void what_a_target_has_that_was_away_does_not_count(void **state)
+{
+	static const uint32_t parts[] = { 1, 2, 3 };
+	const struct dmsr_begun first[] = { { "public", "x", fake_position(9, 0), parts, 3 } }, second[] = { { "public", "x", fake_position(7, 0), parts, 3 } };
+	struct fake_script_stat st;
+	(void)state;
+	write_script();
+	create_two();
+	wait_state("running");
+	server->begun = first;
+	other->begun = second;
+	server->nbegun = other->nbegun = 1;
+	st = start_again(one);
+	assert_int_equal(st.nbegun, 1);
+	assert_int_equal(st.nloaded, 2);
+	other->stalls = true;
+	st = start_again(two);
+	assert_int_equal(st.nbegun, 0);
+	assert_int_equal(st.nloaded, 0);
+	close_engine();
+	fake_settle(loop);
+	open_engine();
+	fake_script_stat(script, &st);
+	verb(ENGINE_START);
+	assert_true(fake_run(loop, has_started_since, &(unsigned){ st.started }, 5000));
+	fake_script_stat(script, &st);
+	assert_int_equal(st.nbegun, 0);
+	assert_int_equal(st.nloaded, 0);
+	server->nbegun = other->nbegun = 0;
+	other->stalls = false;
+	fake_server_go(other);
+	wait_all(other);
+}
+
+/* What a target has lost is not loaded, though it and everybody remembers so. */
+static void a_load_that_a_target_lost_is_made_again(void **state)
+{
+	static const struct dmsr_begun lost = { .schema = "public", .name = "t1" };
+	struct fake_script_stat st;
+	(void)state;
+	write_script();
+	create_two();
+	wait_state("running");
+	other->begun = &lost;
+	other->nbegun = 1;
+	st = start_again(NULL);
+	assert_int_equal(st.nloaded, 1);
+	assert_int_equal(st.nbegun, 0);
+	other->nbegun = 0;
+}
+
+static bool has_both_tables(void *arg)
+{
+	const struct fake_table *a = fake_server_table(arg, "t1"), *b = fake_server_table(arg, "t2");
+	return a && a->is_loaded && b && b->is_loaded;
+}
+
+/* What the others have is of no use to it. */
+static void what_a_new_target_has_not_is_loaded_again(void **state)
+{
+	(void)state;
+	write_script();
+	create(one_target, NULL);
+	wait_all(server);
+	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_int_equal(start_again(NULL).nloaded, 2);
+	assert_int_equal(start_again(two).nloaded, 0);
+	assert_true(fake_run(loop, has_both_tables, other, 5000));
+}
+
+/* ---- who comes late ---- */
+
+static bool is_in_log(void *arg)
+{
+	struct fake_script_stat st;
+	fake_script_stat(script, &st);
+	return st.confirmed.kind && st.confirmed.lsn > *(uint64_t *)arg;
+}
+
+/* It would be given those changes, and not the rows before them. When the others have taken them it may come. */
+static void a_new_target_is_refused_while_the_log_holds_what_others_lack(void **state)
+{
+	struct fake_script_stat st;
+	(void)state;
+	close_engine();
+	streamer = "jobs.streamer={\"type\": \"embedded\", \"memory\": \"64KiB\"}";
+	open_engine();
+	fake_script_durable(script, is_stored, NULL);
+	fake_script_load(script, t1, 3, 10);
+	fake_script_load(script, t2, 3, 10);
+	fake_script_load_done(script);
+	fake_script_gate(script);
+	fake_script_stat(script, &st);
+	for (unsigned i = 0; i < 200; i++)
+		fake_script_txn(script, OP_CREATE, t1, 1 + i % 7, 3, 400);
+	create(one_target, NULL);
+	wait_state("running");
+	server->stalls = true;
+	fake_script_open_gate(script);
+	assert_true(fake_run(loop, is_in_log, &st.end_lsn, 8000));
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	patch(two);
+	verb(ENGINE_START);
+	wait_state("failed");
+	assert_string_equal(error_code(), "target.behind");
+	assert_int_equal(other->ntables + other->nrows, 0);
+	patch(one);
+	server->stalls = false;
+	verb(ENGINE_START);
+	wait_all(server);
+	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_int_equal(start_again(two).nloaded, 0);
+	assert_true(fake_run(loop, has_both_tables, other, 5000));
+}
+
+/* Of a job without a load nobody could give it what is past. */
+static void a_late_target_of_a_job_that_only_follows_is_refused(void **state)
+{
+	(void)state;
+	write_script();
+	create(one_target, "cdc");
+	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	patch(two);
+	verb(ENGINE_START);
+	wait_state("failed");
+	assert_string_equal(error_code(), "target.behind");
+	assert_int_equal(other->nrows, 0);
+}
+
+RUN_TESTS(TEST(two_targets_each_have_all), TEST(parts_that_all_targets_have), TEST(what_a_target_has_that_was_away_does_not_count),
+	TEST(a_load_that_a_target_lost_is_made_again), TEST(what_a_new_target_has_not_is_loaded_again),
+	TEST(a_new_target_is_refused_while_the_log_holds_what_others_lack), TEST(a_late_target_of_a_job_that_only_follows_is_refused))
