@@ -138,7 +138,7 @@ struct dmsr_source_host {
 	void (*load_ends)(void *ctx);
 	/* Of a table that was to be loaded, and is none of the job's any more: what the stream has of it is given to no target. */
 	void (*load_void)(void *ctx, const char *schema, const char *name);
-	void (*finished)(void *ctx);            /* full-load: everything was emitted */
+	void (*finished)(void *ctx);            /* full-load: everything was emitted; with changes it means nothing */
 	void (*failed)(void *ctx, const struct err *e); /* the instance is dead; close it */
 	void (*stopped)(void *ctx);             /* answer to stop() */
 };

@@ -7,21 +7,21 @@
 #include <sys/random.h>
 
 #define TO(s) (1u << JOB_##s)
-#define ANY_END (TO(RETRYING) | TO(FAILED) | TO(STOPPING) | TO(STOPPED))
+#define ANY_END (TO(RETRYING) | TO(FAILED) | TO(STOPPING))
 static const struct { unsigned to, verbs; } states[JOB_STATES] = {
 #define CAN(v) (1u << ENGINE_##v)
-	[JOB_CREATED] = { TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(STOP) | CAN(RESTART) },
+	[JOB_CREATED] = { TO(STARTING) | TO(STOPPED), CAN(START) | CAN(STOP) | CAN(RESTART) },
 	[JOB_STARTING] = { TO(LOADING) | TO(RUNNING) | TO(PAUSING) | TO(COMPLETED) | ANY_END, CAN(PAUSE) | CAN(STOP) | CAN(RESTART) },
 	[JOB_LOADING] = { TO(RUNNING) | TO(PAUSING) | TO(COMPLETED) | ANY_END, CAN(PAUSE) | CAN(STOP) | CAN(RESTART) },
-	[JOB_RUNNING] = { TO(LOADING) | TO(PAUSING) | TO(COMPLETED) | ANY_END, CAN(PAUSE) | CAN(STOP) | CAN(RESTART) },
+	[JOB_RUNNING] = { TO(PAUSING) | ANY_END, CAN(PAUSE) | CAN(STOP) | CAN(RESTART) },
 	[JOB_RETRYING] = { TO(STARTING) | TO(PAUSED) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(PAUSE) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
-	[JOB_PAUSING] = { TO(PAUSED) | TO(STARTING) | TO(LOADING) | TO(RUNNING) | TO(COMPLETED) | ANY_END,
+	[JOB_PAUSING] = { TO(PAUSED) | TO(LOADING) | TO(RUNNING) | TO(FAILED) | TO(STOPPING), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
+	[JOB_PAUSED] = { TO(STARTING) | TO(LOADING) | TO(RUNNING) | TO(COMPLETED) | TO(FAILED) | TO(STOPPING) | TO(STOPPED),
 		CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
-	[JOB_PAUSED] = { TO(STARTING) | TO(LOADING) | TO(RUNNING) | TO(COMPLETED) | ANY_END, CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
-	[JOB_STOPPING] = { TO(STOPPED) | TO(FAILED) | TO(STARTING), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
-	[JOB_STOPPED] = { TO(STARTING) | TO(PAUSED) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(RESTART) },
-	[JOB_COMPLETED] = { TO(STARTING) | TO(STOPPED) | TO(FAILED), 0 },
-	[JOB_FAILED] = { TO(STARTING) | TO(STOPPED) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
+	[JOB_STOPPING] = { TO(STOPPED) | TO(FAILED), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
+	[JOB_STOPPED] = { TO(STARTING) | TO(PAUSED), CAN(START) | CAN(RESUME) | CAN(RESTART) },
+	[JOB_COMPLETED] = { TO(STOPPED), 0 },
+	[JOB_FAILED] = { TO(STARTING) | TO(STOPPED), CAN(START) | CAN(RESUME) | CAN(STOP) | CAN(RESTART) },
 #undef CAN
 };
 static const char *const state_names[] = { ENGINE_STATES };
@@ -31,6 +31,8 @@ const char *const job_verb_names[] = { "start", "pause", "resume", "stop", "rest
 
 const char *job_state_name(enum job_state s) { return state_names[s]; }
 const char *job_desire_name(enum job_desire d) { return desires[d]; }
+
+bool job_can_become(enum job_state from, enum job_state to) { return states[from].to & 1u << to; }
 
 const char *job_shown_state(const struct job *job) { return job->desire == DESIRE_DELETING ? state_names[JOB_STATES] : state_names[job->state]; }
 
@@ -68,7 +70,7 @@ static void set_state(struct job *job, enum job_state state, const char *why)
 {
 	if (job->state == state)
 		return;
-	assert(states[job->state].to & 1u << state);
+	assert(job_can_become(job->state, state));
 	log_info("job", job->name, "%s -> %s: %s", state_names[job->state], state_names[state], why);
 	if (state == JOB_STARTING || state == JOB_LOADING || state == JOB_RUNNING)
 		job->stop_reason = NULL;
@@ -393,7 +395,6 @@ static void go_on(struct job *job)
 	switch (job->state) {
 	case JOB_CREATED:
 	case JOB_STOPPED:
-	case JOB_COMPLETED:
 	case JOB_FAILED:
 	case JOB_RETRYING:
 		start_run(job, "asked");
@@ -411,6 +412,7 @@ static void go_on(struct job *job)
 	case JOB_LOADING:
 	case JOB_RUNNING:
 	case JOB_STOPPING: /* starts again when it has stopped */
+	case JOB_COMPLETED: /* only when its positions are forgotten, and then it is stopped */
 	case JOB_STATES:
 		break;
 	}

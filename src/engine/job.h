@@ -20,6 +20,7 @@ enum job_desire { DESIRE_RUNNING, DESIRE_PAUSED, DESIRE_STOPPED, DESIRE_DELETING
 
 const char *job_state_name(enum job_state s);
 int job_state_parse(const char *name);          /* or -1 */
+bool job_can_become(enum job_state from, enum job_state to);
 const char *job_desire_name(enum job_desire d);
 enum job_desire job_desire_of(const json_t *spec);      /* what a spec that was found right asks for */
 

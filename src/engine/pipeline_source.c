@@ -266,6 +266,8 @@ static void on_load_void(void *ctx, const char *schema, const char *name)
 static void on_source_finished(void *ctx)
 {
 	struct pipeline *p = ctx;
+	if (p->run.spec->mode & DMSR_CDC) /* there changes come, and no end */
+		return;
 	p->source_finished = true;
 	flow_checkpoint(p, true);
 	pipeline_turn(p);
