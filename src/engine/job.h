@@ -87,14 +87,11 @@ struct job {
 	char *scratch;                  /* directory, below which each instance has its own */
 };
 
+/* ---- job_record.c ---- */
 /* Of a spec that was found right. */
 struct job *job_new(struct job_house *house, const json_t *spec);
 /* As the store has it; its memory is read too (blocks). */
 struct job *job_restore(struct job_house *house, const struct store_job *j, struct err *e);
-const char *job_shown_state(const struct job *job);     /* as the API has it: "deleting", too */
-const struct err *job_shown_error(const struct job *job); /* NULL: none that is still true, as far as is known */
-void job_set_error(struct job *job, const struct err *e, const char *stage);     /* logged, and an event; the caller saves */
-void job_notice(struct job *job, const char *stage, const char *text);  /* nothing ends by it, but somebody must know: a warning */
 void job_close_run(struct job *job);            /* the run ends at once; nothing is said to anybody */
 void job_free(struct job *job);                 /* the same, and the job with it */
 void job_save(struct job *job, store_done *done, void *arg);   /* as it is now, into the store; done may be NULL */
@@ -102,6 +99,11 @@ void job_file_is_right(struct job *job);       /* nothing is known against it (y
 /* generation rises; a run under way goes on with the old one until it begins anew: when somebody asks, or resumes the job */
 void job_set_spec(struct job *job, const json_t *spec);
 
+/* ---- job.c ---- */
+const char *job_shown_state(const struct job *job);     /* as the API has it: "deleting", too */
+const struct err *job_shown_error(const struct job *job); /* NULL: none that is still true, as far as is known */
+void job_set_error(struct job *job, const struct err *e, const char *stage);     /* logged, and an event; the caller saves */
+void job_notice(struct job *job, const char *stage, const char *text);  /* nothing ends by it, but somebody must know: a warning */
 /* Is the verb allowed now? DMSR_ESTATE "job.invalid-transition". *is_there: it would change nothing. */
 int job_may(const struct job *job, enum engine_verb verb, bool *is_there, struct err *e);
 extern const char *const job_verb_names[];
@@ -115,5 +117,6 @@ void job_begin(struct job *job);                /* at the daemon's start: goes w
 void job_state_lost(struct job *job, const struct err *e);
 void job_kept_set(struct job_kept *to, const struct dmsr_kept *k); /* as seen now */
 bool job_is_settled(const struct job *job);     /* nothing runs and nothing will by itself */
+void job_on_retry(void *job);                   /* of its timer */
 
 #endif
