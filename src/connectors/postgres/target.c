@@ -264,7 +264,7 @@ static struct dmsr_table_counts *take_counts(struct target *t, size_t *n)
 /* Is it durable? What was read of the stream is when nothing is open, not even a transaction of which all was passed over: we do not stand inside of one. */
 static bool is_settled(const struct target *t, const struct item *it)
 {
-	if (!it || !it->is_read || lanes_owe(t, it))
+	if (!it || !it->is_read || finish_owes(t, it))
 		return false;
 	if (t->lane)
 		return t->load.state == LOAD_NONE;
@@ -323,7 +323,7 @@ static enum step stream_step(struct target *t, const struct batch *b, const stru
 	case OP_MESSAGE: case OP_HEARTBEAT:
 		return STEP_DONE;
 	case OP_LOAD_DONE:
-		return lanes_done(t);
+		return finish_take(t);
 	case OP_LOAD_BEGIN: case OP_ROWS: case OP_LOAD_PART: case OP_LOAD_END:
 		break; /* of a load, in a batch that is of none */
 	}
@@ -361,7 +361,7 @@ static bool has_slice_left(struct target *t, uint64_t began_us, unsigned *n)
 /* When nothing comes any more, what is open is committed in time. */
 static void wait_for_more(struct target *t)
 {
-	if (t->lane && lane_work(t))
+	if (t->lane && finish_work(t))
 		return;
 	if (t->lane)
 		loop_timer_start(t->timer, LANE_REST_MS);
@@ -405,8 +405,8 @@ static void advance(struct target *t)
 				return;
 			continue;
 		}
-		if (t->lanes && lanes_are_due(t)) {
-			if (lanes_finish(t) == STEP_WAIT)
+		if (t->lanes && finish_is_due(t)) {
+			if (finish_step(t) == STEP_WAIT)
 				return;
 			continue;
 		}

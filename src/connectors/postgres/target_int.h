@@ -1,7 +1,7 @@
 /* target_int: what the parts of the target share: target.c (life, queue, one change after another), target_setup.c (connected -> ready), target_load.c,
- * target_prepare.c (tables before and after their load), target_lanes.c (loads side by side), target_tx.c (target transactions, pipeline), target_apply.c (row
- * changes), target_table.c (what the server has), target_judge.c (whether that will do), target_ddl.c (changed columns),
- * target_shape.c (what they were); and target_parallel.c, which runs several of them at once. Nobody else includes it.
+ * target_prepare.c (tables before and after their load), target_lanes.c (loads side by side), target_finish.c (what comes behind all of
+ * them), target_tx.c (target transactions, pipeline), target_apply.c (row changes), target_table.c (what the server has), target_judge.c (whether that will
+ * do), target_ddl.c (changed columns), target_shape.c (what they were); and target_parallel.c, which runs several of them at once. Nobody else includes it.
  *
  * Everything happens in one loop_task: callbacks of the connection only note what came and post it. A part that must wait says so (target_ask,
  * STEP_WAIT); when the answer is there the same change is offered to it again, and it goes on from what it noted. */
@@ -394,19 +394,21 @@ bool lanes_are_at_work(const struct target *t);
 /* The item at hand, of a load. DONE: it was lent, or is of no use. */
 enum step lanes_take(struct target *t);
 enum step lanes_settle(struct target *t);       /* DONE: no load is open: what has its end is committed, the others are void */
-enum step lanes_done(struct target *t);         /* OP_LOAD_DONE. DONE: lanes_finish is done, or is put off until the transaction at hand ends */
-enum step lanes_finish(struct target *t);       /* DONE: indexes, constraints, values of sequences are there */
-bool lanes_owe(const struct target *t, const struct item *it); /* it was put off, and is not done */
 /* A change came that the parts of a load that went on cannot do with: we die, and the table is loaded again. */
 enum step lanes_lose(struct target *t, const struct target_table *tb);
-bool lanes_are_due(const struct target *t);     /* lanes_finish is to be called: one that was put off */
 void lanes_turn(struct target *t);              /* what is to be done now and then */
 const char *lanes_phase(const struct target *t);        /* NULL: no load is going on */
 size_t lanes_queued_bytes(const struct target *t);
 
+/* ---- target_finish.c ---- */
+enum step finish_take(struct target *t);        /* OP_LOAD_DONE. DONE: finish_step is done, or is put off until the transaction at hand ends */
+enum step finish_step(struct target *t);        /* DONE: indexes, constraints, values of sequences are there */
+bool finish_owes(const struct target *t, const struct item *it); /* it was put off, and is not done */
+bool finish_is_due(const struct target *t);     /* finish_step is to be called: one that was put off */
+bool finish_work(struct target *t);             /* of a lane, nothing is in its queue. True: it has something else to do */
+
 /* ---- target_lanes.c: of a lane; t is the lane's own ---- */
 struct target *lane_instance(const struct target *t);   /* whose lane it is */
-bool lane_work(struct target *t);               /* nothing is in its queue. True: it has something else to do */
 void lane_rest(struct target *t);               /* it has had nothing to do for long */
 /* One lane at a time makes, empties or drops a table: what that locks must not be waited for by one who is fed behind it. */
 struct target *lanes_next(const struct target *t, const struct target *after); /* session of a lane that has one; after NULL: the first */

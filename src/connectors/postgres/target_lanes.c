@@ -10,14 +10,12 @@
  *   one that goes on             the same, but nothing is emptied, and the parts that are there are not waited for
  * With prepare none a table is not divided: rows that were there before could not be told from those of parts if it had to begin anew.
  *
- * OP_LOAD_DONE                  NONE -> INDEXING (a table at a time, on some lanes) -> REFERRING (foreign keys) -> NONE, all lanes are closed
- *
  * Changes of the stream wait for loads that have their end, and make the others void: the source died in them. So does the beginning of a load in another
  * snapshot. What is not of an open load is passed over.
  *
  * A load may begin in the middle of a transaction of the source's (the job was stopped there, and a table added). That stays open, and is not read again
  * from its batches: these are given back, or nothing behind them could be. */
-#include "target_int.h"
+#include "target_lanes.h"
 #include <assert.h>
 #include <stdlib.h>
 
@@ -40,29 +38,6 @@ struct table_load {
 	struct map *ended;              /* parts whose end came, of the others */
 	bool keeps_parts;
 	enum stage stage;
-};
-
-struct lane {
-	struct lane *next;
-	struct target *of;              /* the instance */
-	struct target *t;               /* its own */
-	struct table_load *load;        /* NULL: it is free */
-	uint32_t part;                  /* of it; 0: all of it, its beginning or its end */
-	bool is_ending;                 /* will be free by itself */
-	bool is_indexing;               /* takes part in that */
-	bool is_stale;                  /* has been free for long */
-};
-
-enum finish { FINISH_NONE, FINISH_INDEXING, FINISH_REFERRING, FINISH_DONE };
-struct lanes {
-	struct lane *first;
-	struct table_load *loads;
-	const struct target *preparing;
-	bool has_given_way;             /* what was open is rolled back */
-	enum finish finish;
-	struct item *due;               /* OP_LOAD_DONE that came in the middle of a transaction, which must end first; NULL: none */
-	struct target_table **tables;   /* to be finished */
-	size_t ntables, next_table, running;
 };
 
 /* ---- the lanes ---- */
@@ -111,7 +86,7 @@ static void on_failed(void *ctx, const struct err *why)
 	target_fail(l->of, &e);
 }
 
-static struct lane *open_lane(struct target *t)
+struct lane *lane_open(struct target *t)
 {
 	struct lane *l = mem_zalloc(sizeof *l);
 	const struct dmsr_target_host host = {
@@ -162,7 +137,7 @@ static struct lane *take_lane(struct target *t)
 		}
 		ending += l->is_ending;
 	}
-	return ending >= ENDING_MAX ? NULL : open_lane(t);
+	return ending >= ENDING_MAX ? NULL : lane_open(t);
 }
 
 /* ---- loads ---- */
@@ -294,14 +269,13 @@ enum step lanes_lose(struct target *t, const struct target_table *tb)
 	return STEP_WAIT;
 }
 
-/* DONE: nothing is open. An error, which is looked at first, may have sent us back. */
-static enum step commit_stream(struct target *t) { return tx_commit(t) == STEP_WAIT || t->tx.state != TX_NONE ? STEP_WAIT : STEP_DONE; }
+enum step lanes_commit_stream(struct target *t) { return tx_commit(t) == STEP_WAIT || t->tx.state != TX_NONE ? STEP_WAIT : STEP_DONE; }
 
 /* DONE: nothing of the stream is open but a transaction of the source's whose end is behind the load. */
 static enum step leave_stream(struct target *t, const struct target_table *tb)
 {
 	if (!t->tx.in_source)
-		return commit_stream(t);
+		return lanes_commit_stream(t);
 	net_flush_all(t);
 	return t->tx.state == TX_OPEN && tb->written_us == t->tx.began_us ? give_way(t, tb) : tx_let_go(t);
 }
@@ -521,7 +495,7 @@ enum step lanes_take(struct target *t)
 		return take_batch(t, first);
 	if (t->at->op == OP_SCHEMA)
 		table_get(t, t->at->rel);
-	return t->at->op == OP_LOAD_DONE ? lanes_done(t) : STEP_DONE;
+	return t->at->op == OP_LOAD_DONE ? finish_take(t) : STEP_DONE;
 }
 
 enum step lanes_settle(struct target *t)
@@ -612,131 +586,6 @@ void lane_rest(struct target *t)
 	target_wake(t->lane->of);
 }
 
-/* ---- when all tables are there ---- */
-
-static void on_load_done(struct target *t)
-{
-	struct target *of = t->lane->of;
-	if (target_died(t, failpoint("target.load-done")))
-		return;
-	of->load_done = true;
-	of->lanes->finish = FINISH_DONE;
-	target_wake(of);
-}
-
-static void on_all_run(struct target *t)
-{
-	const char *values[] = { t->host.env.uid };
-	target_ask(t, "UPDATE dmsr.positions SET load_done = true, updated_at = pg_catalog.now() WHERE job_uid = $1", 1, values, on_load_done);
-}
-
-static void on_table_run(struct target *t) { t->lane->of->lanes->running--; }
-
-bool lane_work(struct target *t)
-{
-	struct lanes *k = t->lane->of->lanes;
-	if (!t->lane->is_indexing)
-		return false;
-	while (k->finish == FINISH_INDEXING && k->next_table < k->ntables && !t->is_asking) {
-		k->running++;
-		ddlrun_tables(t, &k->tables[k->next_table++], 1, DDL_AFTER_LOAD, on_table_run);
-		if (!target_is_alive(t))
-			return true;
-	}
-	if (k->finish != FINISH_INDEXING || k->running || t->is_asking)
-		return t->is_asking;
-	k->finish = FINISH_REFERRING;
-	ddlrun_tables(t, k->tables, k->ntables, DDL_AFTER_ALL, on_all_run);
-	return true;
-}
-
-static void add_table(void *arg, const void *key, size_t n, void *value)
-{
-	struct lanes *k = arg;
-	(void)key;
-	(void)n;
-	k->tables[k->ntables++] = value;
-}
-
-/* Of a table that this run has heard of. One that is no part of the job any more may be so for good. */
-static void tell_unended(void *arg, const void *key, size_t n, void *value)
-{
-	const struct target *t = arg;
-	const struct target_table *tb = value;
-	(void)key, (void)n;
-	if (tb->loaded_lsn != LOADED_IN_PART)
-		return;
-	char *text = mem_printf("%s was begun to be loaded, and no load of it has ended: its changes are passed over until it is loaded again (POST "
-		"/jobs/%s/tables/%s.%s/reload)", tb->sql, t->host.env.job, tb->schema, tb->name);
-	if (t->host.notice)
-		t->host.notice(t->host.ctx, text);
-	free(text);
-}
-
-static void start_finish(struct target *t)
-{
-	struct lanes *k = t->lanes;
-	unsigned n = 0, wanted = (unsigned)settings_int(t->settings, "index_connections");
-	k->tables = mem_alloc((map_size(t->tables) + 1) * sizeof *k->tables);
-	k->ntables = k->next_table = k->running = 0;
-	map_each(t->tables, add_table, k);
-	map_each(t->tables, tell_unended, t);
-	k->finish = FINISH_INDEXING;
-	build_begin(t, ddlrun_count(t, k->tables, k->ntables));
-	for (struct lane *l = k->first; l && n < wanted; l = l->next, n++) {
-		l->is_indexing = true;
-		target_wake(l->t);
-	}
-	for (; n < wanted && (!n || n < k->ntables); n++)
-		open_lane(t)->is_indexing = true;
-}
-
-static void end_finish(struct target *t)
-{
-	struct lanes *k = t->lanes;
-	build_end(t);
-	for (size_t i = 0; i < k->ntables; i++)
-		table_reset(t, k->tables[i]);
-	free(k->tables);
-	k->tables = NULL;
-	k->finish = FINISH_NONE;
-	if (k->due)
-		k->due->is_eaten = k->due->is_done = true;
-	k->due = NULL;
-	lanes_close(t);
-}
-
-enum step lanes_finish(struct target *t)
-{
-	struct lanes *k = t->lanes;
-	if (k->finish == FINISH_NONE) {
-		if (lanes_settle(t) == STEP_DONE && commit_stream(t) == STEP_DONE)
-			start_finish(t);
-		return STEP_WAIT;
-	}
-	if (k->finish != FINISH_DONE) {
-		build_look(t);
-		return STEP_WAIT;
-	}
-	end_finish(t);
-	return STEP_DONE;
-}
-
-/* Said again after a crash, it may stand where it did not stand first: inside of a transaction, and more than once. */
-enum step lanes_done(struct target *t)
-{
-	struct lanes *k = t->lanes;
-	if (!t->tx.in_source)
-		return lanes_finish(t);
-	if (!k->due) {
-		k->due = t->cur;
-		k->due->is_lent = k->due->is_load;
-	}
-	return STEP_DONE;
-}
-
-bool lanes_owe(const struct target *t, const struct item *it) { return t->lanes && t->lanes->due == it; }
-
 /* ---- life ---- */
 
 struct target *lanes_next(const struct target *t, const struct target *after)
@@ -746,8 +595,6 @@ struct target *lanes_next(const struct target *t, const struct target *after)
 		l = l->next;
 	return l ? l->t : NULL;
 }
-
-bool lanes_are_due(const struct target *t) { return t->lanes->due && t->lanes->due->is_read && !t->tx.in_source; }
 
 bool lanes_are_at_work(const struct target *t) { return t->lanes->loads || t->lanes->finish != FINISH_NONE; }
 
