@@ -658,6 +658,21 @@ def test_no_row_stands_in_a_topic_without_its_shape(pg, kafka, daemon):
     daemon.wait_equal(source, target)
 
 
+def test_a_big_load_that_the_target_has_is_passed_over(pg, kafka, daemon):
+    """It was killed between the target's commit and the note of how far it had read: all of the load's rows come again, more than one batch of them."""
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(1, 10000) i")
+    daemon.start(env={"DMSR_FAILPOINT": "target.load-after-commit:1:kill"})
+    with contextlib.suppress(OSError):
+        daemon.job("k", source.connection(), [target.connection(name="copy")], streamer=streamer(kafka, layout="both"))
+    wait_for("killed", lambda: daemon.process.poll() is not None)
+    assert target.one("SELECT count(*) FROM t") == 10000
+    source.psql("INSERT INTO t VALUES (100001, 'late')")
+    daemon.start()
+    daemon.wait_equal(source, target)
+    daemon.wait_state("k", "running")
+
+
 @pytest.mark.parametrize("codec", ["native", "json"])
 def test_a_load_in_parts_that_is_whole_in_the_stream_alone(pg, kafka, dmsrd, codec):
     """The target had made the table, and was killed before it had a row: all of the load comes from the broker again, the source reads nothing again."""

@@ -267,6 +267,8 @@ static void hold_next(struct dmsr_subscription *s)
 		s->held = NULL;
 		if (!s->word)
 			pass(s, &s->whole);
+		if (!s->word && !s->stuck)
+			port_resume(s->port); /* which had to wait while that was full */
 	}
 	if (!s->held && s->word) {
 		s->held = s->word;
