@@ -115,6 +115,47 @@ def test_killed_with_changes_in_the_log(pair, daemon, then):
     daemon.wait_equal(source, target, ["public.a", "public.b"])
 
 
+PARENT_AND_CHILD = ("CREATE TABLE p (id integer PRIMARY KEY); CREATE TABLE q (id integer PRIMARY KEY, p integer REFERENCES p);"
+                    "INSERT INTO p SELECT generate_series(1, 100); INSERT INTO q SELECT i, i FROM generate_series(1, 50) i")
+# Who makes a table q has to wait for a lock.
+SLOW = ("CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN IF to_regclass(''public.q'') IS NOT NULL THEN "
+        "PERFORM pg_advisory_xact_lock_shared(1); END IF; END'; CREATE EVENT TRIGGER slow ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION slow();"
+        "ALTER EVENT TRIGGER slow ENABLE ALWAYS")
+
+
+def test_the_word_that_a_load_is_done_is_of_that_load(pg, daemon):
+    """It stands in the stream when one of the tables has to be loaded once more, and is newer than the others then: a foreign key waits until they fit."""
+    source, target = pg.database("beside"), pg.database("beside_copy")
+    source.psql(TABLES + "CREATE SCHEMA other")
+    target.psql(SLOW)
+    daemon.start()
+    daemon.job("j", source.connection(load_connections=1), [target.connection(name="copy")], streamer=EMBEDDED, tables={"include": ["public.*"]})
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    daemon.wait_state("j", "running")
+    with contextlib.closing(target.server.connect(target.name)) as c:
+        c.autocommit = True
+        c.cursor().execute("SELECT pg_advisory_lock(1)")
+        source.psql(PARENT_AND_CHILD)
+        daemon.api("POST", "/jobs/j/restart")
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        while True:  # each has a connection of its own, and the first one begins
+            wait_for("q is to be made", lambda: target.one(waits))
+            with contextlib.suppress(AssertionError):
+                wait_for("p is there", lambda: target.one("SELECT count(*) FROM p") == 100, 3)
+                break
+            daemon.kill()
+            target.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            wait_for("who waited is gone", lambda: target.one(waits) == 0)
+            daemon.start()
+        wait_read(daemon, source, written(source, *CHANGES))
+        daemon.kill()
+    source.psql("INSERT INTO p VALUES (1000); INSERT INTO q VALUES (1000, 1000)")
+    daemon.start()
+    daemon.wait_equal(source, target, ["public.a", "public.b", "public.p", "public.q"])
+    daemon.wait_state("j", "running")
+    wait_for("the key refers", lambda: target.one("SELECT count(*) FROM pg_constraint WHERE conrelid = 'q'::regclass AND contype = 'f' AND convalidated") == 1)
+
+
 WHILE = {
     "truncated": ("TRUNCATE b; INSERT INTO b SELECT i, 'again' FROM generate_series(1, 300) i", ["public.a", "public.b"]),
     "dropped": ("DROP TABLE b", ["public.a"]),

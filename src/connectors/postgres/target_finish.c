@@ -112,10 +112,34 @@ enum step finish_step(struct target *t)
 	return STEP_DONE;
 }
 
+static void find_newest(void *arg, const void *key, size_t n, void *value)
+{
+	uint64_t *newest = arg;
+	const struct target_table *tb = value;
+	uint64_t lsn = tb->loaded_lsn == LOADED_IN_PART ? 0 : tb->loaded_lsn;
+	(void)key;
+	(void)n;
+	lsn = tb->until_lsn > lsn ? tb->until_lsn : lsn;
+	*newest = lsn > *newest ? lsn : *newest;
+}
+
+/* In the stream it may be a word of an earlier run, about the loads of that one. Tables that were loaded since do not fit the others before the stream is past
+ * their snapshot; where it is the source says it again. */
+static bool is_of_earlier_loads(const struct target *t, const struct batch *b)
+{
+	uint64_t newest = 0;
+	if (b->is_load || position_is_none(&b->end))
+		return false;
+	map_each(t->tables, find_newest, &newest);
+	return b->end.lsn < newest;
+}
+
 /* Said again after a crash, it may stand where it did not stand first: inside of a transaction, and more than once. */
 enum step finish_take(struct target *t)
 {
 	struct lanes *k = t->lanes;
+	if (is_of_earlier_loads(t, t->cur->batch))
+		return STEP_DONE;
 	if (!t->tx.in_source)
 		return finish_step(t);
 	if (!k->due) {
