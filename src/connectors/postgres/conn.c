@@ -175,6 +175,7 @@ void conn_flush(struct pgconn *c)
 void conn_wrote(struct pgconn *c, size_t n)
 {
 	c->pending += n;
+	c->input_is_known = false; /* who has no room to write reads, too */
 	if (c->pending > CONN_DRAIN_MARK)
 		c->was_full = true;
 	conn_flush(c);
