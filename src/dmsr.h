@@ -329,6 +329,7 @@ struct dmsr_stand {
 	const struct dmsr_loaded *loaded;       /* borrowed during the call */
 	size_t nloaded;
 	bool load_done;                         /* in `known` alone */
+	bool has_nothing;                       /* and will be given all tables anew, past the stream: what that holds by now is of no use to it */
 };
 struct dmsr_subscription; /* opaque */
 struct dmsr_streamer_stat {
@@ -346,6 +347,7 @@ struct dmsr_streamer {
 	/* Does what is produced go to others than the targets, too? Then what every target has may be missing there still, and says nothing of what need not be
 	 * loaded again. From ready on. Optional: no. */
 	bool (*has_readers)(const struct dmsr_instance *i);
+	/* Where something of the job may be in a stream that lasts, its note "begin" is there: how loads go, and what the stream is, stays so then. */
 	void (*start)(struct dmsr_instance *i);
 	/* Asked once, when it is ready: what it has for good, by a memory of its own that moves with what was produced, so that it is never behind: what was
 	 * delivered and died before that was stored is in it. The host remembers it before the source starts. Its note "known", where it found that, is

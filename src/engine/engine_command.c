@@ -256,7 +256,8 @@ void engine_check_immutable(const struct job *job, const json_t *spec, problems 
 	const json_t *targets = json_object_get(spec, "targets");
 	if (name && strcmp(name, job->name) != 0)
 		problem_add(p, "immutable", NULL, "/name", "a job keeps its name, \"%s\"", job->name);
-	if (position_is_none(memory_delivered(job->memory)) && !memory_loaded(job->memory)->n && !memory_note(job->memory, PIPELINE_LOADING))
+	bool has_begun = memory_note(job->memory, PIPELINE_LOADING) || memory_note(job->memory, MEMORY_STREAM_BEGAN);
+	if (position_is_none(memory_delivered(job->memory)) && !memory_loaded(job->memory)->n && !has_begun)
 		return;
 	check_stream(job, spec, p);
 	check_source(job, spec, p);

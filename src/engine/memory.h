@@ -57,6 +57,7 @@ void memory_free(struct memory *m);                     /* NULL is fine */
 int memory_read(struct memory *m, struct err *e);       /* from the store; blocks: at the daemon's start only */
 
 #define MEMORY_OF_STREAMER "streamer."  /* before the keys of notes that are a streamer's */
+#define MEMORY_STREAM_BEGAN MEMORY_OF_STREAMER "begin"  /* dmsr.h: something of the job may be in its stream since */
 const char *memory_note(const struct memory *m, const char *key);  /* newest put; NULL: none; borrowed until the next put of key */
 void memory_note_put(struct memory *m, const char *key, const char *value /* NULL: forget */, store_done *done, void *arg);
 

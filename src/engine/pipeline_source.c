@@ -373,9 +373,6 @@ static void tell_of_unfinished(struct pipeline *p)
 
 void pipeline_source_start(struct pipeline *p)
 {
-	for (size_t i = 0; i < p->ntargets; i++)
-		if (p->targets[i].ops->begun)
-			p->targets[i].nbegun = p->targets[i].ops->begun(p->targets[i].i, &p->targets[i].begun);
 	tell_of_unfinished(p);
 	note_who_is_away(p);
 	agree_on_loads(p);

@@ -471,9 +471,23 @@ int target_check_stand(struct ptarget *t, struct err *e)
 		p->run.name);
 }
 
+/* Nor has one that was away: what it has is not wanted (pipeline_source.c). */
+static bool has_nothing(const struct ptarget *t)
+{
+	bool was_away = t->memory->is_new && !position_is_none(memory_delivered(t->p->run.memory));
+	return was_away || (position_is_none(&t->applied) && !t->memory->loaded.n && !t->nbegun);
+}
+
 void target_subscribe(struct ptarget *t)
 {
-	const struct dmsr_stand stand = { .at = t->applied, .loaded = t->memory->loaded.list, .nloaded = t->memory->loaded.n };
+	if (t->ops->begun)
+		t->nbegun = t->ops->begun(t->i, &t->begun);
+	const struct dmsr_stand stand = {
+		.at = t->applied,
+		.loaded = t->memory->loaded.list,
+		.nloaded = t->memory->loaded.n,
+		.has_nothing = channel_of_load(t->p) && has_nothing(t),
+	};
 	target_note_rows(t);
 	/* Until the source has found its server, and said whether there is something to load: amid a transaction that the log has a part of that would be
 	 * too late. */

@@ -48,6 +48,7 @@ struct dmsr_subscription {
 	bool is_waiting;                /* said AGAIN */
 	bool has_more;                  /* something may have come since it was told drained */
 
+	bool has_nothing;
 	struct place done;              /* all up to this one is applied; offset -1: nothing */
 	bool is_checked, is_saved;
 	bool has_read;                  /* in this run, since it knows where the stream ends */
@@ -687,6 +688,7 @@ struct dmsr_subscription *consume_new(struct kafka *k, const char *target, const
 	if (!target)
 		return s;
 	s->c = *c;
+	s->has_nothing = stand->has_nothing;
 	s->reached = stand->at;
 	s->has = mem_alloc((stand->nloaded + 1) * sizeof *s->has);
 	for (size_t i = 0; i < stand->nloaded; i++)
@@ -723,15 +725,42 @@ static int begin(struct dmsr_subscription *s, int64_t offset, struct err *e)
 	return e->code;
 }
 
+struct beginning {
+	int64_t offset;
+	uint64_t run;                   /* what stands there is the first record of that run, or of a later one; 0: not known */
+};
+
+/* Where its part of the stream begins: where the job's does, or where the stream ended when it had nothing. */
+static struct beginning beginning_of(struct dmsr_subscription *s)
+{
+	struct kafka *k = s->k;
+	struct beginning b = { k->begin, k->begin_run };
+	char *key = mem_printf("begin.%s", s->name), *end, text[48];
+	const char *note = k->host.note_get(k->host.ctx, key);
+	if (s->has_nothing) {
+		b = (struct beginning){ k->end, strtoull(k->run, NULL, 10) };
+		snprintf(text, sizeof text, "%" PRId64 " %" PRIu64, b.offset, b.run);
+		k->host.note_put(k->host.ctx, key, text, NULL, NULL);
+	} else if (note) {
+		b.offset = strtoll(note, &end, 10);
+		b.run = strtoull(end, NULL, 10);
+	}
+	free(key);
+	return b;
+}
+
 int consume_start(struct dmsr_subscription *s, struct err *e)
 {
+	struct beginning b = beginning_of(s);
 	read_note(s);
+	if (s->done.offset < b.offset) /* of before it was away */
+		s->done = (struct place){ .offset = -1 };
 	s->whole = s->done;
 	s->rebuild = s->k->is_json ? rebuild_new(s->k) : NULL;
 	s->is_checked = s->done.offset < 0;
-	s->next_offset = s->is_checked ? s->k->begin : s->done.offset;
-	if (s->is_checked && s->k->begin_run) /* what comes is the first record of that run, or of a later one */
-		s->run = s->k->begin_run - 1;
+	s->next_offset = s->is_checked ? b.offset : s->done.offset;
+	if (s->is_checked && b.run)
+		s->run = b.run - 1;
 	return begin(s, s->next_offset, e);
 }
 
