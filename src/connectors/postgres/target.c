@@ -232,8 +232,10 @@ static void finish_item(struct target *t)
 	t->queued_bytes -= it->bytes;
 	if (!b->more && !position_is_none(&b->end) && !it->is_load)
 		tx_reached(t, &b->end);
-	if (it->is_load)
-		it->is_eaten = it->is_done = !it->is_lent;
+	if (it->is_load && !it->is_lent)
+		it->is_eaten = it->is_done = true;
+	else if (it->is_load)
+		; /* its lane says so, and may have done it already */
 	else if (t->tx.state == TX_NONE)
 		it->is_eaten = true;
 	else
