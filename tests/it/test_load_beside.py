@@ -156,6 +156,28 @@ def test_the_word_that_a_load_is_done_is_of_that_load(pg, daemon):
     wait_for("the key refers", lambda: target.one("SELECT count(*) FROM pg_constraint WHERE conrelid = 'q'::regclass AND contype = 'f' AND convalidated") == 1)
 
 
+@pytest.mark.parametrize("hold_wal", [False, True])
+@pytest.mark.parametrize("what", ["p CASCADE", "p, q"])
+def test_truncated_with_a_table_whose_rows_are_newer(pg, daemon, what, hold_wal):
+    """Those stay, though a foreign key leads from them to the other, which is emptied."""
+    source, target = pg.database("beside"), pg.database("beside_copy")
+    source.psql(PARENT_AND_CHILD)
+    daemon.start()
+    daemon.job("j", source.connection(hold_wal=hold_wal), [target.connection(name="copy")])
+    daemon.wait_state("j", "running")
+    daemon.wait_equal(source, target)
+    daemon.api("POST", "/jobs/j/stop")
+    daemon.wait_state("j", "stopped")
+    source.psql(f"TRUNCATE {what}; INSERT INTO p SELECT generate_series(1, 20); INSERT INTO q SELECT i, i FROM generate_series(1, 10) i")
+    daemon.api("POST", "/jobs/j/tables/public.q/reload")
+    daemon.api("POST", "/jobs/j/start")
+    wait_for("p is as it is at the source", lambda: source.digest("p") == target.digest("p"))
+    daemon.wait_equal(source, target, timeout=5)
+    daemon.wait_state("j", "running")
+    source.psql("TRUNCATE p CASCADE; INSERT INTO p VALUES (1); INSERT INTO q VALUES (1, 1)")
+    daemon.wait_equal(source, target)
+
+
 WHILE = {
     "truncated": ("TRUNCATE b; INSERT INTO b SELECT i, 'again' FROM generate_series(1, 300) i", ["public.a", "public.b"]),
     "dropped": ("DROP TABLE b", ["public.a"]),

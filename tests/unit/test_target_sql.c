@@ -127,13 +127,25 @@ static void changes_a_set(void **state)
 static void truncates(void **state)
 {
 	struct target_table other = { .sql = text("U") }, *both[] = { &table, &other };
+	struct sql_truncate_for job = { "uid", 0x1000000AB, true };
 	(void)state;
 	buf_reset(&sql);
-	sql_truncate(&sql, both, 2, 0);
+	sql_truncate(&sql, both, 2, 0, &job);
 	assert_string_equal(buf_cstr(&sql), "TRUNCATE T, U");
 	buf_reset(&sql);
-	sql_truncate(&sql, both, 1, CHANGE_CASCADE | CHANGE_RESTART_IDENTITY);
+	sql_truncate(&sql, both, 1, CHANGE_CASCADE | CHANGE_RESTART_IDENTITY, &job);
 	assert_string_equal(buf_cstr(&sql), "TRUNCATE T RESTART IDENTITY CASCADE");
+	/* There may be tables that refer to one of them and are to be spared. */
+	other.has_references = true;
+	buf_reset(&sql);
+	sql_truncate(&sql, both, 2, CHANGE_CASCADE, &job);
+	assert_non_null(strstr(buf_cstr(&sql), "pg_lsn > ''1/AB'' END AND l.job_uid = ''uid'') THEN "
+		"DELETE FROM T; DELETE FROM U; ELSE TRUNCATE T, U CASCADE; END IF; END'"));
+	job.keys_rest = false;
+	buf_reset(&sql);
+	sql_truncate(&sql, both, 2, CHANGE_CASCADE, &job);
+	assert_non_null(strstr(buf_cstr(&sql), "pg_lsn > ''1/AB'' END AND l.job_uid = ''uid'') THEN "
+		"TRUNCATE T, U; ELSE TRUNCATE T, U CASCADE; END IF; END'"));
 }
 
 static void makes_tables(void **state)

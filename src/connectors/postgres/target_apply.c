@@ -292,8 +292,8 @@ enum step apply_truncate(struct target *t, const struct change *ch)
 	if ((ch->flags & CHANGE_GROUP_MORE) || !t->ntruncates)
 		return STEP_DONE;
 	net_flush_all(t);
-	buf_init(&sql, 16 << 20);
-	sql_truncate(&sql, t->truncates, t->ntruncates, ch->flags);
+	buf_init(&sql, 32 << 20);
+	sql_truncate(&sql, t->truncates, t->ntruncates, ch->flags, &(struct sql_truncate_for){ t->host.env.uid, ch->txn->lsn, t->is_replica });
 	tx_note(t, SENT_ROW, OP_TRUNCATE, tb, 0);
 	pgconn_pipeline_sql(t->conn, buf_cstr(&sql), 0, NULL, NULL, NULL, NULL);
 	buf_fini(&sql);

@@ -336,7 +336,7 @@ int sql_set_change(struct buf *out, const struct target_table *tb, const struct 
 	return n;
 }
 
-void sql_truncate(struct buf *out, struct target_table *const *tables, size_t n, unsigned flags)
+static void truncate_tables(struct buf *out, struct target_table *const *tables, size_t n, unsigned flags)
 {
 	for (size_t i = 0; i < n; i++)
 		buf_printf(out, "%s%s", i ? ", " : "TRUNCATE ", tables[i]->sql);
@@ -344,6 +344,50 @@ void sql_truncate(struct buf *out, struct target_table *const *tables, size_t n,
 		buf_str(out, " RESTART IDENTITY");
 	if (flags & CHANGE_CASCADE)
 		buf_str(out, " CASCADE");
+}
+
+/* Does a foreign key lead here, maybe over others, from a table of the job whose rows are newer? */
+static void ask_newer(struct buf *out, struct target_table *const *tables, size_t n, const struct sql_truncate_for *job)
+{
+	char at[24];
+	buf_str(out, "WITH RECURSIVE own AS (SELECT pg_catalog.unnest(ARRAY[");
+	for (size_t i = 0; i < n; i++) {
+		buf_str(out, i ? ", " : "");
+		sql_literal(out, tables[i]->sql);
+	}
+	buf_str(out, "]::pg_catalog.regclass[])::pg_catalog.oid AS oid), r AS (SELECT oid FROM own UNION SELECT k.conrelid FROM pg_catalog.pg_constraint k "
+		"JOIN r ON k.confrelid = r.oid WHERE k.contype = 'f') SELECT FROM r JOIN pg_catalog.pg_class c USING (oid) "
+		"JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace JOIN dmsr.loads l ON l.schema_name = s.nspname AND l.table_name = c.relname "
+		"WHERE c.oid NOT IN (SELECT oid FROM own) AND CASE WHEN l.position LIKE 'pg:%' "
+		"THEN pg_catalog.split_part(l.position, ':', 3)::pg_catalog.pg_lsn > ");
+	buf_printf(out, "'%s' END AND l.job_uid = ", lsn_format(job->lsn, at));
+	sql_literal(out, job->uid);
+}
+
+void sql_truncate(struct buf *out, struct target_table *const *tables, size_t n, unsigned flags, const struct sql_truncate_for *job)
+{
+	struct buf body;
+	bool has_references = false;
+	for (size_t i = 0; i < n; i++)
+		has_references |= tables[i]->has_references;
+	if (!has_references) {
+		truncate_tables(out, tables, n, flags);
+		return;
+	}
+	buf_init(&body, 16 << 20);
+	buf_str(&body, "BEGIN IF EXISTS (");
+	ask_newer(&body, tables, n, job);
+	buf_str(&body, ") THEN ");
+	for (size_t i = 0; i < n && job->keys_rest; i++)
+		buf_printf(&body, "%sDELETE FROM %s", i ? "; " : "", tables[i]->sql);
+	if (!job->keys_rest)
+		truncate_tables(&body, tables, n, flags & ~(unsigned)CHANGE_CASCADE);
+	buf_str(&body, "; ELSE ");
+	truncate_tables(&body, tables, n, flags);
+	buf_str(&body, "; END IF; END");
+	buf_str(out, "DO LANGUAGE plpgsql ");
+	sql_literal(out, buf_cstr(&body));
+	buf_fini(&body);
 }
 
 /* ---- tables ---- */

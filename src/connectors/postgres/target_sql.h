@@ -81,8 +81,14 @@ bool sql_sets_any(const struct target_table *tb, const uint8_t *after); /* does 
 /* The oid whose send and receive functions the binary form of this column's values belongs to; 0: text must be made of them. */
 uint32_t sql_binary_type(const struct relation *rel, const struct column *c);
 
-/* TRUNCATE of several tables; flags: enum change_flags. */
-void sql_truncate(struct buf *out, struct target_table *const *tables, size_t n, unsigned flags);
+/* TRUNCATE of several tables; flags: enum change_flags. Tables of the job that the source emptied with them, and whose rows here are newer than that, are not
+ * among them, and are spared: where a foreign key leads from such a one to these, TRUNCATE would take its rows along (CASCADE) or refuse. */
+struct sql_truncate_for {
+	const char *uid;
+	uint64_t lsn;                   /* of the source's transaction */
+	bool keys_rest;                 /* foreign keys do not look at a DELETE; else the server refuses to empty the tables */
+};
+void sql_truncate(struct buf *out, struct target_table *const *tables, size_t n, unsigned flags, const struct sql_truncate_for *job);
 /* CREATE TABLE as the source has it, without keys, defaults and identity. */
 void sql_create_table(struct buf *out, const struct relation *rel);
 /* "name" type COLLATE ... [NOT NULL], as in CREATE TABLE */
