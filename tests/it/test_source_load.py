@@ -497,3 +497,24 @@ def test_a_role_that_may_not_ask_who_the_server_is(db, dump):
         d = dump("table=public.*", "mode=full-load", *who).start()
         assert d.wait() == 0
     d.same()
+
+
+@pytest.mark.parametrize("how", ["DROP TABLE gone", "ALTER TABLE gone RENAME TO there"])
+@pytest.mark.parametrize("is_new", [False, True], ids=["", "new"])
+def test_a_table_that_goes_before_it_is_published(db, dump, how, is_new):
+    """Whoever drops or renames it holds it, while the publication is made for it, or gets it: another look finds what there is."""
+    db.sql("CREATE TABLE stays (id int PRIMARY KEY); INSERT INTO stays VALUES (1)")
+    d = dump("table=public.*")
+    if is_new:
+        d.start().streaming().caught_up().stop()
+    db.sql("CREATE TABLE gone (id int PRIMARY KEY); INSERT INTO gone VALUES (1)")
+    with contextlib.closing(db.server.connect(db.name)) as c:
+        c.autocommit = False
+        c.cursor().execute(how)
+        d.start()
+        wait_for("the publication waits", lambda: db.one("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        c.commit()
+    id_, retry, text = d.failure()
+    assert (id_, retry) == ("source.undefined", True) and '"public.gone" does not exist' in text, text
+    d.start().streaming().caught_up().stop()
+    d.same()

@@ -67,22 +67,29 @@ static void tell_made(const struct source *s)
 	free(meant);
 }
 
+static void refuse_change(struct source *s, const struct err *why)
+{
+	struct err e = *why;
+	e.retriable |= !strcmp(e.id, "source.undefined"); /* a table went since it was looked at: there is another look */
+	/* Not made: one of that name that comes is somebody's, and the next start asks the options anew which it shall be. */
+	if (s->publication_is_new && !e.retriable)
+		source_put_note(s, "publication", "", NULL);
+	if (!strcmp(e.id, "source.read-only"))
+		refuse_read_only(s, &e);
+	else if (s->publication_is_new && !strcmp(e.id, "source.privilege"))
+		refuse_publication(s, &e);
+	else if (s->publication_is_new)
+		source_fail(s, &e);
+	else
+		refuse_addition(s, &e);
+}
+
 static void on_publication_changed(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
 	(void)res;
 	if (e) {
-		/* Not made: one of that name that comes is somebody's, and the next start asks the options anew which it shall be. */
-		if (s->publication_is_new && !e->retriable)
-			source_put_note(s, "publication", "", NULL);
-		if (!strcmp(e->id, "source.read-only"))
-			refuse_read_only(s, e);
-		else if (s->publication_is_new && !strcmp(e->id, "source.privilege"))
-			refuse_publication(s, e);
-		else if (s->publication_is_new)
-			source_fail(s, e);
-		else
-			refuse_addition(s, e);
+		refuse_change(s, e);
 		return;
 	}
 	failpoint("pg.publication-changed");
