@@ -371,9 +371,10 @@ static bool loads_beside(const struct pipeline *p)
 {
 	const struct spec *s = p->run.spec;
 	const struct dmsr_source *source = s->source.plugin->source;
-	/* also where it was so in an earlier run, whose log has changes that the targets are not to be given before the load */
-	return s->mode == DMSR_FULL_LOAD_AND_CDC && pipeline_load_way(p) != DMSR_LOAD_THROUGH && source->loads_beside &&
-		(source->loads_beside(s->source.settings) || memory_note(p->run.memory, PIPELINE_LOADING));
+	if (!(s->mode & DMSR_FULL_LOAD) || pipeline_load_way(p) == DMSR_LOAD_THROUGH || !source->loads_beside)
+		return false;
+	/* where it was so in an earlier run its log has changes that the targets are not to be given before the load, whatever is wanted now */
+	return memory_note(p->run.memory, PIPELINE_LOADING) || (s->mode & DMSR_CDC && source->loads_beside(s->source.settings));
 }
 
 enum dmsr_load_way pipeline_load_way(const struct pipeline *p)

@@ -115,6 +115,21 @@ def test_killed_with_changes_in_the_log(pair, daemon, then):
     daemon.wait_equal(source, target, ["public.a", "public.b"])
 
 
+def test_killed_and_followed_no_more(pair, daemon):
+    """Nor does a load alone, which the mode is then, get changes before the rows that they are of."""
+    _, source, target = pair
+    source.psql("CREATE SCHEMA other")
+    with locked(target, "b"):
+        begin(daemon, source, target)
+        wait_for("a is there", lambda: target.one("SELECT count(*) FROM a") == 20000)
+        wait_read(daemon, source, written(source, *CHANGES))
+        daemon.kill()
+        daemon.start()
+        daemon.api("PATCH", "/jobs/j", {"mode": "full-load"}, {"If-Match": "*", "Content-Type": "application/merge-patch+json"})
+    daemon.wait_state("j", "completed")
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+
+
 PARENT_AND_CHILD = ("CREATE TABLE p (id integer PRIMARY KEY); CREATE TABLE q (id integer PRIMARY KEY, p integer REFERENCES p);"
                     "INSERT INTO p SELECT generate_series(1, 100); INSERT INTO q SELECT i, i FROM generate_series(1, 50) i")
 # Who makes a table q has to wait for a lock.

@@ -187,7 +187,7 @@ static void open_load(struct source *s)
 	for (size_t i = 0; i < n; i++)
 		map_put_u32(s->load->by_id, s->load->tables[i].rel->id, &s->load->tables[i]);
 	source_read(s);
-	if (!s->is_beside || s->is_stream_due)
+	if (!s->is_beside || s->is_stream_due || !(s->mode & DMSR_CDC))
 		return;
 	s->is_stream_due = true;
 	source_rest_forget(s);
