@@ -176,6 +176,8 @@ void source_review_loaded(struct source *s);
 bool source_forget_unpublished(struct source *s, const struct map *published);
 /* Notes the tables as they are; those that are not loaded as to be loaded at lsn or later. Then next. */
 void source_note_tables(struct source *s, uint64_t lsn, void (*next)(struct source *s));
+/* Before tables are read that nothing follows, in the snapshot at lsn. */
+void source_note_alone(struct source *s, uint64_t lsn, void (*next)(struct source *s));
 struct noted {                  /* what is noted of a table */
 	unsigned id;
 	uint64_t lsn;

@@ -201,6 +201,8 @@ static void note_snapshot(struct source *s)
 	source_put_note(s, "load-snapshot", lsn_format(s->load->lsn, at), open_load);
 }
 
+static void note_alone(struct source *s) { source_note_alone(s, s->load->lsn, open_load); }
+
 static void note_tables(struct source *s)
 {
 	for (size_t i = 0; i < s->load->ntables; i++)
@@ -223,9 +225,9 @@ static void on_kinds(void *arg, const PGresult *res, const struct err *e)
 	if (s->mode & DMSR_CDC)
 		source_look_load(s, note_tables);
 	else if (!s->rounds)
-		source_tell_unmatched(s, s->loader, open_load);
+		source_tell_unmatched(s, s->loader, note_alone);
 	else
-		open_load(s);
+		note_alone(s);
 }
 
 /* Whatever becomes of it, the rows of a table that is not loaded yet are read in this snapshot or in a later one. */

@@ -377,20 +377,66 @@ void source_tell_joined(const struct source *s, const struct map *published)
 	map_free(ids);
 }
 
+static const char was_alone[] = "tables were loaded when nothing followed their changes, as the job's mode was full-load";
+
 /* Nothing is loaded for the stream before there is a slot: what is loaded then was when the mode was another. */
 static void forget_loaded_alone(struct source *s)
 {
-	static const char was[] = "tables were loaded when nothing followed their changes, as the job's mode was full-load";
 	size_t n = 0;
 	for (size_t i = 0; i < s->nrels; i++) {
 		n += source_find_loaded(s, s->rels[i]) != NULL;
 		source_forget(s, s->rels[i]);
 	}
 	if (n && s->mode & DMSR_FULL_LOAD)
-		source_tell(s, "%zu %s: they are loaded again", n, was);
+		source_tell(s, "%zu %s: they are loaded again", n, was_alone);
 	else if (n)
 		source_tell(s, "%zu %s: what was written to them between then and now is missing at the targets; mode full-load-and-cdc loads them again", n,
-			was);
+			was_alone);
+}
+
+/* The note "load-alone": the first and the last snapshot of such loads, of a job that has a slot. */
+static bool read_alone(const struct source *s, uint64_t *first, uint64_t *last)
+{
+	const char *note = s->host.note_get(s->host.ctx, "load-alone");
+	char a[24], b[24];
+	return note && sscanf(note, "%23s %23s", a, b) == 2 && !lsn_parse(a, first) && !lsn_parse(b, last);
+}
+
+void source_note_alone(struct source *s, uint64_t lsn, void (*next)(struct source *s))
+{
+	struct slot_note slot;
+	uint64_t first, last;
+	char a[24], b[24], note[64];
+	if (slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &slot) || !slot.is_made) {
+		next(s);
+		return;
+	}
+	if (!read_alone(s, &first, &last))
+		first = lsn;
+	snprintf(note, sizeof note, "%s %s", lsn_format(first, a), lsn_format(lsn, b));
+	source_put_note(s, "load-alone", note, next);
+}
+
+/* Nor is such a load of use to a stream that goes on: a commit is in the log before others see it, so what is before the place that was noted of the snapshot
+ * need not be in the rows. */
+static void review_loaded_alone(struct source *s)
+{
+	uint64_t first, last;
+	size_t n = 0;
+	bool loads = s->mode & DMSR_FULL_LOAD;
+	if (!read_alone(s, &first, &last))
+		return;
+	for (size_t i = 0; i < s->nrels; i++) {
+		const struct source_loaded *l = source_find_loaded(s, s->rels[i]);
+		if (!l || l->lsn < first || l->lsn > last)
+			continue;
+		n++;
+		if (loads)
+			source_forget(s, s->rels[i]);
+	}
+	if (n)
+		source_tell(s, "%zu %s: %s", n, was_alone, loads ? "they are loaded again" : "what was committed at the time of that may be missing at the "
+			"targets; mode full-load-and-cdc loads them again");
 }
 
 void source_review_loaded(struct source *s)
@@ -400,6 +446,7 @@ void source_review_loaded(struct source *s)
 		forget_loaded_alone(s);
 		return;
 	}
+	review_loaded_alone(s);
 	static const char is_damaged[] = "what was noted of it is damaged", is_other[] = "it is not the one that was loaded, or changes of it were missed";
 	struct map *notes = map_new();
 	const char *damage = read_noted(s->host.note_get(s->host.ctx, "tables"), notes, false);
