@@ -152,14 +152,15 @@ static void add_load(void *arg, struct table_count *c)
 	s->is_guess |= !c->is_loaded && c->rows_total < 0;
 }
 
-static bool is_load_over(const struct job *job)
+/* One that is over begins again when a table is wanted again, or comes to those of the job. */
+static bool is_load_done(const struct job *job, const struct pipeline_stat *st, const struct load_sum *s)
 {
-	return job->state == JOB_RUNNING || job->state == JOB_COMPLETED || memory_load_done(job->memory);
+	return memory_load_done(job->memory) && (job->pipeline ? !st->is_loading : s->loaded == s->tables);
 }
 
-static double load_percent(const struct job *job, const struct load_sum *s)
+static double load_percent(const struct load_sum *s, bool is_over)
 {
-	if (is_load_over(job))
+	if (is_over)
 		return 100;
 	double read = s->is_guess ? (double)s->bytes : (double)s->rows, total = s->is_guess ? (double)s->bytes_total : (double)s->rows_total;
 	if (total < 1)
@@ -172,15 +173,16 @@ static json_t *load_json(const struct job *job, const struct pipeline_stat *st)
 {
 	struct load_sum s = { 0 };
 	memory_each_count(job->memory, add_load, &s);
-	double percent = load_percent(job, &s);
+	bool is_done = is_load_done(job, st, &s), is_over = job->state == JOB_RUNNING || job->state == JOB_COMPLETED || is_done;
+	double percent = load_percent(&s, is_over);
 	double seconds = st->load_began_us ? (double)(wall_now_us() - st->load_began_us) / 1e6 : 0;
 	uint64_t read = st->events[4]; /* by this run: what an earlier one has read took it no time */
 	double own = read < s.rows ? percent * (double)read / (double)s.rows : percent;
-	bool has_eta = job->state == JOB_LOADING && !is_load_over(job) && own > 1 && seconds > 1;
+	bool has_eta = job->state == JOB_LOADING && !is_over && own > 1 && seconds > 1;
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:b}", "tables", (json_int_t)s.tables, "tables_loaded", (json_int_t)s.loaded,
 		"rows", (json_int_t)s.rows, "rows_total",
 		(json_int_t)s.rows_total, "bytes", (json_int_t)s.bytes, "bytes_total", (json_int_t)s.bytes_total, "percent", percent, "eta_seconds",
-		has_eta ? json_integer((json_int_t)(seconds * (100 - percent) / own)) : json_null(), "done", memory_load_done(job->memory));
+		has_eta ? json_integer((json_int_t)(seconds * (100 - percent) / own)) : json_null(), "done", is_done);
 }
 
 /* ---- the slowest stage ---- */

@@ -496,12 +496,21 @@ static void open_source(struct pipeline *p)
 
 /* ---- states that the job is told ---- */
 
+/* Tables that a job takes up, or loads again, when it had loaded all: what is remembered of the end of a load says nothing of them. */
+static bool is_loading(const struct pipeline *p)
+{
+	for (size_t i = 0; i < p->ntargets; i++)
+		if (target_is_loading(&p->targets[i]))
+			return true;
+	return false;
+}
+
 static bool load_is_done(const struct pipeline *p)
 {
 	for (size_t i = 0; i < p->ntargets; i++)
 		if (!p->targets[i].memory->load_done)
 			return false;
-	return memory_load_done(p->run.memory);
+	return memory_load_done(p->run.memory) && !is_loading(p);
 }
 
 static void tell(struct pipeline *p)
@@ -694,6 +703,7 @@ void pipeline_stat(struct pipeline *p, struct pipeline_stat *out)
 		ledger_stat(channel_stream(p)->ledger, &out->ledger);
 	if (p->backpressure_since_us)
 		out->backpressure_us += loop_now_us(p->run.loop) - p->backpressure_since_us;
+	out->is_loading = is_loading(p);
 	out->phase = p->phase == PHASE_FLOWING && out->source.phase ? out->source.phase : phases[p->phase].name;
 }
 
@@ -711,7 +721,7 @@ bool pipeline_target_stat(struct pipeline *p, size_t i, struct pipeline_target_s
 		.level_lsn = t->level_lsn ? t->level_lsn : p->began_lsn,
 		.rows_applied = t->rows_applied,
 		.is_caught_up = target_is_done(t),
-		.load_done = t->memory->load_done,
+		.load_done = t->memory->load_done && !target_is_loading(t),
 	};
 	if (t->i)
 		t->ops->stat(t->i, &out->stat);

@@ -72,6 +72,7 @@ struct pipeline_stat {
 	uint64_t bytes, transactions, dead_letters, checkpoints;
 	int64_t last_event_us, last_checkpoint_us;
 	uint64_t backpressure_us;
+	bool is_loading;                /* tables are on their way, be it that the job had loaded all before */
 	bool is_full;                   /* the streamer takes no more now */
 	bool is_level;                  /* what the source had written when this run (or a resumed one) first heard of it was read */
 	int64_t load_began_us;

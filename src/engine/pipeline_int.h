@@ -107,7 +107,7 @@ struct pipeline {
 	bool source_waits;              /* emit said AGAIN: resume is owed */
 	bool streamer_is_asked, streamer_knows; /* what it knows is remembered */
 	bool is_paused, source_stopped, log_is_opening, source_finished, told_loading, told_flowing;
-	bool load_is_sent;              /* all of it: the source has said so */
+	bool load_has_begun, load_is_sent; /* all of it: the source has said so, in this run */
 	struct map *voids;              /* relation_key: load_void; NULL: none */
 	uint64_t first_lsn;             /* what the source had written when that was first heard of; 0: not yet */
 	uint64_t began_lsn;             /* the stream has nothing for the targets before that; 0: it began in an earlier run, or has not yet */
@@ -179,6 +179,7 @@ void target_subscribe(struct ptarget *t);
 bool target_is_done(struct ptarget *t);   /* has applied all that the streamer had for it */
 void target_owes(struct ptarget *t, const struct batch *b, int channel); /* b is on its way to it */
 void target_hold(struct ptarget *t);            /* a load begins: its stream waits */
+bool target_is_loading(const struct ptarget *t); /* tables come to it; all may have come before */
 void target_note_rows(struct ptarget *t);       /* what it has of loads, or what is void, has changed */
 void target_look(struct ptarget *t);            /* may its stream go on? */
 void target_is_level(struct ptarget *t, const struct position *p);       /* it has nothing to apply of what is before p */

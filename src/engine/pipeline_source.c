@@ -235,6 +235,7 @@ static void on_load_begins(void *ctx)
 	p->load_is_sent = false;
 	if (!channel_of_load(p))
 		return;
+	p->load_has_begun = true;
 	/* before any change that is read beside it: a run that ends amid the load leaves a log that no target is to be given before it has the tables */
 	if (!memory_note(p->run.memory, PIPELINE_LOADING))
 		memory_note_put(p->run.memory, PIPELINE_LOADING, "1", NULL, NULL);

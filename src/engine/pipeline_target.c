@@ -127,6 +127,11 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 
 void target_hold(struct ptarget *t) { t->is_held = true; }
 
+bool target_is_loading(const struct ptarget *t)
+{
+	return channel_of_load(t->p) ? t->is_held && t->p->load_has_begun : map_size(t->p->open_loads) > 0;
+}
+
 /* Behind the load is what was read beside it. */
 static void note_loaded(struct pipeline *p)
 {

@@ -84,6 +84,69 @@ static void a_load_that_does_not_go_on_is_not_under_way(void **state)
 	wait_states("t1 loaded, t2 loaded");
 }
 
+static const json_t *status_now(void)
+{
+	static json_t *s;
+	json_decref(s);
+	s = engine_job_status(engine, "job");
+	return s;
+}
+
+static double percent(void) { return json_number_value(json_object_get(json_object_get(status_now(), "load"), "percent")); }
+static bool is_load_told_done(void)
+{
+	const json_t *s = status_now();
+	bool done = json_is_true(json_object_get(json_object_get(s, "load"), "done"));
+	assert_true(done == json_is_true(json_object_get(json_array_get(json_object_get(s, "targets"), 0), "load_done")));
+	return done;
+}
+
+/* A job that had loaded everything loads again like one that begins. */
+static void loads_a_table_again(const char *beside)
+{
+	struct answer a;
+	char *spec = mem_printf("{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\", \"beside\": %s}, \"streamer\": "
+		"{\"type\": \"embedded\", \"memory\": \"64KiB\"}, \"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}]}", beside);
+	fake_script_load(script, t1, 3, 10);
+	fake_script_load(script, t2, 2000, 5);
+	fake_script_load_done(script);
+	fake_script_txn(script, OP_CREATE, t1, 5, 3, 10);
+	create(spec, NULL);
+	free(spec);
+	wait_state("running");
+	wait_all(server);
+	assert_true(is_load_told_done() && percent() == 100);
+	server->stalls = true;
+	struct engine_call call = call_of(&a);
+	engine_reload_table(engine, "job", "public.t2", &call);
+	await(&a);
+	assert_int_equal(a.e.code, 0);
+	drop(&a);
+	wait_states("t1 loaded, t2 loading");
+	wait_state("loading");
+	assert_true(!is_load_told_done() && percent() < 100);
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	assert_true(json_is_false(json_object_get(json_object_get(status_now(), "load"), "done")) && percent() < 100);
+	server->stalls = false;
+	verb(ENGINE_START);
+	wait_state("running");
+	wait_states("t1 loaded, t2 loaded");
+	assert_true(is_load_told_done() && percent() == 100);
+}
+
+static void a_table_that_is_loaded_again_is_a_load(void **state)
+{
+	(void)state;
+	loads_a_table_again("false");
+}
+
+static void so_it_is_beside_the_stream(void **state)
+{
+	(void)state;
+	loads_a_table_again("true");
+}
+
 static void a_job_that_does_not_run_has_its_targets(void **state)
 {
 	(void)state;
@@ -206,5 +269,6 @@ static void what_a_target_lacks_is_told_before_the_first_change(void **state)
 	fake_answers_set("v", NULL);
 }
 
-RUN_TESTS(TEST(a_load_that_does_not_go_on_is_not_under_way), TEST(a_job_that_does_not_run_has_its_targets),
+RUN_TESTS(TEST(a_load_that_does_not_go_on_is_not_under_way), TEST(a_table_that_is_loaded_again_is_a_load), TEST(so_it_is_beside_the_stream),
+	TEST(a_job_that_does_not_run_has_its_targets),
 	TEST(a_table_that_the_patterns_do_not_mean_is_excluded), TEST(what_a_target_lacks_is_told_before_the_first_change))

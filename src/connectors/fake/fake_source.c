@@ -14,6 +14,7 @@ struct fake_source {
 	struct dmsr_source_start start;
 	struct dmsr_loaded *loaded;     /* copies */
 	bool is_loading, has_told;      /* load_begins was said, and not load_ends; one of them was */
+	bool has_loaded;                /* a table, in this run */
 	bool is_started, is_noted, is_paused, is_full, is_stopping, is_over, is_closed, is_in_task;
 	const char *phase;
 	struct batch *pending;
@@ -44,12 +45,12 @@ static bool is_loaded(const struct fake_source *s, const struct relation *rel)
 
 static bool is_had(const struct fake_source *s, const struct step *st)
 {
-	bool loads = s->start.mode & DMSR_FULL_LOAD && !s->start.load_done;
+	bool loads = s->start.mode & DMSR_FULL_LOAD;
 	switch (st->kind) {
 	case STEP_LOAD:
-		return !loads || is_loaded(s, st->rel);
+		return !loads || is_loaded(s, st->rel); /* also behind OP_LOAD_DONE: one that is wanted again */
 	case STEP_LOAD_DONE:
-		return !loads;
+		return !loads || (s->start.load_done && !s->has_loaded);
 	case STEP_TXN:
 		return !(s->start.mode & DMSR_CDC) || position_covers(&s->start.from, st->lsn, POSITION_WHOLE);
 	case STEP_HEARTBEAT:
@@ -127,6 +128,7 @@ static void add_load(struct fake_source *s, const struct step *st, struct batch 
 		leave(s);
 	} else if (s->at == 0) {
 		batch_append(b, OP_LOAD_BEGIN, st->rel);
+		s->has_loaded = true;
 		s->at++;
 	} else if (s->at <= st->n) {
 		fake_add_rows(b, st->rel, st->first_id + (int64_t)(s->at - 1) * st->per, st->per);
