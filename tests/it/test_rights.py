@@ -344,3 +344,60 @@ def test_a_reload_of_a_table_that_is_partitioned_and_referred_to(any_pg, dmsrd, 
     error = dmsrd.api("GET", "/jobs/s")["error"]
     assert error["code"] == "target.referenced" and "ALTER TABLE public.child DROP CONSTRAINT theirs," in error["suggestion"], error
     assert target.one("SELECT count(*) FROM child") == 100
+
+
+def stopped_with_older_changes(dmsrd, source):
+    """Rows of the parent went, and came again with the child's: what is loaded of the child now is newer."""
+    dmsrd.api("POST", "/jobs/s/stop")
+    dmsrd.wait_state("s", "stopped")
+    source.sql("DELETE FROM child; DELETE FROM parent; INSERT INTO parent SELECT i, 'new' FROM generate_series(1, 50) i; INSERT INTO child SELECT i, i FROM "
+               "generate_series(1, 50) i; UPDATE parent SET id = -id WHERE id = 7")
+    dmsrd.api("POST", "/jobs/s/tables/public.child/reload")
+    dmsrd.api("POST", "/jobs/s/start")
+
+
+PARENT_AND_CHILD = ("CREATE TABLE parent (id int PRIMARY KEY, v text); INSERT INTO parent SELECT i, 'p' FROM generate_series(1, 100) i;"
+                    "CREATE TABLE child (id int PRIMARY KEY, p int CONSTRAINT \"Its parent\" REFERENCES parent {} ON UPDATE CASCADE);"
+                    "INSERT INTO child SELECT i, i FROM generate_series(1, 100) i")
+
+
+@pytest.mark.parametrize("option", ("auto", "off"))
+@pytest.mark.parametrize("action", ("ON DELETE CASCADE", "ON DELETE SET NULL", ""))
+def test_a_reload_behind_older_changes_of_its_parent(any_pg, dmsrd, role, action, option):
+    """They do not act on its rows, nor are they refused for them: the foreign key is made again when both fit."""
+    source, target = any_pg.database(), any_pg.database()
+    who = role(target)
+    source.sql(PARENT_AND_CHILD.format(action))
+    target.sql(f"GRANT CREATE ON DATABASE {target.name} TO {who}; ALTER SCHEMA public OWNER TO {who}")
+    dmsrd.job("s", source.connection(), [as_role(target, who, name="t", session_replication_role=option)])
+    dmsrd.wait_state("s", "running")
+    dmsrd.wait_equal(source, target)
+    stopped_with_older_changes(dmsrd, source)
+    dmsrd.wait_equal(source, target)
+    dmsrd.wait_state("s", "running")
+    keys = "SELECT pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE conrelid = 'child'::regclass AND contype = 'f'"
+    wait_for("the key is there", lambda: target.sql(keys) == source.sql(keys))
+
+
+def test_a_reload_of_a_table_that_others_changes_would_act_on(any_pg, dmsrd, role):
+    """A foreign key that the job has not made it does not drop either."""
+    source, target = any_pg.database(), any_pg.database()
+    who = role(target)
+    source.sql(PARENT_AND_CHILD.format("ON DELETE CASCADE"))
+    target.sql(PARENT_AND_CHILD.format("ON DELETE CASCADE") + f"; TRUNCATE parent, child; ALTER TABLE child DROP CONSTRAINT \"Its parent\";"
+               f"ALTER TABLE parent OWNER TO {who}; ALTER TABLE child OWNER TO {who}; GRANT CREATE ON DATABASE {target.name} TO {who};"
+               f"GRANT USAGE, CREATE ON SCHEMA public TO {who}")
+    dmsrd.job("s", source.connection(), [as_role(target, who, name="t", prepare="truncate")])
+    dmsrd.wait_state("s", "running")
+    dmsrd.wait_equal(source, target)
+    target.sql("ALTER TABLE child ADD CONSTRAINT theirs FOREIGN KEY (p) REFERENCES parent ON DELETE CASCADE ON UPDATE CASCADE")
+    stopped_with_older_changes(dmsrd, source)
+    dmsrd.wait_state("s", "failed")
+    error = dmsrd.api("GET", "/jobs/s")["error"]
+    assert error["code"] == "target.referenced" and "theirs" in error["message"] and "child" in error["message"], error
+    assert target.one("SELECT count(*) FROM child") == 100
+    _, drop, add = error["suggestion"].split("ALTER TABLE ")  # as it is told
+    target.sql("ALTER TABLE " + drop.split(",")[0])
+    dmsrd.api("POST", "/jobs/s/start")
+    dmsrd.wait_equal(source, target)
+    target.sql("ALTER TABLE " + add)

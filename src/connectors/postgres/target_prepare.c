@@ -326,11 +326,14 @@ static void make_before(struct target *t)
 }
 
 static void detach(struct target *t);
+static void ask_own_keys(struct target *t);
 
 static void go(struct target *t)
 {
 	if (t->load.how == HOW_DROP)
 		detach(t);
+	else if (t->load.is_ours && t->load.table->has_references)
+		ask_own_keys(t);
 	else
 		make_before(t);
 }
@@ -344,7 +347,7 @@ static void on_detached(struct target *t)
 		make_before(t);
 		return;
 	}
-	err_prefix(&e, "%s is to be made anew", t->load.table->sql);
+	err_prefix(&e, t->load.how == HOW_DROP ? "%s is to be made anew" : "foreign keys of %s are to be made anew, behind its load", t->load.table->sql);
 	if (!strcmp(t->sqlstate, "55P03"))
 		err_hint(&e, "a table that it has foreign keys with is in use, or is loaded beside it: "
 			"load_connections 1 at the source loads one after another");
@@ -384,6 +387,90 @@ static void detach(struct target *t)
 		"JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S' WHERE d.classid = 'pg_catalog.pg_class'::regclass "
 		"AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = $1::regclass AND d.deptype = 'a') x",
 		1, values, on_ties);
+}
+
+/* ---- foreign keys of a table that is loaded again, which work ---- */
+
+static const char own_keys_sql[] =
+	"SELECT k.conname, pg_catalog.pg_get_constraintdef(k.oid), k.confrelid::regclass, k.confdeltype IN ('c','n','d') OR k.confupdtype IN ('c','n','d') "
+	"FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.confrelid JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace "
+	"JOIN dmsr.loads l ON l.schema_name = s.nspname AND l.table_name = c.relname AND l.job_uid = $2 "
+	"WHERE k.contype = 'f' AND k.conparentid = 0 AND k.conrelid = $1::regclass AND k.confrelid <> k.conrelid "
+	"AND EXISTS (SELECT FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_constraint x ON x.oid = g.tgconstraint "
+	"WHERE k.oid IN (x.oid, x.conparentid) AND g.tgrelid = x.confrelid AND (g.tgenabled = 'A' "
+	"OR g.tgenabled = CASE pg_catalog.current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END)) ORDER BY 4 DESC, 1";
+enum { KEY_NAME, KEY_TEXT, KEY_OTHER, KEY_ACTS };
+
+/* Does the job make it, as it is, behind the load? */
+static bool is_made_behind(const struct target *t, const struct target_table *tb, const char *name, const char *text)
+{
+	struct buf sql;
+	bool is = false;
+	buf_init(&sql, 16 << 20);
+	buf_printf(&sql, "ALTER TABLE %s ADD CONSTRAINT ", tb->sql);
+	sql_ident(&sql, name);
+	buf_printf(&sql, " %s", text);
+	for (uint32_t i = 0; i < tb->rel->nddl && !is && table_is_ours(t, tb); i++)
+		is = tb->rel->ddl[i].phase == DDL_AFTER_ALL && !strcmp(tb->rel->ddl[i].sql, buf_cstr(&sql));
+	buf_fini(&sql);
+	return is;
+}
+
+static void fail_acting(struct target *t, int i)
+{
+	const struct target_table *tb = t->load.table;
+	const char *name = PQgetvalue(t->answer, i, KEY_NAME), *other = PQgetvalue(t->answer, i, KEY_OTHER);
+	struct err e = { 0 };
+	struct buf key, rest;
+	buf_init(&key, 1024);
+	sql_ident(&key, name);
+	err_set(&e, DMSR_ESTATE, "target.referenced", "%s in %s is to be loaded again, and its foreign key %s refers to %s: what is done to rows of %s, "
+		"from before the load, would be done to its own rows too, which are newer", tb->sql, pgconn_describe(t->conn), buf_cstr(&key), other, other);
+	buf_init(&rest, 4096);
+	buf_printf(&rest, "ALTER TABLE %s DROP CONSTRAINT %s, let the table be loaded, and then ALTER TABLE %s ADD CONSTRAINT %s %s", tb->sql, buf_cstr(&key),
+		tb->sql, buf_cstr(&key), PQgetvalue(t->answer, i, KEY_TEXT));
+	fail_referenced(t, &e, buf_cstr(&rest));
+	buf_fini(&rest);
+	buf_fini(&key);
+}
+
+/* The rows to come are newer than changes of other tables that come behind them: a row there goes, and these with it, or it may not go, though at the source
+ * both are there again. So its keys are made when all fits (OP_LOAD_DONE). */
+static void on_own_keys(struct target *t)
+{
+	const struct target_table *tb = t->load.table;
+	struct buf sql;
+	int acting = -1;
+	buf_init(&sql, 16 << 20);
+	buf_str(&sql, "BEGIN; SET LOCAL lock_timeout = '20s'; ");
+	size_t none = sql.len;
+	for (int i = 0; i < PQntuples(t->answer) && acting < 0; i++) {
+		const char *name = PQgetvalue(t->answer, i, KEY_NAME);
+		if (is_made_behind(t, tb, name, PQgetvalue(t->answer, i, KEY_TEXT))) {
+			buf_printf(&sql, "ALTER TABLE %s DROP CONSTRAINT ", tb->sql);
+			sql_ident(&sql, name);
+			buf_str(&sql, "; ");
+		} else if (*PQgetvalue(t->answer, i, KEY_ACTS) == 't') {
+			acting = i;
+		}
+	}
+	buf_str(&sql, "COMMIT");
+	if (acting >= 0)
+		fail_acting(t, acting);
+	else if (sql.len == none + strlen("COMMIT"))
+		make_before(t);
+	else if (lane_instance(t)->tx.state != TX_NONE)
+		fail(t, "target.load-in-transaction", "it is loaded again in the middle of a transaction of the source, and has foreign keys that do not rest",
+			"let the job run until the transaction has ended before tables are loaded again: stop it, DELETE its positions, start it");
+	else
+		target_try(t, buf_cstr(&sql), 0, NULL, on_detached);
+	buf_fini(&sql);
+}
+
+static void ask_own_keys(struct target *t)
+{
+	const char *values[] = { t->load.table->sql, t->host.env.uid };
+	target_ask(t, own_keys_sql, 2, values, on_own_keys);
 }
 
 /* ---- decide ---- */
