@@ -518,3 +518,19 @@ def test_a_table_that_goes_before_it_is_published(db, dump, how, is_new):
     assert (id_, retry) == ("source.undefined", True) and '"public.gone" does not exist' in text, text
     d.start().streaming().caught_up().stop()
     d.same()
+
+
+def test_a_table_that_goes_while_the_catalog_is_read(db, dump):
+    """Its sequence was found, and is asked for its value."""
+    db.sql("CREATE TABLE stays (id serial PRIMARY KEY); CREATE TABLE gone (id serial PRIMARY KEY); INSERT INTO stays DEFAULT VALUES")
+
+    def change(data):
+        if b"last_value" in data:
+            db.sql("DROP TABLE IF EXISTS gone")
+        return data
+    with Proxy(db.server.port, change=change) as proxy:
+        d = dump("table=public.*", port=proxy.port).start()
+        id_, retry, text = d.failure()
+        assert (id_, retry) == ("source.undefined", True) and '"public.gone_id_seq" does not exist' in text, text
+        d.start().streaming().caught_up().stop()
+        d.same()

@@ -299,12 +299,22 @@ static void end_group(struct catalog *k)
 	}
 }
 
+/* A table may go while it is asked about, between two questions or inside of one: another reading does not find it any more. */
+static void fail(struct catalog *k, const struct err *why)
+{
+	static const char *const gone[] = { "42P01", "3F000", "XX000" };
+	struct err e = *why;
+	for (size_t i = 0; i < sizeof gone / sizeof *gone; i++)
+		e.retriable |= !strcmp(pgconn_sqlstate(k->conn), gone[i]);
+	finish(k, &e);
+}
+
 static void on_step(void *arg, const PGresult *res, const struct err *e)
 {
 	struct catalog *k = arg;
 
 	if (!res) {
-		finish(k, e);
+		fail(k, e);
 		return;
 	}
 	steps[k->step++].read(k, res);
@@ -347,7 +357,7 @@ static void on_tables(void *arg, const PGresult *res, const struct err *e)
 	struct catalog *k = arg;
 
 	if (!res) {
-		finish(k, e);
+		fail(k, e);
 		return;
 	}
 	tables_read(k, res);
