@@ -5,6 +5,7 @@ import contextlib
 import pytest
 
 from conftest import wait_for
+from proxy import Proxy
 
 TABLES = """
 CREATE TABLE a (id integer PRIMARY KEY, v text);
@@ -169,6 +170,28 @@ def test_the_word_that_a_load_is_done_is_of_that_load(pg, daemon):
     daemon.wait_equal(source, target, ["public.a", "public.b", "public.p", "public.q"])
     daemon.wait_state("j", "running")
     wait_for("the key refers", lambda: target.one("SELECT count(*) FROM pg_constraint WHERE conrelid = 'q'::regclass AND contype = 'f' AND convalidated") == 1)
+
+
+def test_a_column_that_comes_while_a_second_run_loads(pg, daemon):
+    """The stream is past it when the load is done, and what it says of the table then has all that is to be made on it."""
+    source, target = pg.database("beside"), pg.database("beside_copy")
+    source.psql(TABLES + PARENT_AND_CHILD)
+    daemon.start()
+    with Proxy(pg.port, piece=8192, every=0.02) as slow:
+        daemon.job("j", {**source.connection(heartbeat_interval="100ms"), "port": slow.port}, [target.connection(name="copy")], streamer=EMBEDDED)
+        have = "SELECT count(*) FROM dmsr.loads WHERE table_name IN ('p', 'q') AND position IS NOT NULL"
+        wait_for("p and q are there", lambda: target.one(have) == 2)
+        daemon.kill()
+        source.psql("INSERT INTO a VALUES (0, 'newer')")
+        daemon.start()
+        wait_for("the stream is read", lambda: daemon.log().count("reading slot") == 2)
+        wait_read(daemon, source, written(source, "ALTER TABLE q ADD c integer; INSERT INTO q VALUES (1000, 1, 1)"))
+        assert daemon.state_of("j") == "loading"
+        slow.every = 0
+        daemon.wait_state("j", "running")
+        daemon.wait_equal(source, target)
+    keys = "SELECT pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE conrelid = 'q'::regclass ORDER BY 1"
+    assert target.sql(keys) == source.sql(keys)
 
 
 @pytest.mark.parametrize("hold_wal", [False, True])

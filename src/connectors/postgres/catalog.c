@@ -253,6 +253,8 @@ static void catalog_free(struct catalog *k)
 	free(k);
 }
 
+void catalog_refers_to(struct catalog *k, struct map *const *others) { k->others = others; }
+
 void catalog_cancel(struct catalog *k)
 {
 	if (k)

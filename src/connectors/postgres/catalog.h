@@ -19,6 +19,8 @@
 struct catalog;
 struct catalog *catalog_read(struct pgconn *c, const struct dmsr_tables *tables, bool with_ddl, bool leaves,
 	void (*done)(void *arg, struct relation **rels, size_t n, const struct err *e), void *arg);
+/* Of some tables of a job: foreign keys may lead to its others too, by their oids. Borrowed until done; the map may be another by then. */
+void catalog_refers_to(struct catalog *k, struct map *const *others);
 /* Before done only, also after the connection failed; NULL is fine. The connection is then good for pgconn_free alone: a query is under way on it. */
 void catalog_cancel(struct catalog *k);
 

@@ -134,7 +134,9 @@ void catalog_constraints_read(struct catalog *k, const PGresult *res)
 		struct catalog_table *t = catalog_table(k, res, i, K_TABLE);
 		char type = *PQgetvalue(res, i, K_TYPE);
 		struct buf sql;
-		if (!t || (type == 'f' && !catalog_table(k, res, i, K_REFERENCED)))
+		uint32_t referenced = catalog_oid(res, i, K_REFERENCED);
+		bool is_known = catalog_table(k, res, i, K_REFERENCED) || (k->others && *k->others && map_get_u32(*k->others, referenced));
+		if (!t || (type == 'f' && !is_known))
 			continue;
 		char *name = catalog_name(t->schema, t->name, PQgetvalue(res, i, K_NAME));
 		buf_init(&sql, SQL_MAX);

@@ -28,6 +28,7 @@ struct catalog {
 	struct catalog_table *tables;
 	size_t ntables;
 	struct map *by_id;              /* oid -> struct catalog_table */
+	struct map *const *others;      /* by oid: tables that are not read, and may be referred to; NULL: none */
 	size_t first, last;             /* the group that is being asked about: tables[first .. last) */
 	unsigned step;
 	struct map *types;              /* oid -> struct catalog_type */

@@ -50,6 +50,7 @@ static void on_name(void *arg, const PGresult *res, const struct err *e)
 	s->asked_include[0] = s->asked_pattern;
 	s->asked_tables = (struct dmsr_tables){ .include = s->asked_include, .ninclude = 1 };
 	s->catalog = catalog_read(s->sql, &s->asked_tables, true, s->leaves, on_catalog, s);
+	catalog_refers_to(s->catalog, &s->rel_by_id);
 }
 
 static void on_holder(void *arg, const PGresult *res, const struct err *e)
