@@ -24,7 +24,7 @@
 #include "model/batch.h"
 #include "model/match.h"
 
-#define DMSR_ABI 7
+#define DMSR_ABI 8
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 enum dmsr_option_type {
@@ -136,6 +136,8 @@ struct dmsr_source_host {
 	 * than the rows, and what comes behind them is not older than what they had. ends: all of it was emitted. Any time; twice is once. */
 	void (*load_begins)(void *ctx);
 	void (*load_ends)(void *ctx);
+	/* Of a source that is told takes_turns: every target has applied all batches that were in_turn, so that the next may come. Optional. */
+	bool (*turn_is_applied)(void *ctx);
 	/* Of a table that was to be loaded, and is none of the job's any more: what the stream has of it is given to no target. */
 	void (*load_void)(void *ctx, const char *schema, const char *name);
 	void (*finished)(void *ctx);            /* full-load: everything was emitted; with changes it means nothing */
@@ -149,10 +151,12 @@ struct dmsr_source_start {
 	const struct dmsr_loaded *loaded;       /* tables that need no load */
 	size_t nloaded;
 	const struct dmsr_begun *begun; /* tables of which each target has these parts. Borrowed during the call. The source may go on with */
-	size_t nbegun; /* them (OP_LOAD_BEGIN with u.load.since), or load the table anew */
+	size_t nbegun; /* them (OP_LOAD_BEGIN with u.load.since), or load the table anew. Without parts: a target lost its load, and wants it in one snapshot */
 	bool load_done; /* OP_LOAD_DONE was applied */
 	bool is_beside; /* batches of the load go a way of their own, and AGAIN for one kind says nothing of the other; loads_beside said
 	                                         * that they may. OP_LOAD_DONE that waits for a place in the stream is a word of the stream */
+	bool takes_turns; /* beside, and nothing but single tables is to be loaded: of a big one all but the beginning may go through the stream, batches
+	                                         * in_turn, so that it is not held for long (CHANGE_TURNS) */
 };
 struct dmsr_source {
 	/* Can it read the stream while it loads, with these settings? NULL: no: what it emits is one sequence, and the stream is read behind the load. */
@@ -261,6 +265,8 @@ struct dmsr_target_host {
 	void (*stopped)(void *ctx);
 };
 struct dmsr_target {
+	/* Can it take a load between whose parts changes come (CHANGE_TURNS), with these settings? NULL: no. */
+	bool (*takes_turns)(const struct settings *s);
 	int (*open)(const struct settings *s, const struct dmsr_target_host *host, struct dmsr_instance **out, struct err *e);
 	void (*start)(struct dmsr_instance *i);         /* connects; then ready() or failed() */
 	/* Asked once, after ready() and before the first apply(): tables whose load was begun in an earlier run, and of which parts are there for good. They

@@ -204,7 +204,7 @@ static void note_loads(struct pipeline *p, const struct batch *b)
 			continue;
 		buf_reset(&key);
 		relation_key(&key, ch->rel->schema, ch->rel->name);
-		if (ch->op == OP_LOAD_BEGIN)
+		if (ch->op == OP_LOAD_BEGIN && !(ch->flags & CHANGE_TURNS)) /* what is behind such a one need not wait for its end */
 			map_put(p->open_loads, key.data, key.len, p);
 		else
 			map_del(p->open_loads, key.data, key.len);
@@ -216,7 +216,7 @@ enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
 {
 	struct pipeline *p = ctx;
 	struct err e = { 0 };
-	int channel = b->is_load && channel_of_load(p) ? CHANNEL_LOAD : CHANNEL_STREAM;
+	int channel = b->is_load && !b->in_turn && channel_of_load(p) ? CHANNEL_LOAD : CHANNEL_STREAM;
 	struct channel *c = &p->channels[channel];
 	if (c->held || p->is_paused || p->phase != PHASE_FLOWING || p->must_fail) {
 		p->source_waits = true;
@@ -229,6 +229,8 @@ enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
 		return DMSR_AGAIN;
 	}
 	load_words_add(&c->words, b, b->token);
+	if (b->in_turn)
+		p->turn_token = b->token;
 	count_batch(p, b);
 	/* what is behind the beginning of a table that is open cannot be stored before its end, which a paused source never sends */
 	note_loads(p, b);

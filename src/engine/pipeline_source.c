@@ -191,13 +191,27 @@ static bool is_past(const struct pipeline *p, const struct dmsr_begun *b)
 	return false;
 }
 
+/* Tables whose load one of them has lost. */
+static void add_lost(const struct pipeline *p, struct begun *out)
+{
+	for (size_t t = 0; t < p->ntargets; t++)
+		for (size_t i = 0; i < p->targets[t].nbegun; i++) {
+			const struct dmsr_begun *b = &p->targets[t].begun[i];
+			if (!b->nparts)
+				out->list[out->n++] = (struct dmsr_begun){ .schema = b->schema, .name = b->name };
+		}
+}
+
 static struct begun agree_on_parts(const struct pipeline *p)
 {
 	struct begun out = { 0 };
+	size_t n = 0;
+	for (size_t t = 0; t < p->ntargets; t++)
+		n += p->targets[t].nbegun;
 	const struct channel *c = &p->channels[channel_of_load(p) ? CHANNEL_LOAD : CHANNEL_STREAM];
 	if (!p->ntargets || !c->ops->takes_rests)
 		return out;
-	out.list = mem_zalloc((p->targets[0].nbegun + 1) * sizeof *out.list);
+	out.list = mem_zalloc((n + 1) * sizeof *out.list);
 	for (size_t i = 0; i < p->targets[0].nbegun; i++) {
 		struct dmsr_begun *b = &out.list[out.n];
 		*b = p->targets[0].begun[i];
@@ -210,6 +224,7 @@ static struct begun agree_on_parts(const struct pipeline *p)
 		else
 			free((void *)(uintptr_t)b->parts);
 	}
+	add_lost(p, &out);
 	return out;
 }
 
@@ -248,6 +263,15 @@ static void on_load_ends(void *ctx)
 	struct pipeline *p = ctx;
 	p->load_is_sent = true;
 	pipeline_turn(p);
+}
+
+/* Rows are kept by no streamer that lets loads take turns: it has told them delivered when all targets had committed them. */
+static bool turn_is_applied(void *ctx)
+{
+	struct pipeline *p = ctx;
+	struct ledger_stat s;
+	ledger_stat(channel_stream(p)->ledger, &s);
+	return s.delivered.token >= p->turn_token;
 }
 
 static void on_load_void(void *ctx, const char *schema, const char *name)
@@ -325,6 +349,7 @@ int pipeline_source_open(struct pipeline *p, struct err *e)
 		.notice = on_source_notice,
 		.load_begins = on_load_begins,
 		.load_ends = on_load_ends,
+		.turn_is_applied = turn_is_applied,
 		.load_void = on_load_void,
 		.finished = on_source_finished,
 		.failed = on_source_failed,
@@ -361,6 +386,17 @@ static bool load_is_done(const struct pipeline *p)
 	return memory_load_done(p->run.memory);
 }
 
+/* Is nothing to be loaded but tables that were added, or are to be loaded again, of a job whose changes flow? The streamer must take rows in the stream. */
+static bool may_take_turns(const struct pipeline *p)
+{
+	for (size_t i = 0; i < p->ntargets; i++) {
+		const struct dmsr_target *ops = p->targets[i].ops;
+		if (!ops->takes_turns || !ops->takes_turns(p->run.spec->targets[i].settings))
+			return false;
+	}
+	return channel_of_load(p) && pipeline_load_way(p) == DMSR_LOAD_EITHER && load_is_done(p);
+}
+
 /* The mode was another when it began. */
 static void tell_of_unfinished(struct pipeline *p)
 {
@@ -393,6 +429,7 @@ void pipeline_source_start(struct pipeline *p)
 		.begun = begun.list,
 		.nbegun = begun.n,
 		.load_done = load_is_done(p),
+		.takes_turns = may_take_turns(p),
 	};
 	p->source_ops->start(p->source, &start);
 	begun_free(&begun);

@@ -23,7 +23,9 @@ enum change_op {
 	/* u.load.since: it goes on with a load that another run began. Parts of rel are there that were committed then, as of snapshots from that position on;
 	 * the others follow, as of this one. Changes between the two come too, and find rows that may be newer than they are: whoever applies them minds that.
 	 * It voids an open load of rel, and all that are open in another snapshot, as any change of the stream does: the source died in them, and begins anew.
-	 * Rows and words of a load that is not open, because it was voided or never begun, mean nothing */
+	 * Rows and words of a load that is not open, because it was voided or never begun, mean nothing.
+	 * CHANGE_TURNS: it begins anew, and changes come between its parts, all those of transactions since this snapshot. A part that comes later is as
+	 * of a later snapshot (its txn->lsn: nothing in it is newer), and its rows find rows of changes in their place. Who interrupts a part voids it. */
 	OP_ROWS = 'R', /* opaque: whole rows of rel, still in the source's own form */
 	OP_LOAD_PART = 'P', /* all rows of the part were sent */
 	OP_LOAD_END = 'E', /* all rows of rel were sent, and the ends of all its parts but those that were there; u.load.since as at the beginning */
@@ -36,6 +38,7 @@ enum change_flags {
 	CHANGE_RESTART_IDENTITY = 4,
 	CHANGE_GROUP_MORE = 8,             /* truncate: the next change belongs to the same statement */
 	CHANGE_TRANSACTIONAL = 16,         /* message: part of the transaction */
+	CHANGE_TURNS = 32,                 /* load begin: it takes turns with the stream */
 };
 
 enum rows_format {
