@@ -1,5 +1,5 @@
 /* target_catch: a table whose parts are of several snapshots comes to what the source had at the newest of them. By hand, and as a property: a source's random
- * history, loads that are killed again and again, parts that were kept, and the changes since the oldest of them. */
+ * history, loads that are killed again and again, parts that were kept, and the changes since the oldest of them; and parts that such changes come between. */
 #include "test.h"
 
 #include "connectors/postgres/target_catch.h"
@@ -222,6 +222,80 @@ static bool one_life(struct relation *rel, uint64_t seed)
 	return true;
 }
 
+/* ---- the same of a table that takes turns with the stream ---- */
+
+/* What a snapshot sees when `out` of the history have come by the stream: these, and of those up to `until` some. Who changes what another has changed waits
+ * until that is seen; else commits are seen in any order. */
+static struct table snapshot(const struct table *history, struct relation *rel, const struct event *events, int out, int until, uint64_t *rnd)
+{
+	struct table seen = history[out];
+	bool is_hidden[KEYS] = { false }, hides = false;
+	for (int i = out; i < until; i++) {
+		const struct event *ev = &events[i];
+		int to = ev->what == MOVE ? ev->to : ev->key;
+		bool is_behind = ev->what == TRUNCATE ? hides : is_hidden[ev->key] || is_hidden[to];
+		if (!is_behind && dice_of(rnd, 3)) {
+			happen(&seen, rel, ev);
+			continue;
+		}
+		hides = is_hidden[ev->key] = is_hidden[to] = true;
+		for (int k = 0; k < KEYS && ev->what == TRUNCATE; k++)
+			is_hidden[k] = true;
+	}
+	return seen;
+}
+
+/* Rows of the part take the place of those of the same key; others that came by the stream stay. */
+static void merge(struct table *target, const struct table *seen, int part)
+{
+	for (int k = part * KEYS / PARTS; k < (part + 1) * KEYS / PARTS; k++)
+		if (seen->rows[k].is_there)
+			target->rows[k] = seen->rows[k];
+}
+
+static bool one_life_in_turns(struct relation *rel, uint64_t seed)
+{
+	static struct event events[HISTORY];
+	static struct table history[HISTORY + 1];
+	struct table target = { 0 };
+	uint64_t rnd = seed;
+	history[0] = (struct table){ 0 };
+	for (int i = 0; i < HISTORY; i++) {
+		history[i + 1] = history[i];
+		events[i] = random_event(&history[i], &rnd);
+		happen(&history[i + 1], rel, &events[i]);
+	}
+	int out = (int)dice_of(&rnd, HISTORY / 4), newest = out;
+	merge(&target, &history[out], 0);
+	for (int p = 1; p < PARTS; p++) {
+		int next = out + (int)dice_of(&rnd, HISTORY / 10), until = next + (int)dice_of(&rnd, HISTORY / 10);
+		if (!catch_up(&target, rel, events, out, next))
+			return false;
+		out = next;
+		struct table seen = snapshot(history, rel, events, out, until, &rnd);
+		merge(&target, &seen, p);
+		newest = until > newest ? until : newest;
+	}
+	if (!catch_up(&target, rel, events, out, newest))
+		return false;
+	assert_same(&target, &history[newest]);
+	for (int i = newest; i < HISTORY; i++)
+		happen(&target, rel, &events[i]);
+	assert_same(&target, &history[HISTORY]);
+	return true;
+}
+
+static void test_any_history_in_turns(void **state)
+{
+	struct relation *rel = table_relation(KEY_PRIMARY);
+	unsigned whole = 0, lives = 4000;
+	(void)state;
+	for (unsigned seed = 1; seed <= lives; seed++)
+		whole += one_life_in_turns(rel, seed);
+	assert_in_range(whole, lives / 4, lives - 1);
+	relation_unref(rel);
+}
+
 static void test_any_history(void **state)
 {
 	struct relation *rel = table_relation(KEY_PRIMARY);
@@ -266,4 +340,4 @@ static void test_plans(void **state)
 	relation_unref(full);
 }
 
-RUN_TESTS(cmocka_unit_test(test_plans), cmocka_unit_test(test_any_history))
+RUN_TESTS(cmocka_unit_test(test_plans), cmocka_unit_test(test_any_history), cmocka_unit_test(test_any_history_in_turns))

@@ -152,7 +152,7 @@ static void pass_on(struct source *s, struct outlet *o)
 
 bool source_emit(struct source *s, struct batch *b)
 {
-	struct outlet *o = source_outlet(s, b->is_load);
+	struct outlet *o = &s->outlets[b->is_load && s->is_beside && !b->in_turn ? OUTLET_LOAD : OUTLET_STREAM];
 	if (o->n == o->cap) {
 		o->cap = o->cap ? 2 * o->cap : 8;
 		o->queue = mem_realloc_array(o->queue, o->cap, sizeof *o->queue);
@@ -188,7 +188,7 @@ static void on_turn(void *arg)
 	}
 	for (unsigned i = 0; i < OUTLETS; i++)
 		pass_on(s, &s->outlets[i]);
-	if (source_is_loading(s) && source_may_load(s))
+	if (source_is_loading(s))
 		source_load_resumed(s);
 	if (s->phase == SOURCE_STREAMING && source_may_emit(s))
 		source_stream_resumed(s);
@@ -315,6 +315,7 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	s->from = start->from;
 	s->applied = start->applied;
 	s->is_beside = start->is_beside;
+	s->takes_turns = start->takes_turns;
 	s->load_done = start->load_done;
 	source_tables_init(s, start->loaded, start->nloaded);
 	source_rest_init(s, start->begun, start->nbegun);
@@ -382,6 +383,7 @@ static void source_close(struct dmsr_instance *i)
 		n->source = NULL;
 	close_connections(s);
 	source_load_free(s);
+	source_turns_free(s);
 	source_stream_free(s);
 	source_watch_free(s);
 	source_look_free(s);

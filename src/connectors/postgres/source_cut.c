@@ -227,7 +227,7 @@ static void on_sample(void *arg, const PGresult *res, const struct err *e)
 	int n = PQntuples(res);
 	double blocks = n ? strtod(PQgetvalue(res, 0, 1), NULL) + 1 : 0;
 	bool is_aside = blocks * BLOCK_BYTES < (double)c->leaves[c->at].bytes / 4;
-	if (!n || (fabs(strtod(PQgetvalue(res, 0, 0), NULL)) < goes_with_place && !is_aside)) {
+	if (!n || (fabs(strtod(PQgetvalue(res, 0, 0), NULL)) < goes_with_place && !is_aside && !c->t->in_turns)) {
 		by_blocks(c);
 		return;
 	}

@@ -2,6 +2,7 @@
  * stretch of the way and hands over to the next:
  *
  *   source.c -> source_prepare.c -> source_look.c -> source_slot.c -> source_load.c (source_read.c, source_cut.c, source_rest.c) -> source_stream.c
+ *                                                                                                                              (source_turns.c)
  *   beside all that source_watch.c asks about the slot, and while changes come has source_look.c look again
  *
  * Every callback of a connection may find the instance failed or stopping only by being called no more: both free the connections. */
@@ -49,6 +50,7 @@ struct source_rest;     /* source_rest.c */
 struct gone_tables;     /* source_gone.c */
 struct source_note;     /* a note on its way to the host */
 struct load;            /* source_load.c */
+struct turns;           /* source_turns.c */
 struct stream;          /* source_stream.c */
 struct watch;           /* source_watch.c */
 struct look;            /* source_look.c */
@@ -74,6 +76,7 @@ struct source {
 	struct position from, applied;
 	bool is_beside;                 /* the load goes beside the stream */
 	bool is_loading;                /* so, and it is not over: between two rounds, too */
+	bool takes_turns;
 	struct map *loaded, *loaded_by_id;      /* relation_key -> struct source_loaded; those of a known oid */
 	uint64_t loaded_server;         /* of those of earlier runs; 0: none, or not known */
 	struct source_rest *rests;              /* loads of an earlier run that were not ended */
@@ -123,6 +126,7 @@ struct source {
 	unsigned rounds;                /* of the load, since one that read a table; 0: the first */
 	void (*loader_next)(struct source *s);
 	struct load *load;
+	struct turns *turns;            /* NULL: none */
 	struct stream *stream;
 	struct watch *watch;
 	struct look *look;
@@ -144,12 +148,7 @@ void source_fail(struct source *s, const struct err *e);
 void source_fail_because(struct source *s, int code, const char *id, const char *hint, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 /* Queues the batch (taken) and hands on what the host takes. False: the host is full: stop reading until source_resumed is called. */
 bool source_emit(struct source *s, struct batch *b);
-static inline struct outlet *source_outlet(const struct source *s, bool is_load)
-{
-	return (struct outlet *)(uintptr_t)&s->outlets[is_load && s->is_beside ? OUTLET_LOAD : OUTLET_STREAM];
-}
 static inline bool source_may_emit(const struct source *s) { return !s->outlets[OUTLET_STREAM].blocked && !s->paused; }
-static inline bool source_may_load(const struct source *s) { return !source_outlet(s, true)->blocked && !s->paused; }
 static inline bool source_is_loading(const struct source *s) { return s->load && (s->phase == SOURCE_LOADING || s->phase == SOURCE_STREAMING); }
 /* note_put, then next(s). The instance may be closed before. */
 void source_put_note(struct source *s, const char *key, const char *value, void (*next)(struct source *s));
@@ -243,6 +242,15 @@ void source_load_free(struct source *s);
 /* Words about tables that are loaded already, and that the load is done (now, or when the stream is behind load_done_at); then the next stretch. */
 void source_load_words(struct source *s);
 
+/* ---- source_turns.c: big tables that are loaded while the stream flows on ---- */
+bool source_has_turn(const struct source *s);   /* one of them: the stream rests */
+uint64_t source_turns_since(const struct source *s, uint32_t id);       /* the oldest of its snapshots; 0: it is none of them */
+bool source_turns_wants(const struct source *s);        /* source_stream_rest is to be called where the stream could rest */
+void source_turns_rests(struct source *s);      /* it does */
+void source_turns_saw(struct source *s, const struct batch *b); /* goes out */
+void source_turns_dry(struct source *s);        /* nothing more has come */
+void source_turns_free(struct source *s);
+
 /* ---- source_rest.c: loads of an earlier run go on ---- */
 void source_rest_init(struct source *s, const struct dmsr_begun *begun, size_t n);
 void source_rest_free(struct source *s);
@@ -253,6 +261,8 @@ uint64_t source_rest_lsn(const struct source *s, uint32_t id, uint64_t lsn);    
 void source_stream(struct source *s);
 void source_stream_resumed(struct source *s);
 void source_stream_paused(struct source *s);
+void source_stream_rest(struct source *s);      /* if all that was decoded can go out, and ends with a transaction: source_turns_rests */
+uint64_t source_stream_heard(const struct source *s);   /* messages, but for keepalives */
 void source_stream_confirm(struct source *s, uint64_t flush);
 uint64_t source_stream_confirmed(const struct source *s);       /* no change of before is read any more, in this run or the next; 0: not known */
 /* What was committed before that is decoded; 0: not known. And the newest Truncate of that table among it: its commit LSN, or 0. */

@@ -70,7 +70,9 @@ void source_load_words(struct source *s)
 	newest = source_newest_load(s) > newest ? source_newest_load(s) : newest;
 	newest = noted_snapshot(s) > newest ? noted_snapshot(s) : newest;
 	/* Tables read at different times do not fit each other before the stream has passed the last of these times; foreign keys must wait for it. */
-	if ((s->mode & DMSR_CDC) && newest > begins)
+	if (s->turns) /* behind the last of them */
+		s->load_done_at = 0;
+	else if ((s->mode & DMSR_CDC) && newest > begins)
 		s->load_done_at = newest;
 	else
 		batch_append(b, OP_LOAD_DONE, NULL);
@@ -126,6 +128,7 @@ static void on_committed(void *arg, const PGresult *res, const struct err *e)
 	(void)e; /* it has only read */
 	pgconn_free(s->loader);
 	s->loader = NULL;
+	source_turns_take(s);
 	if (s->load->nlater)
 		another_round(s);
 	else
@@ -163,7 +166,9 @@ static void ask_sequences(struct source *s)
 
 void source_load_read(struct source *s)
 {
-	if (s->load->nlater)
+	if (s->load->is_turn)
+		source_turn_read(s);
+	else if (s->load->nlater)
 		pgconn_query(s->loader, "COMMIT", on_committed, s);
 	else
 		ask_sequences(s);
@@ -234,7 +239,7 @@ static void on_kinds(void *arg, const PGresult *res, const struct err *e)
 uint64_t source_load_newer(const struct source *s, uint32_t id)
 {
 	const struct load_table *t = s->load ? map_get_u32(s->load->by_id, id) : NULL;
-	return t ? t->since ? t->since : s->load->lsn : 0;
+	return t ? t->since ? t->since : s->load->lsn : source_turns_since(s, id);
 }
 
 /* The stream, which is read meanwhile, may have changes of a table that will not be loaded: another run finds out from its notes what became of it. */
@@ -436,12 +441,30 @@ static void on_loader_ready(void *ctx)
 	buf_fini(&sql);
 }
 
+struct load *load_new(void)
+{
+	struct load *l = mem_zalloc(sizeof *l);
+	l->rests = map_new();
+	l->by_id = map_new();
+	return l;
+}
+
+void load_table_free(struct load_table *t)
+{
+	relation_unref(t->rel);
+	for (uint32_t i = 0; i < t->nparts; i++) {
+		free(t->parts[i].from);
+		free(t->parts[i].where);
+	}
+	free(t->parts);
+	free(t->kept);
+	free(t->mark);
+}
+
 void source_load(struct source *s)
 {
 	s->doing = "taking the snapshot";
-	s->load = mem_zalloc(sizeof *s->load);
-	s->load->rests = map_new();
-	s->load->by_id = map_new();
+	s->load = load_new();
 	if (s->loader)
 		on_loader_ready(s);
 	else
@@ -454,15 +477,8 @@ void source_load_free(struct source *s)
 	if (!l)
 		return;
 	source_read_free(s);
-	for (size_t i = 0; i < l->ntables; i++) {
-		relation_unref(l->tables[i].rel);
-		for (uint32_t n = 0; n < l->tables[i].nparts; n++) {
-			free(l->tables[i].parts[n].from);
-			free(l->tables[i].parts[n].where);
-		}
-		free(l->tables[i].parts);
-		free(l->tables[i].kept);
-	}
+	for (size_t i = 0; i < l->ntables; i++)
+		load_table_free(&l->tables[i]);
 	map_free(l->rests);
 	map_free(l->by_id);
 	free(l->tables);

@@ -16,6 +16,7 @@ enum table_state {
 	TABLE_WAITING,
 	TABLE_BEGUN,                    /* a reader has it: it looks at it, and cuts it */
 	TABLE_CUT,                      /* its parts may be read */
+	TABLE_TURNING,                  /* its first part was sent, and the others have turns of their own */
 	TABLE_READ,                     /* all was sent */
 	TABLE_PUT_OFF,                  /* to another round */
 };
@@ -28,6 +29,10 @@ struct load_table {
 	struct load_part *parts;
 	uint32_t nparts, next;          /* 0: undivided; of them begun */
 	uint64_t since;                 /* not 0: the load of an earlier run goes on; LSN of the oldest snapshot that it has parts of */
+	bool in_turns;                  /* takes turns with the stream (source_turns.c) */
+	bool is_lost;                   /* a target could not make one table of its parts */
+	bool is_busy;                   /* put off because it is locked */
+	char *mark;                     /* in turns: what it was like in the first snapshot (source_mark.h) */
 	bool *kept;                     /* by number: parts that are there; NULL: none */
 	unsigned nreaders;
 	int64_t nrows, nbytes;
@@ -68,6 +73,7 @@ struct load {
 	size_t ntables;
 	size_t nread, nlater;           /* tables: read in this round, put off to the next */
 	bool is_done;
+	bool is_turn;                   /* a part of one table */
 	struct reader *readers;
 	unsigned nreaders;
 	uint64_t notes;                 /* put so far */
@@ -76,6 +82,8 @@ struct load {
 };
 
 struct batch *load_batch(const struct source *s, uint64_t lsn);
+struct load *load_new(void);
+void load_table_free(struct load_table *t);     /* what it holds */
 
 /* ---- source_read.c ---- */
 /* All tables of s->load: then source_load_read. */
@@ -86,6 +94,11 @@ void source_load_read(struct source *s);        /* source_load.c: every table wa
 void source_snapshot_lost(struct source *s, const struct err *why);
 /* Begins a transaction in that snapshot; NULL: in one of its own. */
 const char *source_load_begin_sql(const char *snapshot, struct buf *out);
+
+/* ---- source_turns.c ---- */
+bool source_may_take_turns(const struct source *s, const struct load_table *t); /* if it can be cut by its key */
+void source_turns_take(struct source *s);       /* of a load that is over: those that are left */
+void source_turn_read(struct source *s);        /* s->load, which is a turn's, was read or put off */
 
 /* ---- source_rest.c ---- */
 /* Does the load of an earlier run go on? Then the parts are known, since is set, and the table is one of l->rests. */

@@ -24,6 +24,13 @@ static void look(struct reader *r);
 
 /* ---- batches ---- */
 
+/* Does the host take what is read? */
+static bool may_read(const struct source *s)
+{
+	bool is_beside = s->is_beside && !s->load->is_turn;
+	return !s->outlets[is_beside ? OUTLET_LOAD : OUTLET_STREAM].blocked && !s->paused;
+}
+
 static void report(struct source *s, const struct load_table *t, bool done)
 {
 	const struct dmsr_load_progress p = {
@@ -66,6 +73,7 @@ static struct batch *filling(struct reader *r)
 {
 	if (!r->b) {
 		r->b = load_batch(r->s, r->s->load->lsn);
+		r->b->in_turn = r->s->load->is_turn;
 		r->b->part = r->part;
 	}
 	return r->b;
@@ -114,9 +122,12 @@ static void word(struct reader *r, enum change_op op, uint32_t parts)
 {
 	struct batch *b = load_batch(r->s, r->s->load->lsn);
 	struct change *ch = batch_append(b, op, r->table->rel);
+	b->in_turn = r->s->load->is_turn;
 	ch->u.load.since = r->table->since;
 	if (op == OP_LOAD_BEGIN)
 		ch->u.load.parts = parts;
+	if (op == OP_LOAD_BEGIN && r->table->in_turns)
+		ch->flags = CHANGE_TURNS;
 	send_on(r->s, b);
 }
 
@@ -142,9 +153,13 @@ static void leave(struct reader *r)
 	r->state = READER_IDLE;
 }
 
-static void put_off(struct reader *r, const char *why)
+/* Somebody holds it, who may wait for us himself. */
+static bool is_locked(const struct reader *r) { return !strcmp(pgconn_sqlstate(r->conn), "55P03") || !strcmp(pgconn_sqlstate(r->conn), "40P01"); }
+
+static void put_off(struct reader *r, const char *why, bool is_busy)
 {
 	struct load_table *t = r->table;
+	t->is_busy = is_busy;
 	if (t->state != TABLE_PUT_OFF) {
 		log_info("postgres", r->s->host.env.job, "table %s.%s is put off: %s", t->rel->schema, t->rel->name, why);
 		t->state = TABLE_PUT_OFF;
@@ -186,6 +201,8 @@ static void done_with(struct reader *r, bool is_part)
 		if (is_part)
 			word(r, OP_LOAD_END, 0);
 		table_read(r);
+	} else if (t->in_turns) {
+		t->state = TABLE_TURNING;
 	}
 	r->table = NULL;
 	r->part = 0;
@@ -210,7 +227,7 @@ static void on_copied(void *arg, const PGresult *res, const struct err *e)
 	if (e && !r->nrows && may_pass(r)) {
 		batch_free(r->b); /* it has OP_LOAD_BEGIN alone, if anything */
 		r->b = NULL;
-		put_off(r, e->message);
+		put_off(r, e->message, is_locked(r));
 	} else if (e) {
 		fail_table(r, e);
 	} else {
@@ -264,7 +281,7 @@ static void copy(struct reader *r)
 	struct load_table *t = r->table;
 	struct buf sql;
 	r->state = READER_READY;
-	if (!source_may_load(r->s))
+	if (!may_read(r->s))
 		return;
 	r->is_binary = r->s->opt.binary && can_be_binary(t->rel);
 	r->has_header = false;
@@ -351,6 +368,7 @@ static void on_cut(void *arg, const struct err *e)
 		reader_next(r);
 		return;
 	}
+	t->in_turns = t->in_turns && t->nparts > 1 && cut_lasts(t);
 	if (!t->nparts) {
 		copy(r);
 		return;
@@ -381,17 +399,18 @@ static void on_looked(void *arg, const PGresult *res, const struct err *e)
 {
 	struct reader *r = arg;
 	if (e && may_pass(r)) {
-		put_off(r, e->message);
+		put_off(r, e->message, is_locked(r));
 	} else if (e) {
 		fail_table(r, e);
 	} else if (PQgetvalue(res, 0, LOOK_REWRITTEN)[0] != '0') {
-		put_off(r, "it was truncated or rewritten after the snapshot was taken");
+		put_off(r, "it was truncated or rewritten after the snapshot was taken", false);
 	} else if (is_another(r, res)) {
-		put_off(r, "it, a partition or a column was renamed after the snapshot was taken, and the name is another's");
+		put_off(r, "it, a partition or a column was renamed after the snapshot was taken, and the name is another's", false);
 	} else if (!r->part && r->table->since) {
 		go_on_with(r);
 	} else if (!r->part && cut_is_due(r->s, r->table)) {
 		r->state = READER_CUTTING;
+		r->table->in_turns = source_may_take_turns(r->s, r->table);
 		r->cut = cut_begin(r->s, r->conn, r->table, on_cut, r);
 	} else {
 		copy(r);
@@ -459,7 +478,7 @@ static bool take(struct reader *r)
 	struct load_table *waiting = NULL;
 	for (size_t i = 0; i < l->ntables; i++) {
 		struct load_table *t = &l->tables[i];
-		if (t->state == TABLE_CUT && t->next < t->nparts) {
+		if (t->state == TABLE_CUT && t->next < t->nparts && (!t->in_turns || (l->is_turn && !t->nreaders))) {
 			t->nreaders++;
 			r->table = t;
 			r->part = next_part(t);
@@ -480,7 +499,7 @@ static bool take(struct reader *r)
 static bool is_all_done(const struct load *l)
 {
 	for (size_t i = 0; i < l->ntables; i++)
-		if (l->tables[i].state != TABLE_READ && (l->tables[i].state != TABLE_PUT_OFF || l->tables[i].nreaders))
+		if (l->tables[i].state < TABLE_TURNING || l->tables[i].nreaders)
 			return false;
 	for (unsigned i = 0; i < l->nreaders; i++)
 		if (l->readers[i].state > READER_IDLE)
@@ -491,7 +510,7 @@ static bool is_all_done(const struct load *l)
 static void reader_next(struct reader *r)
 {
 	struct load *l = r->s->load;
-	if (!l || l->is_done || r->state != READER_IDLE || !source_is_loading(r->s) || !source_may_load(r->s))
+	if (!l || l->is_done || r->state != READER_IDLE || !source_is_loading(r->s) || !may_read(r->s))
 		return;
 	if (take(r)) {
 		look(r);
@@ -504,7 +523,7 @@ static void reader_next(struct reader *r)
 void source_load_resumed(struct source *s)
 {
 	struct load *l = s->load;
-	for (unsigned i = 0; l && l == s->load && i < l->nreaders && source_may_load(s); i++) {
+	for (unsigned i = 0; l && l == s->load && i < l->nreaders && may_read(s); i++) {
 		if (l->readers[i].state == READER_COPYING)
 			pgconn_resume(l->readers[i].conn);
 		else if (l->readers[i].state == READER_READY)
@@ -570,7 +589,7 @@ void source_read(struct source *s)
 {
 	struct load *l = s->load;
 	const struct pgconn_owner other = { .on_ready = on_reader_ready, .on_failed = on_reader_failed };
-	l->nreaders = useful_readers(s);
+	l->nreaders = l->is_turn ? 1 : useful_readers(s);
 	l->readers = mem_zalloc(l->nreaders * sizeof *l->readers);
 	for (size_t i = 0; i < l->ntables; i++)
 		report(s, &l->tables[i], false);

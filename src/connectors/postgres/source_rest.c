@@ -32,7 +32,8 @@ void source_rest_init(struct source *s, const struct dmsr_begun *begun, size_t n
 		r->at = begun[i].at;
 		r->nparts = begun[i].nparts;
 		r->parts = mem_alloc((r->nparts + 1) * sizeof *r->parts);
-		memcpy(r->parts, begun[i].parts, r->nparts * sizeof *r->parts);
+		if (r->nparts)
+			memcpy(r->parts, begun[i].parts, r->nparts * sizeof *r->parts);
 	}
 }
 
@@ -94,7 +95,7 @@ bool rest_note(struct source *s, const struct load_table *t, void (*next)(struct
 	char *key = note_key(t->rel);
 	const char *was = s->host.note_get(s->host.ctx, key);
 	buf_init(&text, NOTE_MAX);
-	if ((s->mode & DMSR_CDC) && mark_of(s, t->rel) && cut_lasts(t))
+	if ((s->mode & DMSR_CDC) && mark_of(s, t->rel) && cut_lasts(t) && !t->in_turns)
 		note_text(s, t, &text);
 	/* Without one a note that is there would take the parts of this cut for its own. */
 	bool is_due = text.len || (was && *was);
@@ -249,8 +250,9 @@ void rest_find(struct source *s, struct load_table *t)
 {
 	const struct source_rest *r = rest_of(s, t->rel);
 	struct cut_note n = { 0 };
+	t->is_lost = r && !r->nparts;
 	/* In another round of the same run the target's load has begun anew. */
-	if (!r || s->rounds || !(s->mode & DMSR_CDC))
+	if (!r || t->is_lost || s->rounds || !(s->mode & DMSR_CDC))
 		return;
 	char *key = note_key(t->rel);
 	const char *note = s->host.note_get(s->host.ctx, key), *why = "how it was cut is not known";

@@ -34,10 +34,14 @@ struct stream {
 	uint64_t emitted;               /* behind the newest change that went out */
 	unsigned beats;                 /* heartbeats since there were changes, RARE at most */
 	uint64_t server_lsn;
+	uint64_t heard;                 /* messages but for keepalives */
 	int64_t last_event_us;
 	int64_t status_us;
 	struct loop_timer *tick, *stop;
 };
+
+/* May changes go out? */
+static bool may_go(const struct source *s) { return source_may_emit(s) && !source_has_turn(s); }
 
 /* ---- to the server ---- */
 
@@ -94,6 +98,7 @@ static void emit(struct source *s, struct batch *b)
 	if (!b->more && (b->first->op != OP_HEARTBEAT || b->first->next))
 		s->stream->emitted = b->end.flush;
 	failpoint("pg.batch");
+	source_turns_saw(s, b);
 	if (!source_emit(s, b) && s->repl)
 		pgconn_pause(s->repl);
 }
@@ -109,11 +114,11 @@ static void take(struct source *s)
 static void word_done(struct source *s)
 {
 	struct position at = { 0 };
-	if (!s->load_done_at || s->stream->is_stalled || !source_may_emit(s))
+	if (!s->load_done_at || s->stream->is_stalled || !may_go(s))
 		return;
 	take(s);
 	pgoutput_position(s->stream->decoder, &at);
-	if (!s->load_done_at || at.lsn < s->load_done_at || (at.event && at.event != POSITION_WHOLE) || !source_may_emit(s))
+	if (!s->load_done_at || at.lsn < s->load_done_at || (at.event && at.event != POSITION_WHOLE) || !may_go(s))
 		return;
 	struct batch *b = batch_new();
 	b->received_us = wall_now_us();
@@ -126,7 +131,7 @@ static void heartbeat(struct source *s)
 {
 	struct stream *st = s->stream;
 	unsigned beats = st->beats;
-	if (st->is_stalled || !source_may_emit(s) || !pgoutput_keepalive(st->decoder, st->keepalive))
+	if (st->is_stalled || !may_go(s) || !pgoutput_keepalive(st->decoder, st->keepalive))
 		return;
 	st->beat = st->keepalive;
 	take(s);
@@ -155,7 +160,7 @@ static bool wanted(void *ctx, const struct relation *rel, uint64_t lsn, uint64_t
 static enum dmsr_verdict on_full(void *ctx, struct batch *b)
 {
 	struct source *s = ctx;
-	if (!source_may_emit(s) || s->phase != SOURCE_STREAMING) /* the run may have ended between two rows: what lacks some must not go out */
+	if (!may_go(s) || s->phase != SOURCE_STREAMING) /* the run may have ended between two rows: what lacks some must not go out */
 		return DMSR_AGAIN;
 	emit(s, b);
 	return DMSR_OK;
@@ -174,7 +179,7 @@ static void decoded(struct source *s, int rc, const struct err *e)
 	if (!st->is_stalled || s->phase != SOURCE_STREAMING)
 		return;
 	pgconn_pause(s->repl);
-	if (source_may_emit(s) && !source_is_asking(s))
+	if (may_go(s) && !source_is_asking(s))
 		loop_task_post(s->turn);
 }
 
@@ -208,7 +213,10 @@ static void on_message(void *arg, const char *data, size_t len)
 		if (!c.bad) {
 			st->server_lsn = end > st->server_lsn ? end : st->server_lsn;
 			st->received = start > st->received ? start : st->received;
+			st->heard++;
 			decoded(s, pgoutput_message(st->decoder, start, c.at, cursor_left(&c), &e), &e);
+			if (source_turns_wants(s))
+				source_stream_rest(s);
 			return;
 		}
 	} else if (kind == 'k') {
@@ -223,22 +231,39 @@ static void on_dry(void *arg)
 {
 	struct source *s = arg;
 	s->stream->last_event_us = wall_now_us();
-	if (!s->stream->is_stalled)
+	source_turns_dry(s);
+	if (!s->stream->is_stalled && !source_has_turn(s))
 		take(s);
 }
+
+void source_stream_rest(struct source *s)
+{
+	struct stream *st = s->stream;
+	struct pgoutput_stat d;
+	if (!st || !st->is_open || s->phase != SOURCE_STREAMING || st->is_stalled || !may_go(s) || source_is_asking(s))
+		return;
+	pgoutput_stat(st->decoder, &d);
+	if (d.in_transaction)
+		return;
+	take(s);
+	pgconn_pause(s->repl);
+	source_turns_rests(s);
+}
+
+uint64_t source_stream_heard(const struct source *s) { return s->stream ? s->stream->heard : 0; }
 
 void source_stream_resumed(struct source *s)
 {
 	struct stream *st = s->stream;
 	struct err e = { 0 };
-	if (!st || !s->repl || source_is_asking(s))
+	if (!st || !s->repl || source_is_asking(s) || source_has_turn(s))
 		return;
 	if (st->is_stalled) {
 		decoded(s, pgoutput_continue(st->decoder, &e), &e);
 		if (s->phase != SOURCE_STREAMING || st->is_stalled)
 			return;
 		take(s);
-		if (!source_may_emit(s))
+		if (!may_go(s))
 			return;
 	}
 	pgconn_resume(s->repl);
@@ -312,7 +337,7 @@ static void on_started(void *arg)
 	s->doing = "streaming";
 	log_info("postgres", s->host.env.job, "reading slot %s", s->slot);
 	send_status(s);
-	if (!source_may_emit(s))
+	if (!may_go(s))
 		pgconn_pause(s->repl);
 }
 

@@ -8,6 +8,7 @@
  * The load of a table           [begins] -> FILLING -> ENDING -> committed: its lane is free          FILLING -> void: its lane is closed
  *   a divided one               [begins] -> MAKING -> FILLING, a lane for each part that is open -> ENDING: when all are committed, its end gets a lane
  *   one that goes on             the same, but nothing is emptied, and the parts that are there are not waited for
+ *   one that takes turns         the same, but changes of the stream come between its parts, by the rules of target_catch.h from its beginning on
  * With prepare none a table is not divided: rows that were there before could not be told from those of parts if it had to begin anew.
  *
  * Changes of the stream wait for loads that have their end, and make the others void: the source died in them. So does the beginning of a load in another
@@ -29,7 +30,7 @@ struct table_load {
 	struct table_load *next;
 	struct target_table *table;     /* the instance's */
 	struct relation *rel;           /* held */
-	struct item *begin;
+	struct item *begin;             /* NULL: it takes turns, and was made */
 	struct item *end;               /* waits for the parts; NULL: not so */
 	uint64_t lsn, server, rows;
 	uint64_t since;                 /* not 0: it goes on with parts that are there, of snapshots from this one on */
@@ -37,6 +38,8 @@ struct table_load {
 	struct map *kept;               /* parts that were there: should they come again, they are passed over */
 	struct map *ended;              /* parts whose end came, of the others */
 	bool keeps_parts;
+	bool in_turns;                  /* changes of the stream may come between its parts */
+	uint64_t begun_lsn;             /* of the first */
 	enum stage stage;
 };
 
@@ -148,7 +151,7 @@ static void drop_load(struct target *t, struct table_load *l)
 	while (*at != l)
 		at = &(*at)->next;
 	*at = l->next;
-	if (l->parts)
+	if (l->parts && l->begin)
 		l->begin->is_eaten = l->begin->is_done = true;
 	relation_unref(l->rel);
 	map_free(l->ended);
@@ -175,6 +178,8 @@ static struct lane *lane_of(const struct target *t, const struct table_load *loa
 
 static void void_load(struct target *t, struct table_load *load)
 {
+	if (load->in_turns)
+		load->table->loaded_lsn = LOADED_IN_PART;
 	log_info("target", t->host.env.job, "%s: the load of %s was not ended, and is void", t->host.env.name, load->table->sql);
 	for (struct lane *l = t->lanes->first, *next; l; l = next) {
 		next = l->next;
@@ -203,11 +208,29 @@ static void let_go(struct lane *l)
 	target_wake(l->of);
 }
 
+/* Between two turns: it is waited for until its parts are committed, and no longer. */
+static bool rests(const struct target *t, const struct table_load *load)
+{
+	bool is_at_work = false;
+	for (const struct lane *l = t->lanes->first; l; l = l->next)
+		is_at_work |= l->load == load;
+	return load->in_turns && load->stage == STAGE_FILLING && !is_at_work;
+}
+
+/* Is a part of it without its end? */
+static bool is_cut_off(const struct target *t, const struct table_load *load)
+{
+	for (const struct lane *l = t->lanes->first; l; l = l->next)
+		if (l->load == load && !l->is_ending)
+			return true;
+	return !load->in_turns;
+}
+
 static void void_open(struct target *t)
 {
 	for (struct table_load *l = t->lanes->loads, *next; l; l = next) {
 		next = l->next;
-		if (l->stage == STAGE_FILLING)
+		if (l->stage == STAGE_FILLING && is_cut_off(t, l))
 			void_load(t, l);
 	}
 }
@@ -264,7 +287,8 @@ enum step lanes_lose(struct target *t, const struct target_table *tb)
 		return tx_sync(t);
 	}
 	err_retry(&e, DMSR_ESTATE, "target.load-lost",
-		"the load of %s went on after a kill, and a change of a key came that its parts cannot be made one with: it begins anew", tb->sql);
+		"the parts of %s are of different times, and a change of a key came without all values, with which they cannot be made one: its load begins "
+		"anew", tb->sql);
 	target_fail(t, &e);
 	return STEP_WAIT;
 }
@@ -286,7 +310,7 @@ static enum step end_others(struct target *t, const struct change *ch)
 	for (struct table_load *l = t->lanes->loads, *next; l; l = next) {
 		bool is_same = l == find_load(t, ch);
 		next = l->next;
-		if (!is_same && l->lsn == ch->txn->lsn)
+		if (!is_same && (l->lsn == ch->txn->lsn || rests(t, l)))
 			continue;
 		if (l->stage == STAGE_FILLING)
 			void_load(t, l);
@@ -321,6 +345,8 @@ static struct table_load *add_load(struct target *t, struct target_table *tb, co
 	l->parts = t->prepare == PREPARE_NONE ? 0 : ch->u.load.parts;
 	l->stage = l->parts ? STAGE_MAKING : STAGE_FILLING;
 	l->since = ch->u.load.since;
+	l->in_turns = l->parts && (ch->flags & CHANGE_TURNS);
+	l->begun_lsn = l->lsn;
 	l->kept = map_new();
 	l->ended = map_new();
 	tb->has_rests |= l->parts != 0;
@@ -442,8 +468,11 @@ static enum step take_divided(struct target *t, struct table_load *l, const stru
 		return STEP_WAIT;
 	}
 	if (first->op == OP_LOAD_BEGIN) {
-		t->cur->begins_parts = true;
-		return lend(t, lane_of(t, l, 0));
+		t->cur->begins_parts = !l->in_turns; /* of which each run begins anew */
+		if (lend(t, lane_of(t, l, 0)) == STEP_WAIT)
+			return STEP_WAIT;
+		l->begin = l->in_turns ? NULL : l->begin;
+		return STEP_DONE;
 	}
 	if (l->stage == STAGE_MAKING)
 		return STEP_WAIT;
@@ -479,8 +508,13 @@ static enum step take_batch(struct target *t, const struct change *first)
 	if (first->op == OP_LOAD_BEGIN && begin_load(t, first) == STEP_WAIT)
 		return STEP_WAIT;
 	struct table_load *l = find_load(t, first);
-	if (!l || l->stage == STAGE_ENDING || l->lsn != first->txn->lsn)
+	if (!l || l->stage == STAGE_ENDING || (l->in_turns ? l->lsn > first->txn->lsn : l->lsn != first->txn->lsn))
 		return pass(t);
+	if (l->lsn < first->txn->lsn) {
+		if (lanes_commit_stream(t) == STEP_WAIT || !rests(t, l)) /* its turn begins; the one before is being committed */
+			return STEP_WAIT;
+		l->lsn = first->txn->lsn;
+	}
 	if (!relation_is_same(l->rel, last->rel) || strcmp(l->rel->name, last->rel->name) != 0) {
 		fail_load(t, last, "a batch of its load has changes of another table, or shape");
 		return STEP_WAIT;
@@ -501,7 +535,10 @@ enum step lanes_take(struct target *t)
 enum step lanes_settle(struct target *t)
 {
 	void_open(t);
-	return t->lanes->loads ? STEP_WAIT : STEP_DONE;
+	for (const struct table_load *l = t->lanes->loads; l; l = l->next)
+		if (!rests(t, l))
+			return STEP_WAIT;
+	return STEP_DONE;
 }
 
 /* ---- a lane's load ---- */
@@ -536,7 +573,9 @@ void lane_load(struct target *t, enum load_state state, struct relation *rel)
 	t->load.part = t->lane->part;
 	t->load.keeps_parts = l->keeps_parts;
 	t->load.goes_on = l->since != 0;
-	t->load.since = l->since ? l->since : l->lsn;
+	t->load.since = l->since ? l->since : l->begun_lsn;
+	t->load.in_turns = l->in_turns;
+	t->load.merges = l->in_turns && l->lsn > l->begun_lsn;
 }
 
 static void learn(struct target *t, uint64_t loaded_lsn)
@@ -551,7 +590,10 @@ static void learn(struct target *t, uint64_t loaded_lsn)
 
 void lane_made(struct target *t)
 {
-	learn(t, LOADED_IN_PART);
+	struct table_load *l = t->lane->load;
+	learn(t, l->in_turns ? l->begun_lsn : LOADED_IN_PART);
+	if (l->in_turns)
+		l->table->until_lsn = UINT64_MAX;
 	t->lane->load->keeps_parts = t->load.keeps_parts;
 	set_stage(t->lane->of, t->lane->load, STAGE_FILLING);
 	let_go(t->lane);
@@ -596,7 +638,13 @@ struct target *lanes_next(const struct target *t, const struct target *after)
 	return l ? l->t : NULL;
 }
 
-bool lanes_are_at_work(const struct target *t) { return t->lanes->loads || t->lanes->finish != FINISH_NONE; }
+bool lanes_are_at_work(const struct target *t)
+{
+	for (const struct table_load *l = t->lanes->loads; l; l = l->next)
+		if (!rests(t, l))
+			return true;
+	return t->lanes->finish != FINISH_NONE;
+}
 
 void lanes_turn(struct target *t)
 {

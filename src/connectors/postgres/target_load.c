@@ -55,7 +55,10 @@ static void open_copy(struct target *t, bool is_binary)
 	t->load.copy = COPY_OPENING;
 	t->load.is_binary = is_binary;
 	buf_init(&sql, 1 << 20);
-	sql_copy(&sql, t->load.table->rel, is_binary, t->load.is_fresh);
+	if (t->load.merges)
+		sql_part_copy(&sql, t->load.table->rel, is_binary);
+	else
+		sql_copy(&sql, t->load.table->rel, is_binary, t->load.is_fresh);
 	pgconn_copy_in(t->conn, buf_cstr(&sql), on_copy_opened, on_copy_drain, on_copy_done, t);
 	buf_fini(&sql);
 }
@@ -305,13 +308,30 @@ static void note_part(struct target *t)
 		6, values, on_part_noted);
 }
 
+static void on_merged(struct target *t)
+{
+	if (!target_died(t, failpoint("target.load-part-merged")))
+		target_ask(t, "COMMIT", 0, NULL, on_part_committed);
+}
+
+static void merge(struct target *t)
+{
+	struct buf sql;
+	buf_init(&sql, 1 << 20);
+	sql_part_merge(&sql, t->load.table->rel);
+	target_ask(t, buf_cstr(&sql), 0, NULL, on_merged);
+	buf_fini(&sql);
+}
+
 static enum step end_part(struct target *t, const struct change *ch)
 {
 	if (close_copy(t) == STEP_WAIT || target_died(t, failpoint("target.load-part")))
 		return STEP_WAIT;
 	t->load.state = LOAD_ENDING;
 	t->load.word = ch;
-	if (t->load.keeps_parts)
+	if (t->load.merges)
+		merge(t);
+	else if (t->load.keeps_parts)
 		note_part(t);
 	else
 		target_ask(t, "COMMIT", 0, NULL, on_part_committed);

@@ -27,6 +27,8 @@ struct load {
 	size_t put;                     /* bytes of the rows at hand that were put */
 	enum copy_state copy;
 	bool is_binary;
+	bool in_turns;                  /* changes of the stream come between its parts */
+	bool merges;                    /* such changes have come: rows of the part take the place of those that are there */
 	bool keeps_parts;               /* each is noted with its rows, so that the next run can go on with the load */
 	uint32_t part;
 	bool goes_on;                   /* with parts that are there */
@@ -45,6 +47,7 @@ extern const char load_begin_sql[];
 #define BEGUN_PAST (UINT64_MAX - 1)
 void load_prepare(struct target *t);            /* from LOAD_PREPARING to LOAD_OPEN; if it is divided, to LOAD_NONE */
 void load_prepare_part(struct target *t);       /* from LOAD_PREPARING to LOAD_OPEN */
+bool load_may_be_caught(const struct target *t);        /* t->load: can parts of different snapshots be made one (target_catch.h)? */
 
 /* ---- target_lanes.c: of the instance ---- */
 void lanes_init(struct target *t);

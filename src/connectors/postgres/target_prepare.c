@@ -95,7 +95,7 @@ const char load_begin_sql[] =
 	"loaded_at = pg_catalog.now()";
 
 /* Can parts of different snapshots be made one (target_catch.h)? Nothing but the key may be in the way of a row that is not of its time yet. */
-static bool may_be_caught(const struct target *t)
+bool load_may_be_caught(const struct target *t)
 {
 	const struct target_table *tb = t->load.table;
 	if (tb->rel->key != KEY_PRIMARY)
@@ -110,14 +110,29 @@ static void note_begin(struct target *t)
 {
 	const struct target_table *tb = t->load.table;
 	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f", LOAD_BEGUN };
-	t->load.keeps_parts = may_be_caught(t);
+	t->load.keeps_parts = !t->load.in_turns && load_may_be_caught(t);
 	target_ask(t, load_begin_sql, 5, values, on_begin_noted);
+}
+
+static void on_key(struct target *t)
+{
+	t->load.table->has_made_key = true;
+	note_begin(t);
+}
+
+/* Changes between its parts are to find their rows. */
+static void open_frame(struct target *t)
+{
+	if (t->load.in_turns && table_is_ours(t, t->load.table))
+		ddlrun_key(t, t->load.table, on_key);
+	else
+		note_begin(t);
 }
 
 static void open_load(struct target *t)
 {
 	if (t->load.piece == LOAD_FRAME) {
-		note_begin(t);
+		open_frame(t);
 		return;
 	}
 	t->load.state = LOAD_OPEN;
@@ -473,6 +488,33 @@ static void ask_own_keys(struct target *t)
 	target_ask(t, own_keys_sql, 2, values, on_own_keys);
 }
 
+/* ---- what cannot be made one of its parts ---- */
+
+static void on_lost_noted(struct target *t)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_ESTATE, "target.load-lost", "the load of %s cannot go on, since the table was changed at the target: it begins anew",
+		t->load.table->sql);
+	target_fail(t, &e);
+}
+
+/* The source is told at the next start. */
+static void on_lost_turns(struct target *t)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_ESTATE, "target.load-lost", "changes cannot come between the parts of %s: it has triggers or other unique indexes than its key, "
+		"foreign keys refer to it, or the role may make no temporary tables. It is loaded in one snapshot, which the stream waits for",
+		t->load.table->sql);
+	target_fail(t, &e);
+}
+
+static void lose_rest(struct target *t, void (*then)(struct target *t))
+{
+	const struct target_table *tb = t->load.table;
+	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f", LOAD_LOST };
+	target_ask(t, load_begin_sql, 5, values, then);
+}
+
 /* ---- decide ---- */
 
 static void on_rows(struct target *t)
@@ -486,6 +528,8 @@ static void decide(struct target *t)
 	struct err e = { 0 };
 	if (judge_load(t->load.table, t->prepare, t->load.is_ours, pgconn_describe(t->conn), &t->load.how, &e))
 		target_fail(t, &e);
+	else if (t->load.in_turns && !load_may_be_caught(t))
+		lose_rest(t, on_lost_turns);
 	else if (t->load.how != HOW_MAKE && t->prepare == PREPARE_CREATE)
 		ask_rows(t, on_rows);
 	else
@@ -522,21 +566,6 @@ static void on_went_on(struct target *t)
 	table_reset(t, t->load.table);
 }
 
-static void on_lost_noted(struct target *t)
-{
-	struct err e = { 0 };
-	err_retry(&e, DMSR_ESTATE, "target.load-lost", "the load of %s cannot go on, since the table was changed at the target: it begins anew",
-		t->load.table->sql);
-	target_fail(t, &e);
-}
-
-static void lose_rest(struct target *t)
-{
-	const struct target_table *tb = t->load.table;
-	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f", LOAD_LOST };
-	target_ask(t, load_begin_sql, 5, values, on_lost_noted);
-}
-
 /* Somebody may have emptied it, or made it anew, to begin clean. What an enum lacks may stand in the rows to come; what is made after the load needs its
  * words. */
 static void on_rest_seen(struct target *t)
@@ -545,7 +574,7 @@ static void on_rest_seen(struct target *t)
 	if (PQgetvalue(t->answer, 0, 0)[0] == 't')
 		ddlrun_before(t, tb, table_is_ours(t, tb), on_went_on);
 	else
-		lose_rest(t);
+		lose_rest(t, on_lost_noted);
 }
 
 static void on_rest_described(struct target *t)
@@ -554,8 +583,8 @@ static void on_rest_described(struct target *t)
 	struct err e = { 0 };
 	table_described(tb, t->answer);
 	t->load.how = HOW_KEEP;
-	if (!tb->exists || judge_stream(tb, MISSING_REFUSED, pgconn_describe(t->conn), &e) || !may_be_caught(t)) {
-		lose_rest(t);
+	if (!tb->exists || judge_stream(tb, MISSING_REFUSED, pgconn_describe(t->conn), &e) || !load_may_be_caught(t)) {
+		lose_rest(t, on_lost_noted);
 		return;
 	}
 	char *sql = mem_printf("SELECT EXISTS (SELECT FROM %s)", tb->sql);
@@ -567,10 +596,34 @@ void load_prepare(struct target *t) { describe(t, t->load.goes_on ? on_rest_desc
 
 /* ---- a part of a table that was made ---- */
 
-static void on_part_begun(struct target *t)
+static void open_part(struct target *t)
 {
 	t->load.state = LOAD_OPEN;
 	t->stat.phase = "loading";
+}
+
+static void on_rolled_back(struct target *t) { lose_rest(t, on_lost_turns); }
+
+/* The role may make none in this database. */
+static void on_part_table(struct target *t)
+{
+	if (t->answer)
+		open_part(t);
+	else
+		target_ask(t, "ROLLBACK", 0, NULL, on_rolled_back);
+}
+
+static void on_part_begun(struct target *t)
+{
+	struct buf sql;
+	if (!t->load.merges) {
+		open_part(t);
+		return;
+	}
+	buf_init(&sql, 1 << 20);
+	sql_part_table(&sql, t->load.table->rel);
+	target_try(t, buf_cstr(&sql), 0, NULL, on_part_table);
+	buf_fini(&sql);
 }
 
 static void on_part_described(struct target *t)

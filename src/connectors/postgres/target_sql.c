@@ -466,6 +466,67 @@ bool sql_ask_labels(struct buf *out, const struct ddl *d)
 
 /* ---- COPY ---- */
 
+/* The columns that are written, but for those of the key if without_key; how many. */
+static unsigned add_written(struct buf *out, const struct relation *rel, bool without_key, void (*add)(struct buf *out, const char *name))
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < rel->ncolumns; i++) {
+		const struct column *c = &rel->columns[i];
+		if (!sql_is_written(rel, c) || (without_key && c->key_pos))
+			continue;
+		buf_str(out, n++ ? ", " : "");
+		add(out, c->name);
+	}
+	return n;
+}
+
+static void add_name(struct buf *out, const char *name) { sql_ident(out, name); }
+
+static void add_excluded(struct buf *out, const char *name)
+{
+	sql_ident(out, name);
+	buf_str(out, " = EXCLUDED.");
+	sql_ident(out, name);
+}
+
+void sql_part_table(struct buf *out, const struct relation *rel)
+{
+	buf_str(out, "CREATE TEMPORARY TABLE dmsr_part ON COMMIT DROP AS SELECT ");
+	add_written(out, rel, false, add_name);
+	buf_str(out, " FROM ");
+	sql_qualified(out, rel->schema, rel->name);
+	buf_str(out, " WITH NO DATA");
+}
+
+void sql_part_copy(struct buf *out, const struct relation *rel, bool is_binary)
+{
+	buf_str(out, "COPY pg_temp.dmsr_part (");
+	add_written(out, rel, false, add_name);
+	buf_printf(out, ") FROM STDIN WITH (FORMAT %s)", is_binary ? "binary" : "text");
+}
+
+void sql_part_merge(struct buf *out, const struct relation *rel)
+{
+	struct buf rest;
+	buf_init(&rest, SIZE_MAX);
+	buf_str(out, "INSERT INTO ");
+	sql_qualified(out, rel->schema, rel->name);
+	buf_str(out, " (");
+	add_written(out, rel, false, add_name);
+	buf_str(out, ") OVERRIDING SYSTEM VALUE SELECT ");
+	add_written(out, rel, false, add_name);
+	buf_str(out, " FROM pg_temp.dmsr_part ON CONFLICT (");
+	for (unsigned i = 0; i < rel->nkeys; i++) {
+		buf_str(out, i ? ", " : "");
+		sql_ident(out, rel->columns[rel->keys[i]].name);
+	}
+	if (add_written(&rest, rel, true, add_excluded))
+		buf_printf(out, ") DO UPDATE SET %s", buf_cstr(&rest));
+	else
+		buf_str(out, ") DO NOTHING");
+	buf_fini(&rest);
+}
+
 void sql_copy(struct buf *out, const struct relation *rel, bool is_binary, bool is_frozen)
 {
 	const char *word = " (";

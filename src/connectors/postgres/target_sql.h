@@ -102,6 +102,10 @@ bool sql_ask_labels(struct buf *out, const struct ddl *d);
 void sql_type(struct buf *out, const struct relation *rel, const struct column *c);
 /* COPY ... FROM STDIN of the columns that are written. is_frozen: the table was made or truncated in this transaction; its rows are written as old ones. */
 void sql_copy(struct buf *out, const struct relation *rel, bool is_binary, bool is_frozen);
+/* A temporary table for these columns, until COMMIT; COPY into that; and its rows into the table, in the place of those of the same key. */
+void sql_part_table(struct buf *out, const struct relation *rel);
+void sql_part_copy(struct buf *out, const struct relation *rel, bool is_binary);
+void sql_part_merge(struct buf *out, const struct relation *rel);
 /* One row in COPY's text form. */
 int sql_copy_row(struct buf *out, const struct relation *rel, const struct value *row, struct err *e);
 /* Is it a column that we write? One that the source's server computes is computed again by ours, if that is of the same kind. */

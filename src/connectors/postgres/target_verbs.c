@@ -25,7 +25,11 @@ static void verb_close(struct dmsr_instance *i)
 		i->verbs->close(i);
 }
 
+/* Rows that were there before cannot be told from those of parts. */
+static bool takes_turns(const struct settings *s) { return strcmp(settings_str(s, "prepare"), "none") != 0; }
+
 const struct dmsr_target pgtarget = {
+	.takes_turns = takes_turns,
 	.open = verb_open,
 	.start = verb_start,
 	.begun = verb_begun,

@@ -1,0 +1,381 @@
+/* source_turns: a big table that is loaded while the stream of the others flows on: it was added, or is loaded again. In come tables of which the load
+ * (source_load.c) has read the first part; out go their other parts, one after the other, each in a turn of its own, in its place among the changes.
+ *
+ *   WAITING -> [ CONNECTING -> ] READY -> ASKING -> NOTING -> READING -> LEAVING -> WAITING       ASKING -> LEAVING: not every change that went out is seen
+ *              (a session)       (the stream comes to where no transaction is open, and rests)
+ *
+ * A part is of a snapshot that sees every transaction that the stream has let out, and so it takes the place of what these did to its rows; those that come
+ * behind it are, some of them, in it already, which does no harm (target_catch.h). What the stream has let out is committed in the log, but a transaction
+ * is seen a moment later than that: with synchronous standbys, a long moment. So the numbers of those that went out since the last part are kept, and
+ * compared with the snapshot's. Nobody waits for a transaction that is still open, as who makes a slot does.
+ *
+ * Parts are ranges of the primary key. A row that moves to another range is a key that moves: that comes by the stream, whole, and it has no other way. */
+#include "source_load.h"
+#include "source_mark.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	LOOK_MS = 20,
+	PATIENCE = 4,                   /* a stream that does not run dry gets so many times what the last turn took */
+	AGAIN_MS = 200,                 /* after a turn in which nothing could be read */
+	XIDS_MAX = 1 << 16,             /* before it is asked which of them are seen */
+};
+
+enum turn_state { TURN_WAITING, TURN_CONNECTING, TURN_READY, TURN_ASKING, TURN_NOTING, TURN_READING, TURN_LEAVING };
+
+struct turns {
+	struct load_table *tables;      /* not whole yet; the first is empty while it is at work, as s->load's */
+	size_t n;
+	enum turn_state state;
+	bool has_turn;                  /* the stream rests */
+	uint32_t *xids;                 /* of transactions that went out, and were not seen yet */
+	size_t nxids, cap;
+	uint64_t newest;                /* no row of any part is newer */
+	struct loop_timer *timer;
+	uint64_t began_us, ended_us, took_us, not_before_us, pause_us;
+	uint64_t heard;                 /* messages of the stream when it was looked at last */
+	bool was_dry;                   /* the stream, since the last turn */
+};
+
+bool source_has_turn(const struct source *s) { return s->turns && s->turns->has_turn; }
+
+uint64_t source_turns_since(const struct source *s, uint32_t id)
+{
+	for (size_t i = 0; s->turns && i < s->turns->n; i++)
+		if (s->turns->tables[i].rel && s->turns->tables[i].rel->id == id)
+			return s->turns->tables[i].since;
+	return 0;
+}
+
+/* ---- what went out ---- */
+
+void source_turns_saw(struct source *s, const struct batch *b)
+{
+	struct turns *u = s->turns;
+	bool will_be = s->takes_turns && s->is_loading; /* the load may leave tables to us */
+	if (b->is_load || (!u && !will_be))
+		return;
+	if (!u)
+		u = s->turns = mem_zalloc(sizeof *u);
+	for (const struct change *ch = b->first; ch; ch = ch->next) {
+		if (ch->op != OP_COMMIT)
+			continue;
+		if (u->nxids == u->cap) {
+			u->cap = u->cap ? 2 * u->cap : 256;
+			u->xids = mem_realloc_array(u->xids, u->cap, sizeof *u->xids);
+		}
+		u->xids[u->nxids++] = ch->txn->xid;
+	}
+}
+
+static bool is_before(uint32_t a, uint32_t b) { return (int32_t)(a - b) < 0; }
+
+/* A snapshot, "xmin:xmax:xip,xip": what was open, or had no number yet, is not seen. */
+static bool sees(const char *snapshot, uint32_t xid)
+{
+	char *at = NULL;
+	uint32_t xmin = (uint32_t)strtoull(snapshot, &at, 10), xmax = (uint32_t)strtoull(at + (*at == ':'), &at, 10);
+	if (is_before(xid, xmin))
+		return true;
+	if (!is_before(xid, xmax))
+		return false;
+	while (*at == ':' || *at == ',') {
+		char *next = NULL;
+		uint32_t open = (uint32_t)strtoull(at + 1, &next, 10);
+		if (next == at + 1)
+			break;
+		if (open == xid)
+			return false;
+		at = next;
+	}
+	return true;
+}
+
+/* True: all that went out is seen. */
+static bool forget_seen(struct turns *u, const char *snapshot)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < u->nxids; i++)
+		if (!sees(snapshot, u->xids[i]))
+			u->xids[kept++] = u->xids[i];
+	u->nxids = kept;
+	return !kept;
+}
+
+/* ---- the end of a turn ---- */
+
+static void wait_for_turn(struct source *s)
+{
+	struct turns *u = s->turns;
+	uint64_t now = loop_now_us(s->host.env.loop);
+	u->state = TURN_WAITING;
+	u->not_before_us = now + u->pause_us;
+	if (u->has_turn) {
+		u->ended_us = now;
+		u->took_us = now - u->began_us;
+		u->was_dry = false;
+	}
+	u->has_turn = false;
+	loop_timer_start(u->timer, LOOK_MS);
+	loop_task_post(s->turn);
+}
+
+static void all_done(struct source *s)
+{
+	uint64_t newest = source_newest_load(s);
+	s->load_done_at = s->turns->newest > newest ? s->turns->newest : newest;
+	pgconn_free(s->loader);
+	s->loader = NULL;
+	source_turns_free(s);
+	loop_task_post(s->turn);
+}
+
+static void on_left(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct turns *u = s->turns;
+	(void)res;
+	(void)e; /* it has only read */
+	if (u->n)
+		wait_for_turn(s);
+	else
+		all_done(s);
+}
+
+static void leave(struct source *s, uint64_t pause_ms)
+{
+	s->turns->state = TURN_LEAVING;
+	s->turns->pause_us = pause_ms * 1000;
+	pgconn_query(s->loader, "ROLLBACK", on_left, s);
+}
+
+static void fail_changed(struct source *s, const struct load_table *t, const char *what)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_ESTATE, "source.changed", "table %s.%s %s while it was loaded: its load begins anew", t->rel->schema, t->rel->name, what);
+	source_fail(s, &e);
+}
+
+/* The table goes back to ours, or is whole. */
+void source_turn_read(struct source *s)
+{
+	struct turns *u = s->turns;
+	struct load_table *t = &s->load->tables[0];
+	if (t->state == TABLE_PUT_OFF && !t->is_busy) {
+		fail_changed(s, t, "was dropped, renamed, truncated or rewritten");
+		return;
+	}
+	bool is_whole = t->state == TABLE_READ, is_put_off = t->state == TABLE_PUT_OFF;
+	t->state = TABLE_TURNING;
+	t->nreaders = 0;
+	if (is_whole) {
+		load_table_free(t);
+		u->n--;
+		memmove(u->tables, u->tables + 1, u->n * sizeof *u->tables);
+	} else {
+		if (is_put_off)
+			t->next--;
+		u->tables[0] = *t;
+	}
+	s->load->ntables = 0;
+	source_load_free(s);
+	leave(s, is_put_off ? AGAIN_MS : 0);
+}
+
+/* ---- a turn ---- */
+
+static void on_savepoint(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	(void)res;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	struct turns *u = s->turns;
+	struct load *l = s->load = load_new();
+	u->state = TURN_READING;
+	l->lsn = u->newest;
+	l->is_turn = true;
+	l->tables = mem_alloc(sizeof *l->tables);
+	l->tables[l->ntables++] = u->tables[0];
+	u->tables[0] = (struct load_table){ 0 };
+	l->tables[0].state = TABLE_CUT;
+	l->tables[0].is_busy = false;
+	map_put_u32(l->by_id, l->tables[0].rel->id, &l->tables[0]);
+	failpoint("pg.turn");
+	source_read(s);
+}
+
+static void noted(struct source *s) { pgconn_query(s->loader, "SAVEPOINT dmsr_table", on_savepoint, s); }
+
+/* As the stream has it the table is what it was; so it has to be in this snapshot. A later run must know how far the stream has to come. */
+static void on_mark(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct turns *u = s->turns;
+	char at[24];
+	if (e) {
+		source_fail(s, e);
+	} else if (!PQntuples(res) || strcmp(PQgetvalue(res, 0, MARK_TEXT), u->tables[0].mark) != 0) {
+		fail_changed(s, &u->tables[0], "was altered");
+	} else {
+		u->state = TURN_NOTING;
+		source_put_note(s, "load-snapshot", lsn_format(u->newest, at), noted);
+	}
+}
+
+static void on_snapshot(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct turns *u = s->turns;
+	uint64_t newest = 0;
+	char oid[24];
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	bool sees_all = forget_seen(u, PQgetvalue(res, 0, 0));
+	if (!u->has_turn || !sees_all) {
+		leave(s, AGAIN_MS);
+		return;
+	}
+	if (lsn_parse(PQgetvalue(res, 0, 1), &newest)) {
+		source_fail_because(s, DMSR_EPROTO, "source.protocol", NULL, "%s: its position cannot be read", pgconn_describe(s->loader));
+		return;
+	}
+	u->newest = newest;
+	snprintf(oid, sizeof oid, "{%u}", (unsigned)u->tables[0].rel->id);
+	const char *values[] = { oid, s->publication };
+	pgconn_query_params(s->loader, mark_sql(s->version), 2, values, on_mark, s);
+}
+
+/* In the statement behind BEGIN the snapshot is taken; the position is asked for behind it: what is seen was written before that. */
+static void ask(struct source *s)
+{
+	struct buf sql;
+	s->turns->state = TURN_ASKING;
+	buf_init(&sql, 4096);
+	source_load_begin_sql(NULL, &sql);
+	buf_str(&sql, "; SET LOCAL lock_timeout = '1s'; SELECT pg_catalog.txid_current_snapshot(), pg_catalog.pg_current_wal_insert_lsn()");
+	pgconn_query(s->loader, buf_cstr(&sql), on_snapshot, s);
+	buf_fini(&sql);
+}
+
+/* ---- when ---- */
+
+static bool is_due(const struct source *s)
+{
+	const struct turns *u = s->turns;
+	uint64_t now = loop_now_us(s->host.env.loop), heard = source_stream_heard(s);
+	if (now < u->not_before_us || !s->host.turn_is_applied(s->host.ctx))
+		return false;
+	return u->was_dry || heard == u->heard || now - u->ended_us > PATIENCE * u->took_us;
+}
+
+void source_turns_dry(struct source *s)
+{
+	if (s->turns)
+		s->turns->was_dry = true;
+}
+
+/* Everything that was decoded has gone out, and it ends with a transaction. */
+void source_turns_rests(struct source *s)
+{
+	struct turns *u = s->turns;
+	u->has_turn = true;
+	u->began_us = loop_now_us(s->host.env.loop);
+	ask(s);
+}
+
+bool source_turns_wants(const struct source *s) { return s->turns && s->turns->state == TURN_READY; }
+
+static void on_connected(void *ctx)
+{
+	struct source *s = ctx;
+	s->turns->state = TURN_READY;
+	source_stream_rest(s);
+}
+
+static void on_timer(void *arg)
+{
+	struct source *s = arg;
+	struct turns *u = s->turns;
+	if (s->phase > SOURCE_STREAMING || (u->state != TURN_WAITING && u->state != TURN_READY))
+		return;
+	loop_timer_start(u->timer, LOOK_MS);
+	bool may_go = !s->is_loading && !s->paused && is_due(s);
+	u->heard = source_stream_heard(s);
+	if (u->state == TURN_READY) {
+		source_stream_rest(s);
+	} else if (may_go && !s->loader) {
+		u->state = TURN_CONNECTING;
+		s->loader = source_connect(s, PGCONN_SQL, on_connected);
+	} else if (may_go) {
+		on_connected(s);
+	} else if (u->nxids > XIDS_MAX && s->loader && !s->is_loading) { /* which of them are seen? */
+		ask(s);
+	}
+}
+
+/* ---- their beginning ---- */
+
+/* Rows that are not of one time would be in the way of each other. */
+static bool has_other_unique(const struct relation *rel)
+{
+	for (uint32_t i = 0; i < rel->nddl; i++)
+		if (!strcmp(rel->ddl[i].kind, "unique") || !strncmp(rel->ddl[i].sql, "CREATE UNIQUE", 13))
+			return true;
+	return false;
+}
+
+bool source_may_take_turns(const struct source *s, const struct load_table *t)
+{
+	const struct relation *rel = t->rel;
+	bool has_mark = s->history && history_newest(s->history, rel->id);
+	return s->takes_turns && !s->rounds && !t->since && rel->key == KEY_PRIMARY && has_mark && !has_other_unique(rel) && !t->is_lost;
+}
+
+void source_turns_take(struct source *s)
+{
+	struct load *l = s->load;
+	for (size_t i = 0; l && i < l->ntables; i++) {
+		struct load_table *t = &l->tables[i];
+		if (t->state != TABLE_TURNING)
+			continue;
+		if (!s->turns)
+			s->turns = mem_zalloc(sizeof *s->turns);
+		struct turns *u = s->turns;
+		t->since = l->lsn;
+		t->mark = mem_strdup(history_newest(s->history, t->rel->id));
+		u->tables = mem_realloc_array(u->tables, u->n + 1, sizeof *u->tables);
+		u->tables[u->n++] = *t;
+		u->newest = l->lsn > u->newest ? l->lsn : u->newest;
+		log_info("postgres", s->host.env.job, "table %s.%s takes turns with the stream: %u parts are left", t->rel->schema, t->rel->name,
+			(unsigned)(t->nparts - t->next));
+		*t = (struct load_table){ .state = TABLE_READ };
+	}
+	if (!s->turns || !s->turns->n) {
+		source_turns_free(s);
+		return;
+	}
+	s->turns->timer = loop_timer_new(s->host.env.loop, "postgres.turns", on_timer, s);
+	s->turns->ended_us = loop_now_us(s->host.env.loop);
+	loop_timer_start(s->turns->timer, LOOK_MS);
+}
+
+void source_turns_free(struct source *s)
+{
+	struct turns *u = s->turns;
+	if (!u)
+		return;
+	for (size_t i = 0; i < u->n; i++)
+		load_table_free(&u->tables[i]);
+	loop_timer_free(u->timer);
+	free(u->tables);
+	free(u->xids);
+	free(u);
+	s->turns = NULL;
+}

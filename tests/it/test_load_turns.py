@@ -1,0 +1,336 @@
+"""A big table that is loaded again, or added, while the changes of the others flow on: its parts take turns with the stream."""
+import random
+import re
+import threading
+import time
+
+import pytest
+
+from conftest import wait_for
+
+PARTS = {"load_part_bytes": "64KiB", "load_connections": 2, "batch_bytes": "16KiB"}
+N = 20000
+TABLES = f"""
+CREATE TABLE big (id integer PRIMARY KEY, v text, k integer NOT NULL, g integer GENERATED ALWAYS AS (k + 1) STORED, body text);
+CREATE TABLE p (a integer, id bigint, v text, PRIMARY KEY (id, a)) PARTITION BY RANGE (a);
+CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (6000);
+CREATE TABLE p_2 PARTITION OF p FOR VALUES FROM (6000) TO (MAXVALUE);
+CREATE TABLE pulse (id integer PRIMARY KEY, n integer);
+INSERT INTO big (id, v, k) SELECT i, md5(i::text) || repeat('.', 60), 0 FROM generate_series(1, {N}) i ORDER BY md5(i::text);
+UPDATE big SET body = (SELECT string_agg(md5(id::text || j), '') FROM generate_series(1, 100) j) WHERE id % 100 = 0;
+INSERT INTO p SELECT i, i, repeat('p', 90) FROM generate_series(1, 12000) i;
+INSERT INTO pulse VALUES (1, 0);
+ANALYZE
+"""
+
+
+@pytest.fixture
+def pair(any_pg):
+    source, target = any_pg.database("turns"), any_pg.database("turns_copy")
+    source.psql(TABLES)
+    return any_pg, source, target
+
+
+class Writers:
+    """Two sessions that write to big, p and pulse, until stopped."""
+
+    def __init__(self, server, database, moves_long=False):
+        self.stopping, self.errors, self.done, self.moves_long = threading.Event(), [], 0, moves_long
+        self.threads = [threading.Thread(target=self.run, args=(server, database, random.Random(i), i), daemon=True) for i in range(2)]
+        for t in self.threads:
+            t.start()
+
+    def statement(self, r, who):
+        n = r.randrange(1, N // 2) * 2 + who  # each its own rows: no deadlocks
+        new = r.randrange(N, 10 ** 6) * 2 + who
+        short = "" if self.moves_long else "AND body IS NULL"
+        return r.choice([
+            f"INSERT INTO big (id, v, k) VALUES ({new}, 'new', {n}) ON CONFLICT DO NOTHING",
+            f"UPDATE big SET k = k + 1 WHERE id % 2 = {who} AND id BETWEEN {n} AND {n + 60}",
+            f"UPDATE big SET v = 'v' || {new} WHERE id = {n}",
+            f"WITH x AS (DELETE FROM big WHERE id = {n} RETURNING v, k) INSERT INTO big (id, v, k) SELECT {new}, v, k FROM x ON CONFLICT DO NOTHING",
+            f"UPDATE big SET id = {new} WHERE id = {n} {short} AND NOT EXISTS (SELECT FROM big WHERE id = {new})",
+            f"UPDATE big SET id = {n + 2} WHERE id = {n} {short} AND NOT EXISTS (SELECT FROM big WHERE id = {n + 2})",
+            f"UPDATE big SET body = repeat(md5('{n}'), 200) WHERE id = {n}",
+            f"DELETE FROM big WHERE id BETWEEN {n} AND {n + 3} AND id % 2 = {who}",
+            f"UPDATE p SET v = 'q{n}' WHERE id = {n}",
+            f"UPDATE p SET a = {r.randrange(12000)} WHERE id = {n}",
+            f"UPDATE p SET id = {new} WHERE id = {n} AND NOT EXISTS (SELECT FROM p WHERE id = {new})",
+            f"DELETE FROM p WHERE id = {n}",
+            f"INSERT INTO p VALUES ({n % 12000}, {new}, 'new') ON CONFLICT DO NOTHING",
+        ])
+
+    def run(self, server, database, r, who):
+        try:
+            c = server.connect(database.name)
+            c.autocommit = False
+            cur = c.cursor()
+            while not self.stopping.is_set():
+                for _ in range(r.choice([1, 1, 3])):
+                    cur.execute(self.statement(r, who))
+                if who:
+                    cur.execute("UPDATE pulse SET n = n + 1")
+                c.commit()
+                self.done += 1
+                time.sleep(0.004)
+            c.close()
+        except Exception as e:  # pylint: disable=broad-except
+            self.errors.append(e)
+
+    def stop(self):
+        self.stopping.set()
+        for t in self.threads:
+            t.join(30)
+        if self.errors:
+            raise self.errors[0]
+
+
+def begin(daemon, source, target, tables=("public.*",), env=None, **more):
+    daemon.start(env=env)
+    daemon.job("j", source.connection(**PARTS), [target.connection(name="copy", **more)], tables={"include": list(tables)})
+    daemon.wait_state("j", "running")
+
+
+def load_again(daemon, table):
+    daemon.api("POST", f"/jobs/j/tables/public.{table}/reload")
+
+
+def turns_of(daemon, table):
+    return len(re.findall(rf"table public.{table} takes turns with the stream", daemon.log()))
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+def test_the_others_are_followed_meanwhile(pair, daemon, apply):
+    server, source, target = pair
+    begin(daemon, source, target, apply=apply)
+    writers = Writers(server, source)
+    pulses = set()
+    try:
+        before = target.one("SELECT txid_current()")
+        load_again(daemon, "big")
+        wait_for("turns", lambda: turns_of(daemon, "big"), 30)
+        fresh = f"SELECT (SELECT count(*) FROM big WHERE xmin::text::bigint >= {before}), (SELECT n FROM pulse)"
+        deadline = time.monotonic() + 60
+        while "table public.big read" not in daemon.log().split("takes turns")[-1] and time.monotonic() < deadline:
+            rows, n = target.sql(fresh)[0]
+            if rows < N * .8:
+                pulses.add(n)
+        time.sleep(.5)
+    finally:
+        writers.stop()
+    daemon.wait_equal(source, target)
+    assert turns_of(daemon, "big") == 1
+    assert len(pulses) >= 5, pulses
+    assert daemon.api("GET", "/jobs/j/status")["error"] is None
+
+
+KILLS = ["pg.turn:3", "pg.turn:20", "pg.part-copied:7", "target.load-part:4", "target.load-part-merged:9", "target.load-making", "target.load-made",
+         "target.load-before-commit", "target.load-after-commit", "target.load-done", "pg.load-done", "pipeline.applied:60", "pipeline.stored:9"]
+
+
+@pytest.mark.parametrize("failpoint", KILLS)
+def test_killed_in_a_turn(pair, daemon, failpoint):
+    """It begins anew, and nothing is lost; both tables take turns, one behind the other."""
+    server, source, target = pair
+    begin(daemon, source, target)
+    writers = Writers(server, source)
+    try:
+        daemon.stop()
+        daemon.start(env={"DMSR_FAILPOINT": failpoint})
+        daemon.wait_state("j", "running")
+        load_again(daemon, "big")
+        load_again(daemon, "p")
+        wait_for(f"killed at {failpoint}", lambda: daemon.process.poll() is not None, 60)
+        time.sleep(.3)
+        daemon.start()
+        daemon.wait_state("j", "running", 60)
+        time.sleep(1)
+    finally:
+        writers.stop()
+    daemon.wait_equal(source, target)
+    assert turns_of(daemon, "big") or turns_of(daemon, "p")
+    assert target.one("SELECT count(*) FROM dmsr.loads WHERE job_uid LIKE '%%/%%' AND split_part(job_uid, '/', 2) <> '0'") == 0
+
+
+def through(daemon, source, target, table="big"):
+    """Loaded again under writes, to the end."""
+    writers = Writers(source.server, source)
+    try:
+        load_again(daemon, table)
+        wait_for(f"{table} to be read again", lambda: daemon.log().count(f"table public.{table} read:") >= 2, 60)
+        time.sleep(.3)
+    finally:
+        writers.stop()
+    daemon.wait_equal(source, target)
+
+
+def test_a_transaction_that_is_open_is_not_waited_for(pair, daemon):
+    """Not by the table's parts, though it has written to the table, and not by the stream."""
+    server, source, target = pair
+    begin(daemon, source, target)
+    load_again(daemon, "big")
+    wait_for("turns", lambda: turns_of(daemon, "big"))
+    c = server.connect(source.name)
+    c.autocommit = False
+    with c.cursor() as cur:
+        cur.execute("UPDATE big SET v = 'long' WHERE id % 7 = 0; DELETE FROM big WHERE id % 11 = 0; UPDATE big SET id = -id WHERE id % 13 = 0 AND body IS NULL")
+        wait_for("big to be read", lambda: daemon.log().count("table public.big read:") >= 2, 60)
+        source.psql("UPDATE pulse SET n = 77")
+        wait_for("the pulse", lambda: target.one("SELECT n FROM pulse") == 77)
+    c.commit()
+    c.close()
+    daemon.wait_equal(source, target)
+
+
+def test_what_went_out_and_is_not_seen_yet_is_waited_for(pg, daemon):
+    """With synchronous standbys a commit is in the log, and comes by the stream, before anybody at the server sees it: a part that is read meanwhile has the
+    row as it was before."""
+    source, target = pg.database("turns"), pg.database("turns_copy")
+    source.psql(TABLES)
+    target.psql(f"ALTER DATABASE {target.name} SET synchronous_commit = local")  # it is the same server
+    begin(daemon, source, target, tables=["public.big", "public.pulse"])
+    waiting = threading.Thread(target=lambda: source.psql("SET synchronous_commit = on; UPDATE big SET v = 'not seen' WHERE id > 100"), daemon=True)
+    load_again(daemon, "big")
+    wait_for("turns", lambda: turns_of(daemon, "big"))
+    source.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'; SELECT pg_reload_conf()")
+    try:
+        time.sleep(.2)
+        waiting.start()
+        wait_for("it comes by the stream", lambda: target.one("SELECT count(*) FROM big WHERE v = 'not seen'"))
+        assert source.one("SET synchronous_commit = local; SELECT count(*) FROM big WHERE v = 'not seen'") == 0
+        there = target.one("SELECT count(*) FROM big")
+        time.sleep(1)
+        assert target.one("SELECT count(*) FROM big") == there < N
+    finally:
+        source.psql("ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()")
+        waiting.join(20)
+    daemon.wait_equal(source, target, ["public.big"])
+
+
+CHANGES = {
+    "truncated": "TRUNCATE big; INSERT INTO big (id, v, k) SELECT i, 'again ' || i, 1 FROM generate_series(1, 5000) i",
+    "emptied": "DELETE FROM big",
+    "rewritten": "ALTER TABLE big ALTER v TYPE varchar(200) USING v || '!'",
+    "wider": "ALTER TABLE big ADD extra text DEFAULT 'x'; UPDATE big SET extra = 'y' WHERE id % 7 = 0",
+    "made anew": "BEGIN;DROP TABLE big;CREATE TABLE big (id integer PRIMARY KEY, v text, k integer NOT NULL, g integer GENERATED ALWAYS AS (k + 1) STORED, body text);INSERT INTO big (id, v, k) SELECT i, 'new', 1 FROM generate_series(1, 300) i;COMMIT",
+    "packed": "VACUUM FULL big",
+    "moved": "UPDATE big SET id = id + 1000000",
+    "moved around": "UPDATE big SET id = -id WHERE id <= 10000; UPDATE big SET id = id - 10000 WHERE id > 10000; UPDATE big SET id = 10000 - id WHERE id < 0",
+    "long values": "UPDATE big SET body = repeat(md5(id::text), 300) WHERE id % 3 = 0; UPDATE big SET k = k + 1 WHERE id % 2 = 0; UPDATE big SET id = -id WHERE id % 3 = 0",
+    "identity": "ALTER TABLE big REPLICA IDENTITY FULL; UPDATE big SET id = -id WHERE id < 300; ALTER TABLE big REPLICA IDENTITY DEFAULT; UPDATE big SET k = 5 WHERE id < 0",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_happens_to_it_meanwhile(pg, daemon, change):
+    source, target = pg.database("turns"), pg.database("turns_copy")
+    source.psql(TABLES)
+    begin(daemon, source, target, tables=["public.big", "public.pulse"])
+    load_again(daemon, "big")
+    wait_for("turns", lambda: turns_of(daemon, "big"))
+    for statement in CHANGES[change].split("; "):
+        source.psql(statement)
+        time.sleep(.15)
+    source.psql("UPDATE pulse SET n = n + 1")
+    daemon.wait_state("j", "running", 60)
+    daemon.wait_equal(source, target, ["public.big", "public.pulse"])
+    source.psql("INSERT INTO big (id, k) VALUES (-500000, 5); UPDATE pulse SET n = n + 1")
+    daemon.wait_equal(source, target, ["public.big", "public.pulse"])
+
+
+OTHERS = {
+    "unique at the source": ("CREATE UNIQUE INDEX big_v ON big (v, id)", ""),
+    "unique at the target": ("", "CREATE UNIQUE INDEX big_v ON big (v, id)"),
+    "referred to": ("CREATE TABLE child (id integer PRIMARY KEY, big integer REFERENCES big ON DELETE CASCADE ON UPDATE CASCADE); INSERT INTO child SELECT i, i FROM generate_series(1, 50) i", ""),
+    "without a key": ("ALTER TABLE big DROP CONSTRAINT big_pkey; ALTER TABLE big REPLICA IDENTITY FULL", ""),
+    "no temporary tables": ("", "REVOKE TEMPORARY ON DATABASE {target} FROM PUBLIC"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_table_that_cannot_is_loaded_at_once(pg, daemon, other):
+    """In one snapshot, and the stream waits."""
+    source, target = pg.database("turns"), pg.database("turns_copy")
+    source.psql(TABLES + ";" + OTHERS[other][0])
+    options = {}
+    if other == "no temporary tables":
+        target.psql(f"CREATE ROLE poor LOGIN PASSWORD 'poor'; GRANT CREATE ON DATABASE {target.name} TO poor; GRANT CREATE ON SCHEMA public TO poor")
+        options = {"user": "poor", "password": "poor"}
+    daemon.start()
+    daemon.job("j", source.connection(**PARTS), [target.connection(name="copy", **options)])
+    daemon.wait_state("j", "running")
+    if OTHERS[other][1]:
+        target.psql(OTHERS[other][1].format(target=target.name))
+    through(daemon, source, target)
+    if other in ("unique at the target", "referred to", "no temporary tables"):
+        assert "changes cannot come between the parts of" in daemon.log()
+    else:
+        assert not turns_of(daemon, "big")
+    assert daemon.state_of("j") == "running"
+
+
+def test_a_table_that_is_added(pg, daemon):
+    source, target = pg.database("turns"), pg.database("turns_copy")
+    source.psql(TABLES)
+    begin(daemon, source, target, tables=["public.pulse", "public.p"])
+    daemon.api("PATCH", "/jobs/j", {"tables": {"include": ["public.*"]}}, {"If-Match": "*"})
+    wait_for("turns", lambda: turns_of(daemon, "big"))
+    writers = Writers(pg, source)
+    try:
+        wait_for("big to be read", lambda: "table public.big read:" in daemon.log(), 60)
+    finally:
+        writers.stop()
+    daemon.wait_equal(source, target)
+    wait_for("its key", lambda: target.one("SELECT count(*) FROM pg_index WHERE indrelid = 'big'::regclass AND indisprimary") == 1)
+
+
+def test_it_is_stopped_meanwhile(pg, daemon):
+    source, target = pg.database("turns"), pg.database("turns_copy")
+    source.psql(TABLES)
+    begin(daemon, source, target)
+    writers = Writers(pg, source)
+    try:
+        load_again(daemon, "big")
+        for n, act in enumerate(("stop", "kill", "pause", "restart")):
+            wait_for("turns", lambda n=n - (act == "restart"): turns_of(daemon, "big") > n)
+            time.sleep(.1)
+            if act == "kill":
+                daemon.kill()
+                daemon.start()
+            else:
+                daemon.api("POST", f"/jobs/j/{act}")
+            if act in ("stop", "pause"):
+                daemon.wait_state("j", {"stop": "stopped", "pause": "paused"}[act])
+                daemon.api("POST", "/jobs/j/" + {"stop": "start", "pause": "resume"}[act])
+            daemon.wait_state("j", "running")
+        wait_for("big to be read", lambda: "table public.big read:" in daemon.log().split("takes turns")[-1], 60)
+    finally:
+        writers.stop()
+    daemon.wait_equal(source, target)
+
+
+@pytest.mark.parametrize("second", ["postgres", "file"])
+def test_two_targets(pg, daemon, tmp_path, second):
+    """All of them have to be able to."""
+    source, target, other = pg.database("turns"), pg.database("turns_copy"), pg.database("turns_other")
+    source.psql(TABLES)
+    also = other.connection(name="other") if second == "postgres" else {"connector": "file", "name": "other", "path": str(tmp_path / "out")}
+    daemon.start()
+    daemon.job("j", source.connection(**PARTS), [target.connection(name="copy"), also])
+    daemon.wait_state("j", "running")
+    through(daemon, source, target)
+    assert bool(turns_of(daemon, "big")) == (second == "postgres")
+    if second == "postgres":
+        daemon.wait_equal(source, other)
+
+
+def test_prepare_none(pg, daemon):
+    """Rows that were there cannot be told from those of a part: it does not take turns."""
+    source, target = pg.database("turns"), pg.database("turns_copy")
+    source.psql(TABLES)
+    target.psql(TABLES + "; TRUNCATE big, p, pulse")
+    begin(daemon, source, target, tables=["public.pulse", "public.p"], prepare="none")
+    daemon.api("PATCH", "/jobs/j", {"tables": {"include": ["public.*"]}}, {"If-Match": "*"})
+    wait_for("big to be read", lambda: "table public.big read:" in daemon.log(), 60)
+    daemon.wait_equal(source, target)
+    assert not turns_of(daemon, "big")
