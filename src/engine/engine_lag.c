@@ -63,10 +63,20 @@ static int64_t held_bytes(const struct job *job, const struct position *applied)
 	return to > from ? (int64_t)(to - from) : 0;
 }
 
+static const char *const unfollowed = "a job of mode full-load follows no changes";
+
+static bool has_changes(const struct job *job)
+{
+	const char *mode = json_string_value(json_object_get(job->spec, "mode"));
+	return !mode || strcmp(mode, "full-load") != 0;
+}
+
 static struct lag lag_without_run(const struct job *job, const struct position *applied)
 {
 	const struct job_kept *k = &job->kept;
 	int64_t held = held_bytes(job, applied);
+	if (k->lag_bytes < 0 && !has_changes(job))
+		return (struct lag){ -1, -1, unfollowed };
 	if (k->lag_bytes < 0)
 		return (struct lag){ -1, -1, err_is_set(&k->error) ? k->error.message : "the source was not asked yet since the job's run ended" };
 	if (held < 0)
@@ -93,6 +103,8 @@ static const char *reason_for(const struct job *job, const struct pipeline_stat 
 		return NULL;
 	if (job->desire == DESIRE_PAUSED && lag->bytes >= 0)
 		return "nothing is read while the job is paused";
+	if (lag->bytes < 0 && !has_changes(job))
+		return unfollowed;
 	if (lag->bytes < 0)
 		return st->source.lag_bytes < 0 ? "the source has not told yet how much it has written" : uncounted;
 	return "it is not known yet how old the oldest change is that was not applied";

@@ -79,6 +79,22 @@ static bool is_caught_up(void)
 	return is;
 }
 
+/* Nothing will be told of it, neither while it runs nor behind its end. */
+static void a_load_alone_follows_nothing(void **state)
+{
+	(void)state;
+	fake_script_load(script, t1, 3, 10);
+	fake_script_gate(script);
+	fake_script_load_done(script);
+	create(one_target, "full-load");
+	fake_script_wrote(script, FAKE_UNASKED);
+	wait_state("loading");
+	assert_true(bytes() < 0 && seconds() < 0 && has_reason("follows no changes"));
+	fake_script_open_gate(script);
+	wait_state("completed");
+	assert_true(bytes() < 0 && seconds() < 0 && has_reason("follows no changes"));
+}
+
 /* A run that has just begun has not heard of what waits. */
 static void what_is_not_known_is_not_zero(void **state)
 {
@@ -286,6 +302,6 @@ static void a_job_that_tries_again_says_what_is_true(void **state)
 	wait_state("stopped");
 }
 
-RUN_TESTS(TEST(lag_begins_with_what_waits), TEST(what_is_not_known_is_not_zero),
+RUN_TESTS(TEST(lag_begins_with_what_waits), TEST(a_load_alone_follows_nothing), TEST(what_is_not_known_is_not_zero),
 	TEST(what_is_not_known_is_not_zero_without_a_target), TEST(what_waits_in_the_log_is_behind),
 	TEST(what_waits_for_a_target_that_has_not_begun_is_behind), TEST(a_job_that_tries_again_says_what_is_true))
