@@ -699,3 +699,31 @@ def test_indexes_under_way_are_told(any_pg, dmsrd, apply):
     percents = [u["percent"] for u in of if u["percent"] is not None]
     assert of and all(u["kind"] == "index" for u in of)
     assert any(u["phase"] and u["phase"].startswith("building index") for u in of) and any(0 < p < 100 for p in percents) and percents == sorted(percents), of
+
+
+HOLD = """CREATE FUNCTION hold() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF current_query() ~ 'PRIMARY KEY' THEN PERFORM pg_advisory_xact_lock_shared(4711); END IF; END $$;
+CREATE EVENT TRIGGER hold ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION hold();
+ALTER EVENT TRIGGER hold ENABLE ALWAYS"""
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+def test_a_primary_key_under_way_is_told(any_pg, dmsrd, apply):
+    """It is made when its table's rows are there, before what comes behind the load."""
+    source, target = any_pg.database("i"), any_pg.database("i_copy")
+    source.psql("CREATE TABLE a (id integer PRIMARY KEY, v text); INSERT INTO a SELECT i, 'x' FROM generate_series(1, 2000) i; ANALYZE a")
+    target.psql(HOLD)
+
+    def status():
+        return dmsrd.api("GET", "/jobs/i/status")
+    with contextlib.closing(target.server.connect(target.name)) as held:
+        held.cursor().execute("SELECT pg_advisory_lock(4711)")
+        dmsrd.job("i", source.connection(), [target.connection(name="copy", apply=apply)])
+        builds = wait_for("it is told", lambda: status()["targets"] and status()["targets"][0]["builds"])
+        assert (builds["made"], builds["total"]) == (0, 1)
+        assert [(u["kind"], u["name"]) for u in builds["under_way"]] == [("primary-key", "public.a.a_pkey")]
+        assert "dmsr_snapshot_builds_left{job=\"i\"} 1" in dmsrd.api("GET", "/metrics")
+        load = status()["load"]
+        assert (load["rows"], load["percent"], load["done"]) == (2000, 99, False)
+    dmsrd.wait_state("i", "running")
+    assert status()["targets"][0]["builds"] is None and status()["load"]["percent"] == 100

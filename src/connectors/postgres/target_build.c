@@ -76,10 +76,15 @@ void build_stat(const struct target *t, struct dmsr_target_stat *out)
 	out->builds_made = t->build.made;
 	out->builds_total = t->build.total;
 	out->nbuilds = 0;
+	uint32_t keys = 0;
 	for (struct target *l = lanes_next(t, NULL); l && out->nbuilds < DMSR_BUILDS_MAX; l = lanes_next(t, l)) {
 		const struct ddl *d = ddlrun_under_way(l);
-		if (d)
-			out->builds[out->nbuilds++] =
-				(struct dmsr_build){ d->kind, d->name, l->build.phase[0] ? l->build.phase : NULL, l->build.phase[0] ? l->build.percent : -1 };
+		if (!d)
+			continue;
+		keys++;
+		out->builds[out->nbuilds++] =
+			(struct dmsr_build){ d->kind, d->name, l->build.phase[0] ? l->build.phase : NULL, l->build.phase[0] ? l->build.percent : -1 };
 	}
+	if (!t->build.timer) /* nothing but keys yet, each with the rows of its table */
+		out->builds_total = keys;
 }

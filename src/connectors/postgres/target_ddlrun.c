@@ -337,7 +337,11 @@ size_t ddlrun_count(const struct target *t, struct target_table *const *tables, 
 	return count;
 }
 
-const struct ddl *ddlrun_under_way(const struct target *t) { return t->run && t->run->is_meant == ours && t->is_asking ? current(t) : NULL; }
+const struct ddl *ddlrun_under_way(const struct target *t)
+{
+	bool is_told = t->run && (t->run->is_meant == ours || t->run->is_meant == keys) && t->is_asking;
+	return is_told ? current(t) : NULL;
+}
 
 void ddlrun_fini(struct target *t)
 {

@@ -92,7 +92,7 @@ void ddlrun_tables(struct target *t, struct target_table *const *tables, size_t 
 void ddlrun_fini(struct target *t);
 
 size_t ddlrun_count(const struct target *t, struct target_table *const *tables, size_t n);  /* what both phases of that have */
-const struct ddl *ddlrun_under_way(const struct target *t);                     /* of that; NULL: nothing */
+const struct ddl *ddlrun_under_way(const struct target *t);                     /* of that, or a key; NULL: nothing */
 
 /* ---- target_build.c: how far that is ---- */
 void build_begin(struct target *t, size_t total);
