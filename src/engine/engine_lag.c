@@ -115,6 +115,8 @@ struct lag lag_of_target(const struct job *job, const struct pipeline_stat *st, 
 	if (!job->pipeline)
 		return lag_without_run(job, &t->applied);
 	struct lag lag = { target_bytes(job, st, t), target_seconds(job, st, t), NULL };
+	if (lag.bytes < 0 && !has_changes(job)) /* rows of the load are on their way */
+		lag.seconds = -1;
 	lag.reason = reason_for(job, st, &lag);
 	return lag;
 }
