@@ -235,7 +235,9 @@ enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
 	/* what is behind the beginning of a table that is open cannot be stored before its end, which a paused source never sends */
 	note_loads(p, b);
 	bool is_among_loads = map_size(p->open_loads) && (channel == CHANNEL_LOAD || !channel_of_load(p));
-	if (!b->more && !is_among_loads)
+	/* rows of a part are committed when its end comes */
+	bool is_in_part = b->is_load && b->part && b->last->op != OP_LOAD_PART;
+	if (!b->more && !is_among_loads && !is_in_part)
 		c->whole_token = b->token;
 	for (size_t i = 0; i < p->ntargets; i++)
 		target_owes(&p->targets[i], b, channel);
