@@ -334,3 +334,15 @@ def test_prepare_none(pg, daemon):
     wait_for("big to be read", lambda: "table public.big read:" in daemon.log(), 60)
     daemon.wait_equal(source, target)
     assert not turns_of(daemon, "big")
+
+
+def test_an_identity_beside_the_key(pg, daemon):
+    """Its values may be inserted, and not updated."""
+    source, target = pg.database("turns"), pg.database("turns_copy")
+    source.psql(TABLES + "; ALTER TABLE big ALTER k ADD GENERATED ALWAYS AS IDENTITY (START 100000)")
+    begin(daemon, source, target, tables=["public.big", "public.pulse"])
+    load_again(daemon, "big")
+    wait_for("turns", lambda: turns_of(daemon, "big"))
+    source.psql("UPDATE big SET v = 'x' WHERE id % 3 = 0; INSERT INTO big (id, v) SELECT i, 'new' FROM generate_series(30001, 30500) i; UPDATE pulse SET n = 5")
+    wait_for("big to be read", lambda: daemon.log().count("table public.big read:") >= 2, 60)
+    daemon.wait_equal(source, target, ["public.big", "public.pulse"])

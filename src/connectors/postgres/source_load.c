@@ -280,7 +280,7 @@ static void take_tables(struct source *s, struct relation **rels, size_t n)
 	source_set_rels(s, rels, kept);
 	l->tables = mem_zalloc((kept + 1) * sizeof *l->tables);
 	for (size_t i = 0; i < kept; i++)
-		if (!source_find_loaded(s, rels[i]))
+		if (!source_find_loaded(s, rels[i]) && !source_turns_since(s, rels[i]->id))
 			l->tables[l->ntables++].rel = relation_ref(rels[i]);
 	qsort(l->tables, l->ntables, sizeof *l->tables, by_size);
 }
@@ -337,8 +337,10 @@ static void on_label(void *arg, const PGresult *res, const struct err *e)
 	if (!s->snapshot && (!PQntuples(res) || lsn_parse(PQgetvalue(res, 0, 0), &s->snapshot_lsn)))
 		s->snapshot_lsn = 0;
 	s->load->lsn = s->snapshot_lsn;
-	if (PQntuples(res) && PQnfields(res) > 1)
-		s->load->snapshot = mem_strdup(PQgetvalue(res, 0, 1));
+	if (PQntuples(res))
+		s->load->sees = mem_strdup(PQgetvalue(res, 0, 1));
+	if (PQntuples(res) && PQnfields(res) > 2)
+		s->load->snapshot = mem_strdup(PQgetvalue(res, 0, 2));
 	/* Locks of what the catalog tells of (a sequence's value) go with the first table's. */
 	pgconn_query(s->loader, "SAVEPOINT dmsr_table", on_savepoint, s);
 }
@@ -349,7 +351,8 @@ static void ask_label(struct source *s)
 	struct buf sql;
 	buf_init(&sql, 1024);
 	buf_printf(&sql, "RELEASE SAVEPOINT dmsr_lock; SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
-		" ELSE pg_catalog.pg_current_wal_lsn() END%s", s->opt.load_connections > 1 ? ", pg_catalog.pg_export_snapshot()" : "");
+		" ELSE pg_catalog.pg_current_wal_lsn() END, pg_catalog.txid_current_snapshot()%s",
+		s->opt.load_connections > 1 ? ", pg_catalog.pg_export_snapshot()" : "");
 	pgconn_query(s->loader, buf_cstr(&sql), on_label, s);
 	buf_fini(&sql);
 }
@@ -382,7 +385,7 @@ static void lock_all(struct source *s)
 	size_t n = 0;
 	buf_init(&sql, SIZE_MAX);
 	for (size_t i = 0; i < s->nrels; i++) {
-		if (source_find_loaded(s, s->rels[i]))
+		if (source_find_loaded(s, s->rels[i]) || source_turns_since(s, s->rels[i]->id))
 			continue;
 		buf_str(&sql, n++ ? ", " : "LOCK TABLE ");
 		sql_qualified(&sql, s->rels[i]->schema, s->rels[i]->name);
@@ -483,6 +486,7 @@ void source_load_free(struct source *s)
 	map_free(l->by_id);
 	free(l->tables);
 	free(l->snapshot);
+	free(l->sees);
 	free(l);
 	s->load = NULL;
 	free(s->snapshot);

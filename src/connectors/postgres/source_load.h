@@ -69,6 +69,7 @@ struct reader {
 struct load {
 	uint64_t lsn;                   /* of the snapshot */
 	char *snapshot;                 /* exported by the loader, for the other readers */
+	char *sees;                     /* as txid_current_snapshot has it */
 	struct load_table *tables;      /* largest first */
 	size_t ntables;
 	size_t nread, nlater;           /* tables: read in this round, put off to the next */

@@ -239,11 +239,14 @@ static void on_dry(void *arg)
 void source_stream_rest(struct source *s)
 {
 	struct stream *st = s->stream;
+	struct position at = { 0 };
 	struct pgoutput_stat d;
 	if (!st || !st->is_open || s->phase != SOURCE_STREAMING || st->is_stalled || !may_go(s) || source_is_asking(s))
 		return;
 	pgoutput_stat(st->decoder, &d);
-	if (d.in_transaction)
+	pgoutput_position(st->decoder, &at);
+	/* An earlier run may have sent the first half of a transaction, which has not come again yet. */
+	if (d.in_transaction || (at.event && at.event != POSITION_WHOLE))
 		return;
 	take(s);
 	pgconn_pause(s->repl);

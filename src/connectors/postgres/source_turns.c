@@ -7,7 +7,7 @@
  * A part is of a snapshot that sees every transaction that the stream has let out, and so it takes the place of what these did to its rows; those that come
  * behind it are, some of them, in it already, which does no harm (target_catch.h). What the stream has let out is committed in the log, but a transaction
  * is seen a moment later than that: with synchronous standbys, a long moment. So the numbers of those that went out since the last part are kept, and
- * compared with the snapshot's. Nobody waits for a transaction that is still open, as who makes a slot does.
+ * compared with the snapshot's; so is what the first snapshot sees. No turn waits for a transaction that is still open, as who makes a slot does.
  *
  * Parts are ranges of the primary key. A row that moves to another range is a key that moves: that comes by the stream, whole, and it has no other way. */
 #include "source_load.h"
@@ -19,7 +19,8 @@
 enum {
 	LOOK_MS = 20,
 	PATIENCE = 4,                   /* a stream that does not run dry gets so many times what the last turn took */
-	AGAIN_MS = 200,                 /* after a turn in which nothing could be read */
+	AGAIN_MS = 200,                 /* after a turn in which nothing could be read, */
+	BUSY_MS = 5000,                 /* because the table is locked, for which the stream rested too */
 	XIDS_MAX = 1 << 16,             /* before it is asked which of them are seen */
 };
 
@@ -32,6 +33,7 @@ struct turns {
 	bool has_turn;                  /* the stream rests */
 	uint32_t *xids;                 /* of transactions that went out, and were not seen yet */
 	size_t nxids, cap;
+	char *first;                    /* what the snapshot of the first parts sees */
 	uint64_t newest;                /* no row of any part is newer */
 	struct loop_timer *timer;
 	uint64_t began_us, ended_us, took_us, not_before_us, pause_us;
@@ -72,36 +74,67 @@ void source_turns_saw(struct source *s, const struct batch *b)
 
 static bool is_before(uint32_t a, uint32_t b) { return (int32_t)(a - b) < 0; }
 
-/* A snapshot, "xmin:xmax:xip,xip": what was open, or had no number yet, is not seen. */
-static bool sees(const char *snapshot, uint32_t xid)
+/* "xmin:xmax:xip,xip": what was open, or had no number yet, is not seen. */
+struct sight { uint32_t xmin, xmax, *open; size_t nopen; };
+
+static int by_number(const void *a, const void *b)
 {
-	char *at = NULL;
-	uint32_t xmin = (uint32_t)strtoull(snapshot, &at, 10), xmax = (uint32_t)strtoull(at + (*at == ':'), &at, 10);
-	if (is_before(xid, xmin))
-		return true;
-	if (!is_before(xid, xmax))
-		return false;
-	while (*at == ':' || *at == ',') {
-		char *next = NULL;
-		uint32_t open = (uint32_t)strtoull(at + 1, &next, 10);
-		if (next == at + 1)
-			break;
-		if (open == xid)
-			return false;
-		at = next;
-	}
-	return true;
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	return x < y ? -1 : x > y;
 }
 
-/* True: all that went out is seen. */
+static void read_sight(struct sight *v, const char *text)
+{
+	char *at = NULL;
+	*v = (struct sight){ 0 };
+	v->xmin = (uint32_t)strtoull(text, &at, 10);
+	v->xmax = (uint32_t)strtoull(at + (*at == ':'), &at, 10);
+	v->open = mem_alloc((strlen(at) / 2 + 1) * sizeof *v->open);
+	while (*at == ':' || *at == ',') {
+		char *next = NULL;
+		uint32_t xid = (uint32_t)strtoull(at + 1, &next, 10);
+		if (next == at + 1)
+			break;
+		v->open[v->nopen++] = xid;
+		at = next;
+	}
+	qsort(v->open, v->nopen, sizeof *v->open, by_number);
+}
+
+static bool sees(const struct sight *v, uint32_t xid)
+{
+	if (is_before(xid, v->xmin))
+		return true;
+	return is_before(xid, v->xmax) && !bsearch(&xid, v->open, v->nopen, sizeof *v->open, by_number);
+}
+
+/* The first snapshot goes by the log: it may see what the procedure that the others are taken by does not show yet. */
+static bool sees_less(const struct sight *now, const struct sight *first)
+{
+	for (size_t i = 0; i < now->nopen; i++)
+		if (sees(first, now->open[i]))
+			return true;
+	for (uint32_t xid = now->xmax; is_before(xid, first->xmax); xid++)
+		if (sees(first, xid))
+			return true;
+	return false;
+}
+
+/* True: all that went out is seen, and all that the first parts have. */
 static bool forget_seen(struct turns *u, const char *snapshot)
 {
+	struct sight now, first;
 	size_t kept = 0;
+	read_sight(&now, snapshot);
 	for (size_t i = 0; i < u->nxids; i++)
-		if (!sees(snapshot, u->xids[i]))
+		if (!sees(&now, u->xids[i]))
 			u->xids[kept++] = u->xids[i];
 	u->nxids = kept;
-	return !kept;
+	read_sight(&first, u->first);
+	bool is_less = sees_less(&now, &first);
+	free(first.open);
+	free(now.open);
+	return !kept && !is_less;
 }
 
 /* ---- the end of a turn ---- */
@@ -181,7 +214,7 @@ void source_turn_read(struct source *s)
 	}
 	s->load->ntables = 0;
 	source_load_free(s);
-	leave(s, is_put_off ? AGAIN_MS : 0);
+	leave(s, is_put_off ? BUSY_MS : 0);
 }
 
 /* ---- a turn ---- */
@@ -361,7 +394,10 @@ void source_turns_take(struct source *s)
 		source_turns_free(s);
 		return;
 	}
-	s->turns->timer = loop_timer_new(s->host.env.loop, "postgres.turns", on_timer, s);
+	if (!s->turns->first)
+		s->turns->first = mem_strdup(l->sees);
+	if (!s->turns->timer)
+		s->turns->timer = loop_timer_new(s->host.env.loop, "postgres.turns", on_timer, s);
 	s->turns->ended_us = loop_now_us(s->host.env.loop);
 	loop_timer_start(s->turns->timer, LOOK_MS);
 }
@@ -375,6 +411,7 @@ void source_turns_free(struct source *s)
 		load_table_free(&u->tables[i]);
 	loop_timer_free(u->timer);
 	free(u->tables);
+	free(u->first);
 	free(u->xids);
 	free(u);
 	s->turns = NULL;

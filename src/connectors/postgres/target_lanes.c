@@ -178,8 +178,10 @@ static struct lane *lane_of(const struct target *t, const struct table_load *loa
 
 static void void_load(struct target *t, struct table_load *load)
 {
-	if (load->in_turns)
+	if (load->in_turns) {
 		load->table->loaded_lsn = LOADED_IN_PART;
+		load->table->until_lsn = 0;
+	}
 	log_info("target", t->host.env.job, "%s: the load of %s was not ended, and is void", t->host.env.name, load->table->sql);
 	for (struct lane *l = t->lanes->first, *next; l; l = next) {
 		next = l->next;
@@ -312,6 +314,8 @@ static enum step end_others(struct target *t, const struct change *ch)
 		next = l->next;
 		if (!is_same && (l->lsn == ch->txn->lsn || rests(t, l)))
 			continue;
+		if (l->stage == STAGE_FILLING && !is_same && l->in_turns && !is_cut_off(t, l))
+			return STEP_WAIT; /* until its part is committed */
 		if (l->stage == STAGE_FILLING)
 			void_load(t, l);
 		else if (is_same || l->stage == STAGE_MAKING)
@@ -510,8 +514,10 @@ static enum step take_batch(struct target *t, const struct change *first)
 	struct table_load *l = find_load(t, first);
 	if (!l || l->stage == STAGE_ENDING || (l->in_turns ? l->lsn > first->txn->lsn : l->lsn != first->txn->lsn))
 		return pass(t);
+	if (l->in_turns && rests(t, l) && lanes_commit_stream(t) == STEP_WAIT) /* its turn begins */
+		return STEP_WAIT;
 	if (l->lsn < first->txn->lsn) {
-		if (lanes_commit_stream(t) == STEP_WAIT || !rests(t, l)) /* its turn begins; the one before is being committed */
+		if (!rests(t, l)) /* the one before is being committed */
 			return STEP_WAIT;
 		l->lsn = first->txn->lsn;
 	}

@@ -318,7 +318,7 @@ static void merge(struct target *t)
 {
 	struct buf sql;
 	buf_init(&sql, 1 << 20);
-	sql_part_merge(&sql, t->load.table->rel);
+	sql_part_merge(&sql, t->load.table);
 	target_ask(t, buf_cstr(&sql), 0, NULL, on_merged);
 	buf_fini(&sql);
 }

@@ -503,7 +503,7 @@ static void on_lost_turns(struct target *t)
 {
 	struct err e = { 0 };
 	err_retry(&e, DMSR_ESTATE, "target.load-lost", "changes cannot come between the parts of %s: it has triggers or other unique indexes than its key, "
-		"foreign keys refer to it, or the role may make no temporary tables. It is loaded in one snapshot, which the stream waits for",
+		"or foreign keys from it or to it, or the role may make no temporary tables. It is loaded in one snapshot, which the stream waits for",
 		t->load.table->sql);
 	target_fail(t, &e);
 }

@@ -466,33 +466,21 @@ bool sql_ask_labels(struct buf *out, const struct ddl *d)
 
 /* ---- COPY ---- */
 
-/* The columns that are written, but for those of the key if without_key; how many. */
-static unsigned add_written(struct buf *out, const struct relation *rel, bool without_key, void (*add)(struct buf *out, const char *name))
+static void add_written(struct buf *out, const struct relation *rel)
 {
 	unsigned n = 0;
 	for (unsigned i = 0; i < rel->ncolumns; i++) {
-		const struct column *c = &rel->columns[i];
-		if (!sql_is_written(rel, c) || (without_key && c->key_pos))
+		if (!sql_is_written(rel, &rel->columns[i]))
 			continue;
 		buf_str(out, n++ ? ", " : "");
-		add(out, c->name);
+		sql_ident(out, rel->columns[i].name);
 	}
-	return n;
-}
-
-static void add_name(struct buf *out, const char *name) { sql_ident(out, name); }
-
-static void add_excluded(struct buf *out, const char *name)
-{
-	sql_ident(out, name);
-	buf_str(out, " = EXCLUDED.");
-	sql_ident(out, name);
 }
 
 void sql_part_table(struct buf *out, const struct relation *rel)
 {
 	buf_str(out, "CREATE TEMPORARY TABLE dmsr_part ON COMMIT DROP AS SELECT ");
-	add_written(out, rel, false, add_name);
+	add_written(out, rel);
 	buf_str(out, " FROM ");
 	sql_qualified(out, rel->schema, rel->name);
 	buf_str(out, " WITH NO DATA");
@@ -501,30 +489,27 @@ void sql_part_table(struct buf *out, const struct relation *rel)
 void sql_part_copy(struct buf *out, const struct relation *rel, bool is_binary)
 {
 	buf_str(out, "COPY pg_temp.dmsr_part (");
-	add_written(out, rel, false, add_name);
+	add_written(out, rel);
 	buf_printf(out, ") FROM STDIN WITH (FORMAT %s)", is_binary ? "binary" : "text");
 }
 
-void sql_part_merge(struct buf *out, const struct relation *rel)
+/* Nobody is between the two. Few rows for a table that may be big: each is found by the key's index. */
+void sql_part_merge(struct buf *out, const struct target_table *tb)
 {
-	struct buf rest;
-	buf_init(&rest, SIZE_MAX);
-	buf_str(out, "INSERT INTO ");
-	sql_qualified(out, rel->schema, rel->name);
-	buf_str(out, " (");
-	add_written(out, rel, false, add_name);
-	buf_str(out, ") OVERRIDING SYSTEM VALUE SELECT ");
-	add_written(out, rel, false, add_name);
-	buf_str(out, " FROM pg_temp.dmsr_part ON CONFLICT (");
+	const struct relation *rel = tb->rel;
+	buf_printf(out, "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; DELETE FROM %s dmsr_row USING pg_temp.dmsr_part WHERE ", tb->sql);
 	for (unsigned i = 0; i < rel->nkeys; i++) {
-		buf_str(out, i ? ", " : "");
+		const struct target_column *own = tb->of[rel->keys[i]];
+		buf_str(out, i ? " AND dmsr_row." : "dmsr_row.");
+		sql_ident(out, rel->columns[rel->keys[i]].name);
+		buf_printf(out, " %s dmsr_part.", own && own->equals ? own->equals : "=");
 		sql_ident(out, rel->columns[rel->keys[i]].name);
 	}
-	if (add_written(&rest, rel, true, add_excluded))
-		buf_printf(out, ") DO UPDATE SET %s", buf_cstr(&rest));
-	else
-		buf_str(out, ") DO NOTHING");
-	buf_fini(&rest);
+	buf_printf(out, "; INSERT INTO %s (", tb->sql);
+	add_written(out, rel);
+	buf_str(out, ") OVERRIDING SYSTEM VALUE SELECT ");
+	add_written(out, rel);
+	buf_str(out, " FROM pg_temp.dmsr_part");
 }
 
 void sql_copy(struct buf *out, const struct relation *rel, bool is_binary, bool is_frozen)

@@ -105,7 +105,7 @@ void sql_copy(struct buf *out, const struct relation *rel, bool is_binary, bool 
 /* A temporary table for these columns, until COMMIT; COPY into that; and its rows into the table, in the place of those of the same key. */
 void sql_part_table(struct buf *out, const struct relation *rel);
 void sql_part_copy(struct buf *out, const struct relation *rel, bool is_binary);
-void sql_part_merge(struct buf *out, const struct relation *rel);
+void sql_part_merge(struct buf *out, const struct target_table *tb);
 /* One row in COPY's text form. */
 int sql_copy_row(struct buf *out, const struct relation *rel, const struct value *row, struct err *e);
 /* Is it a column that we write? One that the source's server computes is computed again by ours, if that is of the same kind. */
