@@ -170,16 +170,10 @@ static bool all_stored(struct pipeline *p)
 	return true;
 }
 
-/* What the log has of an earlier run, when the mode was another, ends inside of a transaction, and nobody reads on. */
-static bool is_left_open(const struct ptarget *t)
-{
-	return t->is_amid && !t->is_held && !t->nloads && t->in[CHANNEL_STREAM].is_drained && t->in[CHANNEL_LOAD].is_drained;
-}
-
 static bool targets_done(const struct pipeline *p)
 {
 	for (size_t i = 0; i < p->ntargets; i++)
-		if (!target_is_done(&p->targets[i]) && !(channel_of_load(p) && is_left_open(&p->targets[i])))
+		if (!target_is_done(&p->targets[i]))
 			return false;
 	return true;
 }
@@ -373,10 +367,6 @@ static int open_channel(struct pipeline *p, int n, const char *name, const struc
 	return c->ops->open(settings, &host, &c->i, e);
 }
 
-/* A target that is given a transaction, which the stream will end behind the load, has it open all that time; and where the source is on the same server, for
- * ever: no snapshot is made before that is over. */
-static bool is_amid(const struct position *at) { return !position_is_none(at) && at->event != POSITION_WHOLE && at->lsn > at->flush; }
-
 static bool loads_beside(const struct pipeline *p)
 {
 	const struct spec *s = p->run.spec;
@@ -384,8 +374,7 @@ static bool loads_beside(const struct pipeline *p)
 	if (!(s->mode & DMSR_FULL_LOAD) || pipeline_load_way(p) == DMSR_LOAD_THROUGH || !source->loads_beside)
 		return false;
 	/* where it was so in an earlier run its log has changes that the targets are not to be given before the load, whatever is wanted now */
-	return memory_note(p->run.memory, PIPELINE_LOADING) || is_amid(memory_delivered(p->run.memory)) ||
-		(s->mode & DMSR_CDC && source->loads_beside(s->source.settings));
+	return memory_note(p->run.memory, PIPELINE_LOADING) || (s->mode & DMSR_CDC && source->loads_beside(s->source.settings));
 }
 
 enum dmsr_load_way pipeline_load_way(const struct pipeline *p)

@@ -167,7 +167,7 @@ static void a_new_target_is_refused_while_the_log_holds_what_others_lack(void **
 	fake_script_gate(script);
 	fake_script_stat(script, &st);
 	for (unsigned i = 0; i < 200; i++)
-		fake_script_txn(script, OP_CREATE, t1, 1 + i % 3, 3, 800); /* whole: amid one the load would go beside what is in the log */
+		fake_script_txn(script, OP_CREATE, t1, 1 + i % 7, 3, 400);
 	create(one_target, NULL);
 	wait_state("running");
 	server->stalls = true;
