@@ -442,7 +442,7 @@ STATES = {"57P01": ("source.unreachable", True, "reachable"), "57014": ("source.
           "55006": ("source.in-use", True, "pg_stat_activity"), "55P03": ("source.locked", True, "pg_locks"), "55000": ("source.state", False, "state that is asked for"),
           "40P01": ("source.conflict", True, "tried again"), "25006": ("source.read-only", False, "default_transaction_read_only"), "28000": ("source.auth", False, "pg_hba.conf"),
           "42501": ("source.privilege", False, "the owner of the tables"), "23514": ("source.constraint", False, "of the source's own"), "22003": ("source.data", False, "mend at the source"),
-          "42P01": ("source.undefined", False, "create what is named"), "42P07": ("source.exists", False, "drop or rename"), "58030": ("source.io", True, "disk"),
+          "42P01": ("source.undefined", True, "create what is named"), "42P07": ("source.exists", False, "drop or rename"), "58030": ("source.io", True, "disk"),
           "58P01": ("source.missing-file", False, "log"), "0A000": ("source.unsupported", False, "version"), "XX000": ("source.internal", False, "log"),
           "42601": ("source.sql", False, "log")}
 
