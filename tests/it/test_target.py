@@ -2,11 +2,12 @@
 import contextlib
 import hashlib
 import os
+import subprocess
 import threading
 
 import pytest
 
-from conftest import Postgres, wait_for
+from conftest import BUILD, PASSWORD, Postgres, wait_for
 from feed import UNCHANGED, Feed, Script, c, column, d, schema, u
 from proxy import Proxy
 
@@ -19,6 +20,16 @@ def items(**more):
 
 def rows(db, table="items", order="id"):
     return db.sql(f"SELECT * FROM {table} ORDER BY {order}")
+
+
+def test_each_statement_gets_one_answer(any_pg):
+    """Refused ones and those behind them too, whenever the next is sent: amid the answers, and when a turn of the loop ended between two of them."""
+    db = any_pg.database("answers")
+    words = [f"{key}={value}" for key, value in db.connection().items() if key in ("host", "port", "database", "user")]
+    out = subprocess.run([BUILD / "tests" / "it" / "pg_pipeline", "3000", f"password={PASSWORD}", *words], capture_output=True, text=True, timeout=60)
+    assert out.returncode == 0, out.stderr
+    answered, whole, groups = [int(word) for word in out.stdout.replace(" of ", " ").split() if word.isdigit()]
+    assert answered == 3000 and whole == groups > 100, out.stdout
 
 
 def test_load_then_changes_then_restart(any_pg):

@@ -8,14 +8,9 @@
 
 enum { SEND_AT_BYTES = 16 * 1024, STATEMENT_OVERHEAD = 40 };
 
-struct waiting {
-	bool is_sync;
-	bool is_answered;
-};
-
 struct conn_pipe {
 	struct pgconn_pipeline owner;
-	struct waiting *ring;
+	bool *ring;             /* is it a sync? */
 	size_t first, count, cap;
 	size_t unsent;          /* bytes in libpq that the kernel was not offered yet */
 };
@@ -27,7 +22,7 @@ void conn_pipe_free(struct conn_pipe *p)
 	free(p);
 }
 
-static struct waiting *head(struct conn_pipe *p) { return &p->ring[p->first]; }
+static bool next_is_sync(const struct conn_pipe *p) { return p->ring[p->first]; }
 
 static void pop(struct conn_pipe *p)
 {
@@ -39,7 +34,7 @@ static void push(struct conn_pipe *p, bool is_sync)
 {
 	if (p->count == p->cap) {
 		size_t cap = p->cap ? p->cap * 2 : 64;
-		struct waiting *ring = mem_alloc(cap * sizeof *ring);
+		bool *ring = mem_alloc(cap * sizeof *ring);
 		for (size_t i = 0; i < p->count; i++)
 			ring[i] = p->ring[(p->first + i) % p->cap];
 		free(p->ring);
@@ -47,7 +42,7 @@ static void push(struct conn_pipe *p, bool is_sync)
 		p->cap = cap;
 		p->first = 0;
 	}
-	p->ring[(p->first + p->count++) % p->cap] = (struct waiting){ is_sync, false };
+	p->ring[(p->first + p->count++) % p->cap] = is_sync;
 }
 
 /* ---- answers ---- */
@@ -69,12 +64,16 @@ static bool deliver(struct pgconn *c, PGresult *res)
 		return false;
 	}
 	bool is_sync = PQresultStatus(res) == PGRES_PIPELINE_SYNC;
-	assert(is_sync == head(p)->is_sync);
+	assert(is_sync == next_is_sync(p));
+	pop(p);
 	if (is_sync) {
-		pop(p);
 		p->owner.on_sync(p->owner.arg);
 	} else {
-		head(p)->is_answered = true;
+		/* The NULL that ends an answer is in libpq already. It is lost if a statement is sent before it is taken, behind an error: what comes next
+		 * would be taken for more of this answer. */
+		PGresult *end = PQgetResult(c->pg);
+		assert(!end);
+		PQclear(end);
 		p->owner.on_result(p->owner.arg, res);
 	}
 	PQclear(res);
@@ -83,22 +82,13 @@ static bool deliver(struct pgconn *c, PGresult *res)
 
 static bool pipeline_input(struct pgconn *c)
 {
-	struct conn_pipe *p = c->pipe;
-	bool was_null = false;
+	const struct conn_pipe *p = c->pipe;
 	while (p->count && !PQisBusy(c->pg)) {
 		PGresult *res = PQgetResult(c->pg);
-		if (res) {
-			was_null = false;
-			if (!deliver(c, res))
-				return false;
-		} else if (!head(p)->is_sync && head(p)->is_answered) {
-			pop(p);
-			was_null = true;
-		} else if (was_null) {
+		if (!res)
 			return false;
-		} else {
-			was_null = true;
-		}
+		if (!deliver(c, res))
+			return false;
 		if (conn_is_late(c))
 			return true;
 	}
@@ -196,13 +186,6 @@ int pgconn_pipeline_leave(struct pgconn *c)
 	if (c->state == CONN_CLOSED)
 		return -1;
 	assert(c->state == CONN_PIPELINE && !c->pipe->count);
-	/* The NULL behind the last answer may still be inside libpq. */
-	while (!PQisBusy(c->pg)) {
-		PGresult *res = PQgetResult(c->pg);
-		if (!res)
-			break;
-		PQclear(res);
-	}
 	if (!PQexitPipelineMode(c->pg)) {
 		conn_lost(c, "leaving pipeline mode");
 		return -1;
