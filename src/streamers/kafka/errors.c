@@ -27,6 +27,8 @@ static const struct known_code {
 	{ RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, "kafka.topic-missing", DMSR_ENOTFOUND, true, "make the topic with as many partitions as it had" },
 	{ RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, "kafka.record-too-large", DMSR_EFULL, false,
 		"raise max.message.bytes of the topic (message.max.bytes of the brokers), and record_bytes with it" },
+	{ RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP, "kafka.clock", DMSR_EIO, true, "set the clocks of this machine and of the brokers right, or set "
+		"message.timestamp.type of the job's topics to LogAppendTime" },
 	{ RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR, "kafka.replication", DMSR_EINVAL, false, "set replication to no more than there are brokers" },
 	{ RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION, "kafka.topic-name", DMSR_EINVAL, false, "choose another prefix: a topic's name has at most 249 characters" },
 	{ RD_KAFKA_RESP_ERR_POLICY_VIOLATION, "kafka.policy", DMSR_EINVAL, false, "make the topics as the broker's policy wants them, and set create_topics "

@@ -19,7 +19,8 @@ const struct dmsr_option kafka_options[] = {
 	{ "partitions", DMSR_OPT_INT, 0, "1", NULL, 1, 10000, "Partitions of a table's topic that is made." },
 	{ "replication", DMSR_OPT_INT, 0, "0", NULL, 0, 100, "Replicas of a topic that is made; 0: what the broker makes by default." },
 	{ "retention", DMSR_OPT_DURATION, 0, "0", NULL, 0, INT64_MAX,
-		"How long records are kept in topics that are made; 0: what the broker does by default. A target that is behind by more has lost its place." },
+		"How long records are kept in topics that are made, by the brokers' clock; 0: what they do by default. "
+		"A target that is behind by more has lost its place." },
 	{ "memory", DMSR_OPT_BYTES, 0, "16MiB", NULL, 1 << 20, (int64_t)1 << 40,
 		"How much may wait for the broker's acknowledgement, and for each target how much may be fetched before it takes it." },
 	{ "record_bytes", DMSR_OPT_BYTES, 0, "900KiB", NULL, 1024, 1000000000,

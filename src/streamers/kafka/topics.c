@@ -56,6 +56,8 @@ static void configure(const struct kafka *k, const struct topic *t, rd_kafka_New
 	int64_t retention = settings_int(k->settings, "retention");
 	snprintf(text, sizeof text, "%lld", (long long)retention);
 	rd_kafka_NewTopic_set_config(nt, "cleanup.policy", t->is_compacted ? "compact" : "delete");
+	/* By the broker's clock, which also says what is too old to keep, or too new to take. When it happened stands in the record. */
+	rd_kafka_NewTopic_set_config(nt, "message.timestamp.type", "LogAppendTime");
 	if (retention)
 		rd_kafka_NewTopic_set_config(nt, "retention.ms", text);
 }
