@@ -114,6 +114,39 @@ def test_new_tables_are_told_and_taken_up(shop, dmsrd):
     assert len(said) == 1 and "public.bare is left out" in said[0]["message"]
 
 
+def test_new_tables_are_taken_up_by_themselves(shop, dmsrd):
+    """The others go on. One that is there for a moment only starts nothing over, and one that cannot be followed no more than once."""
+    source, target = shop
+    dmsrd.job("shop", source.connection(new_tables="add"), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    errors = lambda: [e for e in events(dmsrd, "shop", "error") if "it is taken up" in e]
+    source.psql("CREATE TABLE moment (id int PRIMARY KEY); INSERT INTO moment VALUES (1)")
+    source.psql("DROP TABLE moment; CREATE TABLE parent (v text PRIMARY KEY); CREATE TABLE fresh (id int PRIMARY KEY, v text REFERENCES parent); "
+                "INSERT INTO parent VALUES ('x'), ('y'); INSERT INTO fresh SELECT i, 'x' FROM generate_series(1, 1000) i")
+    wait_for("they are taken up", lambda: target.one("SELECT to_regclass('public.fresh')"))
+    source.psql("UPDATE fresh SET v = 'y' WHERE id > 500; UPDATE orders SET customer_id = 1 WHERE id = 60")
+    dmsrd.wait_equal(source, target, tables=["public.customers", "public.orders", "public.parent", "public.fresh"])
+    assert len(errors()) == 1
+    source.psql("CREATE TABLE bare (a int); INSERT INTO bare VALUES (1)")
+    wait_for("it is left out", lambda: any("public.bare is left out" in w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"]))
+    source.psql("CREATE TABLE last (id int PRIMARY KEY); INSERT INTO last VALUES (1)")
+    wait_for("it is taken up", lambda: target.one("SELECT to_regclass('public.last')"))
+    dmsrd.wait_equal(source, target, tables=["public.last", "public.orders"])
+    assert len(errors()) == 3 and target.one("SELECT to_regclass('public.bare')") is None
+
+
+def test_new_tables_that_the_job_may_not_publish_are_told(shop, dmsrd):
+    source, target = shop
+    source.psql("""CREATE PUBLICATION given FOR TABLE customers, orders, keyless, "Odd ""Name\"""")
+    dmsrd.job("shop", source.connection(new_tables="add", publication="given"), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    source.psql("CREATE TABLE new (id int PRIMARY KEY)")
+    wait_for("it is told", lambda: any("public.new is new" in w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"]))
+    source.psql("UPDATE orders SET customer_id = 1 WHERE id = 60")
+    dmsrd.wait_equal(source, target, tables=["public.customers", "public.orders"])
+    assert not events(dmsrd, "shop", "error")
+
+
 @pytest.mark.parametrize("hold_wal", [True, False])
 @pytest.mark.parametrize("failpoint", ["target.load-after-commit:1", "target.load-after-commit:2", "pg.load-done", "pipeline.stored:2", "target.load-done"])
 def test_a_kill_behind_the_rows_of_a_new_table(shop, dmsrd, failpoint, hold_wal):

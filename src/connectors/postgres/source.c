@@ -25,6 +25,9 @@ const struct dmsr_option pgsource_options[] = {
 		"Go on after the server changed its timeline, when all that was read lies before the switch." },
 	{ "keyless_tables", DMSR_OPT_ENUM, 0, "fail", "fail|allow", 0, 0,
 		"Tables without a replica identity: refuse to start, or publish them though the server will refuse updates and deletes of theirs." },
+	{ "new_tables", DMSR_OPT_ENUM, 0, "tell", "tell|add", 0, 0,
+		"A table that comes while the job runs, and that its patterns mean. tell: it is a warning, and the next start takes it up. add: the job is "
+		"started over for it when it has been there for some seconds; not where the publication is somebody else's." },
 	{ "binary", DMSR_OPT_BOOL, 0, "false", NULL, 0, 0, "Read values in PostgreSQL's binary form where all types of a table allow it." },
 	{ "origin", DMSR_OPT_ENUM, 0, "any", "any|none", 0, 0, "none: leave out what reached this server by replication (PostgreSQL 16 and later)." },
 	{ "batch_bytes", DMSR_OPT_BYTES, 0, "256KiB", NULL, 16 * 1024, 16 * 1024 * 1024, "Size at which a batch is handed on." },
@@ -292,6 +295,7 @@ static int source_open(const struct settings *set, const struct dmsr_tables *tab
 		.failover = settings_bool(set, "failover"),
 		.follow_failover = settings_bool(set, "follow_failover"),
 		.keyless = !strcmp(settings_str(set, "keyless_tables"), "allow"),
+		.adds_new = !strcmp(settings_str(set, "new_tables"), "add"),
 		.binary = settings_bool(set, "binary"),
 		.batch_bytes = (size_t)settings_int(set, "batch_bytes"),
 		.spool_memory = (size_t)settings_int(set, "spool_memory"),

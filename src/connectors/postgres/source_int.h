@@ -31,7 +31,7 @@ enum source_phase {
 
 struct source_options {
 	const char *publication, *slot, *origin;        /* the first two NULL: names of our own */
-	bool failover, follow_failover, keyless, binary;
+	bool failover, follow_failover, keyless, adds_new, binary;
 	size_t batch_bytes, spool_memory;
 	unsigned load_connections;
 	int64_t load_part_bytes;        /* 0: tables are not cut */

@@ -20,12 +20,13 @@ struct emptied { uint64_t since, until; };
 struct look {
 	uint64_t seen;          /* the server's newest when all was looked at last; 0: not in this run */
 	struct map *emptied;    /* oid -> struct emptied, until the stream is past that */
-	bool is_put_off;        /* there are such: what is noted of them is as if nobody had looked */
+	bool is_put_off;        /* there are such, or young tables: the next look is a whole one. What is noted of those is as if nobody had looked */
 	char *any;              /* the answer to mark_any_sql when all was looked at last; NULL: never */
 	char *any_new;
 	char *columns;          /* likewise the answer to mark_columns_sql */
 	char *columns_new;
 	struct map *told;       /* oids of tables that are no part of the job yet */
+	struct map *young;      /* oids of such that the last look was the first to see, and that are taken up if the next one sees them */
 	struct map *noted;      /* the note "tables", read; NULL: not yet */
 	struct map *first;      /* oid -> the relation as it was when the run began: under its name the targets have the rows */
 	bool is_refused;        /* the server refused a look, which was told; until one succeeds, which is told too */
@@ -212,6 +213,7 @@ void source_look_read(struct source *s)
 	struct map *noted = source_noted(s);
 	s->look = mem_zalloc(sizeof *s->look);
 	s->look->told = map_new();
+	s->look->young = map_new();
 	s->look->first = map_new();
 	s->look->emptied = map_new();
 	s->history = history_new();
@@ -299,7 +301,7 @@ static void looked(struct source *s)
 	struct look *l = s->look;
 	free(l->any);
 	l->any = l->any_new;
-	if (l->is_put_off) { /* the next look is a whole one */
+	if (l->is_put_off) {
 		free(l->any);
 		l->any = NULL;
 	}
@@ -332,6 +334,30 @@ static void again(struct source *s, const char *what, const char *why)
 	struct err e = { 0 };
 	err_retry(&e, DMSR_ESTATE, "source.changed", "%s %s", what, why);
 	source_fail(s, &e);
+}
+
+/* To somebody else's publication nobody adds it, and the start would refuse to go on without it. */
+static bool may_add(const struct source *s)
+{
+	const char *own = s->host.note_get(s->host.ctx, "publication");
+	return s->opt.adds_new && own && !strncmp(own, "own ", 4);
+}
+
+/* What is there for a moment only, as a script makes it, is not worth a new start. False: the run is over. */
+static bool judge_new(struct source *s, uint32_t id, const char *schema, const char *name)
+{
+	struct look *l = s->look;
+	if (!may_add(s)) {
+		map_put_u32(l->told, id, s);
+		tell_new(s, schema, name);
+		return true;
+	}
+	if (!map_put_u32(l->young, id, s))
+		return l->is_put_off = true;
+	char *what = mem_printf("table %s.%s", schema, name);
+	again(s, what, "is new, and the job's patterns mean it: it is taken up");
+	free(what);
+	return false;
 }
 
 /* The stream goes by names, and rows of a table that took the name of another went to the other's rows at the targets, until now. False: the run is over. */
@@ -414,13 +440,12 @@ static bool look_at_listed(struct source *s, const struct map *noted, const PGre
 		return true;
 	if (is_ours && !source_is_renamed(noted, id, schema, name))
 		return true;
+	if (!is_ours)
+		return judge_new(s, id, schema, name);
 	map_put_u32(s->look->told, id, s);
-	if (is_ours && is_meant)
+	if (is_meant)
 		return judge_name(s, schema, name);
-	if (is_ours)
-		gone_notice_add_renamed(notice, noted, id, schema, name);
-	else
-		tell_new(s, schema, name);
+	gone_notice_add_renamed(notice, noted, id, schema, name);
 	return true;
 }
 
@@ -570,6 +595,7 @@ void source_look_free(struct source *s)
 	free(s->look->columns);
 	free(s->look->columns_new);
 	map_free(s->look->told);
+	map_free(s->look->young);
 	map_each(s->look->first, unref, NULL);
 	map_free(s->look->first);
 	map_each(s->look->emptied, drop, NULL);
