@@ -4,11 +4,11 @@ import os
 import random
 import re
 import sqlite3
-import threading
 import time
 
 import pytest
 
+import writers
 from conftest import wait_for
 
 PARTS = {"load_part_bytes": "128KiB", "load_connections": 2, "batch_bytes": "16KiB"}
@@ -30,14 +30,8 @@ ANALYZE
 """
 
 
-class Writers:
+class Writers(writers.Writers):
     """Two sessions that insert, update, delete and move keys, until stopped."""
-
-    def __init__(self, server, database, seed=1, moves_big=False):
-        self.stopping, self.errors, self.done, self.moves_big = threading.Event(), [], 0, moves_big
-        self.threads = [threading.Thread(target=self.run, args=(server, database, random.Random(seed * 10 + i), i), daemon=True) for i in range(2)]
-        for t in self.threads:
-            t.start()
 
     def statement(self, r, who):
         n = r.randrange(1, 10000) * 2 + who  # each its own rows: no deadlocks
@@ -54,34 +48,11 @@ class Writers:
             f"UPDATE big SET body = repeat(md5('{n}'), 200) WHERE id = {n % 300}" if n % 300 % 2 == who else "SELECT 1",
             f"INSERT INTO big (k, body) VALUES ({n}, repeat(md5('{n}'), 300))",
             f"DELETE FROM big WHERE id = {n % 300} AND id % 2 = {who}",
-            f"UPDATE big SET id = id + 1000000 WHERE id = {n % 300} AND id % 2 = {who}" if self.moves_big else "SELECT 1",
             f"UPDATE p SET v = 'q{n}' WHERE id = {n}",
             f"UPDATE p SET id = {new} WHERE id = {n} AND NOT EXISTS (SELECT FROM p WHERE id = {new})",
             f"DELETE FROM p WHERE id = {n}",
             f"INSERT INTO p VALUES ({new}, 'new') ON CONFLICT DO NOTHING",
         ])
-
-    def run(self, server, database, r, who):
-        try:
-            c = server.connect(database.name)
-            c.autocommit = False
-            cur = c.cursor()
-            while not self.stopping.is_set():
-                for _ in range(r.choice([1, 1, 3])):
-                    cur.execute(self.statement(r, who))
-                c.commit()
-                self.done += 1
-                time.sleep(0.004)
-            c.close()
-        except Exception as e:  # pylint: disable=broad-except
-            self.errors.append(e)
-
-    def stop(self):
-        self.stopping.set()
-        for t in self.threads:
-            t.join(30)
-        if self.errors:
-            raise self.errors[0]
 
 
 @pytest.fixture
@@ -121,7 +92,7 @@ def test_finished_parts_are_not_read_again(pair, daemon, apply):
     cut = int(source.one("SELECT pg_table_size('n')") / (128 << 10)) + 1
     killed(daemon, f"target.load-part-done:{int(cut * .7)}",
            lambda: daemon.job("rest", source.connection(**PARTS), [target.connection(name="copy", apply=apply)], tables={"include": ["public.n"]}))
-    writers = Writers(server, source)
+    sessions = Writers(server, source, seed=1)
     try:
         time.sleep(1)
         there = target.one("SELECT count(*) FROM n")
@@ -133,7 +104,7 @@ def test_finished_parts_are_not_read_again(pair, daemon, apply):
         read = rows_read(daemon, "rest", "n")
         time.sleep(1)
     finally:
-        writers.stop()
+        sessions.stop()
     daemon.wait_equal(source, target, ["public.n"])
     assert goes_on(daemon, "n") == [(n, goes_on(daemon, "n")[0][1])]
     # What was read by the second run: no more than the parts that were missing. And rows that nobody has touched since are the very ones of before.
@@ -146,7 +117,7 @@ def test_finished_parts_are_not_read_again(pair, daemon, apply):
 def test_killed_again_and_again(pair, daemon, hold_wal):
     """A few parts further each time, under writes; then in the time in which the parts are made one."""
     server, source, target = pair
-    writers, r = Writers(server, source, seed=5), random.Random(8)
+    sessions, r = Writers(server, source, seed=5), random.Random(8)
     daemon.start()
     daemon.job("rest", source.connection(**{**PARTS, "load_connections": 3}, hold_wal=hold_wal), [target.connection(name="copy")])
     daemon.kill()
@@ -164,12 +135,12 @@ def test_killed_again_and_again(pair, daemon, hold_wal):
             time.sleep(r.choice([0.3, 0.6]))
             daemon.kill()
     finally:
-        writers.stop()
+        sessions.stop()
     daemon.start()
     daemon.wait_state("rest", "running", 120)
     daemon.wait_equal(source, target)
     assert goes_on(daemon, "n") or goes_on(daemon, "p") or goes_on(daemon, "big")
-    assert writers.done > 100
+    assert sessions.done > 100
 
 
 def test_the_target_fails_in_mid_table(pg, daemon):
@@ -256,9 +227,9 @@ def test_two_targets(pg, daemon, tmp_path, other):
         assert lost
         for part, in lost:
             second.sql(f"DELETE FROM n WHERE {ranges_of(daemon)[part - 1]}")
-    writers = Writers(pg, source)
+    sessions = Writers(pg, source, seed=1)
     time.sleep(1)
-    writers.stop()
+    sessions.stop()
     daemon.start()
     daemon.wait_state("rest", "running")
     for t in (target, second) if other == "postgres" else (target,):

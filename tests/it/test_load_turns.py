@@ -1,11 +1,11 @@
 """A big table that is loaded again, or added, while the changes of the others flow on: its parts take turns with the stream."""
-import random
 import re
 import threading
 import time
 
 import pytest
 
+import writers
 from conftest import wait_for
 
 PARTS = {"load_part_bytes": "64KiB", "load_connections": 2, "batch_bytes": "16KiB"}
@@ -31,26 +31,19 @@ def pair(any_pg):
     return any_pg, source, target
 
 
-class Writers:
+class Writers(writers.Writers):
     """Two sessions that write to big, p and pulse, until stopped."""
-
-    def __init__(self, server, database, moves_long=False):
-        self.stopping, self.errors, self.done, self.moves_long = threading.Event(), [], 0, moves_long
-        self.threads = [threading.Thread(target=self.run, args=(server, database, random.Random(i), i), daemon=True) for i in range(2)]
-        for t in self.threads:
-            t.start()
 
     def statement(self, r, who):
         n = r.randrange(1, N // 2) * 2 + who  # each its own rows: no deadlocks
         new = r.randrange(N, 10 ** 6) * 2 + who
-        short = "" if self.moves_long else "AND body IS NULL"
         return r.choice([
             f"INSERT INTO big (id, v, k) VALUES ({new}, 'new', {n}) ON CONFLICT DO NOTHING",
             f"UPDATE big SET k = k + 1 WHERE id % 2 = {who} AND id BETWEEN {n} AND {n + 60}",
             f"UPDATE big SET v = 'v' || {new} WHERE id = {n}",
             f"WITH x AS (DELETE FROM big WHERE id = {n} RETURNING v, k) INSERT INTO big (id, v, k) SELECT {new}, v, k FROM x ON CONFLICT DO NOTHING",
-            f"UPDATE big SET id = {new} WHERE id = {n} {short} AND NOT EXISTS (SELECT FROM big WHERE id = {new})",
-            f"UPDATE big SET id = {n + 2} WHERE id = {n} {short} AND NOT EXISTS (SELECT FROM big WHERE id = {n + 2})",
+            f"UPDATE big SET id = {new} WHERE id = {n} AND body IS NULL AND NOT EXISTS (SELECT FROM big WHERE id = {new})",
+            f"UPDATE big SET id = {n + 2} WHERE id = {n} AND body IS NULL AND NOT EXISTS (SELECT FROM big WHERE id = {n + 2})",
             f"UPDATE big SET body = repeat(md5('{n}'), 200) WHERE id = {n}",
             f"DELETE FROM big WHERE id BETWEEN {n} AND {n + 3} AND id % 2 = {who}",
             f"UPDATE p SET v = 'q{n}' WHERE id = {n}",
@@ -60,29 +53,8 @@ class Writers:
             f"INSERT INTO p VALUES ({n % 12000}, {new}, 'new') ON CONFLICT DO NOTHING",
         ])
 
-    def run(self, server, database, r, who):
-        try:
-            c = server.connect(database.name)
-            c.autocommit = False
-            cur = c.cursor()
-            while not self.stopping.is_set():
-                for _ in range(r.choice([1, 1, 3])):
-                    cur.execute(self.statement(r, who))
-                if who:
-                    cur.execute("UPDATE pulse SET n = n + 1")
-                c.commit()
-                self.done += 1
-                time.sleep(0.004)
-            c.close()
-        except Exception as e:  # pylint: disable=broad-except
-            self.errors.append(e)
-
-    def stop(self):
-        self.stopping.set()
-        for t in self.threads:
-            t.join(30)
-        if self.errors:
-            raise self.errors[0]
+    def last(self, who):
+        return "UPDATE pulse SET n = n + 1" if who else ""
 
 
 def begin(daemon, source, target, tables=("public.*",), env=None, **more):
@@ -103,7 +75,7 @@ def turns_of(daemon, table):
 def test_the_others_are_followed_meanwhile(pair, daemon, apply):
     server, source, target = pair
     begin(daemon, source, target, apply=apply)
-    writers = Writers(server, source)
+    sessions = Writers(server, source)
     pulses = set()
     try:
         before = target.one("SELECT txid_current()")
@@ -117,7 +89,7 @@ def test_the_others_are_followed_meanwhile(pair, daemon, apply):
                 pulses.add(n)
         time.sleep(.5)
     finally:
-        writers.stop()
+        sessions.stop()
     daemon.wait_equal(source, target)
     assert turns_of(daemon, "big") == 1
     assert len(pulses) >= 5, pulses
@@ -133,7 +105,7 @@ def test_killed_in_a_turn(pair, daemon, failpoint):
     """It begins anew, and nothing is lost; both tables take turns, one behind the other."""
     server, source, target = pair
     begin(daemon, source, target)
-    writers = Writers(server, source)
+    sessions = Writers(server, source)
     try:
         daemon.stop()
         daemon.start(env={"DMSR_FAILPOINT": failpoint})
@@ -146,7 +118,7 @@ def test_killed_in_a_turn(pair, daemon, failpoint):
         daemon.wait_state("j", "running", 60)
         time.sleep(1)
     finally:
-        writers.stop()
+        sessions.stop()
     daemon.wait_equal(source, target)
     assert turns_of(daemon, "big") or turns_of(daemon, "p")
     assert target.one("SELECT count(*) FROM dmsr.loads WHERE job_uid LIKE '%%/%%' AND split_part(job_uid, '/', 2) <> '0'") == 0
@@ -154,13 +126,13 @@ def test_killed_in_a_turn(pair, daemon, failpoint):
 
 def through(daemon, source, target, table="big"):
     """Loaded again under writes, to the end."""
-    writers = Writers(source.server, source)
+    sessions = Writers(source.server, source)
     try:
         load_again(daemon, table)
         wait_for(f"{table} to be read again", lambda: daemon.log().count(f"table public.{table} read:") >= 2, 60)
         time.sleep(.3)
     finally:
-        writers.stop()
+        sessions.stop()
     daemon.wait_equal(source, target)
 
 
@@ -275,11 +247,11 @@ def test_a_table_that_is_added(pg, daemon):
     begin(daemon, source, target, tables=["public.pulse", "public.p"])
     daemon.api("PATCH", "/jobs/j", {"tables": {"include": ["public.*"]}}, {"If-Match": "*"})
     wait_for("turns", lambda: turns_of(daemon, "big"))
-    writers = Writers(pg, source)
+    sessions = Writers(pg, source)
     try:
         wait_for("big to be read", lambda: "table public.big read:" in daemon.log(), 60)
     finally:
-        writers.stop()
+        sessions.stop()
     daemon.wait_equal(source, target)
     wait_for("its key", lambda: target.one("SELECT count(*) FROM pg_index WHERE indrelid = 'big'::regclass AND indisprimary") == 1)
 
@@ -288,7 +260,7 @@ def test_it_is_stopped_meanwhile(pg, daemon):
     source, target = pg.database("turns"), pg.database("turns_copy")
     source.psql(TABLES)
     begin(daemon, source, target)
-    writers = Writers(pg, source)
+    sessions = Writers(pg, source)
     try:
         load_again(daemon, "big")
         for n, act in enumerate(("stop", "kill", "pause", "restart")):
@@ -305,7 +277,7 @@ def test_it_is_stopped_meanwhile(pg, daemon):
             daemon.wait_state("j", "running")
         wait_for("big to be read", lambda: "table public.big read:" in daemon.log().split("takes turns")[-1], 60)
     finally:
-        writers.stop()
+        sessions.stop()
     daemon.wait_equal(source, target)
 
 
