@@ -318,3 +318,15 @@ def test_an_identity_beside_the_key(pg, daemon):
     source.psql("UPDATE big SET v = 'x' WHERE id % 3 = 0; INSERT INTO big (id, v) SELECT i, 'new' FROM generate_series(30001, 30500) i; UPDATE pulse SET n = 5")
     wait_for("big to be read", lambda: daemon.log().count("table public.big read:") >= 2, 60)
     daemon.wait_equal(source, target, ["public.big", "public.pulse"])
+
+
+def test_rows_that_are_refused(pg, daemon):
+    """By the target, when those of a part are put in the place of others."""
+    source, target = pg.database("turns"), pg.database("turns_copy")
+    source.psql(TABLES)
+    begin(daemon, source, target, tables=["public.big", "public.pulse"])
+    load_again(daemon, "big")
+    wait_for("turns", lambda: turns_of(daemon, "big"))
+    target.psql("ALTER TABLE big ADD CONSTRAINT small CHECK (id < 100) NOT VALID")
+    error = daemon.wait_state("j", "failed")["error"]
+    assert error["code"] == "target.constraint" and "loading" in error["message"], error

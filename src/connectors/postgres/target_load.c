@@ -310,7 +310,9 @@ static void note_part(struct target *t)
 
 static void on_merged(struct target *t)
 {
-	if (!target_died(t, failpoint("target.load-part-merged")))
+	if (!t->answer)
+		fail_copy(t, &t->answer_error);
+	else if (!target_died(t, failpoint("target.load-part-merged")))
 		target_ask(t, "COMMIT", 0, NULL, on_part_committed);
 }
 
@@ -319,7 +321,7 @@ static void merge(struct target *t)
 	struct buf sql;
 	buf_init(&sql, 1 << 20);
 	sql_part_merge(&sql, t->load.table);
-	target_ask(t, buf_cstr(&sql), 0, NULL, on_merged);
+	target_try(t, buf_cstr(&sql), 0, NULL, on_merged);
 	buf_fini(&sql);
 }
 
