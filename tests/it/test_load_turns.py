@@ -1,12 +1,16 @@
 """A big table that is loaded again, or added, while the changes of the others flow on: its parts take turns with the stream."""
+import contextlib
 import re
 import threading
 import time
 
+import psycopg2
+import psycopg2.extras
 import pytest
 
 import writers
 from conftest import wait_for
+from proxy import Proxy
 
 PARTS = {"load_part_bytes": "64KiB", "load_connections": 2, "batch_bytes": "16KiB"}
 N = 20000
@@ -210,10 +214,92 @@ def test_what_happens_to_it_meanwhile(pg, daemon, change):
     daemon.wait_equal(source, target, ["public.big", "public.pulse"])
 
 
+@contextlib.contextmanager
+def often(database, *statements, every=.15):
+    """One after the other, with a number each, until it is left. Says how many."""
+    stopping, done, errors = threading.Event(), [], []
+
+    def run():
+        try:
+            with contextlib.closing(database.server.connect(database.name)) as c:
+                while not stopping.wait(every):
+                    c.cursor().execute(statements[len(done) % len(statements)].format(n=len(done)))
+                    done.append(1)
+        except psycopg2.Error as e:
+            errors.append(e)
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield done
+    finally:
+        stopping.set()
+        thread.join(30)
+    assert not errors, errors
+
+
+HARMLESS = {
+    "packed": ["VACUUM FULL big", "UPDATE big SET k = {n} WHERE id % 50 = 0"],
+    "truncated": ["TRUNCATE big; INSERT INTO big (id, v, k) SELECT i, md5(i::text), {n} FROM generate_series(1, 3000) i"],
+    "other settings": ["ALTER TABLE big ALTER v SET STATISTICS {n}", "ALTER TABLE big ALTER v SET DEFAULT '{n}'", "ALTER TABLE big ALTER v SET NOT NULL",
+                       "ALTER TABLE big ALTER v DROP NOT NULL"],
+    "more partitions": ["CREATE TABLE p_n{n} PARTITION OF p FOR VALUES FROM (-{n}00 - 100) TO (-{n}00)",
+                        "INSERT INTO p SELECT -{n}00 + i, 100000 + {n}00 + i, 'new' FROM generate_series(1, 99) i"],
+}
+
+
+@pytest.mark.parametrize("change", HARMLESS)
+def test_what_does_not_matter(pair, daemon, change):
+    """However often it happens: the load goes on."""
+    _, source, target = pair
+    table = "p" if change == "more partitions" else "big"
+    begin(daemon, source, target)
+    load_again(daemon, table)
+    wait_for("turns", lambda: turns_of(daemon, table))
+    with often(source, *HARMLESS[change]) as done:
+        wait_for(f"{table} to be read", lambda: daemon.log().count(f"table public.{table} read:") >= 2, 60)
+    daemon.wait_equal(source, target)
+    assert turns_of(daemon, table) == 1 and "begins anew" not in daemon.log()
+    assert done
+    source.psql("UPDATE big SET k = 77 WHERE id % 3 = 0; UPDATE p SET v = 'end' WHERE id % 3 = 0")
+    daemon.wait_equal(source, target)
+
+
+def test_what_matters_and_comes_again_and_again(pg, daemon):
+    """The load begins anew, and anew, and then it is one that ends; the next takes turns again."""
+    source, target = pg.database("turns"), pg.database("turns_copy")
+    source.psql(TABLES)
+    begin(daemon, source, target, tables=["public.big", "public.pulse"])
+    load_again(daemon, "big")
+    wait_for("turns", lambda: turns_of(daemon, "big"))
+    with often(source, "ALTER TABLE big ADD extra{n} integer"):
+        wait_for("big to be read", lambda: daemon.log().count("table public.big read:") >= 2, 60)
+    daemon.wait_state("j", "running")
+    source.psql("UPDATE big SET k = k + 1")
+    daemon.wait_equal(source, target, ["public.big"])
+    assert turns_of(daemon, "big") == 2 and daemon.log().count("its load in turns was begun 2 times") == 1
+    load_again(daemon, "big")
+    wait_for("turns", lambda: turns_of(daemon, "big") == 3)
+    wait_for("big to be read", lambda: daemon.log().count("table public.big read:") >= 3, 60)
+    daemon.wait_equal(source, target, ["public.big"])
+
+
+def test_it_is_found_under_another_name(pg, daemon):
+    """Which its mark does not tell."""
+    source, target = pg.database("turns"), pg.database("turns_copy")
+    source.psql(TABLES)
+    begin(daemon, source, target, tables=["public.big", "public.pulse"])
+    load_again(daemon, "big")
+    wait_for("turns", lambda: turns_of(daemon, "big"))
+    source.psql("BEGIN; ALTER TABLE big RENAME TO x; CREATE TABLE big (LIKE x INCLUDING ALL); INSERT INTO big (id, v, k) SELECT id, v, k FROM x WHERE id < 9000; COMMIT")
+    daemon.wait_state("j", "running")
+    daemon.wait_equal(source, target, ["public.big"])
+
+
 OTHERS = {
     "unique at the source": ("CREATE UNIQUE INDEX big_v ON big (v, id)", ""),
     "unique at the target": ("", "CREATE UNIQUE INDEX big_v ON big (v, id)"),
     "referred to": ("CREATE TABLE child (id integer PRIMARY KEY, big integer REFERENCES big ON DELETE CASCADE ON UPDATE CASCADE); INSERT INTO child SELECT i, i FROM generate_series(1, 50) i", ""),
+    "whole rows as its identity": ("ALTER TABLE big REPLICA IDENTITY FULL", ""),
     "without a key": ("ALTER TABLE big DROP CONSTRAINT big_pkey; ALTER TABLE big REPLICA IDENTITY FULL", ""),
     "no temporary tables": ("", "REVOKE TEMPORARY ON DATABASE {target} FROM PUBLIC"),
 }
@@ -237,7 +323,8 @@ def test_a_table_that_cannot_is_loaded_at_once(pg, daemon, other):
     if other in ("unique at the target", "referred to", "no temporary tables"):
         assert "changes cannot come between the parts of" in daemon.log()
     else:
-        assert not turns_of(daemon, "big")
+        assert not turns_of(daemon, "big") and "target.load-lost" not in daemon.log()
+    assert ("REPLICA IDENTITY FULL" in daemon.log()) == (other == "whole rows as its identity")
     assert daemon.state_of("j") == "running"
 
 
@@ -320,6 +407,77 @@ def test_an_identity_beside_the_key(pg, daemon):
     daemon.wait_equal(source, target, ["public.big", "public.pulse"])
 
 
+class Standby:
+    """A synchronous standby that has all at once, and says so a moment later: until then commits are in the log, and nobody sees them."""
+
+    def __init__(self, server, late):
+        self.server, self.late, self.stopping = server, late, threading.Event()
+        self.c = psycopg2.connect(host="127.0.0.1", port=server.port, user="postgres", dbname="postgres", application_name="late",
+                                  connection_factory=psycopg2.extras.PhysicalReplicationConnection)
+        self.cur = self.c.cursor()
+        with contextlib.closing(server.connect("postgres")) as c:
+            with c.cursor() as cur:
+                cur.execute("SELECT pg_current_wal_flush_lsn()")
+                self.cur.start_replication(start_lsn=cur.fetchone()[0])
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        has = []
+        while not self.stopping.is_set():
+            message = self.cur.read_message()
+            if message:
+                has.append((time.monotonic() + self.late, message.data_start + len(message.payload)))
+                continue
+            ripe = [lsn for at, lsn in has if at <= time.monotonic()]
+            has = has[len(ripe):]
+            if ripe:
+                self.cur.send_feedback(write_lsn=ripe[-1], flush_lsn=ripe[-1], force=True)
+            time.sleep(.002)
+
+    def __enter__(self):
+        self.server_says("ALTER SYSTEM SET synchronous_standby_names = 'late'")
+        return self
+
+    def __exit__(self, *_):
+        self.server_says("ALTER SYSTEM RESET synchronous_standby_names")
+        self.stopping.set()
+        self.thread.join(10)
+        self.c.close()
+
+    def server_says(self, text):
+        with contextlib.closing(self.server.connect("postgres")) as c, c.cursor() as cur:
+            cur.execute("SET synchronous_commit = local")
+            cur.execute(text)
+            cur.execute("SELECT pg_reload_conf()")
+
+
+def test_there_is_always_one_that_is_not_seen(pg, daemon):
+    """The stream rests until it is."""
+    source, target = pg.database("turns"), pg.database("turns_copy")
+    source.psql(TABLES)
+    for database, how in (source, "on"), (target, "local"):  # it is the same server
+        database.psql(f"ALTER DATABASE {database.name} SET synchronous_commit = {how}")
+    begin(daemon, source, target, tables=["public.big", "public.pulse"])
+    with Standby(pg, .1), contextlib.ExitStack() as stack:
+        for i in range(8):
+            stack.enter_context(often(source, "INSERT INTO pulse VALUES (2 + {n} * 8 + %d, 0)" % i, every=.001))
+        load_again(daemon, "big")
+        wait_for("big to be read", lambda: daemon.log().count("table public.big read:") >= 2, 100)
+    assert turns_of(daemon, "big") == 1
+    daemon.wait_equal(source, target, ["public.big", "public.pulse"])
+
+
+@contextlib.contextmanager
+def locked(database, table, mode="SHARE"):
+    """In that mode the transaction has no number, and nobody who makes a slot waits for it."""
+    with contextlib.closing(database.server.connect(database.name)) as c:
+        c.autocommit = False
+        c.cursor().execute(f"LOCK TABLE {table} IN {mode} MODE")
+        yield
+        c.rollback()
+
+
 def test_rows_that_are_refused(pg, daemon):
     """By the target, when those of a part are put in the place of others."""
     source, target = pg.database("turns"), pg.database("turns_copy")
@@ -330,3 +488,84 @@ def test_rows_that_are_refused(pg, daemon):
     target.psql("ALTER TABLE big ADD CONSTRAINT small CHECK (id < 100) NOT VALID")
     error = daemon.wait_state("j", "failed")["error"]
     assert error["code"] == "target.constraint" and "loading" in error["message"], error
+
+
+def test_it_is_paused_amid_a_part(pg, daemon):
+    """Whose end does not come while it is paused."""
+    source, target = pg.database("turns"), pg.database("turns_copy")
+    source.psql(TABLES)
+    with Proxy(pg.port) as line:
+        daemon.start()
+        daemon.job("j", source.connection(**{**PARTS, "load_part_bytes": "1MiB", "port": line.port}), [target.connection(name="copy")],
+                   tables={"include": ["public.big", "public.pulse"]})
+        daemon.wait_state("j", "running")
+        load_again(daemon, "big")
+        wait_for("turns", lambda: turns_of(daemon, "big"))
+        line.every, line.piece = .05, 2048
+        was = rows_read(daemon)
+        wait_for("a part is being read", lambda: rows_read(daemon) > was)
+        daemon.api("POST", "/jobs/j/pause")
+        daemon.wait_state("j", "paused")
+        line.every, line.piece = 0, None
+        source.psql("UPDATE big SET v = 'x' WHERE id % 3 = 0; DELETE FROM big WHERE id % 5 = 0")
+        daemon.api("POST", "/jobs/j/resume")
+        daemon.wait_state("j", "running")
+        daemon.wait_equal(source, target, ["public.big", "public.pulse"])
+    assert turns_of(daemon, "big") == 1
+
+
+def rows_read(daemon):
+    return next(t for t in daemon.api("GET", "/jobs/j/tables")["items"] if t["name"] == "big")["load"]["rows_read"]
+
+
+def test_many_transactions_go_by(pg, daemon):
+    """While a load goes beside the stream that is held up: no more of their numbers are kept than are not seen yet."""
+    source, target = pg.database("turns"), pg.database("turns_copy")
+    source.psql(TABLES + """; CREATE TABLE u (id integer PRIMARY KEY, v text UNIQUE); INSERT INTO u SELECT i, repeat(i::text, 10) FROM generate_series(1, 15000) i;
+        CREATE PROCEDURE many(n integer) LANGUAGE plpgsql AS $$BEGIN FOR i IN 1..n LOOP UPDATE pulse SET n = pulse.n + 1; COMMIT; END LOOP; END$$; ANALYZE u""")
+    daemon.options += ["-o", "log.level=debug"]
+    daemon.start()
+    daemon.job("j", source.connection(**PARTS), [target.connection(name="copy")])
+    daemon.wait_state("j", "running")
+    daemon.api("POST", "/jobs/j/stop")
+    daemon.wait_state("j", "stopped")
+    load_again(daemon, "big")
+    load_again(daemon, "u")
+    with locked(target, "u"):
+        daemon.api("POST", "/jobs/j/start")
+        wait_for("u is read", lambda: daemon.log().count("table public.u is read in") == 2)
+        source.sql("CALL many(40000)")
+        wait_for("it is asked which are seen", lambda: len(re.findall(r"transactions that went out \d+ are not seen", daemon.log())) >= 3)
+    daemon.wait_state("j", "running")
+    wait_for("turns", lambda: turns_of(daemon, "big"))
+    daemon.wait_equal(source, target)
+    asked = [int(n) for n in re.findall(r"of (\d+) transactions that went out", daemon.log())]
+    assert max(asked) < 16384, asked
+
+
+def test_another_round(pair, daemon):
+    """Of a table that is loaded beside it: what takes turns is left alone, and not read twice."""
+    _, source, target = pair
+    source.psql("CREATE TABLE u (id integer PRIMARY KEY, v text UNIQUE); INSERT INTO u SELECT i, repeat(i::text, 10) FROM generate_series(1, 15000) i; ANALYZE u")
+    daemon.start()
+    daemon.job("j", source.connection(**{**PARTS, "load_connections": 1}), [target.connection(name="copy")], streamer={"type": "embedded", "memory": "128KiB"})
+    daemon.wait_state("j", "running")
+    daemon.api("POST", "/jobs/j/stop")
+    daemon.wait_state("j", "stopped")
+    load_again(daemon, "big")
+    load_again(daemon, "u")
+    waiting = threading.Thread(target=lambda: source.psql("TRUNCATE u; INSERT INTO u SELECT i, 'new' || i FROM generate_series(1, 500) i"), daemon=True)
+    with locked(target, "u"):
+        daemon.api("POST", "/jobs/j/start")
+        wait_for("u is read", lambda: daemon.log().count("table public.u is read in") == 2)
+        waiting.start()
+        wait_for("a TRUNCATE waits, or is over", lambda: not waiting.is_alive() or source.one(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database() AND query LIKE 'TRUNCATE%'"))
+    waiting.join(30)
+    wait_for("it is read in another round", lambda: "read in another snapshot" in daemon.log(), 60)
+    source.psql("UPDATE big SET v = 'meanwhile' WHERE id % 3 = 0")
+    daemon.wait_state("j", "running")
+    daemon.wait_equal(source, target)
+    log = daemon.log()
+    assert log.index("table public.big takes turns") < log.index("read in another snapshot")
+    assert log.count("table public.big is read in") == 2 and log.count("table public.u is read in") == 2 and turns_of(daemon, "big") == 1

@@ -171,6 +171,38 @@ static void types(void **state)
 	expect("a4/1:10:1:1/1:aa:23:-1:0:2:0:0/c20:cd,e7:05,e71:06", was, "other");
 }
 
+static void parts_that_are_kept(void **state)
+{
+	const char *was = "r7:3/1:10:1:1:90:0/1:aa:23:-1:8:2:0:0,2:bb:25:-1:0:2:0:1/l7:01", *tree = "a4/5:10:1:0:90:700,7:11:0:0:91:701/1:aa:23:-1:0:2:0:0";
+	(void)state;
+	assert_true(mark_keeps_parts(was, was));
+	/* VACUUM FULL, TRUNCATE; settings, a default; a label more */
+	assert_true(mark_keeps_parts(was, "r7:3/1:12:1:1:90:0/1:aa:23:-1:8:2:0:0,2:bb:25:-1:0:2:0:1/l7:01"));
+	assert_true(mark_keeps_parts(was, "r7:3/1:10:1:1:90:0/1:aa:23:-1:9:3:0:0,2:bb:25:-1:0:3:0:1/l7:01"));
+	assert_true(mark_keeps_parts(was, "r7:3/1:10:1:1:90:0/1:aa:23:-1:8:2:0:0,2:bb:25:-1:0:2:0:1/l7:01,l8:02"));
+	/* published otherwise; rewritten; another type, name, column; generated no more; a label renamed */
+	assert_false(mark_keeps_parts(was, "r7:4/1:10:1:1:90:0/1:aa:23:-1:8:2:0:0,2:bb:25:-1:0:2:0:1/l7:01"));
+	assert_false(mark_keeps_parts(was, "a4,r7:3/1:10:1:1:90:0/1:aa:23:-1:8:2:0:0,2:bb:25:-1:0:2:0:1/l7:01"));
+	assert_false(mark_keeps_parts(was, "r7:3/1:12:1:1:90:0/1:aa:23:-1:9:3:0:0,2:bb:25:-1:0:2:0:1/l7:01"));
+	assert_false(mark_keeps_parts(was, "r7:3/1:10:1:1:90:0/1:aa:23:-1:8:2:0:0,2:bb:1043:-1:0:3:0:1/l7:01"));
+	assert_false(mark_keeps_parts(was, "r7:3/1:10:1:1:90:0/1:aa:23:-1:8:2:0:0,2:bc:25:-1:0:3:0:1/l7:01"));
+	assert_false(mark_keeps_parts(was, "r7:3/1:10:1:1:90:0/1:aa:23:-1:8:2:0:0,3:bb:25:-1:0:3:0:1/l7:01"));
+	assert_false(mark_keeps_parts(was, "r7:3/1:10:1:1:90:0/1:aa:23:-1:8:2:0:0/l7:01"));
+	assert_false(mark_keeps_parts(was, "r7:3/1:10:1:1:90:0/1:aa:23:-1:8:2:0:0,2:bb:25:-1:0:2:0:1,3:cc:25:-1:0:2:0:0/l7:01"));
+	assert_false(mark_keeps_parts(was, "r7:3/1:10:1:1:90:0/1:aa:23:-1:8:2:0:0,2:bb:25:-1:0:3:0:0/l7:01"));
+	assert_false(mark_keeps_parts(was, "r7:3/1:10:1:1:90:0/1:aa:23:-1:8:2:0:0,2:bb:25:-1:0:2:0:1/l7:02"));
+	/* UNLOGGED and back */
+	assert_false(mark_keeps_parts("a4/1:10:1:0:90:0/1:aa:23:-1:0:2:0:0", "a4/1:12:1:0:91:0/1:aa:23:-1:0:2:0:0"));
+	assert_true(mark_keeps_parts("a4/1:10:1:0:90:0/1:aa:23:-1:0:2:0:0", "a4/1:12:1:0:90:0/1:aa:23:-1:0:2:0:0"));
+	/* a partition that was empty when it came, that was not; that is gone, that may have been truncated alone */
+	assert_true(mark_keeps_parts(tree, "a4/5:10:1:0:90:700,7:11:0:0:91:701,9:13:1:0:92:702/1:aa:23:-1:0:2:0:0"));
+	assert_false(mark_keeps_parts(tree, "a4/5:10:1:0:90:700,7:11:0:0:91:701,9:13:0:0:92:702/1:aa:23:-1:0:2:0:0"));
+	assert_false(mark_keeps_parts(tree, "a4/5:10:1:0:90:700/1:aa:23:-1:0:2:0:0"));
+	assert_false(mark_keeps_parts(tree, "a4/5:12:1:0:90:700,7:11:0:0:91:701/1:aa:23:-1:0:2:0:0"));
+	assert_false(mark_keeps_parts(tree, "a4/5:12:1:0:90:700,7:13:0:0:91:701/1:aa:23:-1:0:2:0:0"));
+	assert_false(mark_keeps_parts("", "x"));
+}
+
 static void nonsense(void **state)
 {
 	(void)state;
@@ -192,4 +224,5 @@ static void nonsense(void **state)
 
 RUN_TESTS(cmocka_unit_test(publications), cmocka_unit_test(rewrites), cmocka_unit_test(columns_made_again), cmocka_unit_test(generated_columns),
 	cmocka_unit_test(shapes), cmocka_unit_test(partitions),
-	cmocka_unit_test(unlogged), cmocka_unit_test(types), cmocka_unit_test(nonsense))
+	cmocka_unit_test(unlogged), cmocka_unit_test(types), cmocka_unit_test(parts_that_are_kept),
+	cmocka_unit_test(nonsense))

@@ -371,6 +371,7 @@ static void source_stop(struct dmsr_instance *i)
 	s->load_catalog = NULL;
 	pgconn_free(s->exporter);
 	s->exporter = NULL;
+	source_turns_stopped(s);
 	source_read_close(s);
 	if (s->phase == SOURCE_STREAMING)
 		source_stream_stop(s);

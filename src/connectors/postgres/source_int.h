@@ -237,7 +237,7 @@ void source_load_resumed(struct source *s);     /* source_read.c */
 /* The load has a table of that oid, whose rows are newer than what is before that: LSN, or 0. */
 uint64_t source_load_newer(const struct source *s, uint32_t id);
 void source_read_pause(struct source *s);
-void source_read_close(struct source *s);       /* its connections, the loader too */
+void source_read_close(struct source *s);       /* its connections, the loader and that of the turns too */
 void source_load_free(struct source *s);
 /* Words about tables that are loaded already, and that the load is done (now, or when the stream is behind load_done_at); then the next stretch. */
 void source_load_words(struct source *s);
@@ -249,6 +249,8 @@ bool source_turns_wants(const struct source *s);        /* source_stream_rest is
 void source_turns_rests(struct source *s);      /* it does */
 void source_turns_saw(struct source *s, const struct batch *b); /* goes out */
 void source_turns_dry(struct source *s);        /* nothing more has come */
+void source_turns_stopped(struct source *s);    /* somebody wants it: no fault of any load's */
+void source_turns_close(struct source *s);      /* its connection */
 void source_turns_free(struct source *s);
 
 /* ---- source_rest.c: loads of an earlier run go on ---- */

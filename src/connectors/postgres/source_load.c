@@ -215,6 +215,11 @@ static void note_tables(struct source *s)
 	source_note_tables(s, s->load->lsn, note_snapshot);
 }
 
+enum { KIND_OID, KIND_IS_PARTITIONED, KIND_IS_FULL };
+static const char kinds_sql[] = "SELECT c.oid, c.relkind = 'p', c.relreplident = 'f' OR (c.relkind = 'p' AND EXISTS (SELECT FROM"
+	" pg_catalog.pg_partition_tree(c.oid) p JOIN pg_catalog.pg_class l ON l.oid = p.relid WHERE l.relreplident = 'f'))"
+	" FROM pg_catalog.pg_class c WHERE c.relkind = 'p' OR (c.relkind = 'r' AND c.relreplident = 'f')";
+
 static void on_kinds(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -223,10 +228,16 @@ static void on_kinds(void *arg, const PGresult *res, const struct err *e)
 		source_fail(s, e);
 		return;
 	}
+	struct map *rows = map_new(); /* oid -> 1 and its number */
 	for (int n = 0; n < PQntuples(res); n++)
-		for (size_t i = 0; i < l->ntables; i++)
-			if (l->tables[i].rel->id == catalog_oid(res, n, 0))
-				l->tables[i].is_partitioned = true;
+		map_put_u32(rows, catalog_oid(res, n, KIND_OID), (void *)(uintptr_t)(n + 1));
+	for (size_t i = 0; i < l->ntables; i++) {
+		struct load_table *t = &l->tables[i];
+		int n = (int)(uintptr_t)map_get_u32(rows, t->rel->id) - 1;
+		t->is_partitioned = n >= 0 && *PQgetvalue(res, n, KIND_IS_PARTITIONED) == 't';
+		t->is_full = n >= 0 && *PQgetvalue(res, n, KIND_IS_FULL) == 't';
+	}
+	map_free(rows);
 	if (s->mode & DMSR_CDC)
 		source_look_load(s, note_tables);
 	else if (!s->rounds)
@@ -308,7 +319,7 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 			"no table of %s matches the job's patterns", pgconn_describe(s->loader));
 		return;
 	}
-	pgconn_query(s->loader, "SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'p'", on_kinds, s);
+	pgconn_query(s->loader, kinds_sql, on_kinds, s);
 }
 
 static void on_savepoint(void *arg, const PGresult *res, const struct err *e)

@@ -32,6 +32,8 @@ struct load_table {
 	bool in_turns;                  /* takes turns with the stream (source_turns.c) */
 	bool is_lost;                   /* a target could not make one table of its parts */
 	bool is_busy;                   /* put off because it is locked */
+	bool is_full;                   /* its replica identity, or a partition's, is the whole row */
+	bool told_at_once;              /* that it is loaded in one snapshot though others take turns */
 	char *mark;                     /* in turns: what it was like in the first snapshot (source_mark.h) */
 	bool *kept;                     /* by number: parts that are there; NULL: none */
 	unsigned nreaders;
@@ -83,6 +85,8 @@ struct load {
 };
 
 struct batch *load_batch(const struct source *s, uint64_t lsn);
+/* A note about that table; heap. */
+char *load_note_key(const char *what, const struct relation *rel);
 struct load *load_new(void);
 void load_table_free(struct load_table *t);     /* what it holds */
 
@@ -93,11 +97,16 @@ void source_read_free(struct source *s);        /* also its connections */
 void source_load_read(struct source *s);        /* source_load.c: every table was read or put off */
 /* It lives only as long as the session that exported it: why it is not there is known soon, or never. */
 void source_snapshot_lost(struct source *s, const struct err *why);
+/* What a table was refused for: somebody holds it, who may wait for us himself; that, or it is not there by that name, or a column is not. */
+bool read_is_locked(const struct pgconn *c);
+bool read_may_pass(const struct pgconn *c);
 /* Begins a transaction in that snapshot; NULL: in one of its own. */
 const char *source_load_begin_sql(const char *snapshot, struct buf *out);
 
 /* ---- source_turns.c ---- */
-bool source_may_take_turns(const struct source *s, const struct load_table *t); /* if it can be cut by its key */
+bool source_may_take_turns(struct source *s, struct load_table *t);     /* if it can be cut by its key */
+void source_turns_begin(struct source *s, const struct load_table *t);  /* its first part is about to be read */
+void source_turns_over(struct source *s, const struct relation *rel);   /* all of it was read, in turns or not */
 void source_turns_take(struct source *s);       /* of a load that is over: those that are left */
 void source_turn_read(struct source *s);        /* s->load, which is a turn's, was read or put off */
 

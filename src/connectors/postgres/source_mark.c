@@ -391,6 +391,38 @@ void mark_compare(const char *was, const char *is, struct mark_diff *out)
 		out->refiled = out->emptied = 0;
 }
 
+/* ---- of a load that goes on ---- */
+
+static bool is_same_item(const char *a, const char *b)
+{
+	size_t len = strcspn(a, "/");
+	return len == strcspn(b, "/") && !strncmp(a, b, len);
+}
+
+/* By names, numbers and types, in their order. */
+static bool has_same_cols(const char *was, const char *is)
+{
+	struct col a, b;
+	bool has_a = next_col(&was, &a), has_b = next_col(&is, &b);
+	while (has_a && has_b && a.num == b.num && !strcmp(a.name, b.name) && a.type == b.type && a.typmod == b.typmod && a.generated == b.generated) {
+		has_a = next_col(&was, &a);
+		has_b = next_col(&is, &b);
+	}
+	return !has_a && !has_b;
+}
+
+bool mark_keeps_parts(const char *was, const char *is)
+{
+	struct mark_diff d;
+	mark_compare(was, is, &d);
+	if (!d.is_other)
+		return true;
+	if (!part(was, 2) || !part(is, 2) || !is_same_item(was, is) || !has_same_cols(part(was, 2), part(is, 2)))
+		return false;
+	return !(d.is_unpublished || d.is_rewritten || d.is_made_again || d.is_ungenerated || d.is_recomputed || d.is_relogged || d.is_unlogged_now ||
+		d.is_relabelled || d.is_reshaped || d.attached || d.gone || d.refiled || d.emptied);
+}
+
 /* ---- shapes ---- */
 
 static unsigned digit(char c) { return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10); }

@@ -46,6 +46,9 @@ struct mark_diff {
 };
 /* Of texts that cannot be read: is_other, and nothing else. */
 void mark_compare(const char *was, const char *is, struct mark_diff *out);
+/* May a load whose parts are ranges of the primary key, or partitions, and to which all changes come, go on? What is other does no harm then: new files, as
+ * VACUUM FULL, CLUSTER and TRUNCATE make them, partitions that were empty when they came, defaults, settings of columns. */
+bool mark_keeps_parts(const char *was, const char *is);
 unsigned mark_unlogged(const char *mark);       /* how many partitions are UNLOGGED, or is it itself */
 /* The numbers and names of the columns, as those of that relation; nothing else of them is right. NULL: the mark does not tell. */
 struct relation *mark_shape(const char *mark, const struct relation *of);

@@ -140,6 +140,7 @@ static void table_read(struct reader *r)
 	t->state = TABLE_READ;
 	s->load->nread++;
 	source_add_loaded(s, t->rel, t->rel->schema, t->rel->name, t->since ? t->since : s->load->lsn);
+	source_turns_over(s, t->rel);
 	report(s, t, true);
 	failpoint("pg.table-copied");
 	log_info("postgres", s->host.env.job, "table %s.%s read: %lld rows", t->rel->schema, t->rel->name, (long long)t->nrows);
@@ -153,8 +154,7 @@ static void leave(struct reader *r)
 	r->state = READER_IDLE;
 }
 
-/* Somebody holds it, who may wait for us himself. */
-static bool is_locked(const struct reader *r) { return !strcmp(pgconn_sqlstate(r->conn), "55P03") || !strcmp(pgconn_sqlstate(r->conn), "40P01"); }
+bool read_is_locked(const struct pgconn *c) { return !strcmp(pgconn_sqlstate(c), "55P03") || !strcmp(pgconn_sqlstate(c), "40P01"); }
 
 static void put_off(struct reader *r, const char *why, bool is_busy)
 {
@@ -171,11 +171,11 @@ static void put_off(struct reader *r, const char *why, bool is_busy)
 
 /* The table, its schema or a column is not there any more, the name is a sequence's now, or somebody holds it, who may wait for us himself: that passes by
  * itself, or another snapshot's catalog tells of it. */
-static bool may_pass(const struct reader *r)
+bool read_may_pass(const struct pgconn *c)
 {
 	static const char *const states[] = { "42P01", "3F000", "42703", "42809", "55P03", "40P01" };
 	for (size_t i = 0; i < sizeof states / sizeof *states; i++)
-		if (!strcmp(pgconn_sqlstate(r->conn), states[i]))
+		if (!strcmp(pgconn_sqlstate(c), states[i]))
 			return true;
 	return false;
 }
@@ -224,10 +224,10 @@ static void on_copied(void *arg, const PGresult *res, const struct err *e)
 {
 	struct reader *r = arg;
 	(void)res;
-	if (e && !r->nrows && may_pass(r)) {
+	if (e && !r->nrows && read_may_pass(r->conn)) {
 		batch_free(r->b); /* it has OP_LOAD_BEGIN alone, if anything */
 		r->b = NULL;
-		put_off(r, e->message, is_locked(r));
+		put_off(r, e->message, read_is_locked(r->conn));
 	} else if (e) {
 		fail_table(r, e);
 	} else {
@@ -375,6 +375,8 @@ static void on_cut(void *arg, const struct err *e)
 	}
 	r->state = READER_NOTING;
 	r->noted = ++r->s->load->notes;
+	if (t->in_turns)
+		source_turns_begin(r->s, t);
 	if (!rest_note(r->s, t, on_cut_noted))
 		begin_parts(r);
 }
@@ -398,8 +400,8 @@ static bool is_another(const struct reader *r, const PGresult *res)
 static void on_looked(void *arg, const PGresult *res, const struct err *e)
 {
 	struct reader *r = arg;
-	if (e && may_pass(r)) {
-		put_off(r, e->message, is_locked(r));
+	if (e && read_may_pass(r->conn)) {
+		put_off(r, e->message, read_is_locked(r->conn));
 	} else if (e) {
 		fail_table(r, e);
 	} else if (PQgetvalue(res, 0, LOOK_REWRITTEN)[0] != '0') {
@@ -605,6 +607,7 @@ void source_read(struct source *s)
 
 void source_read_close(struct source *s)
 {
+	source_turns_close(s);
 	for (unsigned i = 0; s->load && i < s->load->nreaders; i++) {
 		if (i)
 			pgconn_free(s->load->readers[i].conn);

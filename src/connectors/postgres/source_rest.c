@@ -57,11 +57,11 @@ uint64_t source_rest_lsn(const struct source *s, uint32_t id, uint64_t lsn)
 
 /* ---- the note ---- */
 
-static char *note_key(const struct relation *rel)
+char *load_note_key(const char *what, const struct relation *rel)
 {
 	struct buf key;
 	buf_init(&key, SIZE_MAX);
-	buf_str(&key, "cut ");
+	buf_printf(&key, "%s ", what);
 	sql_qualified(&key, rel->schema, rel->name);
 	char *out = mem_strdup(buf_cstr(&key));
 	buf_fini(&key);
@@ -92,7 +92,7 @@ static void note_text(const struct source *s, const struct load_table *t, struct
 bool rest_note(struct source *s, const struct load_table *t, void (*next)(struct source *s))
 {
 	struct buf text;
-	char *key = note_key(t->rel);
+	char *key = load_note_key("cut", t->rel);
 	const char *was = s->host.note_get(s->host.ctx, key);
 	buf_init(&text, NOTE_MAX);
 	if ((s->mode & DMSR_CDC) && mark_of(s, t->rel) && cut_lasts(t) && !t->in_turns)
@@ -109,7 +109,7 @@ bool rest_note(struct source *s, const struct load_table *t, void (*next)(struct
 /* Changes of it will not come that its parts would need. */
 void rest_void(struct source *s, const struct relation *rel)
 {
-	char *key = note_key(rel);
+	char *key = load_note_key("cut", rel);
 	const char *was = s->host.note_get(s->host.ctx, key);
 	if (was && *was)
 		source_put_note(s, key, "", NULL);
@@ -131,7 +131,7 @@ void source_rest_forget(struct source *s)
 		struct relation named = { .schema = s->rests[i].schema, .name = s->rests[i].name };
 		if (is_in_run(s, &s->rests[i]))
 			continue;
-		char *key = note_key(&named);
+		char *key = load_note_key("cut", &named);
 		source_put_note(s, key, "", NULL);
 		free(key);
 	}
@@ -254,7 +254,7 @@ void rest_find(struct source *s, struct load_table *t)
 	/* In another round of the same run the target's load has begun anew. */
 	if (!r || t->is_lost || s->rounds || !(s->mode & DMSR_CDC))
 		return;
-	char *key = note_key(t->rel);
+	char *key = load_note_key("cut", t->rel);
 	const char *note = s->host.note_get(s->host.ctx, key), *why = "how it was cut is not known";
 	free(key);
 	if (note && read_note(note, &n))

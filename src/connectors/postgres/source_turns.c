@@ -1,13 +1,14 @@
 /* source_turns: a big table that is loaded while the stream of the others flows on: it was added, or is loaded again. In come tables of which the load
  * (source_load.c) has read the first part; out go their other parts, one after the other, each in a turn of its own, in its place among the changes.
  *
- *   WAITING -> [ CONNECTING -> ] READY -> ASKING -> NOTING -> READING -> LEAVING -> WAITING       ASKING -> LEAVING: not every change that went out is seen
- *              (a session)       (the stream comes to where no transaction is open, and rests)
+ *   WAITING -> [ CONNECTING -> ] READY -> ASKING -> NOTING -> READING -> LEAVING -> WAITING       not every change that went out is seen, for a moment:
+ *              (a session)       (the stream comes to where no transaction is open, and rests)                           ASKING -> LEAVING -> UNSEEN -> ASKING
  *
  * A part is of a snapshot that sees every transaction that the stream has let out, and so it takes the place of what these did to its rows; those that come
  * behind it are, some of them, in it already, which does no harm (target_catch.h). What the stream has let out is committed in the log, but a transaction
  * is seen a moment later than that: with synchronous standbys, a long moment. So the numbers of those that went out since the last part are kept, and
- * compared with the snapshot's; so is what the first snapshot sees. No turn waits for a transaction that is still open, as who makes a slot does.
+ * compared with the snapshot's; so is what the first snapshot sees. While the stream rests none is added to them: so they are waited for. No turn waits for
+ * a transaction that is still open, as who makes a slot does.
  *
  * Parts are ranges of the primary key. A row that moves to another range is a key that moves: that comes by the stream, whole, and it has no other way. */
 #include "source_load.h"
@@ -21,10 +22,14 @@ enum {
 	PATIENCE = 4,                   /* a stream that does not run dry gets so many times what the last turn took */
 	AGAIN_MS = 200,                 /* after a turn in which nothing could be read, */
 	BUSY_MS = 5000,                 /* because the table is locked, for which the stream rested too */
-	XIDS_MAX = 1 << 16,             /* before it is asked which of them are seen */
+	VAIN_MAX = 8,                   /* so often in a row the table was another one than the snapshot's */
+	UNSEEN_MS = 10,                 /* the stream rests, and it is asked again whether all that went out is seen, */
+	UNSEEN_MAX_US = 1000000,        /* so long at most */
+	BEGUN_MAX = 2,                  /* so often the load of a table begins in turns; then it is one that ends surely */
+	XIDS_MAX = 1 << 13,             /* before it is asked which of them are seen */
 };
 
-enum turn_state { TURN_WAITING, TURN_CONNECTING, TURN_READY, TURN_ASKING, TURN_NOTING, TURN_READING, TURN_LEAVING };
+enum turn_state { TURN_WAITING, TURN_CONNECTING, TURN_READY, TURN_ASKING, TURN_NOTING, TURN_READING, TURN_LEAVING, TURN_UNSEEN };
 
 struct turns {
 	struct load_table *tables;      /* not whole yet; the first is empty while it is at work, as s->load's */
@@ -32,13 +37,17 @@ struct turns {
 	enum turn_state state;
 	bool has_turn;                  /* the stream rests */
 	uint32_t *xids;                 /* of transactions that went out, and were not seen yet */
-	size_t nxids, cap;
+	size_t nxids, cap, many;        /* many: it is asked which are seen */
+	struct pgconn *asker;           /* for that; NULL: none */
+	bool is_asking;
 	char *first;                    /* what the snapshot of the first parts sees */
 	uint64_t newest;                /* no row of any part is newer */
 	struct loop_timer *timer;
 	uint64_t began_us, ended_us, took_us, not_before_us, pause_us;
+	unsigned vain;                  /* turns in a row in which the table was not what it was in the snapshot */
 	uint64_t heard;                 /* messages of the stream when it was looked at last */
 	bool was_dry;                   /* the stream, since the last turn */
+	bool asks_again;                /* in this turn */
 };
 
 bool source_has_turn(const struct source *s) { return s->turns && s->turns->has_turn; }
@@ -52,25 +61,6 @@ uint64_t source_turns_since(const struct source *s, uint32_t id)
 }
 
 /* ---- what went out ---- */
-
-void source_turns_saw(struct source *s, const struct batch *b)
-{
-	struct turns *u = s->turns;
-	bool will_be = s->takes_turns && s->is_loading; /* the load may leave tables to us */
-	if (b->is_load || (!u && !will_be))
-		return;
-	if (!u)
-		u = s->turns = mem_zalloc(sizeof *u);
-	for (const struct change *ch = b->first; ch; ch = ch->next) {
-		if (ch->op != OP_COMMIT)
-			continue;
-		if (u->nxids == u->cap) {
-			u->cap = u->cap ? 2 * u->cap : 256;
-			u->xids = mem_realloc_array(u->xids, u->cap, sizeof *u->xids);
-		}
-		u->xids[u->nxids++] = ch->txn->xid;
-	}
-}
 
 static bool is_before(uint32_t a, uint32_t b) { return (int32_t)(a - b) < 0; }
 
@@ -120,21 +110,103 @@ static bool sees_less(const struct sight *now, const struct sight *first)
 	return false;
 }
 
-/* True: all that went out is seen, and all that the first parts have. */
-static bool forget_seen(struct turns *u, const char *snapshot)
+static void forget_seen(struct turns *u, const struct sight *now)
 {
-	struct sight now, first;
 	size_t kept = 0;
-	read_sight(&now, snapshot);
 	for (size_t i = 0; i < u->nxids; i++)
-		if (!sees(&now, u->xids[i]))
+		if (!sees(now, u->xids[i]))
 			u->xids[kept++] = u->xids[i];
 	u->nxids = kept;
+}
+
+/* All that went out, and all that the first parts have. */
+static bool sees_all(struct turns *u, const char *snapshot)
+{
+	struct sight now, first;
+	read_sight(&now, snapshot);
 	read_sight(&first, u->first);
+	forget_seen(u, &now);
 	bool is_less = sees_less(&now, &first);
 	free(first.open);
 	free(now.open);
-	return !kept && !is_less;
+	return !u->nxids && !is_less;
+}
+
+/* ---- there are many, and no turn comes: a load of other tables goes beside, or a target is slow ---- */
+
+static void on_seen(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct turns *u = s->turns;
+	size_t n = u->nxids;
+	u->is_asking = false;
+	if (!e) {
+		struct sight now;
+		read_sight(&now, PQgetvalue(res, 0, 0));
+		forget_seen(u, &now);
+		free(now.open);
+		log_debug("postgres", s->host.env.job, "of %zu transactions that went out %zu are not seen yet", n, u->nxids);
+	}
+	u->many = 2 * u->nxids;
+}
+
+static void on_asker_ready(void *ctx)
+{
+	const struct source *s = ctx;
+	pgconn_query(s->turns->asker, "SELECT pg_catalog.txid_current_snapshot()", on_seen, ctx);
+}
+
+/* They are kept, for now. */
+static void on_asker_failed(void *ctx, const struct err *e)
+{
+	struct turns *u = ((struct source *)ctx)->turns;
+	log_info("postgres", ((struct source *)ctx)->host.env.job, "which transactions are seen is asked again later: %s", e->message);
+	pgconn_free(u->asker);
+	u->asker = NULL;
+	u->is_asking = false;
+	u->many = 2 * u->nxids;
+}
+
+static void ask_seen(struct source *s)
+{
+	struct turns *u = s->turns;
+	const struct pgconn_owner o = { .ctx = s, .on_ready = on_asker_ready, .on_failed = on_asker_failed };
+	if (u->is_asking || s->phase != SOURCE_STREAMING)
+		return;
+	u->is_asking = true;
+	if (u->asker)
+		on_asker_ready(s);
+	else
+		u->asker = pgconn_new(&s->host.env, s->settings, PGCONN_SQL, &o);
+}
+
+void source_turns_close(struct source *s)
+{
+	if (!s->turns)
+		return;
+	pgconn_free(s->turns->asker);
+	s->turns->asker = NULL;
+}
+
+void source_turns_saw(struct source *s, const struct batch *b)
+{
+	struct turns *u = s->turns;
+	bool will_be = s->takes_turns && s->is_loading; /* the load may leave tables to us */
+	if (b->is_load || (!u && !will_be))
+		return;
+	if (!u)
+		u = s->turns = mem_zalloc(sizeof *u);
+	for (const struct change *ch = b->first; ch; ch = ch->next) {
+		if (ch->op != OP_COMMIT)
+			continue;
+		if (u->nxids == u->cap) {
+			u->cap = u->cap ? 2 * u->cap : 256;
+			u->xids = mem_realloc_array(u->xids, u->cap, sizeof *u->xids);
+		}
+		u->xids[u->nxids++] = ch->txn->xid;
+	}
+	if (u->nxids > XIDS_MAX && u->nxids > u->many)
+		ask_seen(s);
 }
 
 /* ---- the end of a turn ---- */
@@ -171,10 +243,14 @@ static void on_left(void *arg, const PGresult *res, const struct err *e)
 	struct turns *u = s->turns;
 	(void)res;
 	(void)e; /* it has only read */
-	if (u->n)
+	if (u->asks_again) {
+		u->state = TURN_UNSEEN;
+		loop_timer_start(u->timer, UNSEEN_MS);
+	} else if (u->n) {
 		wait_for_turn(s);
-	else
+	} else {
 		all_done(s);
+	}
 }
 
 static void leave(struct source *s, uint64_t pause_ms)
@@ -191,16 +267,23 @@ static void fail_changed(struct source *s, const struct load_table *t, const cha
 	source_fail(s, &e);
 }
 
+/* Somebody holds the table: the stream has rested for that, too. Or it is not what it was in the snapshot, or not there by its name: that may pass. */
+static void put_off(struct source *s, bool is_busy)
+{
+	struct turns *u = s->turns;
+	u->vain = is_busy ? 0 : u->vain + 1;
+	if (u->vain == VAIN_MAX)
+		fail_changed(s, &u->tables[0], "was dropped, renamed, truncated or rewritten");
+	else
+		leave(s, is_busy ? BUSY_MS : AGAIN_MS);
+}
+
 /* The table goes back to ours, or is whole. */
 void source_turn_read(struct source *s)
 {
 	struct turns *u = s->turns;
 	struct load_table *t = &s->load->tables[0];
-	if (t->state == TABLE_PUT_OFF && !t->is_busy) {
-		fail_changed(s, t, "was dropped, renamed, truncated or rewritten");
-		return;
-	}
-	bool is_whole = t->state == TABLE_READ, is_put_off = t->state == TABLE_PUT_OFF;
+	bool is_whole = t->state == TABLE_READ, is_put_off = t->state == TABLE_PUT_OFF, is_busy = t->is_busy;
 	t->state = TABLE_TURNING;
 	t->nreaders = 0;
 	if (is_whole) {
@@ -214,7 +297,12 @@ void source_turn_read(struct source *s)
 	}
 	s->load->ntables = 0;
 	source_load_free(s);
-	leave(s, is_put_off ? BUSY_MS : 0);
+	if (is_put_off) {
+		put_off(s, is_busy);
+		return;
+	}
+	u->vain = 0;
+	leave(s, 0);
 }
 
 /* ---- a turn ---- */
@@ -244,7 +332,8 @@ static void on_savepoint(void *arg, const PGresult *res, const struct err *e)
 
 static void noted(struct source *s) { pgconn_query(s->loader, "SAVEPOINT dmsr_table", on_savepoint, s); }
 
-/* As the stream has it the table is what it was; so it has to be in this snapshot. A later run must know how far the stream has to come. */
+/* As the stream has it the table is what it was; so it has to be in this snapshot, but for what no part depends on: a TRUNCATE, too, comes by the stream. A
+ * later run must know how far the stream has to come. */
 static void on_mark(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -252,7 +341,7 @@ static void on_mark(void *arg, const PGresult *res, const struct err *e)
 	char at[24];
 	if (e) {
 		source_fail(s, e);
-	} else if (!PQntuples(res) || strcmp(PQgetvalue(res, 0, MARK_TEXT), u->tables[0].mark) != 0) {
+	} else if (!PQntuples(res) || !mark_keeps_parts(u->tables[0].mark, PQgetvalue(res, 0, MARK_TEXT))) {
 		fail_changed(s, &u->tables[0], "was altered");
 	} else {
 		u->state = TURN_NOTING;
@@ -266,12 +355,18 @@ static void on_snapshot(void *arg, const PGresult *res, const struct err *e)
 	struct turns *u = s->turns;
 	uint64_t newest = 0;
 	char oid[24];
+	if (e && read_may_pass(s->loader)) {
+		log_info("postgres", s->host.env.job, "the turn of table %s.%s is put off: %s", u->tables[0].rel->schema, u->tables[0].rel->name, e->message);
+		put_off(s, read_is_locked(s->loader));
+		return;
+	}
 	if (e) {
 		source_fail(s, e);
 		return;
 	}
-	bool sees_all = forget_seen(u, PQgetvalue(res, 0, 0));
-	if (!u->has_turn || !sees_all) {
+	bool is_whole = sees_all(u, PQgetvalue(res, 0, 0));
+	u->asks_again = !is_whole && loop_now_us(s->host.env.loop) - u->began_us < UNSEEN_MAX_US;
+	if (!is_whole) {
 		leave(s, AGAIN_MS);
 		return;
 	}
@@ -285,14 +380,18 @@ static void on_snapshot(void *arg, const PGresult *res, const struct err *e)
 	pgconn_query_params(s->loader, mark_sql(s->version), 2, values, on_mark, s);
 }
 
-/* In the statement behind BEGIN the snapshot is taken; the position is asked for behind it: what is seen was written before that. */
+/* In the statement behind LOCK the snapshot is taken: the table is what it is in it. The position is asked for behind it: what is seen was written before. */
 static void ask(struct source *s)
 {
+	const struct load_table *t = &s->turns->tables[0];
 	struct buf sql;
 	s->turns->state = TURN_ASKING;
-	buf_init(&sql, 4096);
+	s->turns->asks_again = false;
+	buf_init(&sql, SIZE_MAX);
 	source_load_begin_sql(NULL, &sql);
-	buf_str(&sql, "; SET LOCAL lock_timeout = '1s'; SELECT pg_catalog.txid_current_snapshot(), pg_catalog.pg_current_wal_insert_lsn()");
+	buf_printf(&sql, "; SET LOCAL lock_timeout = '1s'; LOCK TABLE %s", t->is_partitioned ? "" : "ONLY ");
+	sql_qualified(&sql, t->rel->schema, t->rel->name);
+	buf_str(&sql, " IN ACCESS SHARE MODE; SELECT pg_catalog.txid_current_snapshot(), pg_catalog.pg_current_wal_insert_lsn()");
 	pgconn_query(s->loader, buf_cstr(&sql), on_snapshot, s);
 	buf_fini(&sql);
 }
@@ -336,6 +435,8 @@ static void on_timer(void *arg)
 {
 	struct source *s = arg;
 	struct turns *u = s->turns;
+	if (s->phase <= SOURCE_STREAMING && u->state == TURN_UNSEEN)
+		ask(s);
 	if (s->phase > SOURCE_STREAMING || (u->state != TURN_WAITING && u->state != TURN_READY))
 		return;
 	loop_timer_start(u->timer, LOOK_MS);
@@ -348,8 +449,6 @@ static void on_timer(void *arg)
 		s->loader = source_connect(s, PGCONN_SQL, on_connected);
 	} else if (may_go) {
 		on_connected(s);
-	} else if (u->nxids > XIDS_MAX && s->loader && !s->is_loading) { /* which of them are seen? */
-		ask(s);
 	}
 }
 
@@ -364,11 +463,68 @@ static bool has_other_unique(const struct relation *rel)
 	return false;
 }
 
-bool source_may_take_turns(const struct source *s, const struct load_table *t)
+/* How often its load was begun in turns, and ended by what nobody had asked for, before all of it was read. */
+static unsigned begun_in_vain(const struct source *s, const struct relation *rel)
+{
+	char *key = load_note_key("turns", rel);
+	const char *note = s->host.note_get(s->host.ctx, key);
+	free(key);
+	return note ? (unsigned)strtoul(note, NULL, 10) : 0;
+}
+
+static void note_begun(struct source *s, const struct relation *rel, unsigned n)
+{
+	char *key = load_note_key("turns", rel), text[12];
+	snprintf(text, sizeof text, "%u", n);
+	source_put_note(s, key, n ? text : "", NULL);
+	free(key);
+}
+
+void source_turns_begin(struct source *s, const struct load_table *t) { note_begun(s, t->rel, begun_in_vain(s, t->rel) + 1); }
+
+void source_turns_over(struct source *s, const struct relation *rel)
+{
+	if (begun_in_vain(s, rel))
+		note_begun(s, rel, 0);
+}
+
+static void stopped(struct source *s, const struct load_table *t)
+{
+	unsigned n = t->rel && t->in_turns && t->state != TABLE_READ ? begun_in_vain(s, t->rel) : 0;
+	if (n)
+		note_begun(s, t->rel, n - 1);
+}
+
+void source_turns_stopped(struct source *s)
+{
+	for (size_t i = 0; s->turns && i < s->turns->n; i++)
+		stopped(s, &s->turns->tables[i]);
+	for (size_t i = 0; s->load && i < s->load->ntables; i++)
+		stopped(s, &s->load->tables[i]);
+}
+
+static void tell_at_once(const struct source *s, struct load_table *t, const char *why)
+{
+	if (!t->told_at_once)
+		source_tell(s, "table %s.%s is loaded in one snapshot, for which the targets wait: %s", t->rel->schema, t->rel->name, why);
+	t->told_at_once = true;
+}
+
+bool source_may_take_turns(struct source *s, struct load_table *t)
 {
 	const struct relation *rel = t->rel;
 	bool has_mark = s->history && history_newest(s->history, rel->id);
-	return s->takes_turns && !s->rounds && !t->since && rel->key == KEY_PRIMARY && has_mark && !has_other_unique(rel) && !t->is_lost;
+	unsigned n = begun_in_vain(s, rel);
+	if (!s->takes_turns || s->rounds || t->since || rel->key != KEY_PRIMARY || !has_mark || has_other_unique(rel) || t->is_lost)
+		return false;
+	if (t->is_full) {
+		tell_at_once(s, t, "with REPLICA IDENTITY FULL its changes could not come between its parts");
+	} else if (n >= BEGUN_MAX) {
+		char *why = mem_printf("its load in turns was begun %u times, and none of them came to its end", n);
+		tell_at_once(s, t, why);
+		free(why);
+	}
+	return !t->is_full && n < BEGUN_MAX;
 }
 
 void source_turns_take(struct source *s)
@@ -409,6 +565,7 @@ void source_turns_free(struct source *s)
 		return;
 	for (size_t i = 0; i < u->n; i++)
 		load_table_free(&u->tables[i]);
+	source_turns_close(s);
 	loop_timer_free(u->timer);
 	free(u->tables);
 	free(u->first);
