@@ -136,8 +136,9 @@ struct dmsr_source_host {
 	 * than the rows, and what comes behind them is not older than what they had. ends: all of it was emitted. Any time; twice is once. */
 	void (*load_begins)(void *ctx);
 	void (*load_ends)(void *ctx);
-	/* Of a source that is told takes_turns: every target has applied all batches that were in_turn, so that the next may come. Optional. */
-	bool (*turn_is_applied)(void *ctx);
+	/* Of a source that is told takes_turns: every target has applied all batches that were in_turn, and no change waits on disk for one of them: so the
+	 * next may come. is_all: and has applied every batch there was; else, all that there was when this was asked last: none stands still. Optional. */
+	bool (*turn_is_applied)(void *ctx, bool is_all);
 	/* Of a table that was to be loaded, and is none of the job's any more: what the stream has of it is given to no target. */
 	void (*load_void)(void *ctx, const char *schema, const char *name);
 	void (*finished)(void *ctx);            /* full-load: everything was emitted; with changes it means nothing */

@@ -109,6 +109,7 @@ struct pipeline {
 	bool is_paused, source_stopped, log_is_opening, source_finished, told_loading, told_flowing;
 	bool load_has_begun, load_is_sent; /* all of it: the source has said so, in this run */
 	uint64_t turn_token;            /* of the newest batch in_turn */
+	uint64_t turn_asked;            /* of the newest batch when turn_is_applied was true last */
 	struct map *voids;              /* relation_key: load_void; NULL: none */
 	uint64_t first_lsn;             /* what the source had written when that was first heard of; 0: not yet */
 	uint64_t began_lsn;             /* the stream has nothing for the targets before that; 0: it began in an earlier run, or has not yet */

@@ -265,13 +265,20 @@ static void on_load_ends(void *ctx)
 	pipeline_turn(p);
 }
 
-/* Rows are kept by no streamer that lets loads take turns: it has told them delivered when all targets had committed them. */
-static bool turn_is_applied(void *ctx)
+/* Rows are kept by no streamer that lets loads take turns: it has told them delivered when all targets had committed them. Behind what waits for one of the
+ * targets they would wait in memory, and the source, with all the other targets, for that. */
+static bool turn_is_applied(void *ctx, bool is_all)
 {
 	struct pipeline *p = ctx;
+	const struct channel *c = channel_stream(p);
+	struct dmsr_streamer_stat log = { 0 };
 	struct ledger_stat s;
-	ledger_stat(channel_stream(p)->ledger, &s);
-	return s.delivered.token >= p->turn_token;
+	ledger_stat(c->ledger, &s);
+	c->ops->stat(c->i, &log);
+	if (s.delivered.token < p->turn_token || s.delivered.token < (is_all ? s.received.token : p->turn_asked) || log.log_bytes)
+		return false;
+	p->turn_asked = s.received.token;
+	return true;
 }
 
 static void on_load_void(void *ctx, const char *schema, const char *name)

@@ -543,6 +543,25 @@ def test_many_transactions_go_by(pg, daemon):
     assert max(asked) < 16384, asked
 
 
+def test_a_slow_target_beside_a_fast_one(pg, daemon):
+    """What waits for the one goes to the log, and no part comes before it has all of that: rows would wait in memory, and the source, and the other, with them."""
+    source, target, slow = pg.database("turns"), pg.database("turns_copy"), pg.database("turns_slow")
+    source.psql(TABLES + "; CREATE TABLE filler (id serial PRIMARY KEY, v text)")
+    daemon.start()
+    daemon.job("j", source.connection(**PARTS), [target.connection(name="copy"), slow.connection(name="slow")], streamer={"type": "embedded", "memory": "1MiB"})
+    daemon.wait_state("j", "running")
+    load_again(daemon, "big")
+    wait_for("turns", lambda: turns_of(daemon, "big"))
+    with locked(slow, "pulse"):
+        for n in range(1, 9):
+            source.psql(f"UPDATE pulse SET n = {n}; INSERT INTO filler (v) SELECT repeat(md5(i::text), 30) FROM generate_series(1, 1000) i; UPDATE pulse SET n = {n}00")
+            wait_for(f"the fast one has pulse {n}", lambda n=n: target.one("SELECT n FROM pulse") == n * 100)
+        assert slow.one("SELECT n FROM pulse") == 0
+    daemon.wait_equal(source, target)
+    daemon.wait_equal(source, slow)
+    assert turns_of(daemon, "big") == 1
+
+
 def test_another_round(pair, daemon):
     """Of a table that is loaded beside it: what takes turns is left alone, and not read twice."""
     _, source, target = pair

@@ -5,8 +5,8 @@ import time
 
 
 class Writers:
-    """Two sessions that write, each its own rows, until stopped: statement(r, who) says what, in transactions of one or a few; a room of its own says which
-    tables. last(who), if it is not empty, is the last of each transaction."""
+    """Two sessions that write, each its own rows, until stopped: statement(r, who) says what, in transactions of one or a few. last(who), if it is not empty,
+    is the last of each transaction."""
 
     def __init__(self, server, database, seed=0):
         self.stopping, self.errors, self.done = threading.Event(), [], 0

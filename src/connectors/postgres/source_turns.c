@@ -7,8 +7,8 @@
  * A part is of a snapshot that sees every transaction that the stream has let out, and so it takes the place of what these did to its rows; those that come
  * behind it are, some of them, in it already, which does no harm (target_catch.h). What the stream has let out is committed in the log, but a transaction
  * is seen a moment later than that: with synchronous standbys, a long moment. So the numbers of those that went out since the last part are kept, and
- * compared with the snapshot's; so is what the first snapshot sees. While the stream rests none is added to them: so they are waited for. No turn waits for
- * a transaction that is still open, as who makes a slot does.
+ * compared with the snapshot's; so is what the first snapshot sees. While the stream rests none is added to them: so they are waited for; and for the targets,
+ * behind one of which the rows would stand in memory, in everybody's way. No turn waits for a transaction that is still open, as who makes a slot does.
  *
  * Parts are ranges of the primary key. A row that moves to another range is a key that moves: that comes by the stream, whole, and it has no other way. */
 #include "source_load.h"
@@ -23,7 +23,7 @@ enum {
 	AGAIN_MS = 200,                 /* after a turn in which nothing could be read, */
 	BUSY_MS = 5000,                 /* because the table is locked, for which the stream rested too */
 	VAIN_MAX = 8,                   /* so often in a row the table was another one than the snapshot's */
-	UNSEEN_MS = 10,                 /* the stream rests, and it is asked again whether all that went out is seen, */
+	UNSEEN_MS = 10,                 /* the stream rests, and it is asked again whether all that went out is seen, and applied, */
 	UNSEEN_MAX_US = 1000000,        /* so long at most */
 	BEGUN_MAX = 2,                  /* so often the load of a table begins in turns; then it is one that ends surely */
 	XIDS_MAX = 1 << 13,             /* before it is asked which of them are seen */
@@ -364,7 +364,7 @@ static void on_snapshot(void *arg, const PGresult *res, const struct err *e)
 		source_fail(s, e);
 		return;
 	}
-	bool is_whole = sees_all(u, PQgetvalue(res, 0, 0));
+	bool is_whole = sees_all(u, PQgetvalue(res, 0, 0)) && s->host.turn_is_applied(s->host.ctx, true);
 	u->asks_again = !is_whole && loop_now_us(s->host.env.loop) - u->began_us < UNSEEN_MAX_US;
 	if (!is_whole) {
 		leave(s, AGAIN_MS);
@@ -402,7 +402,7 @@ static bool is_due(const struct source *s)
 {
 	const struct turns *u = s->turns;
 	uint64_t now = loop_now_us(s->host.env.loop), heard = source_stream_heard(s);
-	if (now < u->not_before_us || !s->host.turn_is_applied(s->host.ctx))
+	if (now < u->not_before_us || !s->host.turn_is_applied(s->host.ctx, false))
 		return false;
 	return u->was_dry || heard == u->heard || now - u->ended_us > PATIENCE * u->took_us;
 }
