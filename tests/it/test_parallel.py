@@ -310,6 +310,27 @@ def test_an_index_that_came_later(pg):
     assert db.sql("SELECT * FROM a") == [(0, 0)]
 
 
+@pytest.mark.parametrize("why", ["a lane had them", "the rows are newer"])
+def test_what_is_passed_over_holds_nobody_up(pg, why):
+    """Each of these transactions is a batch of its own, of a table that the first connection learns nothing of from them. Nothing but a position is to be written
+    then: what comes behind does not wait until one that moved alone may be."""
+    db = pg.database("passed")
+    db.sql("CREATE TABLE a (id int PRIMARY KEY, v text)")
+    feed = Feed(db, apply="parallel", commit_interval=60000, prepare="none")
+    rel = [column("id", "int4", key=1), column("v")]
+    before = Script().rel("a", "a", rel).tx(500, c("a", "0", "first")).wait()
+    feed.ok(before.load("a", "1\tloaded\n", lsn=1500).done() if why == "the rows are newer" else before)
+    if why == "a lane had them":
+        db.sql("INSERT INTO dmsr.positions (job_uid, job, position) SELECT job_uid || '/9/1', job, position || ' +1f4' || repeat(' +a', 19) "
+               "FROM dmsr.positions WHERE job_uid = %s", feed.options["uid"])
+    script, had = Script().rel("a", "a", rel), db.sql("SELECT * FROM a ORDER BY id")
+    for n in range(1, 21):
+        script.tx(990 + 10 * n, c("a", str(n), "had"))
+    said = feed.ok(script.tx(2000, c("a", "99", "new")).wait())
+    assert said.applied == 21
+    assert db.sql("SELECT * FROM a ORDER BY id") == [*had, (99, "new")]
+
+
 def test_a_refusal_in_the_middle_of_a_batch(pg):
     """More transactions than are placed at once: what a connection refuses is done in order, then the rest of the batch is spread as before."""
     script = Script().rel("a", "a", [column("id", "int4", key=1), column("v", "int4"), column("w")])

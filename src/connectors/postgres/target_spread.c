@@ -35,6 +35,8 @@ static struct work *works_take(struct works *w)
 
 /* ---- parcels ---- */
 
+static bool is_done(const struct parcel *c) { return c && c->is_read && !c->left; }
+
 void spread_take(struct parallel *p, const struct batch *b, uint64_t token)
 {
 	struct parcel *c = mem_zalloc(sizeof *c);
@@ -93,6 +95,12 @@ static void forget_known(struct parallel *p)
 	}
 }
 
+static bool is_known(const struct parallel *p, uint64_t lsn)
+{
+	const struct target *t = p->first->t;
+	return position_covers(&p->low, lsn, POSITION_WHOLE) || (t->ahead.n && ahead_has(&t->ahead, lsn));
+}
+
 enum fit { FIT_LANES, FIT_UNKNOWN /* the first connection shall tell what it knows of the table */, FIT_WHOLE };
 
 static enum fit fit_of(struct parallel *p, const struct change *ch)
@@ -104,6 +112,9 @@ static enum fit fit_of(struct parallel *p, const struct change *ch)
 	case OP_SCHEMA:
 		return table_of(p, ch->rel) ? FIT_LANES : FIT_UNKNOWN;
 	case OP_CREATE: case OP_UPDATE: case OP_DELETE:
+		/* Nothing is done with it, and so the first connection would learn nothing of its table. */
+		if (is_known(p, ch->txn->lsn))
+			return FIT_LANES;
 		tb = table_of(p, ch->rel);
 		if (!tb)
 			return FIT_UNKNOWN;
@@ -139,12 +150,6 @@ static size_t weigh(const struct change *ch)
 	for (unsigned i = 0; i < ch->rel->ncolumns; i++)
 		n += (ch->u.row.after ? ch->u.row.after[i].len : 0) + (ch->u.row.before ? ch->u.row.before[i].len : 0);
 	return n;
-}
-
-static bool is_known(const struct parallel *p, uint64_t lsn)
-{
-	const struct target *t = p->first->t;
-	return position_covers(&p->low, lsn, POSITION_WHOLE) || (t->ahead.n && ahead_has(&t->ahead, lsn));
 }
 
 /* Claims what the transaction touches; its weight, 0: nothing of it is to be done. */
@@ -317,6 +322,13 @@ static bool feed(struct parallel *p)
 
 /* ---- the first connection ---- */
 
+/* A position that moved alone may wait a while; but not when something waits for it: what it is given next, or the telling of rows. */
+static void hurry_first(struct parallel *p)
+{
+	p->first->t->tx.ended_us = 0;
+	target_strict.flush(&p->first->t->base);
+}
+
 static bool give_first(struct parallel *p, struct batch *own, struct parcel *parcel, struct work *until)
 {
 	struct gift *g = mem_zalloc(sizeof *g);
@@ -344,19 +356,28 @@ static bool give_whole(struct parallel *p)
 	return true;
 }
 
+static bool has_rows_to_tell(const struct parallel *p)
+{
+	const struct parcel *c = p->head;
+	while (is_done(c) && !c->has_works)
+		c = c->next;
+	return is_done(c);
+}
+
 void spread_note(struct parallel *p)
 {
-	if (!spread_is_idle(p) || p->first->gifts.first || position_compare(&p->low, &p->durable) <= 0)
+	if (!spread_is_idle(p) || position_compare(&p->low, &p->durable) <= 0)
 		return;
-	struct batch *b = batch_new();
-	b->end = p->low;
-	if (!give_first(p, b, NULL, NULL)) {
-		batch_free(b);
-		return;
+	if (!p->first->gifts.first) {
+		struct batch *b = batch_new();
+		b->end = p->low;
+		if (!give_first(p, b, NULL, NULL)) {
+			batch_free(b);
+			return;
+		}
 	}
-	/* A position that moved alone may wait a while; rows are not to be told later for that. */
-	if (p->head && p->head->has_works)
-		p->first->t->tx.ended_us = 0;
+	if (has_rows_to_tell(p))
+		hurry_first(p);
 }
 
 bool spread_is_idle(const struct parallel *p) { return !p->oldest && !p->nfirst; }
@@ -383,7 +404,7 @@ static bool read_some(struct parallel *p)
 	if (fit == FIT_WHOLE || (fit == FIT_UNKNOWN && !p->nfirst))
 		return give_whole(p);
 	if (p->nfirst) {
-		target_strict.flush(&p->first->t->base);
+		hurry_first(p);
 		return false;
 	}
 	if (!parallel_open(p))
@@ -532,7 +553,7 @@ void spread_rescue(struct parallel *p)
 	if (has_given(p))
 		return;
 	if (p->nfirst) {
-		target_strict.flush(&p->first->t->base);
+		hurry_first(p);
 		return;
 	}
 	drop_done(p);
@@ -558,7 +579,6 @@ static void add_count(void *arg, const void *key, size_t n, void *value)
 	*c = none;
 }
 
-static bool is_done(const struct parcel *c) { return c && c->is_read && !c->left; }
 static bool is_told(const struct parallel *p, const struct parcel *c) { return is_done(c) && position_compare(&c->end, &p->durable) <= 0; }
 
 static void raise_to_parcels(struct parallel *p)
