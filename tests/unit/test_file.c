@@ -167,7 +167,6 @@ static void loads(void **state)
 	host_stop(&h);
 }
 
-/* A file's head is right for all of its lines. */
 /* Loads of two tables, and parts of one, in any order; what is of no open load means nothing. */
 static void mixed_loads(void **state)
 {
@@ -216,6 +215,47 @@ static void mixed_loads(void **state)
 		batch_free(b[i]);
 }
 
+/* A load says what there is in place of what was there: also that there is nothing. */
+static void empty_loads(void **state)
+{
+	struct host h;
+	(void)state;
+	struct batch *b[] = { word(OP_LOAD_BEGIN, orders, 0x80), loaded_rows(orders, 0x80, "1\ta\t\\N\n"), word(OP_LOAD_END, orders, 0x80),
+		word(OP_LOAD_BEGIN, orders, 0x90), word(OP_LOAD_END, orders, 0x90) };
+	const uint64_t n = sizeof b / sizeof *b;
+	host_start(&h, GIVEN(path(), "format=csv", "roll_interval=1h"));
+	for (uint64_t i = 0; i < n; i++)
+		apply(&h, b[i], i + 1);
+	wait_applied(&h, n);
+	assert_names("public.orders/0000000000000080-0000000000-load-000001.csv\npublic.orders/0000000000000090-0000000000-load-000001.csv\n");
+	assert_text("op,id,name,total\nI,1,a,\nop,id,name,total\nT,,,\n");
+	assert_int_equal(h.counts.loaded, 1);
+	assert_int_equal(h.counts.truncated, 0);
+	host_stop(&h);
+	/* It is there already. */
+	host_start(&h, GIVEN(path(), "format=csv", "roll_interval=1h"));
+	assert_string_equal(h.loads, " public.orders@144");
+	apply(&h, b[3], 1);
+	apply(&h, b[4], 2);
+	host_stop(&h);
+	assert_text("op,id,name,total\nI,1,a,\nop,id,name,total\nT,,,\n");
+
+	/* Nor does it depend on what we remember: the files may be of a time that was forgotten. */
+	anew(state);
+	host_start(&h, GIVEN(path(), "layout=single"));
+	apply(&h, b[3], 1);
+	apply(&h, b[4], 2);
+	host_stop(&h);
+	assert_names("0000000000000090-0000000000-load-000001-public.orders.ndjson\n");
+	const char *text = buf_cstr(&listing()->text);
+	assert_non_null(strstr(text, "\"op\":\"t\""));
+	assert_non_null(strstr(text, "\"lsn\":144,"));
+	assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
+	for (uint64_t i = 0; i < n; i++)
+		batch_free(b[i]);
+}
+
+/* A file's head is right for all of its lines. */
 static void columns_change(void **state)
 {
 	struct host h;
@@ -302,6 +342,6 @@ static void idle_and_urgent(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { TEST(publishes_and_remembers), TEST(rolls_by_size), TEST(whole_transactions),
-		TEST(loads), TEST(mixed_loads), TEST(columns_change), TEST(single_layout), TEST(idle_and_urgent) };
+		TEST(loads), TEST(mixed_loads), TEST(empty_loads), TEST(columns_change), TEST(single_layout), TEST(idle_and_urgent) };
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

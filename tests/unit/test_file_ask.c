@@ -34,11 +34,12 @@ static void print_some(void)
 	host_start(&h, GIVEN("path=-", "format=csv"));
 	if (h.keeps)
 		_exit(1);
-	struct batch *b[6] = { word(OP_LOAD_BEGIN, orders, 0x80), loaded_rows(orders, 0x80, "1\tx\t\\N\n"), word(OP_LOAD_END, orders, 0x80),
+	struct batch *b[8] = { word(OP_LOAD_BEGIN, orders, 0x80), loaded_rows(orders, 0x80, "1\tx\t\\N\n"), word(OP_LOAD_END, orders, 0x80),
+		word(OP_LOAD_BEGIN, orders, 0x88), word(OP_LOAD_END, orders, 0x88),
 		transaction(odd, 0x100, 2, 1), transaction(odd, 0x200, 3, 1), transaction(orders, 0x300, 4, 1) };
-	for (uint64_t i = 0; i < 6; i++)
+	for (uint64_t i = 0; i < 8; i++)
 		apply(&h, b[i], i + 1);
-	wait_applied(&h, 6);
+	wait_applied(&h, 8);
 	if (h.counts.created != 3 || h.counts.loaded != 1)
 		_exit(2);
 	host_stop(&h);
@@ -85,7 +86,7 @@ static void stdout_lines(void **state)
 {
 	int status;
 	(void)state;
-	assert_string_equal(stdout_of(print_some, &status), "op,id,name,total\nI,1,x,\nop,id,name,total\nI,2,x,\nI,3,x,\nop,id,name,total\nI,4,x,\n");
+	assert_string_equal(stdout_of(print_some, &status), "op,id,name,total\nI,1,x,\nT,,,\nop,id,name,total\nI,2,x,\nI,3,x,\nop,id,name,total\nI,4,x,\n");
 	assert_int_equal(status, 0);
 	stdout_of(print_to_nobody, &status);
 	assert_int_equal(status, 0);

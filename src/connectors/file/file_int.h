@@ -3,7 +3,7 @@
  * (preflight, and what goes with a job). Nobody else includes it.
  *
  *   {path}/{schema}.{table}/{lsn}-{event}-{lsn}-{event}.ndjson     changes, from the first to the last in it     ({path}/... with layout single)
- *   {path}/{schema}.{table}/{lsn}-0000000000-load-{part}.ndjson    rows of the load, lsn: the snapshot's; sorts before the changes
+ *   {path}/{schema}.{table}/{lsn}-0000000000-load-{part}.ndjson    rows of the load, lsn: the snapshot's; sorts before the changes; no rows: a truncate
  *   {path}/_messages/...                                            logical messages
  *   {path}/.dmsr/{uid}.{target}/journal, lock, {n}.part             ours: where we stand, what is being written
  *
@@ -187,7 +187,7 @@ int parts_put(struct target *t, const struct change *ch, struct err *e);        
 int parts_put_loaded(struct target *t, const struct change *ch, struct err *e); /* OP_ROWS or OP_READ */
 void parts_void_loads(struct target *t, const struct change *but_of);   /* that are open; but_of: but those in its snapshot, or NULL */
 void parts_load_begin(struct target *t, const struct batch *b, const struct change *ch);
-void parts_load_end(struct target *t, const struct change *ch);
+int parts_load_end(struct target *t, const struct change *ch, struct err *e);   /* a load without rows is a record that the table was emptied */
 void parts_close_changes(struct target *t);     /* all parts of changes: into target.closed */
 void parts_flush(struct target *t);             /* stdout: what is buffered goes to the disk */
 void parts_fini(struct target *t);

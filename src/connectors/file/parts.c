@@ -326,6 +326,26 @@ void parts_load_begin(struct target *t, const struct batch *b, const struct chan
 	tb->load.is_skipped = !t->is_stdout && l && l->at.lsn == tb->load.lsn;
 }
 
+static int put_loaded(struct target *t, struct table *tb, const struct change *ch, struct err *e)
+{
+	int rc;
+
+	if (t->is_stdout)
+		return print(t, ch, e);
+	if (tb->load.part && !fits(t, tb->load.part, ch)) {
+		close_part(t, tb->load.part, &tb->load.closed);
+		tb->load.part = NULL;
+	}
+	if (!tb->load.part) {
+		tb->load.part = part_new(t, tb);
+		tb->load.part->load_part = ++tb->load.parts;
+		tb->load.part->load_lsn = tb->load.lsn;
+		if ((rc = put_head(t, ch, tb->load.part, e)))
+			return rc;
+	}
+	return encode(t, ch, tb->load.part, e);
+}
+
 struct load_row {
 	struct target *t;
 	struct table *tb;
@@ -335,25 +355,9 @@ struct load_row {
 static int put_load_row(void *arg, const struct change *row)
 {
 	const struct load_row *r = arg;
-	struct target *t = r->t;
-	struct table *tb = r->tb;
-	int rc;
 
-	tb->load.rows++;
-	if (t->is_stdout)
-		return print(t, row, r->e);
-	if (tb->load.part && !fits(t, tb->load.part, row)) {
-		close_part(t, tb->load.part, &tb->load.closed);
-		tb->load.part = NULL;
-	}
-	if (!tb->load.part) {
-		tb->load.part = part_new(t, tb);
-		tb->load.part->load_part = ++tb->load.parts;
-		tb->load.part->load_lsn = tb->load.lsn;
-		if ((rc = put_head(t, row, tb->load.part, r->e)))
-			return rc;
-	}
-	return encode(t, row, tb->load.part, r->e);
+	r->tb->load.rows++;
+	return put_loaded(r->t, r->tb, row, r->e);
 }
 
 static bool is_of_load(const struct table *tb, const struct change *ch) { return tb->load.is_open && tb->load.lsn == snapshot_of(ch); }
@@ -367,14 +371,25 @@ int parts_put_loaded(struct target *t, const struct change *ch, struct err *e)
 	return ch->op == OP_ROWS ? change_each_row(ch, put_load_row, &r, e) : put_load_row(&r, ch);
 }
 
-void parts_load_end(struct target *t, const struct change *ch)
+/* A table that is empty is told as one that was emptied: there may be rows in files of a load before, which the journal need not know of. */
+static int put_no_rows(struct target *t, struct table *tb, const struct change *end, struct err *e)
+{
+	const struct change word = { .op = OP_TRUNCATE, .rel = end->rel, .txn = end->txn };
+
+	return put_loaded(t, tb, &word, e);
+}
+
+int parts_load_end(struct target *t, const struct change *ch, struct err *e)
 {
 	struct table *tb = find_table(t, ch->rel);
 	const struct position at = { .kind = POSITION_LSN, .server = tb->load.server, .lsn = tb->load.lsn };
 	struct part *p;
+	int rc;
 
 	if (!is_of_load(tb, ch))
-		return;
+		return 0;
+	if (!tb->load.rows && !tb->load.is_skipped && (rc = put_no_rows(t, tb, ch, e)))
+		return rc;
 	t->has_new_loads = true;
 	tb->load.is_open = false;
 	t->open_loads--;
@@ -382,7 +397,7 @@ void parts_load_end(struct target *t, const struct change *ch)
 	tb->has_counts |= tb->load.rows > 0;
 	tb->load.rows = 0;
 	if (tb->load.is_skipped || t->is_stdout)
-		return;
+		return 0;
 	if (tb->load.part)
 		close_part(t, tb->load.part, &tb->load.closed);
 	tb->load.part = NULL;
@@ -394,6 +409,7 @@ void parts_load_end(struct target *t, const struct change *ch)
 	tb->load.parts = 0;
 	tb->loaded_lsn = tb->load.lsn;
 	journal_add_load(&t->fresh, tb->schema, tb->name, &at);
+	return 0;
 }
 
 /* ---- the end ---- */

@@ -234,7 +234,7 @@ static enum step one_change(struct target *t)
 		parts_load_begin(t, b, ch);
 		break;
 	case OP_LOAD_END:
-		parts_load_end(t, ch);
+		rc = parts_load_end(t, ch, &e);
 		break;
 	case OP_LOAD_DONE:
 		parts_void_loads(t, NULL);
