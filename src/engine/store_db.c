@@ -66,6 +66,7 @@ static const char *const migrations[] = {
 	"CREATE TABLE log(uid TEXT NOT NULL PRIMARY KEY, below INT, tail INT, sum INT) WITHOUT ROWID, STRICT;",
 	/* the first builds made one more in version 1, which nobody reads */
 	"DROP TABLE IF EXISTS relation",
+	"CREATE INDEX dead_letter_at ON dead_letter(uid, position)",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof *migrations };
 

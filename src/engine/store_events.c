@@ -61,13 +61,35 @@ static int on_serial(void *arg, const struct field *c)
 	return 0;
 }
 
+static int on_same(void *arg, const struct field *c)
+{
+	(void)arg;
+	(void)c;
+	return 1;
+}
+
+/* Who is killed before it has committed refuses the row once more. A change has a position of its own; rows of a load do not. */
+static int find_same(struct store *s, const struct letter_request *q, struct err *e)
+{
+	static const char where[] = "WHERE uid = ? AND position = ? AND target = ? AND schema = ? AND name = ? AND op = ?";
+	const struct store_dead_letter *d = &q->d;
+	struct field of[] = { field_text(q->uid), field_text(d->position), field_text(d->target), field_text(d->schema), field_text(d->table),
+		field_text(d->op) };
+	if (!strcmp(d->op, "read"))
+		return 0;
+	return store_db_each(s->db, TABLE_DEAD_LETTER, where, of, on_same, NULL, e);
+}
+
 static int run_letter_put(struct store *s, struct request *r, struct err *e)
 {
 	const struct letter_request *q = (const struct letter_request *)r;
 	const struct store_dead_letter *d = &q->d;
 	struct field uid = field_text(q->uid);
 	int64_t id = 0;
-	int rc = store_db_each(s->db, TABLE_SERIAL, "WHERE uid = ?", &uid, on_serial, &id, e);
+	int rc = find_same(s, q, e);
+	if (rc)
+		return rc > 0 ? 0 : rc;
+	rc = store_db_each(s->db, TABLE_SERIAL, "WHERE uid = ?", &uid, on_serial, &id, e);
 	if (rc)
 		return rc;
 	struct field serial[] = { uid, field_int(++id) };

@@ -266,21 +266,29 @@ static void test_close_finishes(void **state)
 
 /* ---- dead letters ---- */
 
+static void put_letter_at(struct kit *k, const char *uid, const char *change, const char *position, const char *target, const char *op)
+{
+	struct store_dead_letter d = { 0, 5, target, position, "public", "t", op, "data.unique", "no", change };
+	store_dead_letter_put(k->store, uid, &d, kit_done, kit_ask(k));
+}
+
 static void put_letter(struct kit *k, const char *uid, const char *change)
 {
-	struct store_dead_letter d = { 0, 5, "dw", "pg:1", "public", "t", "create", "data.unique", "no", change };
-	store_dead_letter_put(k->store, uid, &d, kit_done, kit_ask(k));
+	static int n;
+	char position[16];
+	snprintf(position, sizeof position, "pg:%d", ++n);
+	put_letter_at(k, uid, change, position, "dw", "create");
 }
 
 static void on_letters(void *arg, const struct store_dead_letter *rows, size_t n, const struct err *e)
 {
 	struct kit *k = arg;
 	for (size_t i = 0; i < n; i++) {
-		assert_string_equal(rows[i].target, "dw");
-		assert_string_equal(rows[i].position, "pg:1");
+		assert_memory_equal(rows[i].target, "dw", 2);
+		assert_memory_equal(rows[i].position, "pg:", 3);
 		assert_string_equal(rows[i].schema, "public");
 		assert_string_equal(rows[i].table, "t");
-		assert_string_equal(rows[i].op, "create");
+		assert_true(!strcmp(rows[i].op, "create") || !strcmp(rows[i].op, "read"));
 		assert_string_equal(rows[i].code, "data.unique");
 		assert_string_equal(rows[i].message, "no");
 		assert_int_equal(rows[i].ts_us, 5);
@@ -295,6 +303,30 @@ static const char *letters(struct kit *k, const char *uid, int64_t after, int li
 	store_dead_letters(k->store, uid, after, limit, on_letters, kit_ask(k));
 	kit_run(k);
 	return buf_cstr(&k->text);
+}
+
+/* Who is killed before it has committed refuses a row once more. */
+static void test_one_letter_for_a_change(void **state)
+{
+	struct kit *k = *state;
+	put_letter_at(k, UID, "a", "pg:a", "dw", "create");
+	put_letter_at(k, UID, "b", "pg:a", "dw", "create");
+	assert_string_equal(letters(k, UID, 0, 100), "1=a ");
+	kit_reopen(k);
+	put_letter_at(k, UID, "c", "pg:a", "dw", "create");
+	put_letter_at(k, UID, "d", "pg:a", "dw2", "create");
+	put_letter_at(k, UID2, "z", "pg:a", "dw", "create");
+	put_letter_at(k, UID, "e", "pg:b", "dw", "create");
+	/* rows of a load have the position of its snapshot, all of them */
+	put_letter_at(k, UID, "f", "pg:c", "dw", "read");
+	put_letter_at(k, UID, "g", "pg:c", "dw", "read");
+	assert_string_equal(letters(k, UID, 0, 100), "1=a 2=d 3=e 4=f 5=g ");
+	assert_string_equal(letters(k, UID2, 0, 100), "1=z ");
+	/* one that was looked at and deleted is none any more */
+	store_dead_letter_delete(k->store, UID, 1, kit_done, kit_ask(k));
+	put_letter_at(k, UID, "h", "pg:a", "dw", "create");
+	assert_string_equal(letters(k, UID, 4, 100), "5=g 6=h ");
+	assert_int_equal(k->failed, 0);
 }
 
 static void test_dead_letters(void **state)
@@ -518,6 +550,7 @@ static void test_an_old_table_goes(void **state)
 	kit_close(k);
 	assert_int_equal(store_db_open(k->dir, &d, &e), 0);
 	assert_int_equal(store_db_run(d, old, NULL, NULL, &e), 0);
+	assert_int_equal(store_db_run(d, "DROP INDEX dead_letter_at", NULL, NULL, &e), 0);
 	assert_int_equal(store_db_run(d, "PRAGMA user_version=1", NULL, NULL, &e), 0);
 	store_db_close(d, true);
 	for (int i = 0; i < 2; i++) {
@@ -534,5 +567,6 @@ static void test_an_old_table_goes(void **state)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, kit_set_up, kit_tear_down)
 RUN_TESTS(TEST(test_modes), TEST(test_second_open_is_refused), TEST(test_directory_is_made), TEST(test_lost_database_is_no_beginning),
 	TEST(test_jobs), TEST(test_texts), TEST(test_big_texts), TEST(test_writes_share_commits), TEST(test_close_finishes),
-	TEST(test_dead_letters), TEST(test_big_pages_are_cut), TEST(test_events), TEST(test_events_are_bounded), TEST(test_idem),
+	TEST(test_dead_letters), TEST(test_one_letter_for_a_change), TEST(test_big_pages_are_cut), TEST(test_events),
+	TEST(test_events_are_bounded), TEST(test_idem),
 	TEST(test_delete_takes_all), TEST(test_changed_row_is_told), TEST(test_newer_is_refused), TEST(test_an_old_table_goes))

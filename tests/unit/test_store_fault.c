@@ -78,7 +78,9 @@ static bool write_rows(struct kit *k, int round)
 {
 	struct store_job j = { UID, "shop", "{}", round + 1, "running", "loading", NULL, 1, 2 };
 	record->asked_texts = record->asked_letters = round + 1;
-	struct store_dead_letter d = { 0, 5, "dw", "pg:1", "public", "t", "create", "data.unique", "no", "{}" };
+	char at[16];
+	snprintf(at, sizeof at, "pg:%d", round);
+	struct store_dead_letter d = { 0, 5, "dw", at, "public", "t", "create", "data.unique", "no", "{}" };
 	store_job_put(k->store, &j, on_answer, kit_ask(k));
 	put_text(k, "note", (uint64_t)round, (uint64_t)round * 1000);
 	store_dead_letter_put(k->store, UID, &d, on_answer, kit_ask(k));
