@@ -418,11 +418,22 @@ def test_a_table_that_is_taken_out_and_in_again(shop, dmsrd):
     assert target.digest("orders") == was
     states = {t["name"]: t["state"] for t in dmsrd.api("GET", "/jobs/shop/tables")["items"]}
     assert states["orders"] == "excluded" and states["customers"] == "loaded"
-    assert any("public.orders is no part of the job any more" in w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"])
+    told = [w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"] if "orders" in w["message"]]
+    assert told == ["tables: table public.orders is no part of the job any more: the rows that were written stay"]
     dmsrd.api("PATCH", "/jobs/shop", {"tables": None}, headers={"If-Match": "*"})
     dmsrd.wait_equal(source, target)
     dmsrd.wait_state("shop", "running")
     assert {t["name"]: t["state"] for t in dmsrd.api("GET", "/jobs/shop/tables")["items"]}["orders"] == "loaded"
+
+
+def test_a_table_that_is_taken_out_of_changes_alone(shop, dmsrd):
+    """Nobody has loaded it: its source tells."""
+    source, target = shop
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")], mode="cdc")
+    dmsrd.wait_state("shop", "running")
+    dmsrd.api("PATCH", "/jobs/shop", {"tables": {"exclude": ["public.orders"]}}, headers={"If-Match": "*"})
+    told = wait_for("a word", lambda: [w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"] if "not read any more" in w["message"]])
+    assert len(told) == 1 and '"public"."orders"' in told[0]
 
 
 def test_a_table_that_cannot_be_loaded_again_now(shop, dmsrd):

@@ -183,6 +183,12 @@ static void find(void *arg, const struct noted *n)
 		buf_printf(a->oids, "%s%u", a->oids->len ? "," : "{", n->id);
 }
 
+/* It knows what was loaded, and says which of that the patterns do not mean any more. */
+static bool is_told_by_host(const struct source *s, const char *schema, const char *name)
+{
+	return (s->mode & DMSR_FULL_LOAD) && !dmsr_table_matches(s->tables, schema, name);
+}
+
 enum { IS_OID, IS_SCHEMA, IS_NAME, IS_PERSISTENCE };
 
 static void sort(void *arg, const struct noted *n)
@@ -199,10 +205,11 @@ static void sort(void *arg, const struct noted *n)
 	}
 	buf_init(&is, SIZE_MAX);
 	sql_qualified(&is, PQgetvalue(a->res, i, IS_SCHEMA), PQgetvalue(a->res, i, IS_NAME));
+	bool is_unlogged = *PQgetvalue(a->res, i, IS_PERSISTENCE) == 'u';
 	if (strcmp(buf_cstr(&is), name) != 0)
 		add(a->notice, GONE_RENAMED, name, buf_cstr(&is));
-	else
-		add(a->notice, *PQgetvalue(a->res, i, IS_PERSISTENCE) == 'u' ? GONE_UNLOGGED : GONE_UNMEANT, name, NULL);
+	else if (is_unlogged || !is_told_by_host(a->s, PQgetvalue(a->res, i, IS_SCHEMA), PQgetvalue(a->res, i, IS_NAME)))
+		add(a->notice, is_unlogged ? GONE_UNLOGGED : GONE_UNMEANT, name, NULL);
 	buf_fini(&is);
 }
 
