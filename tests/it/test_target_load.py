@@ -227,9 +227,13 @@ def test_row_that_the_load_cannot_take(pg):
     db = pg.database("target")
     said = Feed(db).run(Script().rel("t", "t", COLUMNS, ddl=PKEY).load("t", "1\ta\nx\tb\n").done())
     assert said.failed_id == "target.data" and 'loading "public"."t"' in said.failed
+    assert "on_data_error" not in said.failed and "and start the job" in said.failed
     assert db.one("SELECT to_regclass('t')") is None
     said = Feed(db).run(Script().rel("t", "t", COLUMNS, ddl=PKEY).load("t", "1\ta\n1\tb\n").done(), on_constraint_error="retry")
     assert said.failed_id == "target.constraint" and "retriable=1" in said.failed and "t_pkey" in said.failed
+    db.psql("CREATE TABLE t (id int PRIMARY KEY, a text CHECK (a <> 'b'))")
+    said = Feed(db, uid="02hzfeedfeedfeedfeedfeedfe", prepare="none").run(Script().rel("t", "t", COLUMNS, ddl=PKEY).load("t", "1\ta\n2\tb\n").done())
+    assert said.failed_id == "target.constraint" and "mend the row" in said.failed and "on_constraint_error" not in said.failed
 
 
 def test_row_that_the_load_cannot_take_long_before_its_end(pg):

@@ -20,11 +20,21 @@ static const char copy_trailer[2] = "\377\377";
 
 /* ---- COPY ---- */
 
+/* Changes alone are set aside. */
+static void hint_load(struct err *e)
+{
+	bool is_constraint = !strcmp(e->id, "target.constraint");
+	if (strstr(e->hint, "dead-letter"))
+		err_hint(e, "%s, and start the job: a row of a load is not set aside",
+			is_constraint ? "mend the row at the source or the constraint at the target" : "make the target's column take what the source sends");
+}
+
 static void fail_copy(struct target *t, const struct err *why)
 {
 	struct err e = *why;
 	err_prefix(&e, "loading %s", t->load.table->sql);
 	right_hint(&e, RIGHT_EMPTY, t->settings, t->load.table->schema, t->load.table->name);
+	hint_load(&e);
 	target_fail_row(t, &e);
 }
 
