@@ -169,6 +169,16 @@ static double load_percent(const struct load_sum *s, bool is_over)
 	return p > 99 ? 99 : (double)(int64_t)(p * 10) / 10; /* keys and indexes are still to come */
 }
 
+/* How long it takes to make a key or an index nobody knows. */
+static bool is_building(const struct job *job)
+{
+	struct pipeline_target_stat t;
+	for (size_t i = 0; view_target(job, i, &t); i++)
+		if (t.stat.nbuilds)
+			return true;
+	return false;
+}
+
 static json_t *load_json(const struct job *job, const struct pipeline_stat *st)
 {
 	struct load_sum s = { 0 };
@@ -178,11 +188,12 @@ static json_t *load_json(const struct job *job, const struct pipeline_stat *st)
 	double seconds = st->load_began_us ? (double)(wall_now_us() - st->load_began_us) / 1e6 : 0;
 	uint64_t read = st->events[4]; /* by this run: what an earlier one has read took it no time */
 	double own = read < s.rows ? percent * (double)read / (double)s.rows : percent;
-	bool has_eta = job->state == JOB_LOADING && !is_over && own > 1 && seconds > 1;
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:b}", "tables", (json_int_t)s.tables, "tables_loaded", (json_int_t)s.loaded,
+	bool has_eta = job->state == JOB_LOADING && !is_over && own > 1 && percent < 99 && seconds > 1 && !is_building(job);
+	return json_pack("{s:I, s:I, s:I, s:o, s:I, s:I, s:f, s:o, s:b}", "tables", (json_int_t)s.tables, "tables_loaded", (json_int_t)s.loaded,
 		"rows", (json_int_t)s.rows, "rows_total",
-		(json_int_t)s.rows_total, "bytes", (json_int_t)s.bytes, "bytes_total", (json_int_t)s.bytes_total, "percent", percent, "eta_seconds",
-		has_eta ? json_integer((json_int_t)(seconds * (100 - percent) / own)) : json_null(), "done", is_done);
+		known(s.is_guess ? -1 : s.rows_total), "bytes", (json_int_t)s.bytes, "bytes_total", (json_int_t)s.bytes_total,
+		"percent", percent, "eta_seconds",
+		has_eta ? json_integer((json_int_t)(seconds * (100 - percent) / own) + 1) : json_null(), "done", is_done);
 }
 
 /* ---- the slowest stage ---- */
@@ -261,7 +272,7 @@ static json_t *builds_json(const struct dmsr_target_stat *s)
 	json_t *list = json_array();
 	for (unsigned i = 0; i < s->nbuilds; i++) {
 		const struct dmsr_build *b = &s->builds[i];
-		json_t *percent = b->percent < 0 ? json_null() : json_real(b->percent);
+		json_t *percent = b->percent < 0 ? json_null() : json_real((double)(int64_t)(b->percent * 10) / 10);
 		json_t *o = json_pack("{s:s, s:s, s:o, s:o}", "kind", b->kind, "name", b->name, "phase", text_or_null(b->phase), "percent", percent);
 		json_array_append_new(list, o);
 	}

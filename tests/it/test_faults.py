@@ -361,6 +361,41 @@ def test_the_status_says_who_is_slow_and_how_long_it_takes(pg, dmsrd):
     dmsrd.kill()
 
 
+def test_what_is_not_known_of_a_load_is_null(pg, dmsrd):
+    """How many rows a table has that was never analyzed; and a number that is known is one that people can read."""
+    source, target = pg.database("f"), pg.database("f_copy")
+    source.psql("CREATE TABLE t (id integer PRIMARY KEY, v text) WITH (autovacuum_enabled = false);"
+                "INSERT INTO t SELECT i, repeat('v', 100) FROM generate_series(1, 30000) i")
+    seen = []
+
+    def load():
+        seen.append(dmsrd.call("GET", "/jobs/f/status")[2]["load"])
+        return seen[-1]
+    with Proxy(pg.port, piece=4096, every=0.01) as proxy:
+        dmsrd.job("f", source.connection(port=proxy.port, batch_bytes="16KiB"), [target.connection(name="copy")])
+        wait_for("some rows", lambda: load()["rows"])
+        assert seen[-1]["rows_total"] is None and seen[-1]["bytes_total"] > 0
+        wait_for("more rows", lambda: load()["percent"] > 10)
+        proxy.piece, proxy.every = None, 0
+        dmsrd.wait_state("f", "running")
+    assert load()["rows_total"] == 30000
+    dmsrd.kill()
+
+
+def test_one_dead_letter_where_its_commit_was_not_reached(pair, dmsrd):
+    """Killed between the two, the target refuses the row once more."""
+    _, source, target = pair
+    running(dmsrd, source, target, on_constraint_error="dead-letter")
+    constrain(target)
+    dmsrd.kill()
+    dmsrd.start(env={"DMSR_FAILPOINT": "target.before-commit:1:kill"})
+    source.psql(BAD)
+    wait_for("it is killed", lambda: dmsrd.process.poll() is not None)
+    dmsrd.start()
+    wait_for("the rest goes on", lambda: target.one("SELECT array_agg(id ORDER BY id) FROM t WHERE id > 2000") == [2001, 2003])
+    assert len(dmsrd.api("GET", "/jobs/f/errors")["items"]) == 1
+
+
 def test_constraint_dead_letter(pair, dmsrd):
     _, source, target = pair
     running(dmsrd, source, target, on_constraint_error="dead-letter")

@@ -60,13 +60,13 @@ static void a_load_that_does_not_go_on_is_not_under_way(void **state)
 	(void)state;
 	fake_script_load(script, t1, 3, 10);
 	fake_script_gate(script);
-	fake_script_load(script, t2, 2000, 5);
+	fake_script_load(script, t2, 400, 5);
 	fake_script_load_done(script);
 	fake_script_txn(script, OP_CREATE, t1, 5, 3, 10);
 	create("{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, \"streamer\": {\"type\": \"embedded\", \"memory\": \"64KiB\","
 	       "\"disk\": 0}, \"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}]}",
 		NULL);
-	assert_true(fake_run(loop, has_eta, NULL, 8000));
+	wait_states("t1 loaded");
 	verb(ENGINE_PAUSE);
 	wait_state("paused");
 	assert_false(has_eta(NULL));
@@ -74,6 +74,7 @@ static void a_load_that_does_not_go_on_is_not_under_way(void **state)
 	fake_script_open_gate(script);
 	verb(ENGINE_RESUME);
 	wait_states("t1 loaded, t2 loading");
+	assert_true(fake_run(loop, has_eta, NULL, 8000));
 	verb(ENGINE_STOP);
 	wait_state("stopped");
 	assert_string_equal(states(), "t1 loaded, t2 pending");
