@@ -79,7 +79,7 @@ static char *event_text(const struct events *ev, uint64_t id, const char *type, 
 		json_object_set(o, "data", (json_t *)(uintptr_t)data);
 	if (job)
 		json_object_set_new(o, "job", text_json(job));
-	char *json = json_dumps(o, JSON_COMPACT); /* one line: JSON has no raw line breaks */
+	char *json = json_dumps(o, TEXT_JSON); /* one line: JSON has no raw line breaks */
 	char *text = mem_printf("id: %08x-%" PRIu64 "\nevent: %s\ndata: %s\n\n", ev->http->boot, id, type, json);
 	free(json);
 	json_decref(o);

@@ -178,7 +178,7 @@ void idempotency_end(struct idempotency *i, const struct reply *reply, void (*do
 	}
 	if (body)
 		json_object_set_new(o, "body", body);
-	char *text = json_dumps(o, JSON_COMPACT);
+	char *text = json_dumps(o, TEXT_JSON);
 	json_decref(o);
 	i->state = KEY_KEEPING;
 	i->done = done;

@@ -252,7 +252,7 @@ static void make(struct http *h)
 	json_object_set_new(o, "paths", paths());
 	json_object_set_new(components, "schemas", schemas(h->engine));
 	json_object_set_new(json_object_get(json_object_get(components, "responses"), "Problem"), "x-codes", codes());
-	h->openapi = json_dumps(o, JSON_COMPACT);
+	h->openapi = json_dumps(o, TEXT_JSON);
 	json_decref(o);
 	sha256_hex(h->openapi, strlen(h->openapi), sum);
 	snprintf(h->openapi_etag, sizeof h->openapi_etag, "\"%.16s\"", sum);

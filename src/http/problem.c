@@ -112,7 +112,7 @@ void reply_json(struct reply *r, int status, json_t *body)
 	r->type = "application/json";
 	if (!body)
 		return;
-	char *text = json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY);
+	char *text = json_dumps(body, TEXT_JSON | JSON_ENCODE_ANY);
 	assert(text && "a value of ours cannot be written");
 	r->len = strlen(text) + 1;
 	r->body = mem_realloc(text, r->len + 1);

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* How JSON is written: on one line, and numbers as people write them: 78.7, not 78.700000000000003. */
+enum { TEXT_JSON = JSON_COMPACT | JSON_REAL_PRECISION(15) };
 /* A JSON string of s whatever its bytes are: what is no UTF-8 becomes '?'. NULL gives null. */
 json_t *text_json(const char *s);
 /* Cursors: opaque to the client. decode gives NULL when it is none of ours or holds a NUL. Both heap. */

@@ -176,6 +176,25 @@ def test_answers_about_a_job_that_runs(checked, pair):
     assert not set(checked.document.operations) - checked.seen, "operations that nothing here asks for"
 
 
+def test_events_are_told_as_in_the_examples(checked, pair):
+    source, target = pair
+    dmsrd = checked.dmsrd
+    page, stream = (checked.document.schemas[name]["examples"][0] for name in ("EventPage", "EventStream"))
+    words = dict(line.split(": ", 1) for line in stream.splitlines() if line)
+    example, said = json.loads(words["data"]), None
+    request = urllib.request.Request(f"http://127.0.0.1:{dmsrd.port}/events?types={words['event']}", headers={"Accept": "text/event-stream"})
+    with urllib.request.urlopen(request, timeout=30) as lines:
+        assert lines.readline() == b"retry: 3000\n"
+        dmsrd.api("POST", "/jobs", {"name": "shop", "source": source.connection(), "targets": [target.connection(name="dw")]})
+        while not said or said["state"] != example["state"]:
+            word, _, text = lines.readline().decode().partition(": ")
+            said = json.loads(text) if word == "data" else said
+    assert {**said, "ts": ""} == {**example, "ts": ""}
+    dmsrd.wait_state("shop", "running")
+    told = [(e["kind"], e["text"]) for e in dmsrd.api("GET", "/jobs/shop/events")["items"]]
+    assert [(e["kind"], e["text"]) for e in page["items"]] == told[:len(page["items"])]
+
+
 def test_answers_about_jobs_that_fail_or_go(checked, pair):
     source, target = pair
     dmsrd = checked.dmsrd

@@ -1,5 +1,6 @@
 /* http: what is asked and answered: routes, bodies, jobs, preconditions, pages, keys. */
 #include "http_kit.h"
+#include "http/reply.h"
 #include <unistd.h>
 
 static const char shop[] = "{\"name\":\"shop\",\"source\":{\"password\":\"hunter2hunter2\"}}";
@@ -87,6 +88,16 @@ static void odd_targets(void **state)
 }
 
 /* ---- bodies ------------------------------------------------------------------------------------------------------ */
+/* As people write them; all that a double holds of a time is there. */
+static void numbers_are_short(void **state)
+{
+	struct reply r = { 0 };
+	(void)state;
+	reply_json(&r, 200, json_pack("[f, f, f, f]", 78.7, 33.3, 1795806822.954899, 0.0));
+	assert_string_equal(r.body, "[78.7,33.3,1795806822.9549,0.0]\n");
+	reply_fini(&r);
+}
+
 static void bodies_that_are_no_json(void **state)
 {
 	struct kit *k = *state;
@@ -690,7 +701,8 @@ static void openapi(void **state)
 
 #define T(f) cmocka_unit_test_setup_teardown(f, kit_set_up, kit_tear_down)
 RUN_TESTS(T(routes_are_found), T(unknown_paths_methods_and_parameters), T(odd_targets),
-	T(bodies_that_are_no_json), T(a_mistake_is_shown_by_line_and_column_and_not_by_its_text),
+	T(bodies_that_are_no_json), T(numbers_are_short),
+	T(a_mistake_is_shown_by_line_and_column_and_not_by_its_text),
 	T(a_nul_in_the_body), T(bodies_that_are_too_large), T(bodies_where_none_belongs), T(a_job_is_created),
 	T(problems_name_their_place), T(etags_guard_changes), T(a_change_in_between_is_seen_by_the_engine),
 	T(put_creates), T(a_job_is_deleted), T(verbs), T(below_a_job), T(jobs_come_in_pages),
