@@ -660,6 +660,7 @@ void pipeline_free(struct pipeline *p)
 		t->p = NULL;
 	for (size_t i = 0; i < p->ntargets; i++) {
 		free(p->targets[i].scratch);
+		map_free(p->targets[i].awaited);
 	}
 	free(p->targets);
 	free(p->source_scratch);

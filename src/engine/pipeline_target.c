@@ -43,35 +43,71 @@ static void wake(struct ptarget *t, int channel)
 
 /* ---- what is in its rows already ---- */
 
-static bool is_void(const struct pipeline *p, const struct relation *rel)
+static bool has_table(const struct map *m, const char *schema, const char *name)
 {
 	struct buf key;
-	if (!p->voids)
+	if (!m)
 		return false;
 	buf_init(&key, SIZE_MAX);
-	relation_key(&key, rel->schema, rel->name);
-	bool is = map_get(p->voids, key.data, key.len) != NULL;
+	relation_key(&key, schema, name);
+	bool has = map_get(m, key.data, key.len) != NULL;
 	buf_fini(&key);
-	return is;
+	return has;
 }
 
-/* Is that of a transaction that the rows of the table's load, which it has, are newer than; or of a table that is none any more? */
+/* Is that of a transaction that the rows of the table's load are newer than, which it has, or which come behind; or of a table that is none any more? */
 static bool is_in_rows(void *arg, const struct change *ch)
 {
 	const struct ptarget *t = arg;
 	if (!ch->rel || !ch->txn || ch->txn->lsn >= t->rows_lsn)
 		return false;
 	const struct dmsr_loaded *l = table_set_find(&t->memory->loaded, ch->rel->schema, ch->rel->name);
-	return (l && ch->txn->lsn < l->at.lsn) || is_void(t->p, ch->rel);
+	return (l && ch->txn->lsn < l->at.lsn) || has_table(t->p->voids, ch->rel->schema, ch->rel->name) ||
+		has_table(t->awaited, ch->rel->schema, ch->rel->name);
 }
 
 void target_note_rows(struct ptarget *t)
 {
 	const struct table_set *loaded = &t->memory->loaded;
-	t->rows_lsn = t->p->voids ? UINT64_MAX : 0;
+	t->rows_lsn = t->p->voids || t->awaited ? UINT64_MAX : 0;
 	for (size_t i = 0; i < loaded->n; i++)
 		if (loaded->list[i].at.lsn > t->rows_lsn)
 			t->rows_lsn = loaded->list[i].at.lsn;
+}
+
+/* A table that it has as nobody wants it any more is loaded again. Where its rows come by the stream, what is before them is older than they: it would be
+ * applied to rows that may not be what they should, which is why somebody wants others. */
+static void await_loads(struct ptarget *t)
+{
+	const struct spec *s = t->p->run.spec;
+	const struct table_set *loaded = &t->memory->loaded;
+	if (channel_of_load(t->p) || !(s->mode & DMSR_FULL_LOAD))
+		return;
+	for (size_t i = 0; i < loaded->n; i++) {
+		const struct dmsr_loaded *l = &loaded->list[i];
+		struct buf key;
+		if (!memory_is_unwanted(t->p->run.memory, l) || !dmsr_table_matches(&s->tables, l->schema, l->name))
+			continue;
+		if (!t->awaited)
+			t->awaited = map_new();
+		buf_init(&key, SIZE_MAX);
+		relation_key(&key, l->schema, l->name);
+		map_put(t->awaited, key.data, key.len, t);
+		buf_fini(&key);
+	}
+}
+
+static void note_awaited(struct ptarget *t, const struct batch *b)
+{
+	for (const struct change *ch = t->awaited && b->is_load ? b->first : NULL; ch; ch = ch->next) {
+		struct buf key;
+		if (ch->op != OP_LOAD_END)
+			continue;
+		buf_init(&key, SIZE_MAX);
+		relation_key(&key, ch->rel->schema, ch->rel->name);
+		map_del(t->awaited, key.data, key.len);
+		buf_fini(&key);
+	}
 }
 
 /* Where a load goes beside the stream the two are not in order: changes come, behind the rows, that are older. NULL: none of b. */
@@ -111,6 +147,7 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 		return v;
 	}
 	t->handed = f.token;
+	note_awaited(t, b);
 	load_words_add(&t->words, b, f.token);
 	if (!position_is_none(&b->end))
 		t->server = b->end.server;
@@ -493,6 +530,7 @@ void target_subscribe(struct ptarget *t)
 		.nloaded = t->memory->loaded.n,
 		.has_nothing = channel_of_load(t->p) && has_nothing(t),
 	};
+	await_loads(t);
 	target_note_rows(t);
 	/* Until the source has found its server, and said whether there is something to load: amid a transaction that the log has a part of that would be
 	 * too late. */

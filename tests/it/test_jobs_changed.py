@@ -404,6 +404,43 @@ def test_a_table_is_loaded_again_when_somebody_asks(shop, dmsrd):
     assert any("orders to be loaded anew" in e for e in events(dmsrd, "shop", "audit"))
 
 
+WAYS = {"embedded": {}, "embedded, behind the load": {"hold_wal": True}, "kafka": {"type": "kafka"}, "kafka native": {"type": "kafka", "codec": "native"},
+        "kafka direct": {"type": "kafka", "load": "direct"}, "kafka exactly once": {"type": "kafka", "exactly_once": True}}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_table_whose_row_is_missing_is_loaded_again(pg, request, dmsrd, way, killed):
+    """As the error says: what stopped the job does not stop it again, though it comes before the rows. Nor does another change from before them."""
+    source, target = pg.database("s"), pg.database("s_copy")
+    source.psql("CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a SELECT i, 'v' FROM generate_series(1, 1000) i; CREATE TABLE b (id int PRIMARY KEY)")
+    how = dict(WAYS[way])
+    hold_wal = how.pop("hold_wal", False)
+    if how:
+        kafka = request.getfixturevalue("kafka")
+        how = {"bootstrap_servers": kafka.bootstrap, "prefix": kafka.prefix, **how}
+    dmsrd.job("j", source.connection(hold_wal=hold_wal), [target.connection(name="copy")], streamer={"type": "embedded", **how})
+    dmsrd.wait_state("j", "running")
+    dmsrd.wait_equal(source, target)
+    target.psql("DELETE FROM a WHERE id BETWEEN 5 AND 500")
+    source.psql("BEGIN; UPDATE a SET v = 'x' WHERE id < 10; INSERT INTO b VALUES (1); COMMIT; INSERT INTO b VALUES (2)")
+    assert dmsrd.wait_state("j", "failed")["error"]["code"] == "target.row-missing"
+    source.psql("UPDATE a SET v = 'y' WHERE id = 100; DELETE FROM a WHERE id > 400")
+    dmsrd.api("POST", "/jobs/j/tables/public.a/reload")
+    if killed:
+        dmsrd.kill()
+        dmsrd.start(env={"DMSR_FAILPOINT": "target.load-after-commit:1"})
+        dmsrd.api("POST", "/jobs/j/start")
+        wait_for("it is killed", lambda: dmsrd.process.poll() is not None)
+        dmsrd.start()
+    else:
+        dmsrd.api("POST", "/jobs/j/start")
+    dmsrd.wait_equal(source, target)
+    dmsrd.wait_state("j", "running")
+    source.psql("UPDATE a SET v = 'z' WHERE id < 10; INSERT INTO a VALUES (401); DELETE FROM b WHERE id = 1")
+    dmsrd.wait_equal(source, target)
+
+
 def test_a_table_that_is_taken_out_and_in_again(shop, dmsrd):
     """What was written to it meanwhile is not lost: it is loaded anew."""
     source, target = shop
