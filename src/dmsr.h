@@ -154,8 +154,9 @@ struct dmsr_source_start {
 	const struct dmsr_begun *begun; /* tables of which each target has these parts. Borrowed during the call. The source may go on with */
 	size_t nbegun; /* them (OP_LOAD_BEGIN with u.load.since), or load the table anew. Without parts: a target lost its load, and wants it in one snapshot */
 	bool load_done; /* OP_LOAD_DONE was applied */
-	bool is_beside; /* batches of the load go a way of their own, and AGAIN for one kind says nothing of the other; loads_beside said
-	                                         * that they may. OP_LOAD_DONE that waits for a place in the stream is a word of the stream */
+	/* Batches of the load go a way of their own, and AGAIN for one kind says nothing of the other; of a source that has loads_beside, whatever that said:
+	 * there may be a log of an earlier run. OP_LOAD_DONE that waits for a place in the stream is a word of the stream. */
+	bool is_beside;
 	bool takes_turns; /* beside, and nothing but single tables is to be loaded: of a big one all but the beginning may go through the stream, batches
 	                                         * in_turn, so that it is not held for long (CHANGE_TURNS) */
 };

@@ -170,10 +170,16 @@ static bool all_stored(struct pipeline *p)
 	return true;
 }
 
+/* What the log has of an earlier run, when the mode was another, ends inside of a transaction, and nobody reads on. */
+static bool is_left_open(const struct ptarget *t)
+{
+	return t->is_amid && !t->is_held && !t->nloads && t->in[CHANNEL_STREAM].is_drained && t->in[CHANNEL_LOAD].is_drained;
+}
+
 static bool targets_done(const struct pipeline *p)
 {
 	for (size_t i = 0; i < p->ntargets; i++)
-		if (!target_is_done(&p->targets[i]))
+		if (!target_is_done(&p->targets[i]) && !(channel_of_load(p) && is_left_open(&p->targets[i])))
 			return false;
 	return true;
 }
@@ -367,14 +373,27 @@ static int open_channel(struct pipeline *p, int n, const char *name, const struc
 	return c->ops->open(settings, &host, &c->i, e);
 }
 
-static bool loads_beside(const struct pipeline *p)
+static bool may_load_beside(const struct pipeline *p)
 {
 	const struct spec *s = p->run.spec;
-	const struct dmsr_source *source = s->source.plugin->source;
-	if (!(s->mode & DMSR_FULL_LOAD) || pipeline_load_way(p) == DMSR_LOAD_THROUGH || !source->loads_beside)
+	return s->mode & DMSR_FULL_LOAD && pipeline_load_way(p) != DMSR_LOAD_THROUGH && s->source.plugin->source->loads_beside;
+}
+
+bool pipeline_wants_beside(const struct pipeline *p)
+{
+	const struct spec *s = p->run.spec;
+	if (!may_load_beside(p))
 		return false;
 	/* where it was so in an earlier run its log has changes that the targets are not to be given before the load, whatever is wanted now */
-	return memory_note(p->run.memory, PIPELINE_LOADING) || (s->mode & DMSR_CDC && source->loads_beside(s->source.settings));
+	return memory_note(p->run.memory, PIPELINE_LOADING) || (s->mode & DMSR_CDC && s->source.plugin->source->loads_beside(s->source.settings));
+}
+
+/* What the log has may end inside of a transaction. A target that is given that, and its end by the stream behind the load, has it open all that time; and
+ * where the source is on the same server, for ever: no snapshot is made before it is over. */
+static bool loads_beside(const struct pipeline *p)
+{
+	const struct channel *c = &p->channels[CHANNEL_STREAM];
+	return pipeline_wants_beside(p) || (may_load_beside(p) && c->ops->keeps(c->i));
 }
 
 enum dmsr_load_way pipeline_load_way(const struct pipeline *p)

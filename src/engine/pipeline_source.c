@@ -401,7 +401,7 @@ static bool may_take_turns(const struct pipeline *p)
 		if (!ops->takes_turns || !ops->takes_turns(p->run.spec->targets[i].settings))
 			return false;
 	}
-	return channel_of_load(p) && pipeline_load_way(p) == DMSR_LOAD_EITHER && load_is_done(p);
+	return pipeline_wants_beside(p) && pipeline_load_way(p) == DMSR_LOAD_EITHER && load_is_done(p);
 }
 
 /* The mode was another when it began. */

@@ -495,7 +495,7 @@ int target_check_stand(struct ptarget *t, struct err *e)
 	/* What is held is all that it lacks, or the rows come again, and what is older than they is left out. */
 	if (pipeline_gives_all(p) && (keeps || was_away))
 		return 0;
-	if (keeps ? !m->is_new || (loads && channel_of_load(p)) : loads)
+	if (keeps ? !m->is_new || pipeline_wants_beside(p) : loads)
 		return 0;
 	char at[POSITION_TEXT_MAX];
 	position_format(delivered, at);

@@ -131,6 +131,38 @@ def test_killed_and_followed_no_more(pair, daemon):
     daemon.wait_equal(source, target, ["public.a", "public.b"])
 
 
+@pytest.mark.parametrize("mode", ["full-load-and-cdc", "full-load"])
+@pytest.mark.parametrize("stored", [True, False])
+def test_killed_inside_of_a_transaction(pair, daemon, mode, stored):
+    """No target is given what the log has of it before a load, wherever that goes: the source is on the same server, and makes no snapshot while something is
+    open there. And a load alone is over without the rest."""
+    _, source, target = pair
+    daemon.start()
+    daemon.job("j", source.connection(batch_bytes="16KiB", hold_wal=True), [target.connection(name="copy")], streamer={**EMBEDDED, "memory": "64KiB", "disk": "1MiB"},
+               tables={"include": ["public.*"]})
+    daemon.wait_state("j", "running")
+    with locked(target, "a"):
+        if stored:
+            source.psql("UPDATE a SET v = v || '!'")
+            wait_for("the log is full", lambda: daemon.api("GET", "/jobs/j/status")["streamer"]["full"])
+            wait_for("it stands inside", lambda: (daemon.api("GET", "/jobs/j/positions")["stored"] or "::::*").split(":")[3] not in ("", "0", "*"))
+        else:  # the log is ahead of what is stored
+            daemon.kill()
+            source.psql("UPDATE a SET v = v || '!'")
+            daemon.start(env={"DMSR_FAILPOINT": "pipeline.before-store:1:kill"}, wait=False)
+            wait_for("it is killed", lambda: daemon.process.poll() is not None)
+        daemon.kill()
+        source.psql("CREATE TABLE c (id integer PRIMARY KEY); INSERT INTO c SELECT generate_series(1, 100)")
+        daemon.start()
+        daemon.api("PATCH", "/jobs/j", {"mode": mode}, {"If-Match": "*", "Content-Type": "application/merge-patch+json"})
+    daemon.wait_state("j", "completed" if mode == "full-load" else "running")
+    assert target.one("SELECT count(*) FROM c") == 100
+    if mode == "full-load":
+        assert target.one("SELECT count(*) FROM a WHERE v LIKE '%%!'") == 0
+    else:
+        daemon.wait_equal(source, target)
+
+
 PARENT_AND_CHILD = ("CREATE TABLE p (id integer PRIMARY KEY); CREATE TABLE q (id integer PRIMARY KEY, p integer REFERENCES p);"
                     "INSERT INTO p SELECT generate_series(1, 100); INSERT INTO q SELECT i, i FROM generate_series(1, 50) i")
 # Who makes a table q has to wait for a lock.
