@@ -137,7 +137,7 @@ KIT struct engine_call call_of(struct answer *a)
 KIT void await(struct answer *a)
 {
 	assert_false(a->is_there); /* never inside the call */
-	assert_true(fake_run(loop, is_answered, a, 30000));
+	assert_true(fake_run(loop, is_answered, a, FAKE_LONG_MS));
 }
 
 KIT void drop(struct answer *a)
@@ -203,7 +203,7 @@ KIT bool is_state(void *arg) { return !strcmp(state_of(), arg); }
 
 KIT void wait_state(const char *state)
 {
-	if (!fake_run(loop, is_state, (void *)(uintptr_t)state, 30000))
+	if (!fake_run(loop, is_state, (void *)(uintptr_t)state, FAKE_LONG_MS))
 		fail_msg("the job is %s, not %s", state_of(), state);
 }
 
@@ -230,7 +230,7 @@ KIT bool has_all(void *arg)
 KIT void wait_all(struct fake_server *v)
 {
 	struct fake_script_stat st;
-	if (fake_run(loop, has_all, v, 8000))
+	if (fake_run(loop, has_all, v, FAKE_LONG_MS))
 		return;
 	fake_script_stat(script, &st);
 	fail_msg("%s: %s; of the script %#lx is out, %#lx confirmed, of %#lx", v->name, fake_server_check(v, script), (unsigned long)st.emitted.lsn,

@@ -111,7 +111,7 @@ KIT const struct dmsr_target *target(void) { return dmsr_plugin_file.target; }
 
 KIT void run(struct host *h)
 {
-	loop_timer_start(h->limit, 20000);
+	loop_timer_start(h->limit, 120000);
 	loop_run(h->loop);
 	loop_timer_stop(h->limit);
 }

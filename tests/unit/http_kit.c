@@ -81,7 +81,7 @@ int kit_set_up_closed(void **state)
 	fclose(f);
 	k->loop = loop_new();
 	k->watchdog = loop_timer_new(k->loop, "test", on_watchdog, NULL);
-	loop_timer_start(k->watchdog, 60000);
+	loop_timer_start(k->watchdog, 600000);
 	k->engine = double_new(k->loop);
 	*state = k;
 	return 0;

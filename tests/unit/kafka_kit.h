@@ -10,7 +10,7 @@
 
 extern const struct dmsr_plugin dmsr_plugin_kafka, dmsr_plugin_json;
 
-enum { KIT_IDS = 4096, KIT_NOTES = 8, KIT_WAIT_MS = 60000, API_PRODUCE = 0, API_FETCH = 1 };
+enum { KIT_IDS = 4096, KIT_NOTES = 8, KIT_WAIT_MS = FAKE_LONG_MS, API_PRODUCE = 0, API_FETCH = 1 };
 
 /* One for all tests of a program, each with topics of its own: it is slow to end. */
 static rd_kafka_t *kit_mock_handle;

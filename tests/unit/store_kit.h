@@ -77,7 +77,7 @@ static inline void kit_answered(struct kit *k, const struct err *e)
 
 static inline void kit_run(struct kit *k)
 {
-	loop_timer_start(k->watchdog, 60000);
+	loop_timer_start(k->watchdog, 600000);
 	k->runs = k->waiting > 0;
 	if (k->runs)
 		loop_run(k->loop);

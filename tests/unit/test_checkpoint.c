@@ -72,7 +72,7 @@ static void a_position_comes_behind_where_the_targets_stand(void **state)
 		if (i > 1)
 			fake_run(loop, NULL, NULL, 120); /* checkpoints are 100 ms apart: so the next needs no timer, which would save the targets first */
 		fake_script_txn(script, OP_CREATE, t1, 3, 2, 10);
-		assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+		assert_true(fake_run(loop, is_confirmed, NULL, FAKE_LONG_MS));
 	}
 	assert_string_equal(wrong, "");
 	assert_true(nchecked >= 10);
@@ -107,7 +107,7 @@ static void the_log_has_the_id_of_a_refusal_not_its_text(void **state)
 	for (unsigned i = 0; i < 30; i++)
 		fake_script_txn(script, OP_CREATE, t1, 2, 2, 10);
 	create(two_targets, NULL);
-	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_true(fake_run(loop, is_confirmed, NULL, FAKE_LONG_MS));
 	log_set_sink(NULL, NULL);
 	assert_int_equal(server->dead, 1);
 	assert_non_null(strstr(told, "target first: a row of public.t1 is set aside: target.constraint"));

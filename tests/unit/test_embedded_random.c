@@ -495,7 +495,7 @@ static void close_run(struct world *w, bool stop)
 {
 	if (stop && !w->has_failed) {
 		streamer()->stop(w->streamer);
-		assert_true(fake_run(w->loop, is_over, w, 10000));
+		assert_true(fake_run(w->loop, is_over, w, FAKE_LONG_MS));
 	}
 	batch_free(w->pending);
 	w->pending = NULL;

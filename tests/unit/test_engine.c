@@ -37,7 +37,7 @@ static void all_is_confirmed_in_the_end(void **state)
 	write_script();
 	create(one_target, NULL);
 	wait_all(server);
-	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_true(fake_run(loop, is_confirmed, NULL, FAKE_LONG_MS));
 }
 
 static void a_full_load_completes(void **state)
@@ -351,7 +351,7 @@ static void a_target_that_went_back_is_found_out(void **state)
 	write_script();
 	create(one_target, NULL);
 	wait_all(server);
-	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_true(fake_run(loop, is_confirmed, NULL, FAKE_LONG_MS));
 	verb(ENGINE_STOP);
 	wait_state("stopped");
 	server->applied = fake_position(server->applied.lsn / 2, POSITION_WHOLE);
@@ -376,7 +376,7 @@ static void a_pause_in_a_transaction_does_not_wait_for_its_end(void **state)
 	fake_script_durable(script, is_stored, NULL);
 	fake_script_txn(script, OP_CREATE, t1, 3000, 1, 10);
 	create(one_target, "cdc");
-	assert_true(fake_run(loop, is_inside, NULL, 5000));
+	assert_true(fake_run(loop, is_inside, NULL, FAKE_LONG_MS));
 	verb(ENGINE_PAUSE);
 	wait_state("paused");
 	fake_script_stat(script, &st);
@@ -394,7 +394,7 @@ static void one_bad_row_is_set_aside(void **state)
 	server->bad_row = 50;
 	create(one_target, NULL);
 	wait_state("running");
-	fake_run(loop, is_confirmed, NULL, 5000);
+	fake_run(loop, is_confirmed, NULL, FAKE_LONG_MS);
 	struct engine_call call = call_of(&a);
 	engine_errors(engine, "job", 0, 10, &call);
 	await(&a);
@@ -438,7 +438,7 @@ static bool has_slot_status(void *arg)
 	return is_it;
 }
 
-static void wait_slot(const char *status) { assert_true(fake_run(loop, has_slot_status, (void *)(uintptr_t)status, 8000)); }
+static void wait_slot(const char *status) { assert_true(fake_run(loop, has_slot_status, (void *)(uintptr_t)status, FAKE_LONG_MS)); }
 
 static void take_metrics(void *arg, const struct engine_job_metrics *m) { *(struct engine_job_metrics *)arg = *m; }
 
@@ -501,6 +501,8 @@ static void of_which_nothing_is_kept_nobody_asks(void **state)
 	wait_state("running");
 	verb(ENGINE_STOP);
 	wait_state("stopped");
+	while (!source.looks)
+		fake_run(loop, NULL, NULL, 50);
 	fake_run(loop, NULL, NULL, 3500);
 	assert_int_equal(source.looks, 1);
 	json_t *slot = slot_of();
@@ -521,7 +523,7 @@ static void a_drained_engine_has_stored_all(void **state)
 	create(one_target, NULL);
 	wait_all(server);
 	engine_drain(engine, drained_in_the_end, &done);
-	assert_true(fake_run(loop, is_true, &done, 5000));
+	assert_true(fake_run(loop, is_true, &done, FAKE_LONG_MS));
 	fake_script_stat(script, &st);
 	assert_int_equal(st.live, 0);
 	assert_int_equal(st.confirmed.lsn, st.end_lsn);

@@ -61,13 +61,13 @@ static void lag_begins_with_what_waits(void **state)
 	       "\"targets\": [{\"connector\": \"null\", \"delay\": \"300ms\"}]}",
 		NULL);
 	wait_state("running");
-	assert_true(fake_run(loop, is_behind, NULL, 5000));
-	assert_true(fake_run(loop, is_level, NULL, 5000));
+	assert_true(fake_run(loop, is_behind, NULL, FAKE_LONG_MS));
+	assert_true(fake_run(loop, is_level, NULL, FAKE_LONG_MS));
 	assert_true(has_reason(NULL));
 	fake_run(loop, NULL, NULL, 3000);
 	fake_script_open_gate(script);
 	fake_script_wrote(script, 0);
-	assert_true(fake_run(loop, is_behind, NULL, 5000));
+	assert_true(fake_run(loop, is_behind, NULL, FAKE_LONG_MS));
 	assert_true(seconds() < 2 && lag_of("target", "lag_seconds") > 0 && lag_of("target", "lag_seconds") < 2);
 }
 
@@ -103,7 +103,7 @@ static void what_is_not_known_is_not_zero(void **state)
 	write_script();
 	create(one_target, NULL);
 	wait_all(server);
-	assert_true(fake_run(loop, is_level, NULL, 5000));
+	assert_true(fake_run(loop, is_level, NULL, FAKE_LONG_MS));
 	verb(ENGINE_STOP);
 	wait_state("stopped");
 	assert_true(seconds() < 0 && has_reason("not asked yet"));
@@ -131,7 +131,7 @@ static void what_is_not_known_is_not_zero(void **state)
 	assert_true(seconds() > 0 && bytes() > 0);
 	fake_script_open_gate(script);
 	wait_all(server);
-	assert_true(fake_run(loop, is_level, NULL, 5000));
+	assert_true(fake_run(loop, is_level, NULL, FAKE_LONG_MS));
 	assert_true(is_caught_up());
 }
 
@@ -157,12 +157,12 @@ static void what_is_not_known_is_not_zero_without_a_target(void **state)
 	fake_script_txn(script, OP_CREATE, t1, 2, 2, 10);
 	fake_script_wrote(script, FAKE_UNASKED);
 	create("{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, \"streamer\": {\"type\": \"elsewhere\"}}", "cdc");
-	assert_true(fake_run(loop, has_begun, NULL, 5000));
+	assert_true(fake_run(loop, has_begun, NULL, FAKE_LONG_MS));
 	assert_true(seconds() < 0 && bytes() < 0 && has_reason("not told yet"));
 	fake_script_wrote(script, 0);
 	assert_true(seconds() < 0 && bytes() > 0);
 	fake_script_open_gate(script);
-	assert_true(fake_run(loop, is_level, NULL, 5000));
+	assert_true(fake_run(loop, is_level, NULL, FAKE_LONG_MS));
 }
 
 static bool is_all_confirmed(void *arg)
@@ -205,7 +205,7 @@ static void what_waits_in_the_log_is_behind(void **state)
 		fake_run(loop, NULL, NULL, 10);
 	server->stalls = true;
 	fake_script_open_gate(script);
-	assert_true(fake_run(loop, is_all_confirmed, NULL, 8000));
+	assert_true(fake_run(loop, is_all_confirmed, NULL, FAKE_LONG_MS));
 	const double all = 300 * FAKE_LSN_STEP;
 	double behind = bytes();
 	assert_true(behind >= all && behind < all + 3 * FAKE_LSN_STEP && lag_of("target", "lag_bytes") == behind && seconds() > 0);
@@ -215,13 +215,13 @@ static void what_waits_in_the_log_is_behind(void **state)
 	fake_script_txn(script, OP_CREATE, t1, 1, 1, 10);
 	while (strcmp(state_of(), "stopped") != 0)
 		fake_run(loop, NULL, NULL, 50);
-	for (unsigned i = 0; i < 60 && bytes() < 0; i++)
+	for (unsigned i = 0; i < 2400 && bytes() < 0; i++)
 		fake_run(loop, NULL, NULL, 50);
 	assert_true(bytes() >= all + 7 && bytes() < all + 7 + 3 * FAKE_LSN_STEP && seconds() < 0);
 	assert_true(has_reason("does not run"));
 	/* and it is not what it was when the source cannot be asked any more */
 	err_retry(&answers.error, DMSR_EIO, "source.unreachable", "the server is away");
-	for (unsigned i = 0; i < 60 && bytes() >= 0; i++)
+	for (unsigned i = 0; i < 2400 && bytes() >= 0; i++)
 		fake_run(loop, NULL, NULL, 50);
 	assert_true(bytes() < 0 && has_reason("the server is away"));
 	/* it is known at once when the job runs again, how old it is as soon as the first of it was read */
@@ -232,7 +232,7 @@ static void what_waits_in_the_log_is_behind(void **state)
 	fake_server_go(server);
 	fake_script_open_gate(script);
 	wait_all(server);
-	assert_true(fake_run(loop, is_level, NULL, 5000));
+	assert_true(fake_run(loop, is_level, NULL, FAKE_LONG_MS));
 	fake_answers_set("s", NULL);
 }
 
@@ -252,27 +252,27 @@ static void what_waits_for_a_target_that_has_not_begun_is_behind(void **state)
 		fake_script_txn(script, OP_CREATE, t1, 4, 4, 1000);
 	create(one_target, NULL);
 	wait_state("running");
-	assert_true(fake_run(loop, has_loaded, NULL, 5000));
+	assert_true(fake_run(loop, has_loaded, NULL, FAKE_LONG_MS));
 	server->stalls = true;
 	fake_script_open_gate(script);
-	assert_true(fake_run(loop, is_all_confirmed, NULL, 8000));
+	assert_true(fake_run(loop, is_all_confirmed, NULL, FAKE_LONG_MS));
 	const double all = 300 * FAKE_LSN_STEP;
 	assert_true(bytes() >= all && lag_of("target", "lag_bytes") == bytes() && seconds() != 0);
 	/* where the stream began is not known any more when it was confirmed in an earlier run */
 	verb(ENGINE_STOP);
 	while (strcmp(state_of(), "stopped") != 0)
 		fake_run(loop, NULL, NULL, 50);
-	assert_true(fake_run(loop, is_said_why, NULL, 5000));
+	assert_true(fake_run(loop, is_said_why, NULL, FAKE_LONG_MS));
 	assert_true(bytes() < 0 && seconds() < 0);
 	verb(ENGINE_START);
 	wait_state("running");
-	assert_true(fake_run(loop, is_said_why, NULL, 5000));
+	assert_true(fake_run(loop, is_said_why, NULL, FAKE_LONG_MS));
 	assert_true(bytes() < 0 && lag_of("target", "lag_bytes") < 0);
 	server->stalls = false;
 	fake_server_go(server);
 	fake_script_txn(script, OP_CREATE, t1, 1, 1, 10);
 	wait_all(server);
-	assert_true(fake_run(loop, is_level, NULL, 5000));
+	assert_true(fake_run(loop, is_level, NULL, FAKE_LONG_MS));
 	fake_answers_set("s", NULL);
 }
 
@@ -286,7 +286,7 @@ static void a_job_that_tries_again_says_what_is_true(void **state)
 	write_script();
 	create(one_target, NULL);
 	wait_all(server);
-	assert_true(fake_run(loop, is_level, NULL, 5000));
+	assert_true(fake_run(loop, is_level, NULL, FAKE_LONG_MS));
 	err_retry(&answers.error, DMSR_EIO, "source.unreachable", "the server is away");
 	err_retry(&e, DMSR_EIO, "source.unreachable", "the server is away");
 	fake_script_fail(script, &e, 1000000);

@@ -181,7 +181,7 @@ static void commands_that_come_too_late(void **state)
 	await(&a);
 	says(&a.e, "draining", "the daemon is stopping", "");
 	drop(&a);
-	assert_true(fake_run(loop, is_true, &is_drained, 5000));
+	assert_true(fake_run(loop, is_true, &is_drained, FAKE_LONG_MS));
 }
 
 static void positions_of_a_job_that_runs(void **state)
@@ -294,7 +294,7 @@ static void a_side_that_is_silent_for_long(void **state)
 	fake_answers_set("v", &mute);
 	const struct engine_call call = call_of(&a);
 	engine_create(engine, spec, true, &call);
-	assert_true(fake_run(loop, is_answered, &a, 60000));
+	assert_true(fake_run(loop, is_answered, &a, FAKE_LONG_MS));
 	size_t at, nsilent = 0;
 	json_array_foreach(json_object_get(a.result, "checks"), at, c)
 	{
@@ -333,7 +333,7 @@ static void the_engine_is_closed_before_they_answer(void **state)
 	create("{\"name\": \"other\", \"desired_state\": \"stopped\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, "
 	       "\"targets\": [{\"connector\": \"fake\", \"server\": \"w\"}]}",
 		NULL);
-	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_true(fake_run(loop, is_confirmed, NULL, FAKE_LONG_MS));
 	verb(ENGINE_STOP);
 	wait_state("stopped");
 	fake_answers_set("s", &mute);
@@ -345,7 +345,7 @@ static void the_engine_is_closed_before_they_answer(void **state)
 	engine_create(engine, spec, true, &calls[3]);
 	engine_positions_set(engine, "job", NULL, &calls[4]);
 	engine_delete(engine, "other", false, false, &calls[5]);
-	assert_true(fake_run(loop, has_asked_eight, &mute, 5000));
+	assert_true(fake_run(loop, has_asked_eight, &mute, FAKE_LONG_MS));
 	json_t *before = engine_job_positions(engine, "job"), *after;
 	close_engine();
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -360,7 +360,7 @@ static void the_engine_is_closed_before_they_answer(void **state)
 	open_engine();
 	after = engine_job_positions(engine, "job");
 	assert_string_equal(json_string_value(json_object_get(after, "position")), json_string_value(json_object_get(before, "position")));
-	assert_true(fake_run(loop, is_other_gone, NULL, 5000)); /* its deletion goes on */
+	assert_true(fake_run(loop, is_other_gone, NULL, FAKE_LONG_MS)); /* its deletion goes on */
 	json_decref(before);
 	json_decref(after);
 	json_decref(connection);

@@ -41,6 +41,8 @@ static bool is_killed(void *arg)
 	return nputs > last_put;
 }
 
+static bool is_killed_or_over(void *arg) { return is_killed(arg) || is_confirmed(arg); }
+
 /* Closed with that alone in the store which came before. What was asked behind it is told to nobody: the runs that asked are gone. */
 static void die(void)
 {
@@ -78,13 +80,14 @@ static void killed_between_any_two_writes(void **state)
 		last_put = at;
 		write_script();
 		create(one_target, NULL);
-		fake_run(loop, is_killed, NULL, 2000);
+		fake_run(loop, is_killed_or_over, NULL, FAKE_LONG_MS);
+		fake_run(loop, is_killed, NULL, 2000); /* what comes behind all that, soon */
 		killed = nputs > last_put;
 		die();
 		fake_script_stat(script, &st);
 		open_engine();
 		verb(ENGINE_START);
-		assert_true(fake_run(loop, has_started_anew, &st.started, 5000));
+		assert_true(fake_run(loop, has_started_anew, &st.started, FAKE_LONG_MS));
 		fake_script_stat(script, &st);
 		wait_all(server);
 		/* changes flow when the tables are loaded: whoever knows of the ones knows of the others */
@@ -132,7 +135,7 @@ static void progress_makes_a_failure_the_first_again(void **state)
 	write_failing_script();
 	create(one_target, NULL);
 	wait_all(server);
-	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_true(fake_run(loop, is_confirmed, NULL, FAKE_LONG_MS));
 	assert_int_equal(retries_of("total"), 3);
 	assert_int_equal(retries_of("in_a_row"), 0);
 }
@@ -202,6 +205,7 @@ static void create_knowing(const struct dmsr_stand *stand)
 	knowing_ops.open = open_knowing;
 	knowing_ops.known = tell_known;
 	knowing_ops.keeps = yes; /* no streamer has a memory of what it does not keep */
+	knowing_ops.load_way = NULL; /* and the rows go where their words go */
 	knowing_ops.stored = note_stored;
 	create_on_it();
 }
@@ -222,12 +226,12 @@ static void what_the_streamer_knows_is_remembered(void **state)
 	(void)state;
 	server->keeps = false;
 	create_knowing(&(struct dmsr_stand){ .at = at, .loaded = loaded, .nloaded = 2, .load_done = true });
-	assert_true(fake_run(loop, has_started_anew, &none, 5000));
+	assert_true(fake_run(loop, has_started_anew, &none, FAKE_LONG_MS));
 	fake_script_stat(script, &st);
 	assert_int_equal(position_compare(&st.from, &at), 0);
 	assert_true(is_stored(NULL, &at));
 	assert_true(st.load_done);
-	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_true(fake_run(loop, is_confirmed, NULL, FAKE_LONG_MS));
 	assert_true(told_stored > 0);
 	/* what it knows is older than what is stored: that stays */
 	stop();
@@ -235,7 +239,7 @@ static void what_the_streamer_knows_is_remembered(void **state)
 	const struct position end = st.confirmed;
 	unsigned before = st.started;
 	verb(ENGINE_START);
-	assert_true(fake_run(loop, has_started_anew, &before, 5000));
+	assert_true(fake_run(loop, has_started_anew, &before, FAKE_LONG_MS));
 	fake_script_stat(script, &st);
 	assert_true(position_compare(&st.from, &end) >= 0);
 	assert_string_equal(known_note, "there");
@@ -250,8 +254,8 @@ static void a_position_by_hand_is_not_overruled(void **state)
 	unsigned none = 0;
 	(void)state;
 	create_knowing(&(struct dmsr_stand){ 0 });
-	assert_true(fake_run(loop, has_started_anew, &none, 5000));
-	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_true(fake_run(loop, has_started_anew, &none, FAKE_LONG_MS));
+	assert_true(fake_run(loop, is_confirmed, NULL, FAKE_LONG_MS));
 	stop();
 	fake_script_stat(script, &st);
 	const struct engine_call call = call_of(&a);
@@ -263,7 +267,7 @@ static void a_position_by_hand_is_not_overruled(void **state)
 	json_decref(body);
 	unsigned before = st.started;
 	verb(ENGINE_START);
-	assert_true(fake_run(loop, has_started_anew, &before, 5000));
+	assert_true(fake_run(loop, has_started_anew, &before, FAKE_LONG_MS));
 	assert_string_equal(known_note, "none");
 }
 
@@ -273,8 +277,8 @@ static void a_streamer_of_another_server(void **state)
 	unsigned none = 0;
 	(void)state;
 	create_knowing(&(struct dmsr_stand){ 0 });
-	assert_true(fake_run(loop, has_started_anew, &none, 5000));
-	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_true(fake_run(loop, has_started_anew, &none, FAKE_LONG_MS));
+	assert_true(fake_run(loop, is_confirmed, NULL, FAKE_LONG_MS));
 	stop();
 	at.server++;
 	knows.at = at;
@@ -311,7 +315,8 @@ static void targets_do_not_speak_for_other_readers(void **state)
 		nputs = 0;
 		last_put = at;
 		create_on_it();
-		fake_run(loop, is_killed, NULL, 2000);
+		fake_run(loop, is_killed_or_over, NULL, FAKE_LONG_MS);
+		fake_run(loop, is_killed, NULL, 2000); /* what comes behind all that, soon */
 		killed = nputs > last_put;
 		die();
 		fake_script_stat(script, &st);
@@ -320,7 +325,7 @@ static void targets_do_not_speak_for_other_readers(void **state)
 		size_t nstored = count_stored_loads();
 		ahead += nstored < count_loads_there();
 		verb(ENGINE_START);
-		assert_true(fake_run(loop, has_started_anew, &st.started, 5000));
+		assert_true(fake_run(loop, has_started_anew, &st.started, FAKE_LONG_MS));
 		fake_script_stat(script, &st);
 		assert_int_equal(st.nloaded, nstored);
 		wait_all(server);

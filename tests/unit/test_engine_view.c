@@ -28,7 +28,7 @@ static bool are_states(void *arg) { return !strcmp(states(), arg); }
 
 static void wait_states(const char *text)
 {
-	if (!fake_run(loop, are_states, (void *)(uintptr_t)text, 8000))
+	if (!fake_run(loop, are_states, (void *)(uintptr_t)text, FAKE_LONG_MS))
 		fail_msg("%s, not %s", states(), text);
 }
 
@@ -154,7 +154,7 @@ static void a_job_that_does_not_run_has_its_targets(void **state)
 	write_script();
 	create(one_target, NULL);
 	wait_all(server);
-	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_true(fake_run(loop, is_confirmed, NULL, FAKE_LONG_MS));
 	verb(ENGINE_STOP);
 	wait_state("stopped");
 	for (unsigned i = 0; i < 2; i++) {
@@ -235,7 +235,7 @@ static void what_a_target_lacks_is_told_before_the_first_change(void **state)
 	fake_script_gate(script);
 	fake_script_txn(script, OP_CREATE, t1, 5, 3, 10);
 	create(one_target, "cdc");
-	assert_true(fake_run(loop, has_warnings, &warnings, 5000));
+	assert_true(fake_run(loop, has_warnings, &warnings, FAKE_LONG_MS));
 	assert_int_equal(json_array_size(warnings), 1);
 	assert_string_equal(json_string_value(json_object_get(json_array_get(warnings, 0), "message")), "fake: public.t1 is missing; CREATE TABLE t1");
 	json_decref(warnings);
@@ -252,7 +252,7 @@ static void what_a_target_lacks_is_told_before_the_first_change(void **state)
 	target.checks = many;
 	target.nchecks = 13;
 	verb(ENGINE_RESTART);
-	assert_true(fake_run(loop, has_warnings, &warnings, 5000));
+	assert_true(fake_run(loop, has_warnings, &warnings, FAKE_LONG_MS));
 	assert_int_equal(json_array_size(warnings), 11);
 	assert_non_null(strstr(json_string_value(json_object_get(json_array_get(warnings, 10), "message")), "and 3 more"));
 	json_decref(warnings);

@@ -361,7 +361,7 @@ static void a_script_arrives(void **state)
 	fill(p->script);
 	p->ends[1].server->keeps = false;
 	open_run(p, 1 << 20, 0);
-	assert_true(fake_run(p->loop, is_all_there, p, 10000));
+	assert_true(fake_run(p->loop, is_all_there, p, FAKE_LONG_MS));
 	fake_settle(p->loop);
 	fake_script_stat(p->script, &s);
 	assert_true(s.is_at_end);
@@ -393,7 +393,7 @@ static void modes_send_their_part(void **state)
 		struct pipe *p = pipe_new(1, (enum dmsr_mode)mode);
 		fill(p->script);
 		open_run(p, 1 << 20, 0);
-		assert_true(fake_run(p->loop, is_all_there, p, 10000));
+		assert_true(fake_run(p->loop, is_all_there, p, FAKE_LONG_MS));
 		fake_settle(p->loop);
 		assert_int_equal(p->is_finished, mode == DMSR_FULL_LOAD);
 		assert_int_equal(p->ends[0].loaded, mode == DMSR_FULL_LOAD ? 501 : 0);
@@ -442,32 +442,32 @@ static void it_fails_where_it_should(void **state)
 	fake_script_fail(p->script, &e, 1);
 	fake_script_txn(p->script, OP_CREATE, a, 3, 1, 10);
 	open_run(p, 1 << 20, 0);
-	assert_true(fake_run(p->loop, has_failed, p, 10000));
+	assert_true(fake_run(p->loop, has_failed, p, FAKE_LONG_MS));
 	assert_string_equal(p->error.id, "slot.lost");
 	kill_run(p);
 	/* next time it goes on; then the target fails at its second batch, and dies with its commit durable */
 	v->fail_at = 2;
 	open_run(p, 1 << 20, 0);
-	assert_true(fake_run(p->loop, has_failed, p, 10000));
+	assert_true(fake_run(p->loop, has_failed, p, FAKE_LONG_MS));
 	assert_string_equal(p->error.id, "target.fake");
 	assert_true(p->error.retriable);
 	assert_int_equal(v->nrows, 3);
 	kill_run(p);
 	v->die_at = 1;
 	open_run(p, 1 << 20, 0);
-	assert_true(fake_run(p->loop, has_failed, p, 10000));
+	assert_true(fake_run(p->loop, has_failed, p, FAKE_LONG_MS));
 	assert_int_equal(v->nrows, 6);
 	kill_run(p);
 	v->refuses_start = true;
 	v->fail_with = e;
 	open_run(p, 1 << 20, 0);
-	assert_true(fake_run(p->loop, has_failed, p, 10000));
+	assert_true(fake_run(p->loop, has_failed, p, FAKE_LONG_MS));
 	assert_string_equal(p->error.id, "slot.lost");
 	assert_false(p->is_source_started);
 	kill_run(p);
 	v->refuses_start = false;
 	open_run(p, 1 << 20, 0);
-	assert_true(fake_run(p->loop, is_all_there, p, 10000));
+	assert_true(fake_run(p->loop, is_all_there, p, FAKE_LONG_MS));
 	kill_run(p);
 	relation_unref(a);
 	pipe_free(p);
@@ -543,7 +543,7 @@ static void play(unsigned seed)
 		}
 		open_run(p, 65536 + random() % 500000, random() % 3 ? 1 << 30 : random() % 200000);
 		if (kills == 1) {
-			if (!fake_run(p->loop, is_all_there, p, 10000))
+			if (!fake_run(p->loop, is_all_there, p, FAKE_LONG_MS))
 				fail_stuck(p, seed);
 		} else {
 			fake_run(p->loop, has_failed, p, (unsigned)random() % 15);

@@ -175,7 +175,7 @@ static void refuses(void **state)
 	host_start(&h, GIVEN(path(), FLAT));
 	assert_int_equal(host_try_open(&other, GIVEN(path(), FLAT), NULL), 0);
 	target()->start(other.i);
-	loop_timer_start(other.limit, 15000);
+	loop_timer_start(other.limit, 120000);
 	struct loop_timer *stop = loop_timer_new(other.loop, "test", (void (*)(void *))loop_stop, other.loop);
 	loop_timer_start(stop, 500);
 	loop_run(other.loop);

@@ -43,7 +43,7 @@ static struct engine_call next_call(void)
 static void await_all(void)
 {
 	for (unsigned i = 0; i < nanswers; i++) {
-		assert_true(answers[i].is_there || fake_run(loop, is_answered, &answers[i], 5000));
+		assert_true(answers[i].is_there || fake_run(loop, is_answered, &answers[i], FAKE_LONG_MS));
 		if (answers[i].e.code)
 			fail_msg("%s: %s", answers[i].e.id, answers[i].e.message);
 		drop(&answers[i]);
@@ -182,7 +182,7 @@ static void hold_server(void)
 	wait_all(server);
 	server->stalls = true;
 	fake_script_txn(script, OP_CREATE, t1, 3, 3, 10);
-	assert_true(fake_run(loop, is_at_end, NULL, 5000));
+	assert_true(fake_run(loop, is_at_end, NULL, FAKE_LONG_MS));
 }
 
 /* What it has read is not applied, so that it does not come to rest. */
@@ -194,7 +194,7 @@ static void pausing(void **state)
 	make("full-load-and-cdc");
 	await_all();
 	wait_state("loading");
-	assert_true(fake_run(loop, is_at_end, NULL, 5000));
+	assert_true(fake_run(loop, is_at_end, NULL, FAKE_LONG_MS));
 	ask(ENGINE_PAUSE);
 	is_now("pausing");
 	ask(ENGINE_RESUME);
@@ -260,7 +260,7 @@ static void a_full_load_of_which_nothing_is_left(void **state)
 	fake_script_gate(script);
 	make("full-load");
 	await_all();
-	assert_true(fake_run(loop, has_load, NULL, 5000));
+	assert_true(fake_run(loop, has_load, NULL, FAKE_LONG_MS));
 	ask(ENGINE_STOP);
 	await_all();
 	wait_state("stopped");
@@ -280,7 +280,7 @@ static void a_full_load_that_is_paused_at_its_end(void **state)
 	make("full-load");
 	await_all();
 	wait_state("loading");
-	assert_true(fake_run(loop, is_at_end, NULL, 5000));
+	assert_true(fake_run(loop, is_at_end, NULL, FAKE_LONG_MS));
 	ask(ENGINE_PAUSE);
 	await_all();
 	is_now("pausing");
@@ -383,7 +383,7 @@ static void paused_over_a_restart(void **state)
 	await_all();
 	wait_state("paused");
 	engine_drain(engine, drained, &done);
-	assert_true(fake_run(loop, is_true, &done, 5000));
+	assert_true(fake_run(loop, is_true, &done, FAKE_LONG_MS));
 	is_now("stopped");
 	close_engine();
 	open_engine();

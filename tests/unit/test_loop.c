@@ -43,7 +43,7 @@ static int set_up(void **state)
 	struct scene *s = mem_zalloc(sizeof *s);
 	s->loop = loop_new();
 	s->watchdog = loop_timer_new(s->loop, "test", on_watchdog, NULL);
-	loop_timer_start(s->watchdog, 60000);
+	loop_timer_start(s->watchdog, 600000);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s->fds), 0);
 	*state = s;
 	return 0;

@@ -102,7 +102,7 @@ static int set_up(void **state)
 	struct scene *s = mem_zalloc(sizeof *s);
 	s->loop = loop_new();
 	s->watchdog = loop_timer_new(s->loop, "test", on_watchdog, NULL);
-	loop_timer_start(s->watchdog, 60000);
+	loop_timer_start(s->watchdog, 600000);
 	write_conf(s);
 	loop_resolve_conf = s->conf;
 	s->server = loop_io_new(s->loop, "test", s->fd, on_question, s);

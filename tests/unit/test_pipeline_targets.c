@@ -44,7 +44,7 @@ static struct fake_script_stat start_again(const char *what)
 	fake_script_stat(script, &st);
 	unsigned before = st.started;
 	verb(ENGINE_START);
-	assert_true(fake_run(loop, has_started_since, &before, 5000));
+	assert_true(fake_run(loop, has_started_since, &before, FAKE_LONG_MS));
 	fake_script_stat(script, &st);
 	return st;
 }
@@ -137,10 +137,10 @@ static void what_a_new_target_has_not_is_loaded_again(void **state)
 	write_script();
 	create(one_target, NULL);
 	wait_all(server);
-	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_true(fake_run(loop, is_confirmed, NULL, FAKE_LONG_MS));
 	assert_int_equal(start_again(NULL).nloaded, 2);
 	assert_int_equal(start_again(two).nloaded, 0);
-	assert_true(fake_run(loop, has_both_tables, other, 5000));
+	assert_true(fake_run(loop, has_both_tables, other, FAKE_LONG_MS));
 }
 
 /* ---- who comes late ---- */
@@ -150,6 +150,16 @@ static bool is_in_log(void *arg)
 	struct fake_script_stat st;
 	fake_script_stat(script, &st);
 	return st.confirmed.kind && st.confirmed.lsn > *(uint64_t *)arg;
+}
+
+/* All that it had was committed by all. */
+static bool is_log_empty(void *arg)
+{
+	(void)arg;
+	json_t *s = engine_job_status(engine, "job");
+	bool is = !json_integer_value(json_object_get(json_object_get(s, "streamer"), "log_bytes"));
+	json_decref(s);
+	return is;
 }
 
 /* It would be given those changes, and not the rows before them. When the others have taken them it may come. */
@@ -172,7 +182,7 @@ static void a_new_target_is_refused_while_the_log_holds_what_others_lack(void **
 	wait_state("running");
 	server->stalls = true;
 	fake_script_open_gate(script);
-	assert_true(fake_run(loop, is_in_log, &st.end_lsn, 8000));
+	assert_true(fake_run(loop, is_in_log, &st.end_lsn, FAKE_LONG_MS));
 	verb(ENGINE_STOP);
 	wait_state("stopped");
 	patch(two);
@@ -184,9 +194,9 @@ static void a_new_target_is_refused_while_the_log_holds_what_others_lack(void **
 	server->stalls = false;
 	verb(ENGINE_START);
 	wait_all(server);
-	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_true(fake_run(loop, is_log_empty, NULL, FAKE_LONG_MS));
 	assert_int_equal(start_again(two).nloaded, 0);
-	assert_true(fake_run(loop, has_both_tables, other, 5000));
+	assert_true(fake_run(loop, has_both_tables, other, FAKE_LONG_MS));
 }
 
 /* Of a job without a load nobody could give it what is past. */
@@ -195,7 +205,7 @@ static void a_late_target_of_a_job_that_only_follows_is_refused(void **state)
 	(void)state;
 	write_script();
 	create(one_target, "cdc");
-	assert_true(fake_run(loop, is_confirmed, NULL, 5000));
+	assert_true(fake_run(loop, is_confirmed, NULL, FAKE_LONG_MS));
 	verb(ENGINE_STOP);
 	wait_state("stopped");
 	patch(two);

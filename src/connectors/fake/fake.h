@@ -12,7 +12,8 @@ extern const struct dmsr_plugin dmsr_plugin_fake;
 
 /* ---- small things ---- */
 enum { FAKE_SERVER_ID = 7,
-	FAKE_LSN_STEP = 0x100 };
+	FAKE_LSN_STEP = 0x100,
+	FAKE_LONG_MS = 120000 /* for what will come: nobody waits so long, but in vain, or where many tests share a slow disk */ };
 struct relation *fake_relation(const char *name, uint32_t id); /* public.NAME (id bigint primary key, v text); the caller's reference */
 struct position fake_position(uint64_t lsn, uint64_t event); /* event POSITION_WHOLE: flush is behind it */
 /* Appends a row (c u r: after, d: before); pad bytes of text in v. Counts it in b->bytes. */
