@@ -534,13 +534,17 @@ def test_many_transactions_go_by(pg, daemon):
     with locked(target, "u"):
         daemon.api("POST", "/jobs/j/start")
         wait_for("u is read", lambda: daemon.log().count("table public.u is read in") == 2)
-        source.sql("CALL many(40000)")
-        wait_for("it is asked which are seen", lambda: len(re.findall(r"transactions that went out \d+ are not seen", daemon.log())) >= 3)
+        def asked():
+            return [int(n) for n in re.findall(r"transactions that went out (\d+) are not seen", daemon.log())]
+
+        def is_asked_thrice():  # how many went out by the time of an answer depends on the machine
+            source.sql("CALL many(10000)")
+            return len(asked()) >= 3
+        wait_for("it is asked which are seen", is_asked_thrice, 180, 0.1)
     daemon.wait_state("j", "running")
     wait_for("turns", lambda: turns_of(daemon, "big"))
     daemon.wait_equal(source, target)
-    asked = [int(n) for n in re.findall(r"of (\d+) transactions that went out", daemon.log())]
-    assert max(asked) < 16384, asked
+    assert max(asked()) < 8192, asked()
 
 
 def test_a_slow_target_beside_a_fast_one(pg, daemon):

@@ -74,7 +74,7 @@ static void a_load_that_does_not_go_on_is_not_under_way(void **state)
 	fake_script_open_gate(script);
 	verb(ENGINE_RESUME);
 	wait_states("t1 loaded, t2 loading");
-	assert_true(fake_run(loop, has_eta, NULL, 8000));
+	assert_true(fake_run(loop, has_eta, NULL, FAKE_LONG_MS));
 	verb(ENGINE_STOP);
 	wait_state("stopped");
 	assert_string_equal(states(), "t1 loaded, t2 pending");

@@ -96,7 +96,7 @@ static void what_a_target_has_that_was_away_does_not_count(void **state)
 	open_engine();
 	fake_script_stat(script, &st);
 	verb(ENGINE_START);
-	assert_true(fake_run(loop, has_started_since, &(unsigned){ st.started }, 5000));
+	assert_true(fake_run(loop, has_started_since, &(unsigned){ st.started }, FAKE_LONG_MS));
 	fake_script_stat(script, &st);
 	assert_int_equal(st.nbegun, 0);
 	assert_int_equal(st.nloaded, 0);
