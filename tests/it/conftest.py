@@ -1,4 +1,5 @@
 """What every integration test stands on: real PostgreSQL servers, a dmsrd of the test's own, its API, and the comparison of two databases."""
+import collections
 import contextlib
 import itertools
 import json
@@ -25,10 +26,19 @@ SERVERS = TOP / "tests" / "servers"
 PASSWORD = "dmsr-secret"
 
 
+SHARE, SHARES = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), 16
+given_ports = collections.deque(maxlen=200)
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """It is bound some time later: those who run beside us have other shares, so that nobody is given it meanwhile."""
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        if port // 2 % SHARES == SHARE % SHARES and port not in given_ports:
+            given_ports.append(port)
+            return port
 
 
 def wait_for(what, check, timeout=30.0, step=0.05):
