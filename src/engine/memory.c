@@ -124,7 +124,7 @@ static void table_free(struct dmsr_loaded *l)
 	free((void *)(uintptr_t)l->name);
 }
 
-static void table_set_del(struct table_set *s, const char *schema, const char *name)
+void table_set_del(struct table_set *s, const char *schema, const char *name)
 {
 	size_t place = place_of(s, schema, name);
 	if (!place)

@@ -39,6 +39,7 @@ struct table_set {                      /* tables with the snapshot's position o
 };
 const struct dmsr_loaded *table_set_find(const struct table_set *s, const char *schema, const char *name);
 void table_set_put(struct table_set *s, const char *schema, const char *name, const struct position *at);
+void table_set_del(struct table_set *s, const char *schema, const char *name);   /* nothing, if it is not there */
 void table_set_clear(struct table_set *s);
 
 struct memory_target {

@@ -679,7 +679,7 @@ void pipeline_free(struct pipeline *p)
 		t->p = NULL;
 	for (size_t i = 0; i < p->ntargets; i++) {
 		free(p->targets[i].scratch);
-		map_free(p->targets[i].awaited);
+		table_set_clear(&p->targets[i].awaited);
 	}
 	free(p->targets);
 	free(p->source_scratch);

@@ -81,7 +81,7 @@ struct ptarget {
 	uint64_t handed, consumed;      /* its tokens: newest that it took, that it reads no more */
 	size_t nloads;                  /* of the ring, from the load's channel */
 	uint64_t rows_lsn;              /* changes before that may be in rows that it has, or void; 0: none that are still to come */
-	struct map *awaited;            /* relation_key of tables whose rows come by the stream: what is before them is not given to it; NULL: none */
+	struct table_set awaited;       /* those whose rows come by the stream: what is before them is not given to it */
 	struct load_words words;
 	uint64_t rows_applied;
 	const struct dmsr_begun *begun; /* the target's own, as it said before the source was started */

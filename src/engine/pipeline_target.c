@@ -43,16 +43,16 @@ static void wake(struct ptarget *t, int channel)
 
 /* ---- what is in its rows already ---- */
 
-static bool has_table(const struct map *m, const char *schema, const char *name)
+static bool is_void(const struct pipeline *p, const struct relation *rel)
 {
 	struct buf key;
-	if (!m)
+	if (!p->voids)
 		return false;
 	buf_init(&key, SIZE_MAX);
-	relation_key(&key, schema, name);
-	bool has = map_get(m, key.data, key.len) != NULL;
+	relation_key(&key, rel->schema, rel->name);
+	bool is = map_get(p->voids, key.data, key.len) != NULL;
 	buf_fini(&key);
-	return has;
+	return is;
 }
 
 /* Is that of a transaction that the rows of the table's load are newer than, which it has, or which come behind; or of a table that is none any more? */
@@ -62,14 +62,14 @@ static bool is_in_rows(void *arg, const struct change *ch)
 	if (!ch->rel || !ch->txn || ch->txn->lsn >= t->rows_lsn)
 		return false;
 	const struct dmsr_loaded *l = table_set_find(&t->memory->loaded, ch->rel->schema, ch->rel->name);
-	return (l && ch->txn->lsn < l->at.lsn) || has_table(t->p->voids, ch->rel->schema, ch->rel->name) ||
-		has_table(t->awaited, ch->rel->schema, ch->rel->name);
+	return (l && ch->txn->lsn < l->at.lsn) || is_void(t->p, ch->rel) ||
+		table_set_find(&t->awaited, ch->rel->schema, ch->rel->name);
 }
 
 void target_note_rows(struct ptarget *t)
 {
 	const struct table_set *loaded = &t->memory->loaded;
-	t->rows_lsn = t->p->voids || t->awaited ? UINT64_MAX : 0;
+	t->rows_lsn = t->p->voids || t->awaited.n ? UINT64_MAX : 0;
 	for (size_t i = 0; i < loaded->n; i++)
 		if (loaded->list[i].at.lsn > t->rows_lsn)
 			t->rows_lsn = loaded->list[i].at.lsn;
@@ -85,29 +85,20 @@ static void await_loads(struct ptarget *t)
 		return;
 	for (size_t i = 0; i < loaded->n; i++) {
 		const struct dmsr_loaded *l = &loaded->list[i];
-		struct buf key;
-		if (!memory_is_unwanted(t->p->run.memory, l) || !dmsr_table_matches(&s->tables, l->schema, l->name))
-			continue;
-		if (!t->awaited)
-			t->awaited = map_new();
-		buf_init(&key, SIZE_MAX);
-		relation_key(&key, l->schema, l->name);
-		map_put(t->awaited, key.data, key.len, t);
-		buf_fini(&key);
+		if (memory_is_unwanted(t->p->run.memory, l) && dmsr_table_matches(&s->tables, l->schema, l->name))
+			table_set_put(&t->awaited, l->schema, l->name, &l->at);
 	}
 }
 
 static void note_awaited(struct ptarget *t, const struct batch *b)
 {
-	for (const struct change *ch = t->awaited && b->is_load ? b->first : NULL; ch; ch = ch->next) {
-		struct buf key;
-		if (ch->op != OP_LOAD_END)
-			continue;
-		buf_init(&key, SIZE_MAX);
-		relation_key(&key, ch->rel->schema, ch->rel->name);
-		map_del(t->awaited, key.data, key.len);
-		buf_fini(&key);
-	}
+	if (!t->awaited.n || !b->is_load)
+		return;
+	for (const struct change *ch = b->first; ch; ch = ch->next)
+		if (ch->op == OP_LOAD_END)
+			table_set_del(&t->awaited, ch->rel->schema, ch->rel->name);
+	if (!t->awaited.n)
+		target_note_rows(t);
 }
 
 /* Where a load goes beside the stream the two are not in order: changes come, behind the rows, that are older. NULL: none of b. */
