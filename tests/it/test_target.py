@@ -426,6 +426,19 @@ def test_enum_that_got_a_label(any_pg):
     assert feed.run(script).failed_id == "target.data"
 
 
+def test_enum_that_got_a_label_in_the_transaction_that_makes_it(any_pg):
+    """Its type is rolled back with the rows: there is nothing yet that could get the label."""
+    db = any_pg.database("target")
+    feed = Feed(db)
+    loaded(db, feed)
+    mood = [(0, "schema", "odd", 'CREATE SCHEMA IF NOT EXISTS "odd"'), (0, "enum", "odd.mood", "CREATE TYPE \"odd\".\"mood\" AS ENUM ('ok')")]
+    script = changed(ITEMS + [column("m", "odd.mood")], c("v2", "3", "c", "30", "ok"), c("v2", "4", "d", "40", "it's"), ddl=mood)
+    script.tx(210, c("v2", "5", "e", "50", "new")).wait()
+    assert feed.killed(script, "target.mended")
+    feed.ok(script)
+    assert rows(db)[2:] == [(3, "c", 30, "ok"), (4, "d", 40, "it's"), (5, "e", 50, "new")]
+
+
 def test_column_that_may_be_null_now(pg):
     db = pg.database("target")
     feed = Feed(db)

@@ -338,4 +338,5 @@ void careful_fini(struct target *t)
 {
 	free(t->careful.dead);
 	free(t->careful.mend);
+	free(t->careful.types);
 }

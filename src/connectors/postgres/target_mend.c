@@ -12,7 +12,7 @@
 
 enum { SQL_MAX = 1 << 20 };
 
-static const char bad_text[] = "22P02", is_null[] = "23502";
+static const char bad_text[] = "22P02", is_null[] = "23502", no_object[] = "42704", no_schema[] = "3F000";
 
 static void add_labels(struct buf *out, const struct target_table *tb, const struct value *row)
 {
@@ -25,6 +25,24 @@ static void add_labels(struct buf *out, const struct target_table *tb, const str
 		sql_literal(out, label);
 		free(label);
 	}
+}
+
+/* What makes the types of the table's columns, where they are not there. Heap. NULL: there are none. */
+static char *types_once(const struct target_table *tb)
+{
+	struct buf sql;
+	bool ok = true;
+	buf_init(&sql, 32 << 20);
+	for (uint32_t i = 0; i < tb->rel->nddl && ok; i++) {
+		const struct ddl *d = &tb->rel->ddl[i];
+		if (d->phase != DDL_BEFORE_TABLE)
+			continue;
+		buf_str(&sql, sql.len ? "; " : "");
+		ok = sql_make_once(&sql, d);
+	}
+	char *types = ok && sql.len && buf_ok(&sql) ? mem_strdup(buf_cstr(&sql)) : NULL;
+	buf_fini(&sql);
+	return types;
 }
 
 static void add_nulls(struct buf *out, const struct target_table *tb, const struct value *row)
@@ -67,7 +85,9 @@ bool mend_begin(struct target *t, const struct target_table *tb, const struct ch
 	bool is_there = sql.len && buf_ok(&sql);
 	if (is_there) {
 		free(k->mend);
+		free(k->types);
 		k->mend = mem_strdup(buf_cstr(&sql));
+		k->types = types_once(tb);
 		k->mended_seq = t->seq;
 		k->state = CAREFUL_MENDING;
 		tx_sql(t, SENT_QUIET, NULL, "ROLLBACK", 0, NULL);
@@ -78,11 +98,29 @@ bool mend_begin(struct target *t, const struct target_table *tb, const struct ch
 	return is_there;
 }
 
+static void on_altered(struct target *t);
+
+/* The type, or its schema, is not there: it was made in the transaction that was rolled back. */
+static bool make_and_alter(struct target *t)
+{
+	struct careful *k = &t->careful;
+	if (t->answer || !k->types || (strcmp(t->sqlstate, no_object) != 0 && strcmp(t->sqlstate, no_schema) != 0))
+		return false;
+	char *sql = mem_printf("%s; %s", k->types, k->mend);
+	free(k->types);
+	k->types = NULL;
+	target_try(t, sql, 0, NULL, on_altered);
+	free(sql);
+	return true;
+}
+
 /* If it could not be altered, the row is refused again, and then judged. */
 static void on_altered(struct target *t)
 {
 	struct careful *k = &t->careful;
 	struct err e = { 0 };
+	if (make_and_alter(t))
+		return;
 	if (t->answer)
 		log_info("target", t->host.env.job, "%s: %s", t->host.env.name, k->mend);
 	else

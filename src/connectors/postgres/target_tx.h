@@ -98,6 +98,7 @@ struct careful {
 	size_t ndead;
 	unsigned conflicts;
 	char *mend;                     /* SQL */
+	char *types;                    /* SQL that makes the types it is about, should they be missing; NULL: none, or it was tried */
 	uint64_t mended_seq;            /* the change it was for; 0: none */
 };
 
