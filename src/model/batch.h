@@ -55,6 +55,8 @@ struct batch *batch_unpack(const void *data, size_t len, struct err *e);
 enum batch_known { KNOWN_NOTHING, KNOWN_PART, KNOWN_ALL };
 enum batch_known batch_known(const struct batch *b, const struct position *p);
 void batch_cut(struct batch *b, const struct position *p); /* takes the changes out that p covers */
+/* Takes the changes out that go; where none is left, a heartbeat keeps its end. */
+void batch_take_out(struct batch *b, bool (*goes)(void *arg, const struct change *ch), void *arg);
 /* b but for the changes that go: a view of it, whose list is its own and whose bytes and relations are b's, which has to outlive it. batch_free. */
 struct batch *batch_without(const struct batch *b, bool (*goes)(void *arg, const struct change *ch), void *arg);
 

@@ -37,21 +37,52 @@ enum batch_known batch_known(const struct batch *b, const struct position *p)
 	return all ? KNOWN_ALL : KNOWN_PART;
 }
 
-void batch_cut(struct batch *b, const struct position *p)
+/* One that ends a group of TRUNCATEs leaves that to the one before it. */
+static void end_group(struct change *last, const struct change *ch)
+{
+	if (ch->op == OP_TRUNCATE && !(ch->flags & CHANGE_GROUP_MORE) && last && last->op == OP_TRUNCATE && last->txn == ch->txn)
+		last->flags &= (uint8_t)~CHANGE_GROUP_MORE;
+}
+
+static void take_out(struct batch *b, bool (*goes)(void *arg, const struct change *ch), void *arg)
 {
 	struct change **at = &b->first, *last = NULL;
 	while (*at) {
 		struct change *ch = *at;
-		if (!is_covered(ch, b, p)) {
+		if (!goes(arg, ch)) {
 			last = ch;
 			at = &ch->next;
 			continue;
 		}
+		end_group(last, ch);
 		b->nchanges--;
 		b->nrows -= change_is_row(ch);
 		*at = ch->next;
 	}
 	b->last = last;
+}
+
+void batch_take_out(struct batch *b, bool (*goes)(void *arg, const struct change *ch), void *arg)
+{
+	take_out(b, goes, arg);
+	if (!b->first)
+		batch_append(b, OP_HEARTBEAT, NULL)->txn = NULL;
+}
+
+struct cut {
+	const struct batch *b;
+	const struct position *p;
+};
+
+static bool is_cut(void *arg, const struct change *ch)
+{
+	const struct cut *c = arg;
+	return is_covered(ch, c->b, c->p);
+}
+
+void batch_cut(struct batch *b, const struct position *p)
+{
+	take_out(b, is_cut, &(struct cut){ b, p });
 	if (position_compare(&b->end, p) > 0) {
 		if (!b->first)
 			batch_append(b, OP_HEARTBEAT, NULL)->txn = NULL;
@@ -73,10 +104,8 @@ struct batch *batch_without(const struct batch *b, bool (*goes)(void *arg, const
 	v->received_us = b->received_us;
 	v->token = b->token;
 	for (const struct change *ch = b->first; ch; ch = ch->next) {
-		bool is_end_of_group = ch->op == OP_TRUNCATE && !(ch->flags & CHANGE_GROUP_MORE);
 		if (goes(arg, ch)) {
-			if (is_end_of_group && v->last && v->last->op == OP_TRUNCATE && v->last->txn == ch->txn)
-				v->last->flags &= (uint8_t)~CHANGE_GROUP_MORE;
+			end_group(v->last, ch);
 			continue;
 		}
 		struct change *own = arena_alloc(&v->arena, sizeof *own);

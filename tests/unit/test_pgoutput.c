@@ -109,6 +109,22 @@ static void a_truncate_under_another_name_waits(void **state)
 	relation_unref(as);
 }
 
+/* What is told of a table that was not seen before stands before all of them. */
+static void truncates_of_one_statement_stand_together(void **state)
+{
+	struct kit k = { 0 };
+	(void)state;
+	kit_open(&k, NULL, 1, NULL);
+	kit_begin(&k, 0x100);
+	kit_table(&k, 5, "t");
+	kit_table(&k, 6, "u");
+	assert_int_equal(kit_send(&k, "cwbww", 'T', 2u, 0, 5u, 6u), 0);
+	kit_commit(&k, 0x100);
+	assert_non_null(strstr(text_of(&k), "t 1 public.t and\nt 2 public.u\n"));
+	assert_null(strstr(buf_cstr(&k.text), "s 1 ")); /* whoever has read that far has nothing of the statement */
+	kit_close(&k);
+}
+
 /* It has another name for good, and a column more: the catalog, which has it under that name, is asked once, however often the server speaks of it. */
 static void a_table_with_another_name_is_asked_about_once(void **state)
 {
@@ -585,6 +601,7 @@ static void refuses_two_phase_by_name(void **state)
 
 RUN_TESTS(cmocka_unit_test(takes_rows_in_all_their_forms), cmocka_unit_test(numbers_events_whether_wanted_or_not),
 	cmocka_unit_test(a_table_may_have_another_name_for_a_while), cmocka_unit_test(a_truncate_under_another_name_waits),
+	cmocka_unit_test(truncates_of_one_statement_stand_together),
 	cmocka_unit_test(a_table_with_another_name_is_asked_about_once),
 	cmocka_unit_test(frames_only_what_has_something_in_it),
 	cmocka_unit_test(resumes_at_every_event),

@@ -10,6 +10,7 @@
  * What is left of a message is copied into the batch's arena once; values point into the copy. A text value gets its NUL where the next one's kind
  * byte was, as soon as that is read; behind the last one there is a byte of room. */
 #include "pgoutput_int.h"
+#include <stdlib.h>
 
 /* Reads the copy. `nul`: where the value that was read last ends. */
 struct reader {
@@ -89,19 +90,25 @@ static bool may_go_out(struct pgoutput *d, struct version *v)
 }
 
 /* The table of a row, and whether the row is to be emitted; counts the event. */
-static int find_row(struct pgoutput *d, uint32_t id, struct table **out, struct err *e)
+static int look_up_row(struct pgoutput *d, uint32_t id, struct table **out, struct err *e)
 {
 	struct table *t = pgo_table(d, id);
 
 	d->event++;
 	if (!t)
 		return pgo_bad(e, "a change of a table (oid %u) that was not described", (unsigned)id);
-	if (!t->now->wanted || pgo_is_skipped(d, t->now->loaded_lsn) || !may_go_out(d, t->now))
-		t = NULL;
-	else if (t->told != t->now->rel)
-		pgo_tell_schema(d, t);
-	*out = t;
+	bool is_out = t->now->wanted && !pgo_is_skipped(d, t->now->loaded_lsn) && may_go_out(d, t->now);
+	*out = is_out ? t : NULL;
 	return 0;
+}
+
+static int find_row(struct pgoutput *d, uint32_t id, struct table **out, struct err *e)
+{
+	int rc = look_up_row(d, id, out, e);
+
+	if (!rc && *out && (*out)->told != (*out)->now->rel)
+		pgo_tell_schema(d, *out);
+	return rc;
 }
 
 static int done(const struct reader *r, const struct version *v, struct err *e)
@@ -205,34 +212,57 @@ static bool must_wait(struct pgoutput *d, const struct cursor *message, struct c
 	return false;
 }
 
+static int find_truncated(struct pgoutput *d, struct cursor *c, uint32_t n, struct table **out, struct err *e)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t id = cursor_be32(c);
+		int rc = look_up_row(d, id, &out[i], e);
+		if (rc)
+			return rc;
+		pgo_table(d, id)->truncated = d->txn.lsn;
+	}
+	return 0;
+}
+
+/* Those of one statement stand together, behind what is told of their tables: whoever takes one of them out finds its neighbours. */
+static void emit_truncates(struct pgoutput *d, struct table *const *out, uint32_t n, uint8_t flags)
+{
+	uint64_t first = d->event + 1 - n, end = d->event;
+	struct change *last = NULL;
+
+	d->event = first;
+	for (uint32_t i = 0; i < n; i++)
+		if (out[i] && out[i]->told != out[i]->now->rel)
+			pgo_tell_schema(d, out[i]);
+	d->event = end;
+	for (uint32_t i = 0; i < n; i++) {
+		if (!out[i])
+			continue;
+		if (last)
+			last->flags |= CHANGE_GROUP_MORE;
+		last = pgo_emit(d, OP_TRUNCATE, out[i]->now->rel);
+		last->event = first + i;
+		last->flags = flags;
+	}
+}
+
 int pgo_truncate(struct pgoutput *d, struct cursor *c, uint64_t nasked, struct err *e)
 {
 	const struct cursor message = *c;
 	uint32_t n = cursor_be32(c);
 	uint8_t options = cursor_u8(c);
 	uint8_t flags = (uint8_t)((options & 1 ? CHANGE_CASCADE : 0) | (options & 2 ? CHANGE_RESTART_IDENTITY : 0));
-	struct change *last = NULL;
 
 	if (c->bad || cursor_left(c) != (uint64_t)n * 4)
 		return pgo_bad(e, "Truncate has a wrong length");
 	if (d->host.empties && must_wait(d, &message, *c, n, nasked))
 		return DMSR_AGAIN;
-	while (n--) {
-		uint32_t id = cursor_be32(c);
-		struct table *t = NULL;
-		int rc = find_row(d, id, &t, e);
-		if (rc)
-			return rc;
-		pgo_table(d, id)->truncated = d->txn.lsn;
-		if (!t)
-			continue;
-		if (last)
-			last->flags |= CHANGE_GROUP_MORE;
-		last = pgo_emit(d, OP_TRUNCATE, t->now->rel);
-		last->event = d->event;
-		last->flags = flags;
-	}
-	return 0;
+	struct table **out = mem_alloc((n + 1) * sizeof *out);
+	int rc = find_truncated(d, c, n, out, e);
+	if (!rc)
+		emit_truncates(d, out, n, flags);
+	free(out);
+	return rc;
 }
 
 uint64_t pgoutput_truncated(struct pgoutput *d, uint32_t relid)
