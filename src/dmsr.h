@@ -24,7 +24,7 @@
 #include "model/batch.h"
 #include "model/match.h"
 
-#define DMSR_ABI 8
+#define DMSR_ABI 9
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 enum dmsr_option_type {
@@ -151,6 +151,9 @@ struct dmsr_source_start {
 	struct position applied;                /* every target has all up to here, and what is behind it is still to come to one; NONE: one has nothing */
 	const struct dmsr_loaded *loaded;       /* tables that need no load */
 	size_t nloaded;
+	/* Tables whose load up to that snapshot counts no more (somebody wants another), and which may be in `loaded` by a later one. */
+	const struct dmsr_loaded *unwanted;
+	size_t nunwanted;
 	const struct dmsr_begun *begun; /* tables of which each target has these parts. Borrowed during the call. The source may go on with */
 	size_t nbegun; /* them (OP_LOAD_BEGIN with u.load.since), or load the table anew. Without parts: a target lost its load, and wants it in one snapshot */
 	bool load_done; /* OP_LOAD_DONE was applied */

@@ -409,6 +409,8 @@ bool memory_is_unwanted(const struct memory *m, const struct dmsr_loaded *l)
 	return u && l->at.lsn <= u->at.lsn;
 }
 
+const struct table_set *memory_unwanted(const struct memory *m) { return &m->unwanted; }
+
 void memory_unwant(struct memory *m, const struct dmsr_loaded *l)
 {
 	if (memory_is_unwanted(m, l))

@@ -75,6 +75,7 @@ void memory_load_forget(struct memory *m, const char *schema, const char *name);
 void memory_load_unwant(struct memory *m, const char *schema, const char *name, store_done *done, void *arg);
 void memory_unwant(struct memory *m, const struct dmsr_loaded *l);      /* the same for a load that only a target speaks of; up to l->at */
 bool memory_is_unwanted(const struct memory *m, const struct dmsr_loaded *l);
+const struct table_set *memory_unwanted(const struct memory *m);       /* all of them; borrowed */
 void memory_load_done_put(struct memory *m);
 void memory_load_done_forget(struct memory *m);
 void memory_target_position_put(struct memory *m, struct memory_target *t, const struct position *p);

@@ -425,7 +425,7 @@ void pipeline_source_start(struct pipeline *p)
 	forget_lost(p);
 	leave_out(p);
 	struct begun begun = agree_on_parts(p);
-	const struct table_set *loaded = memory_loaded(p->run.memory);
+	const struct table_set *loaded = memory_loaded(p->run.memory), *unwanted = memory_unwanted(p->run.memory);
 	const struct dmsr_source_start start = {
 		.mode = p->run.spec->mode,
 		.from = *memory_delivered(p->run.memory),
@@ -433,6 +433,8 @@ void pipeline_source_start(struct pipeline *p)
 		.is_beside = channel_of_load(p),
 		.loaded = loaded->list,
 		.nloaded = loaded->n,
+		.unwanted = unwanted->list,
+		.nunwanted = unwanted->n,
 		.begun = begun.list,
 		.nbegun = begun.n,
 		.load_done = load_is_done(p),
