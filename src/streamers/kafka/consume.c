@@ -3,7 +3,7 @@
  *   fetched record -> (parts joined) -> batch -> (known? taken out) -> held -> deliver -> lent -> commit -> note
  *
  * One record is held at a time: until its target takes it nothing more is asked of librdkafka, which has what it may fetch ahead (option memory). */
-#include "kafka.h"
+#include "consume_int.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,125 +11,11 @@
 
 enum { SHAPE_MS = 10000 };
 
-/* A record of the stream: what a note says of it. */
-struct place {
-	int64_t offset;
-	int64_t ts_ms;                  /* when it was written: two topics of one name differ in it */
-	struct position at;
-};
-
-struct lent {
-	struct lent *next;
-	uint64_t token;
-	struct place place;             /* the newest that is done when this one is */
-	struct batch *b;                /* NULL: consumed */
-};
-
-/* A load that a target has. */
-struct has {
-	char *schema, *name;
-	uint64_t lsn;
-};
-
-struct dmsr_subscription {
-	struct kafka *k;
-	struct dmsr_subscription *next;
-	char *name;                     /* of the target; NULL: the scout */
-	struct dmsr_consumer c;
-	struct client *client;
-	rd_kafka_topic_t *rkt;
-	struct port *port;
-
-	struct has *has;
-	size_t nhas;
-	struct position reached;        /* changes up to here are its already */
-	uint64_t load_run;              /* of the loads that it was given the begin of, and not the end; 0: none */
-	unsigned nloads;                /* so many of them, at most */
-	bool is_waiting;                /* said AGAIN */
-	bool has_more;                  /* something may have come since it was told drained */
-
-	bool has_nothing;
-	struct place done;              /* all up to this one is applied; offset -1: nothing */
-	bool is_checked, is_saved;
-	bool has_read;                  /* in this run, since it knows where the stream ends */
-	bool must_begin;                /* once more, behind the noted record */
-	int64_t next_offset;            /* behind the newest record read */
-
-	struct batch *held;             /* read, not taken */
-	struct place held_place;
-	struct buf parts;
-	uint32_t nparts, of_parts;      /* joined so far; 0: none */
-	uint64_t run, nth;              /* the newest seen, and its newest record; 0: none */
-
-	/* codec json */
-	struct rebuild *rebuild;        /* NULL: records are batches */
-	struct batch *word;             /* read, behind what is being rebuilt */
-	struct place whole;             /* the newest record, word's not, behind which nothing is open; offset -1: none yet */
-	struct place word_place;        /* the same behind word */
-	rd_kafka_event_t *stuck;        /* a record that cannot be taken yet */
-	const rd_kafka_message_t *stuck_message;
-	bool waits_for_shape;
-	uint64_t stuck_since_us;
-
-	struct lent *first, *last;
-	uint64_t token;                 /* of the newest */
-	size_t bytes;                   /* held and lent */
-};
-
 static void fail(struct dmsr_subscription *s, struct err *e)
 {
-	if (s->name)
+	if (s->name && !s->take)
 		err_prefix(e, "target %s", s->name);
 	kafka_fail(s->k, e);
-}
-
-/* ---- notes ---- */
-
-static char *note_key(const struct dmsr_subscription *s) { return mem_printf("at.%s", s->name); }
-
-static void read_note(struct dmsr_subscription *s)
-{
-	char *key = note_key(s), *end;
-	const char *note = s->k->host.note_get(s->k->host.ctx, key);
-	free(key);
-	s->done = (struct place){ .offset = -1 };
-	if (!note)
-		return;
-	struct place p = { .offset = strtoll(note, &end, 10) };
-	p.ts_ms = strtoll(end, &end, 10);
-	if (*end == ' ' && !position_parse(end + 1, &p.at, NULL))
-		s->done = p;
-}
-
-/* An older note does too; that the store failed ends the job anyway. */
-void consume_save(struct dmsr_subscription *s)
-{
-	char position[POSITION_TEXT_MAX];
-	if (!s->name || s->is_saved || s->done.offset < 0)
-		return;
-	s->is_saved = true;
-	char *key = note_key(s), *note = mem_printf("%" PRId64 " %" PRId64 " %s", s->done.offset, s->done.ts_ms, position_format(&s->done.at, position));
-	s->k->host.note_put(s->k->host.ctx, key, note, NULL, NULL);
-	free(key);
-	free(note);
-}
-
-static void done(struct dmsr_subscription *s, const struct place *p)
-{
-	if (p->offset < 0)
-		return;
-	s->done = *p;
-	s->is_saved = false;
-	kafka_save_soon(s->k);
-}
-
-/* A record that holds nothing for the target is done with what is before it. */
-static void pass(struct dmsr_subscription *s, const struct place *p)
-{
-	if (s->last)
-		s->last->place = *p;
-	else
-		done(s, p);
 }
 
 /* ---- what it has already ---- */
@@ -193,7 +79,7 @@ static void take(struct dmsr_subscription *s, const void *data, size_t len, cons
 	}
 	if (!is_new(s, b)) {
 		batch_free(b);
-		pass(s, p);
+		lend_pass(s, p);
 		return;
 	}
 	s->held = b;
@@ -267,7 +153,7 @@ static void hold_next(struct dmsr_subscription *s)
 		batch_free(s->held);
 		s->held = NULL;
 		if (!s->word)
-			pass(s, &s->whole);
+			lend_pass(s, &s->whole);
 		if (!s->word && !s->stuck)
 			port_resume(s->port); /* which had to wait while that was full */
 	}
@@ -321,7 +207,7 @@ static bool take_change(struct dmsr_subscription *s, const rd_kafka_message_t *m
 	} else if (is_whole) {
 		s->whole = *p;
 		if (!s->held && rebuild_is_empty(s->rebuild))
-			pass(s, p);
+			lend_pass(s, p);
 	}
 	if (rebuild_is_full(s->rebuild))
 		port_pause(s->port);
@@ -364,11 +250,49 @@ static bool follows(struct dmsr_subscription *s, const struct stamp *t, int64_t 
 	return true;
 }
 
+/* ---- a reader that begins at the end ---- */
+
+enum { BACK_FIRST = 64, BACK_TIMES = 16 };
+
+/* What stands before the end may come again, with a run that goes on where an earlier one was cut off: the rest of a transaction, behind a begin like any
+ * other. So the newest position there is what is known, and with one amid a transaction all of that. */
+static void sought(struct dmsr_subscription *s)
+{
+	char position[POSITION_TEXT_MAX];
+	if (position_is_none(&s->reached) && s->back < s->k->end) {
+		s->back *= BACK_TIMES;
+		s->next_offset = s->back < s->k->end ? s->k->end - s->back : 0;
+		s->must_begin = true;
+		kafka_wake(s->k);
+		return;
+	}
+	s->is_seeking = false;
+	if (!s->reached.flush && !position_is_none(&s->reached))
+		s->reached.event = POSITION_WHOLE;
+	char *key = mem_printf("floor.%s", s->name);
+	s->k->host.note_put(s->k->host.ctx, key, position_format(&s->reached, position), NULL, NULL);
+	free(key);
+}
+
+/* False: it is behind the end. */
+static bool seeks(struct dmsr_subscription *s, const rd_kafka_message_t *m, const struct stamp *t)
+{
+	if (m->offset >= s->k->end) {
+		sought(s);
+		return s->must_begin;
+	}
+	if (!position_is_none(&t->at) && (!position_is_comparable(&t->at, &s->reached) || position_compare(&t->at, &s->reached) > 0))
+		s->reached = t->at;
+	return true;
+}
+
 static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 {
 	struct err e = { 0 };
 	struct stamp t;
 	rd_kafka_timestamp_type_t type;
+	if (s->must_begin)
+		return true;
 	if (!s->name) /* the scout wants the end alone, and late ones of a producer that is gone stand before it */
 		return true;
 	if (stamp_read(m, &t, &e)) {
@@ -378,6 +302,10 @@ static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 	const struct place p = { .offset = m->offset, .ts_ms = rd_kafka_message_timestamp(m, &type), .at = t.at };
 	s->next_offset = m->offset + 1;
 	s->has_read = true;
+	s->is_at_end = false;
+	s->has_more |= s->take != NULL; /* nobody here expects it */
+	if (s->is_seeking && seeks(s, m, &t))
+		return true;
 	if (t.run < s->run) /* late, and sent again by the newer one; no note is of it, since it may stand between what belongs together */
 		return true;
 	if (!follows(s, &t, m->offset))
@@ -414,7 +342,11 @@ static void lost(struct dmsr_subscription *s)
 static void out_of_range(struct dmsr_subscription *s)
 {
 	struct err e = { 0 };
-	if (s->has_read) {
+	if (s->is_seeking && s->back < s->k->end) { /* so far back there is nothing any more */
+		s->back = INT64_MAX;
+		s->next_offset = RD_KAFKA_OFFSET_BEGINNING;
+		s->must_begin = true;
+	} else if (s->has_read) {
 		err_retry(&e, DMSR_EIO, "kafka.broker", "topic %s has offset %" PRId64 " no more: what became of it is looked at anew", s->k->stream->name,
 			s->next_offset);
 		fail(s, &e);
@@ -434,16 +366,19 @@ static void on_end(struct dmsr_subscription *s, int64_t offset)
 	}
 	s->has_read = true;
 	s->next_offset = offset > s->next_offset ? offset : s->next_offset;
+	s->is_at_end = true;
+	if (s->is_seeking && !s->must_begin && s->next_offset >= s->k->end)
+		sought(s);
 	if (s->name)
 		return;
 	/* For a subscription this is no news: the reports say it, and of what is acknowledged some may be under way to us yet. */
-	if (!client_sees_all(s->client, s->k->stream->name, offset)) {
+	if (!s->k->reads_only && !client_sees_all(s->client, s->k->stream->name, offset)) {
 		exact_waits_for(s->k, s->k->stream);
 		return;
 	}
 	s->k->end = s->k->visible = offset;
 	if (s->k->begin < 0)
-		s->k->begin = offset;
+		s->k->begin = s->k->reads_only ? RD_KAFKA_OFFSET_BEGINNING : offset;
 }
 
 static void on_error(struct dmsr_subscription *s, rd_kafka_event_t *ev)
@@ -521,75 +456,14 @@ static void try_stuck(struct dmsr_subscription *s)
 		port_resume(s->port);
 }
 
-/* ---- loads that were cut off ---- */
-
-/* A table that is begun twice counts twice: then its load is voided, in the end, though it is none. */
-static void note_loads(struct dmsr_subscription *s, const struct batch *b)
-{
-	for (const struct change *ch = b->is_load ? b->first : NULL; ch; ch = ch->next) {
-		if (ch->op == OP_LOAD_BEGIN) {
-			s->nloads = s->load_run == s->run ? s->nloads + 1 : 1;
-			s->load_run = s->run;
-		} else if (ch->op == OP_LOAD_END && s->nloads && !--s->nloads) {
-			s->load_run = 0;
-		}
-	}
-}
-
-/* All there is was taken, and what is open are loads of an earlier run: their ends will never come. A target that waits for them in transactions could keep
- * the source from the snapshot of the next attempt, when both are on one server. Anything that is no load voids them. */
-static void void_loads(struct dmsr_subscription *s)
-{
-	s->load_run = 0;
-	s->nloads = 0;
-	s->held = batch_new();
-	s->held->received_us = wall_now_us();
-	batch_append(s->held, OP_HEARTBEAT, NULL);
-	s->held_place = (struct place){ .offset = -1 };
-	s->bytes += s->held->bytes;
-	port_pause(s->port);
-	kafka_wake(s->k);
-}
-
-/* ---- to the target ---- */
-
-static void lend(struct dmsr_subscription *s)
-{
-	struct lent *l = mem_alloc(sizeof *l), *before = s->last;
-	*l = (struct lent){ .token = s->token + 1, .place = s->held_place, .b = s->held };
-	/* Before the call: an answer that comes at once must find it lent. */
-	if (s->last)
-		s->last->next = l;
-	else
-		s->first = l;
-	s->last = l;
-	s->token++;
-	s->held = NULL;
-	note_loads(s, l->b);
-	enum dmsr_verdict v = s->c.deliver(s->c.ctx, l->b, l->token);
-	if (v == DMSR_OK) {
-		if (!s->word && !s->stuck)
-			port_resume(s->port);
-		return;
-	}
-	assert(v == DMSR_AGAIN);
-	s->held = l->b;
-	s->token--;
-	s->is_waiting = true;
-	s->last = before;
-	if (before)
-		before->next = NULL;
-	else
-		s->first = NULL;
-	free(l);
-}
+/* ---- turns ---- */
 
 /* Is there, or may there be, something that it has not taken? */
 static bool is_behind(const struct dmsr_subscription *s)
 {
 	bool is_rebuilding = s->word || s->stuck || (s->rebuild && !rebuild_is_empty(s->rebuild));
 	bool is_coming = !produce_is_idle(s->k) || exact_is_pending(s->k) || s->next_offset < s->k->visible;
-	return s->held || is_rebuilding || is_coming || !s->is_checked;
+	return s->held || is_rebuilding || is_coming || !s->is_checked || s->is_seeking;
 }
 
 static int begin(struct dmsr_subscription *s, int64_t offset, struct err *e);
@@ -616,13 +490,13 @@ void consume_turn(struct dmsr_subscription *s)
 		hold_next(s);
 	}
 	if (s->held && !s->is_waiting)
-		lend(s);
+		lend_held(s);
 	if (s->rebuild && !s->is_waiting && (s->word || !rebuild_is_empty(s->rebuild) || (s->stuck && !s->waits_for_shape)))
 		kafka_wake(s->k);
 	if (is_behind(s) || !s->has_more)
 		return;
 	if (s->load_run && s->load_run < strtoull(s->k->run, NULL, 10)) {
-		void_loads(s);
+		lend_void_loads(s);
 		return;
 	}
 	s->has_more = false;
@@ -630,40 +504,11 @@ void consume_turn(struct dmsr_subscription *s)
 		s->c.drained(s->c.ctx);
 }
 
-void consume_resume(struct dmsr_subscription *s)
-{
-	s->is_waiting = false;
-	kafka_wake(s->k);
-}
+struct position consume_reached(const struct dmsr_subscription *s) { return s->reached; }
 
-static void drop(struct dmsr_subscription *s, struct lent *l)
-{
-	if (l->b)
-		s->bytes -= l->b->bytes;
-	batch_free(l->b);
-	l->b = NULL;
-}
+bool consume_is_at_end(const struct dmsr_subscription *s) { return s->is_at_end && !s->is_seeking; }
 
-void consume_consumed(struct dmsr_subscription *s, uint64_t token)
-{
-	for (struct lent *l = s->first; l && l->token <= token; l = l->next)
-		drop(s, l);
-}
-
-void consume_commit(struct dmsr_subscription *s, uint64_t token)
-{
-	while (s->first && s->first->token <= token) {
-		struct lent *l = s->first;
-		s->first = l->next;
-		if (!s->first)
-			s->last = NULL;
-		drop(s, l);
-		done(s, &l->place);
-		free(l);
-	}
-	if (s->k->state == KAFKA_STOPPED) /* what a target commits on its way out */
-		consume_save(s);
-}
+bool consume_has_begun(const struct dmsr_subscription *s) { return s->client && !s->is_seeking; }
 
 void consume_expect(struct kafka *k)
 {
@@ -699,6 +544,16 @@ struct dmsr_subscription *consume_new(struct kafka *k, const char *target, const
 	return s;
 }
 
+struct dmsr_subscription *consume_new_reader(struct kafka *k, const char *name, const struct dmsr_stand *stand,
+	enum dmsr_verdict (*taker)(void *ctx, struct batch *b),
+	void (*drained)(void *ctx), void *ctx)
+{
+	struct dmsr_subscription *s = consume_new(k, name, stand, &(struct dmsr_consumer){ .ctx = ctx, .drained = drained });
+	s->take = taker;
+	s->confirmed = stand->at;
+	return s;
+}
+
 static void on_event(void *ctx, rd_kafka_event_t *ev) { (void)ctx, (void)ev; }
 
 static void on_failed(void *ctx, const struct err *e)
@@ -707,7 +562,12 @@ static void on_failed(void *ctx, const struct err *e)
 	fail(ctx, &own);
 }
 
-static void on_connected(void *ctx, bool is) { (void)ctx, (void)is; /* the producer says it for all */ }
+static void on_connected(void *ctx, bool is)
+{
+	const struct dmsr_subscription *s = ctx;
+	if (s->take) /* for others the producer says it */
+		kafka_connected(s->k, is);
+}
 
 static int begin(struct dmsr_subscription *s, int64_t offset, struct err *e)
 {
@@ -737,7 +597,7 @@ static struct beginning beginning_of(struct dmsr_subscription *s)
 	struct beginning b = { k->begin, k->begin_run };
 	char *key = mem_printf("begin.%s", s->name), *end, text[48];
 	const char *note = k->host.note_get(k->host.ctx, key);
-	if (s->has_nothing) {
+	if (s->has_nothing && !(s->take && note)) {
 		b = (struct beginning){ k->end, strtoull(k->run, NULL, 10) };
 		snprintf(text, sizeof text, "%" PRId64 " %" PRIu64, b.offset, b.run);
 		k->host.note_put(k->host.ctx, key, text, NULL, NULL);
@@ -749,12 +609,28 @@ static struct beginning beginning_of(struct dmsr_subscription *s)
 	return b;
 }
 
+/* A reader's note of it says what was found there, in its first run. */
+static void begin_at_end(struct dmsr_subscription *s, struct beginning *b)
+{
+	char *key = mem_printf("floor.%s", s->name);
+	const char *note = s->take && s->has_nothing ? s->k->host.note_get(s->k->host.ctx, key) : NULL;
+	s->is_seeking = s->take && s->has_nothing && (!note || position_parse(note, &s->reached, NULL));
+	free(key);
+	if (!s->is_seeking)
+		return;
+	s->back = BACK_FIRST;
+	b->offset = s->k->end > s->back ? s->k->end - s->back : 0;
+}
+
 int consume_start(struct dmsr_subscription *s, struct err *e)
 {
 	struct beginning b = beginning_of(s);
-	read_note(s);
+	begin_at_end(s, &b);
+	lend_read_note(s);
 	if (s->done.offset < b.offset) /* of before it was away */
 		s->done = (struct place){ .offset = -1 };
+	if (s->is_seeking)
+		s->done.offset = -1;
 	s->whole = s->done;
 	s->rebuild = s->k->is_json ? rebuild_new(s->k) : NULL;
 	s->is_checked = s->done.offset < 0;

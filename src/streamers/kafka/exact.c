@@ -146,7 +146,7 @@ void exact_ask_why(struct kafka *k)
 
 bool exact_has_begun(struct kafka *k)
 {
-	if (k->exact.state == EXACT_OFF && settings_bool(k->settings, "exactly_once")) {
+	if (k->exact.state == EXACT_OFF && !k->reads_only && settings_bool(k->settings, "exactly_once")) {
 		set_state(k, EXACT_BEGINNING);
 		post(k, CALL_BEGIN);
 	}
@@ -304,7 +304,7 @@ void exact_judge(const struct kafka *k, struct err *e)
 
 void exact_open(struct kafka *k)
 {
-	k->exact.cut_us = (uint64_t)settings_int(k->settings, "transaction_timeout") * 500; /* half of it */
+	k->exact.cut_us = k->reads_only ? 0 : (uint64_t)settings_int(k->settings, "transaction_timeout") * 500; /* half of it */
 	k->exact.is_whole = true;
 	k->exact.loads = map_new();
 	k->exact.due = loop_timer_new(k->host.env.loop, "kafka", on_due, k);

@@ -2,6 +2,7 @@
 #include "kafka.h"
 #include <assert.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -47,6 +48,10 @@ void kafka_fail(struct kafka *k, const struct err *e)
 	if (k->state == KAFKA_DEAD || k->state == KAFKA_STOPPED)
 		return;
 	k->error = *e;
+	if (k->reads_only && !strcmp(e->id, "kafka.topic-missing"))
+		err_hint(&k->error, "start the job that writes the stream, with layout ordered or both; or set prefix to that job's");
+	if (k->reads_only && !strcmp(e->id, "kafka.denied"))
+		err_hint(&k->error, "give the user the rights Describe and Read on the topics %s.__stream and %s.__schemas", k->prefix, k->prefix);
 	set_state(k, KAFKA_DEAD, e->message);
 	kafka_wake(k);
 }
@@ -66,7 +71,8 @@ static void run(struct kafka *k)
 			kafka_fail(k, &e);
 			return;
 		}
-	client_reached(k->producer);
+	if (k->producer)
+		client_reached(k->producer);
 	set_state(k, KAFKA_RUNNING, "its topics are there");
 	kafka_wake(k);
 }
@@ -148,6 +154,10 @@ static void on_scouted(struct kafka *k)
 	struct err e = { 0 };
 	consume_free(k->scout);
 	k->scout = NULL;
+	if (k->reads_only) {
+		run(k);
+		return;
+	}
 	if (end && strtoll(end, NULL, 10) > k->end) {
 		err_set(&e, DMSR_EFATAL, "kafka.stream-lost", "topic %s ends at offset %" PRId64 ", and went to %s before: the brokers have lost records that "
 			"they had "
@@ -183,7 +193,8 @@ static void start_turn(struct kafka *k)
 /* Who is slow has all of the patience; who refuses, or is not found, has no use for it: its address may still be the second of two. */
 static void look_at_start(struct kafka *k)
 {
-	const char *why = client_refused(k->producer);
+	struct client *c = k->producer ? k->producer : k->scout ? consume_client(k->scout) : NULL;
+	const char *why = c ? client_refused(c) : NULL;
 	struct err e = { 0 };
 	k->waited_ms += LOOK_MS;
 	if (!why && k->waited_ms < PATIENCE_MS) {
@@ -305,7 +316,7 @@ static void work(struct kafka *k)
 		k->has_told_ready = true;
 		k->host.ready(k->host.ctx);
 	}
-	if (k->state == KAFKA_RUNNING)
+	if (k->state == KAFKA_RUNNING && k->producer)
 		produce_turn(k);
 	for (struct dmsr_subscription *s = k->subscriptions; s && !k->is_closed && k->state == KAFKA_RUNNING; s = consume_next(s))
 		consume_turn(s);
@@ -346,15 +357,16 @@ static void on_failed(void *ctx, const struct err *e)
 	kafka_fail(ctx, &own);
 }
 
-static void on_connected(void *ctx, bool is)
+void kafka_connected(struct kafka *k, bool is)
 {
-	struct kafka *k = ctx;
 	char text[400];
-	snprintf(text, sizeof text, is ? "the brokers (%s) answer again" : "no broker of %s answers: the source waits until one does",
-		settings_str(k->settings, "bootstrap_servers"));
+	snprintf(text, sizeof text, is ? "the brokers (%s) answer again" : "no broker of %s answers: %s until one does",
+		settings_str(k->settings, "bootstrap_servers"), k->reads_only ? "nothing is read" : "the source waits");
 	if (k->state == KAFKA_RUNNING)
 		k->host.notice(k->host.ctx, text);
 }
+
+static void on_connected(void *ctx, bool is) { kafka_connected(ctx, is); }
 
 /* ---- life ---- */
 
@@ -363,7 +375,7 @@ static void save(struct kafka *k)
 	char text[24];
 	for (struct dmsr_subscription *s = k->subscriptions; s; s = consume_next(s))
 		consume_save(s);
-	if (k->is_ordered && k->end > k->saved_end) {
+	if (k->is_ordered && !k->reads_only && k->end > k->saved_end) {
 		k->saved_end = k->end;
 		snprintf(text, sizeof text, "%" PRId64, k->end);
 		k->host.note_put(k->host.ctx, "end", text, NULL, NULL);
@@ -409,14 +421,21 @@ static rd_kafka_conf_t *conf_of(struct kafka *k, struct err *e)
 	return NULL;
 }
 
-static int kafka_open(const struct settings *settings, const struct dmsr_streamer_host *host, struct dmsr_instance **out, struct err *e)
+static int make_producer(struct kafka *k, struct err *e)
+{
+	const struct client_host host = { .ctx = k, .event = on_event, .failed = on_failed, .connected = on_connected };
+	rd_kafka_conf_t *conf = conf_of(k, e);
+	return conf ? client_new(k->host.env.loop, k->host.env.job, RD_KAFKA_PRODUCER, conf, &host, &k->producer, e) : e->code;
+}
+
+int kafka_open(const struct settings *settings, const struct dmsr_streamer_host *host, bool reads_only, struct kafka **out, struct err *e)
 {
 	struct kafka *k = mem_zalloc(sizeof *k);
 	const char *prefix = settings_str(settings, "prefix"), *begin = host->note_get(host->ctx, "begin");
 	char *begin_run = NULL;
-	const struct client_host producer = { .ctx = k, .event = on_event, .failed = on_failed, .connected = on_connected };
 	k->host = *host;
 	k->settings = settings;
+	k->reads_only = reads_only;
 	k->prefix = mem_strdup(prefix ? prefix : host->env.job);
 	k->memory_max = (size_t)settings_int(settings, "memory");
 	k->record_max = (size_t)settings_int(settings, "record_bytes");
@@ -432,17 +451,21 @@ static int kafka_open(const struct settings *settings, const struct dmsr_streame
 	k->patience = loop_timer_new(host->env.loop, "kafka", on_patience, k);
 	k->save = loop_timer_new(host->env.loop, "kafka", on_save, k);
 	exact_open(k);
-	if (settings_bool(settings, "exactly_once"))
+	if (!reads_only && settings_bool(settings, "exactly_once"))
 		known_open(k);
-	if (settings_bool(settings, "transaction_topic"))
+	if (!reads_only && settings_bool(settings, "transaction_topic"))
 		transactions_open(k);
-	rd_kafka_conf_t *conf = conf_of(k, e);
-	if (!conf || client_new(host->env.loop, host->env.job, RD_KAFKA_PRODUCER, conf, &producer, &k->producer, e) || open_codec(k, e)) {
+	if ((!reads_only && make_producer(k, e)) || open_codec(k, e)) {
 		release(k);
 		return e->code;
 	}
-	*out = (struct dmsr_instance *)(void *)k;
+	*out = k;
 	return 0;
+}
+
+static int streamer_open(const struct settings *settings, const struct dmsr_streamer_host *host, struct dmsr_instance **out, struct err *e)
+{
+	return kafka_open(settings, host, false, (struct kafka **)(void *)out, e);
 }
 
 static enum dmsr_load_way kafka_load_way(const struct settings *s)
@@ -460,15 +483,19 @@ static struct dmsr_subscription *kafka_subscribe(struct dmsr_instance *i, const 
 	return consume_new(of(i), target, stand, c);
 }
 
-static void kafka_start(struct dmsr_instance *i)
+static void choose_layout(struct kafka *k)
 {
-	struct kafka *k = of(i);
-	const char *layout = settings_str(k->settings, "layout");
+	const char *layout = k->reads_only ? "ordered" : settings_str(k->settings, "layout");
 	bool is_auto = !strcmp(layout, "auto"), is_both = !strcmp(layout, "both");
-	struct err e = { 0 };
 	/* a stream that began goes on, also while nobody reads it */
 	k->is_ordered = is_both || !strcmp(layout, "ordered") || (is_auto && k->subscriptions) || k->keeps;
 	k->is_table = is_both || !strcmp(layout, "table") || !k->is_ordered;
+}
+
+void kafka_start(struct kafka *k)
+{
+	struct err e = { 0 };
+	choose_layout(k);
 	set_state(k, KAFKA_STARTING, "asked to");
 	if (k->subscriptions && !k->is_ordered) {
 		err_set(&e, DMSR_EINVAL, "kafka.layout", "the job has targets, and the layout table keeps no order of commits for them");
@@ -489,12 +516,19 @@ static void kafka_start(struct dmsr_instance *i)
 		return;
 	}
 	loop_timer_start(k->patience, LOOK_MS);
-	note_run(k);
+	if (!k->reads_only) {
+		note_run(k);
+		return;
+	}
+	snprintf(k->run, sizeof k->run, "0"); /* older than those of any that writes */
+	topics_start(k);
+	kafka_wake(k);
 }
 
-static void kafka_stop(struct dmsr_instance *i)
+static void streamer_start(struct dmsr_instance *i) { kafka_start(of(i)); }
+
+void kafka_stop(struct kafka *k)
 {
-	struct kafka *k = of(i);
 	if (k->state == KAFKA_RUNNING)
 		save(k);
 	if (k->state < KAFKA_STOPPED)
@@ -502,9 +536,10 @@ static void kafka_stop(struct dmsr_instance *i)
 	kafka_wake(k);
 }
 
-static void kafka_close(struct dmsr_instance *i)
+static void streamer_stop(struct dmsr_instance *i) { kafka_stop(of(i)); }
+
+void kafka_close(struct kafka *k)
 {
-	struct kafka *k = of(i);
 	k->is_closed = true;
 	loop_timer_stop(k->save);
 	loop_timer_stop(k->patience);
@@ -512,6 +547,8 @@ static void kafka_close(struct dmsr_instance *i)
 	if (!k->is_in_turn)
 		end(k);
 }
+
+static void streamer_close(struct dmsr_instance *i) { kafka_close(of(i)); }
 
 static enum dmsr_verdict kafka_produce(struct dmsr_instance *i, struct batch *b)
 {
@@ -541,10 +578,10 @@ static void kafka_stored(struct dmsr_instance *i, uint64_t token)
 static const struct dmsr_streamer streamer = {
 	.gives_all = true,
 	.load_way = kafka_load_way,
-	.open = kafka_open,
+	.open = streamer_open,
 	.keeps = kafka_keeps,
 	.has_readers = kafka_has_readers,
-	.start = kafka_start,
+	.start = streamer_start,
 	.known = kafka_known,
 	.stored = kafka_stored,
 	.produce = kafka_produce,
@@ -553,16 +590,19 @@ static const struct dmsr_streamer streamer = {
 	.consumed = consume_consumed,
 	.commit = consume_commit,
 	.stat = kafka_stat,
-	.stop = kafka_stop,
-	.close = kafka_close,
+	.stop = streamer_stop,
+	.close = streamer_close,
 };
 
 DMSR_PLUGIN(kafka) = {
 	.abi = DMSR_ABI,
 	.size = sizeof(struct dmsr_plugin),
 	.name = "kafka",
-	.summary = "streamer: Apache Kafka",
+	.summary = "streamer: Apache Kafka; source: the stream that another job writes there",
+	.source_options = kafka_source_options,
 	.streamer_options = kafka_options,
+	.source = &kafka_source,
 	.streamer = &streamer,
+	.source_probe = &kafka_source_probe,
 	.streamer_probe = &kafka_probe,
 };

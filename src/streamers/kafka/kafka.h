@@ -51,7 +51,7 @@
 enum { KAFKA_SLICE_US = 1000, RECORD_MARGIN = 65536 /* of a record, above record_bytes: headers, and what Kafka adds */ };
 
 /* ---- options.c ---- */
-extern const struct dmsr_option kafka_options[];
+extern const struct dmsr_option kafka_options[], kafka_source_options[];
 /* For a producer or a consumer, all that both share; NULL: e is set. */
 rd_kafka_conf_t *kafka_conf(const struct settings *s, const char *job, rd_kafka_type_t type, struct err *e);
 /* What a producer with transactions needs beside; uid: the job's. */
@@ -173,7 +173,8 @@ struct kafka {
 	bool is_ordered, is_table, is_json; /* is_json: a record of the stream is a change, not a batch */
 	size_t memory, memory_max, record_max;
 
-	struct client *producer;
+	bool reads_only;                /* another job writes: nothing is made, produced, or noted but where the reader stands (source.c) */
+	struct client *producer;        /* NULL: it reads only */
 	struct topic *topics;
 	struct map *by_table;           /* "schema\0table" -> topic */
 	struct map *by_name;            /* topic's name -> topic: two tables never share one */
@@ -223,6 +224,7 @@ struct kafka {
 };
 void kafka_wake(struct kafka *k);
 void kafka_fail(struct kafka *k, const struct err *e);
+void kafka_connected(struct kafka *k, bool is);                 /* a broker answers, or none: somebody must know */
 void kafka_save_soon(struct kafka *k);                          /* the notes; then what they cover is told delivered */
 bool kafka_may_send(const struct kafka *k);                     /* it runs, and its producer lives */
 bool kafka_slice_is_over(const struct kafka *k);
@@ -230,6 +232,11 @@ bool kafka_is_same_cluster(struct kafka *k, struct client *c);  /* as in earlier
 void kafka_noted(struct kafka *k, const struct err *e);         /* a note that the start waits for is durable, or not */
 int kafka_breathe(struct kafka *k);                             /* between two records: 0, or DMSR_AGAIN, to go on there in another turn */
 bool kafka_waits_for_first(const struct kafka *k);              /* rule 6: nothing more goes into the stream; k is woken */
+
+int kafka_open(const struct settings *settings, const struct dmsr_streamer_host *host, bool reads_only, struct kafka **out, struct err *e);
+void kafka_start(struct kafka *k);
+void kafka_stop(struct kafka *k);
+void kafka_close(struct kafka *k);
 
 /* ordered.c: the layout ordered, a record for each change */
 bool ordered_send(struct kafka *k, struct flight *f); /* some of them; true: all are sent */
@@ -320,18 +327,27 @@ void known_save(struct kafka *k);                               /* the note */
 
 /* consume.c */
 struct dmsr_subscription *consume_new(struct kafka *k, const char *target, const struct dmsr_stand *stand, const struct dmsr_consumer *c);
+/* One whose batches are given away, as they come, and become durable by their positions: with consume_confirm, not consumed and commit. */
+struct dmsr_subscription *consume_new_reader(struct kafka *k, const char *name, const struct dmsr_stand *stand,
+	enum dmsr_verdict (*take)(void *ctx, struct batch *b), void (*drained)(void *ctx), void *ctx);
+struct position consume_reached(const struct dmsr_subscription *s);      /* changes up to there were read */
+bool consume_has_begun(const struct dmsr_subscription *s);      /* where its part of the stream begins is known, and noted */
+bool consume_is_at_end(const struct dmsr_subscription *s);      /* and the topic had no more then */
 struct client *consume_client(const struct dmsr_subscription *s);
 int consume_scout(struct kafka *k, struct err *e);              /* then k->begin and k->end are known */
 int consume_start(struct dmsr_subscription *s, struct err *e);
 void consume_turn(struct dmsr_subscription *s);
-void consume_resume(struct dmsr_subscription *s);
-void consume_consumed(struct dmsr_subscription *s, uint64_t token);
-void consume_commit(struct dmsr_subscription *s, uint64_t token);
 void consume_expect(struct kafka *k);                           /* something was produced */
-void consume_save(struct dmsr_subscription *s);                 /* the note, now */
 void consume_free(struct dmsr_subscription *s);                 /* NULL is fine */
 struct dmsr_subscription *consume_next(const struct dmsr_subscription *s);
 size_t consume_bytes(const struct dmsr_subscription *s);
+
+/* lend.c */
+void consume_resume(struct dmsr_subscription *s);
+void consume_consumed(struct dmsr_subscription *s, uint64_t token);
+void consume_commit(struct dmsr_subscription *s, uint64_t token);
+void consume_confirm(struct dmsr_subscription *s, const struct position *p); /* of a reader: what was given up to p is durable */
+void consume_save(struct dmsr_subscription *s);                 /* the note, now */
 
 /* schema.c */
 const char *schema_key(const struct relation *r, char out[20]); /* 16 digits */
@@ -350,7 +366,10 @@ struct stamp {
 int stamp_read(const rd_kafka_message_t *m, struct stamp *out, struct err *e);
 void stamp_run(const struct kafka *k, rd_kafka_headers_t *h); /* of the next record of the stream */
 
+/* source.c */
+extern const struct dmsr_source kafka_source;
+
 /* probe.c */
-extern const struct dmsr_probe kafka_probe;
+extern const struct dmsr_probe kafka_probe, kafka_source_probe;
 
 #endif

@@ -5,8 +5,32 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define BROKERS \
+	{ \
+		"bootstrap_servers", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0, "Brokers to begin with: host:port, several with commas between." \
+	}
+#define SECURITY \
+	{ "security", DMSR_OPT_ENUM, 0, "plaintext", "plaintext|ssl|sasl_plaintext|sasl_ssl", 0, 0, "How brokers are spoken to, in Kafka's own words." }, \
+		{ "ssl_ca", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "File with the certificates to trust. Default: those of the system." }, \
+		{ "sasl_mechanism", DMSR_OPT_ENUM, 0, "SCRAM-SHA-512", "PLAIN|SCRAM-SHA-256|SCRAM-SHA-512", 0, 0, "How the user proves who it is." }, \
+		{ "user", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "User, for security sasl_plaintext and sasl_ssl." }, \
+	{ \
+		"password", DMSR_OPT_STRING, DMSR_OPT_SECRET, NULL, NULL, 0, 0, "Its password." \
+	}
+
+const struct dmsr_option kafka_source_options[] = {
+	BROKERS,
+	{ "prefix", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0,
+		"Whose stream it is: the prefix of the job that writes it, which is its name if it has none. That job's layout is ordered or both." },
+	{ "codec", DMSR_OPT_ENUM, DMSR_OPT_CODEC, "json", "json|native", 0, 0, "That of the job that writes." },
+	{ "memory", DMSR_OPT_BYTES, 0, "16MiB", NULL, 1 << 20, (int64_t)1 << 40, "How much may be fetched before the job takes it." },
+	{ "record_bytes", DMSR_OPT_BYTES, 0, "900KiB", NULL, 1024, 1000000000, "That of the job that writes, where it has another than this." },
+	SECURITY,
+	{ NULL, 0, 0, NULL, NULL, 0, 0, NULL },
+};
+
 const struct dmsr_option kafka_options[] = {
-	{ "bootstrap_servers", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0, "Brokers to begin with: host:port, several with commas between." },
+	BROKERS,
 	{ "prefix", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "What the names of the job's topics begin with. Default: the job's name." },
 	{ "layout", DMSR_OPT_ENUM, 0, "auto", "auto|ordered|table|both", 0, 0,
 		"ordered: one topic in the order of commits, for targets; table: a topic for each table. auto: ordered when the job has targets, else table." },
@@ -36,11 +60,7 @@ const struct dmsr_option kafka_options[] = {
 		"Say in the topic PREFIX.__transactions where each transaction of the source begins and ends, and how many changes it has, in all and of each "
 		"table. Switched on inside of a transaction it counts the rest of that one." },
 	{ "linger", DMSR_OPT_DURATION, 0, "2ms", NULL, 0, 900000, "How long a record may wait for others to go with it." },
-	{ "security", DMSR_OPT_ENUM, 0, "plaintext", "plaintext|ssl|sasl_plaintext|sasl_ssl", 0, 0, "How brokers are spoken to, in Kafka's own words." },
-	{ "ssl_ca", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "File with the certificates to trust. Default: those of the system." },
-	{ "sasl_mechanism", DMSR_OPT_ENUM, 0, "SCRAM-SHA-512", "PLAIN|SCRAM-SHA-256|SCRAM-SHA-512", 0, 0, "How the user proves who it is." },
-	{ "user", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "User, for security sasl_plaintext and sasl_ssl." },
-	{ "password", DMSR_OPT_STRING, DMSR_OPT_SECRET, NULL, NULL, 0, 0, "Its password." },
+	SECURITY,
 	{ NULL, 0, 0, NULL, NULL, 0, 0, NULL },
 };
 

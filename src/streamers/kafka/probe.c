@@ -30,6 +30,7 @@ struct look {
 	bool is_done;
 	/* what to look for */
 	rd_kafka_conf_t *conf;          /* NULL: rk has it */
+	rd_kafka_type_t type;
 	char *brokers, *user;
 	struct wanted *wanted;
 	size_t nwanted;
@@ -365,7 +366,10 @@ static void look_at_missing(struct look *l)
 		const struct wanted *w = &l->wanted[i];
 		if (w->is_there)
 			continue;
-		if (!l->makes_topics)
+		if (l->type == RD_KAFKA_CONSUMER)
+			add(l, DMSR_CHECK_ERROR, "kafka.topic-missing", w->name, "start the job that writes the stream, with layout ordered or both; or set "
+				"prefix to that job's", "the topic is not there");
+		else if (!l->makes_topics)
 			add(l, DMSR_CHECK_ERROR, "kafka.topic-missing", w->name, "make it, or set create_topics to true", "the topic is not there");
 		else if ((all[n] = new_topic(l, w)))
 			n++;
@@ -405,7 +409,7 @@ static void run(void *arg)
 	struct look *l = arg;
 	const struct rd_kafka_metadata *md = NULL;
 	char why[256];
-	l->rk = rd_kafka_new(RD_KAFKA_PRODUCER, l->conf, why, sizeof why);
+	l->rk = rd_kafka_new(l->type, l->conf, why, sizeof why);
 	if (!l->rk) {
 		kafka_no_client(&l->error, l->conf, why);
 		return;
@@ -520,35 +524,71 @@ static void want_all(struct look *l, const struct settings *s, const struct dmsr
 	free(base);
 }
 
-/* Owned by the worker's job while that runs: then close leaves it to the thread. */
-static int check(const struct settings *s, const struct dmsr_tables *tables, enum dmsr_mode mode, const struct dmsr_probe_host *host,
-	struct dmsr_instance **out, struct err *e)
+/* NULL: e is set. */
+static struct look *look_new(const struct settings *s, const struct dmsr_probe_host *host, rd_kafka_type_t type, struct err *e)
 {
-	rd_kafka_conf_t *conf = kafka_conf(s, host->env.job, RD_KAFKA_PRODUCER, e);
-	(void)tables;
+	rd_kafka_conf_t *conf = kafka_conf(s, host->env.job, type, e);
 	if (!conf)
-		return e->code;
+		return NULL;
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
 	struct look *l = mem_zalloc(sizeof *l);
 	*l = (struct look){
 		.host = *host,
 		.conf = conf,
+		.type = type,
 		.brokers = mem_strdup(settings_str(s, "bootstrap_servers")),
 		.user = mem_strdup(settings_str(s, "user")),
 		.by_name = map_new(),
-		.makes_topics = settings_bool(s, "create_topics"),
 		.is_scram = !strncmp(settings_str(s, "security"), "sasl", 4) && !strncmp(settings_str(s, "sasl_mechanism"), "SCRAM", 5),
-		.partitions = (int)settings_int(s, "partitions"),
-		.replication = (int)settings_int(s, "replication"),
-		.retention = settings_int(s, "retention"),
-		.record_max = settings_int(s, "record_bytes"),
-		.transaction_ms = settings_bool(s, "exactly_once") ? settings_int(s, "transaction_timeout") : 0,
 	};
-	if (mode)
-		want_all(l, s, host);
-	l->worker = worker_new(host->env.loop, "kafka");
+	return l;
+}
+
+/* Owned by the worker's job while that runs: then close leaves it to the thread. */
+static void begin(struct look *l, struct dmsr_instance **out)
+{
+	l->worker = worker_new(l->host.env.loop, "kafka");
 	worker_post(l->worker, &(struct worker_job){ .run = run, .done = on_done, .drop = look_free, .arg = l });
 	*out = (struct dmsr_instance *)(void *)l;
+}
+
+static int check(const struct settings *s, const struct dmsr_tables *tables, enum dmsr_mode mode, const struct dmsr_probe_host *host,
+	struct dmsr_instance **out, struct err *e)
+{
+	struct look *l = look_new(s, host, RD_KAFKA_PRODUCER, e);
+	(void)tables;
+	if (!l)
+		return e->code;
+	l->makes_topics = settings_bool(s, "create_topics");
+	l->partitions = (int)settings_int(s, "partitions");
+	l->replication = (int)settings_int(s, "replication");
+	l->retention = settings_int(s, "retention");
+	l->record_max = settings_int(s, "record_bytes");
+	l->transaction_ms = settings_bool(s, "exactly_once") ? settings_int(s, "transaction_timeout") : 0;
+	if (mode)
+		want_all(l, s, host);
+	begin(l, out);
+	return 0;
+}
+
+/* Of a stream that another job writes. */
+static int check_source(const struct settings *s, const struct dmsr_tables *tables, enum dmsr_mode mode, const struct dmsr_probe_host *host,
+	struct dmsr_instance **out, struct err *e)
+{
+	struct look *l = look_new(s, host, RD_KAFKA_CONSUMER, e);
+	(void)tables;
+	if (!l)
+		return e->code;
+	char *base = kafka_topic_name(settings_str(s, "prefix"), NULL, NULL);
+	l->wanted = mem_zalloc(2 * sizeof *l->wanted);
+	want(l, mem_printf("%s.__schemas", base), NULL, &(struct wanted){ .is_compacted = true, .is_single = true });
+	want(l, mem_printf("%s.__stream", base), NULL, &(struct wanted){ .is_stream = true, .is_single = true });
+	free(base);
+	if (mode == DMSR_FULL_LOAD)
+		add(l, DMSR_CHECK_ERROR, "kafka.no-end", NULL, "set mode to full-load-and-cdc, or to cdc",
+			"a stream has no end at which a job of mode full-load would be completed");
+	check_codec(l, s, host, false);
+	begin(l, out);
 	return 0;
 }
 
@@ -562,3 +602,4 @@ static void probe_close(struct dmsr_instance *i)
 }
 
 const struct dmsr_probe kafka_probe = { .check = check, .close = probe_close };
+const struct dmsr_probe kafka_source_probe = { .check = check_source, .close = probe_close };

@@ -10,8 +10,8 @@ static struct topic *add(struct kafka *k, char *name /* taken */, const char *sc
 {
 	struct topic *t = mem_zalloc(sizeof *t);
 	*t = (struct topic){ .next = k->topics, .name = name, .schema = mem_strdup(schema), .table = mem_strdup(table) };
-	t->rkt = rd_kafka_topic_new(client_handle(k->producer), name, NULL);
-	t->state = settings_bool(k->settings, "create_topics") ? TOPIC_NEW : TOPIC_READY;
+	t->rkt = k->producer ? rd_kafka_topic_new(client_handle(k->producer), name, NULL) : NULL;
+	t->state = !k->reads_only && settings_bool(k->settings, "create_topics") ? TOPIC_NEW : TOPIC_READY;
 	k->topics = t;
 	map_put(k->by_name, name, strlen(name), t);
 	return t;
@@ -250,7 +250,8 @@ void topics_free(struct kafka *k)
 	while (k->topics) {
 		struct topic *t = k->topics;
 		k->topics = t->next;
-		rd_kafka_topic_destroy(t->rkt);
+		if (t->rkt)
+			rd_kafka_topic_destroy(t->rkt);
 		free(t->name);
 		free(t->schema);
 		free(t->table);

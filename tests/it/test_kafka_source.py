@@ -1,0 +1,275 @@
+"""The source kafka: the stream that one daemon's job writes is read by jobs of another, be they killed, late, or of fewer tables."""
+import contextlib
+import json
+import random
+import time
+
+import pytest
+
+from conftest import ApiError, Dmsrd, wait_for
+from test_kafka import CHANGES, LAYOUTS, TABLES, caught_up, streamer
+from test_kill import Load
+
+ALL = {**{name: LAYOUTS[name] for name in ("native", "ordered", "both")}, "exact": {"layout": "both", "exactly_once": True}}
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A daemon of its own, which reads."""
+    daemon = Dmsrd(tmp_path / "other")
+    yield daemon
+    daemon.kill()
+
+
+@pytest.fixture
+def pair(pg, any_pg):
+    source, target = pg.database("k"), any_pg.database("k_copy")
+    source.psql(TABLES)
+    return source, target
+
+
+def write(daemon, kafka, source, layout="both", targets=(), **more):
+    daemon.job("k", source.connection(), [t.connection(name=t.name) for t in targets], streamer=streamer(kafka, **{**ALL[layout], **more}))
+
+
+def stream(kafka, layout="both", **more):
+    codec = {k: v for k, v in ALL[layout].items() if k in ("codec", "record_bytes")}
+    return {"connector": "kafka", "bootstrap_servers": kafka.bootstrap, "prefix": kafka.prefix, **codec, **more}
+
+
+def status_of(daemon, name="r"):
+    return daemon.api("GET", f"/jobs/{name}/status")
+
+
+def read(daemon, kafka, *targets, layout="both", name="r", **more):
+    daemon.job(name, stream(kafka, layout), [t.connection(name=t.name) for t in targets], **more)
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_one_writes_and_another_reads(pair, kafka, dmsrd, other, layout):
+    source, target = pair
+    write(dmsrd, kafka, source, layout)
+    other.start()
+    read(other, kafka, target, layout=layout)
+    other.wait_state("r", "running")
+    source.psql(CHANGES)
+    other.wait_equal(source, target)
+    # what the reader has does not hold the writer's slot, and both say how they are
+    caught_up(dmsrd, "k", source)
+    wait_for("the reader has caught up", lambda: status_of(other)["targets"][0]["caught_up"], 20)
+    wait_for("there is no lag", lambda: status_of(other)["lag"]["bytes"] == 0)
+    assert not status_of(other)["warnings"], status_of(other)
+    other.api("POST", "/jobs/r/stop")
+    other.wait_state("r", "stopped")
+    source.psql("UPDATE t SET v = 'while it was stopped' WHERE id % 3 = 0; ALTER TABLE u ADD COLUMN late text DEFAULT 'x'; UPDATE u SET late = 'y' WHERE id % 2 = 0")
+    other.api("POST", "/jobs/r/start")
+    other.wait_equal(source, target)
+
+
+def test_many_read_each_what_it_means_and_at_its_own_pace(pair, pg, kafka, dmsrd, other):
+    """In one daemon and in others, from the stream's begin, whenever they come; the writer has a target of its own, too."""
+    source, target = pair
+    early, late, few = pg.database("early"), pg.database("late"), pg.database("few")
+    write(dmsrd, kafka, source, targets=[target])
+    read(dmsrd, kafka, early, name="early")
+    other.start()
+    read(other, kafka, few, name="few", tables={"include": ["t", "u"]})
+    dmsrd.wait_equal(source, target)
+    source.psql(CHANGES)
+    dmsrd.wait_equal(source, early)
+    other.wait_equal(source, few, ["t", "u"])
+    assert few.tables() == ["t", "u"] or [t.split(".")[-1] for t in few.tables()] == ["t", "u"], few.tables()
+    read(other, kafka, late, name="late")
+    other.wait_equal(source, late)
+    source.psql("TRUNCATE t, counters; INSERT INTO t (v) VALUES ('after'); DELETE FROM u WHERE id % 2 = 0")
+    for to in target, early, late:
+        print(to.name)
+        (dmsrd if to != late else other).wait_equal(source, to, timeout=15)
+    other.wait_equal(source, few, ["t", "u"])
+
+
+@pytest.mark.parametrize("layout", ["native", "both", "exact"])
+def test_both_are_killed_again_and_again(pair, pg, kafka, daemon, other, layout):
+    source, target = pair
+    rnd = random.Random(len(layout))
+    daemon.start()
+    write(daemon, kafka, source, layout)
+    other.start()
+    read(other, kafka, target, layout=layout)
+    load = Load(pg, source, seed=3)
+    points = ["pipeline.before-store", "pipeline.stored", "target.load-after-commit", "pipeline.applied", "kafka.acknowledged", "target.after-commit"]
+    try:
+        for n in range(12):
+            time.sleep(rnd.choice([0.05, 0.2, 0.5]))
+            who = other if n % 3 else daemon
+            point = f"{points[n // 2]}:{rnd.randrange(1, 8)}:kill"
+            who.kill()
+            who.start(env={"DMSR_FAILPOINT": point} if n % 2 else None, wait=not n % 2)
+            if n % 2:
+                with contextlib.suppress(AssertionError):
+                    wait_for("killed", lambda w=who: w.process.poll() is not None, 3, 0.01)
+                who.kill()
+                who.start()
+    finally:
+        load.stop()
+    other.wait_state("r", "running")
+    other.wait_equal(source, target)
+
+
+@pytest.mark.parametrize("layout", ["native", "both"])
+def test_killed_in_its_load(pair, kafka, dmsrd, other, layout):
+    """At each word of it: what it has already it does not take twice, and what it lacks comes again."""
+    source, target = pair
+    source.psql("CREATE TABLE big2 (id int PRIMARY KEY, v text); INSERT INTO big2 SELECT i, repeat('x', 300) FROM generate_series(1, 20000) i")
+    write(dmsrd, kafka, source, layout)
+    wait_for("it is loaded", lambda: dmsrd.state_of("k") == "running")
+    source.psql(CHANGES)
+    points = ["target.load-after-commit:1", "target.load-after-commit:2", "target.load-after-commit:3", "pipeline.stored:1", "pipeline.stored:3", "pg.load-done:1"]
+    other.start(env={"DMSR_FAILPOINT": points[0] + ":kill"})
+    with contextlib.suppress(OSError):
+        read(other, kafka, target, layout=layout)
+    for point in points[1:] + [None]:
+        with contextlib.suppress(AssertionError):
+            wait_for("killed", lambda: other.process.poll() is not None, 5, 0.01)
+        other.kill()
+        other.start(env={"DMSR_FAILPOINT": point + ":kill"} if point else None, wait=not point)
+    other.wait_state("r", "running")
+    other.wait_equal(source, target)
+
+
+def test_changes_alone_from_the_next_transaction_on(pg, kafka, dmsrd, other):
+    """Mode cdc begins at the stream's end, amid a transaction if need be, whose rest it leaves out; and where it began it stays, be it killed at once."""
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')")
+    target.psql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    write(dmsrd, kafka, source)
+    dmsrd.wait_state("k", "running")
+    source.psql("INSERT INTO t VALUES (2, 'before')")
+    caught_up(dmsrd, "k", source)
+    other.start()
+    read(other, kafka, target, mode="cdc")
+    other.wait_state("r", "running")
+    other.kill()
+    source.psql("INSERT INTO t VALUES (3, 'while it was away')")
+    caught_up(dmsrd, "k", source)
+    other.start()
+    source.psql("INSERT INTO t VALUES (4, 'behind')")
+    wait_for("what came since", lambda: target.sql("SELECT id FROM t ORDER BY id") == [(3,), (4,)], 30)
+
+
+@pytest.mark.parametrize("point", ["pipeline.stored:1", "pipeline.stored:2", "kafka.between-parts:9"])
+@pytest.mark.parametrize("layout", ["native", "ordered"])
+def test_changes_alone_begin_amid_a_transaction(pg, kafka, daemon, other, layout, point):
+    """All of it comes, or nothing, be the reader killed amid the rest."""
+    source, target = pg.database("k"), pg.database("k_copy")
+    for db in source, target:
+        db.psql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    daemon.start()
+    write(daemon, kafka, source, layout)
+    daemon.wait_state("k", "running")
+    source.psql("INSERT INTO t VALUES (-1, 'before')")
+    caught_up(daemon, "k", source)
+    daemon.kill()
+    daemon.start(env={"DMSR_FAILPOINT": f"{point}:kill"})
+    source.psql("INSERT INTO t SELECT i, repeat('x', 300) FROM generate_series(1, 10000) i")
+    with contextlib.suppress(AssertionError):
+        wait_for("killed", lambda: daemon.process.poll() is not None, 10, 0.01)
+    daemon.kill()
+    other.start(env={"DMSR_FAILPOINT": "pipeline.stored:3:kill"})
+    with contextlib.suppress(OSError):
+        read(other, kafka, target, layout=layout, mode="cdc")
+        wait_for("it reads", lambda: status_of(other)["source"]["connected"])
+    daemon.start()
+    with contextlib.suppress(AssertionError):
+        wait_for("killed", lambda: other.process.poll() is not None, 3, 0.01)
+    other.kill()
+    other.start()
+    source.psql("INSERT INTO t VALUES (-2, 'after')")
+    wait_for("what comes behind it", lambda: target.one("SELECT count(*) FROM t WHERE id = -2"), 40)
+    assert target.one("SELECT count(*) FROM t WHERE id > 0") in (0, 10000) and not target.one("SELECT count(*) FROM t WHERE id = -1")
+
+
+def test_a_table_without_a_load_in_the_stream(pair, kafka, dmsrd, other):
+    """Its rows went past it: that is said, and not passed over in silence; a load that comes later mends it."""
+    source, target = pair
+    copy = source.server.database("copy")
+    write(dmsrd, kafka, source, targets=[copy], load="direct")
+    dmsrd.wait_equal(source, copy)
+    source.psql(CHANGES)
+    dmsrd.wait_equal(source, copy)
+    caught_up(dmsrd, "k", source)
+    other.start()
+    read(other, kafka, target)
+    wait_for("it failed", lambda: other.state_of("r") == "failed")
+    error = status_of(other)["error"]
+    assert error["code"] == "kafka.no-load" and "public.t" in error["message"] and "/reload" in json.dumps(error), error
+    dmsrd.api("POST", "/jobs/k/stop")
+    dmsrd.wait_state("k", "stopped")
+    dmsrd.api("DELETE", "/jobs/k/positions")
+    dmsrd.api("PATCH", "/jobs/k", {"streamer": streamer(kafka, layout="both", load="stream")}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/k/start")
+    dmsrd.wait_state("k", "running")
+    other.api("POST", "/jobs/r/start")
+    other.wait_equal(source, target)
+
+
+def test_a_table_that_is_loaded_again(pair, kafka, dmsrd, other):
+    """By the writer; the reader has no rows to give but those in the stream, and says whom it waits for."""
+    source, target = pair
+    write(dmsrd, kafka, source)
+    other.start()
+    read(other, kafka, target)
+    other.wait_equal(source, target)
+    target.psql("DELETE FROM t WHERE id % 2 = 0")
+    source.psql("UPDATE t SET v = 'not there' WHERE id % 4 = 0")
+    wait_for("it failed", lambda: other.state_of("r") == "failed")
+    other.api("POST", "/jobs/r/tables/public.t/reload")
+    other.api("POST", "/jobs/r/start")
+    wait_for("it says so", lambda: any("public.t waits for a load" in w["message"] for w in status_of(other)["warnings"]))
+    source.psql("UPDATE u SET x = x + 1; UPDATE t SET v = 'still not' WHERE id % 6 = 0")
+    other.wait_equal(source, target, ["u", "big", "counters"])
+    other.kill()
+    other.start()
+    dmsrd.api("POST", "/jobs/k/tables/public.t/reload")
+    other.wait_equal(source, target)
+    source.psql("UPDATE t SET v = 'again' WHERE id % 3 = 0")
+    other.wait_equal(source, target)
+
+
+def test_the_writer_begins_anew(pair, kafka, dmsrd, other):
+    """What stood in the stream before it is older than the load that follows."""
+    source, target = pair
+    write(dmsrd, kafka, source)
+    other.start()
+    read(other, kafka, target)
+    other.wait_equal(source, target)
+    dmsrd.api("POST", "/jobs/k/stop")
+    dmsrd.wait_state("k", "stopped")
+    dmsrd.api("DELETE", "/jobs/k/positions")
+    source.psql(CHANGES)
+    dmsrd.api("POST", "/jobs/k/start")
+    other.wait_equal(source, target)
+    source.psql("DELETE FROM t WHERE id % 5 = 0")
+    other.wait_equal(source, target)
+
+
+def test_what_is_refused(pair, kafka, dmsrd, other):
+    source, target = pair
+    other.start()
+    job = {"name": "r", "mode": "full-load", "source": stream(kafka), "targets": [target.connection(name="copy")]}
+    found = {c["id"]: c for c in other.api("POST", "/jobs/validate", job)["checks"] if c["level"] == "error"}
+    assert set(found) == {"kafka.no-end", "kafka.topic-missing"} and "start the job" in found["kafka.topic-missing"]["fix"], found
+    with pytest.raises(ApiError) as e:
+        other.api("POST", "/jobs", {**job, "mode": "cdc", "source": {k: v for k, v in stream(kafka).items() if k != "prefix"}})
+    assert e.value.status == 422 and "/source/prefix" in json.dumps(e.value.body)
+    # who comes before the writer waits for it
+    read(other, kafka, target)
+    wait_for("it says what is missing", lambda: (status_of(other)["error"] or {}).get("code") == "kafka.topic-missing", 60)
+    write(dmsrd, kafka, source)
+    other.wait_equal(source, target)
+    other.api("POST", "/jobs/r/stop")
+    other.wait_state("r", "stopped")
+    other.api("PATCH", "/jobs/r", {"mode": "full-load"}, {"If-Match": "*"})
+    other.api("POST", "/jobs/r/start")
+    wait_for("it failed", lambda: other.state_of("r") == "failed")
+    assert status_of(other)["error"]["code"] == "kafka.no-end"

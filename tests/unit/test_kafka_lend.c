@@ -1,0 +1,55 @@
+/* lend: what a position that is confirmed says of what was given away before it, and of loads, which have none. */
+#include "test.h"
+
+#include "streamers/kafka/consume_int.h"
+
+enum { MAX = 8 };
+
+/* Ends of what was given, in order: 0 is a load. How many are done, when `from` was where it began, and `upto` is confirmed, and then `then`? */
+static unsigned done_of(const uint64_t *ends, unsigned n, uint64_t from, uint64_t upto, uint64_t then)
+{
+	struct kafka k = { .state = KAFKA_RUNNING };
+	struct dmsr_subscription s = { .k = &k, .confirmed = { .kind = from ? POSITION_LSN : 0, .server = 1, .lsn = from } };
+	for (unsigned i = n; i-- > 0;) {
+		struct lent *l = mem_zalloc(sizeof *l);
+		*l = (struct lent){ .next = s.first, .token = i + 1, .place.offset = i };
+		if (ends[i])
+			l->end = (struct position){ .kind = POSITION_LSN, .server = 1, .lsn = ends[i] };
+		s.first = l;
+		s.last = s.last ? s.last : l;
+	}
+	const uint64_t told[] = { upto, then };
+	for (unsigned i = 0; i < 2; i++)
+		if (told[i])
+			consume_confirm(&s, &(struct position){ .kind = POSITION_LSN, .server = 1, .lsn = told[i] });
+	unsigned left = 0;
+	for (struct lent *l = s.first; l; left++) {
+		struct lent *next = l->next;
+		free(l);
+		l = next;
+	}
+	return n - left;
+}
+
+static void a_load_is_done_with_what_is_further_on(void **state)
+{
+	(void)state;
+	assert_int_equal(done_of((const uint64_t[]){ 5, 6, 7 }, 3, 0, 6, 0), 2);
+	assert_int_equal(done_of((const uint64_t[]){ 5, 6, 7 }, 3, 0, 4, 0), 0);
+	assert_int_equal(done_of((const uint64_t[]){ 0, 0, 5, 6 }, 4, 0, 5, 0), 3);
+	assert_int_equal(done_of((const uint64_t[]){ 0, 0, 5, 6 }, 4, 0, 6, 0), 4);
+	assert_int_equal(done_of((const uint64_t[]){ 0, 0 }, 2, 0, 9, 0), 0);
+}
+
+/* A heartbeat says once more where the stream is: that may be confirmed while the load before it is under way. */
+static void a_position_that_is_said_twice_says_nothing_of_a_load_between(void **state)
+{
+	(void)state;
+	assert_int_equal(done_of((const uint64_t[]){ 5, 0, 5, 6 }, 4, 0, 5, 0), 1);
+	assert_int_equal(done_of((const uint64_t[]){ 5, 0, 5, 6 }, 4, 0, 5, 5), 1);
+	assert_int_equal(done_of((const uint64_t[]){ 5, 0, 5, 6 }, 4, 0, 5, 6), 4);
+	assert_int_equal(done_of((const uint64_t[]){ 0, 5, 6 }, 3, 5, 5, 0), 0);
+	assert_int_equal(done_of((const uint64_t[]){ 0, 5, 6 }, 3, 5, 5, 6), 3);
+}
+
+RUN_TESTS(cmocka_unit_test(a_load_is_done_with_what_is_further_on), cmocka_unit_test(a_position_that_is_said_twice_says_nothing_of_a_load_between))
