@@ -490,6 +490,32 @@ def test_rows_that_are_refused(pg, daemon):
     assert error["code"] == "target.constraint" and "loading" in error["message"], error
 
 
+def test_a_new_table_waits_for_its_end(pg, daemon):
+    """To start the job over would begin the load anew, as often as a table comes."""
+    source, target = pg.database("turns"), pg.database("turns_copy")
+    source.psql(TABLES)
+    daemon.start()
+    daemon.job("j", source.connection(**PARTS, new_tables="add"), [target.connection(name="copy")])
+    daemon.wait_state("j", "running")
+    load_again(daemon, "big")
+    wait_for("turns", lambda: turns_of(daemon, "big"))
+    looks = set()
+
+    def is_looked_at_thrice():
+        looks.update(source.sql("SELECT query_start FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%%rn.nspname%%ORDER BY%%' "
+                                "AND pid <> pg_backend_pid()"))
+        return len(looks) >= 3 or "is new" in daemon.log()
+    with locked(source, "big", "ACCESS EXCLUSIVE"):
+        source.psql("CREATE TABLE fresh (id int PRIMARY KEY); INSERT INTO fresh SELECT generate_series(1, 100)")
+        wait_for("the tables were looked at", is_looked_at_thrice, 60)
+    wait_for("it is taken up", lambda: target.one("SELECT to_regclass('public.fresh')"), 60)
+    daemon.wait_state("j", "running")
+    daemon.wait_equal(source, target)
+    assert turns_of(daemon, "big") == 1
+    log = daemon.log()
+    assert log.rindex("table public.big read:") < log.index("table public.fresh is new")
+
+
 def test_it_is_paused_amid_a_part(pg, daemon):
     """Whose end does not come while it is paused."""
     source, target = pg.database("turns"), pg.database("turns_copy")

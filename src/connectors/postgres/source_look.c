@@ -26,7 +26,7 @@ struct look {
 	char *columns;          /* likewise the answer to mark_columns_sql */
 	char *columns_new;
 	struct map *told;       /* oids of tables that are no part of the job yet */
-	struct map *young;      /* oids of such that the last look was the first to see, and that are taken up if the next one sees them */
+	struct map *young;      /* oids of such that a look has seen, and that are taken up if a later one sees them too */
 	struct map *noted;      /* the note "tables", read; NULL: not yet */
 	struct map *first;      /* oid -> the relation as it was when the run began: under its name the targets have the rows */
 	bool is_refused;        /* the server refused a look, which was told; until one succeeds, which is told too */
@@ -343,7 +343,7 @@ static bool may_add(const struct source *s)
 	return s->opt.adds_new && own && !strncmp(own, "own ", 4);
 }
 
-/* What is there for a moment only, as a script makes it, is not worth a new start. False: the run is over. */
+/* What is there for a moment only, as a script makes it, is not worth a new start; nor is a load in turns, which would begin anew. False: the run is over. */
 static bool judge_new(struct source *s, uint32_t id, const char *schema, const char *name)
 {
 	struct look *l = s->look;
@@ -352,7 +352,7 @@ static bool judge_new(struct source *s, uint32_t id, const char *schema, const c
 		tell_new(s, schema, name);
 		return true;
 	}
-	if (!map_put_u32(l->young, id, s))
+	if (!map_put_u32(l->young, id, s) || s->turns)
 		return l->is_put_off = true;
 	char *what = mem_printf("table %s.%s", schema, name);
 	again(s, what, "is new, and the job's patterns mean it: it is taken up");
