@@ -137,7 +137,7 @@ struct dmsr_source_host {
 	void (*load_begins)(void *ctx);
 	void (*load_ends)(void *ctx);
 	/* Of a source that is told takes_turns: every target has applied all batches that were in_turn, and no change waits on disk for one of them: so the
-	 * next may come. is_all: and has applied every batch there was; else, all that there was when this was asked last: none stands still. Optional. */
+	 * next may come. is_all: and has applied every batch there was; else, all that there was when the answer was true last: none stands still. Optional. */
 	bool (*turn_is_applied)(void *ctx, bool is_all);
 	/* Of a table that was to be loaded, and is none of the job's any more: what the stream has of it is given to no target. */
 	void (*load_void)(void *ctx, const char *schema, const char *name);

@@ -148,7 +148,7 @@ void pipeline_turn(struct pipeline *p);         /* look again from the task whet
 struct dmsr_env pipeline_env(struct pipeline *p, const char *name, const char *scratch);
 
 enum dmsr_load_way pipeline_load_way(const struct pipeline *p);
-bool pipeline_wants_beside(const struct pipeline *p); /* a load goes beside the stream, be the log empty; so a target that comes late may have it */
+bool pipeline_wants_beside(const struct pipeline *p); /* a load goes beside the stream, also where the log is empty: so a target that comes late may have it */
 bool pipeline_gives_all(const struct pipeline *p);      /* rows and changes, to a target that is new */
 
 /* An empty directory of that name for files that may vanish: what a crash left there is gone. NULL: e is set. */

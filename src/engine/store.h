@@ -44,7 +44,7 @@ int store_each(struct store *s, const char *uid, const char *kind, int (*fn)(voi
 
 /* Rows set aside. Pages of these and of events rise by id; n may be below limit when rows are big (16 MiB): only n 0 is the end. */
 struct store_dead_letter { int64_t id; int64_t ts_us; const char *target, *position, *schema, *table, *op, *code, *message, *change_json; };
-/* One that is there already (the same change, at the same target) stays as it is, and is all. */
+/* A change that is set aside already, at the same target, is not added again, and stays as it is; rows of a load, which have no position of their own, are. */
 void store_dead_letter_put(struct store *s, const char *uid, const struct store_dead_letter *d, store_done *done, void *arg);
 void store_dead_letters(struct store *s, const char *uid, int64_t after_id, int limit,
 	void (*done)(void *arg, const struct store_dead_letter *rows, size_t n, const struct err *e), void *arg);
