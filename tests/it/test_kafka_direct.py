@@ -4,14 +4,14 @@ import time
 
 import pytest
 
+import test_kafka
 from conftest import ApiError, wait_for
-from test_kafka import CHANGES, Kills, LAYOUTS, TABLES, caught_up, read, streamer
+from test_kafka import CHANGES, Kills, TABLES, caught_up, read, streamer
 from test_load_beside import TABLES as BESIDE
 from test_load_beside import WHILE, becomes, is_read_up_to, locked, written
 
-LAYOUTS.update({f"direct {name}": {**options, "load": "direct"} for name, options in LAYOUTS.items()})
+LAYOUTS = {f"direct {name}": {**options, "load": "direct"} for name, options in test_kafka.LAYOUTS.items()}
 LAYOUTS["direct exact"] = {"layout": "both", "load": "direct", "exactly_once": True}
-DIRECT = [name for name in LAYOUTS if name.startswith("direct")]
 
 
 def stream(kafka):
@@ -31,7 +31,7 @@ def begin(daemon, kafka, source, *targets, layout="direct both", **more):
     daemon.job("k", source.connection(**more), [t.connection(name=t.name) for t in targets], streamer=streamer(kafka, **LAYOUTS[layout]))
 
 
-@pytest.mark.parametrize("layout", DIRECT)
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_rows_go_straight_and_changes_through_the_topics(pair, kafka, dmsrd, layout):
     source, target = pair
     begin(dmsrd, kafka, source, target, layout=layout)
@@ -68,9 +68,8 @@ def test_changes_are_in_the_topic_while_the_load_stands(pair, kafka, dmsrd, layo
 
 @pytest.mark.parametrize("layout", ["direct native", "direct both", "direct exact"])
 def test_killed_again_and_again(pg, kafka, daemon, layout):
-    kills = Kills(daemon, kafka, pg, pg, layout, seed=len(layout))
+    kills = Kills(daemon, kafka, pg, pg, LAYOUTS[layout], seed=len(layout))
     places = ["kafka.sent", "target.load-after-commit", "pipeline.before-store", "kafka.acknowledged", "pipeline.stored", "pg.load-done"]
-    kills.layout = None  # its topics have no rows of the load: they are no table
     try:
         for n in range(12):
             time.sleep(kills.random.choice([0.02, 0.1, 0.3, 0.6]))
