@@ -75,6 +75,16 @@ def turns_of(daemon, table):
     return len(re.findall(rf"table public.{table} takes turns with the stream", daemon.log()))
 
 
+def amid_turns(server, daemon, sql=""):
+    """A job of big and pulse that has loaded both, and begun to load big again."""
+    source, target = server.database("turns"), server.database("turns_copy")
+    source.psql(TABLES + sql)
+    begin(daemon, source, target, tables=["public.big", "public.pulse"])
+    load_again(daemon, "big")
+    wait_for("turns", lambda: turns_of(daemon, "big"))
+    return source, target
+
+
 @pytest.mark.parametrize("apply", ["strict", "parallel"])
 def test_the_others_are_followed_meanwhile(pair, daemon, apply):
     server, source, target = pair
@@ -199,11 +209,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_happens_to_it_meanwhile(pg, daemon, change):
-    source, target = pg.database("turns"), pg.database("turns_copy")
-    source.psql(TABLES)
-    begin(daemon, source, target, tables=["public.big", "public.pulse"])
-    load_again(daemon, "big")
-    wait_for("turns", lambda: turns_of(daemon, "big"))
+    source, target = amid_turns(pg, daemon)
     for statement in CHANGES[change].split("; "):
         source.psql(statement)
         time.sleep(.15)
@@ -266,11 +272,7 @@ def test_what_does_not_matter(pair, daemon, change):
 
 def test_what_matters_and_comes_again_and_again(pg, daemon):
     """The load begins anew, and anew, and then it is one that ends; the next takes turns again."""
-    source, target = pg.database("turns"), pg.database("turns_copy")
-    source.psql(TABLES)
-    begin(daemon, source, target, tables=["public.big", "public.pulse"])
-    load_again(daemon, "big")
-    wait_for("turns", lambda: turns_of(daemon, "big"))
+    source, target = amid_turns(pg, daemon)
     with often(source, "ALTER TABLE big ADD extra{n} integer"):
         wait_for("big to be read", lambda: daemon.log().count("table public.big read:") >= 2, 60)
     daemon.wait_state("j", "running")
@@ -285,11 +287,7 @@ def test_what_matters_and_comes_again_and_again(pg, daemon):
 
 def test_it_is_found_under_another_name(pg, daemon):
     """Which its mark does not tell."""
-    source, target = pg.database("turns"), pg.database("turns_copy")
-    source.psql(TABLES)
-    begin(daemon, source, target, tables=["public.big", "public.pulse"])
-    load_again(daemon, "big")
-    wait_for("turns", lambda: turns_of(daemon, "big"))
+    source, target = amid_turns(pg, daemon)
     source.psql("BEGIN; ALTER TABLE big RENAME TO x; CREATE TABLE big (LIKE x INCLUDING ALL); INSERT INTO big (id, v, k) SELECT id, v, k FROM x WHERE id < 9000; COMMIT")
     daemon.wait_state("j", "running")
     daemon.wait_equal(source, target, ["public.big"])
@@ -397,11 +395,7 @@ def test_prepare_none(pg, daemon):
 
 def test_an_identity_beside_the_key(pg, daemon):
     """Its values may be inserted, and not updated."""
-    source, target = pg.database("turns"), pg.database("turns_copy")
-    source.psql(TABLES + "; ALTER TABLE big ALTER k ADD GENERATED ALWAYS AS IDENTITY (START 100000)")
-    begin(daemon, source, target, tables=["public.big", "public.pulse"])
-    load_again(daemon, "big")
-    wait_for("turns", lambda: turns_of(daemon, "big"))
+    source, target = amid_turns(pg, daemon, "; ALTER TABLE big ALTER k ADD GENERATED ALWAYS AS IDENTITY (START 100000)")
     source.psql("UPDATE big SET v = 'x' WHERE id % 3 = 0; INSERT INTO big (id, v) SELECT i, 'new' FROM generate_series(30001, 30500) i; UPDATE pulse SET n = 5")
     wait_for("big to be read", lambda: daemon.log().count("table public.big read:") >= 2, 60)
     daemon.wait_equal(source, target, ["public.big", "public.pulse"])
@@ -480,11 +474,7 @@ def locked(database, table, mode="SHARE"):
 
 def test_rows_that_are_refused(pg, daemon):
     """By the target, when those of a part are put in the place of others."""
-    source, target = pg.database("turns"), pg.database("turns_copy")
-    source.psql(TABLES)
-    begin(daemon, source, target, tables=["public.big", "public.pulse"])
-    load_again(daemon, "big")
-    wait_for("turns", lambda: turns_of(daemon, "big"))
+    source, target = amid_turns(pg, daemon)
     target.psql("ALTER TABLE big ADD CONSTRAINT small CHECK (id < 100) NOT VALID")
     error = daemon.wait_state("j", "failed")["error"]
     assert error["code"] == "target.constraint" and "loading" in error["message"], error
