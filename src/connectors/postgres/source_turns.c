@@ -22,7 +22,7 @@ enum {
 	PATIENCE = 4,                   /* a stream that does not run dry gets so many times what the last turn took */
 	AGAIN_MS = 200,                 /* after a turn in which nothing could be read, */
 	BUSY_MS = 5000,                 /* because the table is locked, for which the stream rested too */
-	VAIN_MAX = 8,                   /* so often in a row the table was another one than the snapshot's */
+	VAIN_MAX = 8,                   /* so often in a row the table's name was another's, or nobody's */
 	UNSEEN_MS = 10,                 /* the stream rests, and it is asked again whether all that went out is seen, and applied, */
 	UNSEEN_MAX_US = 1000000,        /* so long at most */
 	BEGUN_MAX = 2,                  /* so often the load of a table begins in turns; then it is one that ends surely */
@@ -44,7 +44,7 @@ struct turns {
 	uint64_t newest;                /* no row of any part is newer */
 	struct loop_timer *timer;
 	uint64_t began_us, ended_us, took_us, not_before_us, pause_us;
-	unsigned vain;                  /* turns in a row in which the table was not what it was in the snapshot */
+	unsigned vain;                  /* turns in a row in which that was so */
 	uint64_t heard;                 /* messages of the stream when it was looked at last */
 	bool was_dry;                   /* the stream, since the last turn */
 	bool asks_again;                /* in this turn */
@@ -267,13 +267,13 @@ static void fail_changed(struct source *s, const struct load_table *t, const cha
 	source_fail(s, &e);
 }
 
-/* Somebody holds the table: the stream has rested for that, too. Or it is not what it was in the snapshot, or not there by its name: that may pass. */
+/* Somebody holds the table: the stream has rested for that, too. Or it, or a column, is not there by its name: that may pass. */
 static void put_off(struct source *s, bool is_busy)
 {
 	struct turns *u = s->turns;
 	u->vain = is_busy ? 0 : u->vain + 1;
 	if (u->vain == VAIN_MAX)
-		fail_changed(s, &u->tables[0], "was dropped, renamed, truncated or rewritten");
+		fail_changed(s, &u->tables[0], "was dropped or renamed");
 	else
 		leave(s, is_busy ? BUSY_MS : AGAIN_MS);
 }
