@@ -70,6 +70,7 @@ struct ptarget {
 	bool is_ready, is_stopped;
 	bool is_held;                   /* the stream waits at the end of a transaction, until the load is applied */
 	bool is_amid;                   /* the transaction of the newest batch that it took of the stream goes on */
+	struct txn amid;                /* and is that one */
 	bool position_moved;
 	struct position applied;
 	uint64_t server;                /* that the changes come from */

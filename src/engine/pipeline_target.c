@@ -117,6 +117,26 @@ static struct batch *newer_than_rows(struct ptarget *t, const struct batch *b)
 	return NULL;
 }
 
+/* A run that was killed amid a transaction has left a part of it in the log, and the next one sends nothing of the rest, nor the commit, if the rows of a
+ * table that is loaded again have all that is left of it. Then it ends where the next one begins. */
+static bool has_ended_unsaid(const struct ptarget *t, const struct batch *b)
+{
+	if (!t->is_amid || b->is_load || !b->first)
+		return false;
+	return (b->first->txn ? b->first->txn->lsn : b->end.lsn) > t->amid.lsn;
+}
+
+/* What the target is given of it. NULL: all, as it is. */
+static struct batch *view_of(struct ptarget *t, const struct batch *b)
+{
+	struct batch *newer = newer_than_rows(t, b);
+	if (!has_ended_unsaid(t, b))
+		return newer;
+	struct batch *v = batch_behind_commit(newer ? newer : b, &t->amid);
+	batch_free(newer);
+	return v;
+}
+
 static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t token)
 {
 	struct inlet *in = ctx;
@@ -131,7 +151,7 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 	in->is_waiting = !may_take(t, channel);
 	if (in->is_waiting)
 		return DMSR_AGAIN;
-	f.view = newer_than_rows(t, b);
+	f.view = view_of(t, b);
 	enum dmsr_verdict v = t->ops->apply(t->i, f.view ? f.view : b, f.token);
 	if (v != DMSR_OK) {
 		batch_free(f.view);
@@ -148,6 +168,8 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 	if (channel == CHANNEL_LOAD)
 		return DMSR_OK;
 	t->is_amid = b->more;
+	if (b->last && b->last->txn)
+		t->amid = *b->last->txn;
 	if (!t->is_amid)
 		wake(t, CHANNEL_LOAD);
 	return DMSR_OK;

@@ -59,6 +59,7 @@ void batch_cut(struct batch *b, const struct position *p); /* takes the changes 
 void batch_take_out(struct batch *b, bool (*goes)(void *arg, const struct change *ch), void *arg);
 /* b but for the changes that go: a view of it, whose list is its own and whose bytes and relations are b's, which has to outlive it. batch_free. */
 struct batch *batch_without(const struct batch *b, bool (*goes)(void *arg, const struct change *ch), void *arg);
+struct batch *batch_behind_commit(const struct batch *b, const struct txn *open); /* the same, and the commit of that transaction before it */
 
 #pragma GCC visibility pop
 #endif

@@ -93,7 +93,9 @@ void batch_cut(struct batch *b, const struct position *p)
 	b->more = p->event && p->event != POSITION_WHOLE;
 }
 
-struct batch *batch_without(const struct batch *b, bool (*goes)(void *arg, const struct change *ch), void *arg)
+/* ---- views ---- */
+
+static struct batch *view_new(const struct batch *b)
 {
 	struct batch *v = batch_new();
 	v->end = b->end;
@@ -103,21 +105,42 @@ struct batch *batch_without(const struct batch *b, bool (*goes)(void *arg, const
 	v->part = b->part;
 	v->received_us = b->received_us;
 	v->token = b->token;
+	return v;
+}
+
+static void view_append(struct batch *v, const struct change *ch)
+{
+	struct change *own = arena_alloc(&v->arena, sizeof *own);
+	*own = *ch;
+	own->next = NULL;
+	if (v->last)
+		v->last->next = own;
+	else
+		v->first = own;
+	v->last = own;
+	v->nchanges++;
+	v->nrows += change_is_row(own);
+}
+
+struct batch *batch_behind_commit(const struct batch *b, const struct txn *open)
+{
+	struct batch *v = view_new(b);
+	batch_txn(v, open);
+	batch_append(v, OP_COMMIT, NULL)->event = POSITION_WHOLE;
+	for (const struct change *ch = b->first; ch; ch = ch->next)
+		view_append(v, ch);
+	return v;
+}
+
+struct batch *batch_without(const struct batch *b, bool (*goes)(void *arg, const struct change *ch), void *arg)
+{
+	struct batch *v = view_new(b);
 	for (const struct change *ch = b->first; ch; ch = ch->next) {
 		if (goes(arg, ch)) {
 			end_group(v->last, ch);
 			continue;
 		}
-		struct change *own = arena_alloc(&v->arena, sizeof *own);
-		*own = *ch;
-		own->next = NULL;
-		if (v->last)
-			v->last->next = own;
-		else
-			v->first = own;
-		v->last = own;
-		v->nchanges++;
-		v->nrows += change_is_row(own);
+		view_append(v, ch);
 	}
 	if (!v->first)
 		batch_append(v, OP_HEARTBEAT, NULL);

@@ -290,3 +290,28 @@ def becomes(source, target, daemon, what, how, streamer=None):
     if what == "dropped":
         assert target.one("SELECT count(*) FROM b") == 0
     assert daemon.api("GET", "/jobs/j/errors")["items"] == []
+
+
+@pytest.mark.parametrize("point", ["streamer.spill:3", "streamer.spill:4", "pipeline.before-store:3"])
+def test_the_rest_of_a_transaction_is_all_in_the_rows(pg, daemon, point):
+    """Its begin is in the log, of the run that was killed; the next one sends nothing of it, for the table is loaded again, and no commit. It has ended."""
+    source, target = pg.database("amid"), pg.database("amid_copy")
+    source.psql("CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a SELECT i, repeat('v', 100) FROM generate_series(1, 8000) i")
+    daemon.start(env={"DMSR_FAILPOINT": f"{point}:kill"})
+    daemon.job("j", source.connection(batch_bytes="16KiB"), [target.connection(name="copy")], streamer={"type": "embedded", "memory": "64KiB"})
+    with contextlib.suppress(OSError):
+        daemon.wait_state("j", "running")
+        daemon.wait_equal(source, target)
+    with locked(target, "a"):
+        source.psql("UPDATE a SET v = repeat('w', 100)")
+        wait_for("it is killed", lambda: daemon.process.poll() is not None)
+    with source.server.connect("postgres") as admin:
+        admin.autocommit = True
+        admin.cursor().execute(f"ALTER DATABASE {source.name} ALLOW_CONNECTIONS false")
+        daemon.start()
+        daemon.api("POST", "/jobs/j/tables/public.a/reload")
+        admin.cursor().execute(f"ALTER DATABASE {source.name} ALLOW_CONNECTIONS true")
+    daemon.wait_state("j", "running")
+    daemon.wait_equal(source, target)
+    lsn = source.one("SELECT pg_current_wal_lsn()")
+    wait_for("nothing keeps the source's log", lambda: is_read_up_to(source, lsn), 40)

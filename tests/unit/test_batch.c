@@ -188,5 +188,51 @@ static void a_view_lacks_what_goes(void **state)
 	relation_unref(other);
 }
 
-RUN_TESTS(cmocka_unit_test(a_word_stays_behind_what_is_known), cmocka_unit_test(a_view_lacks_what_goes), cmocka_unit_test(parts_come_back),
+static void a_view_behind_a_commit(void **state)
+{
+	struct relation *a = table();
+	struct batch *b = batch_new();
+	(void)state;
+	batch_txn(b, &(struct txn){ .lsn = 9 });
+	batch_append(b, OP_CREATE, a);
+	b->nrows = 1;
+	b->end = (struct position){ .kind = POSITION_LSN, .server = 1, .lsn = 9, .event = 1 };
+	b->more = true;
+	struct batch *v = batch_behind_commit(b, &(struct txn){ .lsn = 5, .commit_us = 50 });
+	assert_int_equal(v->nchanges, 2);
+	assert_int_equal(v->nrows, 1);
+	assert_int_equal(v->first->op, OP_COMMIT);
+	assert_int_equal(v->first->event, POSITION_WHOLE);
+	assert_int_equal(v->first->txn->lsn, 5);
+	assert_int_equal(v->last->txn->lsn, 9);
+	assert_true(v->more && v->last->op == OP_CREATE);
+	batch_free(v);
+	assert_int_equal(b->nchanges, 1);
+	batch_free(b);
+	relation_unref(a);
+}
+
+/* In place: the same, and the batch is what is left. */
+static void what_goes_is_taken_out(void **state)
+{
+	struct relation *a = table(), *other = relation_seal(relation_build("postgres", "public", "other", 8), KEY_NONE);
+	struct batch *b = batch_new();
+	(void)state;
+	batch_txn(b, &(struct txn){ .lsn = 5 });
+	batch_append(b, OP_TRUNCATE, a)->flags = CHANGE_GROUP_MORE | CHANGE_CASCADE;
+	batch_append(b, OP_TRUNCATE, other)->flags = CHANGE_CASCADE;
+	batch_take_out(b, goes, other);
+	assert_int_equal(b->nchanges, 1);
+	assert_ptr_equal(b->first, b->last);
+	assert_int_equal(b->last->flags, CHANGE_CASCADE);
+	batch_take_out(b, goes, a);
+	assert_int_equal(b->nchanges, 1);
+	assert_int_equal(b->last->op, OP_HEARTBEAT);
+	batch_free(b);
+	relation_unref(a);
+	relation_unref(other);
+}
+
+RUN_TESTS(cmocka_unit_test(a_word_stays_behind_what_is_known), cmocka_unit_test(a_view_behind_a_commit),
+	cmocka_unit_test(what_goes_is_taken_out), cmocka_unit_test(a_view_lacks_what_goes), cmocka_unit_test(parts_come_back),
 	cmocka_unit_test(what_goes_on_comes_back), cmocka_unit_test(undivided_has_no_parts))
