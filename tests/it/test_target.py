@@ -103,6 +103,19 @@ def test_ddl_add(any_pg):
     assert [r[0] for r in rows(db)] == [1, 2] and "ddl" not in said.counts("public.items")
 
 
+def test_ddl_of_a_column_that_is_still_to_come(any_pg):
+    """After a crash the end of a load is said again, with what the source's tables are like by then."""
+    db = any_pg.database("target")
+    feed = Feed(db)
+    late = [(1, "default", "public.items.late", "ALTER TABLE public.items ALTER COLUMN late SET DEFAULT 7"),
+            (1, "index", "public.items_late", "CREATE INDEX items_late ON public.items (late)")]
+    said = feed.ok(items(ddl=[PKEY, *late]).load("items", "1\ta\t10\n").done())
+    assert "index public.items_late was not made" in str(said) and "default public.items.late" not in str(said), said
+    feed.ok(changed(ITEMS + [column("late", "int4", dflt="7")], c("v2", "2", "b", "20", "8")).wait())
+    db.sql("INSERT INTO items (id) VALUES (3)")
+    assert rows(db) == [(1, "a", 10, 7), (2, "b", 20, 8), (3, None, None, 7)]
+
+
 def test_ddl_drop_rename_retype(any_pg):
     db = any_pg.database("target")
     feed = Feed(db)
