@@ -315,3 +315,19 @@ def test_the_rest_of_a_transaction_is_all_in_the_rows(pg, daemon, point):
     daemon.wait_equal(source, target)
     lsn = source.one("SELECT pg_current_wal_lsn()")
     wait_for("nothing keeps the source's log", lambda: is_read_up_to(source, lsn), 40)
+
+
+@pytest.mark.parametrize("hold_wal", [True, False])
+@pytest.mark.parametrize("failpoint", ["target.load-after-commit:2", "target.load-done:1"])
+def test_a_column_comes_between_the_rows_and_the_end_of_the_load(pg, daemon, failpoint, hold_wal):
+    """Killed there. The end is told of the table as it is now; the column itself comes by the stream, behind that."""
+    source, target = pg.database("column"), pg.database("column_copy")
+    source.psql("CREATE TABLE u (id int PRIMARY KEY, x int UNIQUE, v text); INSERT INTO u SELECT i, i, 'v' FROM generate_series(1, 1000) i; "
+                "CREATE TABLE w (id int PRIMARY KEY)")
+    daemon.start(env={"DMSR_FAILPOINT": failpoint})
+    daemon.job("j", source.connection(hold_wal=hold_wal), [target.connection(name="copy")])
+    wait_for("it is killed", lambda: daemon.process.poll() is not None)
+    source.psql("UPDATE u SET v = 'w' WHERE id = 3; ALTER TABLE u ADD COLUMN c integer DEFAULT 7; UPDATE u SET c = 8 WHERE id = 4")
+    daemon.start()
+    daemon.wait_state("j", "running")
+    daemon.wait_equal(source, target)
