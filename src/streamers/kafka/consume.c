@@ -254,6 +254,8 @@ static bool follows(struct dmsr_subscription *s, const struct stamp *t, int64_t 
 
 enum { BACK_FIRST = 64, BACK_TIMES = 16 };
 
+static void on_floor_noted(void *arg, const struct err *e) { kafka_noted(arg, e); }
+
 /* What stands before the end may come again, with a run that goes on where an earlier one was cut off: the rest of a transaction, behind a begin like any
  * other. So the newest position there is what is known, and with one amid a transaction all of that. */
 static void sought(struct dmsr_subscription *s)
@@ -270,7 +272,8 @@ static void sought(struct dmsr_subscription *s)
 	if (!s->reached.flush && !position_is_none(&s->reached))
 		s->reached.event = POSITION_WHOLE;
 	char *key = mem_printf("floor.%s", s->name);
-	s->k->host.note_put(s->k->host.ctx, key, position_format(&s->reached, position), NULL, NULL);
+	s->k->is_noting = true;
+	s->k->host.note_put(s->k->host.ctx, key, position_format(&s->reached, position), on_floor_noted, s->k);
 	free(key);
 }
 
@@ -508,7 +511,7 @@ struct position consume_reached(const struct dmsr_subscription *s) { return s->r
 
 bool consume_is_at_end(const struct dmsr_subscription *s) { return s->is_at_end && !s->is_seeking; }
 
-bool consume_has_begun(const struct dmsr_subscription *s) { return s->client && !s->is_seeking; }
+bool consume_has_begun(const struct dmsr_subscription *s) { return s->client && !s->is_seeking && !s->k->is_noting; }
 
 void consume_expect(struct kafka *k)
 {
