@@ -157,6 +157,26 @@ def test_changes_alone_from_the_next_transaction_on(pg, kafka, dmsrd, other):
     wait_for("what came since", lambda: target.sql("SELECT id FROM t ORDER BY id") == [(3,), (4,)], 30)
 
 
+def test_changes_alone_behind_a_long_load(pg, kafka, dmsrd, other):
+    """The newest position may be far before the end, where rows of a load stand."""
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'a' FROM generate_series(1, 5000) i")
+    target.psql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    write(dmsrd, kafka, source, "ordered")
+    dmsrd.wait_state("k", "running")
+    source.psql("INSERT INTO t VALUES (-1, 'before')")
+    caught_up(dmsrd, "k", source)
+    dmsrd.api("POST", "/jobs/k/tables/public.t/reload")
+    wait_for("it begins", lambda: dmsrd.state_of("k") != "running", 10, 0.001)
+    dmsrd.wait_state("k", "running")
+    other.start()
+    read(other, kafka, target, layout="ordered", mode="cdc")
+    other.wait_state("r", "running")
+    assert status_of(other)["source"]["received"], "it knows where it stands"
+    source.psql("INSERT INTO t VALUES (-2, 'after')")
+    wait_for("what came since", lambda: target.sql("SELECT id FROM t") == [(-2,)], 30)
+
+
 @pytest.mark.parametrize("point", ["pipeline.stored:1", "pipeline.stored:2", "kafka.between-parts:9"])
 @pytest.mark.parametrize("layout", ["native", "ordered"])
 def test_changes_alone_begin_amid_a_transaction(pg, kafka, daemon, other, layout, point):
