@@ -177,6 +177,35 @@ def test_changes_alone_behind_a_long_load(pg, kafka, dmsrd, other):
     wait_for("what came since", lambda: target.sql("SELECT id FROM t") == [(-2,)], 30)
 
 
+@pytest.mark.parametrize("layout", ["native", "ordered"])
+@pytest.mark.parametrize("mode", ["cdc", "full-load-and-cdc"])
+def test_sent_back_by_hand(pg, kafka, dmsrd, other, layout, mode):
+    """What lies behind that position comes again, whatever place was noted."""
+    source = pg.database("k")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    write(dmsrd, kafka, source, layout)
+    dmsrd.wait_state("k", "running")
+    other.start()
+    other.job("r", stream(kafka, layout), [{"connector": "null", "name": "count"}], mode=mode)
+    other.wait_state("r", "running")
+
+    def has(inserts):
+        tables = other.api("GET", "/jobs/r/tables")["items"]
+        assert not tables or tables[0]["captured"]["insert"] <= inserts, tables
+        return tables and tables[0]["captured"]["insert"] == inserts and tables[0]["applied"]["insert"] == inserts
+    source.psql("INSERT INTO t VALUES (1)")
+    wait_for("the first", lambda: has(1))
+    at = wait_for("its position", lambda: status_of(other)["positions"]["stored"])
+    source.psql("INSERT INTO t VALUES (2); UPDATE t SET v = 'x'; INSERT INTO t VALUES (3)")
+    wait_for("the others", lambda: has(3))
+    wait_for("the place is noted", lambda: status_of(other)["positions"]["stored"] != at)
+    other.api("POST", "/jobs/r/stop")
+    other.wait_state("r", "stopped")
+    other.api("PATCH", "/jobs/r/positions", {"position": at})
+    other.api("POST", "/jobs/r/start")
+    wait_for("they come again", lambda: has(5))
+
+
 @pytest.mark.parametrize("point", ["pipeline.stored:1", "pipeline.stored:2", "kafka.between-parts:9"])
 @pytest.mark.parametrize("layout", ["native", "ordered"])
 def test_changes_alone_begin_amid_a_transaction(pg, kafka, daemon, other, layout, point):

@@ -289,6 +289,21 @@ static bool seeks(struct dmsr_subscription *s, const rd_kafka_message_t *m, cons
 	return true;
 }
 
+/* A reader that goes on from a position, and knows no place for it: the first change there is must not be behind that. */
+static bool reaches(struct dmsr_subscription *s, const struct position *first)
+{
+	struct err e = { 0 };
+	char is[POSITION_TEXT_MAX], was[POSITION_TEXT_MAX];
+	s->must_reach = false;
+	if (!position_is_comparable(first, &s->reached) || position_compare(first, &s->reached) <= 0)
+		return true;
+	err_set(&e, DMSR_EFATAL, "kafka.retention", "topic %s begins at %s, behind the position where the job goes on, %s", s->k->stream->name,
+		position_format(first, is), position_format(&s->reached, was));
+	err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it; and raise the topic's retention", s->k->host.env.job);
+	fail(s, &e);
+	return false;
+}
+
 static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 {
 	struct err e = { 0 };
@@ -308,6 +323,8 @@ static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 	s->is_at_end = false;
 	s->has_more |= s->take != NULL; /* nobody here expects it */
 	if (s->is_seeking && seeks(s, m, &t))
+		return true;
+	if (s->must_reach && !position_is_none(&t.at) && !reaches(s, &t.at))
 		return true;
 	if (t.run < s->run) /* late, and sent again by the newer one; no note is of it, since it may stand between what belongs together */
 		return true;
@@ -632,8 +649,13 @@ int consume_start(struct dmsr_subscription *s, struct err *e)
 	lend_read_note(s);
 	if (s->done.offset < b.offset) /* of before it was away */
 		s->done = (struct place){ .offset = -1 };
-	if (s->is_seeking)
+	/* A reader may be sent back by hand, to before the noted place: then it looks for that from the stream's begin on. */
+	bool is_sent_back = s->take && position_is_comparable(&s->done.at, &s->reached) && position_compare(&s->done.at, &s->reached) > 0;
+	if (is_sent_back)
+		b.offset = s->k->begin;
+	if (s->is_seeking || is_sent_back)
 		s->done.offset = -1;
+	s->must_reach = s->take && s->done.offset < 0 && !position_is_none(&s->reached) && !s->has_nothing;
 	s->whole = s->done;
 	s->rebuild = s->k->is_json ? rebuild_new(s->k) : NULL;
 	s->is_checked = s->done.offset < 0;
