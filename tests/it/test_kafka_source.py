@@ -37,6 +37,13 @@ def stream(kafka, layout="both", **more):
     return {"connector": "kafka", "bootstrap_servers": kafka.bootstrap, "prefix": kafka.prefix, **codec, **more}
 
 
+def made(database):
+    """Indexes and constraints."""
+    return database.sql("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"), \
+        database.sql("SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace "
+                     "AND contype <> 'n' ORDER BY 1, 2")
+
+
 def status_of(daemon, name="r"):
     return daemon.api("GET", f"/jobs/{name}/status")
 
@@ -124,7 +131,7 @@ def test_killed_in_its_load(pair, kafka, dmsrd, other, layout):
     write(dmsrd, kafka, source, layout)
     wait_for("it is loaded", lambda: dmsrd.state_of("k") == "running")
     source.psql(CHANGES)
-    points = ["target.load-after-commit:1", "target.load-after-commit:2", "target.load-after-commit:3", "pipeline.stored:1", "pipeline.stored:3", "pg.load-done:1"]
+    points = ["target.load-after-commit:1", "target.load-after-commit:2", "target.load-after-commit:3", "pipeline.stored:1", "pipeline.stored:3", "target.load-done:1"]
     other.start(env={"DMSR_FAILPOINT": points[0] + ":kill"})
     with contextlib.suppress(OSError):
         read(other, kafka, target, layout=layout)
@@ -135,6 +142,46 @@ def test_killed_in_its_load(pair, kafka, dmsrd, other, layout):
         other.start(env={"DMSR_FAILPOINT": point + ":kill"} if point else None, wait=not point)
     other.wait_state("r", "running")
     other.wait_equal(source, target)
+    assert made(target) == made(source), "what is made when all is loaded, of tables that an earlier run has loaded, too"
+
+
+@pytest.mark.parametrize("layout", ["native", "both"])
+def test_the_writer_is_killed_before_it_says_that_all_is_loaded(pg, pg18, kafka, daemon, other, layout):
+    """Two servers: the reader keeps the transaction of a load that is cut off, and the writer's next snapshot waits for all of its own server's."""
+    source, target = pg.database("k"), pg18.database("k_copy")
+    source.psql(TABLES + "CREATE TABLE big2 (id int PRIMARY KEY, v text); INSERT INTO big2 SELECT i, repeat('x', 300) FROM generate_series(1, 20000) i")
+    daemon.start(env={"DMSR_FAILPOINT": "pg.load-done:1:kill"})
+    with contextlib.suppress(OSError):
+        write(daemon, kafka, source, layout, memory="1MiB")
+    wait_for("killed", lambda: daemon.process.poll() is not None)
+    other.start()
+    read(other, kafka, target, layout=layout)
+    with contextlib.suppress(AssertionError):  # all that the writer has sent, which may be no table whole
+        wait_for("it has a table", lambda: other.api("GET", "/jobs/r/status")["load"]["tables_loaded"], 5)
+    daemon.start()
+    other.wait_state("r", "running")
+    other.wait_equal(source, target)
+    assert made(target) == made(source)
+
+
+@pytest.mark.parametrize("layout", ["native", "both"])
+def test_a_column_comes_before_all_is_loaded(pg, kafka, dmsrd, other, layout):
+    """The reader hears again what its tables were like in their load, and the stream is further on."""
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, x int UNIQUE); CREATE TABLE u (id int PRIMARY KEY REFERENCES t); INSERT INTO t SELECT i, i FROM "
+                "generate_series(1, 1000) i; INSERT INTO u SELECT 7")
+    write(dmsrd, kafka, source, layout)
+    dmsrd.wait_state("k", "running")
+    other.start(env={"DMSR_FAILPOINT": "target.load-done:1:kill"})
+    with contextlib.suppress(OSError):
+        read(other, kafka, target, layout=layout)
+    wait_for("killed", lambda: other.process.poll() is not None)
+    source.psql("ALTER TABLE t ADD COLUMN c int DEFAULT 5; UPDATE t SET c = 6, x = -x WHERE id % 3 = 0; INSERT INTO u VALUES (8)")
+    caught_up(dmsrd, "k", source)
+    other.start()
+    other.wait_state("r", "running")
+    other.wait_equal(source, target)
+    assert made(target) == made(source)
 
 
 def test_changes_alone_from_the_next_transaction_on(pg, kafka, dmsrd, other):
@@ -149,12 +196,14 @@ def test_changes_alone_from_the_next_transaction_on(pg, kafka, dmsrd, other):
     other.start()
     read(other, kafka, target, mode="cdc")
     other.wait_state("r", "running")
+    wait_for("it says no lag of what it never had", lambda: status_of(other)["lag"]["bytes"] == 0)
     other.kill()
     source.psql("INSERT INTO t VALUES (3, 'while it was away')")
     caught_up(dmsrd, "k", source)
     other.start()
     source.psql("INSERT INTO t VALUES (4, 'behind')")
     wait_for("what came since", lambda: target.sql("SELECT id FROM t ORDER BY id") == [(3,), (4,)], 30)
+    wait_for("there is no lag", lambda: status_of(other)["lag"]["bytes"] == 0)
 
 
 def test_changes_alone_behind_a_long_load(pg, kafka, dmsrd, other):
@@ -178,11 +227,11 @@ def test_changes_alone_behind_a_long_load(pg, kafka, dmsrd, other):
 
 
 @pytest.mark.parametrize("layout", ["native", "ordered"])
-@pytest.mark.parametrize("mode", ["cdc", "full-load-and-cdc"])
-def test_sent_back_by_hand(pg, kafka, dmsrd, other, layout, mode):
-    """What lies behind that position comes again, whatever place was noted."""
+@pytest.mark.parametrize("mode, what", [("cdc", "alone"), ("full-load-and-cdc", "alone"), ("full-load-and-cdc", "behind a load")])
+def test_sent_back_by_hand(pg, kafka, dmsrd, other, layout, mode, what):
+    """What lies behind that position comes again, whatever place was noted: also that of a load, which has none."""
     source = pg.database("k")
-    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)")
     write(dmsrd, kafka, source, layout)
     dmsrd.wait_state("k", "running")
     other.start()
@@ -190,20 +239,62 @@ def test_sent_back_by_hand(pg, kafka, dmsrd, other, layout, mode):
     other.wait_state("r", "running")
 
     def has(inserts):
-        tables = other.api("GET", "/jobs/r/tables")["items"]
+        tables = [t for t in other.api("GET", "/jobs/r/tables")["items"] if t["name"] == "t"]
         assert not tables or tables[0]["captured"]["insert"] <= inserts, tables
         return tables and tables[0]["captured"]["insert"] == inserts and tables[0]["applied"]["insert"] == inserts
+
+    def level(before):
+        positions = status_of(other)["positions"]
+        return positions["stored"] not in (None, before) and positions["stored"] == positions["received"] and positions["stored"]
+
+    before = status_of(other)["positions"]["received"]
     source.psql("INSERT INTO t VALUES (1)")
     wait_for("the first", lambda: has(1))
-    at = wait_for("its position", lambda: status_of(other)["positions"]["stored"])
+    at = wait_for("its position", lambda: level(before))
     source.psql("INSERT INTO t VALUES (2); UPDATE t SET v = 'x'; INSERT INTO t VALUES (3)")
     wait_for("the others", lambda: has(3))
     wait_for("the place is noted", lambda: status_of(other)["positions"]["stored"] != at)
+    if what == "behind a load":
+        source.psql("INSERT INTO u VALUES (2)")
+        dmsrd.api("POST", "/jobs/k/tables/public.u/reload")
+        wait_for("it is loaded again", lambda: [t for t in other.api("GET", "/jobs/r/tables")["items"] if t["name"] == "u" and t["load"]["rows"] == 2])
+        other.wait_state("r", "running")
     other.api("POST", "/jobs/r/stop")
     other.wait_state("r", "stopped")
     other.api("PATCH", "/jobs/r/positions", {"position": at})
     other.api("POST", "/jobs/r/start")
     wait_for("they come again", lambda: has(5))
+
+
+def test_another_stream(pg, kafka, dmsrd, other):
+    """As long as the job has nothing, it may be told of another one, and begins at that one's end; then its position is of that stream."""
+    source, second = pg.database("k"), pg.database("k2")
+    for db in source, second:
+        db.psql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    write(dmsrd, kafka, source)
+    dmsrd.wait_state("k", "running")
+    source.psql("INSERT INTO t VALUES (1, 'in the first')")
+    caught_up(dmsrd, "k", source)
+    dmsrd.api("POST", "/jobs/k/stop")  # else a heartbeat may bring a position
+    dmsrd.wait_state("k", "stopped")
+    dmsrd.job("k2", second.connection(), [], streamer=streamer(kafka, **ALL["both"], prefix=kafka.prefix + ".2"))
+    dmsrd.wait_state("k2", "running")
+    other.start()
+    target = pg.database("k_copy")
+    target.psql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    read(other, kafka, target, mode="cdc")
+    other.wait_state("r", "running")
+
+    def change(n):
+        return other.call("PATCH", "/jobs/r", {"source": stream(kafka, prefix=kafka.prefix + n)}, {"If-Match": "*"})
+    assert change(".2")[0] == 200
+    other.wait_state("r", "running")
+    wait_for("the stream is read", lambda: status_of(other)["source"]["phase"] == "reading the stream" and status_of(other)["lag"]["bytes"] == 0)
+    second.psql("INSERT INTO t VALUES (2, 'in the second')")
+    wait_for("it comes", lambda: target.sql("SELECT id FROM t") == [(2,)])
+    wait_for("it is stored", lambda: status_of(other)["positions"]["stored"])
+    status, _, problem = change("")
+    assert (status, [(e["code"], e["pointer"]) for e in problem["errors"]]) == (422, [("immutable", "/source/prefix")]), problem
 
 
 @pytest.mark.parametrize("point", ["pipeline.stored:1", "pipeline.stored:2", "kafka.between-parts:9"])
@@ -250,6 +341,14 @@ def test_a_table_without_a_load_in_the_stream(pair, kafka, dmsrd, other):
     other.start()
     read(other, kafka, target)
     wait_for("it failed", lambda: other.state_of("r") == "failed")
+    # that is not forgotten by who is started again, or set to another mode, though the position is behind those changes
+    for mode in "full-load-and-cdc", "cdc", "full-load-and-cdc":
+        other.kill()
+        other.start()
+        other.api("PATCH", "/jobs/r", {"mode": mode}, {"If-Match": "*"})
+        other.api("POST", "/jobs/r/start")
+        wait_for("it failed again", lambda: other.state_of("r") == "failed" and status_of(other)["error"])
+        assert target.tables() == []
     error = status_of(other)["error"]
     assert error["code"] == "kafka.no-load" and "public.t" in error["message"] and "/reload" in json.dumps(error), error
     dmsrd.api("POST", "/jobs/k/stop")

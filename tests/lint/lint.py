@@ -33,7 +33,7 @@ LIBRARIES = {
     r"event2/|event\.h": r"src/base/loop\w*\.c$",
     r"libpq|postgres_ext": r"src/connectors/postgres/",
     r"microhttpd": r"src/http/",
-    r"jansson": r"src/(engine|http)/|src/main\.c$|src/streamers/kafka/(schema|ordered|known|transactions)\.c$",
+    r"jansson": r"src/(engine|http)/|src/main\.c$|src/streamers/kafka/(schema|ordered|known|transactions|source)\.c$",
     r"sqlite3": r"src/engine/",
     r"openssl/": r"src/(engine|http|base|connectors/postgres)/",
     r"dlfcn": r"src/engine/plugin\w*\.c$",

@@ -52,4 +52,30 @@ static void a_position_that_is_said_twice_says_nothing_of_a_load_between(void **
 	assert_int_equal(done_of((const uint64_t[]){ 0, 5, 6 }, 3, 5, 5, 6), 3);
 }
 
-RUN_TESTS(cmocka_unit_test(a_load_is_done_with_what_is_further_on), cmocka_unit_test(a_position_that_is_said_twice_says_nothing_of_a_load_between))
+static enum dmsr_verdict take(void *ctx, struct batch *b)
+{
+	(void)ctx, (void)b;
+	return DMSR_OK;
+}
+
+/* It could not be told any more that a reader was sent back to before it. */
+static void the_noted_place_of_a_reader_has_a_position(void **state)
+{
+	(void)state;
+	struct kafka k = { .state = KAFKA_RUNNING };
+	struct dmsr_subscription s = { .k = &k, .take = take };
+	const struct position five = { .kind = POSITION_LSN, .server = 1, .lsn = 5 };
+	lend_pass(&s, &(struct place){ .offset = 3, .at = five });
+	lend_pass(&s, &(struct place){ .offset = 4 });
+	assert_int_equal(s.done.offset, 3);
+	struct lent l = { .place = { .offset = 6, .at = five } };
+	s.first = s.last = &l;
+	lend_pass(&s, &(struct place){ .offset = 7 });
+	assert_int_equal(l.place.offset, 6);
+	s.take = NULL;
+	lend_pass(&s, &(struct place){ .offset = 8 });
+	assert_int_equal(l.place.offset, 8);
+}
+
+RUN_TESTS(cmocka_unit_test(a_load_is_done_with_what_is_further_on), cmocka_unit_test(a_position_that_is_said_twice_says_nothing_of_a_load_between),
+	cmocka_unit_test(the_noted_place_of_a_reader_has_a_position))

@@ -37,6 +37,8 @@ static void set_down(struct client *c, bool is_down)
 	c->host.connected(c->host.ctx, !is_down);
 }
 
+void client_answers(struct client *c) { set_down(c, false); }
+
 static void on_error(struct client *c, rd_kafka_event_t *ev)
 {
 	rd_kafka_resp_err_t code = rd_kafka_event_error(ev);

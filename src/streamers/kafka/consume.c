@@ -11,6 +11,10 @@
 
 enum { SHAPE_MS = 10000 };
 
+/* What stands in a stream stands there for all who read it from its begin. */
+#define HINT_OTHER_PREFIX "have the job that writes begin under another prefix, and make a new job that reads that; or one of mode cdc, for targets that " \
+	"have the rows"
+
 static void fail(struct dmsr_subscription *s, struct err *e)
 {
 	if (s->name && !s->take)
@@ -41,15 +45,31 @@ static void fail_foreign(struct dmsr_subscription *s)
 {
 	struct err e = { 0 };
 	err_set(&e, DMSR_EFATAL, "server.changed", "the stream goes on with the changes of another server");
-	err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it", s->k->host.env.job);
+	if (s->take)
+		err_hint(&e, HINT_OTHER_PREFIX);
+	else
+		err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it", s->k->host.env.job);
 	fail(s, &e);
+}
+
+/* The end of a load that a reader's job has. Its targets have to hear of the table all the same, before OP_LOAD_DONE: nobody else tells them in this run. */
+static bool is_left_as_shape(const struct dmsr_subscription *s, struct batch *b)
+{
+	if (!s->take || b->last->op != OP_LOAD_END)
+		return false;
+	struct relation *rel = b->last->rel;
+	b->first = b->last = NULL;
+	b->nchanges = 0;
+	b->nrows = 0;
+	batch_append(b, OP_SCHEMA, rel);
+	return true;
 }
 
 /* False: nothing of b is new. */
 static bool is_new(struct dmsr_subscription *s, struct batch *b)
 {
 	if (b->is_load)
-		return !is_known_load(s, b);
+		return !is_known_load(s, b) || is_left_as_shape(s, b);
 	if (position_is_none(&b->end))
 		return true;
 	if (!position_is_comparable(&b->end, &s->reached)) {
@@ -227,8 +247,11 @@ static void missing(struct dmsr_subscription *s, const struct stamp *t, uint64_t
 		s->k->stream->name, now, t->nth, t->run, next);
 	if (before && !strcmp(before, now)) {
 		err_set(&e, DMSR_EFATAL, "kafka.gap", "%s, as when it was read before", what);
-		err_hint(&e, "the brokers have lost what is missing (unclean.leader.election.enable must be false, and the topic not compacted): load the "
-			"tables again: stop the job, DELETE /jobs/%s/positions, start it", s->k->host.env.job);
+		if (s->take)
+			err_hint(&e, HINT_OTHER_PREFIX);
+		else
+			err_hint(&e, "the brokers have lost what is missing (unclean.leader.election.enable must be false, and the topic not "
+				"compacted): load the tables again: stop the job, DELETE /jobs/%s/positions, start it", s->k->host.env.job);
 	} else {
 		err_retry(&e, DMSR_EIO, "kafka.gap", "%s: it is read once more", what);
 	}
@@ -263,7 +286,7 @@ static void sought(struct dmsr_subscription *s)
 	char position[POSITION_TEXT_MAX];
 	if (position_is_none(&s->reached) && s->back < s->k->end) {
 		s->back *= BACK_TIMES;
-		s->next_offset = s->back < s->k->end ? s->k->end - s->back : 0;
+		s->next_offset = s->back < s->k->end ? s->k->end - s->back : RD_KAFKA_OFFSET_BEGINNING;
 		s->must_begin = true;
 		kafka_wake(s->k);
 		return;
@@ -321,7 +344,10 @@ static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 	s->next_offset = m->offset + 1;
 	s->has_read = true;
 	s->is_at_end = false;
-	s->has_more |= s->take != NULL; /* nobody here expects it */
+	if (s->take) {
+		s->has_more = true; /* nobody here expects it */
+		client_answers(s->client);
+	}
 	if (s->is_seeking && seeks(s, m, &t))
 		return true;
 	if (s->must_reach && !position_is_none(&t.at) && !reaches(s, &t.at))
@@ -387,6 +413,8 @@ static void on_end(struct dmsr_subscription *s, int64_t offset)
 	s->has_read = true;
 	s->next_offset = offset > s->next_offset ? offset : s->next_offset;
 	s->is_at_end = true;
+	if (s->take)
+		client_answers(s->client);
 	if (s->is_seeking && !s->must_begin && s->next_offset >= s->k->end)
 		sought(s);
 	if (s->name)
@@ -564,12 +592,12 @@ struct dmsr_subscription *consume_new(struct kafka *k, const char *target, const
 	return s;
 }
 
-struct dmsr_subscription *consume_new_reader(struct kafka *k, const char *name, const struct dmsr_stand *stand,
-	enum dmsr_verdict (*taker)(void *ctx, struct batch *b),
+struct dmsr_subscription *consume_new_reader(struct kafka *k, const struct dmsr_stand *stand, enum dmsr_verdict (*taker)(void *ctx, struct batch *b),
 	void (*drained)(void *ctx), void *ctx)
 {
-	struct dmsr_subscription *s = consume_new(k, name, stand, &(struct dmsr_consumer){ .ctx = ctx, .drained = drained });
+	struct dmsr_subscription *s = consume_new(k, k->prefix, stand, &(struct dmsr_consumer){ .ctx = ctx, .drained = drained });
 	s->take = taker;
+	s->from_begin = !stand->load_done && !stand->has_nothing;
 	s->confirmed = stand->at;
 	return s;
 }
@@ -639,7 +667,7 @@ static void begin_at_end(struct dmsr_subscription *s, struct beginning *b)
 	if (!s->is_seeking)
 		return;
 	s->back = BACK_FIRST;
-	b->offset = s->k->end > s->back ? s->k->end - s->back : 0;
+	b->offset = s->k->end > s->back ? s->k->end - s->back : RD_KAFKA_OFFSET_BEGINNING;
 }
 
 int consume_start(struct dmsr_subscription *s, struct err *e)
@@ -651,9 +679,9 @@ int consume_start(struct dmsr_subscription *s, struct err *e)
 		s->done = (struct place){ .offset = -1 };
 	/* A reader may be sent back by hand, to before the noted place: then it looks for that from the stream's begin on. */
 	bool is_sent_back = s->take && position_is_comparable(&s->done.at, &s->reached) && position_compare(&s->done.at, &s->reached) > 0;
-	if (is_sent_back)
+	if (is_sent_back || s->from_begin)
 		b.offset = s->k->begin;
-	if (s->is_seeking || is_sent_back)
+	if (s->is_seeking || is_sent_back || s->from_begin)
 		s->done.offset = -1;
 	s->must_reach = s->take && s->done.offset < 0 && !position_is_none(&s->reached) && !s->has_nothing;
 	s->whole = s->done;

@@ -34,6 +34,7 @@ struct dmsr_subscription {
 	/* of a reader that begins at the stream's end: it looks for the newest position before that; so many records back */
 	bool is_seeking;
 	int64_t back;
+	bool from_begin;                /* of a reader: whatever was noted, for its targets are to hear of all tables */
 	bool must_reach;                /* the position where it goes on, whose place it does not know */
 	struct client *client;
 	rd_kafka_topic_t *rkt;

@@ -90,6 +90,7 @@ struct worker *client_worker(struct client *c);                 /* for calls tha
 void client_has_begun(struct client *c);                        /* transactions: from now on one may be open */
 char *client_cluster(struct client *c);                         /* its id; NULL: not known (yet); malloc */
 const char *client_refused(struct client *c);                   /* nobody listens where brokers are said to be, or there is no such name: why; else NULL */
+void client_answers(struct client *c);                          /* of a consumer: something came */
 void client_reached(struct client *c);                          /* somebody has: from now on connected is told of what changes */
 /* Who has read the topic to `end`, and was told so: is there nothing behind it, of a transaction that somebody has open? */
 bool client_sees_all(struct client *c, const char *topic, int64_t end);
@@ -327,8 +328,9 @@ void known_save(struct kafka *k);                               /* the note */
 
 /* consume.c */
 struct dmsr_subscription *consume_new(struct kafka *k, const char *target, const struct dmsr_stand *stand, const struct dmsr_consumer *c);
-/* One whose batches are given away, as they come, and become durable by their positions: with consume_confirm, not consumed and commit. */
-struct dmsr_subscription *consume_new_reader(struct kafka *k, const char *name, const struct dmsr_stand *stand,
+/* One whose batches are given away, as they come, and become durable by their positions: with consume_confirm, not consumed and commit. Its notes are
+ * of this stream, by the prefix: the job may get another one as long as it has nothing. */
+struct dmsr_subscription *consume_new_reader(struct kafka *k, const struct dmsr_stand *stand,
 	enum dmsr_verdict (*take)(void *ctx, struct batch *b), void (*drained)(void *ctx), void *ctx);
 struct position consume_reached(const struct dmsr_subscription *s);      /* changes up to there were read */
 bool consume_has_begun(const struct dmsr_subscription *s);      /* where its part of the stream begins is known, and noted */

@@ -45,9 +45,12 @@ void lend_done(struct dmsr_subscription *s, const struct place *p)
 	kafka_save_soon(s->k);
 }
 
-/* A record that holds nothing for the target is done with what is before it. */
+/* A record that holds nothing for the target is done with what is before it. Not one without a position (of a load) for a reader: it may be sent back by hand,
+ * and has to see by the noted place's position that it was. */
 void lend_pass(struct dmsr_subscription *s, const struct place *p)
 {
+	if (s->take && position_is_none(&p->at))
+		return;
 	if (s->last)
 		s->last->place = *p;
 	else

@@ -6,9 +6,11 @@
  *
  * A table's rows come with its load. Changes of one before any load of it are left out: the load is still to come, or the stream does not have it (it went
  * past the stream, or was not kept). Which of the two is known when all that the stream had at the start was read: then the run fails, and names the table. So
- * does every run until the writer has loaded it again. With mode cdc rows are nobody's concern, and reading begins at the stream's end, behind the newest
- * position there. */
+ * does every run until the writer has loaded it again, whatever the mode, since the job's position is behind what was left out (note "lacking.PREFIX"). As
+ * long as not all is loaded a run begins with the stream, so that the targets hear of every table before OP_LOAD_DONE. With mode cdc rows are nobody's
+ * concern, and reading begins at the stream's end, behind the newest position there. */
 #include "kafka.h"
+#include <jansson.h>
 #include <stdlib.h>
 
 struct source {
@@ -20,7 +22,8 @@ struct source {
 	struct map *loaded;             /* relation_key: its rows are there, or their load was given on */
 	struct map *loading;            /* its load has begun, and not ended */
 	struct map *awaited;            /* it is to be loaded again, by a load that is still to come: the snapshot before that, as a number */
-	struct map *lacking;            /* changes were left out, and no load has come since: "schema.table" */
+	struct map *lacking;            /* changes were left out, in this run or an earlier one, and no load has come since: "schema.table" */
+	bool must_note;                 /* lacking has changed */
 	bool is_past_start;             /* all was read that was there at the start */
 	bool is_ready, is_paused, waits;
 	const struct batch *judged;     /* what goes was taken out of it, and the host has not taken it yet */
@@ -51,17 +54,65 @@ static bool is_meant(const struct source *s, const struct relation *rel) { retur
 static void lacks(struct source *s, const struct relation *rel)
 {
 	const struct buf *key = key_of(s, rel->schema, rel->name);
-	if (!map_get(s->lacking, key->data, key->len))
-		map_put(s->lacking, key->data, key->len, mem_printf("%s.%s", rel->schema, rel->name));
+	if (map_get(s->lacking, key->data, key->len))
+		return;
+	map_put(s->lacking, key->data, key->len, mem_printf("%s.%s", rel->schema, rel->name));
+	s->must_note = true;
 }
 
 static void has_come(struct source *s, const struct relation *rel)
 {
 	static char yes;
 	const struct buf *key = key_of(s, rel->schema, rel->name);
-	free(map_del(s->lacking, key->data, key->len));
+	char *lacked = map_del(s->lacking, key->data, key->len);
+	s->must_note |= lacked != NULL;
+	free(lacked);
 	map_del(s->awaited, key->data, key->len);
 	map_put(s->loaded, key->data, key->len, &yes);
+}
+
+static void add_pair(void *arg, const void *key, size_t n, void *value)
+{
+	json_t *all = arg;
+	const char *schema = key, *table = schema + strlen(schema) + 1;
+	(void)value;
+	json_array_append_new(all, json_pack("[s, s#]", schema, table, (int)(n - (size_t)(table - schema))));
+}
+
+static char *lacking_key(const struct source *s) { return mem_printf("lacking.%s", s->k->prefix); }
+
+/* Before what moves the position: it is never stored without this. */
+static void note_lacking(struct source *s)
+{
+	if (!s->must_note)
+		return;
+	s->must_note = false;
+	json_t *all = json_array();
+	map_each(s->lacking, add_pair, all);
+	char *key = lacking_key(s), *text = json_dumps(all, JSON_COMPACT);
+	s->host.note_put(s->host.ctx, key, json_array_size(all) ? text : NULL, NULL, NULL);
+	free(key);
+	free(text);
+	json_decref(all);
+}
+
+static void read_lacking(struct source *s)
+{
+	char *noted = lacking_key(s);
+	const char *note = s->host.note_get(s->host.ctx, noted);
+	free(noted);
+	json_t *all = note ? json_loads(note, 0, NULL) : NULL, *pair;
+	size_t i;
+	json_array_foreach(all, i, pair)
+	{
+		const char *schema = json_string_value(json_array_get(pair, 0)), *table = json_string_value(json_array_get(pair, 1));
+		if (!schema || !table || !dmsr_table_matches(s->tables, schema, table))
+			continue;
+		const struct buf *key = key_of(s, schema, table);
+		if (!map_get(s->awaited, key->data, key->len))
+			free(map_put(s->lacking, key->data, key->len, mem_printf("%s.%s", schema, table)));
+	}
+	json_decref(all);
 }
 
 /* ---- what is given on ---- */
@@ -74,7 +125,7 @@ static bool is_left_out(void *arg, const struct change *ch)
 	struct source *s = arg;
 	if (!ch->rel)
 		return false;
-	if (!is_meant(s, ch->rel))
+	if (!is_meant(s, ch->rel) || find(s, s->lacking, ch->rel))
 		return true;
 	if (!(s->mode & DMSR_FULL_LOAD) || find(s, s->loaded, ch->rel))
 		return false;
@@ -83,29 +134,32 @@ static bool is_left_out(void *arg, const struct change *ch)
 	return true;
 }
 
-/* Rows and words of one table's load: is it one that is wanted, from its begin on? */
-static bool takes_load(struct source *s, const struct batch *b)
+static bool is_not_meant(void *arg, const struct change *ch) { return ch->rel && !is_meant(arg, ch->rel); }
+
+/* Rows and words of one table's load: is it one that is wanted, from its begin on? Others tell of tables, and that all are loaded. */
+static bool takes_load(struct source *s, struct batch *b)
 {
 	static char yes;
 	const struct relation *rel = NULL;
-	bool begins = false, ends = false;
+	bool begins = false, ends = false, is_of_one = false;
 	uint64_t lsn = 0;
 	for (const struct change *ch = b->first; ch; ch = ch->next) {
 		rel = ch->rel ? ch->rel : rel;
 		lsn = ch->rel && ch->txn ? ch->txn->lsn : lsn;
 		begins |= ch->op == OP_LOAD_BEGIN;
 		ends |= ch->op == OP_LOAD_END;
+		is_of_one |= ch->op != OP_SCHEMA && ch->op != OP_LOAD_DONE;
 	}
-	if (!rel) /* that all are loaded */
-		return true;
+	if (!is_of_one) {
+		batch_take_out(b, is_not_meant, s);
+		return b->first->op != OP_HEARTBEAT;
+	}
 	if (!is_meant(s, rel))
 		return false;
 	uint64_t unwanted = (uintptr_t)find(s, s->awaited, rel);
 	const struct buf *key = key_of(s, rel->schema, rel->name);
-	if (begins && lsn > unwanted) {
+	if (begins && lsn > unwanted)
 		map_put(s->loading, key->data, key->len, &yes);
-		free(map_del(s->lacking, key->data, key->len));
-	}
 	bool takes = map_get(s->loading, key->data, key->len) != NULL;
 	if (takes && ends) {
 		map_del(s->loading, key->data, key->len);
@@ -114,31 +168,39 @@ static bool takes_load(struct source *s, const struct batch *b)
 	return takes;
 }
 
-static void fail(struct source *s, const struct err *e)
-{
-	kafka_fail(s->k, e);
-	s->waits = true;
-}
+struct names {
+	const struct source *s;
+	struct buf text;
+};
 
 static void name(void *arg, const void *key, size_t n, void *value)
 {
-	struct buf *out = arg;
-	(void)key, (void)n;
-	buf_printf(out, "%s%s", out->len ? ", " : "", (const char *)value);
+	struct names *out = arg;
+	if (!map_get(out->s->loading, key, n))
+		buf_printf(&out->text, "%s%s", out->text.len ? ", " : "", (const char *)value);
 }
 
-static void fail_lacking(struct source *s)
+/* Is one of them not even being loaded, though all was read that was there at the start? */
+static bool is_failed_for_lack(struct source *s)
 {
 	struct err e = { 0 };
-	struct buf tables;
-	buf_init(&tables, 300);
+	struct names tables = { .s = s };
+	if (!s->is_past_start || !map_size(s->lacking))
+		return false;
+	buf_init(&tables.text, 300);
 	map_each(s->lacking, name, &tables);
+	if (!tables.text.len) {
+		buf_fini(&tables.text);
+		return false;
+	}
 	err_set(&e, DMSR_ESTATE, "kafka.no-load", "topic %s has changes of %s%s, and no load before them: it went past the stream (load direct), was not "
-		"kept, or the job that writes has never loaded it", s->k->stream->name, buf_cstr(&tables), buf_ok(&tables) ? "" : " ...");
+		"kept, or the job that writes has never loaded it", s->k->stream->name, buf_cstr(&tables.text), buf_ok(&tables.text) ? "" : " ...");
 	err_hint(&e, "have the job that writes the stream load it again (POST /jobs/JOB/tables/TABLE/reload there), with load stream, and start this job; or "
 		"exclude the table");
-	buf_fini(&tables);
-	fail(s, &e);
+	buf_fini(&tables.text);
+	kafka_fail(s->k, &e);
+	s->waits = true;
+	return true;
 }
 
 /* OP_SCHEMA among words that a batch of a load may hold stays with it. */
@@ -154,10 +216,9 @@ static enum dmsr_verdict take(void *ctx, struct batch *b)
 		return DMSR_OK;
 	}
 	s->judged = b;
-	if (s->is_past_start && map_size(s->lacking)) {
-		fail_lacking(s);
+	if (is_failed_for_lack(s))
 		return DMSR_AGAIN;
-	}
+	note_lacking(s);
 	int64_t commit_us = b->last && !b->is_load && !b->more && b->last->txn ? b->last->txn->commit_us : 0;
 	s->last_event_us = wall_now_us();
 	b->received_us = s->last_event_us;
@@ -174,8 +235,7 @@ static void on_drained(void *ctx)
 {
 	struct source *s = ctx;
 	s->is_past_start = true;
-	if (map_size(s->lacking))
-		fail_lacking(s);
+	is_failed_for_lack(s);
 }
 
 /* ---- the reader's host ---- */
@@ -271,6 +331,7 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 		.at = start->from,
 		.loaded = start->loaded,
 		.nloaded = start->nloaded,
+		.load_done = start->load_done || !(start->mode & DMSR_FULL_LOAD),
 		.has_nothing = start->mode == DMSR_CDC && position_is_none(&start->from) && !start->nloaded,
 	};
 	s->mode = start->mode;
@@ -280,7 +341,8 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 		map_put(s->loaded, key->data, key->len, &yes);
 	}
 	await(s, start);
-	s->sub = consume_new_reader(s->k, "source", &stand, take, on_drained, s);
+	read_lacking(s);
+	s->sub = consume_new_reader(s->k, &stand, take, on_drained, s);
 	kafka_start(s->k);
 	if (!(s->mode & DMSR_CDC)) {
 		err_set(&e, DMSR_EINVAL, "kafka.no-end", "a stream has no end at which a job of mode full-load would be completed");
@@ -320,7 +382,7 @@ static void source_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)
 	if (!s->is_past_start || !consume_is_at_end(s->sub) || s->waits)
 		return;
 	uint64_t read = out->received.flush ? out->received.flush : out->received.lsn;
-	uint64_t has = s->confirmed.flush ? s->confirmed.flush : s->confirmed.lsn;
+	uint64_t has = position_is_none(&s->confirmed) ? read : s->confirmed.flush ? s->confirmed.flush : s->confirmed.lsn;
 	out->server_lsn = read;
 	out->lag_bytes = read > has ? (int64_t)(read - has) : 0;
 }
