@@ -210,7 +210,7 @@ static bool is_moved(const struct job *job, const json_t *was, const json_t *is,
 
 static void check_source(const struct job *job, const json_t *spec, problems *p)
 {
-	static const char *const fixed[] = { "connector", "database", "host", "port", "slot", "publication" };
+	static const char *const fixed[] = { "connector", "database", "host", "port", "slot", "publication", "prefix" };
 	const json_t *was = json_object_get(job->spec, "source"), *is = json_object_get(spec, "source");
 	for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
 		char at[64];
