@@ -165,7 +165,7 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 	push_flight(t, &f);
 	in->is_drained = false;
 	t->nloads += channel == CHANNEL_LOAD;
-	if (channel == CHANNEL_LOAD)
+	if (channel == CHANNEL_LOAD || b->is_load) /* also in the stream: the transaction before it goes on, or has ended */
 		return DMSR_OK;
 	t->is_amid = b->more;
 	if (b->last && b->last->txn)
