@@ -39,6 +39,18 @@ static void set_down(struct client *c, bool is_down)
 
 void client_answers(struct client *c) { set_down(c, false); }
 
+/* Before 2.2 librdkafka's thread of a broker, when it has fetched as much as it may, does not look again but once a second, unless it has something to do:
+ * here, to ask where the partition ends. Nobody waits for the answer. */
+void client_has_room(struct client *c, const char *topic)
+{
+	if (rd_kafka_version() >= 0x02020000)
+		return;
+	rd_kafka_topic_partition_list_t *one = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_add(one, topic, 0)->offset = RD_KAFKA_OFFSET_END;
+	rd_kafka_offsets_for_times(c->rk, one, 0);
+	rd_kafka_topic_partition_list_destroy(one);
+}
+
 static void on_error(struct client *c, rd_kafka_event_t *ev)
 {
 	rd_kafka_resp_err_t code = rd_kafka_event_error(ev);

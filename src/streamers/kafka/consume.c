@@ -451,14 +451,27 @@ static void on_error(struct dmsr_subscription *s, rd_kafka_event_t *ev)
 		fail(s, &e);
 }
 
+/* Half of what it may hold: so it is never full for long, as long as somebody takes it. */
+static void count_taken(struct dmsr_subscription *s, const rd_kafka_message_t *m)
+{
+	s->taken_bytes += m->len + m->key_len;
+	s->taken++;
+	if (s->taken_bytes < s->k->memory_max / 2 && s->taken < KAFKA_QUEUED_MAX / 2)
+		return;
+	s->taken_bytes = s->taken = 0;
+	client_has_room(s->client, s->k->stream->name);
+}
+
 static void on_fetched(void *arg, rd_kafka_event_t *ev)
 {
 	struct dmsr_subscription *s = arg;
-	const rd_kafka_message_t *m;
+	const rd_kafka_message_t *m = rd_kafka_event_type(ev) == RD_KAFKA_EVENT_FETCH ? rd_kafka_event_message_next(ev) : NULL;
 	if (s->k->state == KAFKA_STARTING || s->k->state == KAFKA_RUNNING) {
+		if (m)
+			count_taken(s, m);
 		if (rd_kafka_event_type(ev) == RD_KAFKA_EVENT_ERROR)
 			on_error(s, ev);
-		else if (rd_kafka_event_type(ev) == RD_KAFKA_EVENT_FETCH && (m = rd_kafka_event_message_next(ev)) && !on_message(s, m)) {
+		else if (m && !on_message(s, m)) {
 			s->stuck = ev;
 			s->stuck_message = m;
 			s->stuck_since_us = loop_now_us(s->k->host.env.loop);

@@ -39,6 +39,7 @@ struct dmsr_subscription {
 	struct client *client;
 	rd_kafka_topic_t *rkt;
 	struct port *port;
+	size_t taken_bytes, taken;      /* of records, since the client was told that it has room */
 
 	struct has *has;
 	size_t nhas;

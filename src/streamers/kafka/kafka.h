@@ -49,6 +49,7 @@
 #include <librdkafka/rdkafka.h>
 
 enum { KAFKA_SLICE_US = 1000, RECORD_MARGIN = 65536 /* of a record, above record_bytes: headers, and what Kafka adds */ };
+enum { KAFKA_QUEUED_MAX = 100000 };      /* records that a consumer may have fetched ahead, beside the option memory */
 
 /* ---- options.c ---- */
 extern const struct dmsr_option kafka_options[], kafka_source_options[];
@@ -91,6 +92,7 @@ void client_has_begun(struct client *c);                        /* transactions:
 char *client_cluster(struct client *c);                         /* its id; NULL: not known (yet); malloc */
 const char *client_refused(struct client *c);                   /* nobody listens where brokers are said to be, or there is no such name: why; else NULL */
 void client_answers(struct client *c);                          /* of a consumer: something came */
+void client_has_room(struct client *c, const char *topic);      /* of a consumer: so much was taken of what it had fetched */
 void client_reached(struct client *c);                          /* somebody has: from now on connected is told of what changes */
 /* Who has read the topic to `end`, and was told so: is there nothing behind it, of a transaction that somebody has open? */
 bool client_sees_all(struct client *c, const char *topic, int64_t end);

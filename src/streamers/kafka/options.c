@@ -79,6 +79,14 @@ static void set(struct setup *u, const char *name, const char *value)
 	err_set(u->e, DMSR_EINVAL, "kafka.option", "librdkafka does not take what the streamer's options say: %s", why);
 }
 
+static void set_known(struct setup *u, const char *name, const char *value)
+{
+	char known[16];
+	size_t n = sizeof known;
+	if (rd_kafka_conf_get(u->conf, name, known, &n) == RD_KAFKA_CONF_OK)
+		set(u, name, value);
+}
+
 static void set_int(struct setup *u, const char *name, int64_t value)
 {
 	char text[24];
@@ -114,6 +122,8 @@ static void set_consumer(struct setup *u, const struct settings *s)
 	set(u, "enable.partition.eof", "true");
 	set(u, "check.crcs", "true");
 	set_int(u, "queued.max.messages.kbytes", memory / 1024 < 2097151 ? memory / 1024 : 2097151);
+	set_int(u, "queued.min.messages", KAFKA_QUEUED_MAX);
+	set_known(u, "fetch.queue.backoff.ms", "10"); /* from 2.2 on; with earlier ones consume.c says that there is room */
 	set_int(u, "fetch.message.max.bytes", record > (1 << 20) ? record : 1 << 20);
 	set_int(u, "fetch.wait.max.ms", 100);
 }
