@@ -25,7 +25,7 @@ ROWS = "INSERT INTO events SELECT i, i % 100000, 'order.' || (array['placed', 'p
        "timestamptz '2026-01-01' + i * interval '1.234567 s', repeat(md5(i::text), 5) FROM generate_series({}, {}) i"
 PER_TRANSACTION = 100
 # Nothing that happens now and then while the clock runs: no checkpoint, no vacuum.
-SETTINGS = ("max_wal_size=16GB", "checkpoint_timeout=1h", "autovacuum=off", "shared_buffers=512MB")
+SETTINGS = ("max_wal_size=16GB", "checkpoint_timeout=1h", "autovacuum=off", "shared_buffers=512MB", "max_replication_slots=50")
 
 
 def need(**packages):
