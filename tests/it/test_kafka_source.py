@@ -266,6 +266,90 @@ def test_sent_back_by_hand(pg, kafka, dmsrd, other, layout, mode, what):
     wait_for("they come again", lambda: has(5))
 
 
+def test_a_target_that_is_added(pg, kafka, dmsrd, other):
+    """What the stream has of before is not given to it: changes of before the job's position do not come again. It waits for loads that come."""
+    source, target, second = pg.database("k"), pg.database("k_copy"), pg.database("k_second")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'a' FROM generate_series(1, 3) i;"
+                "CREATE TABLE u (LIKE t INCLUDING ALL); INSERT INTO u SELECT * FROM t")
+    write(dmsrd, kafka, source)
+    dmsrd.wait_state("k", "running")
+    other.start()
+    read(other, kafka, target)
+    other.wait_state("r", "running")
+    source.psql("INSERT INTO t VALUES (4, 'before'); INSERT INTO u VALUES (4, 'before')")
+    other.wait_equal(source, target)
+    caught_up(dmsrd, "k", source)
+    wait_for("that is stored", lambda: status_of(other)["lag"]["bytes"] == 0)
+    other.api("PATCH", "/jobs/r", {"targets": [t.connection(name=t.name) for t in (target, second)]}, {"If-Match": "*"})
+    waits = "waits for a load in the stream"
+    wait_for("it says so", lambda: other.log().count(waits) >= 2)
+    assert len(target.sql("SELECT * FROM t")) == 4 and second.tables() == []
+    other.kill()
+    other.start()
+    wait_for("it says so again", lambda: other.log().count(waits) >= 4)
+    for table in "t", "u":
+        source.psql(f"INSERT INTO {table} VALUES (5, 'since'); UPDATE {table} SET v = 'z' WHERE id = 4")
+        dmsrd.api("POST", f"/jobs/k/tables/public.{table}/reload")
+        wait_for("it is loaded", lambda: len(second.sql(f"SELECT * FROM {table}")) == 5)
+        other.kill()
+        other.start()
+    source.psql("INSERT INTO t VALUES (6, 'behind'); INSERT INTO u VALUES (6, 'behind')")
+    other.wait_equal(source, target)
+    other.wait_equal(source, second)
+    other.wait_state("r", "running")
+
+
+def test_from_changes_alone_to_rows(pg, kafka, dmsrd, other):
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'a' FROM generate_series(1, 3) i")
+    target.psql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    write(dmsrd, kafka, source)
+    dmsrd.wait_state("k", "running")
+    source.psql("INSERT INTO t VALUES (4, 'before'); UPDATE t SET v = 'upd' WHERE id = 1")
+    caught_up(dmsrd, "k", source)
+    other.start()
+    other.job("r", stream(kafka), [target.connection(name=target.name, prepare="truncate")], mode="cdc")
+    wait_for("reads", lambda: status_of(other)["lag"]["bytes"] == 0)
+    source.psql("INSERT INTO t VALUES (5, 'in cdc')")
+    wait_for("it comes", lambda: target.sql("SELECT id FROM t") == [(5,)])
+    caught_up(dmsrd, "k", source)
+    wait_for("that is stored", lambda: status_of(other)["positions"]["stored"])
+    other.api("PATCH", "/jobs/r", {"mode": "full-load-and-cdc"}, {"If-Match": "*"})
+    wait_for("it says what it waits for", lambda: "waits for a load in the stream" in other.log())
+    source.psql("INSERT INTO t VALUES (6, 'meanwhile')")
+    caught_up(dmsrd, "k", source)
+    dmsrd.api("POST", "/jobs/k/tables/public.t/reload")
+    other.wait_equal(source, target)
+    source.psql("INSERT INTO t VALUES (7, 'behind')")
+    other.wait_equal(source, target)
+    other.wait_state("r", "running")
+
+
+@pytest.mark.parametrize("layout", ["native", "both"])
+def test_changes_alone_and_the_writer_loads_again(pg, kafka, dmsrd, other, layout):
+    """What changed before that load is in its rows alone."""
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'a' FROM generate_series(1, 3) i")
+    target.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'a' FROM generate_series(1, 3) i")
+    write(dmsrd, kafka, source, layout)
+    dmsrd.wait_state("k", "running")
+    caught_up(dmsrd, "k", source)
+    other.start()
+    other.job("r", stream(kafka, layout), [target.connection(name=target.name, prepare="truncate")], mode="cdc")
+    wait_for("reads", lambda: status_of(other)["lag"]["bytes"] == 0)
+    source.psql("INSERT INTO t VALUES (4, 'one')")
+    other.wait_equal(source, target)
+    dmsrd.api("POST", "/jobs/k/stop")
+    dmsrd.wait_state("k", "stopped")
+    source.psql("INSERT INTO t VALUES (5, 'meanwhile')")
+    dmsrd.api("POST", "/jobs/k/tables/public.t/reload")
+    dmsrd.api("POST", "/jobs/k/start")
+    dmsrd.wait_state("k", "running")
+    source.psql("INSERT INTO t VALUES (6, 'behind')")
+    other.wait_equal(source, target)
+    other.wait_state("r", "running")
+
+
 def test_another_stream(pg, kafka, dmsrd, other):
     """As long as the job has nothing, it may be told of another one, and begins at that one's end; then its position is of that stream."""
     source, second = pg.database("k"), pg.database("k2")

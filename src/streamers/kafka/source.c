@@ -22,8 +22,9 @@ struct source {
 	struct map *loaded;             /* relation_key: its rows are there, or their load was given on */
 	struct map *loading;            /* its load has begun, and not ended */
 	struct map *awaited;            /* it is to be loaded again, by a load that is still to come: the snapshot before that, as a number */
+	uint64_t floor;                 /* changes up to there do not come again, so a load of before is of no use */
 	struct map *lacking;            /* changes were left out, in this run or an earlier one, and no load has come since: "schema.table" */
-	bool must_note;                 /* lacking has changed */
+	bool must_note;                 /* lacking or awaited has changed */
 	bool is_past_start;             /* all was read that was there at the start */
 	bool is_ready, is_paused, waits;
 	const struct batch *judged;     /* what goes was taken out of it, and the host has not taken it yet */
@@ -67,16 +68,35 @@ static void has_come(struct source *s, const struct relation *rel)
 	char *lacked = map_del(s->lacking, key->data, key->len);
 	s->must_note |= lacked != NULL;
 	free(lacked);
-	map_del(s->awaited, key->data, key->len);
+	s->must_note |= map_del(s->awaited, key->data, key->len) != NULL;
 	map_put(s->loaded, key->data, key->len, &yes);
 }
 
-static void add_pair(void *arg, const void *key, size_t n, void *value)
+static void add(json_t *all, const void *key, size_t n, uint64_t upto)
 {
-	json_t *all = arg;
 	const char *schema = key, *table = schema + strlen(schema) + 1;
+	json_array_append_new(all, json_pack("[s, s#, I]", schema, table, (int)(n - (size_t)(table - schema)), (json_int_t)upto));
+}
+
+static void add_lacking(void *arg, const void *key, size_t n, void *value)
+{
 	(void)value;
-	json_array_append_new(all, json_pack("[s, s#]", schema, table, (int)(n - (size_t)(table - schema))));
+	add(arg, key, n, 0);
+}
+
+static void add_awaited(void *arg, const void *key, size_t n, void *value) { add(arg, key, n, (uintptr_t)value); }
+
+static void await(struct source *s, const char *schema, const char *name, uint64_t upto)
+{
+	const struct buf *key = key_of(s, schema, name);
+	if (map_get(s->loaded, key->data, key->len) || !dmsr_table_matches(s->tables, schema, name))
+		return;
+	if (upto > (uintptr_t)map_get(s->awaited, key->data, key->len))
+		map_put(s->awaited, key->data, key->len, (void *)(uintptr_t)upto);
+	free(map_del(s->lacking, key->data, key->len));
+	char *text = mem_printf("table %s.%s waits for a load in the stream: have the job that writes it load the table again", schema, name);
+	s->host.notice(s->host.ctx, text);
+	free(text);
 }
 
 static char *lacking_key(const struct source *s) { return mem_printf("lacking.%s", s->k->prefix); }
@@ -88,7 +108,8 @@ static void note_lacking(struct source *s)
 		return;
 	s->must_note = false;
 	json_t *all = json_array();
-	map_each(s->lacking, add_pair, all);
+	map_each(s->lacking, add_lacking, all);
+	map_each(s->awaited, add_awaited, all);
 	char *key = lacking_key(s), *text = json_dumps(all, JSON_COMPACT);
 	s->host.note_put(s->host.ctx, key, json_array_size(all) ? text : NULL, NULL, NULL);
 	free(key);
@@ -106,10 +127,13 @@ static void read_lacking(struct source *s)
 	json_array_foreach(all, i, pair)
 	{
 		const char *schema = json_string_value(json_array_get(pair, 0)), *table = json_string_value(json_array_get(pair, 1));
+		uint64_t upto = (uint64_t)json_integer_value(json_array_get(pair, 2));
 		if (!schema || !table || !dmsr_table_matches(s->tables, schema, table))
 			continue;
 		const struct buf *key = key_of(s, schema, table);
-		if (!map_get(s->awaited, key->data, key->len))
+		if (upto)
+			await(s, schema, table, upto);
+		else if (!map_get(s->awaited, key->data, key->len))
 			free(map_put(s->lacking, key->data, key->len, mem_printf("%s.%s", schema, table)));
 	}
 	json_decref(all);
@@ -134,14 +158,27 @@ static bool is_left_out(void *arg, const struct change *ch)
 	return true;
 }
 
-static bool is_not_meant(void *arg, const struct change *ch) { return ch->rel && !is_meant(arg, ch->rel); }
+/* A table that has no rows yet is nothing to tell a target of. */
+static bool is_no_news(void *arg, const struct change *ch)
+{
+	struct source *s = arg;
+	return ch->rel && (!is_meant(s, ch->rel) || (s->mode & DMSR_FULL_LOAD && !find(s, s->loaded, ch->rel)));
+}
+
+/* What is told before OP_LOAD_DONE is of tables that the writer has loaded: but not here, if that is not kept any more. */
+static void look_for_lacking(struct source *s, const struct batch *b)
+{
+	for (const struct change *ch = b->first; ch && s->mode & DMSR_FULL_LOAD; ch = ch->next)
+		if (ch->rel && is_meant(s, ch->rel) && !find(s, s->loaded, ch->rel) && !find(s, s->awaited, ch->rel))
+			lacks(s, ch->rel);
+}
 
 /* Rows and words of one table's load: is it one that is wanted, from its begin on? Others tell of tables, and that all are loaded. */
 static bool takes_load(struct source *s, struct batch *b)
 {
 	static char yes;
 	const struct relation *rel = NULL;
-	bool begins = false, ends = false, is_of_one = false;
+	bool begins = false, ends = false, is_of_one = false, all_came = false;
 	uint64_t lsn = 0;
 	for (const struct change *ch = b->first; ch; ch = ch->next) {
 		rel = ch->rel ? ch->rel : rel;
@@ -149,13 +186,20 @@ static bool takes_load(struct source *s, struct batch *b)
 		begins |= ch->op == OP_LOAD_BEGIN;
 		ends |= ch->op == OP_LOAD_END;
 		is_of_one |= ch->op != OP_SCHEMA && ch->op != OP_LOAD_DONE;
+		all_came |= ch->op == OP_LOAD_DONE;
 	}
 	if (!is_of_one) {
-		batch_take_out(b, is_not_meant, s);
+		if (all_came)
+			look_for_lacking(s, b);
+		batch_take_out(b, is_no_news, s);
 		return b->first->op != OP_HEARTBEAT;
 	}
 	if (!is_meant(s, rel))
 		return false;
+	if (begins && lsn < s->floor && lsn > (uintptr_t)find(s, s->awaited, rel)) {
+		await(s, rel->schema, rel->name, s->floor - 1);
+		s->must_note = true;
+	}
 	uint64_t unwanted = (uintptr_t)find(s, s->awaited, rel);
 	const struct buf *key = key_of(s, rel->schema, rel->name);
 	if (begins && lsn > unwanted)
@@ -307,21 +351,6 @@ static int source_open(const struct settings *settings, const struct dmsr_tables
 	return 0;
 }
 
-/* Whose load is still to come, as the host knows. */
-static void await(struct source *s, const struct dmsr_source_start *start)
-{
-	for (size_t i = 0; i < start->nunwanted; i++) {
-		const struct dmsr_loaded *u = &start->unwanted[i];
-		const struct buf *key = key_of(s, u->schema, u->name);
-		if (map_get(s->loaded, key->data, key->len) || !dmsr_table_matches(s->tables, u->schema, u->name))
-			continue;
-		map_put(s->awaited, key->data, key->len, (void *)(uintptr_t)(u->at.lsn ? u->at.lsn : 1));
-		char *text = mem_printf("table %s.%s waits for a load in the stream: have the job that writes it load the table again", u->schema, u->name);
-		s->host.notice(s->host.ctx, text);
-		free(text);
-	}
-}
-
 static void source_start(struct dmsr_instance *i, const struct dmsr_source_start *start)
 {
 	static char yes;
@@ -336,11 +365,15 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	};
 	s->mode = start->mode;
 	s->confirmed = start->from;
+	s->floor = start->from.lsn;
 	for (size_t n = 0; n < start->nloaded; n++) {
 		const struct buf *key = key_of(s, start->loaded[n].schema, start->loaded[n].name);
 		map_put(s->loaded, key->data, key->len, &yes);
 	}
-	await(s, start);
+	for (size_t n = 0; n < start->nunwanted; n++) { /* whose load is still to come, as the host knows */
+		const struct dmsr_loaded *u = &start->unwanted[n];
+		await(s, u->schema, u->name, u->at.lsn ? u->at.lsn : 1);
+	}
 	read_lacking(s);
 	s->sub = consume_new_reader(s->k, &stand, take, on_drained, s);
 	kafka_start(s->k);
