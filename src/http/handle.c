@@ -36,6 +36,8 @@ void *on_uri(void *cls, const char *uri, struct MHD_Connection *c)
 	if (h->requests)
 		h->requests->prev = r;
 	h->requests = r;
+	request_lost(r->conn->request);
+	r->conn->request = r;
 	return r;
 }
 
@@ -342,6 +344,7 @@ static void request_free(struct request *r)
 		h->requests = r->next;
 	if (r->next)
 		r->next->prev = r->prev;
+	r->conn->request = NULL;
 	call_forget(r);
 	idempotency_forget(r);
 	events_leave(r);
@@ -354,6 +357,15 @@ static void request_free(struct request *r)
 	uri_fini(&r->uri);
 	reply_fini(&r->reply);
 	free(r);
+}
+
+/* libmicrohttpd says nothing of a request whose target or headers do not fit into its memory: it knows it for ours only from on_access on. */
+void request_lost(struct request *r)
+{
+	if (!r)
+		return;
+	assert(!r->seen);
+	request_free(r);
 }
 
 void on_completed(void *cls, struct MHD_Connection *c, void **req, enum MHD_RequestTerminationCode why)

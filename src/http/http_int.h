@@ -45,6 +45,7 @@ struct conn {
 	struct served *served;
 	int fd;                 /* libmicrohttpd's */
 	uint64_t deadline_us;   /* 0: none */
+	struct request *request; /* the one that is under way on it; NULL: none */
 };
 
 struct events;
@@ -120,6 +121,7 @@ void *on_uri(void *cls, const char *uri, struct MHD_Connection *c);
 enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char *url, const char *method, const char *version, const char *data, size_t *n,
 	void **req);
 void on_completed(void *cls, struct MHD_Connection *c, void **req, enum MHD_RequestTerminationCode why);
+void request_lost(struct request *r); /* its connection is closed, and libmicrohttpd has not called on_completed; NULL is fine */
 void request_resume(struct request *r);         /* WAITING, and the reply is there now */
 void request_refuse(struct request *r, int code, const char *id, const char *message); /* WAITING: answered so at once, whoever works on it */
 

@@ -96,6 +96,7 @@ static void conn_close(struct conn *conn)
 {
 	struct served *s = conn->served;
 	struct http *h = s->listener->http;
+	request_lost(conn->request);
 	if (conn->prev)
 		conn->prev->next = conn->next;
 	else
