@@ -236,6 +236,26 @@ def test_refused_behind_a_pause_in_a_transaction(any_pg, size):
     assert db.one("SELECT count(*) FROM t") == 13 and said.counts("public.t") == {"c": 13, "dead": 1}
 
 
+def test_lets_go_behind_a_commit_that_came_amid_letting_go(pg):
+    """What was begun then has ended with it, and is not taken for a part of what is asked next."""
+    db = pg.database("apply")
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text, big text)")
+    other = db.server.connect(db.name)
+    other.autocommit = False
+    other.cursor().execute("LOCK TABLE t")
+    script = Script().rel("t", "t", KV).tx(400, c("t", "1", "whole", None)).add({"let_go": True}).tx(410, c("t", "2", "whole", None))
+    script.sleep(500).add({"flush": True}).sleep(1000).add({"wait": "applied"})
+    script.part(500, c("t", "3", "given back", None), first=True, events=1).let_go()
+    script.add({"again": 500}, c("t", "4", "the end", None), {"commit": True}, {"emit": {"end": [500, -1, 501]}}).wait()
+    feed = Feed(db, commit_interval=20000)
+    process = feed.start(script)
+    release = threading.Timer(1.2, other.rollback)
+    release.start()
+    said = feed.end(process, 20)
+    assert said.status == 0, said
+    same(db, "SELECT id FROM t ORDER BY id", [(i,) for i in range(1, 5)])
+
+
 @pytest.mark.parametrize("apply", ["strict", "parallel"])
 def test_lets_go_in_mid_transaction(pg, apply):
     """What it has read is not read again from there, and what comes while it lets go is: a row that is refused costs no other."""

@@ -468,6 +468,7 @@ enum step tx_commit(struct target *t)
 		if (target_died(t, failpoint("target.before-position")))
 			return STEP_WAIT;
 		send_position(t);
+		x->is_holding = false; /* a savepoint on its way has lost its use */
 		x->state = TX_CHECKING;
 		return STEP_WAIT;
 	case TX_CHECKING:
