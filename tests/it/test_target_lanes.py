@@ -175,6 +175,28 @@ def test_the_last_word_in_the_middle_of_a_transaction(any_pg):
     assert db.one("SELECT load_done FROM dmsr.positions")
 
 
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+def test_what_comes_behind_the_last_word_in_the_middle_is_given_back(any_pg, apply):
+    """That waits for the transaction's end; so must not wait for it who would bring that. And what comes is still of that transaction."""
+    db = any_pg.database("lanes")
+    feed = Feed(db, apply=apply)
+    feed.ok(tables().rel("log", "log", LOG, key="none").load("log", "").add({"wait": "applied"}))
+    script = opened().add({"schema": "log"}, {"done": True}, Script.emit_load(600)).let_go()
+    script.part(500, c("log", "200", "behind"), events=3).let_go()
+    said = feed.ok(rest(script, c("log", "300", "end")))
+    assert db.one("SELECT count(*) FROM log") == 3 and said.counts("public.log") == {"c": 3}
+    assert db.one("SELECT bool_or(load_done) FROM dmsr.positions")
+
+
+def test_the_rest_behind_a_word_of_a_load(any_pg):
+    """A word between the parts does not make the last of them a transaction of its own."""
+    db = any_pg.database("lanes")
+    feed = Feed(db, apply="parallel")
+    feed.ok(tables().rel("log", "log", LOG, key="none").load("log", "").done())
+    said = feed.ok(rest(opened().add({"schema": "log"}, {"done": True}, Script.emit_load(600)), c("log", "300", "end")))
+    assert db.one("SELECT count(*) FROM log") == 2 and said.counts("public.log") == {"c": 2}
+
+
 def test_a_row_that_is_refused_behind_such_a_load(any_pg):
     """What is read again is the transaction, and not the load."""
     db = any_pg.database("lanes")

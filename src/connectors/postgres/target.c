@@ -234,6 +234,8 @@ static void finish_item(struct target *t)
 		tx_reached(t, &b->end);
 	if (it->is_load && !it->is_lent)
 		it->is_eaten = it->is_done = true;
+	else if (it->is_load && finish_owes(t, it))
+		it->is_eaten = true; /* what is owed waits for the end of a transaction, whose rest may wait for room */
 	else if (it->is_load)
 		; /* its lane says so, and may have done it already */
 	else if (t->tx.state == TX_NONE)

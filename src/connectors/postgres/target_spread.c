@@ -54,9 +54,10 @@ void spread_take(struct parallel *p, const struct batch *b, uint64_t token)
 		p->cur = c;
 		p->at = b->first;
 	}
-	/* A part of a big transaction. */
+	/* A part of a big transaction, between which words of a load may come. */
 	c->is_whole = b->is_load || b->more || p->was_more;
-	p->was_more = b->more;
+	if (!b->is_load)
+		p->was_more = b->more;
 	p->queued_bytes += c->bytes;
 }
 
