@@ -349,6 +349,7 @@ static void says_when_the_disk_is_full(void **state)
 	failpoint_init();
 	assert_int_equal(rc, DMSR_EIO);
 	assert_string_equal(k.e.id, "disk.full");
+	assert_true(k.e.retriable);
 	kit_close(&k);
 }
 

@@ -81,7 +81,7 @@ static int disk_error(const struct spool *s, const char *doing, struct err *e)
 	int error = errno;
 
 	if (error == ENOSPC || error == EDQUOT)
-		err_set(e, DMSR_EIO, "disk.full", "no room in %s for transactions in progress", s->dir);
+		err_retry(e, DMSR_EIO, "disk.full", "no room in %s for transactions in progress", s->dir);
 	else
 		err_set(e, DMSR_EIO, "source.spool", "cannot %s the file for transactions in progress in %s: %s", doing, s->dir, strerror(error));
 	if (e)
