@@ -216,6 +216,16 @@ def test_prepare_drop_and_create(any_pg):
     assert said.failed_id and "retriable=0" in said.failed and db.one("SELECT count(*) FROM v") == 1
 
 
+@pytest.mark.parametrize("prepare", ["create", "drop-and-create"])
+def test_a_table_of_a_type_that_is_not_here(pg, prepare):
+    db = pg.database("prepare")
+    if prepare != "create":
+        db.sql("CREATE TABLE a (id int)")
+    said = Feed(db, prepare=prepare).run(Script().rel("a", "a", [column("id", "int4", 1), column("v", "nowhere")]).load("a", "1\tx\n").done())
+    assert said.failed_id == "target.undefined" and '"public"."a" is to be made here' in said.failed and "nowhere" in said.failed
+    assert db.tables() == ([] if prepare == "create" else ["public.a"]), "what was there is there"
+
+
 def test_table_that_does_not_fit(pg):
     db = pg.database("target")
     db.sql("CREATE TABLE t (id int, b int NOT NULL)")

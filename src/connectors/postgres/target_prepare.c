@@ -142,6 +142,13 @@ static void open_load(struct target *t)
 
 static void on_made(struct target *t)
 {
+	if (!t->answer) {
+		struct err e = t->answer_error;
+		err_prefix(&e, "%s is to be made here", t->load.table->sql);
+		right_hint(&e, t->load.how == HOW_DROP ? RIGHT_OWN : RIGHT_SCHEMA, t->settings, t->load.table->schema, t->load.table->name);
+		target_fail(t, &e);
+		return;
+	}
 	t->load.table->is_made = true;
 	t->load.is_fresh = true;
 	open_load(t);
@@ -152,7 +159,7 @@ static void make_table(struct target *t)
 	struct buf sql;
 	buf_init(&sql, 16 << 20);
 	sql_create_table(&sql, t->load.table->rel);
-	target_ask(t, buf_cstr(&sql), 0, NULL, on_made);
+	target_try(t, buf_cstr(&sql), 0, NULL, on_made);
 	buf_fini(&sql);
 }
 
