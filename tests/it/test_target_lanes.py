@@ -188,13 +188,15 @@ def test_what_comes_behind_the_last_word_in_the_middle_is_given_back(any_pg, app
     assert db.one("SELECT bool_or(load_done) FROM dmsr.positions")
 
 
-def test_the_rest_behind_a_word_of_a_load(any_pg):
+def test_the_rest_behind_a_word_of_a_load(pg):
     """A word between the parts does not make the last of them a transaction of its own."""
-    db = any_pg.database("lanes")
+    db = pg.database("lanes")
     feed = Feed(db, apply="parallel")
-    feed.ok(tables().rel("log", "log", LOG, key="none").load("log", "").done())
-    said = feed.ok(rest(opened().add({"schema": "log"}, {"done": True}, Script.emit_load(600)), c("log", "300", "end")))
-    assert db.one("SELECT count(*) FROM log") == 2 and said.counts("public.log") == {"c": 2}
+    feed.ok(tables("t", "b").load("t", lines(0, 20)).load("b", "").done())
+    script = tables("t", "b").tx(400, c("t", "900", "before")).part(500, c("t", "901", "first half"), first=True, events=1)
+    script.add({"schema": "b"}, {"done": True}, Script.emit_load(600))
+    said = feed.run(rest(script, c("t", "902", "end")), timeout=20)
+    assert said.status == 0 and said.counts("public.t") == {"c": 3} and db.one("SELECT count(*) FROM t WHERE id >= 900") == 3
 
 
 def test_a_row_that_is_refused_behind_such_a_load(any_pg):
