@@ -196,13 +196,14 @@ static bool takes_load(struct source *s, struct batch *b)
 	}
 	if (!is_meant(s, rel))
 		return false;
-	if (begins && lsn < s->floor && lsn > (uintptr_t)find(s, s->awaited, rel)) {
+	bool is_wanted = lsn > (uintptr_t)find(s, s->awaited, rel);
+	if (begins && is_wanted && lsn < s->floor) {
 		await(s, rel->schema, rel->name, s->floor - 1);
 		s->must_note = true;
+		is_wanted = false;
 	}
-	uint64_t unwanted = (uintptr_t)find(s, s->awaited, rel);
 	const struct buf *key = key_of(s, rel->schema, rel->name);
-	if (begins && lsn > unwanted)
+	if (begins && is_wanted)
 		map_put(s->loading, key->data, key->len, &yes);
 	bool takes = map_get(s->loading, key->data, key->len) != NULL;
 	if (takes && ends) {
