@@ -121,7 +121,7 @@ void *on_uri(void *cls, const char *uri, struct MHD_Connection *c);
 enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char *url, const char *method, const char *version, const char *data, size_t *n,
 	void **req);
 void on_completed(void *cls, struct MHD_Connection *c, void **req, enum MHD_RequestTerminationCode why);
-void request_lost(struct request *r); /* its connection is closed, and libmicrohttpd has not called on_completed; NULL is fine */
+void request_lost(struct request *r); /* its connection is closed, or has the next one, and on_completed was not called; NULL is fine */
 void request_resume(struct request *r);         /* WAITING, and the reply is there now */
 void request_refuse(struct request *r, int code, const char *id, const char *message); /* WAITING: answered so at once, whoever works on it */
 
