@@ -170,7 +170,7 @@ def copies(db, table):
 
 def test_no_copy_is_begun_when_the_host_is_full(db, dump):
     """The second reader has looked at its table, after waiting for a lock; in the meantime the rows of the first were refused."""
-    db.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 2500) i;"
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 5000) i;"
            "CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)")
     d = dump("table=public.*", "mode=full-load", "slow_ms=3000", "batch_bytes=32KiB", "load_connections=2").start()
     wait_for("the first word", d.lines)
@@ -182,6 +182,45 @@ def test_no_copy_is_begun_when_the_host_is_full(db, dump):
     assert copies(db, "t") and not copies(db, "u")
     assert d.wait() == 0, d.text()
     d.same()
+
+
+def test_a_reader_that_has_nothing_to_read_holds_no_table(db, dump):
+    """Who wants to alter it would wait for the end of the load, and everybody else for him."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat(md5(i::text), 3) FROM generate_series(1, 12000) i;"
+           "CREATE TABLE u (id int PRIMARY KEY, v text); INSERT INTO u SELECT i, repeat(md5(i::text), 3) FROM generate_series(1, 10000) i; ANALYZE")
+    d = dump("table=public.*", "mode=full-load", "slow_ms=50", "batch_bytes=16KiB", "load_connections=2").start()
+    d.says("table public.t read")
+    db.sql("SET lock_timeout = '1s'; ALTER TABLE t ADD x text")
+    assert "table public.u read" not in d.text()
+    assert d.wait() == 0, d.text()
+    d.same(["u"])
+
+
+def test_a_reader_with_nothing_to_read_holds_up_no_other(db, dump):
+    """Somebody waits for the lock of the one, and the other for him, until the table is put off; and again, when both wait for the load's own lock."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 8000) i; ANALYZE t")
+    d = dump("table=public.t", *PARTS, "slow_ms=10").start()
+    d.says("is read in")
+    db.sql("VACUUM FULL t")
+    stopping = threading.Event()
+
+    def alter():
+        n = 0
+        with contextlib.closing(db.server.connect(db.name)) as c:
+            while not stopping.wait(.01):
+                c.cursor().execute(f"ALTER TABLE t ALTER v SET DEFAULT {n}")
+                n += 1
+    thread = threading.Thread(target=alter, daemon=True)
+    d.says("is put off")
+    thread.start()
+    try:
+        wait_for("t is read", lambda: "table public.t read:" in d.text(), 60)
+    finally:
+        stopping.set()
+        thread.join(30)
+    d.streaming().caught_up().stop()
+    d.same()
+    assert d.text().count("is put off") == 1 and "lock timeout" not in d.text(), d.text()
 
 
 @pytest.mark.parametrize("words", [(), ("load_part_bytes=400KiB",)], ids=["undivided", "in parts"])

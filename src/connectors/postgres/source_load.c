@@ -383,26 +383,36 @@ static void on_locked(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
 	(void)res;
+	s->load->holds_all = !e;
 	if (e)
 		pgconn_query(s->loader, "ROLLBACK TO dmsr_lock", on_unlocked, s);
 	else
 		ask_label(s);
 }
 
-/* What is left to load. Without a snapshot of the slot's, ours is taken after this. */
-static void lock_all(struct source *s)
+bool source_load_lock_sql(const struct source *s, struct buf *out)
 {
-	struct buf sql;
 	size_t n = 0;
-	buf_init(&sql, SIZE_MAX);
 	for (size_t i = 0; i < s->nrels; i++) {
 		if (source_find_loaded(s, s->rels[i]) || source_turns_since(s, s->rels[i]->id))
 			continue;
-		buf_str(&sql, n++ ? ", " : "LOCK TABLE ");
-		sql_qualified(&sql, s->rels[i]->schema, s->rels[i]->name);
+		buf_str(out, n++ ? ", " : "LOCK TABLE ");
+		sql_qualified(out, s->rels[i]->schema, s->rels[i]->name);
 	}
-	buf_str(&sql, n ? " IN ACCESS SHARE MODE" : "SELECT");
-	pgconn_query(s->loader, buf_cstr(&sql), on_locked, s);
+	buf_str(out, n ? " IN ACCESS SHARE MODE" : "");
+	return n;
+}
+
+/* Without a snapshot of the slot's, ours is taken after this. Who wants to rewrite one of them waits until all are read, or this would not come to its end.
+ * The other readers do not wait behind him: they hold the same, or are not needed. */
+static void lock_all(struct source *s)
+{
+	struct buf sql;
+	buf_init(&sql, SIZE_MAX);
+	if (source_load_lock_sql(s, &sql))
+		pgconn_query(s->loader, buf_cstr(&sql), on_locked, s);
+	else
+		ask_label(s);
 	buf_fini(&sql);
 }
 

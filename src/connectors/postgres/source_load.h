@@ -43,6 +43,7 @@ struct load_table {
 enum reader_state {
 	READER_CONNECTING,
 	READER_IDLE,
+	READER_LEAVING,                 /* nothing to read: it gives back the lock of what it read last */
 	READER_LOOKING,                 /* the table is locked, and is it the one of the snapshot? */
 	READER_CUTTING,
 	READER_NOTING,                  /* how it was cut */
@@ -62,6 +63,7 @@ struct reader {
 	struct cut *cut;
 	uint64_t noted;                 /* the how manieth note of the load */
 	bool is_binary, has_header;
+	bool has_lock;                  /* since look: of the table, and of the part's */
 	struct batch *b;                /* being filled; NULL: none */
 	struct change *rows;            /* its OP_ROWS; NULL: none yet */
 	size_t room;                    /* bytes that fit behind rows->u.rows.len */
@@ -77,6 +79,7 @@ struct load {
 	size_t nread, nlater;           /* tables: read in this round, put off to the next */
 	bool is_done;
 	bool is_turn;                   /* a part of one table */
+	bool holds_all;                 /* the readers have locks of all tables, until all are read */
 	struct reader *readers;
 	unsigned nreaders;
 	uint64_t notes;                 /* put so far */
@@ -102,6 +105,8 @@ bool read_is_locked(const struct pgconn *c);
 bool read_may_pass(const struct pgconn *c);
 /* Begins a transaction in that snapshot; NULL: in one of its own. */
 const char *source_load_begin_sql(const char *snapshot, struct buf *out);
+/* LOCK of all tables that are left to load; false: there are none. */
+bool source_load_lock_sql(const struct source *s, struct buf *out);
 
 /* ---- source_turns.c ---- */
 bool source_may_take_turns(struct source *s, struct load_table *t);     /* if it can be cut by its key */

@@ -2,14 +2,16 @@
  * each, OP_LOAD_BEGIN, batches of OP_ROWS as COPY gave them, OP_LOAD_PART for each part of one that is cut, OP_LOAD_END; then source_load_read.
  *
  *   a reader:  CONNECTING -> IDLE -> LOOKING -+-> [ CUTTING -> NOTING -> ] READY -> COPYING -> IDLE
- *                             ^---------------+ the table is put off
+ *                            | ^--------------+ the table is put off
+ *                            +-> LEAVING -> IDLE: there is nothing that it may read now
  *
  * The first is the load's own connection; it holds the snapshot that the others take over. When the host is full no COPY is read, and none is begun.
  *
  * A snapshot does not keep a table's rows from TRUNCATE or from an ALTER TABLE that rewrites it: a table that one of these met after the snapshot was
  * taken looks empty in it (PostgreSQL documentation, "Caveats" of MVCC). So each table is locked before it, or a part of it, is read, for no longer than
- * that; then, if the file it has now is not the one that the snapshot's catalog names, it is put off to a round of its own, in a snapshot of its own. Parts
- * that were begun are sent whole all the same: nothing that waits for their end may keep the server from the next snapshot.
+ * that: a reader that kept its lock with nothing to do would hold up whoever wants to alter the table, and the other readers behind him. Then, if the file
+ * that the table has is not the one that the snapshot's catalog names, it is put off to a round of its own, in a snapshot of its own. Parts that were begun
+ * are sent whole all the same: nothing that waits for their end may keep the server from the next snapshot.
  *
  * Nor does a snapshot keep names: COPY finds a table and its columns by today's, which may be another's since. Such a table is put off as well. */
 #include "source_load.h"
@@ -468,6 +470,7 @@ static void look(struct reader *r)
 	buf_str(&sql, ", ");
 	ask_columns(r, leaf ? leaf : buf_cstr(&name), &sql);
 	r->state = READER_LOOKING;
+	r->has_lock = true;
 	pgconn_query(r->conn, buf_cstr(&sql), on_looked, r);
 	buf_fini(&sql);
 	buf_fini(&name);
@@ -509,16 +512,38 @@ static bool is_all_done(const struct load *l)
 	return true;
 }
 
+static void on_left(void *arg, const PGresult *res, const struct err *e)
+{
+	struct reader *r = arg;
+	(void)res;
+	if (e) {
+		source_fail(r->s, e);
+		return;
+	}
+	r->state = READER_IDLE;
+	reader_next(r);
+}
+
+static void leave_table(struct reader *r)
+{
+	r->has_lock = false;
+	r->state = READER_LEAVING;
+	pgconn_query(r->conn, "ROLLBACK TO dmsr_table", on_left, r);
+}
+
 static void reader_next(struct reader *r)
 {
 	struct load *l = r->s->load;
-	if (!l || l->is_done || r->state != READER_IDLE || !source_is_loading(r->s) || !may_read(r->s))
+	if (!l || l->is_done || r->state != READER_IDLE || !source_is_loading(r->s))
 		return;
-	if (take(r)) {
+	bool may = may_read(r->s);
+	if (may && take(r)) {
 		look(r);
-	} else if (is_all_done(l)) {
+	} else if (may && is_all_done(l)) {
 		l->is_done = true;
 		source_load_read(r->s);
+	} else if (r->has_lock) {
+		leave_table(r);
 	}
 }
 
@@ -537,12 +562,24 @@ void source_load_resumed(struct source *s)
 
 /* ---- the connections ---- */
 
+/* What the loader holds until all is read it can read by itself, whoever waits for that. */
+static void go_without(struct reader *r, const struct err *why)
+{
+	log_info("postgres", r->s->host.env.job, "the load goes on with fewer connections: %s", why->message);
+	pgconn_free(r->conn);
+	r->conn = NULL;
+}
+
 static void on_reader_begun(void *arg, const PGresult *res, const struct err *e)
 {
 	struct reader *r = arg;
 	(void)res;
 	if (r->s->load->is_done) /* the snapshot may have gone with the loader's transaction */
 		return;
+	if (e && r->s->load->holds_all && read_may_pass(r->conn)) {
+		go_without(r, e);
+		return;
+	}
 	if (e) {
 		source_snapshot_lost(r->s, e);
 		return;
@@ -557,9 +594,12 @@ static void on_reader_ready(void *ctx)
 	struct buf sql;
 	if (r->s->load->is_done)
 		return;
-	buf_init(&sql, 4096);
+	buf_init(&sql, SIZE_MAX);
 	source_load_begin_sql(r->s->load->snapshot, &sql);
-	buf_str(&sql, "; SAVEPOINT dmsr_table");
+	buf_str(&sql, "; ");
+	if (r->s->load->holds_all && source_load_lock_sql(r->s, &sql))
+		buf_str(&sql, " NOWAIT; ");
+	buf_str(&sql, "SAVEPOINT dmsr_table");
 	pgconn_query(r->conn, buf_cstr(&sql), on_reader_begun, r);
 	buf_fini(&sql);
 }
