@@ -136,11 +136,12 @@ UPDATE u SET x = 1 - x;
 """
 
 
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_load_and_changes(pg, kafka, dmsrd, layout):
+def test_load_and_changes(pg, kafka, dmsrd, layout, apply):
     source, target = pg.database("k"), pg.database("k_copy")
     source.psql(TABLES)
-    dmsrd.job("k", source.connection(), [target.connection(name="copy")], streamer=streamer(kafka, **LAYOUTS[layout]))
+    dmsrd.job("k", source.connection(), [target.connection(name="copy", apply=apply)], streamer=streamer(kafka, **LAYOUTS[layout]))
     dmsrd.wait_state("k", "running")
     source.psql(CHANGES)
     dmsrd.wait_equal(source, target)
@@ -606,13 +607,13 @@ def thread_name(daemon, thread):
 class Kills:
     """A job under writes, and what may be killed under it."""
 
-    def __init__(self, daemon, kafka, source_server, target_server, options, seed):
+    def __init__(self, daemon, kafka, source_server, target_server, options, seed, apply="strict"):
         self.daemon, self.kafka, self.random, self.options = daemon, kafka, random.Random(seed), options
         self.server = source_server
         self.source, self.target = source_server.database("k"), target_server.database("k_copy")
         self.source.psql(TABLES)
         daemon.start()
-        daemon.job("k", self.source.connection(), [self.target.connection(name="copy")], streamer=streamer(kafka, **options))
+        daemon.job("k", self.source.connection(), [self.target.connection(name="copy", apply=apply)], streamer=streamer(kafka, **options))
         self.load = Load(source_server, self.source, seed=seed)
 
     def daemon_dies(self, failpoint=None):
@@ -633,9 +634,10 @@ class Kills:
             check_topics(self.kafka, self.source, KEYS, ["keyless"])
 
 
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
 @pytest.mark.parametrize("layout", ["native", "both"])
-def test_killed_again_and_again(pg, kafka, daemon, layout):
-    kills = Kills(daemon, kafka, pg, pg, LAYOUTS[layout], seed=len(layout))
+def test_killed_again_and_again(pg, kafka, daemon, layout, apply):
+    kills = Kills(daemon, kafka, pg, pg, LAYOUTS[layout], len(layout), apply)
     try:
         for n in range(12):
             time.sleep(kills.random.choice([0.02, 0.1, 0.3, 0.6]))

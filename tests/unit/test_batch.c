@@ -148,6 +148,27 @@ static void a_word_stays_behind_what_is_known(void **state)
 	}
 }
 
+/* The begin of a transaction came, and its position is what is known: words of it come behind, at that same place. */
+static void a_word_at_the_same_place_stays_in_its_transaction(void **state)
+{
+	const struct position at = { POSITION_LSN, 7, 500, 0, 0 };
+	struct relation *rel = table();
+	(void)state;
+	for (int more = 0; more < 2; more++) {
+		struct batch *b = batch_new();
+		batch_txn(b, &(struct txn){ .lsn = 500 });
+		batch_append(b, OP_SCHEMA, rel);
+		b->end = at;
+		b->more = more;
+		if (batch_known(b, &at) == KNOWN_PART)
+			batch_cut(b, &at);
+		assert_int_equal(b->more, more);
+		assert_int_equal(b->first->op, OP_SCHEMA);
+		batch_free(b);
+	}
+	relation_unref(rel);
+}
+
 static bool goes(void *arg, const struct change *ch) { return ch->rel == arg; }
 
 static void a_view_lacks_what_goes(void **state)
@@ -233,6 +254,7 @@ static void what_goes_is_taken_out(void **state)
 	relation_unref(other);
 }
 
-RUN_TESTS(cmocka_unit_test(a_word_stays_behind_what_is_known), cmocka_unit_test(a_view_behind_a_commit),
+RUN_TESTS(cmocka_unit_test(a_word_stays_behind_what_is_known),
+	cmocka_unit_test(a_word_at_the_same_place_stays_in_its_transaction), cmocka_unit_test(a_view_behind_a_commit),
 	cmocka_unit_test(what_goes_is_taken_out), cmocka_unit_test(a_view_lacks_what_goes), cmocka_unit_test(parts_come_back),
 	cmocka_unit_test(what_goes_on_comes_back), cmocka_unit_test(undivided_has_no_parts))

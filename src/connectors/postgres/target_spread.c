@@ -200,6 +200,7 @@ static void read_one(struct parallel *p)
 {
 	const struct change *first = p->at, *last = first;
 	if (first->op != OP_BEGIN) {
+		assert(!change_is_row(first)); /* a transaction whose begin is not here is not spread */
 		p->at = first->next;
 		return;
 	}

@@ -79,9 +79,13 @@ static bool is_new(struct dmsr_subscription *s, struct batch *b)
 	enum batch_known known = batch_known(b, &s->reached);
 	if (known == KNOWN_ALL)
 		return false;
+	int order = position_compare(&b->end, &s->reached);
 	if (known == KNOWN_PART)
 		batch_cut(b, &s->reached);
-	if (position_compare(&b->end, &s->reached) > 0)
+	if (order < 0)
+		b->more = s->is_inside;
+	s->is_inside = b->more;
+	if (order > 0)
 		s->reached = b->end;
 	return true;
 }
@@ -222,6 +226,7 @@ static bool take_change(struct dmsr_subscription *s, const rd_kafka_message_t *m
 	else if (has_position && position_compare(&t->at, &s->reached) > 0)
 		s->reached = t->at;
 	bool is_whole = rebuild_is_whole(s->rebuild);
+	s->is_inside = !is_whole;
 	if (s->word) {
 		s->word_place = is_whole ? *p : s->whole;
 	} else if (is_whole) {
