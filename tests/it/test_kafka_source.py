@@ -48,8 +48,8 @@ def status_of(daemon, name="r"):
     return daemon.api("GET", f"/jobs/{name}/status")
 
 
-def read(daemon, kafka, *targets, layout="both", name="r", **more):
-    daemon.job(name, stream(kafka, layout), [t.connection(name=t.name) for t in targets], **more)
+def read(daemon, kafka, *targets, layout="both", name="r", apply="strict", **more):
+    daemon.job(name, stream(kafka, layout), [t.connection(name=t.name, apply=apply) for t in targets], **more)
 
 
 @pytest.mark.parametrize("layout", ALL)
@@ -95,14 +95,14 @@ def test_many_read_each_what_it_means_and_at_its_own_pace(pair, pg, kafka, dmsrd
     other.wait_equal(source, few, ["t", "u"])
 
 
-@pytest.mark.parametrize("layout", ["native", "both", "exact"])
-def test_both_are_killed_again_and_again(pair, pg, kafka, daemon, other, layout):
+@pytest.mark.parametrize("layout, apply", [("native", "strict"), ("both", "parallel"), ("exact", "strict"), ("exact", "parallel")])
+def test_both_are_killed_again_and_again(pair, pg, kafka, daemon, other, layout, apply):
     source, target = pair
     rnd = random.Random(len(layout))
     daemon.start()
     write(daemon, kafka, source, layout)
     other.start()
-    read(other, kafka, target, layout=layout)
+    read(other, kafka, target, layout=layout, apply=apply)
     load = Load(pg, source, seed=3)
     points = ["pipeline.before-store", "pipeline.stored", "target.load-after-commit", "pipeline.applied", "kafka.acknowledged", "target.after-commit"]
     try:
@@ -297,6 +297,43 @@ def test_a_target_that_is_added(pg, kafka, dmsrd, other):
     other.wait_equal(source, target)
     other.wait_equal(source, second)
     other.wait_state("r", "running")
+
+
+def test_a_target_that_is_added_and_taken_out_again(pg, kafka, dmsrd, other):
+    """Meanwhile changes were left out, for both: that is not forgotten when nobody waits for the load any more."""
+    source, target, second = pg.database("k"), pg.database("k_copy"), pg.database("k_second")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'a' FROM generate_series(1, 3) i; CREATE TABLE u (LIKE t INCLUDING ALL)")
+    write(dmsrd, kafka, source)
+    dmsrd.wait_state("k", "running")
+    other.start()
+    read(other, kafka, target)
+    other.wait_state("r", "running")
+    other.wait_equal(source, target)
+    waits = "table public.t waits for a load in the stream"
+
+    def targets(*those):
+        n = other.log().count(waits)
+        other.api("PATCH", "/jobs/r", {"targets": [t.connection(name=t.name) for t in those]}, {"If-Match": "*"})
+        return n
+    n = targets(target, second)
+    wait_for("it says so", lambda: other.log().count(waits) > n)
+    source.psql("INSERT INTO t VALUES (4, 'left out'); UPDATE t SET v = 'left out' WHERE id = 1")
+    caught_up(dmsrd, "k", source)
+    wait_for("that is stored", lambda: status_of(other)["lag"]["bytes"] == 0)
+    n = targets(target)
+    wait_for("it still says so", lambda: other.log().count(waits) > n)
+    other.kill()
+    other.start()
+    wait_for("and again", lambda: other.log().count(waits) > n + 1)
+    dmsrd.api("POST", "/jobs/k/tables/public.t/reload")
+    source.psql("INSERT INTO t VALUES (5, 'since'); INSERT INTO u VALUES (1, 'since')")
+    other.wait_equal(source, target)
+    other.kill()
+    other.start()
+    other.wait_state("r", "running")
+    source.psql("INSERT INTO t VALUES (6, 'behind')")
+    other.wait_equal(source, target)
+    assert waits not in json.dumps(status_of(other)["warnings"])
 
 
 def test_from_changes_alone_to_rows(pg, kafka, dmsrd, other):

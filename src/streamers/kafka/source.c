@@ -23,8 +23,9 @@ struct source {
 	struct map *loading;            /* its load has begun, and not ended */
 	struct map *awaited;            /* it is to be loaded again, by a load that is still to come: the snapshot before that, as a number */
 	uint64_t floor;                 /* changes up to there do not come again, so a load of before is of no use */
+	struct map *missed;             /* of those awaited: changes were left out since, and no load of before is of use, whoever has it */
 	struct map *lacking;            /* changes were left out, in this run or an earlier one, and no load has come since: "schema.table" */
-	bool must_note;                 /* lacking or awaited has changed */
+	bool must_note;                 /* lacking or missed has changed */
 	bool is_past_start;             /* all was read that was there at the start */
 	bool is_ready, is_paused, waits;
 	const struct batch *judged;     /* what goes was taken out of it, and the host has not taken it yet */
@@ -69,22 +70,42 @@ static void has_come(struct source *s, const struct relation *rel)
 	s->must_note |= lacked != NULL;
 	free(lacked);
 	s->must_note |= map_del(s->awaited, key->data, key->len) != NULL;
+	map_del(s->missed, key->data, key->len);
 	map_put(s->loaded, key->data, key->len, &yes);
 }
 
-static void add(json_t *all, const void *key, size_t n, uint64_t upto)
+/* Of one that is awaited: from now on, also for later starts. Noted before the position moves past what was left out. */
+static void is_missed(struct source *s, const char *schema, const char *name)
+{
+	static char yes;
+	const struct buf *key = key_of(s, schema, name);
+	if (!map_get(s->missed, key->data, key->len))
+		s->must_note = true;
+	map_put(s->missed, key->data, key->len, &yes);
+}
+
+static void add(json_t *all, const void *key, size_t n, uint64_t upto, bool missed)
 {
 	const char *schema = key, *table = schema + strlen(schema) + 1;
-	json_array_append_new(all, json_pack("[s, s#, I]", schema, table, (int)(n - (size_t)(table - schema)), (json_int_t)upto));
+	json_array_append_new(all, json_pack("[s, s#, I, b]", schema, table, (int)(n - (size_t)(table - schema)), (json_int_t)upto, missed));
 }
 
 static void add_lacking(void *arg, const void *key, size_t n, void *value)
 {
 	(void)value;
-	add(arg, key, n, 0);
+	add(arg, key, n, 0, false);
 }
 
-static void add_awaited(void *arg, const void *key, size_t n, void *value) { add(arg, key, n, (uintptr_t)value); }
+struct pairs {
+	json_t *all;
+	const struct source *s;
+};
+
+static void add_awaited(void *arg, const void *key, size_t n, void *value)
+{
+	const struct pairs *p = arg;
+	add(p->all, key, n, (uintptr_t)value, map_get(p->s->missed, key, n) != NULL);
+}
 
 static void await(struct source *s, const char *schema, const char *name, uint64_t upto)
 {
@@ -109,7 +130,7 @@ static void note_lacking(struct source *s)
 	s->must_note = false;
 	json_t *all = json_array();
 	map_each(s->lacking, add_lacking, all);
-	map_each(s->awaited, add_awaited, all);
+	map_each(s->awaited, add_awaited, &(struct pairs){ all, s });
 	char *key = lacking_key(s), *text = json_dumps(all, JSON_COMPACT);
 	s->host.note_put(s->host.ctx, key, json_array_size(all) ? text : NULL, NULL, NULL);
 	free(key);
@@ -131,11 +152,16 @@ static void read_lacking(struct source *s)
 		if (!schema || !table || !dmsr_table_matches(s->tables, schema, table))
 			continue;
 		const struct buf *key = key_of(s, schema, table);
+		if (json_is_true(json_array_get(pair, 3))) {
+			map_del(s->loaded, key->data, key->len); /* what a target has is of before what was left out */
+			is_missed(s, schema, table);
+		}
 		if (upto)
 			await(s, schema, table, upto);
 		else if (!map_get(s->awaited, key->data, key->len))
 			free(map_put(s->lacking, key->data, key->len, mem_printf("%s.%s", schema, table)));
 	}
+	s->must_note = false;
 	json_decref(all);
 }
 
@@ -153,7 +179,9 @@ static bool is_left_out(void *arg, const struct change *ch)
 		return true;
 	if (!(s->mode & DMSR_FULL_LOAD) || find(s, s->loaded, ch->rel))
 		return false;
-	if (is_of_rows(ch) && !find(s, s->awaited, ch->rel))
+	if (is_of_rows(ch) && find(s, s->awaited, ch->rel))
+		is_missed(s, ch->rel->schema, ch->rel->name);
+	else if (is_of_rows(ch))
 		lacks(s, ch->rel);
 	return true;
 }
@@ -346,6 +374,7 @@ static int source_open(const struct settings *settings, const struct dmsr_tables
 	s->loaded = map_new();
 	s->loading = map_new();
 	s->awaited = map_new();
+	s->missed = map_new();
 	s->lacking = map_new();
 	buf_init(&s->key, SIZE_MAX);
 	*out = (struct dmsr_instance *)(void *)s;
@@ -366,7 +395,7 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	};
 	s->mode = start->mode;
 	s->confirmed = start->from;
-	s->floor = start->from.lsn;
+	s->floor = start->from.lsn + (start->from.event > 0); /* a snapshot has what was committed before it */
 	for (size_t n = 0; n < start->nloaded; n++) {
 		const struct buf *key = key_of(s, start->loaded[n].schema, start->loaded[n].name);
 		map_put(s->loaded, key->data, key->len, &yes);
@@ -436,6 +465,7 @@ static void source_close(struct dmsr_instance *i)
 	kafka_close(s->k);
 	map_each(s->lacking, drop_name, NULL);
 	map_free(s->lacking);
+	map_free(s->missed);
 	map_free(s->loaded);
 	map_free(s->loading);
 	map_free(s->awaited);
