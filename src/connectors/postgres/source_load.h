@@ -43,11 +43,11 @@ struct load_table {
 enum reader_state {
 	READER_CONNECTING,
 	READER_IDLE,
-	READER_LEAVING,                 /* nothing to read: it gives back the lock of what it read last */
+	READER_LEAVING,                 /* nothing to read, or the host is full: it gives back its lock */
 	READER_LOOKING,                 /* the table is locked, and is it the one of the snapshot? */
 	READER_CUTTING,
 	READER_NOTING,                  /* how it was cut */
-	READER_READY,                   /* to copy, when the host takes it */
+	READER_READY,                   /* to look at its table again, when the host takes something */
 	READER_COPYING,
 };
 

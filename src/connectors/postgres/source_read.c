@@ -1,15 +1,17 @@
 /* source_read: the tables of a load, read by COPY on several connections side by side, all in one snapshot. In come tables, the largest first; out go, for
  * each, OP_LOAD_BEGIN, batches of OP_ROWS as COPY gave them, OP_LOAD_PART for each part of one that is cut, OP_LOAD_END; then source_load_read.
  *
- *   a reader:  CONNECTING -> IDLE -> LOOKING -+-> [ CUTTING -> NOTING -> ] READY -> COPYING -> IDLE
+ *   a reader:  CONNECTING -> IDLE -> LOOKING -+-> [ CUTTING -> NOTING -> LOOKING -> ] COPYING -> IDLE
  *                            | ^--------------+ the table is put off
  *                            +-> LEAVING -> IDLE: there is nothing that it may read now
+ *              LOOKING -> LEAVING -> READY -> LOOKING: the host is full now
  *
  * The first is the load's own connection; it holds the snapshot that the others take over. When the host is full no COPY is read, and none is begun.
  *
  * A snapshot does not keep a table's rows from TRUNCATE or from an ALTER TABLE that rewrites it: a table that one of these met after the snapshot was
  * taken looks empty in it (PostgreSQL documentation, "Caveats" of MVCC). So each table is locked before it, or a part of it, is read, for no longer than
- * that: a reader that kept its lock with nothing to do would hold up whoever wants to alter the table, and the other readers behind him. Then, if the file
+ * that: a reader that kept its lock with nothing to do would hold up whoever wants to alter the table, and the other readers behind him. (A COPY that the host
+ * takes nothing of holds on to it.) Then, if the file
  * that the table has is not the one that the snapshot's catalog names, it is put off to a round of its own, in a snapshot of its own. Parts that were begun
  * are sent whole all the same: nothing that waits for their end may keep the server from the next snapshot.
  *
@@ -278,13 +280,36 @@ static bool can_be_binary(const struct relation *rel)
 	return true;
 }
 
+static void on_left(void *arg, const PGresult *res, const struct err *e)
+{
+	struct reader *r = arg;
+	(void)res;
+	if (e) {
+		source_fail(r->s, e);
+		return;
+	}
+	r->state = r->table ? READER_READY : READER_IDLE;
+	if (!r->table)
+		reader_next(r);
+	else if (may_read(r->s))
+		look(r);
+}
+
+static void leave_table(struct reader *r)
+{
+	r->has_lock = false;
+	r->state = READER_LEAVING;
+	pgconn_query(r->conn, "ROLLBACK TO dmsr_table", on_left, r);
+}
+
 static void copy(struct reader *r)
 {
 	struct load_table *t = r->table;
 	struct buf sql;
-	r->state = READER_READY;
-	if (!may_read(r->s))
+	if (!may_read(r->s)) {
+		leave_table(r);
 		return;
+	}
 	r->is_binary = r->s->opt.binary && can_be_binary(t->rel);
 	r->has_header = false;
 	r->nrows = 0;
@@ -512,25 +537,6 @@ static bool is_all_done(const struct load *l)
 	return true;
 }
 
-static void on_left(void *arg, const PGresult *res, const struct err *e)
-{
-	struct reader *r = arg;
-	(void)res;
-	if (e) {
-		source_fail(r->s, e);
-		return;
-	}
-	r->state = READER_IDLE;
-	reader_next(r);
-}
-
-static void leave_table(struct reader *r)
-{
-	r->has_lock = false;
-	r->state = READER_LEAVING;
-	pgconn_query(r->conn, "ROLLBACK TO dmsr_table", on_left, r);
-}
-
 static void reader_next(struct reader *r)
 {
 	struct load *l = r->s->load;
@@ -554,7 +560,7 @@ void source_load_resumed(struct source *s)
 		if (l->readers[i].state == READER_COPYING)
 			pgconn_resume(l->readers[i].conn);
 		else if (l->readers[i].state == READER_READY)
-			copy(&l->readers[i]);
+			look(&l->readers[i]);
 		else
 			reader_next(&l->readers[i]);
 	}
