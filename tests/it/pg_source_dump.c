@@ -30,7 +30,7 @@ static struct loop_task *answer, *pause_task;
 static FILE *out;
 static const char *out_path;
 static long offset;
-static uint64_t nticks, most_slept, most_work_us;
+static uint64_t nticks, most_slept, most_work_us, ntorn;
 static const char *state_path;
 static struct note notes[1000];
 static size_t nnotes;
@@ -201,6 +201,7 @@ static enum dmsr_verdict emit(void *ctx, struct batch *b)
 		load_done |= ch->op == OP_LOAD_DONE;
 	}
 	rows += b->nrows;
+	ntorn += b->more;
 	if (b->end.kind)
 		position = b->end;
 	fflush(out);
@@ -460,6 +461,7 @@ int main(int argc, char **argv)
 	fprintf(stderr, "longest slice %" PRIu64 " us in %s, %" PRIu64 " slices\n", sl.max_us, sl.max_room ? sl.max_room : "-", sl.n);
 	fprintf(stderr, "%" PRIu64 " ticks of 10 ms; between two at most %" PRIu64 " sleeps of others than the loop and %" PRIu64 " us of work\n", nticks,
 		most_slept, most_work_us);
+	fprintf(stderr, "torn: %" PRIu64 " batches ended inside of a transaction\n", ntorn);
 	if (out_path)
 		fclose(out);
 	if (codec)

@@ -1,6 +1,7 @@
 """The PostgreSQL source on real servers: what it loads and streams is what the server has, whoever dies and whenever; and what it cannot mend it says."""
 import contextlib
 import random
+import re
 import threading
 import time
 
@@ -732,6 +733,35 @@ def test_the_loop_ticks_through_a_dribbling_server(tls, secure):
     ticks, slept, work_ms = d.held()
     assert ticks > 20 and slept < 10 and work_ms < 50, (ticks, slept, work_ms)  # who waited for an answer of 10 KB would sleep 50 times
     d.same()
+
+
+def torn(d):
+    return int(re.findall(r"^torn: (\d+)", d.text(), re.M)[-1])
+
+
+def test_a_transaction_is_not_torn_since_the_rest_is_under_way(db):
+    """It comes in pieces, and the socket runs dry in the middle of most."""
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    with Proxy(db.server.port, piece=200, every=0.001) as proxy:
+        d = Dump(db, "table=public.*", port=proxy.port).start().streaming()
+        for n in range(40):
+            db.sql(f"INSERT INTO t SELECT {n} * 10 + i, md5(i::text) FROM generate_series(1, 9) i")
+        d.caught_up().stop()
+    d.same()
+    assert torn(d) < 10  # but for those whose rest was long in coming, on a busy machine
+
+
+def test_what_is_whole_does_not_wait_for_a_transaction_that_is_long_in_coming(db):
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    with Proxy(db.server.port) as proxy:
+        d = Dump(db, "table=public.*", port=proxy.port).start().streaming()
+        proxy.piece, proxy.every = 256, .04
+        db.sql("BEGIN; INSERT INTO t VALUES (-1, 'small'); COMMIT; BEGIN; INSERT INTO t SELECT i, repeat('x', 200) FROM generate_series(1, 60) i; COMMIT")
+        wait_for("the small one", lambda: any(line[0] == "c" and line[4]["id"] == "-1" for line in d.lines()))
+        assert len(d.lines()) < 60
+        d.caught_up().stop()
+    d.same()
+    assert torn(d) >= 3
 
 
 def test_a_server_whom_nobody_vouches_for(tls):

@@ -91,12 +91,14 @@ struct change *pgo_emit(struct pgoutput *d, enum change_op op, struct relation *
 	return batch_append(b, op, rel);
 }
 
+bool pgoutput_is_torn(const struct pgoutput *d) { return d->batch && d->is_open && d->is_begun; }
+
 /* What downstream has behind it when it has the batch. */
 static void seal_batch(struct pgoutput *d)
 {
 	struct batch *b = d->batch;
 
-	b->more = d->is_open && d->is_begun;
+	b->more = pgoutput_is_torn(d);
 	if (b->more) {
 		b->end = (struct position){ POSITION_LSN, d->server, d->txn.lsn, d->event, 0 };
 		return;

@@ -65,6 +65,8 @@ struct batch *pgoutput_take(struct pgoutput *d);
 bool pgoutput_keepalive(struct pgoutput *d, uint64_t lsn);
 /* False: all that was committed before the newest keepalive, and is of the job, is in batches that were taken. */
 bool pgoutput_has_rest(const struct pgoutput *d);
+/* What would be taken ends inside of a transaction. */
+bool pgoutput_is_torn(const struct pgoutput *d);
 /* Commit LSN of the newest Truncate of it that was decoded, wanted or not; 0: none. */
 uint64_t pgoutput_truncated(struct pgoutput *d, uint32_t relid);
 void pgoutput_position(const struct pgoutput *d, struct position *out); /* newest, also of what was skipped */

@@ -227,12 +227,21 @@ static void on_message(void *arg, const char *data, size_t len)
 	source_fail_because(s, DMSR_EPROTO, "source.protocol", NULL, "%s: a message of the replication stream cannot be read", pgconn_describe(s->repl));
 }
 
+/* The rest of a transaction is under way: nobody can do anything with the first of it, and a target that spreads whole ones would do both parts alone. */
 static void on_dry(void *arg)
 {
 	struct source *s = arg;
-	s->stream->last_event_us = wall_now_us();
+	struct stream *st = s->stream;
+	st->last_event_us = wall_now_us();
 	source_turns_dry(s);
-	if (!s->stream->is_stalled && !source_has_turn(s))
+	if (!st->is_stalled && !source_has_turn(s) && !pgoutput_is_torn(st->decoder))
+		take(s);
+}
+
+/* Not so when it is long in coming: there may be whole ones before it. */
+static void take_torn(struct source *s)
+{
+	if (!s->stream->is_stalled && may_go(s) && pgoutput_is_torn(s->stream->decoder))
 		take(s);
 }
 
@@ -291,6 +300,7 @@ static void on_tick(void *arg)
 	if (heartbeat_is_due(s))
 		heartbeat(s);
 	word_done(s);
+	take_torn(s);
 	uint64_t untold_us = now - st->told_us;
 	if (untold_us >= (uint64_t)st->status_us || (st->confirmed > st->told && untold_us >= 1000000) || (is_quiet(st) && untold_us >= QUIET_US))
 		send_status(s);
