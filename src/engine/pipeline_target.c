@@ -521,7 +521,7 @@ int target_check_stand(struct ptarget *t, struct err *e)
 		"to it without the rows that were there before", t->name, was_away ? "was no part of the job for a while" : "is new", at);
 	if (has_others(t))
 		return err_hint(e, "let the others take them first: take it out of the job, start the job, and add it again when streamer.log_bytes in "
-			"GET /jobs/%s/status is 0; or set the source's hold_wal to false, and the rows come to it beside what is in the log", p->run.name);
+			"GET /jobs/%s/status is 0; or, where the source has hold_wal, set that to false, and the rows come to it beside the log", p->run.name);
 	return err_hint(e, "the job has nobody any more who could take them: load the tables again: stop the job, DELETE /jobs/%s/positions, start it",
 		p->run.name);
 }
