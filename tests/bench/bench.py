@@ -3,16 +3,21 @@ import contextlib
 import json
 import os
 import pathlib
+import queue
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "it"))
 try:
     from conftest import BUILD, TOP, Dmsrd, Postgres, fast_directory, wait_for  # noqa: F401: for the benches
     from kafka import Kafka
+    from proxy import Proxy
 except ImportError as e:
     sys.exit(f"{e.name} is missing: apt-get install python3-{e.name.replace('_', '-')}")
 
@@ -116,6 +121,36 @@ def pgbench(db, *args):
 
 def peak_kib(pid):
     return next((int(line.split()[1]) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")), 0)
+
+
+class Line(Proxy):
+    """What is sent comes half of `delay` seconds later, in either direction; any amount is on its way meanwhile."""
+
+    def __init__(self, port, delay):
+        self.delay = delay
+        super().__init__(port)
+
+    def carry(self, a, b, is_from_server):
+        under_way = queue.SimpleQueue()
+        threading.Thread(target=self.arrive, args=(under_way, b), daemon=True).start()
+        data = b"."
+        while data:
+            try:
+                data = a.recv(262144)
+            except OSError:
+                data = b""
+            under_way.put((time.monotonic() + self.delay / 2, data))
+
+    @staticmethod
+    def arrive(under_way, b):
+        with contextlib.suppress(OSError):
+            while True:
+                at, data = under_way.get()
+                time.sleep(max(0, at - time.monotonic()))
+                if not data:
+                    b.shutdown(socket.SHUT_RDWR)
+                    break
+                b.sendall(data)
 
 
 class Sender:
