@@ -38,19 +38,36 @@ static bool unquote(const char **at, const char *end, struct buf *out)
 	}
 }
 
-/* Of two delimiters, which: a box is the only element with parentheses that needs no quotes, and parts by semicolons. Without one to be seen (all are NULL)
- * JSON would not tell; 0. */
+static bool is_delimiter(char c) { return c == ',' || c == ';'; }
+
+/* At the first element that is not NULL; end: there is none. */
+static const char *first_element(const char *p, const char *end)
+{
+	while (p < end) {
+		if (is_space(*p) || *p == '{' || is_delimiter(*p))
+			p++;
+		else if (end - p > 4 && !strncasecmp(p, "NULL", 4) && (is_delimiter(p[4]) || is_space(p[4]) || p[4] == '}'))
+			p += 4;
+		else
+			break;
+	}
+	return p;
+}
+
+/* Of two delimiters, which: a box is the only element that begins with a parenthesis and needs no quotes, and parts by semicolons. The first one tells, as
+ * it does when it is read. Without one to be seen (all are NULL) JSON would not tell; 0. */
 static char seen_delimiter(const char *p, const char *end)
 {
+	const char *first = first_element(p, end);
 	bool quoted = false, parted = false;
 
+	if (end - first > 1 && first[0] == '(' && first[1] != '(')
+		return ';';
 	for (; p < end; p++) {
 		if (*p == '\\')
 			p++;
 		else if (*p == '"')
 			quoted = !quoted;
-		else if (!quoted && *p == '(')
-			return ';';
 		else if (!quoted && *p == ';')
 			parted = true;
 	}

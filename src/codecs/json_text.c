@@ -126,7 +126,7 @@ static char *put_special(char *o, const unsigned char **p, const unsigned char *
 
 bool json_escape(struct buf *out, const char *text, size_t n, bool replace)
 {
-	const unsigned char *p = (const unsigned char *)text, *end = p + n, *plain = p;
+	const unsigned char *p = (const unsigned char *)text, *end = n ? p + n : p, *plain = p; /* NULL is fine, with nothing in it */
 
 	if (buf_reserve(out, n + STEP))
 		return true;
