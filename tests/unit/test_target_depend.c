@@ -62,6 +62,29 @@ static void test_waits_for_other_lanes(void **state)
 	depend_free(d);
 }
 
+/* Where commits take long and most transactions conflict, those that do not follow the others; where one of it is not so, they are spread. */
+static void test_stays_together_where_commits_take_long(void **state)
+{
+	(void)state;
+	for (int n = 0; n < 4; n++) {
+		bool is_slow = n & 1, conflict = n & 2;
+		struct depend *d = depend_new(4);
+		uint64_t after[DEPEND_LANES_MAX];
+		unsigned lane, before = 0, moved = 0;
+		for (int i = 0; i < 50; i++)
+			depend_took(d, is_slow ? 20000 : 200);
+		for (uint64_t i = 0; i < 400; i++) {
+			if (conflict && i % 2)
+				depend_claim(d, 7, DEPEND_ALONE);
+			place(d, &lane, after, 1000 + i, DEPEND_ALONE);
+			moved += i > 100 && lane != before;
+			before = lane;
+		}
+		assert_true(is_slow && conflict ? !moved : moved > 50);
+		depend_free(d);
+	}
+}
+
 static void test_modes(void **state)
 {
 	static const struct { enum depend_mode first, second; bool conflict; } cases[] = {
@@ -576,6 +599,7 @@ int main(void)
 		cmocka_unit_test(test_conflicts_stay_together),
 		cmocka_unit_test(test_waits_for_other_lanes),
 		cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_stays_together_where_commits_take_long),
 		cmocka_unit_test(test_ahead_text),
 		cmocka_unit_test(test_claims),
 		cmocka_unit_test(test_trims),

@@ -6,6 +6,8 @@
 
 enum {
 	SLOTS_MIN = 1024,
+	COSTLY_US = 3000,               /* what a commit may take before a conflict with another lane is to be avoided */
+	ALL = 1024, MOST = ALL / 4,     /* of the transactions */
 	SLACK_BYTES = 128 << 10,        /* the lane of a token's hash is kept as long as it is no more than this behind the least busy one */
 };
 
@@ -19,6 +21,9 @@ struct depend {
 	uint64_t numbers;               /* given out so far */
 	uint64_t committed[DEPEND_LANES_MAX];
 	size_t load[DEPEND_LANES_MAX];  /* weight of what is not committed */
+	uint64_t commit_us;             /* of the last few, the newest most */
+	int conflicting;                /* so many of ALL, lately */
+	unsigned last;                  /* lane of the newest */
 	struct claim *claims;
 	size_t nclaims, cap;
 	/* Open addressing. A slot: the token (0: free), then the last number in mode ONE of each lane, then in mode OTHER. */
@@ -123,6 +128,14 @@ static void find_conflicts(const struct depend *d, uint64_t after[DEPEND_LANES_M
 	}
 }
 
+static void count_conflict(struct depend *d, const uint64_t after[DEPEND_LANES_MAX])
+{
+	bool any = false;
+	for (unsigned l = 0; l < d->nlanes; l++)
+		any |= after[l] != 0;
+	d->conflicting += ((any ? ALL : 0) - d->conflicting) / 16;
+}
+
 /* Behind the newest that it conflicts with: that waits for the older ones already, mostly. Without any: by hash, unless that lane is far behind. */
 static unsigned choose(const struct depend *d, const uint64_t after[DEPEND_LANES_MAX])
 {
@@ -135,6 +148,8 @@ static unsigned choose(const struct depend *d, const uint64_t after[DEPEND_LANES
 	}
 	if (after[newest])
 		return newest;
+	if (d->commit_us >= COSTLY_US && d->conflicting >= MOST)
+		return d->last;
 	unsigned own = d->nclaims ? (unsigned)(d->claims[0].token % d->nlanes) : idlest;
 	return d->load[own] <= d->load[idlest] + SLACK_BYTES ? own : idlest;
 }
@@ -144,7 +159,8 @@ uint64_t depend_place(struct depend *d, size_t weight, unsigned *lane, uint64_t 
 	memset(after, 0, DEPEND_LANES_MAX * sizeof *after);
 	make_room(d);
 	find_conflicts(d, after);
-	*lane = choose(d, after);
+	count_conflict(d, after);
+	*lane = d->last = choose(d, after);
 	after[*lane] = 0;
 	uint64_t number = ++d->numbers;
 	for (size_t i = 0; i < d->nclaims; i++) {
@@ -169,6 +185,8 @@ void depend_committed(struct depend *d, unsigned lane, uint64_t number, size_t w
 		d->committed[lane] = number;
 	d->load[lane] -= weight;
 }
+
+void depend_took(struct depend *d, uint64_t us) { d->commit_us += us / 8 - d->commit_us / 8; }
 
 uint64_t depend_clear(struct depend *d)
 {

@@ -27,6 +27,9 @@ size_t depend_claims(const struct depend *d);   /* how many they are */
 uint64_t depend_place(struct depend *d, size_t weight, unsigned *lane, uint64_t after[DEPEND_LANES_MAX]);
 /* The lane has committed everything that was placed in it up to this number; weight: the sum of theirs. */
 void depend_committed(struct depend *d, unsigned lane, uint64_t number, size_t weight);
+/* How long a commit takes, as the newest one of any lane did. Where that is long and most transactions conflict, those that do not follow the others, into one
+ * lane: to wait for another lane's commit costs more than what is done meanwhile. */
+void depend_took(struct depend *d, uint64_t us);
 uint64_t depend_clear(struct depend *d);        /* everything that was placed is committed; returns the newest number */
 
 #endif

@@ -138,6 +138,7 @@ static void committed(struct strand *l, uint64_t number)
 {
 	if (l->t->durable.lsn == l->promised_lsn)
 		spread_is_durable(l->owner, &l->promised);
+	depend_took(l->owner->depend, l->t->tx.took_us);
 	spread_committed(l, number);
 }
 
@@ -276,7 +277,6 @@ static void start_lane(struct strand *l)
 	open_inner(l);
 	l->t->strand = &l->role;
 	l->t->commit_bytes = p->lane_bytes;
-	l->t->commit_rows = l->t->commit_rows / p->n + 1;
 	target_strict.start(inner(l));
 }
 

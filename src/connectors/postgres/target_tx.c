@@ -440,6 +440,7 @@ static void committed(struct target *t)
 	t->tx.state = TX_NONE;
 	t->tx.held_bytes = 0;
 	t->tx.ended_us = loop_now_us(t->loop);
+	t->tx.took_us = t->tx.ended_us - t->tx.sent_us;
 	if (!t->tx.is_lazy) {
 		t->durable = t->saved;
 		t->tx.lasted_us = t->tx.ended_us;
@@ -484,6 +485,7 @@ enum step tx_commit(struct target *t)
 		tx_sql(t, SENT_COMMIT, NULL, "COMMIT", 0, NULL);
 		send_sync(t);
 		x->state = TX_COMMITTING;
+		x->sent_us = loop_now_us(t->loop);
 		target_died(t, failpoint("target.commit-sent"));
 		return STEP_WAIT;
 	case TX_COMMITTING:

@@ -47,6 +47,7 @@ struct tx {
 	struct position committing;     /* what was sent as the position */
 	bool is_lazy;                   /* its COMMIT does not wait for the disk */
 	bool must_last;                 /* it is to: nothing else may be committed for long */
+	uint64_t sent_us, took_us;      /* COMMIT: when the newest was sent; what the newest that was answered took */
 	uint64_t lasted_us;             /* the last one that waited */
 	struct position whole;          /* behind the last whole source transaction that was dealt with */
 	int64_t commit_us;              /* its commit time at the source */
