@@ -83,15 +83,13 @@ static bool is_cut(void *arg, const struct change *ch)
 void batch_cut(struct batch *b, const struct position *p)
 {
 	take_out(b, is_cut, &(struct cut){ b, p });
-	int order = position_compare(&b->end, p);
-	if (order > 0 && !b->first)
+	if (!b->first && position_compare(&b->end, p) > 0)
 		batch_append(b, OP_HEARTBEAT, NULL)->txn = NULL;
-	/* Where it ends it knows best whether that is inside of a transaction: a position without an event may be the one of its begin. */
-	if (order >= 0)
+	if (!position_is_past(p, &b->end))
 		return;
 	/* Words alone are left, which may be known or not. They come behind p, maybe inside of a transaction, and do not go back to where they were first. */
 	b->end = *p;
-	b->more = p->event && p->event != POSITION_WHOLE;
+	b->more = position_is_inside(p);
 }
 
 /* ---- views ---- */

@@ -20,6 +20,12 @@ int position_compare(const struct position *a, const struct position *b)
 	return (a->event > b->event) - (a->event < b->event);
 }
 
+bool position_is_past(const struct position *a, const struct position *b)
+{
+	int order = position_compare(a, b);
+	return order > 0 || (order == 0 && position_is_inside(a) && !position_is_inside(b));
+}
+
 const char *lsn_format(uint64_t lsn, char out[24])
 {
 	snprintf(out, 24, "%" PRIX32 "/%" PRIX32, (uint32_t)(lsn >> 32), (uint32_t)lsn);

@@ -3,7 +3,7 @@
  * Resume is by (transaction, event in it), never by log address alone: many events share one address. For PostgreSQL lsn is
  * the commit record's LSN (what Begin announces). `event` counts how many of that transaction's changes are behind the
  * position: 0 none, POSITION_WHOLE all and the commit. `flush` is what may be told to the server ("everything below is
- * behind us"): the end LSN of a whole transaction or a keepalive's LSN; 0 inside a transaction.
+ * behind us"): the end LSN of a whole transaction or a keepalive's LSN; 0 inside a transaction, or what was last told before it.
  * Two positions are compared only when `server` is the same (system_identifier; for MySQL, later, a hash of server_uuid). */
 #ifndef DMSR_MODEL_POSITION_H
 #define DMSR_MODEL_POSITION_H
@@ -34,6 +34,13 @@ static inline bool position_covers(const struct position *p, uint64_t lsn, uint6
 {
 	return p->kind && (lsn < p->lsn || (lsn == p->lsn && event <= p->event));
 }
+/* Behind a transaction's begin, and not behind its end. Of the two with event 0 the one where it begins is also what may be told to the server. */
+static inline bool position_is_inside(const struct position *p)
+{
+	return p->kind && p->event != POSITION_WHOLE && (p->event || p->flush < p->lsn);
+}
+/* position_compare() > 0, or a is behind the begin of the transaction that b is before. */
+bool position_is_past(const struct position *a, const struct position *b);
 /* Text: "pg:7212345678901234567:0/16B3748:*:0/16B3790" (server, lsn, event or *, flush), "none". At most 127 bytes with NUL. */
 enum { POSITION_TEXT_MAX = 128 };
 const char *position_format(const struct position *p, char out[POSITION_TEXT_MAX]);

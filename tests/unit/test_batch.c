@@ -128,10 +128,12 @@ static void what_goes_on_comes_back(void **state)
 /* What is left comes behind the position: where that is inside of a transaction, it goes on behind the batch. */
 static void a_word_stays_behind_what_is_known(void **state)
 {
-	static const uint64_t events[] = { POSITION_WHOLE, 3, 0 };
+	/* Behind a transaction; inside, as the source said it and as a ledger keeps it; behind a begin, the same; where one may begin. */
+	static const struct { uint64_t event, flush; bool is_inside; } places[] = { { POSITION_WHOLE, 510, false }, { POSITION_WHOLE, 0, false },
+		{ 3, 0, true }, { 3, 410, true }, { 0, 0, true }, { 0, 410, true }, { 0, 500, false }, { 0, 600, false } };
 	(void)state;
-	for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
-		const struct position at = { POSITION_LSN, 7, 500, events[i], 0 };
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+		const struct position at = { POSITION_LSN, 7, 500, places[i].event, places[i].flush };
 		struct batch *b = batch_new();
 		batch_txn(b, &(struct txn){ .lsn = 400 });
 		batch_append(b, OP_BEGIN, NULL);
@@ -143,7 +145,8 @@ static void a_word_stays_behind_what_is_known(void **state)
 		assert_ptr_equal(b->first, b->last);
 		assert_int_equal(b->first->op, OP_LOAD_DONE);
 		assert_int_equal(position_compare(&b->end, &at), 0);
-		assert_int_equal(b->more, events[i] == 3);
+		assert_int_equal(b->more, places[i].is_inside);
+		assert_int_equal(position_is_inside(&b->end), places[i].is_inside);
 		batch_free(b);
 	}
 }
@@ -167,6 +170,23 @@ static void a_word_at_the_same_place_stays_in_its_transaction(void **state)
 		batch_free(b);
 	}
 	relation_unref(rel);
+}
+
+/* A word that comes again stands where that transaction begins, and now its begin is there. */
+static void a_word_of_before_does_not_end_a_transaction(void **state)
+{
+	const struct position begun = { POSITION_LSN, 7, 500, 0, 0 }, before = { POSITION_LSN, 7, 500, 0, 500 };
+	(void)state;
+	assert_int_equal(position_compare(&begun, &before), 0);
+	assert_true(position_is_past(&begun, &before));
+	assert_false(position_is_past(&before, &begun) || position_is_past(&begun, &begun) || position_is_past(&before, &before));
+	struct batch *b = batch_new();
+	batch_append(b, OP_LOAD_DONE, NULL);
+	b->end = before;
+	assert_int_equal(batch_known(b, &begun), KNOWN_PART);
+	batch_cut(b, &begun);
+	assert_true(b->more && position_is_inside(&b->end));
+	batch_free(b);
 }
 
 static bool goes(void *arg, const struct change *ch) { return ch->rel == arg; }
@@ -255,6 +275,7 @@ static void what_goes_is_taken_out(void **state)
 }
 
 RUN_TESTS(cmocka_unit_test(a_word_stays_behind_what_is_known),
-	cmocka_unit_test(a_word_at_the_same_place_stays_in_its_transaction), cmocka_unit_test(a_view_behind_a_commit),
+	cmocka_unit_test(a_word_at_the_same_place_stays_in_its_transaction),
+	cmocka_unit_test(a_word_of_before_does_not_end_a_transaction), cmocka_unit_test(a_view_behind_a_commit),
 	cmocka_unit_test(what_goes_is_taken_out), cmocka_unit_test(a_view_lacks_what_goes), cmocka_unit_test(parts_come_back),
 	cmocka_unit_test(what_goes_on_comes_back), cmocka_unit_test(undivided_has_no_parts))

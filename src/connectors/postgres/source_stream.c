@@ -118,7 +118,7 @@ static void word_done(struct source *s)
 		return;
 	take(s);
 	pgoutput_position(s->stream->decoder, &at);
-	if (!s->load_done_at || at.lsn < s->load_done_at || (at.event && at.event != POSITION_WHOLE) || !may_go(s))
+	if (!s->load_done_at || at.lsn < s->load_done_at || position_is_inside(&at) || !may_go(s))
 		return;
 	struct batch *b = batch_new();
 	b->received_us = wall_now_us();
@@ -255,7 +255,7 @@ void source_stream_rest(struct source *s)
 	pgoutput_stat(st->decoder, &d);
 	pgoutput_position(st->decoder, &at);
 	/* An earlier run may have sent the first half of a transaction, which has not come again yet. */
-	if (d.in_transaction || (at.event && at.event != POSITION_WHOLE))
+	if (d.in_transaction || position_is_inside(&at))
 		return;
 	take(s);
 	pgconn_pause(s->repl);

@@ -132,9 +132,8 @@ static enum fit fit_of_all(struct parallel *p, const struct parcel *c)
 {
 	enum fit worst = FIT_LANES;
 	/* Inside of the transaction that the position of the start is in, the first connection knows what it has. */
-	bool is_inside = p->low.kind && p->low.event && p->low.event != POSITION_WHOLE;
 	/* A load that was cut off is void only when the stream comes after it. */
-	if (c->is_whole || p->nloads || is_inside || !position_is_comparable(&p->low, &c->end))
+	if (c->is_whole || p->nloads || position_is_inside(&p->low) || !position_is_comparable(&p->low, &c->end))
 		return FIT_WHOLE;
 	for (const struct change *ch = c->batch->first; ch && worst != FIT_WHOLE; ch = ch->next) {
 		enum fit fit = fit_of(p, ch);

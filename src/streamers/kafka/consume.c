@@ -79,14 +79,9 @@ static bool is_new(struct dmsr_subscription *s, struct batch *b)
 	enum batch_known known = batch_known(b, &s->reached);
 	if (known == KNOWN_ALL)
 		return false;
-	int order = position_compare(&b->end, &s->reached);
 	if (known == KNOWN_PART)
 		batch_cut(b, &s->reached);
-	if (order < 0)
-		b->more = s->is_inside;
-	s->is_inside = b->more;
-	if (order > 0)
-		s->reached = b->end;
+	s->reached = b->end;
 	return true;
 }
 
@@ -223,10 +218,9 @@ static bool take_change(struct dmsr_subscription *s, const rd_kafka_message_t *m
 	}
 	if (word)
 		take_word(s, word);
-	else if (has_position && position_compare(&t->at, &s->reached) > 0)
+	else if (has_position && position_is_past(&t->at, &s->reached))
 		s->reached = t->at;
 	bool is_whole = rebuild_is_whole(s->rebuild);
-	s->is_inside = !is_whole;
 	if (s->word) {
 		s->word_place = is_whole ? *p : s->whole;
 	} else if (is_whole) {

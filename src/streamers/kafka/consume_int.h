@@ -44,11 +44,10 @@ struct dmsr_subscription {
 	struct has *has;
 	size_t nhas;
 	struct position reached;        /* changes up to here are its already */
-	bool is_inside;                 /* of a transaction: the batch that reached it said so */
 	struct position confirmed;      /* of a reader */
 	uint64_t load_run;              /* of the loads that it was given the begin of, and not the end; 0: none */
 	unsigned nloads;                /* so many of them, at most */
-	bool is_waiting;                /* said AGAIN */
+	bool is_waiting;                /* said AGAIN, and not for a note that is to be durable first */
 	bool has_more;                  /* something may have come since it was told drained */
 
 	bool has_nothing;
