@@ -541,6 +541,8 @@ static void begin_again(struct dmsr_subscription *s)
 		fail(s, &e);
 }
 
+static bool may_lend(const struct dmsr_subscription *s) { return !s->is_waiting && !s->k->is_noting; }
+
 void consume_turn(struct dmsr_subscription *s)
 {
 	if (s->must_begin)
@@ -549,9 +551,9 @@ void consume_turn(struct dmsr_subscription *s)
 		try_stuck(s);
 		hold_next(s);
 	}
-	if (s->held && !s->is_waiting)
+	if (s->held && may_lend(s))
 		lend_held(s);
-	if (s->rebuild && !s->is_waiting && (s->word || !rebuild_is_empty(s->rebuild) || (s->stuck && !s->waits_for_shape)))
+	if (s->rebuild && may_lend(s) && (s->word || !rebuild_is_empty(s->rebuild) || (s->stuck && !s->waits_for_shape)))
 		kafka_wake(s->k);
 	if (is_behind(s) || !s->has_more)
 		return;

@@ -126,7 +126,7 @@ void lend_held(struct dmsr_subscription *s)
 	assert(v == DMSR_AGAIN);
 	s->held = l->b;
 	s->token--;
-	s->is_waiting = true;
+	s->is_waiting = !s->k->is_noting;
 	s->last = before;
 	if (before)
 		before->next = NULL;

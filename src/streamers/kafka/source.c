@@ -6,12 +6,30 @@
  *
  * A table's rows come with its load. Changes of one before any load of it are left out: the load is still to come, or the stream does not have it (it went
  * past the stream, or was not kept). Which of the two is known when all that the stream had at the start was read: then the run fails, and names the table. So
- * does every run until the writer has loaded it again, whatever the mode, since the job's position is behind what was left out (note "lacking.PREFIX"). As
- * long as not all is loaded a run begins with the stream, so that the targets hear of every table before OP_LOAD_DONE. With mode cdc rows are nobody's
- * concern, and reading begins at the stream's end, behind the newest position there. */
+ * does every run until the writer has loaded it again, whatever the mode, since the job's position is behind what was left out. As long as not all is loaded a
+ * run begins with the stream, so that the targets hear of every table before OP_LOAD_DONE. With mode cdc rows are nobody's concern, and reading begins at the
+ * stream's end, behind the newest position there.
+ *
+ * What was left out is noted ("lacking.PREFIX") before anything that comes behind it is given on: whoever has that never goes without the note. Nothing is
+ * taken out of the note when the load has come, for it may be lost before the targets have it: a start forgets what is older than the load that they have. */
 #include "kafka.h"
 #include <jansson.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum stand {
+	TABLE_NEW,      /* nothing is known of it */
+	TABLE_LOADED,   /* its rows are there, or their load was given on */
+	TABLE_AWAITED,  /* it is to be loaded again, by a load that is still to come */
+	TABLE_LACKING,  /* it is not there, and nobody has said that a load will come */
+};
+
+struct table {
+	enum stand stand;
+	bool is_loading;                /* its load has begun, and not ended */
+	uint64_t above;                 /* awaited: a load up to there is of no use */
+	uint64_t left_out;              /* the newest change that was left out: nor is one up to there, whoever has it; 0: none */
+};
 
 struct source {
 	struct dmsr_source_host host;
@@ -19,13 +37,10 @@ struct source {
 	struct kafka *k;
 	struct dmsr_subscription *sub;
 	enum dmsr_mode mode;
-	struct map *loaded;             /* relation_key: its rows are there, or their load was given on */
-	struct map *loading;            /* its load has begun, and not ended */
-	struct map *awaited;            /* it is to be loaded again, by a load that is still to come: the snapshot before that, as a number */
+	struct map *stands;             /* relation_key: struct table */
+	size_t nlacking;
 	uint64_t floor;                 /* changes up to there do not come again, so a load of before is of no use */
-	struct map *missed;             /* of those awaited: changes were left out since, and no load of before is of use, whoever has it */
-	struct map *lacking;            /* changes were left out, in this run or an earlier one, and no load has come since: "schema.table" */
-	bool must_note;                 /* lacking or missed has changed */
+	bool must_note;                 /* something was left out, or is awaited, that is not noted */
 	bool is_past_start;             /* all was read that was there at the start */
 	bool is_ready, is_paused, waits;
 	const struct batch *judged;     /* what goes was taken out of it, and the host has not taken it yet */
@@ -38,131 +53,143 @@ static struct source *of(struct dmsr_instance *i) { return (struct source *)(voi
 
 /* ---- tables ---- */
 
-static const struct buf *key_of(struct source *s, const char *schema, const char *name)
+static struct table *find(struct source *s, const char *schema, const char *name)
 {
 	buf_reset(&s->key);
 	relation_key(&s->key, schema, name);
-	return &s->key;
+	struct table *t = map_get(s->stands, s->key.data, s->key.len);
+	if (!t) {
+		t = mem_zalloc(sizeof *t);
+		map_put(s->stands, s->key.data, s->key.len, t);
+	}
+	return t;
 }
 
-static void *find(struct source *s, const struct map *m, const struct relation *rel)
-{
-	const struct buf *key = key_of(s, rel->schema, rel->name);
-	return map_get(m, key->data, key->len);
-}
+static struct table *table_of(struct source *s, const struct relation *rel) { return find(s, rel->schema, rel->name); }
 
 static bool is_meant(const struct source *s, const struct relation *rel) { return dmsr_table_matches(s->tables, rel->schema, rel->name); }
 
-static void lacks(struct source *s, const struct relation *rel)
+static void set_stand(struct source *s, struct table *t, enum stand stand)
 {
-	const struct buf *key = key_of(s, rel->schema, rel->name);
-	if (map_get(s->lacking, key->data, key->len))
-		return;
-	map_put(s->lacking, key->data, key->len, mem_printf("%s.%s", rel->schema, rel->name));
-	s->must_note = true;
+	s->nlacking += (stand == TABLE_LACKING) - (t->stand == TABLE_LACKING);
+	s->must_note |= t->stand != stand && (stand == TABLE_AWAITED || stand == TABLE_LACKING);
+	t->stand = stand;
 }
 
-static void has_come(struct source *s, const struct relation *rel)
+static void leave_out(struct source *s, struct table *t, uint64_t lsn)
 {
-	static char yes;
-	const struct buf *key = key_of(s, rel->schema, rel->name);
-	char *lacked = map_del(s->lacking, key->data, key->len);
-	s->must_note |= lacked != NULL;
-	free(lacked);
-	s->must_note |= map_del(s->awaited, key->data, key->len) != NULL;
-	map_del(s->missed, key->data, key->len);
-	map_put(s->loaded, key->data, key->len, &yes);
+	if (t->stand == TABLE_NEW)
+		set_stand(s, t, TABLE_LACKING);
+	s->must_note |= lsn > t->left_out;
+	t->left_out = lsn > t->left_out ? lsn : t->left_out;
 }
 
-/* Of one that is awaited: from now on, also for later starts. Noted before the position moves past what was left out. */
-static void is_missed(struct source *s, const char *schema, const char *name)
+static void await(struct source *s, struct table *t, uint64_t above)
 {
-	static char yes;
-	const struct buf *key = key_of(s, schema, name);
-	if (!map_get(s->missed, key->data, key->len))
-		s->must_note = true;
-	map_put(s->missed, key->data, key->len, &yes);
+	set_stand(s, t, TABLE_AWAITED);
+	s->must_note |= above > t->above;
+	t->above = above > t->above ? above : t->above;
 }
 
-static void add(json_t *all, const void *key, size_t n, uint64_t upto, bool missed)
-{
-	const char *schema = key, *table = schema + strlen(schema) + 1;
-	json_array_append_new(all, json_pack("[s, s#, I, b]", schema, table, (int)(n - (size_t)(table - schema)), (json_int_t)upto, missed));
-}
-
-static void add_lacking(void *arg, const void *key, size_t n, void *value)
-{
-	(void)value;
-	add(arg, key, n, 0, false);
-}
-
-struct pairs {
-	json_t *all;
-	const struct source *s;
+/* Of a key of the map: the table's name is not ended by NUL. */
+struct names {
+	const char *schema, *table;
+	int len;
 };
 
-static void add_awaited(void *arg, const void *key, size_t n, void *value)
+static struct names names_of(const void *key, size_t n)
 {
-	const struct pairs *p = arg;
-	add(p->all, key, n, (uintptr_t)value, map_get(p->s->missed, key, n) != NULL);
+	struct names out = { .schema = key };
+	out.table = out.schema + strlen(out.schema) + 1;
+	out.len = (int)(n - (size_t)(out.table - out.schema));
+	return out;
 }
 
-static void await(struct source *s, const char *schema, const char *name, uint64_t upto)
+static void tell_awaited(void *arg, const void *key, size_t n, void *value)
 {
-	const struct buf *key = key_of(s, schema, name);
-	if (map_get(s->loaded, key->data, key->len) || !dmsr_table_matches(s->tables, schema, name))
+	struct source *s = arg;
+	const struct table *t = value;
+	struct names at = names_of(key, n);
+	if (t->stand != TABLE_AWAITED)
 		return;
-	if (upto > (uintptr_t)map_get(s->awaited, key->data, key->len))
-		map_put(s->awaited, key->data, key->len, (void *)(uintptr_t)upto);
-	free(map_del(s->lacking, key->data, key->len));
-	char *text = mem_printf("table %s.%s waits for a load in the stream: have the job that writes it load the table again", schema, name);
+	char *text = mem_printf("table %s.%.*s waits for a load in the stream: have the job that writes it load the table again", at.schema, at.len, at.table);
 	s->host.notice(s->host.ctx, text);
 	free(text);
 }
 
+/* ---- the note ---- */
+
 static char *lacking_key(const struct source *s) { return mem_printf("lacking.%s", s->k->prefix); }
 
-/* Before what moves the position: it is never stored without this. */
-static void note_lacking(struct source *s)
+static void add(void *arg, const void *key, size_t n, void *value)
 {
-	if (!s->must_note)
-		return;
-	s->must_note = false;
-	json_t *all = json_array();
-	map_each(s->lacking, add_lacking, all);
-	map_each(s->awaited, add_awaited, &(struct pairs){ all, s });
-	char *key = lacking_key(s), *text = json_dumps(all, JSON_COMPACT);
-	s->host.note_put(s->host.ctx, key, json_array_size(all) ? text : NULL, NULL, NULL);
-	free(key);
-	free(text);
-	json_decref(all);
+	const struct table *t = value;
+	struct names at = names_of(key, n);
+	const json_int_t above = (json_int_t)t->above, left_out = (json_int_t)t->left_out;
+	if (above || left_out || t->stand == TABLE_LACKING)
+		json_array_append_new(arg, json_pack("[s, s#, I, I]", at.schema, at.table, at.len, above, left_out));
 }
 
-static void read_lacking(struct source *s)
+static void on_noted(void *arg, const struct err *e) { kafka_noted(arg, e); }
+
+/* True: what is left out so far is noted for good. */
+static bool is_noted(struct source *s)
+{
+	if (s->must_note) {
+		json_t *all = json_array();
+		map_each(s->stands, add, all);
+		char *key = lacking_key(s), *text = json_dumps(all, JSON_COMPACT);
+		s->must_note = false;
+		s->k->is_noting = true;
+		s->host.note_put(s->host.ctx, key, text, on_noted, s->k);
+		free(key);
+		free(text);
+		json_decref(all);
+	}
+	return !s->k->is_noting;
+}
+
+static void read_note(struct source *s)
 {
 	char *noted = lacking_key(s);
 	const char *note = s->host.note_get(s->host.ctx, noted);
 	free(noted);
-	json_t *all = note ? json_loads(note, 0, NULL) : NULL, *pair;
+	json_t *all = note ? json_loads(note, 0, NULL) : NULL, *one;
 	size_t i;
-	json_array_foreach(all, i, pair)
+	json_array_foreach(all, i, one)
 	{
-		const char *schema = json_string_value(json_array_get(pair, 0)), *table = json_string_value(json_array_get(pair, 1));
-		uint64_t upto = (uint64_t)json_integer_value(json_array_get(pair, 2));
-		if (!schema || !table || !dmsr_table_matches(s->tables, schema, table))
+		const char *schema = json_string_value(json_array_get(one, 0)), *name = json_string_value(json_array_get(one, 1));
+		uint64_t above = (uint64_t)json_integer_value(json_array_get(one, 2));
+		if (!schema || !name || !dmsr_table_matches(s->tables, schema, name))
 			continue;
-		const struct buf *key = key_of(s, schema, table);
-		if (json_is_true(json_array_get(pair, 3))) {
-			map_del(s->loaded, key->data, key->len); /* what a target has is of before what was left out */
-			is_missed(s, schema, table);
-		}
-		if (upto)
-			await(s, schema, table, upto);
-		else if (!map_get(s->awaited, key->data, key->len))
-			free(map_put(s->lacking, key->data, key->len, mem_printf("%s.%s", schema, table)));
+		struct table *t = find(s, schema, name);
+		set_stand(s, t, above ? TABLE_AWAITED : TABLE_LACKING);
+		t->above = above;
+		t->left_out = (uint64_t)json_integer_value(json_array_get(one, 3));
+	}
+	json_decref(all);
+}
+
+/* What an earlier run has left out, but for what the targets have a newer load of; and what is to be loaded again, as the host knows. */
+static void read_stands(struct source *s, const struct dmsr_source_start *start)
+{
+	read_note(s);
+	for (size_t n = 0; n < start->nloaded; n++) {
+		const struct dmsr_loaded *l = &start->loaded[n];
+		struct table *t = find(s, l->schema, l->name);
+		if (t->left_out && l->at.lsn <= t->left_out)
+			continue;
+		set_stand(s, t, TABLE_LOADED);
+		t->above = t->left_out = 0;
+	}
+	for (size_t n = 0; n < start->nunwanted; n++) {
+		const struct dmsr_loaded *u = &start->unwanted[n];
+		struct table *t = find(s, u->schema, u->name);
+		if (t->stand != TABLE_LOADED && dmsr_table_matches(s->tables, u->schema, u->name))
+			await(s, t, u->at.lsn ? u->at.lsn : 1);
 	}
 	s->must_note = false;
-	json_decref(all);
+	map_each(s->stands, tell_awaited, s);
 }
 
 /* ---- what is given on ---- */
@@ -175,14 +202,14 @@ static bool is_left_out(void *arg, const struct change *ch)
 	struct source *s = arg;
 	if (!ch->rel)
 		return false;
-	if (!is_meant(s, ch->rel) || find(s, s->lacking, ch->rel))
+	if (!is_meant(s, ch->rel))
 		return true;
-	if (!(s->mode & DMSR_FULL_LOAD) || find(s, s->loaded, ch->rel))
+	struct table *t = table_of(s, ch->rel);
+	bool is_needed = s->mode & DMSR_FULL_LOAD || t->stand == TABLE_LACKING || t->left_out;
+	if (t->stand == TABLE_LOADED || !is_needed)
 		return false;
-	if (is_of_rows(ch) && find(s, s->awaited, ch->rel))
-		is_missed(s, ch->rel->schema, ch->rel->name);
-	else if (is_of_rows(ch))
-		lacks(s, ch->rel);
+	if (is_of_rows(ch))
+		leave_out(s, t, ch->txn ? ch->txn->lsn : 0);
 	return true;
 }
 
@@ -190,21 +217,32 @@ static bool is_left_out(void *arg, const struct change *ch)
 static bool is_no_news(void *arg, const struct change *ch)
 {
 	struct source *s = arg;
-	return ch->rel && (!is_meant(s, ch->rel) || (s->mode & DMSR_FULL_LOAD && !find(s, s->loaded, ch->rel)));
+	return ch->rel && (!is_meant(s, ch->rel) || (s->mode & DMSR_FULL_LOAD && table_of(s, ch->rel)->stand != TABLE_LOADED));
 }
 
 /* What is told before OP_LOAD_DONE is of tables that the writer has loaded: but not here, if that is not kept any more. */
 static void look_for_lacking(struct source *s, const struct batch *b)
 {
 	for (const struct change *ch = b->first; ch && s->mode & DMSR_FULL_LOAD; ch = ch->next)
-		if (ch->rel && is_meant(s, ch->rel) && !find(s, s->loaded, ch->rel) && !find(s, s->awaited, ch->rel))
-			lacks(s, ch->rel);
+		if (ch->rel && is_meant(s, ch->rel) && table_of(s, ch->rel)->stand == TABLE_NEW)
+			set_stand(s, table_of(s, ch->rel), TABLE_LACKING);
+}
+
+/* The load of a table begins, in a snapshot at lsn. */
+static bool is_wanted(struct source *s, const struct relation *rel, uint64_t lsn)
+{
+	struct table *t = table_of(s, rel);
+	bool is_newer = lsn > t->above && lsn > t->left_out;
+	if (!is_newer || lsn >= s->floor)
+		return is_newer;
+	await(s, t, s->floor - 1);
+	tell_awaited(s, s->key.data, s->key.len, t);
+	return false;
 }
 
 /* Rows and words of one table's load: is it one that is wanted, from its begin on? Others tell of tables, and that all are loaded. */
 static bool takes_load(struct source *s, struct batch *b)
 {
-	static char yes;
 	const struct relation *rel = NULL;
 	bool begins = false, ends = false, is_of_one = false, all_came = false;
 	uint64_t lsn = 0;
@@ -224,53 +262,44 @@ static bool takes_load(struct source *s, struct batch *b)
 	}
 	if (!is_meant(s, rel))
 		return false;
-	bool is_wanted = lsn > (uintptr_t)find(s, s->awaited, rel);
-	if (begins && is_wanted && lsn < s->floor) {
-		await(s, rel->schema, rel->name, s->floor - 1);
-		s->must_note = true;
-		is_wanted = false;
+	struct table *t = table_of(s, rel);
+	t->is_loading |= begins && is_wanted(s, rel, lsn);
+	if (!t->is_loading)
+		return false;
+	if (ends) {
+		t->is_loading = false;
+		set_stand(s, t, TABLE_LOADED);
 	}
-	const struct buf *key = key_of(s, rel->schema, rel->name);
-	if (begins && is_wanted)
-		map_put(s->loading, key->data, key->len, &yes);
-	bool takes = map_get(s->loading, key->data, key->len) != NULL;
-	if (takes && ends) {
-		map_del(s->loading, key->data, key->len);
-		has_come(s, rel);
-	}
-	return takes;
+	return true;
 }
-
-struct names {
-	const struct source *s;
-	struct buf text;
-};
 
 static void name(void *arg, const void *key, size_t n, void *value)
 {
-	struct names *out = arg;
-	if (!map_get(out->s->loading, key, n))
-		buf_printf(&out->text, "%s%s", out->text.len ? ", " : "", (const char *)value);
+	const struct table *t = value;
+	struct buf *text = arg;
+	struct names at = names_of(key, n);
+	if (t->stand == TABLE_LACKING && !t->is_loading)
+		buf_printf(text, "%s%s.%.*s", text->len ? ", " : "", at.schema, at.len, at.table);
 }
 
 /* Is one of them not even being loaded, though all was read that was there at the start? */
 static bool is_failed_for_lack(struct source *s)
 {
 	struct err e = { 0 };
-	struct names tables = { .s = s };
-	if (!s->is_past_start || !map_size(s->lacking))
+	struct buf names;
+	if (!s->is_past_start || !s->nlacking)
 		return false;
-	buf_init(&tables.text, 300);
-	map_each(s->lacking, name, &tables);
-	if (!tables.text.len) {
-		buf_fini(&tables.text);
+	buf_init(&names, 300);
+	map_each(s->stands, name, &names);
+	if (!names.len) {
+		buf_fini(&names);
 		return false;
 	}
 	err_set(&e, DMSR_ESTATE, "kafka.no-load", "topic %s has changes of %s%s, and no load before them: it went past the stream (load direct), was not "
-		"kept, or the job that writes has never loaded it", s->k->stream->name, buf_cstr(&tables.text), buf_ok(&tables.text) ? "" : " ...");
+		"kept, or the job that writes has never loaded it", s->k->stream->name, buf_cstr(&names), buf_ok(&names) ? "" : " ...");
 	err_hint(&e, "have the job that writes the stream load it again (POST /jobs/JOB/tables/TABLE/reload there), with load stream, and start this job; or "
 		"exclude the table");
-	buf_fini(&tables.text);
+	buf_fini(&names);
 	kafka_fail(s->k, &e);
 	s->waits = true;
 	return true;
@@ -289,9 +318,8 @@ static enum dmsr_verdict take(void *ctx, struct batch *b)
 		return DMSR_OK;
 	}
 	s->judged = b;
-	if (is_failed_for_lack(s))
+	if (is_failed_for_lack(s) || !is_noted(s))
 		return DMSR_AGAIN;
-	note_lacking(s);
 	int64_t commit_us = b->last && !b->is_load && !b->more && b->last->txn ? b->last->txn->commit_us : 0;
 	s->last_event_us = wall_now_us();
 	b->received_us = s->last_event_us;
@@ -371,11 +399,7 @@ static int source_open(const struct settings *settings, const struct dmsr_tables
 		free(s);
 		return e->code;
 	}
-	s->loaded = map_new();
-	s->loading = map_new();
-	s->awaited = map_new();
-	s->missed = map_new();
-	s->lacking = map_new();
+	s->stands = map_new();
 	buf_init(&s->key, SIZE_MAX);
 	*out = (struct dmsr_instance *)(void *)s;
 	return 0;
@@ -383,7 +407,6 @@ static int source_open(const struct settings *settings, const struct dmsr_tables
 
 static void source_start(struct dmsr_instance *i, const struct dmsr_source_start *start)
 {
-	static char yes;
 	struct source *s = of(i);
 	struct err e = { 0 };
 	const struct dmsr_stand stand = {
@@ -396,15 +419,7 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	s->mode = start->mode;
 	s->confirmed = start->from;
 	s->floor = start->from.lsn + (start->from.event > 0); /* a snapshot has what was committed before it */
-	for (size_t n = 0; n < start->nloaded; n++) {
-		const struct buf *key = key_of(s, start->loaded[n].schema, start->loaded[n].name);
-		map_put(s->loaded, key->data, key->len, &yes);
-	}
-	for (size_t n = 0; n < start->nunwanted; n++) { /* whose load is still to come, as the host knows */
-		const struct dmsr_loaded *u = &start->unwanted[n];
-		await(s, u->schema, u->name, u->at.lsn ? u->at.lsn : 1);
-	}
-	read_lacking(s);
+	read_stands(s, start);
 	s->sub = consume_new_reader(s->k, &stand, take, on_drained, s);
 	kafka_start(s->k);
 	if (!(s->mode & DMSR_CDC)) {
@@ -452,7 +467,7 @@ static void source_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)
 
 static void source_stop(struct dmsr_instance *i) { kafka_stop(of(i)->k); }
 
-static void drop_name(void *arg, const void *key, size_t n, void *value)
+static void drop_table(void *arg, const void *key, size_t n, void *value)
 {
 	(void)arg, (void)key, (void)n;
 	free(value);
@@ -463,12 +478,8 @@ static void source_close(struct dmsr_instance *i)
 {
 	struct source *s = of(i);
 	kafka_close(s->k);
-	map_each(s->lacking, drop_name, NULL);
-	map_free(s->lacking);
-	map_free(s->missed);
-	map_free(s->loaded);
-	map_free(s->loading);
-	map_free(s->awaited);
+	map_each(s->stands, drop_table, NULL);
+	map_free(s->stands);
 	buf_fini(&s->key);
 	free(s);
 }
