@@ -10,10 +10,10 @@
  *
  * A snapshot does not keep a table's rows from TRUNCATE or from an ALTER TABLE that rewrites it: a table that one of these met after the snapshot was
  * taken looks empty in it (PostgreSQL documentation, "Caveats" of MVCC). So each table is locked before it, or a part of it, is read, for no longer than
- * that: a reader that kept its lock with nothing to do would hold up whoever wants to alter the table, and the other readers behind him. (A COPY that the host
- * takes nothing of holds on to it.) Then, if the file
- * that the table has is not the one that the snapshot's catalog names, it is put off to a round of its own, in a snapshot of its own. Parts that were begun
- * are sent whole all the same: nothing that waits for their end may keep the server from the next snapshot.
+ * that: a reader that kept its lock with nothing to do would hold up whoever wants to alter the table, and the other readers behind him. (A COPY that the
+ * host takes nothing of holds on to it.) Then, if the file that the table has is not the one that the snapshot's catalog names, it is put off to a round of
+ * its own, in a snapshot of its own. Parts that were begun are sent whole all the same: nothing that waits for their end may keep the server from the next
+ * snapshot.
  *
  * Nor does a snapshot keep names: COPY finds a table and its columns by today's, which may be another's since. Such a table is put off as well. */
 #include "source_load.h"
@@ -291,7 +291,7 @@ static void on_left(void *arg, const PGresult *res, const struct err *e)
 	r->state = r->table ? READER_READY : READER_IDLE;
 	if (!r->table)
 		reader_next(r);
-	else if (may_read(r->s))
+	else if (may_read(r->s) && source_is_loading(r->s))
 		look(r);
 }
 

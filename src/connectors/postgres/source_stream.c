@@ -26,6 +26,7 @@ struct stream {
 	struct pgoutput *decoder;
 	bool is_open;                   /* the server has begun */
 	bool is_stalled;                /* the decoder said AGAIN */
+	bool is_kept;                   /* what was there when the server had no more for now, since it ended inside of a transaction */
 	bool is_asked;                  /* the server wants to hear that we have caught up */
 	uint64_t received, keepalive;   /* newest LSN in any message; in a keepalive */
 	uint64_t confirmed, told;       /* what the host has, and what of it the server was told */
@@ -95,6 +96,7 @@ static void emit(struct source *s, struct batch *b)
 	}
 	s->stream->heartbeat_us = loop_now_us(s->host.env.loop);
 	s->stream->beats = 0;
+	s->stream->is_kept = false;
 	if (!b->more && (b->first->op != OP_HEARTBEAT || b->first->next))
 		s->stream->emitted = b->end.flush;
 	failpoint("pg.batch");
@@ -234,14 +236,17 @@ static void on_dry(void *arg)
 	struct stream *st = s->stream;
 	st->last_event_us = wall_now_us();
 	source_turns_dry(s);
-	if (!st->is_stalled && !source_has_turn(s) && !pgoutput_is_torn(st->decoder))
+	if (st->is_stalled || source_has_turn(s))
+		return;
+	st->is_kept = pgoutput_is_torn(st->decoder);
+	if (!st->is_kept)
 		take(s);
 }
 
 /* Not so when it is long in coming: there may be whole ones before it. */
-static void take_torn(struct source *s)
+static void take_kept(struct source *s)
 {
-	if (!s->stream->is_stalled && may_go(s) && pgoutput_is_torn(s->stream->decoder))
+	if (s->stream->is_kept && !s->stream->is_stalled && may_go(s))
 		take(s);
 }
 
@@ -300,7 +305,7 @@ static void on_tick(void *arg)
 	if (heartbeat_is_due(s))
 		heartbeat(s);
 	word_done(s);
-	take_torn(s);
+	take_kept(s);
 	uint64_t untold_us = now - st->told_us;
 	if (untold_us >= (uint64_t)st->status_us || (st->confirmed > st->told && untold_us >= 1000000) || (is_quiet(st) && untold_us >= QUIET_US))
 		send_status(s);
