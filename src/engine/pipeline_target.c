@@ -310,7 +310,7 @@ static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts
 	while (t->count && t->ring[t->first].token <= token) {
 		const struct flight *f = &t->ring[t->first];
 		/* A begin alone is no step: a target may have nothing to store for it, and stands behind the transaction before. */
-		bool is_begin = !f->end.event && !f->end.flush;
+		bool is_begin = !f->end.event && position_is_inside(&f->end);
 		if (!position_is_none(&f->end) && !is_begin) {
 			t->applied = f->end;
 			target_is_level(t, &f->end);

@@ -9,7 +9,9 @@ struct reader {
 	struct dmsr_instance *source;
 	struct kit_note notes[NOTES];
 	struct loop_task *answer;
-	bool answers, has_failed;
+	bool answers, has_failed, note_fails;
+	bool is_slow, took;             /* every batch is refused once */
+	struct loop_task *room;
 	char error[64];
 	unsigned notices, asked;        /* notes of what was left out */
 	uint64_t reached;               /* the newest position that was given on */
@@ -34,8 +36,10 @@ static void on_answer(void *arg)
 		struct kit_note n = r->notes[i];
 		if (!n.done || (!r->answers && !strncmp(n.key, "lacking.", 8)))
 			continue;
+		struct err bad = { 0 };
+		err_set(&bad, DMSR_EIO, "test.note", "the note failed");
 		r->notes[i].done = NULL;
-		n.done(n.arg, NULL);
+		n.done(n.arg, r->note_fails && !strncmp(n.key, "lacking.", 8) ? &bad : NULL);
 	}
 }
 
@@ -60,6 +64,11 @@ static const char *on_note_get(void *ctx, const char *key)
 static enum dmsr_verdict on_emit(void *ctx, struct batch *b)
 {
 	struct reader *r = ctx;
+	r->took = !r->took;
+	if (r->is_slow && r->took) {
+		loop_task_post(r->room);
+		return DMSR_AGAIN;
+	}
 	for (const struct change *ch = b->first; ch; ch = ch->next) {
 		if (ch->op == OP_CREATE)
 			r->ids[r->nids++] = fake_row_id(ch);
@@ -86,12 +95,20 @@ static void on_failed(void *ctx, const struct err *e)
 
 static void on_stopped(void *ctx) { (void)ctx; }
 
+static void on_room(void *arg)
+{
+	struct reader *r = arg;
+	if (r->source)
+		dmsr_plugin_kafka.source->resume(r->source);
+}
+
 static struct reader *reader_new(struct kit *k)
 {
 	struct reader *r = calloc(1, sizeof *r);
 	r->kit = k;
 	r->answers = true;
 	r->answer = loop_task_new(k->loop, "reader", on_answer, r);
+	r->room = loop_task_new(k->loop, "room", on_room, r);
 	return r;
 }
 
@@ -142,6 +159,7 @@ static void reader_free(struct reader *r)
 	if (r->source)
 		reader_close(r);
 	loop_task_free(r->answer);
+	loop_task_free(r->room);
 	free(r);
 }
 
@@ -207,7 +225,7 @@ static void what_is_left_out_is_noted_before_anything_comes_behind_it(void **sta
 	run_to(r, left_out);
 	run_to(r, next);
 	assert_int_equal(r->nids, 0);
-	assert_int_equal(r->asked, 2); /* the newest one is older than no load that is of use */
+	assert_int_equal(r->asked, 1); /* one that is newer than all that any target has says it */
 	reader_free(r);
 	kit_free(k);
 }
@@ -290,7 +308,135 @@ static void an_awaited_table_that_did_not_change_is_as_it_was(void **state)
 	kit_free(k);
 }
 
-RUN_TESTS(cmocka_unit_test(what_is_left_out_is_noted_before_anything_comes_behind_it),
+/* What was taken out of a batch, and what a load has come to, is judged once, however often its host has no room. */
+static void what_waits_for_room_is_judged_once(void **state)
+{
+	struct kit *k = writer();
+	struct reader *r = reader_new(k);
+	uint64_t from = change(k, 1), left_out = change(k, 2), next;
+	(void)state;
+	r->is_slow = true;
+	start(r, from, 0, 1);
+	run_to(r, left_out);
+	load(k, left_out + FAKE_LSN_STEP / 4);
+	next = change(k, 3);
+	run_to(r, next);
+	assert_int_equal(r->nloads, 1);
+	assert_int_equal(r->nids, 1);
+	assert_int_equal(r->ids[0], 3);
+	reader_free(r);
+	kit_free(k);
+}
+
+/* Sent on by hand, past a load: what is there goes on. */
+static void what_is_loaded_stays_so_past_a_load_of_before(void **state)
+{
+	struct kit *k = writer();
+	struct reader *r = reader_new(k);
+	uint64_t first = change(k, 1), from, next;
+	(void)state;
+	load(k, first + FAKE_LSN_STEP / 4);
+	from = change(k, 2);
+	start(r, from, first - 1, 0);
+	next = change(k, 3);
+	run_to(r, next);
+	assert_int_equal(r->notices + r->nloads, 0);
+	assert_int_equal(r->nids, 1);
+	reader_free(r);
+	kit_free(k);
+}
+
+/* In the run that left it out, too. */
+static void a_load_as_old_as_what_was_left_out_in_this_run(void **state)
+{
+	struct kit *k = writer();
+	struct reader *r = reader_new(k);
+	uint64_t from = change(k, 1), left_out = change(k, 2), next;
+	(void)state;
+	start(r, from, 0, 1);
+	run_to(r, left_out);
+	load(k, left_out);
+	next = change(k, 3);
+	run_to(r, next);
+	assert_int_equal(r->nloads + r->nids, 0);
+	reader_free(r);
+	kit_free(k);
+}
+
+static void closed_while_it_notes(void **state)
+{
+	struct kit *k = writer();
+	struct reader *r = reader_new(k);
+	uint64_t from = change(k, 1);
+	change(k, 2);
+	(void)state;
+	for (int how = 0; how < 4; how++) {
+		r->answers = false;
+		r->note_fails = how & 1;
+		memset(r->notes, 0, sizeof r->notes);
+		start(r, from, 0, 1);
+		assert_true(fake_run(k->loop, has_asked, r, KIT_WAIT_MS));
+		if (how & 2)
+			dmsr_plugin_kafka.source->stop(r->source);
+		fake_run(k->loop, NULL, NULL, 20);
+		reader_close(r);
+		assert_in_range(r->reached, 0, from);
+	}
+	reader_free(r);
+	kit_free(k);
+}
+
+static void paused_while_it_notes(void **state)
+{
+	struct kit *k = writer();
+	struct reader *r = reader_new(k);
+	uint64_t from = change(k, 1), left_out = change(k, 2);
+	(void)state;
+	for (int how = 0; how < 2; how++) {
+		memset(r->notes, 0, sizeof r->notes);
+		r->answers = false;
+		start(r, from, 0, 1);
+		assert_true(fake_run(k->loop, has_asked, r, KIT_WAIT_MS));
+		dmsr_plugin_kafka.source->pause(r->source);
+		if (how) /* and resumed before the answer */
+			dmsr_plugin_kafka.source->resume(r->source);
+		r->answers = true;
+		loop_task_post(r->answer);
+		fake_run(k->loop, NULL, NULL, 100);
+		if (!how) {
+			assert_int_equal(r->reached, 0);
+			dmsr_plugin_kafka.source->resume(r->source);
+		}
+		run_to(r, left_out);
+		run_to(r, change(k, 3 + how));
+		reader_close(r);
+	}
+	reader_free(r);
+	kit_free(k);
+}
+
+static void a_note_that_fails_ends_the_run(void **state)
+{
+	struct kit *k = writer();
+	struct reader *r = reader_new(k);
+	uint64_t from = change(k, 1);
+	change(k, 2);
+	(void)state;
+	r->note_fails = true;
+	start(r, from, 0, 1);
+	r->want = UINT64_MAX;
+	assert_true(fake_run(k->loop, has_reached, r, KIT_WAIT_MS));
+	assert_string_equal(r->error, "test.note");
+	assert_in_range(r->reached, 0, from);
+	reader_free(r);
+	kit_free(k);
+}
+
+RUN_TESTS(cmocka_unit_test(closed_while_it_notes), cmocka_unit_test(paused_while_it_notes), cmocka_unit_test(a_note_that_fails_ends_the_run),
+	cmocka_unit_test(what_is_loaded_stays_so_past_a_load_of_before),
+	cmocka_unit_test(a_load_as_old_as_what_was_left_out_in_this_run),
+	cmocka_unit_test(what_waits_for_room_is_judged_once),
+	cmocka_unit_test(what_is_left_out_is_noted_before_anything_comes_behind_it),
 	cmocka_unit_test(a_load_that_is_there_ends_what_was_noted_before_it),
 	cmocka_unit_test(a_load_of_before_is_of_no_use),
 	cmocka_unit_test(an_awaited_table_that_did_not_change_is_as_it_was))

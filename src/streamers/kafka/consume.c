@@ -291,7 +291,7 @@ static void sought(struct dmsr_subscription *s)
 		return;
 	}
 	s->is_seeking = false;
-	if (!s->reached.flush && !position_is_none(&s->reached))
+	if (position_is_inside(&s->reached))
 		s->reached.event = POSITION_WHOLE;
 	char *key = mem_printf("floor.%s", s->name);
 	s->k->is_noting = true;

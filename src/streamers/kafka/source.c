@@ -28,7 +28,7 @@ struct table {
 	enum stand stand;
 	bool is_loading;                /* its load has begun, and not ended */
 	uint64_t above;                 /* awaited: a load up to there is of no use */
-	uint64_t left_out;              /* the newest change that was left out: nor is one up to there, whoever has it; 0: none */
+	uint64_t left_out;              /* the newest change that was left out: nor is one up to there, whoever has it; 0: none. The note may have an older */
 };
 
 struct source {
@@ -80,7 +80,8 @@ static void leave_out(struct source *s, struct table *t, uint64_t lsn)
 {
 	if (t->stand == TABLE_NEW)
 		set_stand(s, t, TABLE_LACKING);
-	s->must_note |= lsn > t->left_out;
+	/* What a target has is no newer than `above`, or was given on when all that is left out here was known: so one that is newer than that says it. */
+	s->must_note |= lsn > t->left_out && t->left_out <= t->above;
 	t->left_out = lsn > t->left_out ? lsn : t->left_out;
 }
 
@@ -235,6 +236,8 @@ static bool is_wanted(struct source *s, const struct relation *rel, uint64_t lsn
 	bool is_newer = lsn > t->above && lsn > t->left_out;
 	if (!is_newer || lsn >= s->floor)
 		return is_newer;
+	if (t->stand == TABLE_LOADED) /* somebody has sent the job on by hand, past a load of before */
+		return false;
 	await(s, t, s->floor - 1);
 	tell_awaited(s, s->key.data, s->key.len, t);
 	return false;
