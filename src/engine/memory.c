@@ -97,6 +97,14 @@ static void set_place(struct table_set *s, const struct dmsr_loaded *l, size_t p
 	free(key);
 }
 
+uint64_t table_set_newest(const struct table_set *s)
+{
+	uint64_t lsn = 0;
+	for (size_t i = 0; i < s->n; i++)
+		lsn = s->list[i].at.lsn > lsn ? s->list[i].at.lsn : lsn;
+	return lsn;
+}
+
 const struct dmsr_loaded *table_set_find(const struct table_set *s, const char *schema, const char *name)
 {
 	size_t place = place_of(s, schema, name);

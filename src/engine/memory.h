@@ -37,6 +37,7 @@ struct table_set {                      /* tables with the snapshot's position o
 	size_t n, cap;
 	struct map *places;             /* quoted name -> place in the list + 1; NULL: none yet */
 };
+uint64_t table_set_newest(const struct table_set *s); /* LSN of the newest snapshot; 0: none */
 const struct dmsr_loaded *table_set_find(const struct table_set *s, const char *schema, const char *name);
 void table_set_put(struct table_set *s, const char *schema, const char *name, const struct position *at);
 void table_set_del(struct table_set *s, const char *schema, const char *name);   /* nothing, if it is not there */

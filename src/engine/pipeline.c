@@ -176,6 +176,14 @@ static bool is_left_open(const struct ptarget *t)
 	return t->is_amid && !t->is_held && !t->nloads && t->in[CHANNEL_STREAM].is_drained && t->in[CHANNEL_LOAD].is_drained;
 }
 
+static bool is_idle(struct pipeline *p)
+{
+	for (struct channel *c = NULL; (c = channel_next(p, c));)
+		if (c->held || !ledger_is_idle(c->ledger))
+			return false;
+	return true;
+}
+
 static bool targets_done(const struct pipeline *p)
 {
 	for (size_t i = 0; i < p->ntargets; i++)
@@ -192,10 +200,11 @@ static bool is_cut_off(const struct channel *c)
 	int n = (int)(c - p->channels);
 	struct ledger_stat s;
 	ledger_stat(c->ledger, &s);
-	bool is_open = c->held || s.received.token > c->whole_token;
+	bool is_held = n == CHANNEL_STREAM && p->hold && hold_is_held(p->hold);
+	bool is_open = is_held || c->held || s.received.token > c->whole_token;
 	for (size_t i = 0; i < p->ntargets; i++) {
 		const struct ptarget *t = &p->targets[i];
-		bool waits = n == CHANNEL_STREAM ? t->is_held && !t->is_amid : t->is_amid;
+		bool waits = is_held || (n == CHANNEL_STREAM ? t->is_held && !t->is_amid : t->is_amid);
 		if (!t->in[n].is_drained && !waits)
 			return false;
 		is_open |= waits;
@@ -246,198 +255,13 @@ static void on_drain_timeout(void *arg)
 	}
 }
 
-static void on_streamer_stopped(void *ctx)
-{
-	struct channel *c = ctx;
-	c->is_stopped = true;
-	pipeline_turn(c->p);
-}
-
-/* ---- the channels ---- */
-
-struct channel *channel_next(struct pipeline *p, const struct channel *c)
-{
-	for (size_t n = c ? (size_t)(c - p->channels) + 1 : 0; n < CHANNELS; n++)
-		if (p->channels[n].ops)
-			return &p->channels[n];
-	return NULL;
-}
-
-static void on_streamer_failed(void *ctx, const struct err *e)
-{
-	struct channel *c = ctx;
-	pipeline_fail(c->p, e, "streamer");
-}
-
-static void on_streamer_note_put(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg)
-{
-	struct pipeline *p = ((struct channel *)ctx)->p;
-	char *own = mem_printf(MEMORY_OF_STREAMER "%s", key);
-	memory_note_put(p->run.memory, own, value, done, arg);
-	free(own);
-}
-
-static const char *on_streamer_note_get(void *ctx, const char *key)
-{
-	struct pipeline *p = ((struct channel *)ctx)->p;
-	char *own = mem_printf(MEMORY_OF_STREAMER "%s", key);
-	const char *value = memory_note(p->run.memory, own);
-	free(own);
-	return value;
-}
-
-static void on_streamer_notice(void *ctx, const char *text)
-{
-	struct pipeline *p = ((struct channel *)ctx)->p;
-	p->run.host.notice(p->run.host.ctx, "streamer", text);
-}
-
-static void on_known_stored(void *arg, const struct err *e)
-{
-	struct pipeline *p = ticket_use(arg, NULL);
-	if (!p)
-		return;
-	if (e)
-		pipeline_fail(p, e, "state");
-	p->streamer_knows = true;
-	pipeline_turn(p);
-}
-
-/* Whatever it knows that is not remembered here died on its way, in the last crash. */
-static void remember_known(struct pipeline *p)
-{
-	struct memory *m = p->run.memory;
-	struct dmsr_stand known = { 0 };
-	struct err e = { 0 };
-	const struct channel *c = channel_stream(p);
-	if (c->ops->known)
-		c->ops->known(c->i, &known);
-	const struct position *at = memory_delivered(m);
-	if (!position_is_comparable(at, &known.at)) {
-		err_set(&e, DMSR_EFATAL, "server.changed", "the streamer holds the changes of another server than the job's position is of");
-		err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it", p->run.name);
-		pipeline_fail(p, &e, "streamer");
-		return;
-	}
-	for (size_t i = 0; i < known.nloaded; i++) {
-		const struct dmsr_loaded *l = &known.loaded[i], *has = table_set_find(memory_loaded(m), l->schema, l->name);
-		if ((!has || has->at.lsn < l->at.lsn) && !memory_is_unwanted(m, l))
-			pipeline_is_loaded(p, l->schema, l->name, &l->at);
-	}
-	if (known.load_done && !memory_load_done(m))
-		memory_load_done_put(m);
-	bool is_ahead = position_compare(&known.at, at) > 0;
-	if (is_ahead || known.nloaded || known.load_done)
-		memory_delivered_put(m, is_ahead ? &known.at : at, on_known_stored, ticket_new(p, NULL));
-	else
-		p->streamer_knows = true;
-}
-
-static void on_streamer_ready(void *ctx)
-{
-	struct channel *c = ctx;
-	c->is_ready = true;
-	pipeline_turn(c->p);
-}
-
-static bool channels_ready(struct pipeline *p)
-{
-	for (struct channel *c = NULL; (c = channel_next(p, c));)
-		if (!c->is_ready)
-			return false;
-	return true;
-}
-
-static int open_channel(struct pipeline *p, int n, const char *name, const struct dmsr_plugin *plugin, const struct settings *settings,
-	const struct dmsr_log *log, struct err *e)
-{
-	struct channel *c = &p->channels[n];
-	c->scratch = pipeline_scratch(p, name, e);
-	if (!c->scratch)
-		return e->code;
-	const struct dmsr_streamer_host host = {
-		.ctx = c,
-		.env = pipeline_env(p, name, c->scratch),
-		.log = log,
-		.note_put = on_streamer_note_put,
-		.note_get = on_streamer_note_get,
-		.notice = on_streamer_notice,
-		.ready = on_streamer_ready,
-		.delivered = flow_delivered,
-		.resume = flow_streamer_resume,
-		.failed = on_streamer_failed,
-		.stopped = on_streamer_stopped,
-	};
-	c->p = p;
-	c->ops = plugin->streamer;
-	return c->ops->open(settings, &host, &c->i, e);
-}
-
-static bool may_load_beside(const struct pipeline *p)
-{
-	const struct spec *s = p->run.spec;
-	return s->mode & DMSR_FULL_LOAD && pipeline_load_way(p) != DMSR_LOAD_THROUGH && s->source.plugin->source->loads_beside;
-}
-
-bool pipeline_wants_beside(const struct pipeline *p)
-{
-	const struct spec *s = p->run.spec;
-	if (!may_load_beside(p))
-		return false;
-	/* where it was so in an earlier run its log has changes that the targets are not to be given before the load, whatever is wanted now */
-	return memory_note(p->run.memory, PIPELINE_LOADING) || (s->mode & DMSR_CDC && s->source.plugin->source->loads_beside(s->source.settings));
-}
-
-/* What the log has may end inside of a transaction. A target that is given that, and its end by the stream behind the load, has it open all that time; and
- * where the source is on the same server, for ever: no snapshot is made before it is over. */
-static bool loads_beside(const struct pipeline *p)
-{
-	const struct channel *c = &p->channels[CHANNEL_STREAM];
-	return pipeline_wants_beside(p) || (may_load_beside(p) && c->ops->keeps(c->i));
-}
-
-enum dmsr_load_way pipeline_load_way(const struct pipeline *p)
-{
-	const struct spec_part *s = &p->run.spec->streamer;
-	return s->plugin->streamer->load_way ? s->plugin->streamer->load_way(s->settings) : DMSR_LOAD_THROUGH;
-}
-
-bool pipeline_gives_all(const struct pipeline *p)
-{
-	return p->run.spec->streamer.plugin->streamer->gives_all && pipeline_load_way(p) == DMSR_LOAD_THROUGH;
-}
-
-/* In this process, whatever the stream goes through, and with as much memory as that has. */
-static int open_load(struct pipeline *p, struct err *e)
-{
-	const struct dmsr_plugin *plugin = plugins_find(p->run.plugins, PLUGIN_STREAMER, "embedded");
-	json_t *options = json_pack("{s:i}", "disk", 0);
-	for (const struct dmsr_option *o = p->run.spec->streamer.plugin->streamer_options; o && o->name; o++)
-		if (!strcmp(o->name, "memory"))
-			json_object_set_new(options, "memory", json_integer(settings_int(p->run.spec->streamer.settings, "memory")));
-	problems *bad = json_array();
-	p->load_settings = options_parse(plugin->streamer_options, NULL, options, NULL, "", NULL, bad);
-	assert(p->load_settings); /* spec.c has looked that the plugin is there */
-	json_decref(bad);
-	json_decref(options);
-	return open_channel(p, CHANNEL_LOAD, "load", plugin, p->load_settings, NULL, e);
-}
-
-static int open_channels(struct pipeline *p, struct err *e)
-{
-	const struct spec_part *s = &p->run.spec->streamer;
-	if (open_channel(p, CHANNEL_STREAM, "streamer", s->plugin, s->settings, store_log_ops(p->log), e))
-		return e->code;
-	return loads_beside(p) ? open_load(p, e) : 0;
-}
-
 /* ---- the way up ---- */
 
 static void open_targets(struct pipeline *p)
 {
 	struct err e = { 0 };
 	enter(p, PHASE_TARGETS, "the log is open");
-	if (open_channels(p, &e)) {
+	if (channels_open(p, &e)) {
 		pipeline_fail(p, &e, "streamer");
 		return;
 	}
@@ -574,20 +398,18 @@ static void on_task(void *arg)
 			start_streamer(p);
 		break;
 	case PHASE_STREAMER:
-		if (channels_ready(p) && !p->streamer_is_asked) {
-			p->streamer_is_asked = true;
-			remember_known(p);
-		}
+		channels_remember(p);
 		if (p->streamer_knows && !p->must_fail)
 			open_source(p);
 		break;
 	case PHASE_FLOWING:
+		channels_look(p);
 		for (size_t i = 0; i < p->ntargets; i++)
 			target_look(&p->targets[i]);
 		tell(p);
 		if (pipeline_is_quiet(p))
 			p->run.host.quiet(p->run.host.ctx);
-		if (p->source_finished && ledger_is_idle(channel_stream(p)->ledger) && !channel_stream(p)->held && targets_done(p)) {
+		if (p->source_finished && is_idle(p) && targets_done(p)) {
 			p->how = PIPELINE_COMPLETED;
 			stop_instances(p, "everything is loaded");
 		}

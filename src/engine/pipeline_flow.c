@@ -187,7 +187,7 @@ static bool produce(struct channel *c, struct batch *b)
 static void note_loads(struct pipeline *p, const struct batch *b)
 {
 	struct buf key;
-	if (!b->is_load && (!map_size(p->open_loads) || channel_of_load(p)))
+	if (!b->is_load && (!map_size(p->open_loads) || load_is_apart(p)))
 		return;
 	if (!b->is_load) {
 		map_free(p->open_loads);
@@ -216,7 +216,7 @@ enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
 {
 	struct pipeline *p = ctx;
 	struct err e = { 0 };
-	int channel = b->is_load && !b->in_turn && channel_of_load(p) ? CHANNEL_LOAD : CHANNEL_STREAM;
+	int channel = b->is_load && !b->in_turn && load_is_apart(p) ? CHANNEL_LOAD : CHANNEL_STREAM;
 	struct channel *c = &p->channels[channel];
 	if (c->held || p->is_paused || p->phase != PHASE_FLOWING || p->must_fail) {
 		p->source_waits = true;
@@ -234,13 +234,13 @@ enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
 	count_batch(p, b);
 	/* what is behind the beginning of a table that is open cannot be stored before its end, which a paused source never sends */
 	note_loads(p, b);
-	bool is_among_loads = map_size(p->open_loads) && (channel == CHANNEL_LOAD || !channel_of_load(p));
+	bool is_among_loads = map_size(p->open_loads) && (channel == CHANNEL_LOAD || !load_is_apart(p));
 	/* rows of a part are committed when its end comes */
 	bool is_in_part = b->is_load && b->part && b->last->op != OP_LOAD_PART;
 	if (!b->more && !is_among_loads && !is_in_part)
 		c->whole_token = b->token;
 	for (size_t i = 0; i < p->ntargets; i++)
-		target_owes(&p->targets[i], b, channel);
+		target_owes(&p->targets[i], b, p->hold ? CHANNEL_STREAM : channel);
 	produce(c, b);
 	if (!p->told_flowing || p->source_finished)
 		pipeline_turn(p);

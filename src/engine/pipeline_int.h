@@ -1,7 +1,8 @@
-/* pipeline_int: what the parts of a run share: pipeline.c (phases, ends), pipeline_source.c (the source's start and words), pipeline_flow.c (batches in,
- * acknowledgements back, checkpoints), pipeline_target.c (one target's way). */
+/* pipeline_int: what the parts of a run share: pipeline.c (phases, ends), pipeline_channels.c (the ways), pipeline_source.c (the source's start and words),
+ * pipeline_flow.c (batches in, acknowledgements back, checkpoints), pipeline_target.c (one target's way). */
 #ifndef DMSR_ENGINE_PIPELINE_INT_H
 #define DMSR_ENGINE_PIPELINE_INT_H
+#include "hold.h"
 #include "pipeline.h"
 
 enum pipeline_phase { PHASE_OPENING, PHASE_TARGETS, PHASE_STREAMER, PHASE_FLOWING, PHASE_DRAINING, PHASE_STOPPING, PHASE_ENDED, PHASES };
@@ -26,7 +27,8 @@ void load_words_fini(struct load_words *w);
 
 /* The ways from the source to the targets. */
 enum { CHANNEL_STREAM, /* the job's streamer */
-	CHANNEL_LOAD, /* rows of a load, and its words, past the stream: in memory alone. Not there: they go through the stream */
+	CHANNEL_LOAD, /* rows of a load, and its words. Past the stream to the targets, in memory alone; or, where there is a hold, into the stream, past
+	               * the changes that are held. Not there: with the changes through the stream */
 	CHANNELS };
 struct channel {
 	struct pipeline *p;
@@ -100,7 +102,8 @@ struct pipeline {
 	struct dmsr_instance *source;
 	char *source_scratch;
 	struct channel channels[CHANNELS];
-	struct settings *load_settings; /* of the load's channel; NULL: not there */
+	struct hold *hold;              /* what the two channels are when changes wait for a load that goes through the stream; NULL: they do not */
+	struct settings *load_settings; /* of the load's channel, or of the hold's log; NULL: not there */
 	struct store_log *log;
 	struct ptarget *targets;
 	size_t ntargets;
@@ -155,11 +158,18 @@ bool pipeline_gives_all(const struct pipeline *p);      /* rows and changes, to 
 /* An empty directory of that name for files that may vanish: what a crash left there is gone. NULL: e is set. */
 char *pipeline_scratch(const struct pipeline *p, const char *name, struct err *e);
 
+/* pipeline_channels.c */
+int channels_open(struct pipeline *p, struct err *e);
+void channels_remember(struct pipeline *p);     /* what a streamer that is ready knows: when that is remembered, streamer_knows */
+void channels_look(struct pipeline *p);         /* may what is held follow? */
 /* Those that are there, in order: first NULL, then the one before; NULL: no more. */
 struct channel *channel_next(struct pipeline *p, const struct channel *c);
 static inline struct channel *channel_stream(struct pipeline *p) { return &p->channels[CHANNEL_STREAM]; }
 static inline struct inlet *inlet_of(struct ptarget *t, const struct channel *c) { return &t->in[c - c->p->channels]; }
-static inline bool channel_of_load(const struct pipeline *p) { return p->channels[CHANNEL_LOAD].ops != NULL; }
+/* Do a load and the changes not wait for each other on their way from the source? */
+static inline bool load_is_apart(const struct pipeline *p) { return p->channels[CHANNEL_LOAD].ops != NULL; }
+/* And to the targets? */
+static inline bool channel_of_load(const struct pipeline *p) { return load_is_apart(p) && !p->hold; }
 
 /* pipeline_source.c */
 int pipeline_source_open(struct pipeline *p, struct err *e);    /* and the ledger with it */
@@ -178,6 +188,8 @@ void flow_look_level(struct pipeline *p, const struct dmsr_source_stat *s);     
 void flow_backpressure(struct pipeline *p, bool on);
 
 /* pipeline_target.c */
+/* Is it older than the rows of that load, or of a table that is none of the job's any more? l NULL: not loaded. */
+bool pipeline_is_old(const struct pipeline *p, const struct dmsr_loaded *l, const struct change *ch);
 int target_open(struct pipeline *p, size_t n, struct err *e);
 int target_check_stand(struct ptarget *t, struct err *e);
 void target_subscribe(struct ptarget *t);

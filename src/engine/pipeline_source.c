@@ -35,7 +35,7 @@ static bool keeps_loads(const struct pipeline *p)
  * in the log, before the rows are everywhere: there the targets say whether they have had it. */
 void pipeline_is_loaded(struct pipeline *p, const char *schema, const char *name, const struct position *at)
 {
-	if (!channel_of_load(p))
+	if (!load_is_apart(p))
 		memory_load_done_forget(p->run.memory);
 	memory_load_put(p->run.memory, schema, name, at);
 }
@@ -248,6 +248,8 @@ static void on_load_begins(void *ctx)
 {
 	struct pipeline *p = ctx;
 	p->load_is_sent = false;
+	if (p->hold) /* at the end of a table it may be there already, held: the two are stored in any order */
+		memory_load_done_forget(p->run.memory);
 	if (!channel_of_load(p))
 		return;
 	p->load_has_begun = true;
@@ -372,7 +374,7 @@ int pipeline_source_open(struct pipeline *p, struct err *e)
 /* Up to where every target has all; none: one has nothing, or that cannot be said. */
 static struct position applied_by_all(const struct pipeline *p)
 {
-	struct position out = { 0 };
+	struct position out = p->ntargets ? (struct position){ 0 } : *memory_delivered(p->run.memory);
 	for (size_t i = 0; i < p->ntargets; i++) {
 		const struct position *at = &p->targets[i].applied;
 		if (position_is_none(at) || (i && !position_is_comparable(at, &out)))
@@ -430,7 +432,7 @@ void pipeline_source_start(struct pipeline *p)
 		.mode = p->run.spec->mode,
 		.from = *memory_delivered(p->run.memory),
 		.applied = applied_by_all(p),
-		.is_beside = channel_of_load(p),
+		.is_beside = load_is_apart(p),
 		.loaded = loaded->list,
 		.nloaded = loaded->n,
 		.unwanted = unwanted->list,
@@ -440,6 +442,8 @@ void pipeline_source_start(struct pipeline *p)
 		.load_done = load_is_done(p),
 		.takes_turns = may_take_turns(p),
 	};
+	if (p->hold && !p->source_ops->loads_beside) /* it does not say when a load ends: what it loads stands before its changes */
+		hold_release(p->hold, 0);
 	p->source_ops->start(p->source, &start);
 	begun_free(&begun);
 	if (p->is_paused)

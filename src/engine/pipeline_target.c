@@ -55,6 +55,11 @@ static bool is_void(const struct pipeline *p, const struct relation *rel)
 	return is;
 }
 
+bool pipeline_is_old(const struct pipeline *p, const struct dmsr_loaded *l, const struct change *ch)
+{
+	return (l && ch->txn->lsn < l->at.lsn) || is_void(p, ch->rel);
+}
+
 /* Is that of a transaction that the rows of the table's load are newer than, which it has, or which come behind; or of a table that is none any more? */
 static bool is_in_rows(void *arg, const struct change *ch)
 {
@@ -62,17 +67,12 @@ static bool is_in_rows(void *arg, const struct change *ch)
 	if (!ch->rel || !ch->txn || ch->txn->lsn >= t->rows_lsn)
 		return false;
 	const struct dmsr_loaded *l = table_set_find(&t->memory->loaded, ch->rel->schema, ch->rel->name);
-	return (l && ch->txn->lsn < l->at.lsn) || is_void(t->p, ch->rel) ||
-		table_set_find(&t->awaited, ch->rel->schema, ch->rel->name);
+	return pipeline_is_old(t->p, l, ch) || table_set_find(&t->awaited, ch->rel->schema, ch->rel->name);
 }
 
 void target_note_rows(struct ptarget *t)
 {
-	const struct table_set *loaded = &t->memory->loaded;
-	t->rows_lsn = t->p->voids || t->awaited.n ? UINT64_MAX : 0;
-	for (size_t i = 0; i < loaded->n; i++)
-		if (loaded->list[i].at.lsn > t->rows_lsn)
-			t->rows_lsn = loaded->list[i].at.lsn;
+	t->rows_lsn = t->p->voids || t->awaited.n ? UINT64_MAX : table_set_newest(&t->memory->loaded);
 }
 
 /* A table that it has as nobody wants it any more is loaded again. Where its rows come by the stream, what is before them is older than they: it would be
@@ -249,7 +249,7 @@ bool target_is_done(struct ptarget *t)
 	for (struct channel *c = NULL; (c = channel_next(t->p, c));)
 		if (!inlet_of(t, c)->is_drained)
 			return false;
-	return !t->count;
+	return !t->count && !(t->p->hold && hold_has_any(t->p->hold));
 }
 
 /* ---- what comes back ---- */

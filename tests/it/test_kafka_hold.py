@@ -1,0 +1,227 @@
+"""A load that goes through Kafka's topics: the stream is read beside it, and waits on disk until the rows stand in the topics; so the source keeps no log for it."""
+import contextlib
+import json
+import threading
+
+import pytest
+
+from conftest import wait_for
+from proxy import Proxy
+from test_kafka import as_table, caught_up, source_table, streamer
+from test_load_beside import is_read_up_to, written
+
+LAYOUTS = {"native": {"layout": "ordered", "codec": "native"}, "both": {"layout": "both"},
+           "exact": {"layout": "both", "exactly_once": True}, "exact native": {"layout": "ordered", "codec": "native", "exactly_once": True}}
+TABLES = """
+CREATE TABLE a (id integer PRIMARY KEY, v text);
+CREATE TABLE b (id integer PRIMARY KEY, v text);
+INSERT INTO a SELECT i, repeat('a', 100) FROM generate_series(1, 60000) i;
+INSERT INTO b SELECT i, repeat('b', 10) FROM generate_series(1, 500) i;
+"""
+ROWS = 60000  # of a, which is read first
+CHANGES = ["UPDATE a SET v = v || '!' WHERE id % 3 = 0", "DELETE FROM a WHERE id % 7 = 0", "UPDATE a SET id = id + 1000000 WHERE id % 11 = 0",
+           "INSERT INTO a SELECT i, 'new' FROM generate_series(60001, 60100) i"]
+
+
+@pytest.fixture
+def pair(pg):
+    source, target = pg.database("held"), pg.database("held_copy")
+    source.psql(TABLES)
+    with Proxy(source.server.port) as proxy:
+        yield (source, proxy), target
+
+
+@contextlib.contextmanager
+def begun(daemon, kafka, line, targets, source_options=None, **options):
+    """While a is read, slowly, somebody locks b: the load stands there, for as long as the job has patience, and goes on behind this."""
+    source, proxy = line
+    options = {"disk": "1GiB", **options}
+    daemon.start()
+    proxy.piece, proxy.every = 1 << 15, .01
+    daemon.job("k", source.connection(load_connections=1, load_part_bytes=0, port=proxy.port, **(source_options or {})),
+               [t.connection(name=t.name) for t in targets], streamer=streamer(kafka, **options), tables={"include": ["public.*"]})
+    wait_for("it reads a", lambda: "2 tables to load" in daemon.log(), step=.01)
+    with contextlib.closing(source.server.connect(source.name)) as c:
+        c.autocommit = False
+        with c.cursor() as cur:
+            cur.execute("LOCK TABLE b IN ACCESS EXCLUSIVE MODE")
+        proxy.every = 0
+        yield
+        c.rollback()
+
+
+def a_is_there(kafka, target, layout):
+    def there():
+        if target:
+            return target.one("SELECT to_regclass('a') IS NOT NULL") and target.one("SELECT count(*) FROM a") == ROWS
+        return f"{kafka.prefix}.public.a" in kafka.topics(kafka.prefix) and len(kafka.records(f"{kafka.prefix}.public.a")) == ROWS
+    wait_for(f"table a is loaded ({layout})", there, 40)
+
+
+def held(daemon):
+    return daemon.api("GET", "/jobs/k/status")["streamer"]["log_bytes"]
+
+
+def check_topic(kafka, source, table):
+    """Of each key the newest is the last, and nothing of before the rows stands behind them."""
+    records = kafka.records(f"{kafka.prefix}.public.{table}")
+    ops = [json.loads(r.value)["op"] for r in records if r.value]
+    assert as_table(records) == source_table(source, table, ["id"])
+    assert ops[:ops.count("r")] == ["r"] * ops.count("r"), "no change stands before the rows"
+    return ops
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_source_keeps_no_log_for_the_load(pair, kafka, daemon, layout):
+    """However little waits."""
+    line, target = pair
+    source = line[0]
+    with begun(daemon, kafka, line, [target], **LAYOUTS[layout]):
+        wait_for("it reads the stream", lambda: "reading slot" in daemon.log())
+        lsn = written(source, *CHANGES)
+        wait_for("the slot has passed", lambda: is_read_up_to(source, lsn), 40)
+        assert daemon.state_of("k") == "loading" and held(daemon) > 0
+        status = daemon.api("GET", "/jobs/k/status")
+        assert not status["targets"][0]["caught_up"], status
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    daemon.wait_state("k", "running")
+    source.psql("UPDATE b SET v = 'behind'; INSERT INTO a VALUES (-1, 'behind')")
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    caught_up(daemon, "k", source)
+    wait_for("nothing is held any more", lambda: held(daemon) == 0)
+    if LAYOUTS[layout]["layout"] == "both":
+        for table in "a", "b":
+            assert {"r", "u"} <= set(check_topic(kafka, source, table))
+
+
+def test_no_target_and_rounds(pair, kafka, daemon):
+    """What changes before a table is read in another snapshot, and is read of the stream before that, is in its rows alone."""
+    line, _ = pair
+    source = line[0]
+    with begun(daemon, kafka, line, [], layout="table"):
+        a_is_there(kafka, None, "table")
+        lsn = written(source, *CHANGES)
+        wait_for("the slot has passed", lambda: is_read_up_to(source, lsn), 40)
+        records = kafka.records(f"{kafka.prefix}.public.a")
+        assert len(records) == ROWS, "the changes wait"
+    wait_for("it is loaded", lambda: daemon.state_of("k") == "running", 90)
+    caught_up(daemon, "k", source)
+    assert {"r", "u", "d"} <= set(check_topic(kafka, source, "a"))
+    check_topic(kafka, source, "b")
+
+
+@pytest.mark.parametrize("then", ["as it was", "hold_wal", "no disk"])
+@pytest.mark.parametrize("layout", ["native", "exact"])
+def test_killed_with_changes_held(pair, kafka, daemon, layout, then):
+    """Also if somebody wants it otherwise then: they go on behind the load."""
+    line, target = pair
+    source = line[0]
+    with begun(daemon, kafka, line, [target], **LAYOUTS[layout]):
+        a_is_there(kafka, target, layout)
+        lsn = written(source, *CHANGES)
+        wait_for("the slot has passed", lambda: is_read_up_to(source, lsn), 40)
+        daemon.kill()
+    source.psql("DELETE FROM b WHERE id % 9 = 0; UPDATE a SET v = 'later' WHERE id % 13 = 0")
+    daemon.start()
+    if then != "as it was":
+        change = {"source": {"hold_wal": True}} if then == "hold_wal" else {"streamer": {"disk": 0}}
+        daemon.api("PATCH", "/jobs/k", change, {"If-Match": "*", "Content-Type": "application/merge-patch+json"})
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    daemon.wait_state("k", "running")
+    source.psql("INSERT INTO a VALUES (-1, 'live')")
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    wait_for("nothing is held any more", lambda: held(daemon) == 0)
+
+
+@pytest.mark.parametrize("point", ["kafka.sent:3", "kafka.acknowledged:4", "pipeline.stored:9", "pipeline.received:40", "streamer.trim", "streamer.spill:2"])
+def test_killed_while_they_follow(pair, kafka, daemon, point):
+    """Again and again, until it comes to its end."""
+    line, target = pair
+    source = line[0]
+    with begun(daemon, kafka, line, [target], source_options={"batch_bytes": "16KiB"}, **LAYOUTS["both"]):
+        a_is_there(kafka, target, "both")
+        lsn = written(source, *CHANGES, *(f"UPDATE a SET v = v || '{i}' WHERE id % 5 = {i}" for i in range(5)))
+        wait_for("the slot has passed", lambda: is_read_up_to(source, lsn), 40)
+        daemon.kill()
+    for _ in range(6):
+        daemon.start({"DMSR_FAILPOINT": point}, wait=False)
+        with contextlib.suppress(AssertionError):
+            wait_for("it is killed", lambda: daemon.process.poll() is not None, 3)
+        daemon.kill()
+        source.psql("UPDATE a SET v = v || '.' WHERE id % 17 = 0; INSERT INTO b SELECT max(id) + 1, 'since' FROM b")
+    daemon.start()
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    daemon.wait_state("k", "running")
+    caught_up(daemon, "k", source)
+    for table in "a", "b":
+        assert as_table(kafka.records(f"{kafka.prefix}.public.{table}"), deduplicated=True) == source_table(source, table, ["id"])
+
+
+def test_a_disk_that_is_full(pair, kafka, daemon):
+    """Then the source waits, with its log, and the load goes on."""
+    line, target = pair
+    source = line[0]
+    with begun(daemon, kafka, line, [target], disk="1MiB", memory="1MiB", **LAYOUTS["native"]):
+        a_is_there(kafka, target, "native")
+        source.psql("CREATE TABLE c (id integer PRIMARY KEY, v text)")
+        lsn = written(source, *CHANGES, "UPDATE a SET v = repeat('long', 300)", "UPDATE a SET v = repeat('longer', 300)")
+        wait_for("it is full", lambda: daemon.api("GET", "/jobs/k/status")["streamer"]["full"], 40)
+        assert not is_read_up_to(source, lsn)
+    daemon.wait_equal(source, target, ["public.a", "public.b"], 60)
+    daemon.wait_state("k", "running")
+
+
+def test_it_may_be_read_behind_the_load(pair, kafka, daemon):
+    line, target = pair
+    source = line[0]
+    with begun(daemon, kafka, line, [target], disk=0, **LAYOUTS["native"]):
+        a_is_there(kafka, target, "native")
+        lsn = written(source, *CHANGES)
+        assert "reading slot" not in daemon.log() and not is_read_up_to(source, lsn)
+    daemon.wait_equal(source, target, ["public.a", "public.b"], 60)
+    assert "reading slot" in daemon.log()
+
+
+def test_stopped_and_paused_with_changes_held(pair, kafka, daemon):
+    line, target = pair
+    source = line[0]
+    with begun(daemon, kafka, line, [target], **LAYOUTS["native"]):
+        a_is_there(kafka, target, "native")
+        for verb, state in ("pause", "paused"), ("resume", "loading"), ("stop", "stopped"):
+            written(source, "UPDATE a SET v = v || '+' WHERE id % 2 = 0")
+            daemon.api("POST", f"/jobs/k/{verb}")
+            daemon.wait_state("k", state, 20)
+    daemon.api("POST", "/jobs/k/start")
+    daemon.wait_equal(source, target, ["public.a", "public.b"], 60)
+    daemon.wait_state("k", "running")
+
+
+def test_a_table_that_is_loaded_again_under_writes(pair, kafka, daemon):
+    line, target = pair
+    source = line[0]
+    source.psql("DELETE FROM a WHERE id > 5000")
+    with begun(daemon, kafka, line, [target], **LAYOUTS["both"]):
+        pass
+    daemon.wait_state("k", "running")
+    is_over = threading.Event()
+
+    def write():
+        with contextlib.closing(source.server.connect(source.name)) as c, c.cursor() as cur:
+            n = 0
+            while not is_over.wait(0.002):
+                n += 1
+                cur.execute(f"UPDATE a SET v = 'w{n}' WHERE id % 50 = {n % 50}; DELETE FROM b WHERE id = {n % 500}; INSERT INTO b VALUES ({n % 500}, 'w{n}')")
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for n in range(2, 5):
+            for table in "a", "b":
+                wait_for("it may be loaded", lambda: daemon.call("POST", f"/jobs/k/tables/public.{table}/reload")[0] == 202)
+                wait_for("it is loaded", lambda: daemon.log().count(f"table public.{table} read") >= n and daemon.state_of("k") == "running", 40)
+    finally:
+        is_over.set()
+        writer.join()
+    daemon.wait_equal(source, target, ["public.a", "public.b"], 60)
+    caught_up(daemon, "k", source)
+    for table in "a", "b":
+        assert as_table(kafka.records(f"{kafka.prefix}.public.{table}"), deduplicated=True) == source_table(source, table, ["id"])
