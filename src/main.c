@@ -49,6 +49,7 @@ struct daemon {
 	struct http *http;
 	struct loop_signal *signals[3]; /* SIGTERM SIGINT SIGHUP */
 	struct loop_timer *status, *limit;
+	bool begins_anew; /* behind its end, in the same process */
 };
 
 /* ---- configuration ---- */
@@ -127,10 +128,26 @@ static void count_job(void *arg, const struct engine_job_metrics *m)
 	t->retrying += !strcmp(m->state, "retrying");
 }
 
+/* The store was full, and all jobs have stopped: all begins as after a crash, if the configuration lets it. */
+static void begin_anew(struct daemon *d)
+{
+	struct config *c = load_config(&d->source, true);
+	if (!c) {
+		log_error("main", NULL, "there is room for the state again, but with this configuration the daemon cannot begin anew");
+		return;
+	}
+	config_free(c);
+	log_info("main", NULL, "there is room for the state again: beginning anew");
+	d->begins_anew = true;
+	loop_stop(d->loop);
+}
+
 static void on_status(void *arg)
 {
 	struct daemon *d = arg;
 	struct tally t = { 0 };
+	if (engine_has_room(d->engine) && !engine_is_draining(d->engine))
+		begin_anew(d);
 	engine_each_job(d->engine, count_job, &t);
 	notify_status(d->notify, "%s%u jobs: %u running, %u retrying, %u failed",
 		engine_is_draining(d->engine) ? "stopping; " : "", t.all, t.running, t.retrying, t.failed);
@@ -364,5 +381,10 @@ int main(int argc, char **argv)
 	else
 		fputs(usage, stderr);
 	free(overrides);
+	if (d.begins_anew) {
+		execvp(argv[0], argv);
+		fprintf(stderr, "dmsrd: cannot begin anew: %s: %s\n", argv[0], strerror(errno));
+		rc = EXIT_RUN_TIME;
+	}
 	return rc;
 }

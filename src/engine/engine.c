@@ -467,6 +467,7 @@ bool engine_is_ready(const struct engine *g, struct err *why)
 	return false;
 }
 
+bool engine_has_room(const struct engine *g) { return g->store_failed && store_has_room(g->store); }
 bool engine_is_draining(const struct engine *g) { return g->house.is_draining; }
 struct plugins *engine_plugins(struct engine *g) { return g->plugins; }
 struct store *engine_store(struct engine *g) { return g->store; }

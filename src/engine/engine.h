@@ -24,6 +24,7 @@ void engine_check_config(const struct engine *g, const struct config *c, problem
 /* SIGHUP: new configuration (already valid): secrets, jobs_dir, limits. Returns how much of it could not be taken: files of jobs_dir; each was told. */
 unsigned engine_reload(struct engine *g, const struct config *c);
 bool engine_is_ready(const struct engine *g, struct err *why);     /* store writable, plugins there */
+bool engine_has_room(const struct engine *g);   /* all stopped because the store was full, and it is not any more: what it has is read by a process anew */
 bool engine_is_draining(const struct engine *g);
 struct plugins *engine_plugins(struct engine *g);
 

@@ -3,7 +3,8 @@
  * transaction (synchronous=FULL, WAL): a done callback with e NULL means: it survives a power cut.
  *
  * After a write error (ENOSPC, EIO, a torn file) nothing is retried and nothing is confirmed: the write's done gets the error ("state.full",
- * "state.io", "state.corrupt"), and on_failed fires once: the engine then stops all jobs loudly. A failed fsync is never tried again.
+ * "state.io", "state.corrupt"), and on_failed fires once: the engine then stops all jobs loudly. A failed fsync is never tried again: a process that
+ * begins anew reads what is durable. Whether it would help, after state.full, store_has_room says.
  * The directory is locked (flock on "lock"): a second daemon gets DMSR_ESTATE "state.locked" naming the holder's pid.
  *
  * All verbs are the loop's and never block (but those that say so); texts are copied; answers come in the order of the questions, never inside the
@@ -22,6 +23,7 @@ int store_open(struct loop *l, const char *dir, void (*on_failed)(void *arg, con
 /* Writes what is queued, calls the last callbacks, ends the thread. Logs were closed before; not from a callback of the store's. NULL is fine. */
 void store_close(struct store *s);
 const char *store_dir(const struct store *s);
+bool store_has_room(const struct store *s);     /* it failed with state.full, and there is room in its directory again */
 
 /* Jobs. spec: the job's JSON text as accepted; secrets in it are there: the file is 0600. */
 struct store_job {

@@ -10,19 +10,36 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
+
+enum { ROOM = 16 << 20 };
 
 int store_file_err(struct err *e, const char *doing, const char *path)
 {
 	int error = errno;
 	if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
 		err_set(e, DMSR_EFULL, "state.full", "cannot %s %s: %s", doing, path, strerror(error));
-		return err_hint(e, "Make room there, then start dmsrd again: its jobs go on from where they are durable.");
+		return err_hint(e, "Make room there: dmsrd looks every few seconds, and begins anew by itself; its jobs go on from where they are durable.");
 	}
 	err_set(e, DMSR_EIO, "state.io", "cannot %s %s: %s", doing, path, strerror(error));
 	if (error == EACCES || error == EPERM || error == EROFS)
 		return err_hint(e, "Give the user of dmsrd the right to write there, then start it again.");
 	return err_hint(e, "Look into the disk and the kernel's log, then start dmsrd again: its jobs go on from where they are durable.");
+}
+
+bool store_file_has_room(const char *dir)
+{
+	struct statvfs fs;
+	char *path = mem_printf("%s/room", dir);
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	bool has = fd >= 0 && !unlink(path) && !fallocate(fd, 0, 0, ROOM);
+	if (fd >= 0 && !has && errno == EOPNOTSUPP)
+		has = !fstatvfs(fd, &fs) && fs.f_bavail >= ROOM / fs.f_frsize;
+	if (fd >= 0)
+		close(fd);
+	free(path);
+	return has;
 }
 
 int store_file_corrupt(struct err *e, const char *path, const char *what, ...)

@@ -13,6 +13,8 @@ int store_file_sync_dir(const char *dir, struct err *e);
 int store_file_make_dirs(const char *dir, struct err *e);
 /* Removes dir and the files in it (no directories), at most max files in this call. 0: gone; 1: more to do; else e is set. */
 int store_file_remove_dir(const char *dir, unsigned max, struct err *e);
+/* Can some 16 MiB be written there? Nothing stays of the question. */
+bool store_file_has_room(const char *dir);
 /* An empty dir, and what is missing above it, for what may vanish: no name is durable, and it costs no wait for the disk. */
 int store_file_make_scratch(const char *dir, struct err *e);
 

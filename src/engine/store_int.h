@@ -106,7 +106,7 @@ struct store_queue {
 	pthread_mutex_t mutex;
 	pthread_cond_t wanted, answered;
 	struct request_list in, out;
-	bool closing, has_failed;
+	bool closing, has_failed, has_room;
 	struct err failure;
 	struct store_stat stat;
 };

@@ -6,6 +6,7 @@
  * All that waited is one group: the logs are synced, then one COMMIT. An answer leaves only when all of its group is durable, also a read's: it may
  * have seen what the group wrote. When a group fails, all of it does, and so does everything after it; nothing is written any more. Between
  * groups the thread tidies in short slices. */
+#include "store_file.h"
 #include "store_int.h"
 #include <assert.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 enum {
 	REQUEST_BYTES_MAX = 256 << 20, /* but for a log's entries, which have their own limit */
 	DELIVER_US = 1000,             /* then the loop has a turn */
+	ROOM_LOOK_S = 3,
 };
 
 static void list_init(struct request_list *l) { *l = (struct request_list){ NULL, &l->first }; }
@@ -228,13 +230,34 @@ static bool tidy(struct store *s)
 	return false;
 }
 
+/* Another process may take the room again: that is found out as this was. */
+static void look_for_room(struct store *s)
+{
+	bool has = store_file_has_room(s->dir);
+	pthread_mutex_lock(&s->q->mutex);
+	s->q->has_room = has;
+	pthread_mutex_unlock(&s->q->mutex);
+}
+
+/* Under the mutex. A store that is full waits a while at most. false: nobody called. */
+static bool wait_for_work(struct store *s)
+{
+	struct store_queue *q = s->q;
+	if (!q->has_failed || strcmp(q->failure.id, "state.full") != 0)
+		return !pthread_cond_wait(&q->wanted, &q->mutex);
+	struct timespec until;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += ROOM_LOOK_S;
+	return !pthread_cond_clockwait(&q->wanted, &q->mutex, CLOCK_MONOTONIC, &until);
+}
+
 /* Waits unless there is work of its own. false: closing, and nothing is left. */
 static bool take_group(struct store *s, bool more, struct request_list *group)
 {
 	struct store_queue *q = s->q;
 	pthread_mutex_lock(&q->mutex);
-	while (!q->in.first && !q->closing && !more)
-		pthread_cond_wait(&q->wanted, &q->mutex);
+	while (!q->in.first && !q->closing && !more && wait_for_work(s))
+		;
 	bool goes_on = q->in.first || !q->closing;
 	list_move(group, &q->in);
 	pthread_mutex_unlock(&q->mutex);
@@ -250,6 +273,8 @@ static void *thread_main(void *arg)
 		if (group.first) {
 			run_group(s, &group);
 			hand_back(s, &group);
+		} else if (is_broken(s)) {
+			look_for_room(s);
 		}
 		more = tidy(s);
 	}
@@ -324,6 +349,14 @@ static void on_answers(void *arg)
 		loop_task_post(s->more);
 		return;
 	}
+}
+
+bool store_has_room(const struct store *s)
+{
+	pthread_mutex_lock(&s->q->mutex);
+	bool has = s->q->has_room;
+	pthread_mutex_unlock(&s->q->mutex);
+	return has;
 }
 
 void store_thread_start(struct store *s)

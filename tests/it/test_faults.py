@@ -245,7 +245,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(at)], check=True)
 
 
-def test_state_disk_full(pair, small_disk):
+@pytest.mark.parametrize("way", ["goes on", "killed"])
+def test_state_disk_full(pair, small_disk, way):
+    """Once there is room again, the daemon begins anew by itself, as the same process."""
     server, source, target = pair
     daemon = Dmsrd(small_disk / "dmsrd").start()
     try:
@@ -262,10 +264,18 @@ def test_state_disk_full(pair, small_disk):
             job = daemon.wait_state("f", "failed", 60)
             assert job["error"]["code"].startswith("state."), job["error"]
             assert daemon.call("GET", "/readyz")[0] == 503 and daemon.call("GET", "/livez")[0] == 200
-        (small_disk / "fill").unlink()
-        daemon.kill()
-        daemon.start()
+            pid = daemon.process.pid
+            if way == "killed":
+                daemon.kill()
+                (small_disk / "fill").unlink()
+                daemon.start()
+            else:
+                time.sleep(6)
+                assert daemon.api("GET", "/jobs/f")["state"] == "failed", "there is no room yet"
+                (small_disk / "fill").unlink()
+                wait_for("it has begun anew", lambda: "beginning anew" in daemon.log() and daemon.is_ready(), 30)
         daemon.wait_state("f", "running")
+        assert way == "killed" or (daemon.process.pid == pid and daemon.call("GET", "/readyz")[0] == 200)
         daemon.wait_equal(source, target)
     finally:
         daemon.kill()
@@ -287,6 +297,46 @@ def test_slow_target_does_not_hold_wal(pair, dmsrd):
     dmsrd.wait_state("f", "running")
     dmsrd.wait_equal(source, target)
     wait_for("the log is empty", lambda: dmsrd.api("GET", "/jobs/f/status")["streamer"]["log_bytes"] == 0)
+
+
+# ---- a target that does not answer ----
+
+@contextlib.contextmanager
+def no_standby(database):
+    """Commits wait for one that is not there."""
+    with contextlib.closing(database.server.connect(database.name)) as c:
+        cur = c.cursor()
+        cur.execute("SET synchronous_commit = local")
+        try:
+            cur.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+            cur.execute("SELECT pg_reload_conf()")
+            yield
+        finally:
+            cur.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            cur.execute("SELECT pg_reload_conf()")
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+def test_a_target_whose_standby_is_away(pg, pg18, dmsrd, apply):
+    source, target = pg.database("f"), pg18.database("f_copy")
+    source.psql(SIMPLE)
+
+    def told():
+        return [w["message"] for w in dmsrd.api("GET", "/jobs/f/status")["warnings"] if "has not answered" in w["message"]]
+    with no_standby(target):
+        dmsrd.job("f", source.connection(), [target.connection(name="copy", apply=apply)])
+        wait_for("it is told", told, 30)
+        assert dmsrd.api("GET", "/jobs/f")["state"] in ("starting", "loading")
+        assert target.one("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'dmsr:f:%%' AND wait_event = 'SyncRep'"), "as the text says"
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("POST", "/jobs/f/restart")
+    dmsrd.wait_state("f", "running")
+    assert not told()
+    with no_standby(target):
+        source.psql("UPDATE t SET n = n + 1")
+        wait_for("it is told", told, 30)
+        assert [t for t in told() if "a COMMIT for 10 s" in t and "synchronous standby" in t], told()
+    dmsrd.wait_equal(source, target)
 
 
 # ---- rows that a target refuses ----
