@@ -19,6 +19,7 @@ enum {
 	QUEUE_BYTES = 8 << 20,          /* taken and not read yet: beyond, AGAIN */
 	LANE_QUEUE_BYTES = 4 << 20,
 	LANE_REST_MS = 10000,
+	PATIENCE_MS = 10000,
 	SLICE_US = 1000,
 	SLICE_LOOK = 32,                /* changes between two looks at the clock */
 };
@@ -124,6 +125,22 @@ static enum right missing_right(const struct target *t)
 	return RIGHT_EMPTY;
 }
 
+/* Once it is set up, what may fail may take its time as well: an index is built. */
+static void on_patience(void *arg)
+{
+	struct target *t = arg;
+	bool is_slow = t->is_asking ? !t->may_fail || t->state == TARGET_SETUP : t->tx.state == TX_COMMITTING;
+	if (t->state == TARGET_DEAD || !is_slow)
+		return;
+	char *text = mem_printf("%s has not answered %s for %d s: it may wait for a synchronous standby, for a lock or for its disk; there, SELECT pid, "
+		"wait_event_type, wait_event, query FROM pg_stat_activity WHERE application_name LIKE 'dmsr:%s:%%' tells", pgconn_describe(t->conn),
+		t->is_asking ? "a statement" : "a COMMIT", PATIENCE_MS / 1000, t->host.env.job);
+	t->host.notice(t->host.ctx, text);
+	free(text);
+}
+
+void target_await(struct target *t) { loop_timer_start(t->patience, PATIENCE_MS); }
+
 static void on_answer(void *arg, const PGresult *res, const struct err *e)
 {
 	struct target *t = arg;
@@ -148,6 +165,7 @@ static void ask(struct target *t, const char *sql, int n, const char *const *val
 	assert(!t->is_asking && !t->in_pipeline);
 	t->is_asking = true;
 	t->then = then;
+	target_await(t);
 	pgconn_query_params(t->conn, sql, n, values, on_answer, t);
 }
 
@@ -443,6 +461,7 @@ static void release(struct target *t)
 	pgconn_free(t->conn);
 	loop_task_free(t->task);
 	loop_timer_free(t->timer);
+	loop_timer_free(t->patience);
 	PQclear(t->answer);
 	while (t->head) {
 		struct item *it = t->head;
@@ -546,6 +565,7 @@ struct target *target_new(const struct settings *s, const struct dmsr_target_hos
 	t->known = map_new();
 	t->task = loop_task_new(t->loop, "target", on_task, t);
 	t->timer = loop_timer_new(t->loop, "target", on_timer, t);
+	t->patience = loop_timer_new(t->loop, "target", on_patience, t);
 	t->stat.phase = "connecting";
 	t->seq = 1;
 	ahead_init(&t->ahead);

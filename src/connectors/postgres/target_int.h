@@ -83,6 +83,7 @@ struct target {
 	bool in_pipeline;
 	struct loop_task *task;
 	struct loop_timer *timer;       /* of commits; during set-up: of the lock */
+	struct loop_timer *patience;    /* with a question or a commit that should be answered soon (target_await) */
 	uint64_t lock_asked_us;
 	bool has_lock;                  /* of the job; the lanes' is asked for */
 	unsigned make_tries;
@@ -161,6 +162,7 @@ void target_wake(struct target *t);
  * at t->answer (NULL: failed), t->answer_error and t->sqlstate. */
 void target_ask(struct target *t, const char *sql, int n, const char *const *values, void (*then)(struct target *t));
 void target_try(struct target *t, const char *sql, int n, const char *const *values, void (*then)(struct target *t));
+void target_await(struct target *t);            /* its answer should come soon, and somebody is told if it does not */
 static inline bool target_is_alive(const struct target *t) { return t->state == TARGET_WORKING || t->state == TARGET_STOPPING; }
 
 void target_work(struct target *t);             /* set up: says ready() */

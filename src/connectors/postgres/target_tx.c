@@ -486,6 +486,7 @@ enum step tx_commit(struct target *t)
 		send_sync(t);
 		x->state = TX_COMMITTING;
 		x->sent_us = loop_now_us(t->loop);
+		target_await(t);
 		target_died(t, failpoint("target.commit-sent"));
 		return STEP_WAIT;
 	case TX_COMMITTING:
