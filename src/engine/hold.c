@@ -9,14 +9,14 @@
 
 enum hold_state { ENDING, HELD, FOLLOWING, PASSING };
 
-static const char ended_key[] = "hold.ended";
+static const char ended_key[] = "hold.ended", follows_key[] = "hold.follows";
 enum sent_from { FROM_CHANGES = HOLD_CHANGES, FROM_ROWS = HOLD_ROWS, FROM_LOG };
 
 /* What the streamer was given: its token is the place. */
 struct sent {
 	uint64_t token;                 /* the pipeline's, or the log's */
 	uint8_t from;
-	bool is_delivered;
+	bool is_delivered, was_fed;     /* out of the log, and comes again: the streamer was not given this one */
 };
 
 /* Of what was told delivered: when the pipeline has stored that, the streamer hears of its own token. */
@@ -33,6 +33,11 @@ struct face {
 	bool is_closed;
 };
 
+/* Outlives a hold that is closed meanwhile. */
+struct noting {
+	struct hold *h;                 /* NULL: it is gone */
+};
+
 struct hold {
 	struct hold_parts parts;
 	struct face faces[HOLD_WAYS];
@@ -40,8 +45,11 @@ struct hold {
 	struct dmsr_subscription *feed; /* out of the log */
 	enum hold_state state;
 	bool is_fed;                    /* nothing waits in the log */
+	struct noting *noting;          /* that the log is about to follow; NULL: no, or it is durable */
 	size_t nfed;                    /* out of the log, on their way */
 	struct position fed;            /* where the newest of them ends; NONE: there was none */
+	bool is_past_fed;               /* and the stream was read behind that */
+	struct loop_task *later;        /* tells what was delivered already */
 	uint64_t rows_lsn;              /* changes before that may be old; 0: none that are still to come */
 	struct sent *ring;              /* at (first + n) & (cap - 1); the first has token `own` */
 	size_t first, n, cap;
@@ -103,13 +111,37 @@ static void leave_out_old(struct hold *h, struct batch *b)
 		batch_take_out(b, h->parts.is_old, h->parts.arg);
 }
 
+/* The source goes on from where it was stored to be, and what it sends again may have been in the log. */
+static bool was_fed(const struct hold *h, struct batch *b)
+{
+	enum batch_known known = h->is_past_fed ? KNOWN_NOTHING : batch_known(b, &h->fed);
+	if (known == KNOWN_PART)
+		batch_cut(b, &h->fed);
+	return known == KNOWN_ALL;
+}
+
+static enum dmsr_verdict pass_on(struct hold *h, struct batch *b)
+{
+	if (was_fed(h, b)) {
+		add_sent(h, FROM_CHANGES, b->token);
+		sent_at(h, h->n - 1)->is_delivered = sent_at(h, h->n - 1)->was_fed = true;
+		batch_free(b);
+		loop_task_post(h->later);
+		return DMSR_OK;
+	}
+	if (h->rows_lsn)
+		leave_out_old(h, b);
+	bool is_past = !position_is_none(&b->end) && position_compare(&b->end, &h->fed) > 0;
+	enum dmsr_verdict v = give(h, b, FROM_CHANGES, b->token);
+	h->is_past_fed |= v == DMSR_OK && is_past;
+	return v;
+}
+
 static enum dmsr_verdict changes_produce(struct dmsr_instance *i, struct batch *b)
 {
 	struct hold *h = of(i);
-	if (h->state == PASSING && h->rows_lsn)
-		leave_out_old(h, b);
 	if (h->state == PASSING)
-		return give(h, b, FROM_CHANGES, b->token);
+		return pass_on(h, b);
 	enum dmsr_verdict v = log_ops(h)->produce(h->log, b);
 	h->is_fed &= v != DMSR_OK;
 	return v;
@@ -135,7 +167,7 @@ static void end_is_there(struct hold *h)
 static enum dmsr_verdict on_feed(void *ctx, const struct batch *b, uint64_t token)
 {
 	struct hold *h = ctx;
-	if (h->state == HELD)
+	if (h->state == HELD || h->noting)
 		return DMSR_AGAIN;
 	/* b is lent until what came of it is delivered */
 	struct batch *view = batch_without(b, h->state == ENDING ? h->parts.is_early : h->parts.is_old, h->parts.arg);
@@ -168,6 +200,7 @@ static void pass(struct hold *h)
 		return;
 	h->state = PASSING;
 	note_fed(h);
+	host_of(h)->note_put(host_of(h)->ctx, follows_key, NULL, NULL, NULL);
 	log_info("streamer", h->parts.streamer.env.job, "nothing is held any more: changes go to the streamer as they come");
 }
 
@@ -179,6 +212,29 @@ static void on_fed(void *ctx)
 	pass(h);
 }
 
+static void on_follow_noted(void *arg, const struct err *e)
+{
+	struct noting *n = arg;
+	struct hold *h = n->h;
+	free(n);
+	if (!h)
+		return;
+	h->noting = NULL;
+	if (e)
+		host_of(h)->failed(host_of(h)->ctx, e);
+	else
+		log_ops(h)->consumer_resume(h->feed);
+}
+
+/* From now on the streamer may have the first half of a transaction of which the log has the rest. */
+static void follow(struct hold *h)
+{
+	log_info("streamer", h->parts.streamer.env.job, "the streamer has the load: the changes that were held meanwhile follow");
+	h->noting = mem_zalloc(sizeof *h->noting);
+	h->noting->h = h;
+	host_of(h)->note_put(host_of(h)->ctx, follows_key, "yes", on_follow_noted, h->noting);
+}
+
 void hold_release(struct hold *h, uint64_t rows_lsn)
 {
 	if (!hold_is_held(h))
@@ -186,9 +242,9 @@ void hold_release(struct hold *h, uint64_t rows_lsn)
 	h->state = FOLLOWING;
 	h->rows_lsn = rows_lsn;
 	if (!h->is_fed)
-		log_info("streamer", h->parts.streamer.env.job, "the streamer has the load: the changes that were held meanwhile follow");
-	pass(h);
-	log_ops(h)->consumer_resume(h->feed);
+		follow(h);
+	else
+		pass(h);
 }
 
 bool hold_is_held(const struct hold *h) { return h->state <= HELD; }
@@ -199,7 +255,7 @@ bool hold_has_any(const struct hold *h) { return !h->is_fed; }
 
 static void remember_untold(struct hold *h, const struct sent *s)
 {
-	if (!streamer_ops(h)->stored || s->from == FROM_LOG) /* what was held was stored long ago */
+	if (!streamer_ops(h)->stored || s->from == FROM_LOG || s->was_fed) /* what was held was stored long ago */
 		return;
 	if (h->nuntold == h->capuntold) {
 		h->capuntold = h->capuntold ? 2 * h->capuntold : 64;
@@ -231,16 +287,22 @@ static void on_delivered(void *ctx, uint64_t token, const struct err *e)
 {
 	struct hold *h = ctx;
 	const struct dmsr_streamer_host *host = host_of(h);
-	assert(token >= h->own && token - h->own < h->n);
-	struct sent *s = sent_at(h, (size_t)(token - h->own));
+	struct err odd = { 0 };
+	bool is_known = token >= h->own && token - h->own < h->n;
+	struct sent *s = is_known ? sent_at(h, (size_t)(token - h->own)) : NULL;
+	if (!e && (!s || s->is_delivered)) {
+		err_set(&odd, DMSR_EFATAL, "streamer.protocol", "the streamer acknowledged a batch that it does not have");
+		e = &odd;
+	}
 	if (e) {
 		host->failed(host->ctx, e);
 		return;
 	}
-	assert(!s->is_delivered);
 	s->is_delivered = true;
 	tell_delivered(h);
 }
+
+static void on_later(void *arg) { tell_delivered(arg); }
 
 static void on_log_delivered(void *ctx, uint64_t token, const struct err *e)
 {
@@ -310,7 +372,7 @@ static void on_streamer_ready(void *ctx)
 		streamer_ops(h)->known(h->streamer, &has);
 	if (position_is_comparable(&has.at, &stand.at) && position_compare(&has.at, &stand.at) > 0)
 		stand.at = has.at;
-	h->state = h->is_fed ? HELD : ENDING;
+	h->state = !h->is_fed && host_of(h)->note_get(host_of(h)->ctx, follows_key) ? ENDING : HELD;
 	h->feed = log_ops(h)->subscribe(h->log, "streamer", &stand, &consumer);
 	log_ops(h)->start(h->log);
 }
@@ -390,6 +452,9 @@ static void free_if_closed(struct hold *h)
 	for (int way = 0; way < HOLD_WAYS; way++)
 		if (!h->faces[way].is_closed)
 			return;
+	if (h->noting)
+		h->noting->h = NULL;
+	loop_task_free(h->later);
 	free(h->ring);
 	free(h->untold);
 	free(h);
@@ -479,6 +544,7 @@ int hold_open(const struct hold_parts *parts, const struct dmsr_streamer_host ho
 	*h = (struct hold){ .parts = *parts, .state = HELD, .own = 1 };
 	for (int way = 0; way < HOLD_WAYS; way++)
 		h->faces[way] = (struct face){ .h = h, .host = hosts[way] };
+	h->later = loop_task_new(parts->streamer.env.loop, "streamer", on_later, h);
 	set_ops(h);
 	const struct dmsr_streamer_host streamer = {
 		.ctx = h,
@@ -511,6 +577,7 @@ int hold_open(const struct hold_parts *parts, const struct dmsr_streamer_host ho
 		rc = e->code;
 	}
 	if (rc) {
+		loop_task_free(h->later);
 		free(h);
 		return rc;
 	}

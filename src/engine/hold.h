@@ -9,13 +9,14 @@
  *                               PASSING -----------------------> streamer
  *
  * HELD: from the start until hold_release(): there may be a log of an earlier run, and nobody knows yet whether there is something to load. FOLLOWING: the
- * log empties. PASSING: it is empty, and stays so in this run. ENDING: there is a log of an earlier run, and the streamer may have the first half of a
- * transaction, which a target would keep open for the time of the load: its end goes first, before any rows, but for tables that are to be loaded.
+ * log empties. PASSING: it is empty, and stays so in this run. ENDING: there is a log of an earlier run, which had begun to follow (the note "hold.follows"):
+ * the streamer may have the first half of a transaction, which a target would keep open for the time of the load. Its end goes first, where the log has it,
+ * before any rows, but for tables that are to be loaded.
  *
  * What is held and is in the rows of a load already, by its LSN, is left out on its way (is_old). Each change goes to the streamer at least once: what it
  * had not acknowledged when we were killed is in the log, and goes again; what it knows by a memory of its own (known) does not. Nor does anything when
  * changes that went straight may be stored: what is in the log still, since that is trimmed when there is time, would come behind them. So the note
- * "hold.ended" is put before one of them is told delivered: where the log ended.
+ * "hold.ended" is put before one of them is told delivered: where the log ended. And what the source sends once more of what was in the log is left out.
  *
  * To the pipeline these are two streamers, with a host each: one for changes, to which the targets subscribe and which answers for both, and one for the rows
  * alone, which has nobody: AGAIN for the one says nothing of the other. */

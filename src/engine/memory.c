@@ -710,5 +710,6 @@ void memory_position_set(struct memory *m, const struct position *p, store_done 
 			memory_target_position_put(m, m->targets[i], p);
 	/* what a streamer knows by itself (dmsr.h) would go before the position that was asked for */
 	memory_note_put(m, MEMORY_OF_STREAMER "known", NULL, NULL, NULL);
+	memory_note_put(m, MEMORY_OF_STREAMER "hold.ended", NULL, NULL, NULL);
 	memory_delivered_put(m, p, done, arg);
 }

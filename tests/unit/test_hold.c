@@ -59,6 +59,11 @@ struct world {
 	struct position ends[TOKENS];   /* of changes */
 	struct position durable;        /* the source goes on behind that */
 	char ended[POSITION_TEXT_MAX];  /* the note; empty: none */
+	bool follows;                   /* the other */
+	struct loop_task *noted;
+	void (*note_done)(void *arg, const struct err *e);
+	void *note_arg;
+	unsigned silent;                /* so many steps the source says nothing */
 	uint64_t snapshot, loaded;      /* of the load that is under way; that is there, by the state; 0: none */
 	unsigned step;                  /* of the load */
 	uint64_t txn, change;           /* what comes next of the stream */
@@ -239,11 +244,28 @@ static bool is_old(void *arg, const struct change *ch)
 	return ch->rel && ch->txn->lsn < w->loaded;
 }
 
-/* It is durable before what is stored behind it, and nobody waits for it. */
+static void on_noted(void *arg)
+{
+	struct world *w = arg;
+	void (*done)(void *, const struct err *) = w->note_done;
+	w->follows = true;
+	w->note_done = NULL;
+	done(w->note_arg, NULL);
+}
+
+/* It is durable before what is stored behind it; only for the one that the log is about to follow somebody waits. */
 static void on_note_put(void *ctx, const char *key, const char *value, void (*done)(void *arg, const struct err *e), void *arg)
 {
 	struct world *w = ctx;
-	(void)arg;
+	if (!strcmp(key, "hold.follows")) {
+		assert_int_equal(!value, !done);
+		w->follows = false;
+		w->note_done = done;
+		w->note_arg = arg;
+		if (done)
+			loop_task_post(w->noted);
+		return;
+	}
 	assert_null(done);
 	assert_string_equal(key, "hold.ended");
 	snprintf(w->ended, sizeof w->ended, "%s", value);
@@ -252,6 +274,8 @@ static void on_note_put(void *ctx, const char *key, const char *value, void (*do
 static const char *on_note_get(void *ctx, const char *key)
 {
 	const struct world *w = ctx;
+	if (!strcmp(key, "hold.follows"))
+		return w->follows ? "yes" : NULL;
 	assert_string_equal(key, "hold.ended");
 	return w->ended[0] ? w->ended : NULL;
 }
@@ -294,6 +318,8 @@ static void start(struct world *w)
 	memset(w->prefix, 0, sizeof w->prefix);
 	memset(w->delivered, 0, sizeof w->delivered);
 	w->acked = w->stored = 0;
+	for (size_t n = 0; n < TOKENS; n++)
+		w->given[n].way = -1; /* what the hold itself answers for never comes here */
 	w->giving = -1;
 	assert_int_equal(hold_open(&parts, hosts, &w->hold, NULL), 0);
 	hold_ops(w->hold, HOLD_CHANGES)->start(hold_instance(w->hold, HOLD_CHANGES));
@@ -311,6 +337,7 @@ static void start(struct world *w)
 		w->txn++;
 		w->change = 0;
 	}
+	w->silent = chance(w, 2) ? chance(w, 200) : 0;
 	/* The load of a later run is newer than all that the stream was read to. */
 	w->step = 0;
 	w->snapshot = lsn_of(w->newest + chance(w, 10)) + FAKE_LSN_STEP / 2;
@@ -321,6 +348,9 @@ static void kill_it(struct world *w)
 	fake_disk_close(w->disk);
 	for (int way = 0; way < HOLD_WAYS; way++)
 		hold_ops(w->hold, (enum hold_way)way)->close(hold_instance(w->hold, (enum hold_way)way));
+	loop_task_cancel(w->noted);
+	if (w->note_done)
+		on_noted(w);
 	fake_settle(w->loop);
 	w->kills++;
 }
@@ -412,7 +442,9 @@ static void one_step(struct world *w)
 		break;
 	case 1:
 	case 2:
-		if (w->txn < TXNS)
+		if (w->silent)
+			w->silent--;
+		else if (w->txn < TXNS)
 			change(w);
 		break;
 	case 3: acknowledge(w); break;
@@ -472,6 +504,7 @@ static void by_chance(unsigned seed, bool knows)
 	settings_put_int(w->settings, "memory", 20000 << chance(w, 4));
 	settings_put_int(w->settings, "disk", 1 << 30);
 	w->ready = loop_task_new(w->loop, "test", on_ready_task, w);
+	w->noted = loop_task_new(w->loop, "test", on_noted, w);
 	unsigned kills = chance(w, 6), each = 30 + chance(w, 800);
 	start(w);
 	for (unsigned n = 1; !is_over(w); n++) {
@@ -488,6 +521,7 @@ static void by_chance(unsigned seed, bool knows)
 	fake_disk_free(w->disk);
 	settings_free(w->settings);
 	loop_task_free(w->ready);
+	loop_task_free(w->noted);
 	loop_free(w->loop);
 	relation_unref(w->rel);
 	free(w);
