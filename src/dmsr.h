@@ -116,6 +116,7 @@ struct dmsr_source_stat {
 	const char *phase;                      /* "connecting" "preparing" "loading" "streaming" ... */
 	const char *slot, *slot_status;         /* PostgreSQL; NULL: none */
 	int64_t retained_bytes, safe_bytes;     /* log kept for us; what is left before it is lost; -1 unknown */
+	int64_t slot_seen_us;                   /* wall clock: when they and the slot's status were so; 0: not seen yet */
 };
 struct dmsr_source_host {
 	void *ctx;
@@ -360,7 +361,7 @@ struct dmsr_streamer {
 	bool (*has_readers)(const struct dmsr_instance *i);
 	/* Where something of the job may be in a stream that lasts, its note "begin" is there: how loads go, and what the stream is, stays so then. */
 	void (*start)(struct dmsr_instance *i);
-	/* Asked once, when it is ready: what it has for good, by a memory of its own that moves with what was produced, so that it is never behind: what was
+	/* Asked when it is ready: what it has for good, by a memory of its own that moves with what was produced, so that it is never behind: what was
 	 * delivered and died before that was stored is in it. The host remembers it before the source starts. Its note "known", where it found that, is
 	 * forgotten when somebody sets the job's position by hand. Borrowed until the loop's next turn; position NONE and no tables: nothing. Optional. */
 	void (*known)(struct dmsr_instance *i, struct dmsr_stand *out);

@@ -233,6 +233,7 @@ static struct job_kept what_is_kept(const struct job *job, const struct dmsr_sou
 		.lag_bytes = s->lag_bytes,
 	};
 	job_kept_set(&k, &now);
+	k.seen_us = s->slot_seen_us;
 	return k;
 }
 

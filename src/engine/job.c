@@ -188,6 +188,7 @@ static void add_past(struct job *job)
 		.lag_bytes = -1,
 	};
 	job_kept_set(&job->kept, &kept);
+	job->kept.seen_us = s.source.slot_seen_us;
 }
 
 void job_kept_set(struct job_kept *to, const struct dmsr_kept *k)

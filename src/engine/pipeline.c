@@ -353,7 +353,8 @@ static bool load_is_done(const struct pipeline *p)
 	for (size_t i = 0; i < p->ntargets; i++)
 		if (!p->targets[i].memory->load_done)
 			return false;
-	return memory_load_done(p->run.memory) && !is_loading(p);
+	/* what is held is delivered, and the streamer may still lack rows */
+	return memory_load_done(p->run.memory) && !is_loading(p) && !(p->hold && hold_is_held(p->hold));
 }
 
 static void tell(struct pipeline *p)
@@ -535,7 +536,7 @@ void pipeline_stat(struct pipeline *p, struct pipeline_stat *out)
 		if (c->i)
 			c->ops->stat(c->i, &s);
 		out->streamer.memory_bytes += s.memory_bytes;
-		out->streamer.memory_limit_bytes += s.memory_limit_bytes;
+		out->streamer.memory_limit_bytes += c == channel_stream(p) || is_loading(p) ? s.memory_limit_bytes : 0;
 		out->streamer.log_bytes += s.log_bytes;
 		out->streamer.log_limit_bytes += s.log_limit_bytes;
 		out->streamer.batches += s.batches;

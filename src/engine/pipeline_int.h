@@ -151,14 +151,13 @@ void pipeline_fail(struct pipeline *p, const struct err *e, const char *stage); 
 void pipeline_turn(struct pipeline *p);         /* look again from the task whether something is to be done */
 struct dmsr_env pipeline_env(struct pipeline *p, const char *name, const char *scratch);
 
-enum dmsr_load_way pipeline_load_way(const struct pipeline *p);
-bool pipeline_wants_beside(const struct pipeline *p); /* a load goes beside the stream, also where the log is empty: so a target that comes late may have it */
-bool pipeline_gives_all(const struct pipeline *p);      /* rows and changes, to a target that is new */
-
 /* An empty directory of that name for files that may vanish: what a crash left there is gone. NULL: e is set. */
 char *pipeline_scratch(const struct pipeline *p, const char *name, struct err *e);
 
 /* pipeline_channels.c */
+enum dmsr_load_way pipeline_load_way(const struct pipeline *p);
+bool pipeline_wants_beside(const struct pipeline *p); /* a load goes beside the stream, also where the log is empty: so a target that comes late may have it */
+bool pipeline_gives_all(const struct pipeline *p);      /* rows and changes, to a target that is new */
 int channels_open(struct pipeline *p, struct err *e);
 void channels_remember(struct pipeline *p);     /* what a streamer that is ready knows: when that is remembered, streamer_knows */
 void channels_look(struct pipeline *p);         /* may what is held follow? */

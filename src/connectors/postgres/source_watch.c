@@ -12,7 +12,7 @@ struct watch {
 	struct loop_timer *timer;
 	char status[32];
 	uint64_t server_lsn;
-	int64_t retained, safe;
+	int64_t retained, safe, seen_us;
 };
 
 static void again(struct source *s, uint64_t ms) { loop_timer_start(s->watch->timer, ms); }
@@ -36,6 +36,7 @@ static void on_slot(void *arg, const PGresult *res, const struct err *e)
 		lsn_parse(PQgetvalue(res, 0, 0), &w->server_lsn);
 		w->retained = number(res, 1);
 		w->safe = number(res, 2);
+		w->seen_us = wall_now_us();
 		snprintf(w->status, sizeof w->status, "%s", PQgetvalue(res, 0, 3));
 	}
 	if (!strcmp(w->status, "lost") && (s->phase == SOURCE_LOADING || s->phase == SOURCE_STREAMING)) {
@@ -115,6 +116,7 @@ void source_watch_stat(struct source *s, struct dmsr_source_stat *out)
 	out->slot_status = s->watch->status;
 	out->retained_bytes = s->watch->retained;
 	out->safe_bytes = s->watch->safe;
+	out->slot_seen_us = s->watch->seen_us;
 	out->server_lsn = s->watch->server_lsn;
 }
 
