@@ -5,6 +5,7 @@
  * ready to throw away is answered at once. */
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 #include "http/body.h"
 #include "http/events.h"
 #include "http/http_int.h"
@@ -90,7 +91,10 @@ static int check_route(struct request *r, unsigned allow, struct err *e)
 		return route_check_query(r->route, &r->uri, e);
 	if (allow)
 		return err_set(e, DMSR_EINVAL, "method.not-allowed", "%.128s takes %s", r->uri.path, methods_text(allow, methods, sizeof methods));
+	char near[NEAREST_MAX + 1];
 	err_set(e, DMSR_ENOTFOUND, "path.not-found", "there is no %.128s here", r->uri.path);
+	if (route_near(&r->uri, near, sizeof near))
+		return err_hint(e, "was \"%s\" meant? GET /openapi.json lists all paths", near);
 	return err_hint(e, "GET /openapi.json lists all paths");
 }
 

@@ -1,5 +1,6 @@
 /* router: the table, and how a request finds its line in it. Literal lines stand before those with {..} that would take the same path. */
 #include "http/router.h"
+#include "base/nearest.h"
 #include "engine/options.h"
 #include "http/http_int.h"
 #include "http/text.h"
@@ -125,6 +126,41 @@ const struct route *route_find(unsigned method, const struct uri *u, const char 
 		*allow |= r->methods;
 	}
 	return NULL;
+}
+
+/* One segment of u's is not the pattern's, and may be a misspelt one of it. */
+static void try_near(const char *pattern, const struct uri *u, char *word, size_t size, struct nearest *best)
+{
+	size_t segment = 0, at = SIZE_MAX;
+	const char *wrong = NULL;
+	for (const char *p = pattern + 1; *p; segment++) {
+		size_t n = strcspn(p, "/");
+		if (segment == u->nsegments || (!takes(p, n, u->segments[segment]) && wrong))
+			return;
+		if (!takes(p, n, u->segments[segment])) {
+			wrong = p;
+			at = segment;
+		}
+		p += n + (p[n] == '/');
+	}
+	if (segment != u->nsegments || !wrong)
+		return;
+	char literal[NEAREST_MAX + 1];
+	struct nearest n = NEAREST(u->segments[at]);
+	snprintf(literal, sizeof literal, "%.*s", (int)strcspn(wrong, "/"), wrong);
+	nearest_try(&n, literal);
+	if (!n.best || n.distance >= best->distance)
+		return;
+	best->distance = n.distance;
+	snprintf(word, size, "%s", literal);
+}
+
+bool route_near(const struct uri *u, char *word, size_t size)
+{
+	struct nearest best = NEAREST("");
+	for (const struct route *r = routes; r->pattern; r++)
+		try_near(r->pattern, u, word, size, &best);
+	return best.distance != UINT_MAX;
 }
 
 static bool is_known(const char *names, const char *name)

@@ -29,6 +29,8 @@ unsigned method_parse(const char *method);      /* 0: unknown; HEAD is METHOD_GE
 const char *method_name(unsigned method);
 /* The route, with what stands for {..} in args. NULL: allow tells the methods that the path has, 0: no such path. */
 const struct route *route_find(unsigned method, const struct uri *u, const char *args[ROUTE_ARGS_MAX], unsigned *allow);
+/* Of a path that there is not: the segment that may have been meant for one of its. false: none. */
+bool route_near(const struct uri *u, char *word, size_t size);
 /* All parameters known and given once? DMSR_EINVAL "query.unknown", "query.invalid". */
 int route_check_query(const struct route *route, const struct uri *u, struct err *e);
 /* "GET, HEAD, POST" */

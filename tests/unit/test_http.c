@@ -26,6 +26,29 @@ static void routes_are_found(void **state)
 	answer_free(a);
 }
 
+static void a_misspelt_path_is_told_what_was_meant(void **state)
+{
+	static const struct { const char *path, *meant; } asked[] = {
+		{ "/jobs/shop/puase", "\"pause\"" },
+		{ "/job", "\"jobs\"" },
+		{ "/metric", "\"metrics\"" },
+		{ "/jobs/shop/tables/public.a/relaod", "\"reload\"" },
+		{ "/jbos/shop/puase", NULL },
+		{ "/jobs/shop/errors/1/x", NULL },
+		{ "/v", NULL },
+	};
+	struct kit *k = *state;
+	for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+		struct answer *a = ask(k, "POST", asked[i].path, NULL, NULL);
+		const char *said = strstr(a->body, "was \\\"");
+		assert_string_equal(answer_code(a), "path.not-found");
+		assert_true(!said == !asked[i].meant);
+		if (said)
+			assert_non_null(strstr(json_string_value(json_object_get(a->json, "suggestion")), asked[i].meant));
+		answer_free(a);
+	}
+}
+
 static void unknown_paths_methods_and_parameters(void **state)
 {
 	struct kit *k = *state;
@@ -700,7 +723,7 @@ static void openapi(void **state)
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, kit_set_up, kit_tear_down)
-RUN_TESTS(T(routes_are_found), T(unknown_paths_methods_and_parameters), T(odd_targets),
+RUN_TESTS(T(routes_are_found), T(a_misspelt_path_is_told_what_was_meant), T(unknown_paths_methods_and_parameters), T(odd_targets),
 	T(bodies_that_are_no_json), T(numbers_are_short),
 	T(a_mistake_is_shown_by_line_and_column_and_not_by_its_text),
 	T(a_nul_in_the_body), T(bodies_that_are_too_large), T(bodies_where_none_belongs), T(a_job_is_created),
