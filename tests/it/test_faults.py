@@ -339,6 +339,29 @@ def test_a_target_whose_standby_is_away(pg, pg18, dmsrd, apply):
     dmsrd.wait_equal(source, target)
 
 
+def waiting(dmsrd):
+    return [w["message"] for w in dmsrd.api("GET", "/jobs/f/status")["warnings"] if "has not answered a statement for 10 s: it may wait for a lock" in w["message"]]
+
+
+def test_a_target_where_somebody_holds_a_lock(pg, pg18, dmsrd):
+    source, target, server = pg.database("f"), pg18.database("f_copy"), pg18
+    source.psql(SIMPLE)
+    target.psql("CREATE TABLE t (id integer PRIMARY KEY, v text, n integer NOT NULL DEFAULT 0)")
+    with locked(server, target):
+        dmsrd.job("f", source.connection(), [target.connection(name="copy")])
+        wait_for("it is told before the rows come", lambda: waiting(dmsrd), 30)
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("POST", "/jobs/f/restart")
+    dmsrd.wait_state("f", "running")
+    with contextlib.closing(server.connect(target.name)) as c:
+        c.autocommit = False
+        c.cursor().execute("SELECT FROM t WHERE id = 3 FOR UPDATE")
+        source.psql("UPDATE t SET n = n + 1")
+        wait_for("it is told of a row", lambda: waiting(dmsrd), 30)
+        c.rollback()
+    dmsrd.wait_equal(source, target)
+
+
 # ---- rows that a target refuses ----
 
 BAD = "INSERT INTO t VALUES (2001, 'good', 1), (2002, 'bad', -1), (2003, 'good', 1)"

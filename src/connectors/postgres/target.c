@@ -125,21 +125,35 @@ static enum right missing_right(const struct target *t)
 	return RIGHT_EMPTY;
 }
 
-/* Once it is set up, what may fail may take its time as well: an index is built. */
+/* Once it is set up, what may fail may take its time as well, an index being built; but not what comes before the rows of a table. */
+static bool should_answer(const struct target *t)
+{
+	if (t->is_asking)
+		return !t->may_fail || t->state == TARGET_SETUP || t->load.state == LOAD_PREPARING;
+	return t->tx.syncs > 0;
+}
+
 static void on_patience(void *arg)
 {
 	struct target *t = arg;
-	bool is_slow = t->is_asking ? !t->may_fail || t->state == TARGET_SETUP : t->tx.state == TX_COMMITTING;
-	if (t->state == TARGET_DEAD || !is_slow)
+	if (t->state == TARGET_DEAD || !should_answer(t))
 		return;
-	char *text = mem_printf("%s has not answered %s for %d s: it may wait for a synchronous standby, for a lock or for its disk; there, SELECT pid, "
+	if (!t->is_asking && t->tx.nresults != t->heard) {
+		target_await(t);
+		return;
+	}
+	char *text = mem_printf("%s has not answered %s for %d s: it may wait for a lock, for a synchronous standby or for its disk; there, SELECT pid, "
 		"wait_event_type, wait_event, query FROM pg_stat_activity WHERE application_name LIKE 'dmsr:%s:%%' tells", pgconn_describe(t->conn),
-		t->is_asking ? "a statement" : "a COMMIT", PATIENCE_MS / 1000, t->host.env.job);
+		!t->is_asking && t->tx.state == TX_COMMITTING ? "a COMMIT" : "a statement", PATIENCE_MS / 1000, t->host.env.job);
 	t->host.notice(t->host.ctx, text);
 	free(text);
 }
 
-void target_await(struct target *t) { loop_timer_start(t->patience, PATIENCE_MS); }
+void target_await(struct target *t)
+{
+	t->heard = t->tx.nresults;
+	loop_timer_start(t->patience, PATIENCE_MS);
+}
 
 static void on_answer(void *arg, const PGresult *res, const struct err *e)
 {

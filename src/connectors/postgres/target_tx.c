@@ -194,6 +194,7 @@ static void on_result(void *arg, const PGresult *res)
 	struct sent s = x->sent[x->sent_first];
 	x->sent_first = (x->sent_first + 1) % x->sent_cap;
 	x->sent_count--;
+	x->nresults++;
 	if (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK) {
 		check(t, &s, res);
 	} else if (status != PGRES_PIPELINE_ABORTED) {
@@ -471,6 +472,7 @@ enum step tx_commit(struct target *t)
 		send_position(t);
 		x->is_holding = false; /* a savepoint on its way has lost its use */
 		x->state = TX_CHECKING;
+		target_await(t);
 		return STEP_WAIT;
 	case TX_CHECKING:
 		if (x->syncs)

@@ -52,6 +52,7 @@ struct tx {
 	struct position whole;          /* behind the last whole source transaction that was dealt with */
 	int64_t commit_us;              /* its commit time at the source */
 	unsigned syncs;                 /* not answered */
+	uint64_t nresults;              /* that have come in all */
 	bool is_bound;                  /* the planner is told what to avoid */
 	struct mark begin, hold;        /* where it began; its last savepoint (dmsr_hold), or the same */
 	bool has_savepoint;
