@@ -305,7 +305,40 @@ def test_odd_tables_are_told(server):
     checks = check(db, "source", "table=public.*", "table=public.typo")
     assert bad(checks, "warning") == ["postgres.names-clash", "postgres.tables", "postgres.unlogged"]
     assert only(checks, "postgres.tables", level="warning")["object"] == "public.typo"
-    assert bad(check(db, "source", "table=none.*")) == ["postgres.tables"]
+    assert only(check(db, "source", "table=none.*"), "postgres.tables", level="error")["object"] == "tables"
+
+
+def test_the_name_without_the_uid_is_somebody_elses(server):
+    """A job that is still to be made gets a publication of its own, with a name that nobody else has."""
+    db = server.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY); CREATE PUBLICATION dmsr_probe FOR TABLE other")
+    words = ("source", "uid=", "table=public.t")
+    c = only(check(db, *words), "postgres.publication")
+    assert c["level"] == "ok" and "dmsr_probe_ and 8 characters" in c["message"] and not bad(check(db, *words))
+    db.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO weak; ALTER ROLE weak REPLICATION")
+    weak = {"user": "weak", "password": "weak"}
+    c = only(check(db, *words, **weak), "postgres.publication", level="error")
+    assert "may not make the job's own" in c["message"] and "name it in the option publication" in c["message"]
+    db.sql("DROP PUBLICATION dmsr_probe")
+    db.sql(c["fix"])
+    assert only(check(db, *words, **weak), "postgres.publication", level="error"), "it is not named"
+    assert not bad(check(db, *words, "publication=dmsr_probe", **weak))
+
+
+def test_the_name_that_was_meant(server):
+    """Also when nothing is left to do; and of what shall be left out."""
+    db = server.database()
+    db.sql("CREATE TABLE customers (id int PRIMARY KEY); CREATE TABLE orders (id int PRIMARY KEY); CREATE SCHEMA shop; CREATE TABLE shop.secrets (id int PRIMARY KEY)")
+    meant = {"table=public.custmers": "was public.customers meant?", "table=pulbic.orders": "was public.orders meant?", "table=shop.*": None,
+             "exclude=shop.secrtes": "tables.exclude has shop.secrtes, and there is no such table now: was shop.secrets meant?", "exclude=shop.old_*": None}
+    found = [c for c in check(db, "source", *meant) if c["id"] == "postgres.tables" and c["level"] == "warning"]
+    assert len(found) == 3 and all(any(text in c["message"] and c["object"] == word.split("=")[1] for c in found) for word, text in meant.items() if text), found
+    found = check(db, "source", "table=public.custmers")
+    assert only(found, "postgres.tables", level="error") and "was public.customers meant" in only(found, "postgres.tables", level="warning")["message"]
+    for mode in "full-load", "full-load-and-cdc":
+        d = Dump(db, "table=public.custmers", "exclude=shop.secrtes", f"mode={mode}").start()
+        d.wait()
+        assert "was public.customers meant" in d.text() and "was shop.secrets meant" in d.text() and "source.no-tables" in d.text(), d.text()
 
 
 ODD = {"public.typo": "means no table that there is now: is it misspelt?", "public.u": "means no table that is read: public.u is UNLOGGED: ALTER TABLE ... SET LOGGED",

@@ -22,6 +22,9 @@ static void prefer_ours(struct probe *p)
 	snprintf(p->slot, sizeof p->slot, "%s", slot ? slot : own);
 }
 
+/* It ends in the uid that the job will get: what has the name without that is somebody else's. */
+static bool gets_a_name(const struct probe *p, const char *option) { return !*p->host.env.uid && !settings_str(p->settings, option); }
+
 /* ---- the server's settings ---- */
 
 enum { F_WAL_LEVEL, F_SLOTS_MAX, F_SLOTS_USED, F_SENDERS_MAX, F_SENDERS_USED, F_KEEP, F_IDLE, F_CONNECTIONS };
@@ -101,7 +104,7 @@ static void read_facts(struct probe *p, const PGresult *res, const struct err *e
 static void ask_publication(struct probe *p, struct buf *sql, const char **values, int *nvalues)
 {
 	p->leaves = p->version < 130000;
-	if (!follows(p))
+	if (!follows(p) || gets_a_name(p, "publication"))
 		return;
 	values[(*nvalues)++] = p->publication;
 	buf_str(sql, publication_sql(p->version));
@@ -163,13 +166,15 @@ static void check_missing(struct probe *p, bool may_publish, bool may_create)
 	char *meant = p->near ? mem_printf(" (is \"%s\" meant?)", p->near) : mem_strdup("");
 	if (!may_publish || !may_create)
 		probe_found(p, DMSR_CHECK_ERROR, "postgres.publication", p->publication, buf_cstr(&fix),
-			"there is no publication \"%s\"%s, and role %s may not make it: %s; let the owner make it, and name it in the option publication",
-			p->publication, meant, user(p), may_publish ? "it may not create in this database" : "it does not own all of the tables");
+			"there is no publication \"%s\"%s, and role %s may not make %s: %s; let the owner make it, and name it in the option publication",
+			p->publication, meant, user(p), gets_a_name(p, "publication") ? "the job's own" : "it",
+			may_publish ? "it may not create in this database" : "it does not own all of the tables");
 	else if (p->near)
 		probe_found(p, DMSR_CHECK_WARNING, "postgres.publication", p->publication, buf_cstr(&fix),
 			"there is no publication \"%s\"%s: the job will make it", p->publication, meant);
 	else
-		probe_found(p, DMSR_CHECK_OK, "postgres.publication", p->publication, NULL, "the job will make publication \"%s\"", p->publication);
+		probe_found(p, DMSR_CHECK_OK, "postgres.publication", p->publication, NULL, "the job will make publication \"%s%s\"", p->publication,
+			gets_a_name(p, "publication") ? "_ and 8 characters" : "");
 	free(meant);
 	buf_fini(&fix);
 }
@@ -194,7 +199,7 @@ static void check_number(struct probe *p)
 		probe_found(p, DMSR_CHECK_OK, "postgres.tables", "tables", NULL, "%zu table%s", p->nrels, p->nrels == 1 ? " matches" : "s match");
 }
 
-static bool is_unmatched(const struct probe *p, size_t i) { return !p->leaves && p->nrels && !matches_any(p, p->tables.include[i]); }
+static bool is_unmatched(const struct probe *p, size_t i) { return !p->leaves && !matches_any(p, p->tables.include[i]); }
 
 static void ask_named(struct probe *p, struct buf *sql, const char **values, int *nvalues)
 {
@@ -203,16 +208,27 @@ static void ask_named(struct probe *p, struct buf *sql, const char **values, int
 	for (size_t i = 0; i < p->tables.ninclude && !sql->len; i++)
 		if (is_unmatched(p, i))
 			buf_str(sql, named_sql);
+	for (size_t i = 0; i < p->tables.nexclude && !sql->len; i++)
+		if (exclude_names_one(p->tables.exclude[i]))
+			buf_str(sql, named_sql);
+}
+
+static void tell_pattern(struct probe *p, const char *pattern, char *problem)
+{
+	if (problem)
+		probe_found(p, DMSR_CHECK_WARNING, "postgres.tables", pattern, NULL, "%s", problem);
+	free(problem);
 }
 
 static void read_named(struct probe *p, const PGresult *res, const struct err *e)
 {
 	for (size_t i = 0; !e && i < p->tables.ninclude; i++) {
-		char *problem = is_unmatched(p, i) ? pattern_problem(p->tables.include[i], &p->tables, res) : NULL;
-		if (problem)
-			probe_found(p, DMSR_CHECK_WARNING, "postgres.tables", p->tables.include[i], NULL, "%s", problem);
-		free(problem);
+		if (is_unmatched(p, i))
+			tell_pattern(p, p->tables.include[i], pattern_problem(p->tables.include[i], &p->tables, res));
 	}
+	for (size_t i = 0; !e && i < p->tables.nexclude; i++)
+		if (exclude_names_one(p->tables.exclude[i]))
+			tell_pattern(p, p->tables.exclude[i], exclude_problem(p->tables.exclude[i], res));
 	if (e)
 		probe_fail(p, e);
 }
@@ -574,7 +590,7 @@ static void ask_slot(struct probe *p, struct buf *sql, const char **values, int 
 	struct err e = { 0 };
 	if (!follows(p))
 		return;
-	if (!*p->host.env.uid && !settings_str(p->settings, "slot")) /* it ends in the uid that the job will get */
+	if (gets_a_name(p, "slot"))
 		probe_found(p, DMSR_CHECK_OK, "postgres.slot-exists", p->slot, NULL, "the job's slot gets a name of its own, %s_ and 8 characters", p->slot);
 	else if (slot_name_check(p->slot, &e))
 		probe_found(p, DMSR_CHECK_ERROR, "postgres.slot-name", p->slot, NULL, "%s", e.message);

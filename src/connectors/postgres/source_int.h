@@ -196,6 +196,7 @@ bool source_is_renamed(const struct map *noted, uint32_t id, const char *schema,
 const char *source_noted_marks(const struct map *noted, const struct relation *rel);   /* for history_read; NULL: none of that table */
 /* Patterns of tables.include without a table; then next. */
 void source_tell_unmatched(struct source *s, struct pgconn *c, void (*next)(struct source *s));
+void source_fail_no_tables(struct source *s, struct pgconn *c); /* which patterns those are is told first */
 /* Where nothing is loaded: tables that the last run did not have, and those that are about to be put into the publication. */
 void source_tell_joined(const struct source *s, const struct map *published);
 bool source_wants(const struct source *s, const struct relation *rel, uint64_t *loaded_lsn);   /* the decoder's question */

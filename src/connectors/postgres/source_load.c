@@ -314,9 +314,7 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 	}
 	take_tables(s, rels, n);
 	if (!s->nrels) {
-		source_fail_because(s, DMSR_ENOTFOUND, "source.no-tables",
-			"check tables.include and tables.exclude, and that the role may see the tables' schemas",
-			"no table of %s matches the job's patterns", pgconn_describe(s->loader));
+		source_fail_no_tables(s, s->loader);
 		return;
 	}
 	pgconn_query(s->loader, kinds_sql, on_kinds, s);

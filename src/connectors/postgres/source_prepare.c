@@ -360,9 +360,7 @@ static void tables_known(struct source *s)
 	if (s->nrels)
 		source_tell_unmatched(s, s->sql, ask_identities);
 	else
-		source_fail_because(s, DMSR_ENOTFOUND, "source.no-tables",
-			"check tables.include and tables.exclude, and that the role may see the tables' schemas",
-			"no table of %s matches the job's patterns", pgconn_describe(s->sql));
+		source_fail_no_tables(s, s->sql);
 }
 
 static void on_catalog(void *arg, struct relation **rels, size_t n, const struct err *e)

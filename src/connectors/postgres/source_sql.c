@@ -48,6 +48,27 @@ const char named_sql[] = "SELECT n.nspname, c.relname, CASE WHEN c.relispartitio
 	" LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace"
 	" WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1, 2";
 
+/* "was shop.orders meant": the schema is right and the name nearly so, or the other way about. NULL: there is none. */
+static char *near_name(const char *pattern, const PGresult *named)
+{
+	const char *dot = strchr(pattern, '.');
+	if (!dot)
+		return NULL;
+	char *schema = mem_strndup(pattern, (size_t)(dot - pattern));
+	struct nearest names = NEAREST(dot + 1), schemas = NEAREST(schema);
+	for (int i = 0; i < PQntuples(named); i++) {
+		if (!strcmp(PQgetvalue(named, i, NAMED_SCHEMA), schema))
+			nearest_try(&names, PQgetvalue(named, i, NAMED_NAME));
+		if (!strcmp(PQgetvalue(named, i, NAMED_NAME), dot + 1))
+			nearest_try(&schemas, PQgetvalue(named, i, NAMED_SCHEMA));
+	}
+	char *near = names.best ? mem_printf("was %s.%s meant", schema, names.best) :
+		schemas.best    ? mem_printf("was %s%s meant", schemas.best, dot) :
+				  NULL;
+	free(schema);
+	return near;
+}
+
 char *pattern_problem(const char *pattern, const struct dmsr_tables *t, const PGresult *named)
 {
 	const struct dmsr_tables all = { .include = &pattern, .ninclude = 1 };
@@ -64,8 +85,25 @@ char *pattern_problem(const char *pattern, const struct dmsr_tables *t, const PG
 	if (first >= 0)
 		return mem_printf("the pattern %s means no table that is read: %s.%s %s", pattern, PQgetvalue(named, first, NAMED_SCHEMA),
 			PQgetvalue(named, first, NAMED_NAME), PQgetvalue(named, first, NAMED_WHY));
-	return mem_printf("the pattern %s means no table that there is now: is it misspelt? One that comes later is taken up when the job is started again",
-		pattern);
+	char *near = near_name(pattern, named);
+	char *problem = mem_printf("the pattern %s means no table that there is now: %s? One that comes later is taken up when the job is started again",
+		pattern, near ? near : "is it misspelt");
+	free(near);
+	return problem;
+}
+
+bool exclude_names_one(const char *pattern) { return !strpbrk(pattern, "*?"); }
+
+char *exclude_problem(const char *pattern, const PGresult *named)
+{
+	const struct dmsr_tables one = { .include = &pattern, .ninclude = 1 };
+	for (int i = 0; i < PQntuples(named); i++)
+		if (dmsr_table_matches(&one, PQgetvalue(named, i, NAMED_SCHEMA), PQgetvalue(named, i, NAMED_NAME)))
+			return NULL;
+	char *near = near_name(pattern, named);
+	char *problem = mem_printf("tables.exclude has %s, and there is no such table now: %s?", pattern, near ? near : "is it misspelt");
+	free(near);
+	return problem;
 }
 
 /* ---- publication ---- */

@@ -18,6 +18,9 @@ extern const char named_sql[];
 /* Of a pattern of t's that means none of the job's tables, by named_sql's answer: a sentence, freed by the caller. NULL: what it means is there, and was left
  * out on purpose. */
 char *pattern_problem(const char *pattern, const struct dmsr_tables *t, const PGresult *named);
+/* Of one that leaves tables out: that there is none of that name. Only of one without wildcards, which may be about what is to come. */
+bool exclude_names_one(const char *pattern);
+char *exclude_problem(const char *pattern, const PGresult *named);
 
 /* ---- publication ---- */
 /* One row, or none when it is not there; $1: its name. */

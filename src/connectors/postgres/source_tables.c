@@ -316,20 +316,30 @@ static bool is_met(const struct source *s, const struct map *noted, const char *
 	return u.is_met;
 }
 
-/* True: there is one. named: the answer to named_sql, by which they are told; NULL: not asked yet. */
-static bool has_unmatched(const struct source *s, const PGresult *named)
+static void tell_pattern(struct source *s, char *problem)
+{
+	if (problem)
+		source_tell(s, "%s", problem);
+	free(problem);
+}
+
+/* True: there may be one. named: the answer to named_sql, by which they are told; NULL: not asked yet. */
+static bool has_unmatched(struct source *s, const PGresult *named)
 {
 	struct map *noted = source_noted(s);
 	bool has = false;
-	for (size_t i = 0; i < s->tables->ninclude && !s->leaves && s->nrels; i++) {
+	for (size_t i = 0; i < s->tables->ninclude && !s->leaves; i++) {
 		const char *pattern = s->tables->include[i];
 		if (is_met(s, noted, pattern))
 			continue;
 		has = true;
-		char *problem = named ? pattern_problem(pattern, s->tables, named) : NULL;
-		if (problem)
-			source_tell(s, "%s", problem);
-		free(problem);
+		tell_pattern(s, named ? pattern_problem(pattern, s->tables, named) : NULL);
+	}
+	for (size_t i = 0; i < s->tables->nexclude; i++) {
+		if (!exclude_names_one(s->tables->exclude[i]))
+			continue;
+		has = true;
+		tell_pattern(s, named ? exclude_problem(s->tables->exclude[i], named) : NULL);
 	}
 	source_noted_free(noted);
 	return has;
@@ -354,6 +364,14 @@ void source_tell_unmatched(struct source *s, struct pgconn *c, void (*next)(stru
 	else
 		next(s);
 }
+
+static void fail_no_tables(struct source *s)
+{
+	source_fail_because(s, DMSR_ENOTFOUND, "source.no-tables", "check tables.include and tables.exclude, and that the role may see the tables' schemas",
+		"no table of %s matches the job's patterns", pgconn_describe(s->sql ? s->sql : s->loader));
+}
+
+void source_fail_no_tables(struct source *s, struct pgconn *c) { source_tell_unmatched(s, c, fail_no_tables); }
 
 static void note_id(void *arg, const struct noted *n) { map_put_u32(arg, n->id, arg); }
 
