@@ -43,7 +43,8 @@ static const struct known_code {
 	{ RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT, "kafka.transaction-timeout", DMSR_EINVAL, false,
 		"set transaction_timeout to no more than the brokers' transaction.max.timeout.ms" },
 	{ RD_KAFKA_RESP_ERR__BAD_MSG, "kafka.damaged", DMSR_EPROTO, false,
-		"the broker's log is damaged: see to its disk; if the records are gone, load the tables again (stop the job, DELETE its positions, start it)" },
+		"does bootstrap_servers name a Kafka broker? If it does, its log is damaged: see to its disk; if the records are gone, load the tables again "
+		"(stop the job, DELETE its positions, start it)" },
 };
 
 void kafka_error(struct err *e, rd_kafka_resp_err_t code, const char *what, const char *text)
