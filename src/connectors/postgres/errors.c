@@ -175,7 +175,9 @@ int pgerr_from_result(struct err *e, const struct pgconn *c, const PGresult *res
 	set(e, c, k, buf_ok(&text) ? buf_cstr(&text) : PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY));
 	buf_fini(&text);
 	const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
-	if (hint)
+	if (!strcmp(state, "2BP01")) /* the server would have it dropped as well */
+		err_hint(e, "set the target's prepare to truncate, which keeps what depends on it; or drop that by hand, and start the job again");
+	else if (hint)
 		err_hint(e, "%s", hint);
 	else
 		hint_for(e, k, state);
