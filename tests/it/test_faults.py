@@ -322,7 +322,7 @@ def test_a_target_whose_standby_is_away(pg, pg18, dmsrd, apply):
     source.psql(SIMPLE)
 
     def told():
-        return [w["message"] for w in dmsrd.api("GET", "/jobs/f/status")["warnings"] if "has not answered" in w["message"]]
+        return [w["message"] for w in dmsrd.api("GET", "/jobs/f/status")["warnings"] if "gave no answer" in w["message"]]
     with no_standby(target):
         dmsrd.job("f", source.connection(), [target.connection(name="copy", apply=apply)])
         wait_for("it is told", told, 30)
@@ -340,7 +340,7 @@ def test_a_target_whose_standby_is_away(pg, pg18, dmsrd, apply):
 
 
 def waiting(dmsrd):
-    return [w["message"] for w in dmsrd.api("GET", "/jobs/f/status")["warnings"] if "has not answered a statement for 10 s: it may wait for a lock" in w["message"]]
+    return [w["message"] for w in dmsrd.api("GET", "/jobs/f/status")["warnings"] if "gave no answer to a statement for 10 s: it may wait for a lock" in w["message"]]
 
 
 def test_a_target_where_somebody_holds_a_lock(pg, pg18, dmsrd):

@@ -142,7 +142,7 @@ static void on_patience(void *arg)
 		target_await(t);
 		return;
 	}
-	char *text = mem_printf("%s has not answered %s for %d s: it may wait for a lock, for a synchronous standby or for its disk; there, SELECT pid, "
+	char *text = mem_printf("%s gave no answer to %s for %d s: it may wait for a lock, for a synchronous standby or for its disk; there, SELECT pid, "
 		"wait_event_type, wait_event, query FROM pg_stat_activity WHERE application_name LIKE 'dmsr:%s:%%' tells", pgconn_describe(t->conn),
 		!t->is_asking && t->tx.state == TX_COMMITTING ? "a COMMIT" : "a statement", PATIENCE_MS / 1000, t->host.env.job);
 	t->host.notice(t->host.ctx, text);
