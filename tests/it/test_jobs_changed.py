@@ -6,6 +6,7 @@ import pytest
 
 from conftest import wait_for
 from test_jobs import CHANGES, SHOP, shop  # noqa: F401 (a fixture)
+from test_rights import as_role, role  # noqa: F401 (a fixture)
 
 
 def events(dmsrd, name, kind):
@@ -141,10 +142,139 @@ def test_new_tables_that_the_job_may_not_publish_are_told(shop, dmsrd):
     dmsrd.job("shop", source.connection(new_tables="add", publication="given"), [target.connection(name="copy")])
     dmsrd.wait_state("shop", "running")
     source.psql("CREATE TABLE new (id int PRIMARY KEY)")
-    wait_for("it is told", lambda: any("public.new is new" in w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"]))
+    told = wait_for("it is told", lambda: [w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"] if "public.new is new" in w["message"]])
+    assert told[0].endswith('again: ALTER PUBLICATION "given" ADD TABLE ONLY "public"."new"')
     source.psql("UPDATE orders SET customer_id = 1 WHERE id = 60")
     dmsrd.wait_equal(source, target, tables=["public.customers", "public.orders"])
     assert not events(dmsrd, "shop", "error")
+
+
+# Why a table that comes cannot be taken up: the publication that the job is given, what is done to the table, the statements that mend it.
+OBSTACLES = {
+    "not-published": ("TABLE t", "GRANT SELECT ON fresh TO {who}", ["ALTER PUBLICATION"]),
+    "not-readable": ("ALL TABLES", "", ["GRANT USAGE", "GRANT SELECT"]),
+    "neither": ("TABLE t", "", ["ALTER PUBLICATION", "GRANT USAGE", "GRANT SELECT"]),
+    "row-security": ("ALL TABLES", "GRANT SELECT ON fresh TO {who}; ALTER TABLE fresh ENABLE ROW LEVEL SECURITY", ["ALTER ROLE"]),
+    "not-owned": (None, "", ["ALTER TABLE", "GRANT USAGE", "GRANT SELECT"]),
+    "not-owned-but-published": (None, "GRANT SELECT ON fresh TO {who}", ["ALTER PUBLICATION"]),
+}
+
+
+@pytest.mark.parametrize("why, new_tables", [*((w, "tell") for w in OBSTACLES), ("not-published", "add"), ("not-owned", "add")])
+def test_a_new_table_that_cannot_be_taken_up_is_left_out(any_pg, dmsrd, role, why, new_tables):
+    """Who makes it need not know of the job: that goes on with its others, through a run that ends by itself and a start, and says what is to be done."""
+    source, target = any_pg.database(), any_pg.database()
+    given, done_to_it, statements = OBSTACLES[why]
+    who = role(source, options="REPLICATION")
+    source.sql(f"CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'x' FROM generate_series(1, 50) i; GRANT SELECT ON t TO {who}")
+    source.sql(f"CREATE PUBLICATION given FOR {given}" if given else f"ALTER TABLE t OWNER TO {who}; GRANT CREATE ON DATABASE {source.name} TO {who}")
+    more = {"publication": "given"} if given else {}
+    dmsrd.job("shop", as_role(source, who, new_tables=new_tables, **more), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    said = lambda: [w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"] if "table public.fresh is " in w["message"]]
+
+    def follows(sql):
+        wait_for("it is left out", lambda: any("public.fresh is left out: it is new, and " in w for w in said()))
+        dmsrd.wait_state("shop", "running")
+        source.sql(sql)
+        dmsrd.wait_equal(source, target, tables=["public.t"])
+    source.sql("CREATE TABLE fresh (id int PRIMARY KEY, v text); INSERT INTO fresh VALUES (1, 'a'); " + done_to_it.format(who=who))
+    if given or new_tables == "tell":
+        text = wait_for("it is told", said)[0]
+        assert "is new, and the job's patterns mean it: " in text and text.count(". To take it up run this, then start the job again: ") == 1, text
+        source.sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active AND database = current_database()")
+    follows("UPDATE t SET v = 'y' WHERE id < 9; INSERT INTO fresh VALUES (2, 'b')")
+    dmsrd.kill()
+    dmsrd.start()
+    follows("DELETE FROM t WHERE id = 7; INSERT INTO fresh VALUES (3, 'c')")
+    assert target.one("SELECT to_regclass('public.fresh')") is None and len(said()) == 1
+    fix = said()[0].split("start the job again: ")[1].split("; or, instead of giving it another owner, let a superuser run ")
+    assert len(fix) == (1 if given else 2), fix
+    fix = fix[why == "not-owned-but-published"]
+    assert [" ".join(s.split()[:2]) for s in fix.split("; ")] == statements, fix
+    source.sql(fix)
+    dmsrd.api("POST", "/jobs/shop/restart")
+    wait_for("it is there", lambda: target.one("SELECT to_regclass('public.fresh')"))
+    dmsrd.wait_state("shop", "running")
+    source.sql("INSERT INTO fresh VALUES (4, 'd')")
+    dmsrd.wait_equal(source, target)
+    assert said() == [] and dmsrd.api("GET", "/jobs/shop")["error"] is None
+
+
+@pytest.mark.parametrize("failpoint", [None, "pg.load-done"])
+def test_a_new_table_that_refers_to_one_that_is_left_out(shop, dmsrd, failpoint):
+    """It comes without that foreign key, also behind a kill when all of its rows are there; and with it when the other one comes."""
+    source, target = shop
+    source.psql("""CREATE PUBLICATION given FOR TABLE customers, orders, keyless, "Odd ""Name\"""")
+    dmsrd.job("shop", source.connection(publication="given"), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    source.psql("CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1);"
+                "CREATE TABLE child (id int PRIMARY KEY, p int REFERENCES parent); INSERT INTO child VALUES (1, 1); ALTER PUBLICATION given ADD TABLE child")
+    dmsrd.kill()
+    if failpoint:
+        dmsrd.start(env={"DMSR_FAILPOINT": failpoint + ":1:kill"}, wait=False)
+        wait_for("it is killed", lambda: dmsrd.process.poll() is not None)
+        dmsrd.kill()
+    dmsrd.start()
+    keys = lambda db: db.sql("SELECT conname::text FROM pg_constraint WHERE conrelid = 'child'::regclass AND contype IN ('p', 'f') ORDER BY 1")
+    wait_for("it is there", lambda: target.one("SELECT to_regclass('child')"))
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target, tables=["public.child", "public.orders"])
+    wait_for("all is said to be there", lambda: target.one("SELECT load_done FROM dmsr.positions"))
+    assert keys(target) == [("child_pkey",)]
+    source.psql("ALTER PUBLICATION given ADD TABLE parent")
+    dmsrd.api("POST", "/jobs/shop/restart")
+    wait_for("it is there", lambda: target.one("SELECT to_regclass('parent')"))
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    wait_for("all is there", lambda: keys(target) == keys(source))
+    assert not events(dmsrd, "shop", "error")
+
+
+def test_a_new_table_that_is_not_published_where_nothing_is_loaded(any_pg, dmsrd, role):
+    """Changes need no right to read."""
+    source, target = any_pg.database(), any_pg.database()
+    who = role(source, options="REPLICATION")
+    for db in (source, target):
+        db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    source.sql("CREATE PUBLICATION given FOR TABLE t")
+    dmsrd.job("shop", as_role(source, who, publication="given"), [target.connection(name="copy")], mode="cdc")
+    dmsrd.wait_state("shop", "running")
+    for db in (source, target):
+        db.sql("CREATE TABLE fresh (id int PRIMARY KEY)")
+    dmsrd.api("POST", "/jobs/shop/restart")
+    said = wait_for("it is left out", lambda: [w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"] if "fresh is left out" in w["message"]])
+    fix = said[0].split("start the job again: ")[1]
+    assert fix == 'ALTER PUBLICATION "given" ADD TABLE ONLY "public"."fresh"'
+    dmsrd.wait_state("shop", "running")
+    source.sql(f"INSERT INTO t VALUES (1); {fix}")
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("POST", "/jobs/shop/restart")
+    wait_for("it was taken up", lambda: any("fresh was no part of the job at its last start" in w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"]))
+    dmsrd.wait_state("shop", "running")
+    source.sql("INSERT INTO t VALUES (2); INSERT INTO fresh VALUES (1)")
+    dmsrd.wait_equal(source, target)
+
+
+def test_a_table_that_is_not_new_is_not_left_out(any_pg, dmsrd):
+    """Not by another name either; and where none would be left the job says so."""
+    source, target = any_pg.database(), any_pg.database()
+    source.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); CREATE PUBLICATION given FOR TABLE t, u")
+    dmsrd.job("shop", source.connection(publication="given"), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    for sql, mended in (("ALTER PUBLICATION given DROP TABLE u; ALTER TABLE u RENAME TO v", "DROP TABLE v"),
+                        ("DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY)", "ALTER PUBLICATION given ADD TABLE t")):
+        dmsrd.api("POST", "/jobs/shop/stop")
+        dmsrd.wait_state("shop", "stopped")
+        source.sql(sql)
+        dmsrd.api("POST", "/jobs/shop/start")
+        dmsrd.wait_state("shop", "failed")
+        assert dmsrd.api("GET", "/jobs/shop")["error"]["code"] == "publication.incomplete"
+        source.sql(mended)
+        dmsrd.api("POST", "/jobs/shop/start")
+        dmsrd.wait_state("shop", "running")
 
 
 @pytest.mark.parametrize("hold_wal", [True, False])

@@ -95,7 +95,7 @@ static void tables_read(struct catalog *k, const PGresult *res)
 
 	k->tables = mem_zalloc(((size_t)n + 1) * sizeof *k->tables);
 	for (int i = 0; i < n; i++)
-		if (catalog_is_meant(k->patterns, res, i))
+		if (catalog_is_meant(k->patterns, res, i) && (!k->only || map_get_u32(*k->only, catalog_oid(res, i, TABLE_OID))))
 			add_table(k, res, i);
 }
 
@@ -254,6 +254,8 @@ static void catalog_free(struct catalog *k)
 }
 
 void catalog_refers_to(struct catalog *k, struct map *const *others) { k->others = others; }
+
+void catalog_only(struct catalog *k, struct map *const *these) { k->only = these; }
 
 void catalog_cancel(struct catalog *k)
 {

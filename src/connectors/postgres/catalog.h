@@ -21,6 +21,8 @@ struct catalog *catalog_read(struct pgconn *c, const struct dmsr_tables *tables,
 	void (*done)(void *arg, struct relation **rels, size_t n, const struct err *e), void *arg);
 /* Of some tables of a job: foreign keys may lead to its others too, by their oids. Borrowed until done; the map may be another by then. */
 void catalog_refers_to(struct catalog *k, struct map *const *others);
+/* Of the tables that match, those with these oids alone are read, and foreign keys lead to no others. Borrowed likewise. */
+void catalog_only(struct catalog *k, struct map *const *these);
 /* Before done only, also after the connection failed; NULL is fine. The connection is then good for pgconn_free alone: a query is under way on it. */
 void catalog_cancel(struct catalog *k);
 

@@ -29,6 +29,7 @@ struct catalog {
 	size_t ntables;
 	struct map *by_id;              /* oid -> struct catalog_table */
 	struct map *const *others;      /* by oid: tables that are not read, and may be referred to; NULL: none */
+	struct map *const *only;        /* by oid: no other is read; NULL: all that match are */
 	size_t first, last;             /* the group that is being asked about: tables[first .. last) */
 	unsigned step;
 	struct map *types;              /* oid -> struct catalog_type */

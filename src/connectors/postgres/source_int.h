@@ -2,7 +2,7 @@
  * stretch of the way and hands over to the next:
  *
  *   source.c -> source_prepare.c -> source_look.c -> source_slot.c -> source_load.c (source_read.c, source_cut.c, source_rest.c) -> source_stream.c
- *                                                                                                                              (source_turns.c)
+ *               (source_new.c)                                                                                                 (source_turns.c)
  *   beside all that source_watch.c asks about the slot, and while changes come has source_look.c look again
  *
  * Every callback of a connection may find the instance failed or stopping only by being called no more: both free the connections. */
@@ -91,6 +91,7 @@ struct source {
 	void (*identified)(struct source *s);
 	void (*verified)(struct source *s);
 	void (*gone_told)(struct source *s);
+	void (*new_judged)(struct source *s);
 	void (*unmatched_told)(struct source *s);
 	int64_t sender_timeout_ms;      /* 0: none */
 	uint64_t began_lsn;             /* the server's newest when this run looked first */
@@ -191,7 +192,8 @@ void source_noted_each(const struct map *noted, void (*fn)(void *arg, const stru
 /* Its schema and its name, as they are; heap. */
 void source_noted_name(const struct noted *n, char **schema, char **name);
 bool source_is_loaded(const struct source *s, const char *schema, const char *name);    /* a table of that name, by what start() said or since */
-bool source_is_new(const struct source *s, const struct map *noted, const struct relation *rel);       /* it was no part of an earlier run */
+struct map *source_noted_ids(const struct source *s);   /* of the note "tables": a set; freed by map_free */
+bool source_is_new(const struct source *s, const struct map *ids, const struct relation *rel); /* it was no part of the last run, under any name */
 bool source_is_renamed(const struct map *noted, uint32_t id, const char *schema, const char *name);    /* a table of the job, noted under another name */
 const char *source_noted_marks(const struct map *noted, const struct relation *rel);   /* for history_read; NULL: none of that table */
 /* Patterns of tables.include without a table; then next. */
@@ -205,6 +207,18 @@ bool source_wants(const struct source *s, const struct relation *rel, uint64_t *
 void source_prepare(struct source *s);
 /* IDENTIFY_SYSTEM on s->repl, compared with the slot's note; then next. */
 void source_identify(struct source *s, void (*next)(struct source *s));
+bool source_has_own_publication(const struct source *s);        /* one that the job made, or makes */
+
+/* ---- source_new.c: a table that came since the last run and cannot be taken up does not end a job that is under way: it is left out, which is told ---- */
+/* Of identity_sql's answer. Returns the rows of tables that are not left out; *first: the first of these. */
+int source_new_keyless(struct source *s, const PGresult *res, int *first);
+/* On the SQL connection, when the publication was found: those that it lacks, or that the role may not read. Then next. */
+void source_new(struct source *s, void (*next)(struct source *s));
+/* Asks that about the tables with those oids, "{1,2}". */
+enum { NEW_OID, NEW_SCHEMA, NEW_NAME, NEW_IS_PUBLISHED, NEW_IS_OURS /* the role's: it may publish it */, NEW_IS_READABLE, NEW_IS_HIDDEN /* in part */ };
+void source_new_ask(struct source *s, const char *oids, pgconn_done *done);
+/* Of a row of the answer: why the table cannot be taken up, and what mends it: the end of a sentence. False: it can. */
+bool source_new_obstacle(const struct source *s, const PGresult *res, int row, struct buf *out);
 
 /* ---- source_look.c: what the stream does not tell: publication, tables and their rows that changed by other ways ---- */
 void source_look_read(struct source *s);        /* of a start: what was noted of the tables; before anything is noted anew */

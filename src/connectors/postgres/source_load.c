@@ -280,17 +280,9 @@ static void fail_gone(struct source *s, const struct relation *gone)
 static void take_tables(struct source *s, struct relation **rels, size_t n)
 {
 	struct load *l = s->load;
-	size_t kept = 0;
-	for (size_t i = 0; i < n; i++) {
-		/* A table that was made since the publication has changes that nobody will send. */
-		if ((s->mode & DMSR_CDC) && !source_find_rel(s, rels[i]->id))
-			relation_unref(rels[i]);
-		else
-			rels[kept++] = rels[i];
-	}
-	source_set_rels(s, rels, kept);
-	l->tables = mem_zalloc((kept + 1) * sizeof *l->tables);
-	for (size_t i = 0; i < kept; i++)
+	source_set_rels(s, rels, n);
+	l->tables = mem_zalloc((n + 1) * sizeof *l->tables);
+	for (size_t i = 0; i < n; i++)
 		if (!source_find_loaded(s, rels[i]) && !source_turns_since(s, rels[i]->id))
 			l->tables[l->ntables++].rel = relation_ref(rels[i]);
 	qsort(l->tables, l->ntables, sizeof *l->tables, by_size);
@@ -334,6 +326,9 @@ static void on_savepoint(void *arg, const PGresult *res, const struct err *e)
 	pgconn_free(*exporter);
 	*exporter = NULL;
 	s->load_catalog = catalog_read(s->loader, s->tables, true, s->leaves, on_catalog, s);
+	/* A table that was made since the publication has changes that nobody will send. */
+	if (s->mode & DMSR_CDC)
+		catalog_only(s->load_catalog, &s->rel_by_id);
 }
 
 static void on_label(void *arg, const PGresult *res, const struct err *e)

@@ -4,7 +4,7 @@
  *   start:  the tables are known -> the note "tables" is read -> publication -> marks, compared with those of the note -> source_slot
  *           A table of which something was missed is not loaded any longer, and so it is loaded again. Where nothing is loaded a table that was out of the
  *           publication is the end, for what was missed cannot be had any more; the others may differ, which is said.
- *   later:  did anything move? -> publication -> marks -> compared with those of before -> tables that are new
+ *   later:  did anything move? -> publication -> marks -> compared with those of before -> tables that are new (source_new.c)
  *           What the start would not pass over ends the run, to be tried again at once: so there is one judge, and what was noted is what it goes by.
  *
  * Of a table that is loaded now the mark is that of the snapshot that it is read in: what came before is in its rows, what comes after is seen. */
@@ -26,6 +26,7 @@ struct look {
 	char *columns;          /* likewise the answer to mark_columns_sql */
 	char *columns_new;
 	struct map *told;       /* oids of tables that are no part of the job yet */
+	struct buf news;        /* oids of such that are to be told now: "{1,2" */
 	struct map *young;      /* oids of such that a look has seen, and that are taken up if a later one sees them too */
 	struct map *noted;      /* the note "tables", read; NULL: not yet */
 	struct map *first;      /* oid -> the relation as it was when the run began: under its name the targets have the rows */
@@ -213,6 +214,7 @@ void source_look_read(struct source *s)
 	struct map *noted = source_noted(s);
 	s->look = mem_zalloc(sizeof *s->look);
 	s->look->told = map_new();
+	buf_init(&s->look->news, SIZE_MAX);
 	s->look->young = map_new();
 	s->look->first = map_new();
 	s->look->emptied = map_new();
@@ -319,14 +321,34 @@ static bool has_name(const struct source *s, const char *schema, const char *nam
 	return false;
 }
 
-static void tell_new(struct source *s, const char *schema, const char *name)
+/* obstacle: NULL: there is none. */
+static void tell_new(struct source *s, const char *schema, const char *name, const char *obstacle)
 {
-	if (has_name(s, schema, name))
-		source_tell(s, "table %s.%s is another table now than the one that the job reads: the new one is read when the job is started again", schema,
-			name);
-	else
-		source_tell(s, "table %s.%s is new, and the job's patterns mean it: %sit is taken up when the job is started again", schema, name,
-			s->mode & DMSR_FULL_LOAD ? "" : "its changes are read, if the publication has it; if not, ");
+	bool is_another = has_name(s, schema, name);
+	const char *then = obstacle ? obstacle : is_another ? "the new one is read when the job is started again" : s->mode & DMSR_FULL_LOAD ?
+		"it is taken up when the job is started again" :
+		"its changes are read, if the publication has it; if not, it is taken up when the job is started again";
+	source_tell(s, "table %s.%s %s: %s", schema, name,
+		is_another ? "is another table now than the one that the job reads" : "is new, and the job's patterns mean it", then);
+}
+
+static void on_news(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	struct buf why;
+	if (e) {
+		refused(s, e);
+		return;
+	}
+	buf_init(&why, SIZE_MAX);
+	for (int i = 0; i < PQntuples(res); i++) {
+		buf_reset(&why);
+		bool has_obstacle = source_new_obstacle(s, res, i, &why);
+		map_put_u32(s->look->told, catalog_oid(res, i, NEW_OID), s);
+		tell_new(s, PQgetvalue(res, i, NEW_SCHEMA), PQgetvalue(res, i, NEW_NAME), has_obstacle ? buf_cstr(&why) : NULL);
+	}
+	buf_fini(&why);
+	looked(s);
 }
 
 static void again(struct source *s, const char *what, const char *why)
@@ -336,20 +358,15 @@ static void again(struct source *s, const char *what, const char *why)
 	source_fail(s, &e);
 }
 
-/* To somebody else's publication nobody adds it, and the start would refuse to go on without it. */
-static bool may_add(const struct source *s)
-{
-	const char *own = s->host.note_get(s->host.ctx, "publication");
-	return s->opt.adds_new && own && !strncmp(own, "own ", 4);
-}
+/* To somebody else's publication nobody adds it, and the start would leave it out. */
+static bool may_add(const struct source *s) { return s->opt.adds_new && source_has_own_publication(s); }
 
 /* What is there for a moment only, as a script makes it, is not worth a new start; nor is a load in turns, which would begin anew. False: the run is over. */
 static bool judge_new(struct source *s, uint32_t id, const char *schema, const char *name)
 {
 	struct look *l = s->look;
 	if (!may_add(s)) {
-		map_put_u32(l->told, id, s);
-		tell_new(s, schema, name);
+		buf_printf(&l->news, "%s%u", l->news.len ? "," : "{", (unsigned)id);
 		return true;
 	}
 	if (!map_put_u32(l->young, id, s) || s->turns)
@@ -452,11 +469,13 @@ static bool look_at_listed(struct source *s, const struct map *noted, const PGre
 static void on_list(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
+	struct buf *news = &s->look->news;
 	bool may_go_on = true;
 	if (e) {
 		refused(s, e);
 		return;
 	}
+	buf_reset(news);
 	struct map *noted = source_noted(s);
 	struct gone_notice notice;
 	gone_notice_init(&notice);
@@ -464,8 +483,14 @@ static void on_list(void *arg, const PGresult *res, const struct err *e)
 		may_go_on = look_at_listed(s, noted, res, i, &notice);
 	source_noted_free(noted);
 	gone_notice_tell(&notice, s);
-	if (may_go_on)
+	if (!may_go_on)
+		return;
+	if (news->len) {
+		buf_byte(news, '}');
+		source_new_ask(s, buf_cstr(news), on_news);
+	} else {
 		looked(s);
+	}
 }
 
 static void ask_list(struct source *s)
@@ -595,6 +620,7 @@ void source_look_free(struct source *s)
 	free(s->look->columns);
 	free(s->look->columns_new);
 	map_free(s->look->told);
+	buf_fini(&s->look->news);
 	map_free(s->look->young);
 	map_each(s->look->first, unref, NULL);
 	map_free(s->look->first);

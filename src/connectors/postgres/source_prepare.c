@@ -12,6 +12,12 @@ static bool follows(const struct source *s) { return s->mode & DMSR_CDC; }
 
 static void look_at_publication(struct source *s);
 
+bool source_has_own_publication(const struct source *s)
+{
+	const char *note = s->host.note_get(s->host.ctx, "publication");
+	return note && !strncmp(note, "own ", 4);
+}
+
 /* The role must own the tables, and be allowed to make something in the database; or somebody who is does it; or another was meant. */
 static void refuse_publication(struct source *s, const struct err *why)
 {
@@ -123,14 +129,13 @@ static void add_to_publication(struct source *s)
 static void add_missing(struct source *s, const PGresult *published)
 {
 	struct buf sql;
-	const char *own = s->host.note_get(s->host.ctx, "publication");
 	struct map *set = publication_set(published);
 	buf_init(&sql, SIZE_MAX);
 	size_t n = publication_add_sql(&sql, s->publication, s->rels, s->nrels, set);
 	if (!n) {
 		source_tell_joined(s, set);
 		source_look(s);
-	} else if (!own || strncmp(own, "own ", 4) != 0) {
+	} else if (!source_has_own_publication(s)) {
 		source_fail_because(s, DMSR_EINVAL, "publication.incomplete",
 			sql.len < 500 ? buf_cstr(&sql) : "add the tables to it: a dry run of the job, POST /jobs?dry_run=1, writes the statement out",
 			"publication \"%s\" does not hold all of the job's tables: %zu %s missing", s->publication, n, n == 1 ? "is" : "are");
@@ -207,7 +212,7 @@ static void meet_publication(struct source *s)
 {
 	const char *note = s->host.note_get(s->host.ctx, "publication");
 	if (note && note[0])
-		ask_published_tables(s);
+		source_new(s, ask_published_tables);
 	else
 		adopt_publication(s);
 }
@@ -276,15 +281,13 @@ static void look_at_publication(struct source *s)
 
 /* ---- the tables ---- */
 
-static uint32_t root_of(const PGresult *res, int row) { return catalog_oid(res, row, IDENTITY_ROOT); }
-
 static void refuse_keyless(struct source *s, const PGresult *res, int first, int n)
 {
 	struct buf names, fix;
 	buf_init(&names, 300);
 	buf_init(&fix, 600);
 	for (int i = first; i < PQntuples(res); i++)
-		if (source_find_rel(s, root_of(res, i)))
+		if (source_find_rel(s, catalog_oid(res, i, IDENTITY_ROOT)))
 			buf_printf(&names, "%s%s.%s (%s)", names.len ? ", " : "", PQgetvalue(res, i, IDENTITY_SCHEMA), PQgetvalue(res, i, IDENTITY_NAME),
 				identity_problem(res, i));
 	identity_fix(res, first, &fix);
@@ -297,37 +300,6 @@ static void refuse_keyless(struct source *s, const PGresult *res, int first, int
 	buf_fini(&fix);
 }
 
-static void leave_out(struct source *s, const PGresult *res, int row)
-{
-	struct buf fix;
-	buf_init(&fix, 400);
-	identity_fix(res, row, &fix);
-	bool has_fix = fix.len && buf_ok(&fix);
-	const struct relation *rel = source_find_rel(s, root_of(res, row));
-	source_tell(s, "table %s.%s is left out: %s. To take it up give it one, then start the job again: %s", rel->schema, rel->name,
-		identity_problem(res, row), has_fix ? buf_cstr(&fix) : "a primary key");
-	buf_fini(&fix);
-	source_leave_out(s, root_of(res, row));
-}
-
-/* A job that is to begin is refused, so that somebody decides. One that is under way is not ended by a table that came new. */
-static int leave_out_new(struct source *s, const PGresult *res, int *first)
-{
-	struct slot_note slot;
-	struct map *noted = source_noted(s);
-	int left = 0;
-	bool is_begun = !slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &slot) && slot.is_made;
-	for (int i = 0; i < PQntuples(res); i++) {
-		const struct relation *rel = source_find_rel(s, root_of(res, i));
-		if (rel && is_begun && source_is_new(s, noted, rel))
-			leave_out(s, res, i);
-		else if (rel && !left++)
-			*first = i;
-	}
-	source_noted_free(noted);
-	return left;
-}
-
 static void on_identities(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -337,7 +309,7 @@ static void on_identities(void *arg, const PGresult *res, const struct err *e)
 		return;
 	}
 	if (!s->opt.keyless)
-		left = leave_out_new(s, res, &first);
+		left = source_new_keyless(s, res, &first);
 	if (left) {
 		refuse_keyless(s, res, first, left);
 		return;

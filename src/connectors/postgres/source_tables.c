@@ -274,11 +274,20 @@ bool source_is_renamed(const struct map *noted, uint32_t id, const char *schema,
 	return map_size(noted) && (!n || n->id != id);
 }
 
-bool source_is_new(const struct source *s, const struct map *noted, const struct relation *rel)
+static void note_id(void *arg, const struct noted *n) { map_put_u32(arg, n->id, arg); }
+
+struct map *source_noted_ids(const struct source *s)
 {
-	const struct noted *n = noted_of(noted, rel);
+	struct map *noted = source_noted(s), *ids = map_new();
+	source_noted_each(noted, note_id, ids);
+	source_noted_free(noted);
+	return ids;
+}
+
+bool source_is_new(const struct source *s, const struct map *ids, const struct relation *rel)
+{
 	/* Without a note nothing is known: a job that did not load anything had none once. */
-	return map_size(noted) && (!n || n->id != rel->id) && !source_find_loaded(s, rel);
+	return map_size(ids) && !map_get_u32(ids, rel->id) && !source_find_loaded(s, rel);
 }
 
 const char *source_noted_marks(const struct map *noted, const struct relation *rel)
@@ -373,14 +382,11 @@ static void fail_no_tables(struct source *s)
 
 void source_fail_no_tables(struct source *s, struct pgconn *c) { source_tell_unmatched(s, c, fail_no_tables); }
 
-static void note_id(void *arg, const struct noted *n) { map_put_u32(arg, n->id, arg); }
-
 /* Whether a table that the publication has by itself, with its schema or its root, was in it when it was written to, and meant by the patterns of then, is not
  * known: then it is all there. */
 void source_tell_joined(const struct source *s, const struct map *published)
 {
-	struct map *noted = source_noted(s), *ids = map_new();
-	source_noted_each(noted, note_id, ids);
+	struct map *ids = source_noted_ids(s);
 	for (size_t i = 0; i < s->nrels && !(s->mode & DMSR_FULL_LOAD); i++) {
 		const struct relation *rel = s->rels[i];
 		const char *how = !publication_holds(published, rel) ? "is published from now on: what was written to it before is not read, and" :
@@ -391,7 +397,6 @@ void source_tell_joined(const struct source *s, const struct map *published)
 				publication_holds(published, rel) ?
 					", or the publication had it then already, and the job's patterns meant it by its own name" : "");
 	}
-	source_noted_free(noted);
 	map_free(ids);
 }
 
