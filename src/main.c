@@ -138,6 +138,9 @@ static void begin_anew(struct daemon *d)
 	}
 	config_free(c);
 	log_info("main", NULL, "there is room for the state again: beginning anew");
+	/* Who wants the end from here on gets it at once: nothing runs. */
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
 	d->begins_anew = true;
 	loop_stop(d->loop);
 }
@@ -215,6 +218,7 @@ static _Noreturn void on_second(int signo)
 static void on_terminate(void *arg, int signo)
 {
 	struct daemon *d = arg;
+	d->begins_anew = false;
 	if (engine_is_draining(d->engine))
 		on_second(signo); /* it was on its way when the first was dealt with */
 	log_info("main", NULL, "%s: draining; a second signal ends at once", signo == SIGTERM ? "SIGTERM" : "SIGINT");
@@ -382,6 +386,7 @@ int main(int argc, char **argv)
 		fputs(usage, stderr);
 	free(overrides);
 	if (d.begins_anew) {
+		signal(SIGHUP, SIG_IGN); /* until it is listened to again */
 		execvp(argv[0], argv);
 		fprintf(stderr, "dmsrd: cannot begin anew: %s: %s\n", argv[0], strerror(errno));
 		rc = EXIT_RUN_TIME;

@@ -130,6 +130,7 @@ struct store {
 	/* the thread's own (the loop's before the thread runs and after it has ended) */
 	struct store_db *db;
 	bool is_broken;
+	uint64_t room_looked_us;        /* monotonic */
 	int64_t idem_swept_us;
 	struct map *logs; /* uid -> struct store_log_file */
 	struct store_log_file *log_list;

@@ -16,7 +16,7 @@
 enum {
 	REQUEST_BYTES_MAX = 256 << 20, /* but for a log's entries, which have their own limit */
 	DELIVER_US = 1000,             /* then the loop has a turn */
-	ROOM_LOOK_S = 3,
+	ROOM_LOOK_US = 3000000,
 };
 
 static void list_init(struct request_list *l) { *l = (struct request_list){ NULL, &l->first }; }
@@ -171,6 +171,7 @@ static int run_all(struct store *s, struct request *first, struct err *e)
 static void fail(struct store *s, const struct err *e)
 {
 	s->is_broken = true;
+	s->room_looked_us = now_us();
 	store_db_rollback(s->db);
 	pthread_mutex_lock(&s->q->mutex);
 	s->q->has_failed = true;
@@ -230,24 +231,29 @@ static bool tidy(struct store *s)
 	return false;
 }
 
-/* Another process may take the room again: that is found out as this was. */
+/* Only then does it help to look for room. The thread alone writes what is asked here. */
+static bool is_full(const struct store *s) { return s->q->has_failed && !strcmp(s->q->failure.id, "state.full"); }
+
+/* Now and then. Another process may take the room again: that is found out as this was. */
 static void look_for_room(struct store *s)
 {
+	if (!is_full(s) || now_us() < s->room_looked_us + ROOM_LOOK_US)
+		return;
 	bool has = store_file_has_room(s->dir);
+	s->room_looked_us = now_us();
 	pthread_mutex_lock(&s->q->mutex);
 	s->q->has_room = has;
 	pthread_mutex_unlock(&s->q->mutex);
 }
 
-/* Under the mutex. A store that is full waits a while at most. false: nobody called. */
+/* Under the mutex. A store that is full waits until it is to look for room. false: nobody called. */
 static bool wait_for_work(struct store *s)
 {
 	struct store_queue *q = s->q;
-	if (!q->has_failed || strcmp(q->failure.id, "state.full") != 0)
+	uint64_t due = s->room_looked_us + ROOM_LOOK_US;
+	if (!is_full(s))
 		return !pthread_cond_wait(&q->wanted, &q->mutex);
-	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ROOM_LOOK_S;
+	struct timespec until = { .tv_sec = (time_t)(due / 1000000), .tv_nsec = (long)(due % 1000000 * 1000) };
 	return !pthread_cond_clockwait(&q->wanted, &q->mutex, CLOCK_MONOTONIC, &until);
 }
 
@@ -273,9 +279,8 @@ static void *thread_main(void *arg)
 		if (group.first) {
 			run_group(s, &group);
 			hand_back(s, &group);
-		} else if (is_broken(s)) {
-			look_for_room(s);
 		}
+		look_for_room(s);
 		more = tidy(s);
 	}
 	return NULL;
