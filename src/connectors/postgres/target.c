@@ -52,6 +52,7 @@ static void disconnect(struct target *t)
 	t->in_pipeline = false;
 	t->then = NULL;
 	loop_timer_stop(t->timer);
+	loop_timer_stop(t->patience);
 }
 
 void target_fail(struct target *t, const struct err *e)
@@ -136,7 +137,7 @@ static bool should_answer(const struct target *t)
 static void on_patience(void *arg)
 {
 	struct target *t = arg;
-	if (t->state == TARGET_DEAD || !should_answer(t))
+	if (!t->conn || !should_answer(t))
 		return;
 	if (!t->is_asking && t->tx.nresults != t->heard) {
 		target_await(t);

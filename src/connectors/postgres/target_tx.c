@@ -55,7 +55,8 @@ static void send_sync(struct target *t)
 {
 	t->tx.unsynced = 0;
 	t->tx.since_sync = 0;
-	t->tx.syncs++;
+	if (!t->tx.syncs++)
+		target_await(t);
 	pgconn_pipeline_sync(t->conn);
 }
 
@@ -472,7 +473,6 @@ enum step tx_commit(struct target *t)
 		send_position(t);
 		x->is_holding = false; /* a savepoint on its way has lost its use */
 		x->state = TX_CHECKING;
-		target_await(t);
 		return STEP_WAIT;
 	case TX_CHECKING:
 		if (x->syncs)
@@ -488,7 +488,6 @@ enum step tx_commit(struct target *t)
 		send_sync(t);
 		x->state = TX_COMMITTING;
 		x->sent_us = loop_now_us(t->loop);
-		target_await(t);
 		target_died(t, failpoint("target.commit-sent"));
 		return STEP_WAIT;
 	case TX_COMMITTING:
