@@ -1,6 +1,7 @@
 """What happens at the source and its stream does not tell, in a whole job: its tables are the source's in the end, and what could not be mended is said."""
 import contextlib
 import subprocess
+import time
 
 import pytest
 
@@ -255,6 +256,43 @@ def test_a_new_table_that_is_not_published_where_nothing_is_loaded(any_pg, dmsrd
     wait_for("it was taken up", lambda: any("fresh was no part of the job at its last start" in w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"]))
     dmsrd.wait_state("shop", "running")
     source.sql("INSERT INTO t VALUES (2); INSERT INTO fresh VALUES (1)")
+    dmsrd.wait_equal(source, target)
+
+
+def test_a_new_table_without_a_key_that_is_published_where_nothing_is_loaded(any_pg, dmsrd):
+    """The stream has its changes all the same: they are passed over, at this start and at the next."""
+    source, target = any_pg.database(), any_pg.database()
+    for db in (source, target):
+        db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    source.sql("CREATE PUBLICATION given FOR ALL TABLES")
+    dmsrd.job("shop", source.connection(publication="given"), [target.connection(name="copy")], mode="cdc")
+    dmsrd.wait_state("shop", "running")
+    source.sql("CREATE TABLE bare (v int)")
+    for n in range(3):
+        dmsrd.api("POST", "/jobs/shop/restart")
+        wait_for("it is left out", lambda: [w for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"] if "bare is left out" in w["message"]])
+        dmsrd.wait_state("shop", "running")
+        source.sql(f"INSERT INTO bare VALUES ({n}); INSERT INTO t VALUES ({n})")
+        dmsrd.wait_equal(source, target, tables=["public.t"])
+        time.sleep(7)  # the tables are looked at again
+    assert not events(dmsrd, "shop", "error")
+
+
+def test_the_only_table_is_made_anew_without_a_key(any_pg, dmsrd):
+    """There is nothing else that must go on: somebody decides, and the rows of what is there then are loaded."""
+    source, target = any_pg.database(), any_pg.database()
+    source.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("POST", "/jobs/shop/stop")
+    dmsrd.wait_state("shop", "stopped")
+    source.sql("DROP TABLE t; CREATE TABLE t (id int); INSERT INTO t VALUES (2), (3)")
+    dmsrd.api("POST", "/jobs/shop/start")
+    dmsrd.wait_state("shop", "failed")
+    assert dmsrd.api("GET", "/jobs/shop")["error"]["code"] == "source.no-key"
+    source.sql("ALTER TABLE t ADD PRIMARY KEY (id)")
+    dmsrd.api("POST", "/jobs/shop/start")
     dmsrd.wait_equal(source, target)
 
 

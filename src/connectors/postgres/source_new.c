@@ -31,7 +31,13 @@ int source_new_keyless(struct source *s, const PGresult *res, int *first)
 {
 	struct map *ids = source_noted_ids(s);
 	int left = 0;
-	bool may_leave = is_begun(s);
+	struct map *keyless = map_new();
+	for (int i = 0; i < PQntuples(res); i++)
+		if (source_find_rel(s, catalog_oid(res, i, IDENTITY_ROOT)))
+			map_put_u32(keyless, catalog_oid(res, i, IDENTITY_ROOT), s);
+	/* Where none would be left there is nothing that must go on: it is refused. */
+	bool may_leave = is_begun(s) && map_size(keyless) < s->nrels;
+	map_free(keyless);
 	for (int i = 0; i < PQntuples(res); i++) {
 		const struct relation *rel = source_find_rel(s, catalog_oid(res, i, IDENTITY_ROOT));
 		if (rel && may_leave && source_is_new(s, ids, rel))

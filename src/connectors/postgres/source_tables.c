@@ -533,7 +533,7 @@ bool source_wants(const struct source *s, const struct relation *rel, uint64_t *
 	if (!dmsr_table_matches(s->tables, rel->schema, rel->name))
 		return false;
 	/* New, or a partition, of which the server speaks beside its root. */
-	return !(s->mode & DMSR_FULL_LOAD);
+	return !(s->mode & DMSR_FULL_LOAD) && !(s->left_out && map_get_u32(s->left_out, rel->id));
 }
 
 /* ---- life ---- */
