@@ -305,6 +305,7 @@ def test_odd_tables_are_told(server):
     checks = check(db, "source", "table=public.*", "table=public.typo")
     assert bad(checks, "warning") == ["postgres.names-clash", "postgres.tables", "postgres.unlogged"]
     assert only(checks, "postgres.tables", level="warning")["object"] == "public.typo"
+    assert bad(check(db, "source", "table=none.*")) == ["postgres.tables"]
     assert only(check(db, "source", "table=none.*"), "postgres.tables", level="error")["object"] == "tables"
 
 
