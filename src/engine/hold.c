@@ -200,7 +200,8 @@ static void pass(struct hold *h)
 		return;
 	h->state = PASSING;
 	note_fed(h);
-	host_of(h)->note_put(host_of(h)->ctx, follows_key, NULL, NULL, NULL);
+	if (host_of(h)->note_get(host_of(h)->ctx, follows_key))
+		host_of(h)->note_put(host_of(h)->ctx, follows_key, NULL, NULL, NULL);
 	log_info("streamer", h->parts.streamer.env.job, "nothing is held any more: changes go to the streamer as they come");
 }
 
