@@ -225,3 +225,28 @@ def test_a_table_that_is_loaded_again_under_writes(pair, kafka, daemon):
     caught_up(daemon, "k", source)
     for table in "a", "b":
         assert as_table(kafka.records(f"{kafka.prefix}.public.{table}"), deduplicated=True) == source_table(source, table, ["id"])
+
+
+@pytest.mark.parametrize("disk", ["1GiB", 0])
+def test_killed_amid_a_transaction_and_a_table_is_new(pair, kafka, daemon, disk):
+    """The target, on the source's own server, has the first half of it open: no snapshot is made before that is over. So its end is read first, but for what it
+    has of the new table, which is in that one's rows."""
+    line, target = pair
+    source = line[0]
+    source.psql("CREATE PUBLICATION given FOR ALL TABLES")
+    with begun(daemon, kafka, line, [target], disk=disk, source_options={"batch_bytes": "16KiB", "publication": "given"}, **LAYOUTS["native"]):
+        pass
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    daemon.wait_state("k", "running")
+    daemon.kill()
+    n = daemon.log().count("reading slot")
+    daemon.start({"DMSR_FAILPOINT": "kafka.acknowledged:60"}, wait=False)
+    wait_for("the stream is read", lambda: daemon.log().count("reading slot") > n)
+    source.psql("CREATE TABLE c (id integer PRIMARY KEY, v text); BEGIN; UPDATE a SET v = v || '!'; INSERT INTO c VALUES (1, 'c'); COMMIT")
+    wait_for("it is killed", lambda: daemon.process.poll() is not None)
+    daemon.start()
+    daemon.wait_equal(source, target, ["public.a", "public.b", "public.c"])
+    daemon.wait_state("k", "running")
+    assert "the end of the transaction" in daemon.log()
+    source.psql("UPDATE a SET v = v || '.' WHERE id % 17 = 0; INSERT INTO c VALUES (2, 'c')")
+    daemon.wait_equal(source, target, ["public.a", "public.b", "public.c"])

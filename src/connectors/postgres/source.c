@@ -109,6 +109,13 @@ void source_fail_because(struct source *s, int code, const char *id, const char 
 	source_fail(s, &e);
 }
 
+void source_fail_again(struct source *s, const char *what, const char *why)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_ESTATE, "source.changed", "%s %s", what, why);
+	source_fail(s, &e);
+}
+
 void source_tell(const struct source *s, const char *fmt, ...)
 {
 	va_list ap, again;
@@ -319,6 +326,7 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	s->from = start->from;
 	s->applied = start->applied;
 	s->is_beside = start->is_beside;
+	s->ends_first = start->ends_first && s->mode & DMSR_CDC;
 	s->takes_turns = start->takes_turns;
 	s->load_done = start->load_done;
 	source_tables_init(s, start->loaded, start->nloaded);
@@ -347,8 +355,11 @@ static void source_resume(struct dmsr_instance *i)
 static void source_confirm(struct dmsr_instance *i, const struct position *p)
 {
 	struct source *s = (struct source *)i;
-	if (p->kind == POSITION_LSN && p->flush && (!s->system || p->server == s->system))
-		source_stream_confirm(s, p->flush);
+	if (p->kind != POSITION_LSN || !p->flush || (s->system && p->server != s->system))
+		return;
+	source_stream_confirm(s, p->flush);
+	if (s->ends_first && s->phase == SOURCE_STREAMING && !position_is_inside(p))
+		source_fail_again(s, "the transaction", "that was under way when the job ended is whole: tables that are left are loaded now");
 }
 
 static void source_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)

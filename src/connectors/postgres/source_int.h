@@ -76,6 +76,7 @@ struct source {
 	struct position from, applied;
 	bool is_beside;                 /* the load goes beside the stream */
 	bool is_loading;                /* so, and it is not over: between two rounds, too */
+	bool ends_first;                /* tables are to be loaded, in the next run: this one reads the end of a transaction */
 	bool takes_turns;
 	struct map *loaded, *loaded_by_id;      /* relation_key -> struct source_loaded; those of a known oid */
 	uint64_t loaded_server;         /* of those of earlier runs; 0: none, or not known */
@@ -146,6 +147,8 @@ struct source {
 void source_enter(struct source *s, enum source_phase phase, const char *why);
 /* The instance is dead: connections are closed now, failed() is called at the next turn. */
 void source_fail(struct source *s, const struct err *e);
+/* The job begins anew at once: a word of what was found. */
+void source_fail_again(struct source *s, const char *what, const char *why);
 void source_fail_because(struct source *s, int code, const char *id, const char *hint, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 /* Queues the batch (taken) and hands on what the host takes. False: the host is full: stop reading until source_resumed is called. */
 bool source_emit(struct source *s, struct batch *b);
@@ -254,6 +257,7 @@ uint64_t source_load_newer(const struct source *s, uint32_t id);
 void source_read_pause(struct source *s);
 void source_read_close(struct source *s);       /* its connections, the loader and that of the turns too */
 void source_load_free(struct source *s);
+void source_load_later(struct source *s);       /* ends_first: the stream, without the tables that are not loaded */
 /* Words about tables that are loaded already, and that the load is done (now, or when the stream is behind load_done_at); then the next stretch. */
 void source_load_words(struct source *s);
 

@@ -42,6 +42,16 @@ static void go_on(struct source *s)
 	loop_task_post(s->turn);
 }
 
+/* What this run leaves out of the stream, parts that are there of their rows would need. */
+void source_load_later(struct source *s)
+{
+	log_info("postgres", s->host.env.job, "the end of the transaction that was under way is read before anything is loaded");
+	for (size_t i = 0; i < s->nrels; i++)
+		if (!source_find_loaded(s, s->rels[i]))
+			rest_void(s, s->rels[i]);
+	go_on(s);
+}
+
 static uint64_t noted_snapshot(const struct source *s)
 {
 	const char *note = s->host.note_get(s->host.ctx, "load-snapshot");

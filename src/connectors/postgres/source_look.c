@@ -351,13 +351,6 @@ static void on_news(void *arg, const PGresult *res, const struct err *e)
 	looked(s);
 }
 
-static void again(struct source *s, const char *what, const char *why)
-{
-	struct err e = { 0 };
-	err_retry(&e, DMSR_ESTATE, "source.changed", "%s %s", what, why);
-	source_fail(s, &e);
-}
-
 /* To somebody else's publication nobody adds it, and the start would leave it out. */
 static bool may_add(const struct source *s) { return s->opt.adds_new && source_has_own_publication(s); }
 
@@ -372,7 +365,7 @@ static bool judge_new(struct source *s, uint32_t id, const char *schema, const c
 	if (!map_put_u32(l->young, id, s) || s->turns)
 		return l->is_put_off = true;
 	char *what = mem_printf("table %s.%s", schema, name);
-	again(s, what, "is new, and the job's patterns mean it: it is taken up");
+	source_fail_again(s, what, "is new, and the job's patterns mean it: it is taken up");
 	free(what);
 	return false;
 }
@@ -383,7 +376,7 @@ static bool judge_name(struct source *s, const char *schema, const char *name)
 	char *what = mem_printf("table %s.%s", schema, name);
 	bool may_load = s->mode & DMSR_FULL_LOAD;
 	if (may_load)
-		again(s, what, "had another name, under which it was loaded");
+		source_fail_again(s, what, "had another name, under which it was loaded");
 	else
 		source_tell(s, "%s had another name: what was written since then went to the target's table %s.%s, as it was", what, schema, name);
 	free(what);
@@ -422,7 +415,7 @@ bool source_look_named(struct source *s, const struct relation *rel, uint64_t ls
 void source_look_taken(struct source *s, const struct relation *name)
 {
 	char *what = mem_printf("table %s.%s", name->schema, name->name);
-	again(s, what, "is another one now than the one that was truncated, which had that name before: its rows at the targets are not to go");
+	source_fail_again(s, what, "is another one now than the one that was truncated, which had that name before: its rows at the targets are not to go");
 	free(what);
 }
 
@@ -441,7 +434,7 @@ bool source_look_dated(void *source, const struct relation *rel, uint64_t lsn)
 		l->lsn = lsn + 1;
 	source_note_tables(s, lsn + 1, NULL);
 	char *what = mem_printf("table %s.%s", rel->schema, rel->name);
-	again(s, what, why);
+	source_fail_again(s, what, why);
 	free(what);
 	return false;
 }
@@ -508,7 +501,7 @@ static bool judge_later(struct source *s, const struct relation *rel, const stru
 	const char *why = reason(d);
 	if (why && (d->is_unpublished || s->mode & DMSR_FULL_LOAD)) {
 		char *what = mem_printf("table %s.%s", rel->schema, rel->name);
-		again(s, what, why);
+		source_fail_again(s, what, why);
 		free(what);
 		return false;
 	}
@@ -546,7 +539,7 @@ static void on_publication(void *arg, const PGresult *res, const struct err *e)
 	if (e)
 		refused(s, e);
 	else if (!PQntuples(res) || !was || !publication_is_same(was, PQgetvalue(res, 0, PUB_ROW)))
-		again(s, "the publication", PQntuples(res) ? "was altered" : "was dropped");
+		source_fail_again(s, "the publication", PQntuples(res) ? "was altered" : "was dropped");
 	else
 		ask_marks(s, s->sql, on_marks);
 }

@@ -168,6 +168,8 @@ static void slot_ready(struct source *s)
 		source_load_words(s);
 	else if (s->snapshot)
 		source_load(s);
+	else if (s->ends_first)
+		source_load_later(s);
 	else
 		with_loader(s, take_snapshot);
 }
@@ -292,7 +294,8 @@ void source_slot(struct source *s)
 	free(s->slot);
 	s->slot = mem_strdup(note.is_there ? note.name : s->opt.slot ? s->opt.slot : own);
 	s->start_lsn = note.lsn;
-	s->is_loading = s->is_beside && source_needs_load(s);
+	s->ends_first = s->ends_first && source_needs_load(s);
+	s->is_loading = s->is_beside && source_needs_load(s) && !s->ends_first;
 	if (s->is_loading)
 		s->host.load_begins(s->host.ctx);
 	if (note.is_made) {
