@@ -185,13 +185,16 @@ static enum dmsr_verdict on_feed(void *ctx, const struct batch *b, uint64_t toke
 	return v;
 }
 
-/* The streamer has all of the log for good: none of it may go behind what goes straight now. */
+/* The streamer has all of the log for good: none of it may go behind what goes straight now. And it has the end of what it has half of. */
 static void note_fed(struct hold *h)
 {
 	char text[POSITION_TEXT_MAX];
-	if (h->state != PASSING || h->nfed || position_is_none(&h->fed))
+	if (h->state != PASSING || h->nfed)
 		return;
-	host_of(h)->note_put(host_of(h)->ctx, ended_key, position_format(&h->fed, text), NULL, NULL);
+	if (host_of(h)->note_get(host_of(h)->ctx, follows_key))
+		host_of(h)->note_put(host_of(h)->ctx, follows_key, NULL, NULL, NULL);
+	if (!position_is_none(&h->fed))
+		host_of(h)->note_put(host_of(h)->ctx, ended_key, position_format(&h->fed, text), NULL, NULL);
 }
 
 static void pass(struct hold *h)
@@ -200,8 +203,6 @@ static void pass(struct hold *h)
 		return;
 	h->state = PASSING;
 	note_fed(h);
-	if (host_of(h)->note_get(host_of(h)->ctx, follows_key))
-		host_of(h)->note_put(host_of(h)->ctx, follows_key, NULL, NULL, NULL);
 	log_info("streamer", h->parts.streamer.env.job, "nothing is held any more: changes go to the streamer as they come");
 }
 

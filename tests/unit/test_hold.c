@@ -259,6 +259,8 @@ static void on_note_put(void *ctx, const char *key, const char *value, void (*do
 	struct world *w = ctx;
 	if (!strcmp(key, "hold.follows")) {
 		assert_int_equal(!value, !done);
+		for (size_t n = 0; !value && n < w->npending; n++) /* what of the log is on its way may be the end of a transaction */
+			assert_int_not_equal(w->given[w->pending[n].own].way, -1);
 		w->follows = false;
 		w->note_done = done;
 		w->note_arg = arg;
