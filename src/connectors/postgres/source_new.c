@@ -4,6 +4,8 @@
  * A job that is to begin is refused for each of these reasons, so that somebody decides. One that is under way is not ended by a table that came new: who made
  * it need not know of the job, and the others would not be followed any more. So it stays new, and each start judges it again. */
 #include "source_int.h"
+#include <stdlib.h>
+#include <string.h>
 
 static bool is_begun(const struct source *s)
 {
@@ -27,20 +29,47 @@ static void leave_out_keyless(struct source *s, const PGresult *res, int row)
 	source_leave_out(s, id);
 }
 
+/* A partition has not its root's identity unless somebody gives it that. What is sent of its old rows is enough where all of the row is, or where the
+ * root's says nothing of a key; or the server refuses what would send too little. Else the targets would be given changes without a key. */
+static bool is_leaf_that_will_do(const PGresult *res, int row, const struct relation *root)
+{
+	bool is_root = !strcmp(PQgetvalue(res, row, IDENTITY_SCHEMA), root->schema) && !strcmp(PQgetvalue(res, row, IDENTITY_NAME), root->name);
+	bool is_good = *PQgetvalue(res, row, IDENTITY_IS_GOOD) == 't';
+	return !is_root && (!is_good || *PQgetvalue(res, row, IDENTITY_WANT) == 'f' || *PQgetvalue(res, row, IDENTITY_OWN) == 'f');
+}
+
+static void tell_of_leaf(const struct source *s, const PGresult *res, int row, const struct relation *root)
+{
+	struct buf fix;
+	buf_init(&fix, 400);
+	identity_fix(res, row, &fix);
+	bool has_fix = fix.len && buf_ok(&fix), is_good = *PQgetvalue(res, row, IDENTITY_IS_GOOD) == 't';
+	source_tell(s, "partition %s.%s of table %s.%s: %s. It is followed%s. To mend it: %s", PQgetvalue(res, row, IDENTITY_SCHEMA),
+		PQgetvalue(res, row, IDENTITY_NAME), root->schema, root->name, identity_problem(res, row),
+		is_good ? "" : ", but the server refuses to update and delete its rows", has_fix ? buf_cstr(&fix) : "give it a primary key");
+	buf_fini(&fix);
+}
+
 int source_new_keyless(struct source *s, const PGresult *res, int *first)
 {
 	struct map *ids = source_noted_ids(s);
 	int left = 0;
+	bool begun = is_begun(s);
 	struct map *keyless = map_new();
-	for (int i = 0; i < PQntuples(res); i++)
-		if (source_find_rel(s, catalog_oid(res, i, IDENTITY_ROOT)))
-			map_put_u32(keyless, catalog_oid(res, i, IDENTITY_ROOT), s);
+	for (int i = 0; i < PQntuples(res); i++) {
+		const struct relation *rel = source_find_rel(s, catalog_oid(res, i, IDENTITY_ROOT));
+		if (rel && (source_is_new(s, ids, rel) || !is_leaf_that_will_do(res, i, rel)))
+			map_put_u32(keyless, rel->id, s);
+	}
 	/* Where none would be left there is nothing that must go on: it is refused. */
-	bool may_leave = is_begun(s) && map_size(keyless) < s->nrels;
+	bool may_leave = begun && map_size(keyless) < s->nrels;
 	map_free(keyless);
 	for (int i = 0; i < PQntuples(res); i++) {
 		const struct relation *rel = source_find_rel(s, catalog_oid(res, i, IDENTITY_ROOT));
-		if (rel && may_leave && source_is_new(s, ids, rel))
+		bool is_new = rel && source_is_new(s, ids, rel);
+		if (rel && begun && !is_new && is_leaf_that_will_do(res, i, rel))
+			tell_of_leaf(s, res, i, rel);
+		else if (rel && may_leave && is_new)
 			leave_out_keyless(s, res, i);
 		else if (rel && !left++)
 			*first = i;
@@ -58,7 +87,8 @@ void source_new_ask(struct source *s, const char *oids, pgconn_done *done)
 			" (SELECT t.schemaname, t.tablename FROM pg_catalog.pg_publication_tables t WHERE t.pubname = $2),"
 			" pg_catalog.pg_has_role(c.relowner, 'USAGE'),"
 			" pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'),"
-			" pg_catalog.row_security_active(c.oid)"
+			" pg_catalog.row_security_active(c.oid), (SELECT pg_catalog.string_agg(p.relid::pg_catalog.oid::text, ' ')"
+			" FROM pg_catalog.pg_partition_tree(c.oid) p)"
 			" FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
 			" WHERE c.oid = ANY ($1::pg_catalog.oid[]) ORDER BY 2, 3",
 		2, values, done, s);
@@ -123,6 +153,14 @@ bool source_new_obstacle(const struct source *s, const PGresult *res, int row, s
 	return true;
 }
 
+/* They may be published without it, and changes of theirs are sent as their own. */
+static void leave_out_parts(struct source *s, const char *oids)
+{
+	char *end = NULL;
+	for (unsigned long oid; (oid = strtoul(oids, &end, 10)); oids = end)
+		map_put_u32(s->left_out, (uint32_t)oid, s);
+}
+
 static void leave_out(struct source *s, const PGresult *res, int row)
 {
 	struct buf why;
@@ -130,6 +168,7 @@ static void leave_out(struct source *s, const PGresult *res, int row)
 	if (source_new_obstacle(s, res, row, &why)) {
 		source_tell(s, "table %s.%s is left out: it is new, and %s", PQgetvalue(res, row, NEW_SCHEMA), PQgetvalue(res, row, NEW_NAME), buf_cstr(&why));
 		source_leave_out(s, catalog_oid(res, row, NEW_OID));
+		leave_out_parts(s, PQgetvalue(res, row, NEW_PARTS));
 	}
 	buf_fini(&why);
 }

@@ -258,12 +258,17 @@ int slot_note_parse(const char *text, struct slot_note *out)
 /* k.prim, k.own: does the table have a primary key that serves; the index that was named? */
 #define KEYS_OF(t) "(SELECT pg_catalog.bool_or(i.indisprimary), pg_catalog.bool_or(i.indisreplident) FROM pg_catalog.pg_index i" \
 	" WHERE i.indrelid = " t ".oid AND i.indisvalid AND i.indimmediate AND " IS_SENT ")"
+/* By name, since a partition has its columns at places of its own: of the index i; of the index that is a table's identity. */
+#define INDEX_COLUMNS "(SELECT pg_catalog.array_agg(a.attname ORDER BY a.attname) FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.indrelid" \
+	" AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]))"
+#define IDENTITY_COLUMNS(t) "(SELECT " INDEX_COLUMNS " FROM pg_catalog.pg_index i WHERE i.indrelid = " t ".oid AND i.indisreplident)"
 const char identity_sql[] =
 	"SELECT v.* FROM (SELECT n.nspname, l.relname, l.relreplident, CASE WHEN r.relreplident = 'f' AND " IS_WHOLE("r") " THEN 'f'"
 	" WHEN r.relreplident = 'i' AND rk.own THEN 'i' WHEN rk.prim THEN 'd' WHEN r.relkind <> 'p' AND u.name IS NOT NULL THEN 'i' ELSE 'f' END,"
 	" (l.relreplident = 'f' AND " IS_WHOLE("l") ") OR (l.relreplident = 'd' AND coalesce(lk.prim, false))"
 	" OR (l.relreplident = 'i' AND coalesce(lk.own, false)) AS good,"
-	" l.relreplident = r.relreplident AS same, u.name, r.oid AS root"
+	" l.relreplident = r.relreplident AND (l.relreplident <> 'i' OR " IDENTITY_COLUMNS("l") " IS NOT DISTINCT FROM " IDENTITY_COLUMNS("r") ") AS same,"
+	" u.name, r.oid AS root"
 	" FROM pg_catalog.pg_class r CROSS JOIN LATERAL (SELECT r.oid AS oid"
 	" UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(r.oid) p WHERE r.relkind = 'p' AND p.isleaf) x"
 	" JOIN pg_catalog.pg_class l ON l.oid = x.oid JOIN pg_catalog.pg_namespace n ON n.oid = l.relnamespace"
@@ -272,7 +277,7 @@ const char identity_sql[] =
 	" WHERE i.indrelid = l.oid AND " USABLE " AND " IS_SENT
 	" AND NOT EXISTS (SELECT 1 FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY c(num, pos)"
 	" JOIN pg_catalog.pg_attribute a ON a.attrelid = l.oid AND a.attnum = c.num WHERE c.pos <= i.indnkeyatts AND NOT a.attnotnull)"
-	" ORDER BY i.indnkeyatts, ic.relname LIMIT 1) AS name) u"
+	" ORDER BY coalesce(" INDEX_COLUMNS " = " IDENTITY_COLUMNS("r") ", false) DESC, i.indnkeyatts, ic.relname LIMIT 1) AS name) u"
 	" WHERE r.oid = ANY ($1::pg_catalog.oid[])) v WHERE NOT (v.good AND v.same) ORDER BY 1, 2";
 
 const char *identity_problem(const PGresult *res, int row)
