@@ -164,9 +164,19 @@ static void end_is_there(struct hold *h)
 	rows->resume(rows->ctx);
 }
 
+/* How a batch of the log stands to where an earlier run's ended: <0 it is of that run, and not the last; 0 the last; >0 of this run. */
+static int stands(const struct hold *h, const struct batch *b)
+{
+	const struct position *ended = &h->parts.delivered;
+	return position_is_comparable(&b->end, ended) ? position_compare(&b->end, ended) : b->more ? -1 : 0;
+}
+
 static enum dmsr_verdict on_feed(void *ctx, const struct batch *b, uint64_t token)
 {
 	struct hold *h = ctx;
+	/* What is read beside the load may be newer than its rows: all of it waits. */
+	if (h->state == ENDING && stands(h, b) > 0)
+		end_is_there(h);
 	if (h->state == HELD || h->noting)
 		return DMSR_AGAIN;
 	/* b is lent until what came of it is delivered */
@@ -180,7 +190,7 @@ static enum dmsr_verdict on_feed(void *ctx, const struct batch *b, uint64_t toke
 	}
 	h->nfed++;
 	h->fed = position_is_none(&b->end) ? h->fed : b->end;
-	if (!b->more)
+	if (!stands(h, b))
 		end_is_there(h);
 	return v;
 }

@@ -10,8 +10,8 @@
  *
  * HELD: from the start until hold_release(): there may be a log of an earlier run, and nobody knows yet whether there is something to load. FOLLOWING: the
  * log empties. PASSING: it is empty, and stays so in this run. ENDING: there is a log of an earlier run, which had begun to follow (the note "hold.follows"):
- * the streamer may have the first half of a transaction, which a target would keep open for the time of the load. Its end goes first, where the log has it,
- * before any rows, but for tables that are to be loaded.
+ * the streamer may have the first half of a transaction, which a target would keep open for the time of the load. Its end goes first, before any rows, with
+ * all that the log had, since where in it the streamer stands is not known (it forgets late what was acknowledged), but for tables that are to be loaded.
  *
  * What is held and is in the rows of a load already, by its LSN, is left out on its way (is_old). Each change goes to the streamer at least once: what it
  * had not acknowledged when we were killed is in the log, and goes again; what it knows by a memory of its own (known) does not. Nor does anything when

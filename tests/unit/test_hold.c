@@ -387,11 +387,10 @@ static void load(struct world *w)
 	w->is_load_sent = w->step > LOAD_ROWS + 1;
 }
 
-/* Some changes of the next transaction, or all. */
-static void change(struct world *w)
+static void put_changes(struct world *w, uint64_t n)
 {
 	struct batch *b = batch_new();
-	uint64_t n = 1 + chance(w, (unsigned)(CHANGES - w->change)), lsn = lsn_of(w->txn);
+	uint64_t lsn = lsn_of(w->txn);
 	batch_txn(b, &(struct txn){ .lsn = lsn });
 	if (!w->change)
 		batch_append(b, OP_BEGIN, NULL);
@@ -412,6 +411,9 @@ static void change(struct world *w)
 	w->newest = w->txn > w->newest ? w->txn : w->newest;
 	w->txn += is_last;
 }
+
+/* Some changes of the next transaction, or all. */
+static void change(struct world *w) { put_changes(w, 1 + chance(w, (unsigned)(CHANGES - w->change))); }
 
 /* The state store: what was delivered without a gap. */
 static void store(struct world *w)
@@ -492,21 +494,39 @@ static void check(const struct world *w)
 		assert_int_equal(many, 0);
 }
 
-static void by_chance(unsigned seed, bool knows)
+static struct world *world_new(unsigned seed, bool knows)
 {
 	struct world *w = calloc(1, sizeof *w);
 	w->random = seed;
 	w->knows = knows;
-	w->forgets_late = chance(w, 2);
 	w->loop = loop_new();
 	w->disk = fake_disk_new();
-	fake_disk_slow(w->disk, chance(w, 2) ? 3 : 0);
 	w->rel = fake_relation("t", 1);
 	w->settings = settings_new();
-	settings_put_int(w->settings, "memory", 20000 << chance(w, 4));
-	settings_put_int(w->settings, "disk", 1 << 30);
 	w->ready = loop_task_new(w->loop, "test", on_ready_task, w);
 	w->noted = loop_task_new(w->loop, "test", on_noted, w);
+	return w;
+}
+
+static void world_free(struct world *w)
+{
+	kill_it(w);
+	fake_disk_free(w->disk);
+	settings_free(w->settings);
+	loop_task_free(w->ready);
+	loop_task_free(w->noted);
+	loop_free(w->loop);
+	relation_unref(w->rel);
+	free(w);
+}
+
+static void by_chance(unsigned seed, bool knows)
+{
+	struct world *w = world_new(seed, knows);
+	w->forgets_late = chance(w, 2);
+	fake_disk_slow(w->disk, chance(w, 2) ? 3 : 0);
+	settings_put_int(w->settings, "memory", 20000 << chance(w, 4));
+	settings_put_int(w->settings, "disk", 1 << 30);
 	unsigned kills = chance(w, 6), each = 30 + chance(w, 800);
 	start(w);
 	for (unsigned n = 1; !is_over(w); n++) {
@@ -519,14 +539,7 @@ static void by_chance(unsigned seed, bool knows)
 		}
 	}
 	check(w);
-	kill_it(w);
-	fake_disk_free(w->disk);
-	settings_free(w->settings);
-	loop_task_free(w->ready);
-	loop_task_free(w->noted);
-	loop_free(w->loop);
-	relation_unref(w->rel);
-	free(w);
+	world_free(w);
 }
 
 static void each_change_once_behind_the_rows(void **state)
@@ -541,4 +554,72 @@ static void each_change_once_behind_the_rows(void **state)
 		}
 }
 
-RUN_TESTS(cmocka_unit_test(each_change_once_behind_the_rows))
+/* ---- a second load, when the streamer has the first half of a transaction out of the log ---- */
+
+static void the_end_of_a_half_goes_before_rows(void **state)
+{
+	const bool *forgets_late = *state;
+	struct world *w = world_new(7, false);
+	settings_put_int(w->settings, "memory", 20000);
+	settings_put_int(w->settings, "disk", 1 << 30);
+	start(w);
+	w->silent = 0;
+	w->snapshot = lsn_of(0);
+	for (w->txn = 20; w->txn < 34;) {
+		put_changes(w, w->change ? 1 : 2);
+		fake_run(w->loop, NULL, NULL, 0);
+	}
+	while (!w->loaded) {
+		load(w);
+		acknowledge(w);
+		store(w);
+		fake_run(w->loop, NULL, NULL, 0);
+	}
+	hold_release(w->hold, w->loaded);
+	for (int i = 0; i < 200; i++) {
+		make_room(w);
+		fake_run(w->loop, NULL, NULL, 0);
+	}
+	assert_int_equal(w->npending, PENDING);
+	assert_true(w->follows && hold_has_any(w->hold));
+	fake_disk_hold(w->disk, *forgets_late);
+	size_t upto = 0;
+	for (int i = 0; i < 3; i++) { /* a transaction, and half of the next; the rest dies on its way */
+		struct pending p = w->pending[0];
+		memmove(&w->pending[0], &w->pending[1], --w->npending * sizeof p);
+		w->acked = p.own;
+		upto = p.upto;
+		batch_free(p.b);
+		w->host.delivered(w->host.ctx, p.own, NULL);
+	}
+	assert_int_equal(w->log[upto - 1].id % CHANGES, 2);
+	int64_t rest = w->log[upto - 1].id + 1;
+	store(w);
+	for (int i = 0; i < 50; i++)
+		fake_run(w->loop, NULL, NULL, 0);
+	kill_it(w);
+	w->n = upto;
+	start(w);
+	w->silent = 0;
+	w->snapshot = lsn_of(60);
+	for (int i = 0; i < 300; i++) {
+		if (w->step <= LOAD_ROWS + 1)
+			load(w);
+		make_room(w);
+		acknowledge(w);
+		fake_run(w->loop, NULL, NULL, 0);
+	}
+	bool is_there = false;
+	size_t n = upto;
+	for (; n < w->n && w->log[n].kind == ENTRY_CHANGE; n++)
+		is_there |= w->log[n].id == rest;
+	assert_true(is_there);
+	assert_true(n < w->n && w->log[n].kind == ENTRY_ROWS);
+	world_free(w);
+}
+
+static bool late = true, in_time = false;
+
+RUN_TESTS(cmocka_unit_test(each_change_once_behind_the_rows),
+	{ "the end of a half goes before rows", the_end_of_a_half_goes_before_rows, NULL, NULL, &in_time },
+	{ "the end of a half goes before rows, behind what is said again", the_end_of_a_half_goes_before_rows, NULL, NULL, &late })
