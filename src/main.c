@@ -12,6 +12,7 @@
 #include <config.h> /* configure's */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@
 #include <unistd.h>
 
 enum { EXIT_OK = 0, EXIT_RUN_TIME = 1, EXIT_CONFIG = 2, EXIT_ENVIRONMENT = 3 };
-enum { STATUS_MS = 5000, DRAIN_GRACE_MS = 1000 };
+enum { STATUS_MS = 5000, DRAIN_GRACE_MS = 1000, ANEW_MS = 50 };
 enum action { DO_SERVE, DO_CHECK, DO_PRINT, DO_SCHEMA, DO_VERSION, DO_HELP };
 
 extern char **environ;
@@ -49,7 +50,7 @@ struct daemon {
 	struct http *http;
 	struct loop_signal *signals[3]; /* SIGTERM SIGINT SIGHUP */
 	struct loop_timer *status, *limit;
-	bool begins_anew; /* behind its end, in the same process */
+	bool begins_anew; /* soon; behind its end, in the same process */
 };
 
 /* ---- configuration ---- */
@@ -137,24 +138,28 @@ static void begin_anew(struct daemon *d)
 		return;
 	}
 	config_free(c);
-	log_info("main", NULL, "there is room for the state again: beginning anew");
-	/* Who wants the end from here on gets it at once: nothing runs. */
+	/* Who wants the end from here on gets it at once: nothing runs. Who asked for it before is heard in the loop's next turns. */
 	signal(SIGTERM, SIG_DFL);
 	signal(SIGINT, SIG_DFL);
 	d->begins_anew = true;
-	loop_stop(d->loop);
+	loop_timer_start(d->status, ANEW_MS);
 }
 
 static void on_status(void *arg)
 {
 	struct daemon *d = arg;
 	struct tally t = { 0 };
-	if (engine_has_room(d->engine) && !engine_is_draining(d->engine))
-		begin_anew(d);
+	if (d->begins_anew) {
+		log_info("main", NULL, "there is room for the state again: beginning anew");
+		loop_stop(d->loop);
+		return;
+	}
 	engine_each_job(d->engine, count_job, &t);
 	notify_status(d->notify, "%s%u jobs: %u running, %u retrying, %u failed",
 		engine_is_draining(d->engine) ? "stopping; " : "", t.all, t.running, t.retrying, t.failed);
 	loop_timer_start(d->status, STATUS_MS);
+	if (engine_has_room(d->engine) && !engine_is_draining(d->engine))
+		begin_anew(d);
 }
 
 static void reload(struct daemon *d)
@@ -351,6 +356,18 @@ static int act(struct daemon *d, enum action action)
 	return rc;
 }
 
+/* argv[0] may name no file, or another one. */
+static void exec_again(char **argv)
+{
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+	if (n > 0) {
+		path[n] = 0;
+		execv(path, argv);
+	}
+	execv("/proc/self/exe", argv); /* its file has been replaced */
+}
+
 int main(int argc, char **argv)
 {
 	enum { OPT_PRINT = 256, OPT_SCHEMA };
@@ -387,8 +404,8 @@ int main(int argc, char **argv)
 	free(overrides);
 	if (d.begins_anew) {
 		signal(SIGHUP, SIG_IGN); /* until it is listened to again */
-		execvp(argv[0], argv);
-		fprintf(stderr, "dmsrd: cannot begin anew: %s: %s\n", argv[0], strerror(errno));
+		exec_again(argv);
+		fprintf(stderr, "dmsrd: cannot begin anew: %s\n", strerror(errno));
 		rc = EXIT_RUN_TIME;
 	}
 	return rc;

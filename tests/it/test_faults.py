@@ -1,6 +1,7 @@
 """What goes wrong in a life: slots that go, servers that change, lines that are cut, disks that are full, rows that a target refuses, schemas that move."""
 import contextlib
 import os
+import signal
 import subprocess
 import time
 
@@ -245,15 +246,15 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(at)], check=True)
 
 
-@pytest.mark.parametrize("way", ["goes on", "killed"])
-def test_state_disk_full(pair, small_disk, way):
-    """Once there is room again, the daemon begins anew by itself, as the same process."""
+@contextlib.contextmanager
+def full(daemon, pair, disk):
+    """Its job has failed, for there is no room on the disk; when it gets some again the target is still held."""
     server, source, target = pair
-    daemon = Dmsrd(small_disk / "dmsrd").start()
+    daemon.start()
     try:
         daemon.job("f", source.connection(), [target.connection(name="copy")], streamer={"type": "embedded", "memory": "1MiB"})
         daemon.wait_state("f", "running")
-        with open(small_disk / "fill", "wb", buffering=0) as fill:  # nothing is left to write when it is closed
+        with open(disk / "fill", "wb", buffering=0) as fill:  # nothing is left to write when it is closed
             try:
                 while True:
                     fill.write(b"x" * 65536)
@@ -263,22 +264,52 @@ def test_state_disk_full(pair, small_disk, way):
             source.psql("INSERT INTO t SELECT i, repeat('d', 500), 0 FROM generate_series(10000, 40000) i")
             job = daemon.wait_state("f", "failed", 60)
             assert job["error"]["code"].startswith("state."), job["error"]
-            assert daemon.call("GET", "/readyz")[0] == 503 and daemon.call("GET", "/livez")[0] == 200
-            pid = daemon.process.pid
-            if way == "killed":
-                daemon.kill()
-                (small_disk / "fill").unlink()
-                daemon.start()
-            else:
-                time.sleep(6)
-                assert daemon.api("GET", "/jobs/f")["state"] == "failed", "there is no room yet"
-                (small_disk / "fill").unlink()
-                wait_for("it has begun anew", lambda: "beginning anew" in daemon.log() and daemon.is_ready(), 30)
-        daemon.wait_state("f", "running")
-        assert way == "killed" or (daemon.process.pid == pid and daemon.call("GET", "/readyz")[0] == 200)
-        daemon.wait_equal(source, target)
+            yield
+        if daemon.process.poll() is None:
+            daemon.wait_state("f", "running")
+            daemon.wait_equal(source, target)
     finally:
         daemon.kill()
+
+
+@pytest.mark.parametrize("way", ["goes on", "killed", "another name"])
+def test_state_disk_full(pair, small_disk, way, monkeypatch):
+    """Once there is room again, the daemon begins anew by itself, as the same process, however it was called."""
+    daemon = Dmsrd(small_disk / "dmsrd")
+    if way == "another name":
+        popen, binary = subprocess.Popen, daemon.command()[0]
+        monkeypatch.setattr(subprocess, "Popen", lambda c, **k: popen(["-dmsrd", *c[1:]], executable=c[0], **k) if c[0] == binary else popen(c, **k))
+    with full(daemon, pair, small_disk):
+        assert daemon.call("GET", "/readyz")[0] == 503 and daemon.call("GET", "/livez")[0] == 200
+        pid = daemon.process.pid
+        if way == "killed":
+            daemon.kill()
+            (small_disk / "fill").unlink()
+            daemon.start()
+        else:
+            time.sleep(6)
+            assert daemon.api("GET", "/jobs/f")["state"] == "failed", "there is no room yet"
+            (small_disk / "fill").unlink()
+            wait_for("it has begun anew", lambda: "beginning anew" in daemon.log() and daemon.is_ready(), 30)
+        assert way == "killed" or (daemon.process.pid == pid and daemon.call("GET", "/readyz")[0] == 200)
+
+
+def test_terminated_while_it_is_about_to_begin_anew(pair, small_disk, tmp_path):
+    """It reads the configuration first: many files make that long."""
+    daemon = Dmsrd(tmp_path / "dmsrd", options=["-o", f"state_dir={small_disk}/state"])
+    with full(daemon, pair, small_disk):
+        (daemon.dir / "conf.d").mkdir()
+        for i in range(20000):
+            (daemon.dir / "conf.d" / f"{i}.json").write_text("{}")
+        (small_disk / "fill").unlink()
+        fds = f"/proc/{daemon.process.pid}/fd"
+
+        def reads():
+            with contextlib.suppress(OSError):
+                return any("conf.d" in os.readlink(f"{fds}/{fd}") for fd in os.listdir(fds))
+        wait_for("it reads", reads, 20, .001)
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(20) in (0, -signal.SIGTERM)
 
 
 def test_slow_target_does_not_hold_wal(pair, dmsrd):
