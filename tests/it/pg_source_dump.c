@@ -3,13 +3,15 @@
  * was killed.
  *
  * usage: pg_source_dump STATE [option=value ...] [table=PATTERN ...] [exclude=PATTERN ...] [mode=full-load|cdc|full-load-and-cdc] [seconds=N]
- *                       [out=FILE] [quiet=1] [slow_ms=N] [pause_ms=N] [stats=1] [debug=1] [json=1]
+ *                       [out=FILE] [quiet=1] [slow_ms=N] [pause_ms=N] [stats=1] [debug=1] [json=1] [resolv=FILE]
  *
  * It ends by itself after `seconds` without a change, on SIGTERM, or when the source says finished or failed (exit 1). out: the changes as JSON, an array
  * a line, [op, schema, table, before, after], a value being a text, null or {} (not sent); the state holds how much of that file counts, so a run that
  * is killed between two batches leaves nothing behind that is not taken up again. json: each row goes through codec json, and what is printed is what was
  * read back. slow_ms: the host is full for that long after each batch; pause_ms: after
- * the first batch the source is paused for that long. The last lines on stderr tell whether the loop was held: a 10 ms timer looks. */
+ * the first batch the source is paused for that long. resolv: as /etc/resolv.conf. The last lines on stderr tell whether the loop was held: a 10 ms
+ * timer looks. */
+#include "base/loop_internal.h"
 #include "pg_args.h"
 #include <inttypes.h>
 #include <signal.h>
@@ -407,6 +409,8 @@ int main(int argc, char **argv)
 			slow_ms = strtoll(v, NULL, 10);
 		else if (!strcmp(argv[i], "pause_ms"))
 			pause_ms = strtoll(v, NULL, 10);
+		else if (!strcmp(argv[i], "resolv"))
+			loop_resolve_conf = v;
 		else if (!strcmp(argv[i], "out"))
 			out_path = v;
 		else if (!strcmp(argv[i], "exclude"))

@@ -1,6 +1,7 @@
 """What the API and the files of jobs_dir say to people who make mistakes, on a real server."""
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -352,3 +353,22 @@ def test_a_connection_before_there_is_a_job(pair, dmsrd):
         assert (answer[0], answer[2].get("code", answer[2])) == (status, code) and "not-this-one" not in json.dumps(answer[2]), answer
     assert source.sql("SELECT count(*) FROM pg_replication_slots WHERE database = current_database() UNION ALL SELECT count(*) FROM pg_publication") == [(0,), (0,)]
     assert dmsrd.api("GET", "/jobs")["items"] == []
+
+
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_a_password_is_told_nowhere(pair, dmsrd, ends):
+    """Not in a log that tells everything, not on the command line or in the environment, not in an answer, not in a server's own view of who is there."""
+    source, target = pair
+    dmsrd.api("PUT", "/loggers/default", {"level": "debug"})
+    secret = PASSWORD if ends == "well" else "another-secret"
+    job = {"name": "told", "source": source.connection(password=secret), "targets": [target.connection(name="copy", password=secret)]}
+    said = [dmsrd.call("POST", path, body)[2] for path, body in (("/jobs?dry_run=1", job), ("/connections/test", {"role": "source", **job["source"]}), ("/jobs", job))]
+    dmsrd.wait_state("told", "running" if ends == "well" else "failed")
+    said += [dmsrd.call("POST", "/jobs", {**job, "name": "wrong", "sorce": 1, "targets": [{**job["targets"][0], "pasword": secret}]})[2]]
+    said += [dmsrd.call("PATCH", "/jobs/told", {"source": {"password": [secret]}}, {"If-Match": "*"})[2]]
+    said += [dmsrd.call("GET", path)[2] for path in ("/jobs", "/jobs?expand=spec", "/jobs/told", "/jobs/told/status", "/jobs/told/tables", "/jobs/told/positions",
+                                                     "/jobs/told/errors", "/jobs/told/events?limit=500", "/events?limit=500", "/metrics")]
+    seen = {path: pathlib.Path(f"/proc/{dmsrd.process.pid}/{path}").read_text(errors="replace") for path in ("cmdline", "environ")}
+    assert "level=debug" in dmsrd.log() and "told" in json.dumps(said)
+    for where, text in {**seen, "log": dmsrd.log(), "answers": json.dumps(said), "servers": str(source.sql("SELECT * FROM pg_stat_activity"))}.items():
+        assert secret not in text, where

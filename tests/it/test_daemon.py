@@ -364,3 +364,32 @@ def test_memory_is_not_for_others(daemon):
     sanitized = b"__asan_init" in (BUILD / "dmsrd").read_bytes() or b"__tsan_init" in (BUILD / "dmsrd").read_bytes()
     assert sanitized or core.split()[4] == "0"
     assert daemon.state.stat().st_mode & 0o777 == 0o700
+
+
+# ---- where others come by ----
+
+def test_off_loopback_with_tls_and_a_token(daemon, tmp_path):
+    """And each line of its log is JSON, if wanted."""
+    cert, key, token = tmp_path / "cert.pem", tmp_path / "key.pem", "a-token-of-thirty-two-characters"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost", "-days", "2", "-keyout", key,
+                    "-out", cert, "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+    value = json.loads(daemon.config.read_text())
+    value["http"] = {"listen": f"0.0.0.0:{daemon.port}", "socket": str(daemon.dir / "api.sock"), "tls_cert": str(cert), "tls_key": str(key),
+                     "tokens": {"ops": {"env": "OPS"}}}
+    daemon.config.write_text(json.dumps({**value, "log": {"format": "json", "level": "debug"}}))
+    daemon.start(env={"OPS": token}, wait=False)
+
+    def curl(path, *args):
+        said = subprocess.run(["curl", "-s", "-m", "10", "-w", "\n%{http_code}", *args, path], capture_output=True, text=True, check=False).stdout
+        body, _, status = said.rpartition("\n")
+        return int(status), json.loads(body) if body else None
+    there, over_tls = f"https://localhost:{daemon.port}", ["--cacert", str(cert)]
+    wait_for("it is ready", lambda: curl(f"{there}/readyz", *over_tls)[0] == 200, 20)
+    for bearer in ([], ["-H", "Authorization: Bearer wrong"]):
+        status, problem = curl(f"{there}/jobs", *over_tls, *bearer)
+        assert status == 401 and problem["status"] == 401 and problem["code"], problem
+    assert curl(f"{there}/jobs", *over_tls, "-H", f"Authorization: Bearer {token}") == (200, curl("http://localhost/jobs", "--unix-socket", value["http"]["socket"])[1])
+    assert curl(f"{there}/jobs")[0] == 0 and curl(f"http://localhost:{daemon.port}/jobs", "-H", f"Authorization: Bearer {token}")[0] != 200
+    assert daemon.kill(signal.SIGTERM) == 0
+    lines = [json.loads(line) for line in daemon.log().splitlines()]
+    assert any(line["msg"] == "drained" for line in lines) and token not in daemon.log()

@@ -1,13 +1,16 @@
 """What goes wrong in a life: slots that go, servers that change, lines that are cut, disks that are full, rows that a target refuses, schemas that move."""
 import contextlib
 import os
+import pathlib
+import re
 import signal
+import sqlite3
 import subprocess
 import time
 
 import pytest
 
-from conftest import Dmsrd, Postgres, wait_for
+from conftest import Dmsrd, Postgres, differences, wait_for
 from proxy import Proxy
 
 @contextlib.contextmanager
@@ -109,7 +112,8 @@ def test_slot_in_use_is_waited_for(pair, dmsrd):
     running(dmsrd, source, target)
     dmsrd.api("POST", "/jobs/f/stop")
     dmsrd.wait_state("f", "stopped")
-    reader = subprocess.Popen(["/usr/lib/postgresql/15/bin/pg_recvlogical", "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", "-d", source.name, "-S", slot_of(source), "--start", "-f", "/dev/null",
+    recvlogical = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/pg_recvlogical"))[-1]
+    reader = subprocess.Popen([recvlogical, "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", "-d", source.name, "-S", slot_of(source), "--start", "-f", "/dev/null",
                                "-o", "proto_version=1", "-o", "publication_names=" + source.one("SELECT pubname FROM pg_publication"), "-s", "1", "-F", "0"], stderr=subprocess.DEVNULL)
     try:
         wait_for("taken", lambda: source.one("SELECT active FROM pg_replication_slots WHERE database = current_database()"))
@@ -223,16 +227,50 @@ def test_line_cut_and_slow(pair, dmsrd):
 
 def test_server_that_says_nothing(dmsrd, pg):
     """A line that takes the connection and never answers: an error in time, and other jobs go on."""
-    source, target = pg.database("mute"), pg.database("mute_copy")
+    source, target, other = pg.database("mute"), pg.database("mute_copy"), pg.database("mute_other")
     source.psql(SIMPLE)
     with Proxy(pg.port) as line:
         line.is_stuck.set()
-        dmsrd.job("mute", source.connection(port=line.port, connect_timeout="1s"), [target.connection(name="copy")])
+        dmsrd.job("mute", source.connection(port=line.port, connect_timeout="1s"), [other.connection(name="copy")])
         dmsrd.job("well", source.connection(), [target.connection(name="copy")])
         dmsrd.wait_state("well", "running")
         dmsrd.wait_equal(source, target)
         job = dmsrd.wait_state("mute", "retrying", 20)
         assert "timeout" in job["error"]["code"] or "unreachable" in job["error"]["code"], job["error"]
+        line.is_stuck.clear()
+        dmsrd.wait_state("mute", "running")
+        line.is_stuck.set()  # and amid the stream: kept alive by nobody, it is cut in the end
+        source.psql("UPDATE t SET v = 'unheard' WHERE id < 100")
+        dmsrd.wait_equal(source, target)
+        line.cut()
+        line.is_stuck.clear()
+        dmsrd.wait_equal(source, other)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_server_that_stays_away(pg, daemon, side):
+    """The pauses double up to the longest; where a job is not to try for ever it fails in the end, and goes on when somebody says so."""
+    daemon.options += ["-o", "jobs.retry_forever=false", "-o", "jobs.retry_initial=20ms", "-o", "jobs.retry_max=200ms"]
+    daemon.start()
+    with contextlib.closing(Postgres()) as away:
+        source, target = ((away, pg) if side == "source" else (pg, away))
+        source, target = source.database("away"), target.database("away_copy")
+        source.psql(SIMPLE)
+        running(daemon, source, target)
+        if side == "target":
+            away.stop()
+        source.psql("UPDATE t SET v = 'meanwhile' WHERE id < 100")
+        if side == "source":
+            away.stop()
+        error = failed(daemon, f"{side}.unreachable")
+        assert error["stage"] == {"source": "source", "target": "copy"}[side], error
+        pauses = [int(ms) for ms in re.findall(r"retrying: .*, again in (\d+) ms", daemon.log())]
+        assert len(pauses) == 10 and all(0.85 * w <= ms <= 1.15 * w for ms, w in zip(pauses, [min(20 * 2 ** n, 200) for n in range(10)])), pauses
+        away.start()
+        daemon.api("POST", "/jobs/f/start")
+        daemon.wait_state("f", "running")
+        daemon.wait_equal(source, target)
+        daemon.kill()
 
 
 # ---- disks ----
@@ -391,6 +429,37 @@ def test_a_target_where_somebody_holds_a_lock(pg, pg18, dmsrd):
         wait_for("it is told of a row", lambda: waiting(dmsrd), 30)
         c.rollback()
     dmsrd.wait_equal(source, target)
+
+
+@pytest.mark.parametrize("ends", ["drained", "in time", "at once"])
+def test_a_busy_daemon_is_told_to_end(pair, daemon, ends):
+    """SIGTERM while a target is held up: it waits, for as long as it may, or until it is told again; and says to the source no more than what is stored."""
+    server, source, target = pair
+    daemon.options += ["-o", "drain_timeout=1s" if ends == "in time" else "drain_timeout=60s"]
+    running(daemon.start(), source, target)
+    with locked(server, target):
+        source.psql("UPDATE t SET v = 'held', n = n + 1 WHERE id <= 500")
+        wait_for("the target has it", lambda: daemon.api("GET", "/jobs/f/tables")["items"][0]["captured"]["update"] == 500 and
+                 source.one("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        daemon.process.send_signal(signal.SIGTERM)
+        time.sleep(0.7)
+        assert daemon.process.poll() is None and "draining" in daemon.log()
+        if ends == "at once":
+            daemon.process.send_signal(signal.SIGTERM)
+        if ends != "drained":
+            assert daemon.process.wait(20) == (0 if ends == "in time" else 128 + signal.SIGTERM)
+    if ends == "drained":
+        assert daemon.process.wait(20) == 0 and "msg=drained" in daemon.log().replace('"', "")
+        assert not differences(source, target)
+        with contextlib.closing(sqlite3.connect(daemon.state / "state.db")) as db:
+            stored = [value.split(":")[-1] for value, in db.execute("SELECT value FROM kv WHERE kind = 'position' AND value LIKE 'pg:%'")]
+        assert stored and source.one("SELECT confirmed_flush_lsn <= %s::pg_lsn FROM pg_replication_slots WHERE database = current_database()", max(stored))
+        assert target.one("SELECT split_part(position, ':', 5) FROM dmsr.positions") in stored
+    else:
+        assert ("ending all the same" if ends == "in time" else "a second signal") in daemon.log()
+    daemon.start()
+    daemon.wait_state("f", "running")
+    daemon.wait_equal(source, target)
 
 
 # ---- rows that a target refuses ----

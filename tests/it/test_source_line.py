@@ -1,6 +1,8 @@
 """The PostgreSQL source and the line to its server: one that dribbles, hangs or is cut, and one that is not who it should be. Nobody is held up."""
 import contextlib
 import re
+import socket
+import threading
 import time
 
 import pytest
@@ -9,7 +11,7 @@ from conftest import Postgres, wait_for
 from feed import Feed, Script
 from proxy import Proxy
 from source import Dump
-from test_probe import check, only
+from test_probe import ask, bad, check, only
 from test_source import KEYS, SMALL, TABLES, Work, db, free, server  # pylint: disable=unused-import
 
 assert db and server
@@ -83,6 +85,53 @@ def test_a_server_whom_nobody_vouches_for(tls):
     db.sql("CREATE TABLE t (id int PRIMARY KEY)")
     d = Dump(db, "table=public.*", "sslmode=verify-full", "sslrootcert=/etc/ssl/certs/ca-certificates.crt")
     assert d.start().failure()[0] == "source.tls"
+
+
+@contextlib.contextmanager
+def slow_names(directory, after):
+    """A name server that takes its time and knows one address. Gives the file that names it, and the questions."""
+    asked = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("127.0.0.1", 0))
+
+        def answer(data, who):
+            end = data.index(0, 12) + 5
+            has = data[end - 4:end - 2] == b"\0\1"  # an A; else there is none
+            s.sendto(data[:2] + b"\x81\x80\0\1" + bytes([0, has]) + bytes(4) + data[12:end] + b"\xc0\x0c\0\1\0\1\0\0\0\x01\0\x04\x7f\0\0\1" * has, who)
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    asked.append(s.recvfrom(1500))
+                    threading.Timer(after, answer, asked[-1]).start()
+        threading.Thread(target=serve, daemon=True).start()
+        (directory / "resolv.conf").write_text(f"nameserver 127.0.0.1:{s.getsockname()[1]}\noptions timeout:5\n")
+        yield directory / "resolv.conf", asked
+
+
+def test_the_loop_ticks_while_a_name_is_asked_for(tls, tmp_path):
+    db = tls.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'x')")
+    with slow_names(tmp_path, 1) as (conf, asked):
+        d = Dump(db, "table=public.*", "host=db.dmsr.invalid", f"resolv={conf}").start().streaming()
+        db.sql("INSERT INTO t VALUES (2, 'y')")
+        d.caught_up().stop()
+    assert asked and b"dmsr\x07invalid" in asked[0][0].lower()
+    ticks, slept, work_ms = d.held()
+    assert ticks > 50 and slept < 10 and work_ms < 50, (ticks, slept, work_ms)
+    d.same()
+
+
+def test_a_server_of_another_name(tls):
+    """Its certificate is of an authority that the job trusts, for localhost and 127.0.0.1: verify-full asks whether it is who was meant, verify-ca does not."""
+    db = tls.database()
+    db.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    ca = f"sslrootcert={tls.dir}/ca.pem"
+    for host, mode in (("localhost", "verify-full"), ("127.0.0.1", "verify-full"), ("0.0.0.0", "verify-ca")):
+        assert not bad(check(db, "source", f"host={host}", f"sslmode={mode}", ca)), (host, mode)
+    for role in ("source", "target"):
+        error = ask(db, role, "check", "host=0.0.0.0", "sslmode=verify-full", ca)["error"]
+        assert error["id"] == f"{role}.tls" and not error["retriable"] and "does not match host name" in error["message"], error
 
 
 def test_how_sure_a_connection_is(tls):

@@ -161,6 +161,9 @@ def test_many_transactions_in_one(pg):
     db.sql("TRUNCATE t; DELETE FROM dmsr.positions")
     run(db, KV, *[[c("t", str(i), "a", None)] for i in range(100)], options={"commit_rows": 1})
     assert db.one("SELECT count(DISTINCT xmin::text) FROM t") == 100
+    db.sql("TRUNCATE t; DELETE FROM dmsr.positions")
+    run(db, KV, *[[c("t", str(i), "a", "x" * 2000)] for i in range(100)], options={"commit_bytes": 20000, "commit_interval": 60000})
+    assert 9 <= db.one("SELECT count(DISTINCT xmin::text) FROM t") <= 12
 
 
 def test_deadlock_is_tried_again(pg):

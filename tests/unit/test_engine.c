@@ -617,6 +617,66 @@ static void what_plugins_know_to_be_wrong_is_a_wrong_configuration(void **state)
 	open_engine();
 }
 
+/* ---- a transform: there is none in the house yet, but its place is ---- */
+
+static unsigned opened_transforms;
+static bool is_broken;
+
+static int odd_open(const struct settings *s, const struct dmsr_env *env, struct dmsr_instance **out, struct err *e)
+{
+	(void)s;
+	(void)e;
+	assert_string_equal(env->job, "job");
+	opened_transforms++;
+	*out = (struct dmsr_instance *)&opened_transforms;
+	return 0;
+}
+
+static bool is_even(void *arg, const struct change *ch)
+{
+	(void)arg;
+	return ch->op == OP_CREATE && fake_row_id(ch) % 2 == 0;
+}
+
+static int odd_apply(struct dmsr_instance *i, struct batch *b, struct err *e)
+{
+	assert_ptr_equal(i, &opened_transforms);
+	batch_take_out(b, is_even, NULL);
+	return is_broken ? err_set(e, DMSR_EINVAL, "odd.broken", "told to") : 0;
+}
+
+static void odd_close(struct dmsr_instance *i) { *(unsigned *)i -= 1; }
+
+static void a_transform_has_each_batch(void **state)
+{
+	static const struct dmsr_transform transform = { DMSR_PHASE_FILTER, odd_open, odd_apply, odd_close };
+	static const struct dmsr_option none[] = { { 0 } };
+	static struct dmsr_plugin odd = { .abi = DMSR_ABI, .size = sizeof odd, .name = "odd", .summary = "odd rows" };
+	struct err e = { 0 };
+	(void)state;
+	odd.transform_options = none;
+	odd.transform = &transform;
+	assert_int_equal(plugins_add(engine_plugins(engine), &odd, &e), 0);
+	write_script();
+	is_broken = true;
+	create("{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, \"transforms\": [{\"type\": \"odd\"}], "
+	       "\"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}]}", NULL);
+	wait_state("failed");
+	assert_string_equal(error_code(), "odd.broken");
+	assert_int_equal(server->batches + opened_transforms, 0);
+	is_broken = false;
+	verb(ENGINE_START);
+	assert_true(fake_run(loop, is_confirmed, NULL, FAKE_LONG_MS));
+	assert_int_equal(fake_server_table(server, "t1")->rows, 30);
+	assert_true(server->nrows > 10);
+	for (size_t i = 0; i < server->nrows; i++)
+		assert_int_equal(server->rows[i].id % 2, 1);
+	assert_int_equal(opened_transforms, 1);
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	assert_int_equal(opened_transforms, 0);
+}
+
 RUN_TESTS(TEST(a_job_without_a_streamer_gets_the_configured_one), TEST(a_job_from_before_stays_with_what_it_had),
 	TEST(what_plugins_know_to_be_wrong_is_a_wrong_configuration), TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end),
 	TEST(a_full_load_completes), TEST(an_error_that_may_pass_is_retried),
@@ -627,4 +687,4 @@ RUN_TESTS(TEST(a_job_without_a_streamer_gets_the_configured_one), TEST(a_job_fro
 	TEST(a_target_that_went_back_is_found_out), TEST(one_bad_row_is_set_aside),
 	TEST(a_pause_in_a_transaction_does_not_wait_for_its_end),
 	TEST(what_is_kept_for_a_stopped_job_is_seen), TEST(of_which_nothing_is_kept_nobody_asks), TEST(thrown_away_at_any_moment),
-	TEST(a_drained_engine_has_stored_all))
+	TEST(a_drained_engine_has_stored_all), TEST(a_transform_has_each_batch))

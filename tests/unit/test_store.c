@@ -3,8 +3,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 /* ---- the directory ---- */
 
@@ -244,6 +248,53 @@ static void test_writes_share_commits(void **state)
 	assert_in_range(stat.commits, 1, 200);
 	assert_true(stat.commit_us_max <= stat.commit_us_total && stat.commit_us_total > 0);
 	assert_true(stat.last_commit_us > 0);
+}
+
+/* The C library's, also for SQLite: a disk that takes its time, and says who waits for it. */
+static pthread_t loop_thread;
+static atomic_uint syncs, syncs_of_the_loop;
+static atomic_bool is_slow;
+
+int fdatasync(int fd)
+{
+	if (is_slow) {
+		syncs++;
+		syncs_of_the_loop += pthread_equal(pthread_self(), loop_thread) != 0;
+		nanosleep(&(struct timespec){ .tv_nsec = 100 * 1000 * 1000 }, NULL);
+	}
+	return (int)syscall(SYS_fdatasync, fd);
+}
+
+int fsync(int fd) { return fdatasync(fd); }
+
+struct ticker { struct loop_timer *timer; unsigned n; };
+
+static void on_tick(void *arg)
+{
+	struct ticker *t = arg;
+	t->n++;
+	loop_timer_start(t->timer, 10);
+}
+
+static void test_a_slow_disk_holds_nobody_up(void **state)
+{
+	struct kit *k = *state;
+	struct ticker t = { .timer = loop_timer_new(k->loop, "test", on_tick, &t) };
+	kit_open_log(k, UID);
+	loop_thread = pthread_self();
+	is_slow = true;
+	loop_timer_start(t.timer, 10);
+	for (int i = 1; i <= 5; i++) {
+		kit_put(k, UID, "note", "n", "1");
+		kit_append(k, (uint64_t)i, 1000);
+		kit_run(k);
+	}
+	kit_close_log(k);
+	is_slow = false;
+	loop_timer_free(t.timer);
+	assert_true(syncs >= 5);
+	assert_int_equal(syncs_of_the_loop, 0);
+	assert_true(t.n > 10); /* of 50 and more, on a machine that has time */
 }
 
 static void put_again(void *arg, const struct err *e)
@@ -567,6 +618,7 @@ static void test_an_old_table_goes(void **state)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, kit_set_up, kit_tear_down)
 RUN_TESTS(TEST(test_modes), TEST(test_second_open_is_refused), TEST(test_directory_is_made), TEST(test_lost_database_is_no_beginning),
 	TEST(test_jobs), TEST(test_texts), TEST(test_big_texts), TEST(test_writes_share_commits), TEST(test_close_finishes),
+	TEST(test_a_slow_disk_holds_nobody_up),
 	TEST(test_dead_letters), TEST(test_one_letter_for_a_change), TEST(test_big_pages_are_cut), TEST(test_events),
 	TEST(test_events_are_bounded), TEST(test_idem),
 	TEST(test_delete_takes_all), TEST(test_changed_row_is_told), TEST(test_newer_is_refused), TEST(test_an_old_table_goes))
