@@ -24,7 +24,7 @@
 #include "model/batch.h"
 #include "model/match.h"
 
-#define DMSR_ABI 9
+#define DMSR_ABI 10
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 enum dmsr_option_type {
@@ -142,6 +142,8 @@ struct dmsr_source_host {
 	bool (*turn_is_applied)(void *ctx, bool is_all);
 	/* Of a table that was to be loaded, and is none of the job's any more: what the stream has of it is given to no target. */
 	void (*load_void)(void *ctx, const char *schema, const char *name);
+	/* This run goes without that table, which the job's patterns mean: it is told why, too. */
+	void (*left_out)(void *ctx, const char *schema, const char *name);
 	void (*finished)(void *ctx);            /* full-load: everything was emitted; with changes it means nothing */
 	void (*failed)(void *ctx, const struct err *e); /* the instance is dead; close it */
 	void (*stopped)(void *ctx);             /* answer to stop() */

@@ -139,7 +139,7 @@ static void add_load(void *arg, struct table_count *c)
 {
 	struct load_sum *s = arg;
 	bool of_load = c->is_loading || c->is_loaded || c->rows_read || c->rows_loaded || c->rows_total >= 0 || c->bytes_total >= 0;
-	if (!of_load || c->is_left_out)
+	if (!of_load || c->is_left_out || c->is_passed_over)
 		return;
 	uint64_t rows = rows_seen(c);
 	s->tables++;
@@ -388,7 +388,9 @@ static void add_table(void *arg, struct table_count *c)
 	p->has_more = p->limit && json_array_size(p->items) == p->limit;
 	if (p->has_more)
 		return;
-	const char *state = c->is_left_out ? "excluded" : !p->loads ? "streaming" : c->is_loaded ? "loaded" : c->is_loading ? "loading" : "pending";
+	const char *state = !p->loads ? "streaming" : c->is_loaded ? "loaded" : c->is_loading ? "loading" : "pending";
+	if (c->is_left_out || c->is_passed_over)
+		state = c->is_left_out ? "excluded" : "left-out";
 	json_t *load = json_pack("{s:o, s:o, s:o, s:o, s:o}", "rows", count(c->rows_loaded),
 		"rows_read", count(c->rows_read),
 		"rows_total", known(c->is_loaded ? (int64_t)rows_seen(c) : c->rows_total),
@@ -503,8 +505,9 @@ json_t *engine_job_schema(struct engine *g) { return spec_schema(g->plugins); }
 static void add_tables(void *arg, struct table_count *c)
 {
 	struct engine_job_metrics *m = arg;
-	m->tables_total += !c->is_left_out;
-	m->tables_loaded += !c->is_left_out && c->is_loaded;
+	bool is_part = !c->is_left_out && !c->is_passed_over;
+	m->tables_total += is_part;
+	m->tables_loaded += is_part && c->is_loaded;
 	m->load_rows += c->rows_loaded;
 }
 

@@ -27,6 +27,7 @@ struct table_count {
 	uint64_t dead;
 	bool is_loading, is_loaded;     /* is_loaded: durable downstream */
 	bool is_left_out;               /* the job's patterns do not mean it any more */
+	bool is_passed_over;            /* they do, but the run at hand cannot take it up */
 	bool is_dirty;                  /* differs from what the store has, */
 	bool is_reshaped;               /* and in its shape, which is not to be told twice */
 	uint64_t stored_loaded, stored_read, stored_dead; /* what the store has of rows_loaded, rows_read and dead */

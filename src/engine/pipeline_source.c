@@ -297,6 +297,27 @@ static void on_load_void(void *ctx, const char *schema, const char *name)
 		target_note_rows(&p->targets[i]);
 }
 
+struct named { const char *schema, *name; };
+
+static void pass_over(void *arg, struct table_count *c)
+{
+	const struct named *n = arg;
+	c->is_passed_over |= !strcmp(c->schema, n->schema) && !strcmp(c->name, n->name);
+}
+
+static void take_up(void *arg, struct table_count *c)
+{
+	(void)arg;
+	c->is_passed_over = false;
+}
+
+/* Of one that nothing is known of there is nothing to correct. */
+static void on_left_out(void *ctx, const char *schema, const char *name)
+{
+	const struct pipeline *p = ctx;
+	memory_each_count(p->run.memory, pass_over, &(struct named){ schema, name });
+}
+
 static void on_source_finished(void *ctx)
 {
 	struct pipeline *p = ctx;
@@ -360,6 +381,7 @@ int pipeline_source_open(struct pipeline *p, struct err *e)
 		.load_ends = on_load_ends,
 		.turn_is_applied = turn_is_applied,
 		.load_void = on_load_void,
+		.left_out = on_left_out,
 		.finished = on_source_finished,
 		.failed = on_source_failed,
 		.stopped = on_source_stopped,
@@ -426,6 +448,7 @@ static bool is_amid_transaction(const struct pipeline *p)
 
 void pipeline_source_start(struct pipeline *p)
 {
+	memory_each_count(p->run.memory, take_up, NULL);
 	tell_of_unfinished(p);
 	note_who_is_away(p);
 	agree_on_loads(p);

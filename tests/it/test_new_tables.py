@@ -309,6 +309,33 @@ def test_a_leaf_alone_is_published_where_nothing_is_loaded(any_pg, dmsrd):
     assert dmsrd.state_of("shop") == "running" and not target.one("SELECT to_regclass('f1')")
 
 
+def test_a_table_that_is_made_anew_and_left_out(any_pg, dmsrd):
+    """The rows that it had are nothing to count; it is so told, also when somebody asks for a load, until it can be taken up."""
+    source, target = any_pg.database(), any_pg.database()
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'old' FROM generate_series(1, 50) i; CREATE TABLE u (id int PRIMARY KEY);"
+                "CREATE PUBLICATION given FOR TABLE t, u")
+    dmsrd.job("shop", source.connection(publication="given"), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("POST", "/jobs/shop/stop")
+    dmsrd.wait_state("shop", "stopped")
+    source.psql("DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'new' FROM generate_series(10, 20) i; INSERT INTO u VALUES (1)")
+    dmsrd.api("POST", "/jobs/shop/start")
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target, tables=["public.u"])
+    state = lambda: {t["name"]: t["state"] for t in dmsrd.api("GET", "/jobs/shop/tables")["items"]}
+    assert state() == {"t": "left-out", "u": "loaded"}
+    n = dmsrd.log().count("reading slot")
+    assert dmsrd.call("POST", "/jobs/shop/tables/public.t/reload")[0] == 202
+    wait_for("it has begun anew", lambda: dmsrd.log().count("reading slot") > n)
+    dmsrd.wait_state("shop", "running")
+    assert state() == {"t": "left-out", "u": "loaded"} and dmsrd.api("GET", "/jobs/shop/status")["load"]["tables"] == 1
+    source.psql("INSERT INTO t VALUES (99, 'x'); ALTER PUBLICATION given ADD TABLE t; INSERT INTO t VALUES (98, 'y')")
+    dmsrd.api("POST", "/jobs/shop/restart")
+    dmsrd.wait_equal(source, target)
+    wait_for("it is loaded", lambda: state() == {"t": "loaded", "u": "loaded"})
+
+
 NO_INDEX = "CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '42501'; END$$;" \
            "CREATE EVENT TRIGGER no_index ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION no(); ALTER EVENT TRIGGER no_index ENABLE ALWAYS"
 

@@ -60,6 +60,8 @@ void source_put_rel(struct source *s, struct relation *rel)
 void source_leave_out(struct source *s, uint32_t id)
 {
 	struct relation **at = map_get_u32(s->rel_by_id, id);
+	if (s->host.left_out)
+		s->host.left_out(s->host.ctx, (*at)->schema, (*at)->name);
 	relation_unref(*at);
 	*at = s->rels[--s->nrels];
 	index_rels(s);
