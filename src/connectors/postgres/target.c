@@ -20,6 +20,7 @@ enum {
 	LANE_QUEUE_BYTES = 4 << 20,
 	LANE_REST_MS = 10000,
 	PATIENCE_MS = 10000,
+	QUIET_S = 3600,                 /* one that is always slow is told of this rarely */
 	SLICE_US = 1000,
 	SLICE_LOOK = 32,                /* changes between two looks at the clock */
 };
@@ -143,6 +144,10 @@ static void on_patience(void *arg)
 		target_await(t);
 		return;
 	}
+	uint64_t now = loop_now_us(t->loop);
+	if (t->told_slow_us && now - t->told_slow_us < QUIET_S * (uint64_t)1000000)
+		return;
+	t->told_slow_us = now;
 	char *text = mem_printf("%s gave no answer to %s for %d s: it may wait for a lock, for a synchronous standby or for its disk; there, SELECT pid, "
 		"wait_event_type, wait_event, query FROM pg_stat_activity WHERE application_name LIKE 'dmsr:%s:%%' tells", pgconn_describe(t->conn),
 		!t->is_asking && t->tx.state == TX_COMMITTING ? "a COMMIT" : "a statement", PATIENCE_MS / 1000, t->host.env.job);

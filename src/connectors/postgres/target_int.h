@@ -84,6 +84,7 @@ struct target {
 	struct loop_task *task;
 	struct loop_timer *timer;       /* of commits; during set-up: of the lock */
 	struct loop_timer *patience;    /* with what should be answered soon (target_await) */
+	uint64_t told_slow_us;          /* that it was not; 0: never */
 	uint64_t heard;                 /* results of the transaction's that had come when it began */
 	uint64_t lock_asked_us;
 	bool has_lock;                  /* of the job; the lanes' is asked for */
