@@ -439,6 +439,7 @@ int kafka_open(const struct settings *settings, const struct dmsr_streamer_host 
 	k->prefix = mem_strdup(prefix ? prefix : host->env.job);
 	k->memory_max = (size_t)settings_int(settings, "memory");
 	k->record_max = (size_t)settings_int(settings, "record_bytes");
+	k->linger_us = reads_only ? 0 : (uint64_t)settings_int(settings, "linger") * 1000;
 	k->begin = begin ? strtoll(begin, &begin_run, 10) : -1;
 	k->begin_run = begin_run ? strtoull(begin_run, NULL, 10) : 0;
 	k->end = -1;

@@ -7,7 +7,7 @@
  *
  * {prefix}.__schemas says which shape a fingerprint in a header names, {prefix}.__transactions (an option, transactions.c) where transactions begin and end.
  *
- *   produce -> [fifo] -> records -> librdkafka -> broker -> delivery reports -> delivered      (a batch, when all its records are acknowledged)
+ *   produce -> [fifo] -> records -> [gate] -> librdkafka -> broker -> delivery reports -> delivered      (a batch, when all its records are acknowledged)
  *   broker -> librdkafka -> [a subscription] -> deliver -> commit -> where it stands (a note)
  *
  * The rules
@@ -38,6 +38,7 @@
  *     own has committed, was replaced, and does not take it back.
  * 10. A record that names a shape goes when that is acknowledged. Each topic has an order of its own: were both sent at once, a crash could leave the record
  *     without its shape, whoever reads would wait for it, and hold up what could bring it.
+ * 11. librdkafka gets of each topic no more than it can send, or will be able to before linger is over (gate.c). Nothing passes what waits for that.
  *
  *   NEW -> STARTING -> RUNNING -> STOPPED         any but STOPPED -> DEAD         NEW, STARTING -> STOPPED too
  *
@@ -118,6 +119,7 @@ struct topic {
 	enum topic_state state;
 	enum topic_past past;
 	bool is_compacted, is_single;   /* one partition */
+	struct gate *gate;
 };
 
 /* ---- kafka.c ---- */
@@ -127,13 +129,13 @@ enum kafka_state { KAFKA_NEW, KAFKA_STARTING, KAFKA_RUNNING, KAFKA_STOPPED, KAFK
 struct flight {
 	struct flight *next;
 	uint64_t token;
-	struct batch *b;                /* NULL: all its records are librdkafka's */
+	struct batch *b;                /* NULL: it is sent */
 	const struct change *at;        /* the next to be encoded; NULL: not begun, or done */
 	size_t row_at;                  /* bytes of its rows that are encoded already, where it is rows of a load; codec native: parts that are sent */
 	size_t bytes;                   /* what it takes of the memory */
 	uint32_t pending;               /* records that are not acknowledged */
 	bool is_begun;                  /* some may be */
-	bool is_sent;                   /* all records are librdkafka's */
+	bool is_sent;                   /* all records are librdkafka's, or wait at a gate */
 	bool in_stream;                 /* has been sent there */
 	bool in_tables;                 /* and there */
 };
@@ -218,6 +220,8 @@ struct kafka {
 	struct loop_timer *patience;    /* at start: until a broker answers */
 	unsigned waited_ms;             /* for that */
 	uint64_t slice_us;
+	uint64_t linger_us;             /* librdkafka's */
+	struct gate *opening;           /* those with records that may go now */
 	unsigned nrows;                 /* encoded; the clock is not looked at for each */
 	struct loop_timer *save;        /* the notes */
 	bool is_barred;                 /* the producer takes no more: a report will say why */
@@ -276,13 +280,21 @@ struct record {
 	rd_kafka_headers_t *headers;    /* taken; NULL: none */
 	size_t headers_len;             /* of those that are big */
 };
-/* Hands one to librdkafka, which copies it; rel names what it is of, for the error. False: failed. */
+/* Sends one, which is copied; rel names what it is of, for the error. False: failed. */
 bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, const struct record *r, const struct relation *rel);
 enum dmsr_verdict produce_take(struct kafka *k, struct batch *b);
 void produce_turn(struct kafka *k);
 void produce_reports(struct kafka *k, rd_kafka_event_t *ev);
 bool produce_is_idle(const struct kafka *k);
 void produce_free(struct kafka *k);
+
+/* gate.c */
+struct gate *gate_new(const struct topic *t);                   /* its opaque */
+/* r goes to librdkafka, or waits here behind what is under way; it is copied either way, and its headers are taken. An error of librdkafka's: not taken. */
+rd_kafka_resp_err_t gate_pass(struct kafka *k, const struct topic *t, struct flight *f, const struct record *r);
+void gate_acknowledged(struct kafka *k, const rd_kafka_message_t *m);   /* k is woken when what waits may go */
+void gate_turn(struct kafka *k);                                /* then it goes */
+void gate_free(struct gate *g);                                 /* with what waits */
 
 /* refused.c */
 void refused(struct kafka *k, rd_kafka_resp_err_t code, const char *topic);

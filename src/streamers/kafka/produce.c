@@ -1,5 +1,5 @@
-/* produce: batches become records, and delivery reports become delivered(). A batch is encoded in slices; its bytes are given back as soon as librdkafka has
- * its own copy of them. */
+/* produce: batches become records, and delivery reports become delivered(). A batch is encoded in slices; its bytes are given back as soon as all of
+ * it is copied into records, be they librdkafka's or at a gate. */
 #include "kafka.h"
 #include <assert.h>
 #include <stdio.h>
@@ -23,14 +23,11 @@ static void give_memory(struct kafka *k, struct flight *f, size_t n)
 
 bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, const struct record *r, const struct relation *rel)
 {
-	void *key = (void *)(uintptr_t)r->key, *value = (void *)(uintptr_t)r->value; /* librdkafka copies them */
 	const size_t len = r->key_len + r->len + r->headers_len;
 	bool is_small = len <= k->record_max || t->is_compacted; /* those for DMSR itself may be as big as the margin allows */
 	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
 	if (is_small)
-		code = rd_kafka_producev(client_handle(k->producer), RD_KAFKA_V_RKT(t->rkt), RD_KAFKA_V_PARTITION(r->partition),
-			RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(key, r->key_len), RD_KAFKA_V_VALUE(value, r->len),
-			RD_KAFKA_V_HEADERS(r->headers), RD_KAFKA_V_OPAQUE(f), RD_KAFKA_V_END);
+		code = gate_pass(k, t, f, r);
 	if (!code) {
 		f->pending++;
 		k->nrecords += t == k->stream;
@@ -305,6 +302,7 @@ static void send_flights(struct kafka *k)
 
 void produce_turn(struct kafka *k)
 {
+	gate_turn(k);
 	send_flights(k);
 	exact_turn(k);
 }
@@ -332,6 +330,7 @@ static void acknowledged(struct kafka *k, const rd_kafka_message_t *m)
 		k->has_first = true;
 		k->end = m->offset < 0 ? k->end + 1 : m->offset + 1; /* a record that the broker had already has no offset in its report */
 	}
+	gate_acknowledged(k, m);
 	f->pending--;
 	if (m->rkt == k->schemas->rkt) {
 		failpoint("kafka.shape-acknowledged");

@@ -6,11 +6,20 @@
 
 enum { MAKE_TIMEOUT_MS = 30000, TOPIC_NAME_MAX = 249 };
 
+/* As the producer's options have it, with its gate for the reports. */
+static rd_kafka_topic_t *handle_of(struct kafka *k, const struct topic *t)
+{
+	rd_kafka_topic_conf_t *conf = rd_kafka_default_topic_conf_dup(client_handle(k->producer));
+	rd_kafka_topic_conf_set_opaque(conf, t->gate);
+	return rd_kafka_topic_new(client_handle(k->producer), t->name, conf);
+}
+
 static struct topic *add(struct kafka *k, char *name /* taken */, const char *schema, const char *table)
 {
 	struct topic *t = mem_zalloc(sizeof *t);
 	*t = (struct topic){ .next = k->topics, .name = name, .schema = mem_strdup(schema), .table = mem_strdup(table) };
-	t->rkt = k->producer ? rd_kafka_topic_new(client_handle(k->producer), name, NULL) : NULL;
+	t->gate = gate_new(t);
+	t->rkt = k->producer ? handle_of(k, t) : NULL;
 	t->state = !k->reads_only && settings_bool(k->settings, "create_topics") ? TOPIC_NEW : TOPIC_READY;
 	k->topics = t;
 	map_put(k->by_name, name, strlen(name), t);
@@ -252,9 +261,11 @@ void topics_free(struct kafka *k)
 		k->topics = t->next;
 		if (t->rkt)
 			rd_kafka_topic_destroy(t->rkt);
+		gate_free(t->gate);
 		free(t->name);
 		free(t->schema);
 		free(t->table);
 		free(t);
 	}
+	k->opening = NULL;
 }
