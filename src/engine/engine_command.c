@@ -11,7 +11,7 @@ struct command {
 	struct engine *g;
 	struct engine_call call;
 	char uid[27];                   /* of the job, which may be gone by the answer; "": of none */
-	bool created, restarted;
+	bool created, restarted, reopened;
 	struct position at;
 };
 
@@ -98,10 +98,12 @@ static void on_saved(void *arg, const struct err *e)
 		json_object_set_new(result, "created", json_true());
 	if (c->restarted)
 		json_object_set_new(result, "restarted", json_true());
-	char *note = job->state == JOB_FAILED ? mem_printf("the job has failed, and a change does not start it: POST /jobs/%s/start", job->name) :
-		job->state == JOB_COMPLETED   ? mem_printf("the load is completed, and a change does not begin it anew: DELETE /jobs/%s/positions, "
-								   "POST /jobs/%s/start", job->name, job->name) :
-						NULL;
+	char *note = c->reopened            ? mem_printf("its mode follows changes now: POST /jobs/%s/start", job->name) :
+		job->state == JOB_FAILED    ? mem_printf("the job has failed, and a change does not start it: POST /jobs/%s/start", job->name) :
+		job->state == JOB_COMPLETED ? mem_printf("the load is completed, and a change does not begin it anew: DELETE /jobs/%s/positions, "
+							 "POST /jobs/%s/start",
+						      job->name, job->name) :
+					      NULL;
 	if (note)
 		json_object_set_new(result, "note", json_string(note));
 	free(note);
@@ -292,7 +294,9 @@ static void change(struct engine *g, struct job *job, const json_t *json, const 
 		struct command *c = command_new(g, call, job);
 		bool same = json_equal(clean, job->spec), is_word_only = differs_in_words_alone(clean, job->spec);
 		if (!same) {
+			bool was_completed = job->state == JOB_COMPLETED;
 			job_set_spec(job, clean);
+			c->reopened = was_completed && job->state != JOB_COMPLETED;
 			engine_audit(g, job, call, "job %s changed, generation %lld", job->name, (long long)job->generation);
 			c->restarted = !is_word_only && (job->pipeline || job->state == JOB_RETRYING) && job->desire == DESIRE_RUNNING;
 			if (c->restarted)

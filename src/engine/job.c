@@ -560,14 +560,20 @@ void job_do(struct job *job, enum engine_verb verb)
 	steer(job);
 }
 
+void job_reopen(struct job *job, const char *why)
+{
+	if (job->state != JOB_COMPLETED)
+		return;
+	job->stop_reason = NULL;
+	job->desire = DESIRE_STOPPED; /* until somebody starts it */
+	set_state(job, JOB_STOPPED, why);
+}
+
 void job_forgotten(struct job *job)
 {
 	job->is_forgetting = false;
 	job->stop_reason = NULL;
-	if (job->state != JOB_COMPLETED)
-		return;
-	job->desire = DESIRE_STOPPED; /* until somebody starts it */
-	set_state(job, JOB_STOPPED, "its positions are forgotten");
+	job_reopen(job, "its positions are forgotten");
 }
 
 void job_delete(struct job *job)

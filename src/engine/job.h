@@ -109,6 +109,7 @@ int job_may(const struct job *job, enum engine_verb verb, bool *is_there, struct
 extern const char *const job_verb_names[];
 unsigned job_allowed(const struct job *job);    /* bits 1 << ENGINE_* */
 void job_do(struct job *job, enum engine_verb verb);       /* the desire moves; the caller saves */
+void job_reopen(struct job *job, const char *why);     /* one that is completed has something to do again: it is stopped */
 void job_forgotten(struct job *job);            /* its positions are: a load that was complete is to be made again */
 void job_delete(struct job *job);               /* desire deleting; settled when stopped */
 void job_shutdown(struct job *job);             /* stops the run, the desire stays */

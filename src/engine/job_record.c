@@ -182,4 +182,7 @@ void job_set_spec(struct job *job, const json_t *spec)
 	job->generation++;
 	job->updated_us = wall_now_us();
 	note_left_out(job);
+	const char *mode = json_string_value(json_object_get(job->spec, "mode"));
+	if (!mode || strcmp(mode, "full-load") != 0)
+		job_reopen(job, "its mode follows changes now");
 }

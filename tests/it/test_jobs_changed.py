@@ -1,13 +1,14 @@
 """What happens at the source and its stream does not tell, in a whole job: its tables are the source's in the end, and what could not be mended is said."""
 import contextlib
 import subprocess
-import time
 
 import pytest
 
 from conftest import wait_for
 from test_jobs import CHANGES, SHOP, shop  # noqa: F401 (a fixture)
-from test_rights import as_role, role  # noqa: F401 (a fixture)
+
+NO_INDEX = "CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '42501'; END$$;" \
+           "CREATE EVENT TRIGGER no_index ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION no(); ALTER EVENT TRIGGER no_index ENABLE ALWAYS"
 
 
 def events(dmsrd, name, kind):
@@ -211,6 +212,31 @@ def test_a_load_alone_that_is_to_be_followed(shop, dmsrd, mode):
         dmsrd.wait_equal(source, target)
     told = [w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"]]
     assert [t for t in told if "tables were loaded when nothing followed their changes" in t and ("loaded again" if mode != "cdc" else "is missing at the targets") in t], told
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_job_that_does_not_follow_for_a_while(shop, dmsrd, killed):
+    """Its slot stays, which is told, and it goes on from there."""
+    source, target = shop
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("PATCH", "/jobs/shop", {"mode": "full-load"}, {"If-Match": "*"})
+    dmsrd.wait_state("shop", "completed")
+    slot = source.one("SELECT slot_name::text FROM pg_replication_slots WHERE database = current_database()")
+    told = [w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"]]
+    assert [t for t in told if f"slot {slot} stays" in t], told
+    source.psql(CHANGES)
+    said = dmsrd.api("PATCH", "/jobs/shop", {"mode": "full-load-and-cdc"}, {"If-Match": "*"})
+    assert said["state"] == "stopped" and "/jobs/shop/start" in said["note"], said
+    if killed:
+        dmsrd.kill()
+        dmsrd.start()
+        assert dmsrd.state_of("shop") == "stopped"
+    dmsrd.api("POST", "/jobs/shop/start")
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    assert dmsrd.log().count("table public.orders read") == 1
 
 
 @contextlib.contextmanager

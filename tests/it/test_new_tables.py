@@ -1,13 +1,11 @@
 """Tables that come to a job that is under way: they are taken up, or left out with what helps, and the others are followed meanwhile."""
-import contextlib
-import subprocess
 import time
 
 import pytest
 
 from conftest import wait_for
-from test_jobs import CHANGES, shop  # noqa: F401 (a fixture)
-from test_jobs_changed import events
+from test_jobs import shop  # noqa: F401 (a fixture)
+from test_jobs_changed import NO_INDEX, events
 from test_rights import as_role, role  # noqa: F401 (a fixture)
 
 
@@ -334,10 +332,6 @@ def test_a_table_that_is_made_anew_and_left_out(any_pg, dmsrd):
     dmsrd.api("POST", "/jobs/shop/restart")
     dmsrd.wait_equal(source, target)
     wait_for("it is loaded", lambda: state() == {"t": "loaded", "u": "loaded"})
-
-
-NO_INDEX = "CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '42501'; END$$;" \
-           "CREATE EVENT TRIGGER no_index ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION no(); ALTER EVENT TRIGGER no_index ENABLE ALWAYS"
 
 
 @pytest.mark.parametrize("hold_wal", [True, False])

@@ -35,6 +35,10 @@ static void go_on(struct source *s)
 			source_stream(s);
 		return;
 	}
+	struct slot_note slot;
+	if (!slot_note_parse(s->host.note_get(s->host.ctx, "slot"), &slot) && slot.is_made)
+		source_tell(s, "the job followed changes before: its slot %s stays, and the server keeps its log for that, which grows. To follow "
+			"them again, from where that ended, give the job the mode full-load-and-cdc; else delete it, and its slot with it", slot.name);
 	pgconn_free(s->sql);
 	s->sql = NULL;
 	source_enter(s, SOURCE_FINISHED, "all tables were read");
