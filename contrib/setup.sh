@@ -5,7 +5,7 @@ die() { printf '\n%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
 # What it takes to build dmsrd, and what the tests and the show add.
 BUILD_PACKAGES="gcc make autoconf automake libtool libltdl-dev pkg-config libc6-dev libevent-dev libpq-dev libmicrohttpd-dev libjansson-dev
-	libsqlite3-dev libssl-dev libsystemd-dev librdkafka-dev"
+	libsqlite3-dev libxxhash-dev libssl-dev libsystemd-dev librdkafka-dev"
 
 # install_packages LOG PACKAGE...: what is there already is not asked for again.
 install_packages() {

@@ -7,7 +7,7 @@
 #pragma GCC visibility push(default)
 
 uint64_t hash_bytes(const void *p, size_t n);                      /* differs from process to process */
-uint64_t hash_stable(const void *p, size_t n, uint64_t seed);      /* the same everywhere, forever: FNV-1a 64 with a final mix */
+uint64_t hash_stable(const void *p, size_t n, uint64_t seed);      /* the same everywhere, forever: FNV-1a 64 with a final mix. Byte by byte: not for much */
 
 struct map;                                                        /* owns copies of the keys, not the values */
 struct map *map_new(void);

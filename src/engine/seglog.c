@@ -3,6 +3,8 @@
  *   directory   00000000000000000001.seg  00000000000000000214.seg ...       the number of the first entry of each
  *   segment     entry entry entry ...
  *   entry       magic u32 | length u32 | seq u64 | sum u64 | data            big-endian; the sum is over seed, the 16 bytes before it, and data
+ *   sum         XXH3 of 64 bits: of data, seeded with that of the 16 bytes, seeded with seed. With the magic "dmr1", which the first daemons wrote and
+ *               none makes any more, hash_stable in the same way
  *
  * A segment is synced before the next one is made: only the last can be torn. At opening its tail is cut where an entry does not verify; what
  * nobody relied on yet is written once more in place, for if an fsync failed under an earlier process these bytes may be in memory only. Then it is
@@ -19,9 +21,11 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 enum {
-	MAGIC = 0x646d7231, /* "dmr1" */
+	MAGIC = 0x646d7232,     /* "dmr2" */
+	MAGIC_OLD = 0x646d7231, /* "dmr1" */
 	HEAD_BYTES = 24,
 	SEGMENT_BYTES_MAX = (64 << 20) + DMSR_LOG_ENTRY_MAX + HEAD_BYTES,
 	SEGMENT_ENTRIES = 65536, /* bounds the index of one that is loaded */
@@ -104,9 +108,13 @@ static void add_offset(struct segment *s, uint32_t i, uint64_t offset)
 
 /* ---- entries ---- */
 
-static uint64_t sum_of(const struct seglog *g, const char head[16], const void *data, size_t len)
+static bool is_magic(uint32_t magic) { return magic == MAGIC || magic == MAGIC_OLD; }
+
+static uint64_t sum_of(const struct seglog *g, uint32_t magic, const char head[16], const void *data, size_t len)
 {
-	return hash_stable(data, len, hash_stable(head, 16, g->seed));
+	if (magic == MAGIC_OLD)
+		return hash_stable(data, len, hash_stable(head, 16, g->seed));
+	return XXH3_64bits_withSeed(data, len, XXH3_64bits_withSeed(head, 16, g->seed));
 }
 
 static void make_head(const struct seglog *g, uint64_t seq, const void *data, size_t len, struct buf *out)
@@ -114,7 +122,7 @@ static void make_head(const struct seglog *g, uint64_t seq, const void *data, si
 	buf_u32(out, MAGIC);
 	buf_u32(out, (uint32_t)len);
 	buf_u64(out, seq);
-	buf_u64(out, sum_of(g, out->data, data, len));
+	buf_u64(out, sum_of(g, MAGIC, out->data, data, len));
 }
 
 /* The next entry of the bytes, if it is whole and number seq. */
@@ -127,7 +135,7 @@ static bool parse_entry(const struct seglog *g, struct cursor *c, uint64_t seq, 
 	uint64_t sum = cursor_be64(c);
 	out->len = len;
 	out->data = cursor_bytes(c, len);
-	return !c->bad && magic == MAGIC && out->seq == seq && sum == sum_of(g, head, out->data, len);
+	return !c->bad && is_magic(magic) && out->seq == seq && sum == sum_of(g, magic, head, out->data, len);
 }
 
 /* pread, whole; -1 with errno, or with errno 0 at the end of the file. */
@@ -442,7 +450,7 @@ static int load_offsets(const struct seglog *g, struct segment *s, int fd, struc
 		if (read_at(fd, head, sizeof head, offset))
 			return errno ? fail(g, s, "read", e) : damaged(g, s, e);
 		cursor_init(&c, head, sizeof head);
-		if (cursor_be32(&c) != MAGIC)
+		if (!is_magic(cursor_be32(&c)))
 			return damaged(g, s, e);
 		offset += HEAD_BYTES + (uint64_t)cursor_be32(&c);
 		if (offset > s->bytes)

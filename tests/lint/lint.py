@@ -35,6 +35,7 @@ LIBRARIES = {
     r"microhttpd": r"src/http/",
     r"jansson": r"src/(engine|http)/|src/main\.c$|src/streamers/kafka/(schema|ordered|known|transactions|source)\.c$",
     r"sqlite3": r"src/engine/",
+    r"xxhash": r"src/engine/seglog\.c$",
     r"openssl/": r"src/(engine|http|base|connectors/postgres)/",
     r"dlfcn": r"src/engine/plugin\w*\.c$",
     r"pthread|threads\.h": r"src/(base|engine)/",
