@@ -20,7 +20,11 @@ int store_file_err(struct err *e, const char *doing, const char *path)
 	int error = errno;
 	if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
 		err_set(e, DMSR_EFULL, "state.full", "cannot %s %s: %s", doing, path, strerror(error));
-		return err_hint(e, "Make room there: dmsrd looks every few seconds, and begins anew by itself; its jobs go on from where they are durable.");
+		if (error == EFBIG)
+			return err_hint(e, "Lift the limit on the size of files (ulimit -f, or LimitFSIZE of the unit), then start dmsrd again: its jobs go on "
+				"from where they are durable.");
+		return err_hint(e, "%s there: a dmsrd that runs looks for it, and begins anew by itself; its jobs go on from where they are durable.",
+			error == EDQUOT ? "Raise the quota, or make room" : "Make room");
 	}
 	err_set(e, DMSR_EIO, "state.io", "cannot %s %s: %s", doing, path, strerror(error));
 	if (error == EACCES || error == EPERM || error == EROFS)
