@@ -12,6 +12,7 @@
 #include <config.h> /* configure's */
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,10 +24,15 @@
 #include <unistd.h>
 
 enum { EXIT_OK = 0, EXIT_RUN_TIME = 1, EXIT_CONFIG = 2, EXIT_ENVIRONMENT = 3 };
-enum { STATUS_MS = 5000, DRAIN_GRACE_MS = 1000, ANEW_MS = 50 };
+enum { STATUS_MS = 5000, FULL_STATUS_MS = 1000, DRAIN_GRACE_MS = 1000, SOON_MS = 50 };
+/* How long a store that is full is left alone: twice as long each time, unless all went well for a while in between. */
+enum { ANEW_MS_MIN = 3000, ANEW_MS_MAX = 300000, ANEW_WELL_MS = 300000 };
 enum action { DO_SERVE, DO_CHECK, DO_PRINT, DO_SCHEMA, DO_VERSION, DO_HELP };
 
 extern char **environ;
+
+/* How long was waited before this beginning: what the process that begins anew is told by the one it was. No file would do, the disk was full. */
+static const char anew_variable[] = "DMSRD_ANEW_MS";
 
 static const char usage[] =
 	"usage: dmsrd [-c FILE] [-o KEY.PATH=VALUE]... [ACTION]\n"
@@ -49,8 +55,12 @@ struct daemon {
 	struct engine *engine;
 	struct http *http;
 	struct loop_signal *signals[3]; /* SIGTERM SIGINT SIGHUP */
-	struct loop_timer *status, *limit;
+	struct loop_timer *status, *limit, *again;
 	bool begins_anew; /* soon; behind its end, in the same process */
+	unsigned anew_ms; /* what was, or is, waited before beginning anew; 0: the store was not full yet */
+	bool is_full;
+	uint64_t since_us; /* it is full, or it runs */
+	int rc;
 };
 
 /* ---- configuration ---- */
@@ -129,12 +139,39 @@ static void count_job(void *arg, const struct engine_job_metrics *m)
 	t->retrying += !strcmp(m->state, "retrying");
 }
 
+static void wait_longer(struct daemon *d)
+{
+	d->anew_ms = d->anew_ms < ANEW_MS_MIN ? ANEW_MS_MIN : d->anew_ms < ANEW_MS_MAX / 2 ? d->anew_ms * 2 : ANEW_MS_MAX;
+	d->is_full = true;
+	d->since_us = loop_now_us(d->loop);
+}
+
+static uint64_t ms_since(const struct daemon *d) { return (loop_now_us(d->loop) - d->since_us) / 1000; }
+
+/* The engine has said what is full. What only we know is whether it was so before. */
+static void on_full(struct daemon *d, const struct err *why)
+{
+	uint64_t ran_ms = ms_since(d);
+	bool is_again = d->anew_ms && ran_ms < ANEW_WELL_MS;
+	if (!is_again)
+		d->anew_ms = 0;
+	wait_longer(d);
+	if (is_again)
+		log_warn("main", NULL,
+			"the state directory %s is full again, %" PRIu64 " s after the daemon began anew: %s. Either the jobs fill it as soon as they run: "
+			"make more room in it; or a quota or a limit on the size of files (ulimit -f) is in the way, which does not show: lift that. "
+			"The daemon begins anew in %u s, and waits twice as long each time that this comes again, at most %d s",
+			config_str(d->config, "state_dir"), ran_ms / 1000, why->message, d->anew_ms / 1000, ANEW_MS_MAX / 1000);
+}
+
 /* The store was full, and all jobs have stopped: all begins as after a crash, if the configuration lets it. */
 static void begin_anew(struct daemon *d)
 {
 	struct config *c = load_config(&d->source, true);
 	if (!c) {
-		log_error("main", NULL, "there is room for the state again, but with this configuration the daemon cannot begin anew");
+		wait_longer(d);
+		log_error("main", NULL, "there is room for the state again, but with this configuration the daemon cannot begin anew: it tries again in %u s",
+			d->anew_ms / 1000);
 		return;
 	}
 	config_free(c);
@@ -142,7 +179,18 @@ static void begin_anew(struct daemon *d)
 	signal(SIGTERM, SIG_DFL);
 	signal(SIGINT, SIG_DFL);
 	d->begins_anew = true;
-	loop_timer_start(d->status, ANEW_MS);
+	loop_timer_start(d->status, SOON_MS);
+}
+
+static void look_at_store(struct daemon *d)
+{
+	struct err why;
+	if (engine_is_draining(d->engine) || engine_is_ready(d->engine, &why) || why.code != DMSR_EFULL)
+		return;
+	if (!d->is_full)
+		on_full(d, &why);
+	if (engine_has_room(d->engine) && ms_since(d) >= d->anew_ms)
+		begin_anew(d);
 }
 
 static void on_status(void *arg)
@@ -157,9 +205,8 @@ static void on_status(void *arg)
 	engine_each_job(d->engine, count_job, &t);
 	notify_status(d->notify, "%s%u jobs: %u running, %u retrying, %u failed",
 		engine_is_draining(d->engine) ? "stopping; " : "", t.all, t.running, t.retrying, t.failed);
-	loop_timer_start(d->status, STATUS_MS);
-	if (engine_has_room(d->engine) && !engine_is_draining(d->engine))
-		begin_anew(d);
+	loop_timer_start(d->status, d->is_full ? FULL_STATUS_MS : STATUS_MS);
+	look_at_store(d);
 }
 
 static void reload(struct daemon *d)
@@ -190,6 +237,12 @@ static void on_hangup(void *arg, int signo)
 {
 	struct daemon *d = arg;
 	(void)signo;
+	if (!d->engine) {
+		notify_reloading(d->notify);
+		loop_timer_start(d->again, 0);
+		notify_ready(d->notify);
+		return;
+	}
 	if (engine_is_draining(d->engine))
 		return;
 	notify_reloading(d->notify);
@@ -224,6 +277,10 @@ static void on_terminate(void *arg, int signo)
 {
 	struct daemon *d = arg;
 	d->begins_anew = false;
+	if (!d->engine) {
+		loop_stop(d->loop);
+		return;
+	}
 	if (engine_is_draining(d->engine))
 		on_second(signo); /* it was on its way when the first was dealt with */
 	log_info("main", NULL, "%s: draining; a second signal ends at once", signo == SIGTERM ? "SIGTERM" : "SIGINT");
@@ -276,55 +333,104 @@ static int exit_code(const struct err *e)
 	return EXIT_RUN_TIME;
 }
 
-static int open_all(struct daemon *d, struct err *e)
+static int open_rooms(struct daemon *d, struct err *e)
 {
-	d->loop = loop_new();
-	d->notify = notify_new(d->loop);
-	d->status = loop_timer_new(d->loop, "main", on_status, d);
-	d->limit = loop_timer_new(d->loop, "main", on_limit, d);
-	d->signals[0] = loop_signal_new(d->loop, SIGTERM, on_terminate, d);
-	d->signals[1] = loop_signal_new(d->loop, SIGINT, on_terminate, d);
-	d->signals[2] = loop_signal_new(d->loop, SIGHUP, on_hangup, d);
 	/* A port that is taken is found before a state directory is made and before a job begins. */
 	int rc = http_open(d->loop, d->config, &d->http, e);
 	rc = rc ? rc : engine_open(d->loop, d->config, &d->engine, e);
 	return rc ? rc : http_serve(d->http, d->config, d->engine, e);
 }
 
-static void close_all(struct daemon *d)
+static void close_rooms(struct daemon *d)
 {
 	http_close(d->http);
 	engine_close(d->engine);
+	d->http = NULL;
+	d->engine = NULL;
+}
+
+/* At its first start a daemon says at once that there is no room. One that was well until the disk was full stays, as it did before it began anew; but it
+ * cannot tell of its jobs, which are in the store, so nobody is answered. */
+static void wait_for_room(struct daemon *d, const struct err *e)
+{
+	bool is_told = d->is_full;
+	wait_longer(d);
+	if (!is_told)
+		log_error("main", NULL,
+			"%s: %s: the daemon cannot begin anew in the state directory %s; make room there. It tries again in %u s, then after twice as long "
+			"each time, at most %d s, and at once on SIGHUP; nobody is answered meanwhile",
+			e->id, e->message, config_str(d->config, "state_dir"), d->anew_ms / 1000, ANEW_MS_MAX / 1000);
+	notify_status(d->notify, "no room for the state: %s", e->message);
+	loop_timer_start(d->again, d->anew_ms);
+}
+
+/* false: there is no more to be done, and rc says why. */
+static bool begin(struct daemon *d)
+{
+	struct err e = { 0 };
+	if (!open_rooms(d, &e)) {
+		d->source.check = check_plugins; /* at a reload; the engine has checked what it was opened with */
+		d->is_full = false;
+		d->since_us = loop_now_us(d->loop);
+		on_status(d);
+		notify_ready(d->notify);
+		log_info("main", NULL, "ready");
+		return true;
+	}
+	close_rooms(d);
+	if (e.code == DMSR_EFULL && d->anew_ms) {
+		wait_for_room(d, &e);
+		return true;
+	}
+	log_error("main", NULL, "%s: %s%s%s", e.id, e.message, *e.hint ? "; " : "", e.hint);
+	d->rc = exit_code(&e);
+	return false;
+}
+
+static void on_again(void *arg)
+{
+	struct daemon *d = arg;
+	if (!begin(d))
+		loop_stop(d->loop);
+}
+
+static void open_all(struct daemon *d)
+{
+	d->loop = loop_new();
+	d->notify = notify_new(d->loop);
+	d->status = loop_timer_new(d->loop, "main", on_status, d);
+	d->limit = loop_timer_new(d->loop, "main", on_limit, d);
+	d->again = loop_timer_new(d->loop, "main", on_again, d);
+	d->signals[0] = loop_signal_new(d->loop, SIGTERM, on_terminate, d);
+	d->signals[1] = loop_signal_new(d->loop, SIGINT, on_terminate, d);
+	d->signals[2] = loop_signal_new(d->loop, SIGHUP, on_hangup, d);
+}
+
+static void close_all(struct daemon *d)
+{
+	close_rooms(d);
 	for (int i = 0; i < 3; i++)
 		loop_signal_free(d->signals[i]);
 	loop_timer_free(d->status);
 	loop_timer_free(d->limit);
+	loop_timer_free(d->again);
 	notify_free(d->notify);
 	loop_free(d->loop);
 }
 
 static int serve(struct daemon *d)
 {
-	struct err e = { 0 };
-	int rc = EXIT_OK;
 	apply_log(d->config, NULL);
 	shut_in();
 	log_info("main", NULL, "dmsrd " PACKAGE_VERSION ", pid %ld, state in %s", (long)getpid(), config_str(d->config, "state_dir"));
 	if (is_missing(&d->source))
 		log_info("main", NULL, "%s" NO_FILE, config_path(&d->source));
-	if (open_all(d, &e)) {
-		log_error("main", NULL, "%s: %s%s%s", e.id, e.message, *e.hint ? "; " : "", e.hint);
-		rc = exit_code(&e);
-	} else {
-		d->source.check = check_plugins; /* at a reload; the engine has checked what it was opened with */
-		on_status(d);
-		notify_ready(d->notify);
-		log_info("main", NULL, "ready");
+	open_all(d);
+	if (begin(d))
 		loop_run(d->loop);
-	}
 	close_all(d);
 	log_info("main", NULL, "end");
-	return rc;
+	return d->rc;
 }
 
 /* ---- options ---- */
@@ -333,6 +439,15 @@ static int check(const struct daemon *d)
 {
 	printf("%s%s\nthe configuration is good\n", config_path(&d->source), is_missing(&d->source) ? NO_FILE : ": read");
 	return fflush(stdout) == EOF ? EXIT_RUN_TIME : EXIT_OK;
+}
+
+/* For nobody but us: not for what a configuration may name, and not for the beginning after this one. */
+static unsigned take_anew_ms(void)
+{
+	const char *text = getenv(anew_variable);
+	unsigned long ms = text ? strtoul(text, NULL, 10) : 0;
+	unsetenv(anew_variable);
+	return ms < ANEW_MS_MAX ? (unsigned)ms : ANEW_MS_MAX;
 }
 
 static int act(struct daemon *d, enum action action)
@@ -374,7 +489,7 @@ int main(int argc, char **argv)
 	static const struct option options[] = { { "config", required_argument, NULL, 'c' }, { "check-config", no_argument, NULL, 't' },
 		{ "print-config", no_argument, NULL, OPT_PRINT }, { "dump-schema", no_argument, NULL, OPT_SCHEMA }, { "version", no_argument, NULL, 'V' },
 		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
-	struct daemon d = { .source = { .environ = environ, .arg = &d } };
+	struct daemon d = { .anew_ms = take_anew_ms(), .source = { .environ = environ, .arg = &d } };
 	enum action action = DO_SERVE;
 	const char **overrides = mem_zalloc((size_t)argc * sizeof *overrides);
 	bool is_good = true;
@@ -403,6 +518,9 @@ int main(int argc, char **argv)
 		fputs(usage, stderr);
 	free(overrides);
 	if (d.begins_anew) {
+		char waited[16];
+		snprintf(waited, sizeof waited, "%u", d.anew_ms);
+		setenv(anew_variable, waited, 1);
 		signal(SIGHUP, SIG_IGN); /* until it is listened to again */
 		exec_again(argv);
 		fprintf(stderr, "dmsrd: cannot begin anew: %s\n", strerror(errno));

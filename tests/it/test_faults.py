@@ -1,5 +1,7 @@
 """What goes wrong in a life: slots that go, servers that change, lines that are cut, disks that are full, rows that a target refuses, schemas that move."""
 import contextlib
+import datetime
+import json
 import os
 import pathlib
 import re
@@ -284,6 +286,13 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(at)], check=True)
 
 
+def fill(disk):
+    with open(disk / "fill", "wb", buffering=0) as f:  # nothing is left to write when it is closed
+        with contextlib.suppress(OSError):
+            while True:
+                f.write(b"x" * 65536)
+
+
 @contextlib.contextmanager
 def full(daemon, pair, disk):
     """Its job has failed, for there is no room on the disk; when it gets some again the target is still held."""
@@ -292,12 +301,7 @@ def full(daemon, pair, disk):
     try:
         daemon.job("f", source.connection(), [target.connection(name="copy")], streamer={"type": "embedded", "memory": "1MiB"})
         daemon.wait_state("f", "running")
-        with open(disk / "fill", "wb", buffering=0) as fill:  # nothing is left to write when it is closed
-            try:
-                while True:
-                    fill.write(b"x" * 65536)
-            except OSError:
-                pass
+        fill(disk)
         with locked(server, target):
             source.psql("INSERT INTO t SELECT i, repeat('d', 500), 0 FROM generate_series(10000, 40000) i")
             job = daemon.wait_state("f", "failed", 60)
@@ -348,6 +352,60 @@ def test_terminated_while_it_is_about_to_begin_anew(pair, small_disk, tmp_path):
         wait_for("it reads", reads, 20, .001)
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.process.wait(20) in (0, -signal.SIGTERM)
+
+
+def job_file(daemon):
+    """One that is put into the store at the start, and does nothing."""
+    jobs = daemon.dir / "jobs.d"
+    jobs.mkdir()
+    source = {"connector": "postgres", "host": "127.0.0.1", "port": 1, "database": "none", "user": "none"}
+    (jobs / "a.json").write_text(json.dumps({"name": "a", "source": source, "targets": [{"name": "n", "connector": "null"}], "desired_state": "stopped"}))
+
+
+def times_of(daemon, text):
+    lines = [line for line in daemon.log().splitlines() if text in line]
+    return [datetime.datetime.fromisoformat(line.split()[0].removeprefix("ts=").replace("Z", "+00:00")).timestamp() for line in lines]
+
+
+def test_state_full_again_and_again(daemon):
+    """There is room to be seen, and none for what is written: each time the daemon waits longer, and says so."""
+    job_file(daemon)
+    daemon.start({"DMSR_FAILPOINT": "store.full:1:fail"}, wait=False)
+    wait_for("it begins anew for the third time", lambda: len(times_of(daemon, "beginning anew")) >= 3 or daemon.process.poll() is not None, 90)
+    anew, pid = times_of(daemon, "beginning anew"), daemon.process.pid
+    assert daemon.process.poll() is None and daemon.log().count(f", pid {pid}, ") >= 3
+    assert anew[1] - anew[0] >= 6 and anew[2] - anew[1] >= 12, anew
+    told = [line for line in daemon.log().splitlines() if "full again" in line]
+    assert len(told) == 2 and str(daemon.state) in told[0] and "No space left on device" in told[0] and "ulimit -f" in told[0], told
+    wait_for("it answers", lambda: daemon.call("GET", "/livez")[0] == 200, 10)
+    assert daemon.stop() == 0
+
+
+def test_state_full_as_it_begins_anew(small_disk):
+    """The room was taken by somebody else in between: the daemon does not end for it."""
+    daemon = Dmsrd(small_disk / "dmsrd")
+    daemon.log_path = small_disk.parent / "dmsrd.log"
+    try:
+        job_file(daemon)
+        daemon.start()
+        daemon.kill()
+        fill(small_disk)
+        daemon.start(wait=False)
+        assert daemon.process.wait(20) == 3 and "state.full" in daemon.log(), "a first start says so at once"
+        daemon.start({"DMSRD_ANEW_MS": "3000"}, wait=False)
+        wait_for("it waits", lambda: daemon.log().count("state.full") == 2, 20)
+        time.sleep(7)
+        assert daemon.process.poll() is None and daemon.log().count("state.full") == 2, daemon.log()
+        assert str(daemon.state) in daemon.log().splitlines()[-1]
+        assert daemon.stop() == 0
+        daemon.start({"DMSRD_ANEW_MS": "3000"}, wait=False)
+        wait_for("it waits", lambda: daemon.log().count("state.full") == 3, 20)
+        (small_disk / "fill").unlink()
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for("it is there again", daemon.is_ready, 20)
+        assert daemon.api("GET", "/jobs/a")["state"] == "stopped"
+    finally:
+        daemon.kill()
 
 
 def test_slow_target_does_not_hold_wal(pair, dmsrd):
