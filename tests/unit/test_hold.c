@@ -35,7 +35,7 @@ struct world {
 	struct relation *rel;
 	struct hold *hold;
 	bool knows;                     /* the streamer does, what it has */
-	bool forgets_late;
+	bool keeps_nothing, forgets_late;
 
 	/* the streamer */
 	struct dmsr_streamer_host host;
@@ -59,7 +59,7 @@ struct world {
 	struct position ends[TOKENS];   /* of changes */
 	struct position durable;        /* the source goes on behind that */
 	char ended[POSITION_TEXT_MAX];  /* the note; empty: none */
-	bool follows;                   /* the other */
+	bool follows, says_follows;     /* the other: as it is stored; as it is to be */
 	struct loop_task *noted;
 	void (*note_done)(void *arg, const struct err *e);
 	void *note_arg;
@@ -69,6 +69,7 @@ struct world {
 	uint64_t txn, change;           /* what comes next of the stream */
 	uint64_t newest;                /* transaction that was ever read */
 	unsigned kills;
+	struct err *failure;            /* NULL: none is to come */
 };
 
 static unsigned chance(struct world *w, unsigned n)
@@ -99,11 +100,7 @@ static void on_ready_task(void *arg)
 
 static void streamer_start(struct dmsr_instance *i) { loop_task_post(of(i)->ready); }
 
-static bool streamer_keeps(const struct dmsr_instance *i)
-{
-	(void)i;
-	return true;
-}
+static bool streamer_keeps(const struct dmsr_instance *i) { return !((const struct world *)(const void *)i)->keeps_nothing; }
 
 static void streamer_known(struct dmsr_instance *i, struct dmsr_stand *out)
 {
@@ -129,6 +126,7 @@ static void write_entry(struct world *w, uint8_t kind, const struct change *ch, 
 static enum dmsr_verdict streamer_produce(struct dmsr_instance *i, struct batch *b)
 {
 	struct world *w = of(i);
+	assert_true(w->giving >= 0 || w->follows); /* durable, before anything of the log may be the first half of a transaction */
 	if (w->npending == PENDING || !chance(w, 5)) {
 		w->said_again = true;
 		return DMSR_AGAIN;
@@ -222,8 +220,10 @@ static void on_stopped(void *ctx) { (void)ctx; }
 
 static void on_failed(void *ctx, const struct err *e)
 {
-	(void)ctx;
-	fail_msg("failed: %s", e->message);
+	const struct world *w = ctx;
+	if (!w->failure)
+		fail_msg("failed: %s", e->message);
+	*w->failure = *e;
 }
 
 static void on_delivered(struct world *w, enum hold_way way, uint64_t token, const struct err *e)
@@ -248,9 +248,19 @@ static void on_noted(void *arg)
 {
 	struct world *w = arg;
 	void (*done)(void *, const struct err *) = w->note_done;
-	w->follows = true;
+	w->follows = w->says_follows;
 	w->note_done = NULL;
 	done(w->note_arg, NULL);
+}
+
+/* Much may happen before that. */
+static void on_noted_task(void *arg)
+{
+	struct world *w = arg;
+	if (chance(w, 3))
+		loop_task_post(w->noted);
+	else
+		on_noted(w);
 }
 
 /* It is durable before what is stored behind it; only for the one that the log is about to follow somebody waits. */
@@ -261,11 +271,15 @@ static void on_note_put(void *ctx, const char *key, const char *value, void (*do
 		assert_int_equal(!value, !done);
 		for (size_t n = 0; !value && n < w->npending; n++) /* what of the log is on its way may be the end of a transaction */
 			assert_int_not_equal(w->given[w->pending[n].own].way, -1);
-		w->follows = false;
+		w->says_follows = value != NULL;
+		if (!value && !w->note_done)
+			w->follows = false;
+		if (!value)
+			return;
+		assert_null(w->note_done);
 		w->note_done = done;
 		w->note_arg = arg;
-		if (done)
-			loop_task_post(w->noted);
+		loop_task_post(w->noted);
 		return;
 	}
 	assert_null(done);
@@ -277,7 +291,7 @@ static const char *on_note_get(void *ctx, const char *key)
 {
 	const struct world *w = ctx;
 	if (!strcmp(key, "hold.follows"))
-		return w->follows ? "yes" : NULL;
+		return w->says_follows ? "yes" : NULL;
 	assert_string_equal(key, "hold.ended");
 	return w->ended[0] ? w->ended : NULL;
 }
@@ -351,8 +365,10 @@ static void kill_it(struct world *w)
 	for (int way = 0; way < HOLD_WAYS; way++)
 		hold_ops(w->hold, (enum hold_way)way)->close(hold_instance(w->hold, (enum hold_way)way));
 	loop_task_cancel(w->noted);
+	bool was = w->follows, may_be_lost = w->note_done && chance(w, 2);
 	if (w->note_done)
 		on_noted(w);
+	w->follows = w->says_follows = may_be_lost ? was : w->follows;
 	fake_settle(w->loop);
 	w->kills++;
 }
@@ -492,6 +508,7 @@ static void check(const struct world *w)
 	assert_true(first->id == 1 || lsn_of((uint64_t)(first->id - 1) / CHANGES - 1) < w->loaded);
 	if (w->knows)
 		assert_int_equal(many, 0);
+	assert_false(w->follows); /* all of it is there: the next run need not end it */
 }
 
 static struct world *world_new(unsigned seed, bool knows)
@@ -504,7 +521,7 @@ static struct world *world_new(unsigned seed, bool knows)
 	w->rel = fake_relation("t", 1);
 	w->settings = settings_new();
 	w->ready = loop_task_new(w->loop, "test", on_ready_task, w);
-	w->noted = loop_task_new(w->loop, "test", on_noted, w);
+	w->noted = loop_task_new(w->loop, "test", on_noted_task, w);
 	return w;
 }
 
@@ -618,8 +635,132 @@ static void the_end_of_a_half_goes_before_rows(void **state)
 	world_free(w);
 }
 
+/* ---- each by itself ---- */
+
+static struct world *small_world(void)
+{
+	struct world *w = world_new(1, false);
+	settings_put_int(w->settings, "memory", 20000);
+	settings_put_int(w->settings, "disk", 1 << 30);
+	start(w);
+	w->silent = 0;
+	return w;
+}
+
+static void run(struct world *w)
+{
+	for (int i = 0; i < 50; i++)
+		fake_run(w->loop, NULL, NULL, 0);
+}
+
+/* Until the streamer takes it. */
+static void load_step(struct world *w)
+{
+	for (unsigned step = w->step; w->step == step;)
+		load(w);
+}
+
+static void acknowledge_all(struct world *w)
+{
+	while (w->npending)
+		acknowledge(w);
+}
+
+static bool keeps_any(const struct world *w) { return hold_ops(w->hold, HOLD_CHANGES)->keeps(hold_instance(w->hold, HOLD_CHANGES)); }
+
+/* Nothing else has to come for that. */
+static void what_comes_again_is_told_delivered(void **state)
+{
+	(void)state;
+	struct world *w = small_world();
+	w->snapshot = lsn_of(0);
+	put_changes(w, CHANGES);
+	run(w);
+	while (w->step <= LOAD_ROWS + 1)
+		load_step(w);
+	acknowledge_all(w);
+	w->durable = (struct position){ 0 };
+	w->loaded = w->snapshot;
+	kill_it(w);
+	start(w);
+	hold_release(w->hold, w->loaded);
+	for (int i = 0; hold_has_any(w->hold) || w->npending; i++) {
+		assert_in_range(i, 0, STUCK);
+		make_room(w);
+		acknowledge_all(w);
+		fake_run(w->loop, NULL, NULL, 0);
+	}
+	size_t n = w->n;
+	put_changes(w, CHANGES);
+	assert_int_equal(w->produced[HOLD_CHANGES], 1);
+	assert_false(w->delivered[HOLD_CHANGES][1]); /* not inside of the call */
+	run(w);
+	assert_true(w->delivered[HOLD_CHANGES][1]);
+	assert_int_equal(w->n, n);
+	world_free(w);
+}
+
+/* It would be told delivered once more, or what stands before it, which is not. */
+static void an_acknowledgement_of_what_is_not_there(void **state)
+{
+	struct err e = { 0 };
+	(void)state;
+	struct world *w = small_world();
+	w->failure = &e;
+	load_step(w);
+	load_step(w);
+	assert_int_equal(w->npending, 2);
+	uint64_t first = w->pending[0].own, second = w->pending[1].own;
+	const uint64_t odd[] = { second + 1, first - 1, second };
+	w->host.delivered(w->host.ctx, second, NULL);
+	assert_int_equal(e.code, 0);
+	for (size_t i = 0; i < 3; i++) {
+		err_clear(&e);
+		w->host.delivered(w->host.ctx, odd[i], NULL);
+		assert_string_equal(e.id, "streamer.protocol");
+		assert_false(w->delivered[HOLD_ROWS][1] || w->delivered[HOLD_ROWS][2]);
+	}
+	w->host.delivered(w->host.ctx, first, NULL);
+	assert_true(w->delivered[HOLD_ROWS][1] && w->delivered[HOLD_ROWS][2]);
+	world_free(w);
+}
+
+/* And nobody is asked which of them is old, also when it is said twice. */
+static void changes_go_straight_when_there_is_no_load(void **state)
+{
+	(void)state;
+	struct world *w = small_world();
+	for (unsigned txn = 0; txn < 2; txn++) {
+		hold_release(w->hold, txn ? lsn_of(9) : 0);
+		assert_false(hold_is_held(w->hold));
+		while (w->txn == txn)
+			put_changes(w, CHANGES);
+		assert_false(hold_has_any(w->hold));
+		assert_int_equal(w->n, (txn + 1) * CHANGES);
+	}
+	world_free(w);
+}
+
+/* Of an earlier run. */
+static void what_is_kept_in_either_is_kept(void **state)
+{
+	(void)state;
+	struct world *w = small_world();
+	assert_true(keeps_any(w));
+	w->keeps_nothing = true;
+	assert_false(keeps_any(w));
+	put_changes(w, CHANGES);
+	run(w);
+	kill_it(w);
+	start(w);
+	assert_true(keeps_any(w));
+	world_free(w);
+}
+
 static bool late = true, in_time = false;
 
 RUN_TESTS(cmocka_unit_test(each_change_once_behind_the_rows),
 	{ "the end of a half goes before rows", the_end_of_a_half_goes_before_rows, NULL, NULL, &in_time },
-	{ "the end of a half goes before rows, behind what is said again", the_end_of_a_half_goes_before_rows, NULL, NULL, &late })
+	{ "the end of a half goes before rows, behind what is said again", the_end_of_a_half_goes_before_rows, NULL, NULL, &late },
+	cmocka_unit_test(what_comes_again_is_told_delivered), cmocka_unit_test(an_acknowledgement_of_what_is_not_there),
+	cmocka_unit_test(changes_go_straight_when_there_is_no_load), cmocka_unit_test(what_is_kept_in_either_is_kept))
