@@ -218,6 +218,28 @@ static void a_load_that_nobody_wants(void **state)
 	kit_fini(&k);
 }
 
+/* What a streamer and what is before it know by themselves would go before it; where its stream began is as it was. */
+static void a_position_by_hand_goes_before_what_a_streamer_knows(void **state)
+{
+	struct kit k;
+	(void)state;
+	struct memory *m = new_memory(&k);
+	memory_note_put(m, MEMORY_OF_STREAMER "known", "a", NULL, NULL);
+	memory_note_put(m, MEMORY_OF_STREAMER "hold.ended", "b", NULL, NULL);
+	memory_note_put(m, MEMORY_STREAM_BEGAN, "c", NULL, NULL);
+	memory_position_set(m, &at, kit_done, kit_ask(&k));
+	for (int round = 0; round < 2; round++) {
+		assert_null(memory_note(m, MEMORY_OF_STREAMER "known"));
+		assert_null(memory_note(m, MEMORY_OF_STREAMER "hold.ended"));
+		assert_string_equal(memory_note(m, MEMORY_STREAM_BEGAN), "c");
+		assert_int_equal(position_compare(memory_delivered(m), &at), 0);
+		m = read_again(&k, m);
+	}
+	memory_free(m);
+	kit_close(&k);
+	kit_fini(&k);
+}
+
 static double cpu_seconds(void)
 {
 	struct timespec t;
@@ -243,5 +265,5 @@ static void many_tables_cost_no_more_each(void **state)
 
 RUN_TESTS(cmocka_unit_test(what_is_forgotten_is_gone_and_the_rest_stays), cmocka_unit_test(a_log_that_stays_is_told),
 	cmocka_unit_test(counts_of_many_tables_are_saved_in_turn), cmocka_unit_test(what_a_load_or_a_dead_letter_left_does_not_wait),
-	cmocka_unit_test(a_load_that_nobody_wants),
+	cmocka_unit_test(a_load_that_nobody_wants), cmocka_unit_test(a_position_by_hand_goes_before_what_a_streamer_knows),
 	cmocka_unit_test(many_tables_cost_no_more_each))
