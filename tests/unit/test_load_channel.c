@@ -28,6 +28,13 @@ static bool is_confirmed_at(void *arg)
 	return st.confirmed.kind && st.confirmed.lsn >= *(uint64_t *)arg;
 }
 
+static bool has_started_since(void *arg)
+{
+	struct fake_script_stat st;
+	fake_script_stat(script, &st);
+	return st.started > *(unsigned *)arg;
+}
+
 static uint64_t end_of_script(void)
 {
 	struct fake_script_stat st;
@@ -256,6 +263,224 @@ static void test_any_story_ends_with_all_of_it(void **state)
 		relation_unref(tables[i]);
 }
 
+/* ---- through a streamer, before which the changes wait ---- */
+
+static struct {
+	struct dmsr_streamer_host host;
+	struct loop_task *task;
+	uint64_t taken, told;           /* tokens */
+	unsigned room;                  /* batches that it takes from now on */
+	bool is_started, is_ready, is_stopping;
+} sink;
+
+static struct {
+	bool is_silent;                 /* reads the stream, and says nothing of loads */
+	bool ends_first, is_inside;     /* as it was started last */
+} mute;
+
+static void on_sink(void *arg)
+{
+	(void)arg;
+	if (sink.is_started && !sink.is_ready) {
+		sink.is_ready = true;
+		sink.host.ready(sink.host.ctx);
+	}
+	while (sink.told < sink.taken)
+		sink.host.delivered(sink.host.ctx, ++sink.told, NULL);
+	if (sink.is_stopping)
+		sink.host.stopped(sink.host.ctx);
+	sink.is_stopping = false;
+}
+
+static int sink_open(const struct settings *s, const struct dmsr_streamer_host *host, struct dmsr_instance **out, struct err *e)
+{
+	(void)s, (void)e;
+	sink.host = *host;
+	sink.task = loop_task_new(loop, "test", on_sink, NULL);
+	sink.taken = sink.told = 0;
+	sink.is_started = sink.is_ready = sink.is_stopping = false;
+	*out = (struct dmsr_instance *)(void *)&sink;
+	return 0;
+}
+
+static bool sink_keeps(const struct dmsr_instance *i)
+{
+	(void)i;
+	return true;
+}
+
+static void sink_start(struct dmsr_instance *i)
+{
+	(void)i;
+	sink.is_started = true;
+	loop_task_post(sink.task);
+}
+
+static enum dmsr_verdict sink_produce(struct dmsr_instance *i, struct batch *b)
+{
+	(void)i;
+	if (!sink.room)
+		return DMSR_AGAIN;
+	sink.room--;
+	sink.taken = b->token;
+	batch_free(b);
+	loop_task_post(sink.task);
+	return DMSR_OK;
+}
+
+static void sink_stat(struct dmsr_instance *i, struct dmsr_streamer_stat *out)
+{
+	(void)i;
+	*out = (struct dmsr_streamer_stat){ 0 };
+}
+
+static void sink_stop(struct dmsr_instance *i)
+{
+	(void)i;
+	sink.is_stopping = true;
+	loop_task_post(sink.task);
+}
+
+static void sink_close(struct dmsr_instance *i)
+{
+	(void)i;
+	loop_task_free(sink.task);
+}
+
+static void mute_start(struct dmsr_instance *i, const struct dmsr_source_start *start)
+{
+	mute.ends_first = start->ends_first;
+	mute.is_inside = position_is_inside(&start->from);
+	if (!mute.is_silent)
+		dmsr_plugin_fake.source->start(i, start);
+}
+
+static void mute_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)
+{
+	dmsr_plugin_fake.source->stat(i, out);
+	out->streaming = true;
+}
+
+static void add_plugins(void)
+{
+	static const struct dmsr_streamer sink_ops = {
+		.open = sink_open,
+		.keeps = sink_keeps,
+		.start = sink_start,
+		.produce = sink_produce,
+		.stat = sink_stat,
+		.stop = sink_stop,
+		.close = sink_close,
+	};
+	static struct dmsr_source mute_ops;
+	static struct dmsr_plugin streamer_plugin, source_plugin;
+	struct err e = { 0 };
+	mute_ops = *dmsr_plugin_fake.source;
+	mute_ops.start = mute_start;
+	mute_ops.stat = mute_stat;
+	source_plugin = dmsr_plugin_fake;
+	source_plugin.name = "mute";
+	source_plugin.source = &mute_ops;
+	streamer_plugin = dmsr_plugin_embedded;
+	streamer_plugin.name = "sink";
+	streamer_plugin.streamer = &sink_ops;
+	assert_int_equal(plugins_add(engine_plugins(engine), &source_plugin, &e), 0);
+	assert_int_equal(plugins_add(engine_plugins(engine), &streamer_plugin, &e), 0);
+}
+
+static void create_through(void)
+{
+	sink.room = UINT_MAX;
+	mute.is_silent = false;
+	fake_script_durable(script, is_stored, NULL);
+	add_plugins();
+	create("{\"name\": \"job\", \"source\": {\"connector\": \"mute\", \"script\": \"s\", \"beside\": true}, "
+	       "\"streamer\": {\"type\": \"sink\", \"memory\": \"64KiB\", \"disk\": \"128KiB\"}, \"targets\": []}",
+		NULL);
+}
+
+static bool is_loading_or_running(void *arg)
+{
+	(void)arg;
+	return !strcmp(state_of(), "loading") || !strcmp(state_of(), "running");
+}
+
+/* What was loaded in an earlier run is; but what is new the source has still to say. */
+static void test_a_job_runs_when_the_source_says_that_nothing_is_to_be_loaded(void **state)
+{
+	(void)state;
+	fake_script_load(script, t1, 3, 10);
+	fake_script_load_done(script);
+	create_through();
+	wait_state("running");
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	mute.is_silent = true;
+	verb(ENGINE_START);
+	assert_true(fake_run(loop, is_loading_or_running, NULL, FAKE_LONG_MS));
+	assert_string_equal(state_of(), "loading");
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	mute.is_silent = false;
+	verb(ENGINE_START);
+	wait_state("running");
+}
+
+static bool is_stored_inside(void *arg)
+{
+	json_t *j = engine_job_positions(engine, "job");
+	const char *text = json_string_value(json_object_get(j, "position"));
+	struct position at = { 0 };
+	(void)arg;
+	bool is = text && !position_parse(text, &at, NULL) && position_is_inside(&at);
+	json_decref(j);
+	return is;
+}
+
+static void kill_and_start(void)
+{
+	struct fake_script_stat st;
+	close_engine();
+	fake_settle(loop);
+	open_engine();
+	add_plugins();
+	fake_script_stat(script, &st);
+	verb(ENGINE_START);
+	assert_true(fake_run(loop, has_started_since, &st.started, FAKE_LONG_MS));
+	assert_true(mute.is_inside);
+}
+
+/* Where the streamer has the first half of a transaction the source sends the other before anything is loaded; where that waits, nobody has it. */
+static void test_the_end_of_a_half_that_waits_does_not_come_first(void **state)
+{
+	(void)state;
+	fake_script_load(script, t1, 3, 10);
+	fake_script_txn(script, OP_CREATE, t1, 200, 5, 2000);
+	fake_script_gate(script);
+	fake_script_load(script, t2, 3, 10);
+	fake_script_load_done(script);
+	create_through();
+	assert_true(fake_run(loop, is_stored_inside, NULL, FAKE_LONG_MS)); /* its log is full */
+	kill_and_start();
+	assert_false(mute.ends_first);
+}
+
+static void test_the_end_of_a_half_that_the_streamer_has_comes_first(void **state)
+{
+	(void)state;
+	fake_script_load(script, t1, 3, 10);
+	fake_script_load_done(script);
+	fake_script_gate(script);
+	fake_script_txn(script, OP_CREATE, t1, 200, 5, 2000);
+	create_through();
+	wait_state("running");
+	sink.room = 3;
+	fake_script_open_gate(script);
+	assert_true(fake_run(loop, is_stored_inside, NULL, FAKE_LONG_MS));
+	kill_and_start();
+	assert_true(mute.ends_first);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -267,6 +492,9 @@ int main(void)
 		TEST(test_each_target_goes_on_when_it_has_the_load),
 		TEST(test_a_load_that_comes_amid_the_stream),
 		TEST(test_any_story_ends_with_all_of_it),
+		TEST(test_a_job_runs_when_the_source_says_that_nothing_is_to_be_loaded),
+		TEST(test_the_end_of_a_half_that_waits_does_not_come_first),
+		TEST(test_the_end_of_a_half_that_the_streamer_has_comes_first),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
