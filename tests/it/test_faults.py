@@ -329,8 +329,10 @@ def test_state_disk_full(pair, small_disk, way, monkeypatch):
             (small_disk / "fill").unlink()
             daemon.start()
         else:
-            time.sleep(6)
-            assert daemon.api("GET", "/jobs/f")["state"] == "failed", "there is no room yet"
+            if way == "goes on":
+                os.truncate(small_disk / "fill", (small_disk / "fill").stat().st_size - (4 << 20))
+                time.sleep(10)
+                assert daemon.state_of("f") == "failed" and "beginning anew" not in daemon.log(), "there is not enough room yet"
             (small_disk / "fill").unlink()
             wait_for("it has begun anew", lambda: "beginning anew" in daemon.log() and daemon.is_ready(), 30)
         assert way == "killed" or (daemon.process.pid == pid and daemon.call("GET", "/readyz")[0] == 200)
@@ -470,23 +472,41 @@ def waiting(dmsrd):
     return [w["message"] for w in dmsrd.api("GET", "/jobs/f/status")["warnings"] if "gave no answer to a statement for 10 s: it may wait for a lock" in w["message"]]
 
 
-def test_a_target_where_somebody_holds_a_lock(pg, pg18, dmsrd):
-    source, target, server = pg.database("f"), pg18.database("f_copy"), pg18
+def test_a_target_where_somebody_holds_a_table(pg, pg18, dmsrd):
+    source, target = pg.database("f"), pg18.database("f_copy")
     source.psql(SIMPLE)
     target.psql("CREATE TABLE t (id integer PRIMARY KEY, v text, n integer NOT NULL DEFAULT 0)")
-    with locked(server, target):
+    with locked(pg18, target):
         dmsrd.job("f", source.connection(), [target.connection(name="copy")])
         wait_for("it is told before the rows come", lambda: waiting(dmsrd), 30)
     dmsrd.wait_equal(source, target)
-    dmsrd.api("POST", "/jobs/f/restart")
-    dmsrd.wait_state("f", "running")
-    with contextlib.closing(server.connect(target.name)) as c:
+
+
+def test_a_target_where_somebody_holds_a_row(pg, pg18, dmsrd):
+    """When nobody has looked at what is under way for longer than anybody waits."""
+    source, target = pg.database("f"), pg18.database("f_copy")
+    source.psql(SIMPLE)
+    running(dmsrd, source, target)
+    time.sleep(11)
+    with contextlib.closing(pg18.connect(target.name)) as c:
         c.autocommit = False
         c.cursor().execute("SELECT FROM t WHERE id = 3 FOR UPDATE")
         source.psql("UPDATE t SET n = n + 1")
         wait_for("it is told of a row", lambda: waiting(dmsrd), 30)
         c.rollback()
     dmsrd.wait_equal(source, target)
+
+
+def test_a_target_that_is_slow_and_answers(pg, pg18, dmsrd):
+    """All the time something is under way, and all the time something of it comes to its end."""
+    source, target = pg.database("f"), pg18.database("f_copy")
+    source.psql(SIMPLE)
+    running(dmsrd, source, target)
+    target.psql("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(.1); RETURN NEW; END$$;"
+                "CREATE TRIGGER slow BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION slow(); ALTER TABLE t ENABLE ALWAYS TRIGGER slow")
+    source.psql("INSERT INTO t SELECT i, repeat('s', 50000), 0 FROM generate_series(-130, -1) i")
+    dmsrd.wait_equal(source, target, timeout=90)
+    assert [w for w in dmsrd.api("GET", "/jobs/f/status")["warnings"] if "gave no answer" in w["message"]] == []
 
 
 @pytest.mark.parametrize("ends", ["drained", "in time", "at once"])
