@@ -238,12 +238,14 @@ def test_killed_amid_a_transaction_and_a_table_is_new(pair, kafka, daemon, disk)
         pass
     daemon.wait_equal(source, target, ["public.a", "public.b"])
     daemon.wait_state("k", "running")
-    daemon.kill()
-    n = daemon.log().count("reading slot")
-    daemon.start({"DMSR_FAILPOINT": "kafka.acknowledged:60"}, wait=False)
-    wait_for("the stream is read", lambda: daemon.log().count("reading slot") > n)
+    line[1].piece, line[1].every = 1 << 14, .01  # it comes slowly
     source.psql("CREATE TABLE c (id integer PRIMARY KEY, v text); BEGIN; UPDATE a SET v = v || '!'; INSERT INTO c VALUES (1, 'c'); COMMIT")
-    wait_for("it is killed", lambda: daemon.process.poll() is not None)
+
+    def event():
+        return ((daemon.api("GET", "/jobs/k/positions")["stored"] or "pg:1:0/1:0").split(":")[3]).replace("*", "0")
+    wait_for("the first half is stored", lambda: int(event()) > 1000, 40, .02)
+    daemon.kill()
+    line[1].every = 0
     daemon.start()
     daemon.wait_equal(source, target, ["public.a", "public.b", "public.c"])
     daemon.wait_state("k", "running")

@@ -283,11 +283,11 @@ def bounced(dmsrd, source, state="running"):
     dmsrd.wait_state("shop", state)
 
 
-@pytest.mark.parametrize("identity", ["FULL", "none", "USING INDEX"])
+@pytest.mark.parametrize("identity", ["FULL", "none", "USING INDEX", "a key of its own"])
 def test_a_new_partition_without_the_identity_of_its_table(any_pg, dmsrd, identity):
     """It does not come from the root, and who makes a partition need not know of the job. That goes on, and says what helps, unless rows could not be found."""
     source, target = any_pg.database(), any_pg.database()
-    by_index, bare = identity == "USING INDEX", identity == "none"
+    by_index, bare, of_its_own = identity == "USING INDEX", identity in ("none", "a key of its own"), identity == "a key of its own"
     source.psql(f"CREATE TABLE t (id int {'' if bare else 'PRIMARY KEY'}, u int NOT NULL, v text) PARTITION BY RANGE (id);"
                 "CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (100); CREATE UNIQUE INDEX t_u ON t (u, id); INSERT INTO t VALUES (1, 1, 'a')")
     for table in "t", "t1":
@@ -296,8 +296,11 @@ def test_a_new_partition_without_the_identity_of_its_table(any_pg, dmsrd, identi
     dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
     dmsrd.wait_state("shop", "running")
     source.psql("CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (100) TO (200); INSERT INTO t VALUES (101, 1, 'b'), (102, 2, 'b')")
-    bounced(dmsrd, source, "failed" if by_index else "running")
-    if by_index:
+    if of_its_own:
+        source.psql("ALTER TABLE t2 ADD PRIMARY KEY (id)")
+    is_refused = by_index or of_its_own
+    bounced(dmsrd, source, "failed" if is_refused else "running")
+    if is_refused:
         error = dmsrd.api("GET", "/jobs/shop")["error"]
         assert error["code"] == "source.no-key" and "public.t2" in error["message"], error
         fix = error["suggestion"].split(";")[0]
@@ -309,7 +312,7 @@ def test_a_new_partition_without_the_identity_of_its_table(any_pg, dmsrd, identi
         assert said and ("refuses to update" in said[0]) == bare, said
         fix = said[0].split("To mend it: ")[1]
     source.sql(fix)
-    if by_index:
+    if is_refused:
         dmsrd.api("POST", "/jobs/shop/start")
     source.psql("UPDATE t SET u = u + 10, v = 'd' WHERE id > 100; UPDATE t SET id = 103 WHERE id = 101")
     dmsrd.wait_equal(source, target)

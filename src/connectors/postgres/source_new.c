@@ -29,13 +29,16 @@ static void leave_out_keyless(struct source *s, const PGresult *res, int row)
 	source_leave_out(s, id);
 }
 
-/* A partition has not its root's identity unless somebody gives it that. What is sent of its old rows is enough where all of the row is, or where the
- * root's says nothing of a key; or the server refuses what would send too little. Else the targets would be given changes without a key. */
+/* A partition has not its root's identity unless somebody gives it that. The server sends of its old rows what its own one says, in the name of the root.
+ * That is enough where it is all of the row, or the primary key, if the root has that too and says nothing of another; or the server refuses the change.
+ * Else the targets would be given changes without a key. */
 static bool is_leaf_that_will_do(const PGresult *res, int row, const struct relation *root)
 {
 	bool is_root = !strcmp(PQgetvalue(res, row, IDENTITY_SCHEMA), root->schema) && !strcmp(PQgetvalue(res, row, IDENTITY_NAME), root->name);
 	bool is_good = *PQgetvalue(res, row, IDENTITY_IS_GOOD) == 't';
-	return !is_root && (!is_good || *PQgetvalue(res, row, IDENTITY_WANT) == 'f' || *PQgetvalue(res, row, IDENTITY_OWN) == 'f');
+	char own = *PQgetvalue(res, row, IDENTITY_OWN), root_has = *PQgetvalue(res, row, IDENTITY_WANT);
+	bool is_key = own == 'd' && root_has == 'f' && *PQgetvalue(res, row, IDENTITY_ROOT_HAS_PRIMARY) == 't';
+	return !is_root && (!is_good || own == 'f' || is_key);
 }
 
 static void tell_of_leaf(const struct source *s, const PGresult *res, int row, const struct relation *root)
@@ -43,10 +46,13 @@ static void tell_of_leaf(const struct source *s, const PGresult *res, int row, c
 	struct buf fix;
 	buf_init(&fix, 400);
 	identity_fix(res, row, &fix);
-	bool has_fix = fix.len && buf_ok(&fix), is_good = *PQgetvalue(res, row, IDENTITY_IS_GOOD) == 't';
+	bool has_fix = fix.len && buf_ok(&fix);
+	const char *but = *PQgetvalue(res, row, IDENTITY_IS_GOOD) != 't' ? ", but the server refuses to update and delete its rows" :
+		*PQgetvalue(res, row, IDENTITY_OWN) == 'f'               ? "" :
+									   ", but of its old rows nothing but the key is sent";
 	source_tell(s, "partition %s.%s of table %s.%s: %s. It is followed%s. To mend it: %s", PQgetvalue(res, row, IDENTITY_SCHEMA),
-		PQgetvalue(res, row, IDENTITY_NAME), root->schema, root->name, identity_problem(res, row),
-		is_good ? "" : ", but the server refuses to update and delete its rows", has_fix ? buf_cstr(&fix) : "give it a primary key");
+		PQgetvalue(res, row, IDENTITY_NAME), root->schema, root->name, identity_problem(res, row), but,
+		has_fix ? buf_cstr(&fix) : "give it a primary key");
 	buf_fini(&fix);
 }
 

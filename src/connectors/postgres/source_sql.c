@@ -268,7 +268,7 @@ const char identity_sql[] =
 	" (l.relreplident = 'f' AND " IS_WHOLE("l") ") OR (l.relreplident = 'd' AND coalesce(lk.prim, false))"
 	" OR (l.relreplident = 'i' AND coalesce(lk.own, false)) AS good,"
 	" l.relreplident = r.relreplident AND (l.relreplident <> 'i' OR " IDENTITY_COLUMNS("l") " IS NOT DISTINCT FROM " IDENTITY_COLUMNS("r") ") AS same,"
-	" u.name, r.oid AS root"
+	" u.name, r.oid AS root, coalesce(rk.prim, false) AS root_prim"
 	" FROM pg_catalog.pg_class r CROSS JOIN LATERAL (SELECT r.oid AS oid"
 	" UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(r.oid) p WHERE r.relkind = 'p' AND p.isleaf) x"
 	" JOIN pg_catalog.pg_class l ON l.oid = x.oid JOIN pg_catalog.pg_namespace n ON n.oid = l.relnamespace"

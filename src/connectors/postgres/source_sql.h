@@ -68,6 +68,7 @@ enum {
 	IDENTITY_IS_SAME,               /* as the root's */
 	IDENTITY_INDEX,                 /* one that would do; may be NULL */
 	IDENTITY_ROOT,                  /* which of $1 it is, or a leaf of */
+	IDENTITY_ROOT_HAS_PRIMARY,      /* one that serves */
 };
 extern const char identity_sql[];
 /* What is wrong, as a piece of a sentence, and the statement that mends it. */

@@ -144,9 +144,11 @@ static void on_patience(void *arg)
 		target_await(t);
 		return;
 	}
-	uint64_t now = loop_now_us(t->loop);
-	if (t->told_slow_us && now - t->told_slow_us < QUIET_S * (uint64_t)1000000)
+	uint64_t now = loop_now_us(t->loop), quiet_us = t->told_slow_us ? t->told_slow_us + QUIET_S * (uint64_t)1000000 : 0;
+	if (now < quiet_us) { /* of what has no answer then, it is told then */
+		loop_timer_start(t->patience, (quiet_us - now) / 1000 + 1);
 		return;
+	}
 	t->told_slow_us = now;
 	char *text = mem_printf("%s gave no answer to %s for %d s: it may wait for a lock, for a synchronous standby or for its disk; there, SELECT pid, "
 		"wait_event_type, wait_event, query FROM pg_stat_activity WHERE application_name LIKE 'dmsr:%s:%%' tells", pgconn_describe(t->conn),
