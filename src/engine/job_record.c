@@ -183,6 +183,6 @@ void job_set_spec(struct job *job, const json_t *spec)
 	job->updated_us = wall_now_us();
 	note_left_out(job);
 	const char *mode = json_string_value(json_object_get(job->spec, "mode"));
-	if (!mode || strcmp(mode, "full-load") != 0)
+	if (memory_note(job->memory, PIPELINE_FOLLOWED) && (!mode || strcmp(mode, "full-load") != 0))
 		job_reopen(job, "its mode follows changes now");
 }

@@ -448,6 +448,8 @@ static bool is_amid_transaction(const struct pipeline *p)
 
 void pipeline_source_start(struct pipeline *p)
 {
+	if (p->run.spec->mode & DMSR_CDC && !memory_note(p->run.memory, PIPELINE_FOLLOWED))
+		memory_note_put(p->run.memory, PIPELINE_FOLLOWED, "1", NULL, NULL);
 	memory_each_count(p->run.memory, take_up, NULL);
 	tell_of_unfinished(p);
 	note_who_is_away(p);
