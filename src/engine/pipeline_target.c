@@ -309,9 +309,10 @@ static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts
 	failpoint("pipeline.applied");
 	while (t->count && t->ring[t->first].token <= token) {
 		const struct flight *f = &t->ring[t->first];
-		/* A begin alone is no step: a target may have nothing to store for it, and stands behind the transaction before. */
-		bool is_begin = !f->end.event && position_is_inside(&f->end);
-		if (!position_is_none(&f->end) && !is_begin) {
+		/* A begin alone is no step: a target may have nothing to store for it, and stands behind the transaction before. So may one that keeps its
+		 * place itself, when all that it was given of a transaction was left out as older than its rows: it would be behind what we know of it. */
+		bool is_step = !position_is_inside(&f->end) || (f->end.event && !t->memory->keeps);
+		if (!position_is_none(&f->end) && is_step) {
 			t->applied = f->end;
 			target_is_level(t, &f->end);
 			t->position_moved = true;
