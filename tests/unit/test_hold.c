@@ -647,57 +647,11 @@ static struct world *small_world(void)
 	return w;
 }
 
-static void run(struct world *w)
-{
-	for (int i = 0; i < 50; i++)
-		fake_run(w->loop, NULL, NULL, 0);
-}
-
 /* Until the streamer takes it. */
 static void load_step(struct world *w)
 {
 	for (unsigned step = w->step; w->step == step;)
 		load(w);
-}
-
-static void acknowledge_all(struct world *w)
-{
-	while (w->npending)
-		acknowledge(w);
-}
-
-static bool keeps_any(const struct world *w) { return hold_ops(w->hold, HOLD_CHANGES)->keeps(hold_instance(w->hold, HOLD_CHANGES)); }
-
-/* Nothing else has to come for that. */
-static void what_comes_again_is_told_delivered(void **state)
-{
-	(void)state;
-	struct world *w = small_world();
-	w->snapshot = lsn_of(0);
-	put_changes(w, CHANGES);
-	run(w);
-	while (w->step <= LOAD_ROWS + 1)
-		load_step(w);
-	acknowledge_all(w);
-	w->durable = (struct position){ 0 };
-	w->loaded = w->snapshot;
-	kill_it(w);
-	start(w);
-	hold_release(w->hold, w->loaded);
-	for (int i = 0; hold_has_any(w->hold) || w->npending; i++) {
-		assert_in_range(i, 0, STUCK);
-		make_room(w);
-		acknowledge_all(w);
-		fake_run(w->loop, NULL, NULL, 0);
-	}
-	size_t n = w->n;
-	put_changes(w, CHANGES);
-	assert_int_equal(w->produced[HOLD_CHANGES], 1);
-	assert_false(w->delivered[HOLD_CHANGES][1]); /* not inside of the call */
-	run(w);
-	assert_true(w->delivered[HOLD_CHANGES][1]);
-	assert_int_equal(w->n, n);
-	world_free(w);
 }
 
 /* It would be told delivered once more, or what stands before it, which is not. */
@@ -741,26 +695,10 @@ static void changes_go_straight_when_there_is_no_load(void **state)
 	world_free(w);
 }
 
-/* Of an earlier run. */
-static void what_is_kept_in_either_is_kept(void **state)
-{
-	(void)state;
-	struct world *w = small_world();
-	assert_true(keeps_any(w));
-	w->keeps_nothing = true;
-	assert_false(keeps_any(w));
-	put_changes(w, CHANGES);
-	run(w);
-	kill_it(w);
-	start(w);
-	assert_true(keeps_any(w));
-	world_free(w);
-}
-
 static bool late = true, in_time = false;
 
 RUN_TESTS(cmocka_unit_test(each_change_once_behind_the_rows),
 	{ "the end of a half goes before rows", the_end_of_a_half_goes_before_rows, NULL, NULL, &in_time },
 	{ "the end of a half goes before rows, behind what is said again", the_end_of_a_half_goes_before_rows, NULL, NULL, &late },
-	cmocka_unit_test(what_comes_again_is_told_delivered), cmocka_unit_test(an_acknowledgement_of_what_is_not_there),
-	cmocka_unit_test(changes_go_straight_when_there_is_no_load), cmocka_unit_test(what_is_kept_in_either_is_kept))
+	cmocka_unit_test(an_acknowledgement_of_what_is_not_there),
+	cmocka_unit_test(changes_go_straight_when_there_is_no_load))
