@@ -218,8 +218,7 @@ int source_new_keyless(struct source *s, const PGresult *res, int *first);
 /* On the SQL connection, when the publication was found: those that it lacks, or that the role may not read. Then next. */
 void source_new(struct source *s, void (*next)(struct source *s));
 /* Asks that about the tables with those oids, "{1,2}". */
-enum { NEW_OID, NEW_SCHEMA, NEW_NAME, NEW_IS_PUBLISHED, NEW_IS_OURS /* the role's: it may publish it */, NEW_IS_READABLE, NEW_IS_HIDDEN /* in part */,
-	NEW_PARTS /* oids, its own too; of a table that has none: empty */ };
+enum { NEW_OID, NEW_SCHEMA, NEW_NAME, NEW_IS_PUBLISHED, NEW_IS_OURS /* the role's: it may publish it */, NEW_IS_READABLE, NEW_IS_HIDDEN /* in part */ };
 void source_new_ask(struct source *s, const char *oids, pgconn_done *done);
 /* Of a row of the answer: why the table cannot be taken up, and what mends it: the end of a sentence. False: it can. */
 bool source_new_obstacle(const struct source *s, const PGresult *res, int row, struct buf *out);

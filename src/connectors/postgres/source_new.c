@@ -93,8 +93,7 @@ void source_new_ask(struct source *s, const char *oids, pgconn_done *done)
 			" (SELECT t.schemaname, t.tablename FROM pg_catalog.pg_publication_tables t WHERE t.pubname = $2),"
 			" pg_catalog.pg_has_role(c.relowner, 'USAGE'),"
 			" pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'),"
-			" pg_catalog.row_security_active(c.oid), (SELECT pg_catalog.string_agg(p.relid::pg_catalog.oid::text, ' ')"
-			" FROM pg_catalog.pg_partition_tree(c.oid) p)"
+			" pg_catalog.row_security_active(c.oid)"
 			" FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
 			" WHERE c.oid = ANY ($1::pg_catalog.oid[]) ORDER BY 2, 3",
 		2, values, done, s);
@@ -159,14 +158,6 @@ bool source_new_obstacle(const struct source *s, const PGresult *res, int row, s
 	return true;
 }
 
-/* They may be published without it, and changes of theirs are sent as their own. */
-static void leave_out_parts(struct source *s, const char *oids)
-{
-	char *end = NULL;
-	for (unsigned long oid; (oid = strtoul(oids, &end, 10)); oids = end)
-		map_put_u32(s->left_out, (uint32_t)oid, s);
-}
-
 static void leave_out(struct source *s, const PGresult *res, int row)
 {
 	struct buf why;
@@ -174,7 +165,6 @@ static void leave_out(struct source *s, const PGresult *res, int row)
 	if (source_new_obstacle(s, res, row, &why)) {
 		source_tell(s, "table %s.%s is left out: it is new, and %s", PQgetvalue(res, row, NEW_SCHEMA), PQgetvalue(res, row, NEW_NAME), buf_cstr(&why));
 		source_leave_out(s, catalog_oid(res, row, NEW_OID));
-		leave_out_parts(s, PQgetvalue(res, row, NEW_PARTS));
 	}
 	buf_fini(&why);
 }
@@ -198,15 +188,43 @@ static void on_catalog(void *arg, struct relation **rels, size_t n, const struct
 	source_fail(s, &gone);
 }
 
-/* Their foreign keys must not lead to a table that the targets do not get. */
+static void on_parts(void *arg, const PGresult *res, const struct err *e)
+{
+	struct source *s = arg;
+	if (e) {
+		source_fail(s, e);
+		return;
+	}
+	for (int i = 0; i < PQntuples(res); i++)
+		map_put_u32(s->left_out, catalog_oid(res, i, 0), s);
+	/* The others' foreign keys must not lead to a table that the targets do not get. */
+	s->catalog = catalog_read(s->sql, s->tables, !s->load_done, s->leaves, on_catalog, s);
+	catalog_only(s->catalog, &s->rel_by_id);
+}
+
+static void add_oid(void *arg, const void *key, size_t n, void *value)
+{
+	struct buf *oids = arg;
+	(void)n;
+	(void)value;
+	buf_printf(oids, "%s%u", oids->len ? "," : "{", (unsigned)*(const uint32_t *)key);
+}
+
+/* What is left out goes with its partitions: they may be published without it, and changes of theirs are sent as their own. */
 static void judged(struct source *s)
 {
+	struct buf oids;
 	if (!s->left_out) {
 		s->new_judged(s);
 		return;
 	}
-	s->catalog = catalog_read(s->sql, s->tables, !s->load_done, s->leaves, on_catalog, s);
-	catalog_only(s->catalog, &s->rel_by_id);
+	buf_init(&oids, SIZE_MAX);
+	map_each(s->left_out, add_oid, &oids);
+	buf_byte(&oids, '}');
+	const char *values[] = { buf_cstr(&oids) };
+	pgconn_query_params(s->sql, "SELECT p.relid::pg_catalog.oid FROM pg_catalog.unnest($1::pg_catalog.oid[]) o, pg_catalog.pg_partition_tree(o) p",
+		1, values, on_parts, s);
+	buf_fini(&oids);
 }
 
 static void on_new(void *arg, const PGresult *res, const struct err *e)
