@@ -312,7 +312,6 @@ static void a_big_transaction_stays_below_the_cap(void **state)
 	}
 }
 
-/* Each has a share: who is blocked does not keep the other from anything. */
 /* However big it is, what a target gets next is in the log, and stops nobody. */
 static void batches_of_more_than_a_quarter_of_the_memory(void **state)
 {
@@ -332,6 +331,50 @@ static void batches_of_more_than_a_quarter_of_the_memory(void **state)
 	stage_end(st);
 }
 
+static void produce(struct stage *st, struct batch *b)
+{
+	for (int tries = 0; stage_produce(st, b) != DMSR_OK; tries++) {
+		assert_true(tries < 10);
+		stage_turn(st);
+	}
+}
+
+static bool is_ready(void *arg) { return ((struct stage *)arg)->is_ready; }
+
+/* What targets that take nothing have read of the log comes into the memory last, when what filled it is in the log already: that is not left as it is. */
+static void what_is_read_back_does_not_stop_the_source(void **state)
+{
+	(void)state;
+	for (size_t pad = 512; pad <= 4 * KB; pad += 64) {
+		struct stage *st = stage_new(2, 64 * KB, 100 * MB);
+		st->takers[0].refuses = st->takers[1].refuses = true;
+		stage_turn(st);
+		for (int64_t id = 1; id <= 40; id++) {
+			produce(st, stage_txn(st, id, 1, pad));
+			stage_turn(st);
+		}
+		stage_kill(st);
+		stage_open(st, 2, 64 * KB, 100 * MB);
+		assert_true(fake_run(st->loop, is_ready, st, FAKE_LONG_MS));
+		fake_disk_hold(st->disk, true); /* until memory is full: then all is done in one turn */
+		struct batch *b = NULL;
+		for (int64_t id = 41; !b; id++) {
+			struct batch *next = stage_txn(st, id, 1, 1 * KB);
+			if (stage_produce(st, next) != DMSR_OK)
+				b = next;
+			stage_turn(st);
+		}
+		unsigned resumed = st->resumed;
+		fake_disk_hold(st->disk, false);
+		stage_turn(st);
+		if (st->resumed == resumed)
+			fail_msg("rows of %zu bytes in the log: the source waits, and nothing is done", pad);
+		assert_int_equal(stage_produce(st, b), DMSR_OK);
+		stage_end(st);
+	}
+}
+
+/* Each has a share: who is blocked does not keep the other from anything. */
 static void a_blocked_target_holds_no_more_than_its_share(void **state)
 {
 	struct stage *st = calloc(1, sizeof *st);
@@ -371,14 +414,6 @@ static struct batch *load_batch(struct stage *st, int word, unsigned rows)
 	if (rows)
 		fake_add_rows(b, st->rel, 1, rows);
 	return b;
-}
-
-static void produce(struct stage *st, struct batch *b)
-{
-	for (int tries = 0; stage_produce(st, b) != DMSR_OK; tries++) {
-		assert_true(tries < 10);
-		stage_turn(st);
-	}
 }
 
 static void a_load_stays_out_of_the_log(void **state)
@@ -749,7 +784,9 @@ RUN_TESTS(
 	cmocka_unit_test(without_a_log_memory_is_all),
 	cmocka_unit_test(a_transaction_bigger_than_memory_goes_through),
 	cmocka_unit_test(a_big_transaction_stays_below_the_cap),
-	cmocka_unit_test(batches_of_more_than_a_quarter_of_the_memory), cmocka_unit_test(a_blocked_target_holds_no_more_than_its_share),
+	cmocka_unit_test(batches_of_more_than_a_quarter_of_the_memory),
+	cmocka_unit_test(what_is_read_back_does_not_stop_the_source),
+	cmocka_unit_test(a_blocked_target_holds_no_more_than_its_share),
 	cmocka_unit_test(a_load_stays_out_of_the_log),
 	cmocka_unit_test(a_target_that_builds_indexes_does_not_hold_the_source),
 	cmocka_unit_test(a_restart_takes_up_the_log),

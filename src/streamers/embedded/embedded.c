@@ -117,6 +117,7 @@ static void work(struct embedded *s)
 	window_make_room(s);
 	spill_turn(s);
 	feed_turn(s);
+	window_make_room(s); /* what was read for the consumers came in; if they refuse it, and the source waits, there is no other turn */
 }
 
 static void on_turn(void *arg)
