@@ -357,21 +357,33 @@ static bool load_is_done(const struct pipeline *p)
 	return memory_load_done(p->run.memory) && !is_loading(p) && !(p->hold && hold_is_held(p->hold));
 }
 
+/* Nobody says when a source is connected, or streams. */
+static void look_again(struct pipeline *p)
+{
+	if (!loop_timer_is_running(p->checkpoint_timer))
+		loop_timer_start(p->checkpoint_timer, 100);
+}
+
 static void tell(struct pipeline *p)
 {
 	bool wants_load = p->run.spec->mode & DMSR_FULL_LOAD, done = !wants_load || load_is_done(p);
 	struct dmsr_source_stat s;
-	if (!done && !p->told_loading) {
+	if (p->told_flowing || (p->told_loading && !done))
+		return;
+	p->source_ops->stat(p->source, &s);
+	if (!done) {
+		if (!s.connected) { /* it may be that it never answers: what the run before it ended with is what there is to see */
+			look_again(p);
+			return;
+		}
 		p->told_loading = true;
 		p->stat.load_began_us = wall_now_us();
 		p->run.host.loading(p->run.host.ctx);
 	}
-	if (!done || p->told_flowing || !(p->run.spec->mode & DMSR_CDC))
+	if (!done || !(p->run.spec->mode & DMSR_CDC))
 		return;
-	p->source_ops->stat(p->source, &s);
 	if (!s.streaming) {
-		if (!loop_timer_is_running(p->checkpoint_timer)) /* nobody says that it is: look again */
-			loop_timer_start(p->checkpoint_timer, 100);
+		look_again(p);
 		return;
 	}
 	p->told_flowing = true;

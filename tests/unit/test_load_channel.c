@@ -361,7 +361,7 @@ static void mute_start(struct dmsr_instance *i, const struct dmsr_source_start *
 static void mute_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)
 {
 	dmsr_plugin_fake.source->stat(i, out);
-	out->streaming = true;
+	out->connected = out->streaming = true;
 }
 
 static void add_plugins(void)
