@@ -14,7 +14,7 @@
 const struct config_entry config_table[] = {
 	{ "state_dir", DMSR_OPT_STRING, 0, DMSR_STATE_DIR, NULL, 0, 0, "where the daemon keeps what it must remember; only one dmsrd may have it" },
 	{ "plugin_dir", DMSR_OPT_STRING, 0, DMSR_PLUGIN_DIR, NULL, 0, 0, "plugins that are loaded at the start; empty: only the built-in ones" },
-	{ "jobs_dir", DMSR_OPT_STRING, LIVE, DMSR_SYSCONF_DIR "/jobs.d", NULL, 0, 0, "jobs as files, one a job, read-only in the API; empty: none" },
+	{ "jobs_dir", DMSR_OPT_STRING, LIVE, CONFIG_JOBS_DIR, NULL, 0, 0, "jobs as files, one a job, read-only in the API; empty: none" },
 	{ "drain_timeout", DMSR_OPT_DURATION, LIVE, "30s", NULL, 0, 3600000, "how long SIGTERM waits for the targets to finish what they have" },
 	{ "log.format", DMSR_OPT_ENUM, LIVE, "logfmt", "logfmt|json", 0, 0, "how a line of the log is written" },
 	{ "log.level", DMSR_OPT_ENUM, LIVE, "info", "error|warn|info|debug", 0, 0, "the least important lines that are written" },

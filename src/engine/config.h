@@ -4,6 +4,8 @@
 #define DMSR_ENGINE_CONFIG_H
 #include "options.h"
 
+#define CONFIG_JOBS_DIR DMSR_SYSCONF_DIR "/jobs.d" /* the default */
+
 struct config;
 struct config_source {
 	const char *file;                /* NULL: the default, which may be missing */

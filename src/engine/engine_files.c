@@ -185,6 +185,14 @@ static void let_go(struct engine *g, struct job *job)
 	job_save(job, NULL, NULL);
 }
 
+/* That of the default need not be there; one that somebody names, and mistypes, is missed. */
+static void tell_unreadable(const char *dir, int error)
+{
+	if (error == ENOENT && !strcmp(dir, CONFIG_JOBS_DIR))
+		return;
+	log_warn("jobs.d", NULL, "jobs_dir %s: %s: jobs that are files are left as they are. %s", dir, strerror(error), error == ENOENT ? "Make it, or set jobs_dir to where they are, or to nothing" : "Let the user that dmsrd runs as read it");
+}
+
 unsigned engine_files_read(struct engine *g)
 {
 	const char *dir = config_str(g->config, "jobs_dir");
@@ -193,6 +201,8 @@ unsigned engine_files_read(struct engine *g)
 	unsigned nbad = 0;
 	bool is_unclear = false;
 	int n = dir && *dir ? scandir(dir, &files, is_job_file, alphasort) : 0;
+	if (n < 0)
+		tell_unreadable(dir, errno);
 	struct job **found = mem_zalloc(((size_t)(n > 0 ? n : 0) + 1) * sizeof *found);
 	for (int i = 0; i < n; i++) {
 		char *path = mem_printf("%s/%s", dir, files[i]->d_name);

@@ -69,6 +69,19 @@ def test_files_cannot_change_what_patch_cannot(pair, dmsrd):
     dmsrd.wait_state("file", "running")
 
 
+def test_a_directory_of_jobs_that_is_not_there_is_told(dmsrd):
+    """At the start and at each reload; its jobs are left as they are, and it is read when it is there."""
+    said = lambda: [line for line in dmsrd.log().splitlines() if "level=warn" in line and f"jobs_dir {dmsrd.dir}/jobs.d: No such file or directory" in line]
+    assert len(said()) == 1 and "set jobs_dir to where they are" in said()[0]
+    dmsrd.process.send_signal(signal.SIGHUP)
+    logged(dmsrd, 'msg="reloaded"', 1)
+    assert len(said()) == 2
+    (dmsrd.dir / "jobs.d").mkdir()
+    dmsrd.process.send_signal(signal.SIGHUP)
+    logged(dmsrd, 'msg="reloaded"', 2)
+    assert len(said()) == 2
+
+
 def test_files_that_are_no_jobs(dmsrd):
     """One that never ends holds nobody up; and where one is wrong is told without its words, which may be a password."""
     jobs = dmsrd.dir / "jobs.d"
