@@ -161,7 +161,8 @@ static void refuse_stars(const struct dmsr_option *table, const json_t *obj, con
 		const char *s = json_string_value(json_object_get(obj, o->name));
 		if ((o->flags & DMSR_OPT_SECRET) && s && !strcmp(s, "***"))
 			problem_add(p, "secret", NULL, pointer_join(at, sizeof at, pointer, o->name),
-				"\"***\" stands for a secret that is not known here: give the secret, or {\"$secret\": \"name\"}");
+				"\"***\" stands for a secret that is kept, and none is kept for this server: what is for another host, port or security is not "
+				"sent to it. Give the secret, or {\"$secret\": \"name\"}");
 	}
 }
 

@@ -335,6 +335,7 @@ def test_a_password_stays_with_its_server(shop, dmsrd):
     for moved in ({"port": 1}, {"host": "127.0.0.2"}, {"sslmode": "disable"}):
         status, _, problem = patch(moved)
         assert status == 422 and problem["errors"][0]["pointer"] == "/source/password", moved
+        assert "another host, port or security is not sent to it. Give the secret" in problem["errors"][0]["detail"], problem
     assert patch({"user": "dmsr", "batch_bytes": "1MiB"})[0] == 200
     assert patch({"host": "localhost", "password": source.connection()["password"]})[0] == 200
     dmsrd.api("POST", "/jobs/shop/start")
