@@ -8,7 +8,7 @@
 
 extern const struct dmsr_plugin dmsr_plugin_embedded;
 
-enum { TXNS = 150, CHANGES = 3, LOAD_ROWS = 3, PENDING = 8, LOG = 20000, TOKENS = 4096, STUCK = 100000 };
+enum { TXNS = 150, CHANGES = 3, LOAD_ROWS = 3, PENDING = 8, LOG = 20000, TOKENS = 4096, STUCK = 100000, MEMORY = 20000 };
 enum { ENTRY_ROWS, ENTRY_LOADED, ENTRY_CHANGE };
 
 static uint64_t lsn_of(uint64_t txn) { return (txn + 1) * FAKE_LSN_STEP; }
@@ -36,6 +36,7 @@ struct world {
 	struct hold *hold;
 	bool knows;                     /* the streamer does, what it has */
 	bool keeps_nothing, forgets_late;
+	size_t pad;                     /* bytes of each row; 0: by chance */
 
 	/* the streamer */
 	struct dmsr_streamer_host host;
@@ -411,7 +412,8 @@ static void put_changes(struct world *w, uint64_t n)
 	if (!w->change)
 		batch_append(b, OP_BEGIN, NULL);
 	for (uint64_t i = 0; i < n; i++)
-		fake_add_row(b, OP_CREATE, w->rel, w->change + i + 1, (int64_t)(w->txn * CHANGES + w->change + i + 1), chance(w, 3000));
+		fake_add_row(b, OP_CREATE, w->rel, w->change + i + 1, (int64_t)(w->txn * CHANGES + w->change + i + 1),
+			w->pad ? w->pad : chance(w, 3000));
 	b->more = w->change + n < CHANGES;
 	b->end = fake_position(lsn, w->change + n);
 	if (!b->more) {
@@ -542,7 +544,7 @@ static void by_chance(unsigned seed, bool knows)
 	struct world *w = world_new(seed, knows);
 	w->forgets_late = chance(w, 2);
 	fake_disk_slow(w->disk, chance(w, 2) ? 3 : 0);
-	settings_put_int(w->settings, "memory", 20000 << chance(w, 4));
+	settings_put_int(w->settings, "memory", MEMORY << chance(w, 4));
 	settings_put_int(w->settings, "disk", 1 << 30);
 	unsigned kills = chance(w, 6), each = 30 + chance(w, 800);
 	start(w);
@@ -577,7 +579,7 @@ static void the_end_of_a_half_goes_before_rows(void **state)
 {
 	const bool *forgets_late = *state;
 	struct world *w = world_new(7, false);
-	settings_put_int(w->settings, "memory", 20000);
+	settings_put_int(w->settings, "memory", MEMORY);
 	settings_put_int(w->settings, "disk", 1 << 30);
 	start(w);
 	w->silent = 0;
@@ -640,11 +642,25 @@ static void the_end_of_a_half_goes_before_rows(void **state)
 static struct world *small_world(void)
 {
 	struct world *w = world_new(1, false);
-	settings_put_int(w->settings, "memory", 20000);
+	settings_put_int(w->settings, "memory", MEMORY);
 	settings_put_int(w->settings, "disk", 1 << 30);
 	start(w);
 	w->silent = 0;
 	return w;
+}
+
+/* A transaction onto the disk: each row alone is more than the log's memory, however little a batch takes besides. */
+static void put_into_log(struct world *w)
+{
+	struct fake_disk_stat st;
+	w->pad = (size_t)2 * MEMORY;
+	put_changes(w, CHANGES);
+	for (int i = 0; !w->delivered[HOLD_CHANGES][1]; i++) {
+		assert_in_range(i, 0, STUCK);
+		fake_run(w->loop, NULL, NULL, 0);
+	}
+	fake_disk_stat(w->disk, &st);
+	assert_int_equal(st.entries, 1);
 }
 
 /* Until the streamer takes it. */
@@ -652,6 +668,46 @@ static void load_step(struct world *w)
 {
 	for (unsigned step = w->step; w->step == step;)
 		load(w);
+}
+
+static void acknowledge_all(struct world *w)
+{
+	while (w->npending)
+		acknowledge(w);
+}
+
+static bool keeps_any(const struct world *w) { return hold_ops(w->hold, HOLD_CHANGES)->keeps(hold_instance(w->hold, HOLD_CHANGES)); }
+
+/* Nothing else has to come for that. */
+static void what_comes_again_is_told_delivered(void **state)
+{
+	(void)state;
+	struct world *w = small_world();
+	w->snapshot = lsn_of(0);
+	put_into_log(w);
+	while (w->step <= LOAD_ROWS + 1)
+		load_step(w);
+	acknowledge_all(w);
+	w->durable = (struct position){ 0 };
+	w->loaded = w->snapshot;
+	kill_it(w);
+	start(w);
+	assert_true(hold_has_any(w->hold));
+	hold_release(w->hold, w->loaded);
+	for (int i = 0; hold_has_any(w->hold) || w->npending; i++) {
+		assert_in_range(i, 0, STUCK);
+		make_room(w);
+		acknowledge_all(w);
+		fake_run(w->loop, NULL, NULL, 0);
+	}
+	size_t n = w->n;
+	put_changes(w, CHANGES);
+	assert_int_equal(w->produced[HOLD_CHANGES], 1);
+	assert_false(w->delivered[HOLD_CHANGES][1]); /* not inside of the call */
+	fake_settle(w->loop);
+	assert_true(w->delivered[HOLD_CHANGES][1]);
+	assert_int_equal(w->n, n);
+	world_free(w);
 }
 
 /* It would be told delivered once more, or what stands before it, which is not. */
@@ -695,10 +751,25 @@ static void changes_go_straight_when_there_is_no_load(void **state)
 	world_free(w);
 }
 
+/* Of an earlier run. */
+static void what_is_kept_in_either_is_kept(void **state)
+{
+	(void)state;
+	struct world *w = small_world();
+	assert_true(keeps_any(w));
+	w->keeps_nothing = true;
+	assert_false(keeps_any(w));
+	put_into_log(w);
+	kill_it(w);
+	start(w);
+	assert_true(keeps_any(w));
+	world_free(w);
+}
+
 static bool late = true, in_time = false;
 
 RUN_TESTS(cmocka_unit_test(each_change_once_behind_the_rows),
 	{ "the end of a half goes before rows", the_end_of_a_half_goes_before_rows, NULL, NULL, &in_time },
 	{ "the end of a half goes before rows, behind what is said again", the_end_of_a_half_goes_before_rows, NULL, NULL, &late },
-	cmocka_unit_test(an_acknowledgement_of_what_is_not_there),
-	cmocka_unit_test(changes_go_straight_when_there_is_no_load))
+	cmocka_unit_test(what_comes_again_is_told_delivered), cmocka_unit_test(an_acknowledgement_of_what_is_not_there),
+	cmocka_unit_test(changes_go_straight_when_there_is_no_load), cmocka_unit_test(what_is_kept_in_either_is_kept))
