@@ -166,6 +166,52 @@ static void test_what_waits_for_a_load_waits_for_it_in_the_next_run(void **state
 	assert_int_equal(fake_server_table(other, "t2")->rows_before, 0);
 }
 
+static bool is_stored_inside(void *arg)
+{
+	json_t *j = engine_job_positions(engine, "job");
+	const char *text = json_string_value(json_object_get(j, "position"));
+	struct position at = { 0 };
+	(void)arg;
+	bool is = text && !position_parse(text, &at, NULL) && position_is_inside(&at);
+	json_decref(j);
+	return is;
+}
+
+static bool has_end_or_failed(void *arg)
+{
+	return (server->applied.lsn == *(uint64_t *)arg && other->applied.lsn == *(uint64_t *)arg) || !strcmp(state_of(), "failed");
+}
+
+/* A target has nothing to store for the first part of the transaction, which is older than the rows: it stands before it, and is no other database for that. */
+static void test_a_kill_amid_a_transaction_that_is_in_the_rows(void **state)
+{
+	(void)state;
+	fake_script_durable(script, is_stored, NULL);
+	fake_script_load(script, t2, 2, 5);
+	fake_script_txn(script, OP_CREATE, t2, 2, 2, 10);
+	fake_script_txn(script, OP_CREATE, t1, 9, 3, 10);
+	fake_script_load(script, t1, 3, 10);
+	fake_script_load_done(script);
+	fake_script_txn(script, OP_CREATE, t1, 5, 2, 10);
+	uint64_t lsn = end_of_script();
+	server->pass_over = other->pass_over = 1;
+	create(beside, NULL);
+	assert_true(fake_run(loop, is_stored_inside, NULL, FAKE_LONG_MS));
+	assert_false(position_is_inside(&server->applied) || position_is_inside(&other->applied));
+	assert_int_equal(server->nrows, 2);
+	assert_int_equal(other->nrows, 2);
+	assert_true(server->stalls && other->stalls);
+	close_engine();
+	fake_settle(loop);
+	server->stalls = other->stalls = false;
+	open_engine();
+	verb(ENGINE_START);
+	assert_true(fake_run(loop, has_end_or_failed, &lsn, FAKE_LONG_MS));
+	assert_string_equal(error_code(), "");
+	assert_int_equal(server->nrows, 2 + 5);
+	assert_int_equal(other->nrows, 2 + 5);
+}
+
 /* One target has the load long before the other, for whom it waits in memory. */
 static void test_each_target_goes_on_when_it_has_the_load(void **state)
 {
@@ -430,17 +476,6 @@ static void test_a_job_runs_when_the_source_says_that_nothing_is_to_be_loaded(vo
 	wait_state("running");
 }
 
-static bool is_stored_inside(void *arg)
-{
-	json_t *j = engine_job_positions(engine, "job");
-	const char *text = json_string_value(json_object_get(j, "position"));
-	struct position at = { 0 };
-	(void)arg;
-	bool is = text && !position_parse(text, &at, NULL) && position_is_inside(&at);
-	json_decref(j);
-	return is;
-}
-
 static void kill_and_start(void)
 {
 	struct fake_script_stat st;
@@ -512,6 +547,7 @@ int main(void)
 		TEST(test_a_kill_in_the_load_loses_nothing),
 		TEST(test_a_stop_in_the_load_is_soon_over_and_loses_nothing),
 		TEST(test_what_waits_for_a_load_waits_for_it_in_the_next_run),
+		TEST(test_a_kill_amid_a_transaction_that_is_in_the_rows),
 		TEST(test_each_target_goes_on_when_it_has_the_load),
 		TEST(test_a_load_that_comes_amid_the_stream),
 		TEST(test_any_story_ends_with_all_of_it),

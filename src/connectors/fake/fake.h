@@ -95,6 +95,9 @@ struct fake_server {
 	unsigned commit_every;          /* batches; what is held is also committed by flush, a stop, and the end of a table. 0: each when it may be */
 	unsigned fail_at;               /* the so many-th batch that is read from now on fails; 0: none */
 	unsigned die_at;                /* the so many-th commit from now on is durable, but the instance dies before it says so; 0: none */
+	/* So many batches from now on, inside of a transaction of which there is nothing to store yet, are told applied while it stands before that; then it
+	 * stalls. 0: they wait for the end. */
+	unsigned pass_over;
 	bool refuses_start;             /* failed() instead of ready() */
 	struct err fail_with;           /* for all of these; else "target.fake" */
 	int64_t bad_row;                /* this row is refused: a dead letter; 0: none */

@@ -350,10 +350,18 @@ static void tell_applied(struct fake_target *t)
 	forget_counts(t);
 }
 
+static bool passes_over(const struct fake_target *t)
+{
+	return t->server->pass_over && t->in_txn && position_is_inside(&t->at) && !t->nrows && !t->ddl && !t->ended && !t->load_done;
+}
+
 static void commit(struct fake_target *t)
 {
 	struct fake_server *v = t->server;
-	write_down(t);
+	if (passes_over(t))
+		v->stalls = !--v->pass_over;
+	else
+		write_down(t);
 	if (v->die_at && !--v->die_at)
 		die(t);
 	else
@@ -362,7 +370,7 @@ static void commit(struct fake_target *t)
 
 static bool may_commit(struct fake_target *t)
 {
-	if (!t->nread || t->in_txn || t->loads)
+	if (!t->nread || (t->in_txn && !passes_over(t)) || t->loads)
 		return false;
 	if (t->ended || t->load_done || t->nread >= t->server->commit_every)
 		return true;
