@@ -190,7 +190,8 @@ static void tell_unreadable(const char *dir, int error)
 {
 	if (error == ENOENT && !strcmp(dir, CONFIG_JOBS_DIR))
 		return;
-	log_warn("jobs.d", NULL, "jobs_dir %s: %s: jobs that are files are left as they are. %s", dir, strerror(error), error == ENOENT ? "Make it, or set jobs_dir to where they are, or to nothing" : "Let the user that dmsrd runs as read it");
+	const char *fix = error == ENOENT ? "Make it, or set jobs_dir to where they are, or to nothing" : "Let the user that dmsrd runs as read it";
+	log_warn("jobs.d", NULL, "jobs_dir %s: %s: jobs that are files are left as they are. %s", dir, strerror(error), fix);
 }
 
 unsigned engine_files_read(struct engine *g)

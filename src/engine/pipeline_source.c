@@ -439,11 +439,12 @@ static void tell_of_unfinished(struct pipeline *p)
 			"the targets stay so, without their keys and indexes, until the mode is full-load-and-cdc again");
 }
 
-/* Has a target what it may have open until the stream has its end? Where loads do not go through the streamer the targets are held; and of what the hold's
- * log has it has nothing, or is given the end from there. */
-static bool is_amid_transaction(const struct pipeline *p)
+/* May a target have what it keeps open until the stream has its end? What is stored says not: a run that was killed may have given the streamer more than that.
+ * Where loads do not go through the streamer the targets are held; and of what the hold's log has it has nothing, or is given the end from there. */
+static bool may_be_amid_transaction(const struct pipeline *p)
 {
-	return position_is_inside(memory_delivered(p->run.memory)) && pipeline_load_way(p) == DMSR_LOAD_THROUGH && !(p->hold && hold_has_any(p->hold));
+	bool has_begun = !position_is_none(memory_delivered(p->run.memory));
+	return has_begun && pipeline_load_way(p) == DMSR_LOAD_THROUGH && !(p->hold && hold_has_any(p->hold));
 }
 
 void pipeline_source_start(struct pipeline *p)
@@ -472,7 +473,7 @@ void pipeline_source_start(struct pipeline *p)
 		.begun = begun.list,
 		.nbegun = begun.n,
 		.load_done = load_is_done(p),
-		.ends_first = is_amid_transaction(p),
+		.ends_first = may_be_amid_transaction(p),
 		.takes_turns = may_take_turns(p),
 	};
 	if (p->hold && !p->source_ops->loads_beside) /* it does not say when a load ends: what it loads stands before its changes */

@@ -2,6 +2,7 @@
 import contextlib
 import json
 import threading
+import time
 
 import pytest
 
@@ -227,28 +228,57 @@ def test_a_table_that_is_loaded_again_under_writes(pair, kafka, daemon):
         assert as_table(kafka.records(f"{kafka.prefix}.public.{table}"), deduplicated=True) == source_table(source, table, ["id"])
 
 
+def killed_amid_a_transaction(daemon, source, target, point):
+    """And a table is new; the target, on the source's own server, has the first half of the transaction open: no snapshot is made before that is over."""
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    daemon.wait_state("k", "running")
+    daemon.kill()
+    n = daemon.log().count("reading slot")
+    daemon.start({"DMSR_FAILPOINT": point}, wait=False)
+    wait_for("the stream is read", lambda: daemon.log().count("reading slot") > n)
+    source.psql("CREATE TABLE c (id integer PRIMARY KEY, v text); BEGIN; UPDATE a SET v = v || '!'; INSERT INTO c VALUES (1, 'c'); COMMIT")
+    wait_for("it is killed", lambda: daemon.process.poll() is not None)
+
+
+@pytest.mark.parametrize("point", ["kafka.acknowledged:60", "kafka.acknowledged:8"])
 @pytest.mark.parametrize("disk", ["1GiB", 0])
-def test_killed_amid_a_transaction_and_a_table_is_new(pair, kafka, daemon, disk):
-    """The target, on the source's own server, has the first half of it open: no snapshot is made before that is over. So its end is read first, but for what it
-    has of the new table, which is in that one's rows."""
+def test_killed_amid_a_transaction_and_a_table_is_new(pair, kafka, daemon, disk, point):
+    """Its end is read first, but for what it has of the new table, which is in that one's rows; also if nothing of it was stored yet."""
     line, target = pair
     source = line[0]
     source.psql("CREATE PUBLICATION given FOR ALL TABLES")
     with begun(daemon, kafka, line, [target], disk=disk, source_options={"batch_bytes": "16KiB", "publication": "given"}, **LAYOUTS["native"]):
         pass
-    daemon.wait_equal(source, target, ["public.a", "public.b"])
-    daemon.wait_state("k", "running")
-    line[1].piece, line[1].every = 1 << 14, .01  # it comes slowly
-    source.psql("CREATE TABLE c (id integer PRIMARY KEY, v text); BEGIN; UPDATE a SET v = v || '!'; INSERT INTO c VALUES (1, 'c'); COMMIT")
-
-    def event():
-        return ((daemon.api("GET", "/jobs/k/positions")["stored"] or "pg:1:0/1:0").split(":")[3]).replace("*", "0")
-    wait_for("the first half is stored", lambda: int(event()) > 1000, 40, .02)
-    daemon.kill()
-    line[1].every = 0
+    killed_amid_a_transaction(daemon, source, target, point)
     daemon.start()
     daemon.wait_equal(source, target, ["public.a", "public.b", "public.c"])
     daemon.wait_state("k", "running")
     assert "the end of the transaction" in daemon.log()
     source.psql("UPDATE a SET v = v || '.' WHERE id % 17 = 0; INSERT INTO c VALUES (2, 'c')")
+    daemon.wait_equal(source, target, ["public.a", "public.b", "public.c"])
+
+
+def test_killed_amid_one_transaction_of_many(pair, kafka, daemon):
+    """The run that reads its end does not end amid another one."""
+    line, target = pair
+    source = line[0]
+    source.psql("CREATE PUBLICATION given FOR ALL TABLES")
+    with begun(daemon, kafka, line, [target], disk=0, source_options={"batch_bytes": "16KiB", "publication": "given"}, **LAYOUTS["native"]):
+        pass
+    killed_amid_a_transaction(daemon, source, target, "kafka.acknowledged:60")
+    is_over = threading.Event()
+
+    def write():
+        while not is_over.is_set():
+            source.psql("UPDATE a SET v = left(v || '.', 120) WHERE id < 12000")
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        time.sleep(1)
+        daemon.start()
+        wait_for("the new table is read", lambda: "table public.c read" in daemon.log(), 60)
+    finally:
+        is_over.set()
+        writer.join()
+    assert daemon.log().count("the end of the transaction") == 1
     daemon.wait_equal(source, target, ["public.a", "public.b", "public.c"])

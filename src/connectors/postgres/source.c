@@ -358,8 +358,7 @@ static void source_confirm(struct dmsr_instance *i, const struct position *p)
 	if (p->kind != POSITION_LSN || !p->flush || (s->system && p->server != s->system))
 		return;
 	source_stream_confirm(s, p->flush);
-	if (s->ends_first && s->phase == SOURCE_STREAMING && !position_is_inside(p))
-		source_fail_again(s, "the transaction", "that was under way when the job ended is whole: tables that are left are loaded now");
+	source_stream_ends(s, p);
 }
 
 static void source_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)

@@ -28,6 +28,7 @@ struct stream {
 	bool is_stalled;                /* the decoder said AGAIN */
 	bool is_kept;                   /* what was there when the server had no more for now, since it ended inside of a transaction */
 	bool is_asked;                  /* the server wants to hear that we have caught up */
+	bool has_end;                   /* ends_first: no more goes out */
 	uint64_t received, keepalive;   /* newest LSN in any message; in a keepalive */
 	uint64_t confirmed, told;       /* what the host has, and what of it the server was told */
 	uint64_t told_us, heartbeat_us; /* monotonic */
@@ -42,7 +43,7 @@ struct stream {
 };
 
 /* May changes go out? */
-static bool may_go(const struct source *s) { return source_may_emit(s) && !source_has_turn(s); }
+static bool may_go(const struct source *s) { return source_may_emit(s) && !source_has_turn(s) && !s->stream->has_end; }
 
 /* ---- to the server ---- */
 
@@ -88,8 +89,29 @@ uint64_t source_stream_confirmed(const struct source *s) { return s->stream ? s-
 
 /* ---- out ---- */
 
+/* The streamer may have more than was stored when a run was killed: all of that was written before this run looked. */
+static bool is_end(const struct source *s, const struct position *at) { return s->ends_first && !position_is_inside(at) && at->flush >= s->began_lsn; }
+
+/* A note: what the streamer was given ends with a transaction, and no run has given it more since. */
+static const char whole_key[] = "stream-is-whole";
+
+bool source_stream_is_whole(const struct source *s) { return is_end(s, &s->from) || s->host.note_get(s->host.ctx, whole_key); }
+
+static void is_whole(struct source *s)
+{
+	source_fail_again(s, "the stream", "is behind what may have been under way when the job ended: tables that are left are loaded now");
+}
+
+void source_stream_ends(struct source *s, const struct position *at)
+{
+	if (s->phase == SOURCE_STREAMING && is_end(s, at))
+		source_put_note(s, whole_key, "yes", is_whole);
+}
+
 static void emit(struct source *s, struct batch *b)
 {
+	/* Behind it the first half of another transaction would go, and the next run would stand where this one did. */
+	s->stream->has_end |= !b->more && is_end(s, &b->end);
 	if (s->load_done_at && !b->more && b->end.lsn >= s->load_done_at) {
 		batch_append(b, OP_LOAD_DONE, NULL);
 		s->load_done_at = 0;
@@ -144,7 +166,7 @@ static bool heartbeat_is_due(const struct source *s)
 {
 	const struct stream *st = s->stream;
 	uint64_t since_us = loop_now_us(s->host.env.loop) - st->heartbeat_us, every_us = (uint64_t)s->opt.heartbeat_ms * 1000;
-	bool is_wanted = s->load_done_at || st->keepalive - st->beat >= FAR_BYTES;
+	bool is_wanted = s->load_done_at || s->ends_first || st->keepalive - st->beat >= FAR_BYTES;
 	return since_us >= every_us << (is_wanted ? 0 : st->beats);
 }
 
@@ -185,6 +207,18 @@ static void decoded(struct source *s, int rc, const struct err *e)
 		loop_task_post(s->turn);
 }
 
+/* Where transactions come without a pause batches end amid them. */
+static void take_end(struct source *s)
+{
+	struct stream *st = s->stream;
+	struct position at = { 0 };
+	if (!s->ends_first || s->phase != SOURCE_STREAMING || st->is_stalled || !may_go(s) || source_is_asking(s))
+		return;
+	pgoutput_position(st->decoder, &at);
+	if (is_end(s, &at))
+		take(s);
+}
+
 static void on_keepalive(struct source *s, struct cursor *c)
 {
 	struct stream *st = s->stream;
@@ -217,6 +251,7 @@ static void on_message(void *arg, const char *data, size_t len)
 			st->received = start > st->received ? start : st->received;
 			st->heard++;
 			decoded(s, pgoutput_message(st->decoder, start, c.at, cursor_left(&c), &e), &e);
+			take_end(s);
 			if (source_turns_wants(s))
 				source_stream_rest(s);
 			return;
@@ -236,7 +271,7 @@ static void on_dry(void *arg)
 	struct stream *st = s->stream;
 	st->last_event_us = wall_now_us();
 	source_turns_dry(s);
-	if (st->is_stalled || source_has_turn(s))
+	if (st->is_stalled || source_has_turn(s) || st->has_end)
 		return;
 	st->is_kept = pgoutput_is_torn(st->decoder);
 	if (!st->is_kept)
@@ -398,7 +433,7 @@ static void start_sql(const struct source *s, struct buf *sql, uint64_t from)
 	buf_fini(&name);
 }
 
-static void begin(struct source *s)
+static void begin_now(struct source *s)
 {
 	struct stream *st = s->stream;
 	struct buf sql;
@@ -408,6 +443,14 @@ static void begin(struct source *s)
 	pgconn_stream(s->repl, buf_cstr(&sql), on_started, on_message, on_dry, on_ended, s);
 	loop_timer_start(st->tick, TICK_MS);
 	buf_fini(&sql);
+}
+
+static void begin(struct source *s)
+{
+	if (s->host.note_get(s->host.ctx, whole_key))
+		source_put_note(s, whole_key, NULL, begin_now);
+	else
+		begin_now(s);
 }
 
 /* A third of the server's patience, at most. */
