@@ -366,6 +366,26 @@ def test_a_table_that_is_made_anew_and_left_out(any_pg, dmsrd):
     wait_for("it is loaded", lambda: state() == {"t": "loaded", "u": "loaded"})
 
 
+def test_a_table_that_is_made_anew_where_nothing_is_loaded(any_pg, dmsrd):
+    """What was loaded of the old one is no word for it, and nobody is told that it is loaded."""
+    source, target = any_pg.database(), any_pg.database()
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'old' FROM generate_series(1, 50) i")
+    dmsrd.job("shop", source.connection(), [target.connection(name="copy")])
+    dmsrd.wait_state("shop", "running")
+    dmsrd.wait_equal(source, target)
+    dmsrd.api("PATCH", "/jobs/shop", {"mode": "cdc"}, {"If-Match": "*"})
+    dmsrd.api("POST", "/jobs/shop/stop")
+    dmsrd.wait_state("shop", "stopped")
+    source.psql("DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (100, 'missed')")
+    dmsrd.api("POST", "/jobs/shop/start")
+    dmsrd.wait_state("shop", "running")
+    source.psql("INSERT INTO t VALUES (101, 'new')")
+    wait_for("it is followed", lambda: target.sql("SELECT v FROM t WHERE id = 101"))
+    said = [w["message"] for w in dmsrd.api("GET", "/jobs/shop/status")["warnings"]]
+    assert any("table public.t is not loaded again, as the job's mode is cdc" in w for w in said), said
+    assert any("is missing at the targets" in w for w in said) and not any(" is loaded again" in w for w in said), said
+
+
 @pytest.mark.parametrize("hold_wal", [True, False])
 def test_another_way_of_loading_behind_the_rows_of_a_new_table(shop, dmsrd, hold_wal):
     """The rows of a table went the one way, and its last word, which did not come, the other."""

@@ -481,7 +481,8 @@ void source_review_loaded(struct source *s)
 		struct source_loaded *l = source_find_loaded(s, s->rels[i]);
 		bool is_lost = damage && !noted_of(notes, s->rels[i]);
 		if (l && (is_lost || !is_still_loaded(notes, s->rels[i], l))) {
-			source_tell(s, "table %s.%s is loaded again: %s", s->rels[i]->schema, s->rels[i]->name, is_lost ? is_damaged : is_other);
+			source_tell(s, "table %s.%s is %s: %s", s->rels[i]->schema, s->rels[i]->name,
+				s->mode & DMSR_FULL_LOAD ? "loaded again" : "not loaded again, as the job's mode is cdc", is_lost ? is_damaged : is_other);
 			source_forget(s, s->rels[i]);
 		} else if (l) {
 			l->id = s->rels[i]->id;
