@@ -44,6 +44,8 @@ struct hold {
 	struct dmsr_instance *streamer, *log;
 	struct dmsr_subscription *feed; /* out of the log */
 	enum hold_state state;
+	bool has_begun;                 /* there was a log of an earlier run, which had begun to follow */
+	bool is_earlier;                /* and what comes out of it is still of that run */
 	bool is_fed;                    /* nothing waits in the log */
 	struct noting *noting;          /* that the log is about to follow; NULL: no, or it is durable */
 	size_t nfed;                    /* out of the log, on their way */
@@ -158,6 +160,7 @@ static enum dmsr_verdict rows_produce(struct dmsr_instance *i, struct batch *b)
 static void end_is_there(struct hold *h)
 {
 	const struct dmsr_streamer_host *rows = &h->faces[HOLD_ROWS].host;
+	h->is_earlier = false;
 	if (h->state != ENDING)
 		return;
 	h->state = HELD;
@@ -175,12 +178,12 @@ static enum dmsr_verdict on_feed(void *ctx, const struct batch *b, uint64_t toke
 {
 	struct hold *h = ctx;
 	/* What is read beside the load may be newer than its rows: all of it waits. */
-	if (h->state == ENDING && stands(h, b) > 0)
+	if (h->is_earlier && stands(h, b) > 0)
 		end_is_there(h);
 	if (h->state == HELD || h->noting)
 		return DMSR_AGAIN;
 	/* b is lent until what came of it is delivered */
-	struct batch *view = batch_without(b, h->state == ENDING ? h->parts.is_early : h->parts.is_old, h->parts.arg);
+	struct batch *view = batch_without(b, h->is_earlier ? h->parts.is_early : h->parts.is_old, h->parts.arg);
 	for (uint32_t i = 0; i < b->nrels; i++)
 		batch_hold(view, b->rels[i]);
 	enum dmsr_verdict v = give(h, view, FROM_LOG, token);
@@ -262,6 +265,8 @@ void hold_release(struct hold *h, uint64_t rows_lsn)
 bool hold_is_held(const struct hold *h) { return h->state <= HELD; }
 
 bool hold_has_any(const struct hold *h) { return !h->is_fed; }
+
+bool hold_has_begun(const struct hold *h) { return h->has_begun; }
 
 /* ---- back ---- */
 
@@ -384,7 +389,8 @@ static void on_streamer_ready(void *ctx)
 		streamer_ops(h)->known(h->streamer, &has);
 	if (position_is_comparable(&has.at, &stand.at) && position_compare(&has.at, &stand.at) > 0)
 		stand.at = has.at;
-	h->state = !h->is_fed && host_of(h)->note_get(host_of(h)->ctx, follows_key) ? ENDING : HELD;
+	h->has_begun = h->is_earlier = !h->is_fed && host_of(h)->note_get(host_of(h)->ctx, follows_key);
+	h->state = h->has_begun ? ENDING : HELD;
 	h->feed = log_ops(h)->subscribe(h->log, "streamer", &stand, &consumer);
 	log_ops(h)->start(h->log);
 }

@@ -12,6 +12,7 @@
  * log empties. PASSING: it is empty, and stays so in this run. ENDING: there is a log of an earlier run, which had begun to follow (the note "hold.follows"):
  * the streamer may have the first half of a transaction, which a target would keep open for the time of the load. Its end goes first, before any rows, with
  * all that the log had, since where in it the streamer stands is not known (it forgets late what was acknowledged), but for tables that are to be loaded.
+ * Where the log ends inside of a transaction the source reads the end of that before it loads (ends_first in dmsr.h): who asks it to is told (has_begun).
  *
  * What is held and is in the rows of a load already, by its LSN, is left out on its way (is_old). Each change goes to the streamer at least once: what it
  * had not acknowledged when we were killed is in the log, and goes again; what it knows by a memory of its own (known) does not. Nor does anything when
@@ -49,5 +50,6 @@ struct dmsr_instance *hold_instance(struct hold *h, enum hold_way way);        /
 void hold_release(struct hold *h, uint64_t rows_lsn);
 bool hold_is_held(const struct hold *h);
 bool hold_has_any(const struct hold *h); /* changes that the streamer has not been given */
+bool hold_has_begun(const struct hold *h); /* and is given before any rows, since it may have the first half of a transaction; that may end behind them, too */
 
 #endif

@@ -282,3 +282,31 @@ def test_killed_amid_one_transaction_of_many(pair, kafka, daemon):
         writer.join()
     assert daemon.log().count("the end of the transaction") == 1
     daemon.wait_equal(source, target, ["public.a", "public.b", "public.c"])
+
+
+def test_killed_amid_a_transaction_that_is_held_and_a_table_is_new(pair, start_kafka, daemon):
+    """The log, which follows, ends inside of it, and the target, on the source's own server, is given that first: so its end is read before a snapshot is made."""
+    line, target = pair
+    source, kafka = line[0], start_kafka()
+    with begun(daemon, kafka, line, [target], memory="1MiB", source_options={"batch_bytes": "16KiB"}, **LAYOUTS["native"]):
+        a_is_there(kafka, target, "native")
+        lsn = written(source, *CHANGES)
+        wait_for("the slot has passed", lambda: is_read_up_to(source, lsn), 40)
+    wait_for("they follow", lambda: "the changes that were held meanwhile follow" in daemon.log(), step=.002)
+    kafka.pause()
+    line[1].piece, line[1].every = 1 << 14, .01  # it comes slowly
+    source.psql("CREATE TABLE c (id integer PRIMARY KEY, v text); INSERT INTO c VALUES (1, 'c'); UPDATE a SET v = v || '!'")
+
+    def event():
+        return ((daemon.api("GET", "/jobs/k/positions")["stored"] or "pg:1:0/1:0").split(":")[3]).replace("*", "0")
+    wait_for("the first half is stored", lambda: int(event()) > 1000, 40, .02)
+    assert held(daemon) > 0
+    daemon.kill()
+    kafka.resume()
+    line[1].every = 0
+    daemon.start()
+    daemon.wait_equal(source, target, ["public.a", "public.b", "public.c"])
+    daemon.wait_state("k", "running")
+    assert "the end of the transaction" in daemon.log()
+    source.psql("UPDATE a SET v = v || '.' WHERE id % 17 = 0; INSERT INTO c VALUES (2, 'c')")
+    daemon.wait_equal(source, target, ["public.a", "public.b", "public.c"])

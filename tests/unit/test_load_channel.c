@@ -520,6 +520,33 @@ static void test_the_end_of_a_half_that_waits_does_not_come_first(void **state)
 	assert_true(mute.is_inside && !mute.ends_first);
 }
 
+static bool has_no_room(void *arg)
+{
+	(void)arg;
+	return !sink.room;
+}
+
+/* All that its log has goes to the streamer in the next run, the half with it. */
+static void test_the_end_of_a_half_that_follows_comes_first(void **state)
+{
+	(void)state;
+	fake_script_load(script, t1, 3, 10);
+	fake_script_txn(script, OP_CREATE, t1, 50, 5, 2000);
+	fake_script_gate(script);
+	fake_script_load(script, t2, 3, 10);
+	fake_script_load_done(script);
+	fake_script_txn(script, OP_CREATE, t1, 200, 5, 2000);
+	create_through();
+	assert_true(fake_run(loop, is_stored_whole, NULL, FAKE_LONG_MS));
+	sink.room = 10; /* enough for the rows */
+	fake_script_open_gate(script);
+	wait_state("running");
+	assert_true(fake_run(loop, has_no_room, NULL, FAKE_LONG_MS));
+	assert_true(fake_run(loop, is_stored_inside, NULL, FAKE_LONG_MS));
+	kill_and_start();
+	assert_true(mute.is_inside && mute.ends_first);
+}
+
 static void test_the_end_of_a_half_that_the_streamer_has_comes_first(void **state)
 {
 	(void)state;
@@ -579,6 +606,7 @@ int main(void)
 		TEST(test_any_story_ends_with_all_of_it),
 		TEST(test_a_job_runs_when_the_source_says_that_nothing_is_to_be_loaded),
 		TEST(test_the_end_of_a_half_that_waits_does_not_come_first),
+		TEST(test_the_end_of_a_half_that_follows_comes_first),
 		TEST(test_the_end_of_a_half_that_the_streamer_has_comes_first),
 		TEST(test_it_may_have_a_half_that_nobody_knows_of),
 		TEST(test_a_source_that_does_not_load_beside_is_not_waited_for),
