@@ -51,7 +51,7 @@ struct hold {
 	size_t nfed;                    /* out of the log, on their way */
 	struct position fed;            /* where the newest of them ends; NONE: there was none */
 	bool is_past_fed;               /* and the stream was read behind that */
-	struct loop_task *later;        /* tells what was delivered already */
+	struct loop_task *later;        /* tells what was delivered already, and that nothing is held */
 	uint64_t rows_lsn;              /* changes before that may be old; 0: none that are still to come */
 	struct sent *ring;              /* at (first + n) & (cap - 1); the first has token `own` */
 	size_t first, n, cap;
@@ -208,6 +208,7 @@ static void note_fed(struct hold *h)
 		host_of(h)->note_put(host_of(h)->ctx, follows_key, NULL, NULL, NULL);
 	if (!position_is_none(&h->fed))
 		host_of(h)->note_put(host_of(h)->ctx, ended_key, position_format(&h->fed, text), NULL, NULL);
+	loop_task_post(h->later);
 }
 
 static void pass(struct hold *h)
@@ -266,6 +267,8 @@ bool hold_is_held(const struct hold *h) { return h->state <= HELD; }
 
 bool hold_has_any(const struct hold *h) { return !h->is_fed; }
 
+bool hold_is_over(const struct hold *h) { return h->state == PASSING && !h->nfed; }
+
 bool hold_has_begun(const struct hold *h) { return h->has_begun; }
 
 /* ---- back ---- */
@@ -319,7 +322,12 @@ static void on_delivered(void *ctx, uint64_t token, const struct err *e)
 	tell_delivered(h);
 }
 
-static void on_later(void *arg) { tell_delivered(arg); }
+static void on_later(void *arg)
+{
+	struct hold *h = arg;
+	tell_delivered(h);
+	host_of(h)->resume(host_of(h)->ctx); /* a run that ends with the load may wait for nothing but the log */
+}
 
 static void on_log_delivered(void *ctx, uint64_t token, const struct err *e)
 {

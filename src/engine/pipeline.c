@@ -178,6 +178,8 @@ static bool is_left_open(const struct ptarget *t)
 
 static bool is_idle(struct pipeline *p)
 {
+	if (p->hold && !hold_is_over(p->hold)) /* of what an earlier run has left no ledger knows */
+		return false;
 	for (struct channel *c = NULL; (c = channel_next(p, c));)
 		if (c->held || !ledger_is_idle(c->ledger))
 			return false;

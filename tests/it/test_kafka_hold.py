@@ -134,6 +134,22 @@ def test_killed_with_changes_held(pair, kafka, daemon, layout, then):
     wait_for("nothing is held any more", lambda: held(daemon) == 0)
 
 
+def test_a_load_alone_goes_on_with_changes_held(pair, kafka, daemon):
+    """It is over when the topics have them, also where no target asks for them."""
+    line, _ = pair
+    source = line[0]
+    with begun(daemon, kafka, line, [], layout="table"):
+        a_is_there(kafka, None, "table")
+        lsn = written(source, *CHANGES)
+        wait_for("the slot has passed", lambda: is_read_up_to(source, lsn), 40)
+        daemon.kill()
+    daemon.start()
+    daemon.api("PATCH", "/jobs/k", {"mode": "full-load"}, {"If-Match": "*", "Content-Type": "application/merge-patch+json"})
+    daemon.wait_state("k", "completed")
+    for table in "a", "b":
+        check_topic(kafka, source, table)
+
+
 @pytest.mark.parametrize("point", ["kafka.sent:3", "kafka.acknowledged:4", "pipeline.stored:9", "pipeline.received:40", "streamer.trim", "streamer.spill:2"])
 def test_killed_while_they_follow(pair, kafka, daemon, point):
     """Again and again, until it comes to its end."""
