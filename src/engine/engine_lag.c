@@ -49,6 +49,7 @@ static int64_t target_bytes(const struct job *job, const struct pipeline_stat *s
 	return s->lag_bytes < 0 || (has_all && s->lag_bytes < lag) ? s->lag_bytes : lag;
 }
 
+static const char *const unread_log = "it is not known yet how much of what changed meanwhile is held for the time of the load";
 static const char *const uncounted = "a target has applied nothing yet of what was confirmed to the source, and it is not known how much that is";
 
 /* While the job does not run: what was delivered, so that the source need not keep it, and was not applied by a target. -1: unknown. */
@@ -106,7 +107,7 @@ static const char *reason_for(const struct job *job, const struct pipeline_stat 
 	if (lag->bytes < 0 && !has_changes(job))
 		return unfollowed;
 	if (lag->bytes < 0)
-		return st->source.lag_bytes < 0 ? "the source has not told yet how much it has written" : uncounted;
+		return st->source.lag_bytes < 0 ? "the source has not told yet how much it has written" : st->is_held ? unread_log : uncounted;
 	return "it is not known yet how old the oldest change is that was not applied";
 }
 
@@ -119,6 +120,17 @@ struct lag lag_of_target(const struct job *job, const struct pipeline_stat *st, 
 		lag.seconds = -1;
 	lag.reason = reason_for(job, st, &lag);
 	return lag;
+}
+
+/* That is confirmed, and nobody has it. */
+static void lag_of_held(const struct pipeline_stat *st, struct lag *lag)
+{
+	const struct dmsr_source_stat *s = &st->source;
+	if (!st->held_lsn || s->lag_bytes < 0)
+		lag->bytes = -1;
+	else if (s->server_lsn > st->held_lsn)
+		lag->bytes = (int64_t)(s->server_lsn - st->held_lsn);
+	lag->seconds = st->held_us ? seconds_since(st->held_us) : -1;
 }
 
 struct lag lag_of_job(const struct job *job, const struct pipeline_stat *st)
@@ -135,6 +147,8 @@ struct lag lag_of_job(const struct job *job, const struct pipeline_stat *st)
 	}
 	if (!i) /* what was read is on its way to others */
 		lag.seconds = unread_seconds(job, st);
+	if (!i && st->is_held)
+		lag_of_held(st, &lag);
 	if (job->desire == DESIRE_PAUSED || !st->source.last_event_us)
 		lag.seconds = -1;
 	lag.reason = reason_for(job, st, &lag);

@@ -48,6 +48,7 @@ struct hold {
 	bool is_earlier;                /* and what comes out of it is still of that run */
 	bool is_fed;                    /* nothing waits in the log */
 	struct noting *noting;          /* that the log is about to follow; NULL: no, or it is durable */
+	struct txn oldest;              /* of the log, that the streamer was not given: the transaction that it begins with; lsn 0: not known yet */
 	size_t nfed;                    /* out of the log, on their way */
 	struct position fed;            /* where the newest of them ends; NONE: there was none */
 	bool is_past_fed;               /* and the stream was read behind that */
@@ -139,11 +140,22 @@ static enum dmsr_verdict pass_on(struct hold *h, struct batch *b)
 	return v;
 }
 
+static void note_oldest(struct hold *h, const struct batch *b)
+{
+	const struct change *ch = b->first;
+	while (ch && !ch->txn)
+		ch = ch->next;
+	if (ch)
+		h->oldest = *ch->txn;
+}
+
 static enum dmsr_verdict changes_produce(struct dmsr_instance *i, struct batch *b)
 {
 	struct hold *h = of(i);
 	if (h->state == PASSING)
 		return pass_on(h, b);
+	if (h->is_fed)
+		note_oldest(h, b);
 	enum dmsr_verdict v = log_ops(h)->produce(h->log, b);
 	h->is_fed &= v != DMSR_OK;
 	return v;
@@ -177,6 +189,7 @@ static int stands(const struct hold *h, const struct batch *b)
 static enum dmsr_verdict on_feed(void *ctx, const struct batch *b, uint64_t token)
 {
 	struct hold *h = ctx;
+	note_oldest(h, b);
 	/* What is read beside the load may be newer than its rows: all of it waits. */
 	if (h->is_earlier && stands(h, b) > 0)
 		end_is_there(h);
@@ -266,6 +279,8 @@ void hold_release(struct hold *h, uint64_t rows_lsn)
 bool hold_is_held(const struct hold *h) { return h->state <= HELD; }
 
 bool hold_has_any(const struct hold *h) { return !h->is_fed; }
+
+const struct txn *hold_oldest(const struct hold *h) { return h->is_fed || !h->oldest.lsn ? NULL : &h->oldest; }
 
 bool hold_is_over(const struct hold *h) { return h->state == PASSING && !h->nfed; }
 

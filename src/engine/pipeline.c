@@ -537,6 +537,14 @@ void pipeline_free(struct pipeline *p)
 
 /* ---- figures ---- */
 
+static void stat_held(const struct pipeline *p, struct pipeline_stat *out)
+{
+	const struct txn *oldest = p->hold ? hold_oldest(p->hold) : NULL;
+	out->is_held = p->hold && hold_has_any(p->hold);
+	out->held_lsn = oldest ? oldest->lsn : 0;
+	out->held_us = oldest ? oldest->commit_us : 0;
+}
+
 void pipeline_stat(struct pipeline *p, struct pipeline_stat *out)
 {
 	*out = p->stat;
@@ -556,6 +564,7 @@ void pipeline_stat(struct pipeline *p, struct pipeline_stat *out)
 		out->streamer.batches += s.batches;
 		out->is_full |= c->held != NULL;
 	}
+	stat_held(p, out);
 	if (channel_stream(p)->ledger)
 		ledger_stat(channel_stream(p)->ledger, &out->ledger);
 	if (p->backpressure_since_us)

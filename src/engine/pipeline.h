@@ -75,6 +75,9 @@ struct pipeline_stat {
 	uint64_t backpressure_us;
 	bool is_loading;                /* tables are on their way, be it that the job had loaded all before */
 	bool is_full;                   /* the streamer takes no more now */
+	bool is_held;                   /* changes wait for a load, and the streamer has not been given them */
+	uint64_t held_lsn;              /* of the first of them, and when that was committed; 0: not known yet */
+	int64_t held_us;
 	bool is_level;                  /* what the source had written when this run (or a resumed one) first heard of it was read */
 	int64_t load_began_us;
 	const char *phase;
