@@ -126,10 +126,11 @@ struct lag lag_of_target(const struct job *job, const struct pipeline_stat *st, 
 static void lag_of_held(const struct pipeline_stat *st, struct lag *lag)
 {
 	const struct dmsr_source_stat *s = &st->source;
+	uint64_t end = s->received.flush > s->server_lsn ? s->received.flush : s->server_lsn; /* the server was asked some time ago */
 	if (!st->held_lsn || s->lag_bytes < 0)
 		lag->bytes = -1;
-	else if (s->server_lsn > st->held_lsn)
-		lag->bytes = (int64_t)(s->server_lsn - st->held_lsn);
+	else if (end > st->held_lsn)
+		lag->bytes = (int64_t)(end - st->held_lsn);
 	lag->seconds = st->held_us ? seconds_since(st->held_us) : -1;
 }
 

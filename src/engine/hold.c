@@ -48,7 +48,8 @@ struct hold {
 	bool is_earlier;                /* and what comes out of it is still of that run */
 	bool is_fed;                    /* nothing waits in the log */
 	struct noting *noting;          /* that the log is about to follow; NULL: no, or it is durable */
-	struct txn oldest;              /* of the log, that the streamer was not given: the transaction that it begins with; lsn 0: not known yet */
+	bool is_unseen;                 /* the log is an earlier run's, and nothing has come out of it */
+	struct txn oldest;              /* the first of the log, that the streamer was not given; lsn 0: not known, or it has but words */
 	size_t nfed;                    /* out of the log, on their way */
 	struct position fed;            /* where the newest of them ends; NONE: there was none */
 	bool is_past_fed;               /* and the stream was read behind that */
@@ -145,8 +146,10 @@ static void note_oldest(struct hold *h, const struct batch *b)
 	const struct change *ch = b->first;
 	while (ch && !ch->txn)
 		ch = ch->next;
-	if (ch)
-		h->oldest = *ch->txn;
+	if (!ch)
+		return;
+	h->oldest = *ch->txn;
+	h->is_unseen = false;
 }
 
 static enum dmsr_verdict changes_produce(struct dmsr_instance *i, struct batch *b)
@@ -155,6 +158,8 @@ static enum dmsr_verdict changes_produce(struct dmsr_instance *i, struct batch *
 	if (h->state == PASSING)
 		return pass_on(h, b);
 	if (h->is_fed)
+		h->oldest.lsn = 0;
+	if (!h->oldest.lsn && !h->is_unseen) /* a source that is quiet sends heartbeats before it */
 		note_oldest(h, b);
 	enum dmsr_verdict v = log_ops(h)->produce(h->log, b);
 	h->is_fed &= v != DMSR_OK;
@@ -190,6 +195,10 @@ static enum dmsr_verdict on_feed(void *ctx, const struct batch *b, uint64_t toke
 {
 	struct hold *h = ctx;
 	note_oldest(h, b);
+	if (h->is_unseen && !position_is_none(&b->end)) { /* a heartbeat: what is behind it is newer */
+		h->oldest = (struct txn){ .lsn = b->end.lsn };
+		h->is_unseen = false;
+	}
 	/* What is read beside the load may be newer than its rows: all of it waits. */
 	if (h->is_earlier && stands(h, b) > 0)
 		end_is_there(h);
@@ -237,6 +246,7 @@ static void on_fed(void *ctx)
 {
 	struct hold *h = ctx;
 	h->is_fed = true;
+	h->is_unseen = false;
 	end_is_there(h); /* or comes with the stream, behind the load */
 	pass(h);
 }
@@ -280,7 +290,7 @@ bool hold_is_held(const struct hold *h) { return h->state <= HELD; }
 
 bool hold_has_any(const struct hold *h) { return !h->is_fed; }
 
-const struct txn *hold_oldest(const struct hold *h) { return h->is_fed || !h->oldest.lsn ? NULL : &h->oldest; }
+const struct txn *hold_oldest(const struct hold *h) { return h->is_fed || (!h->oldest.lsn && !h->is_unseen) ? NULL : &h->oldest; }
 
 bool hold_is_over(const struct hold *h) { return h->state == PASSING && !h->nfed; }
 
@@ -623,6 +633,7 @@ int hold_open(const struct hold_parts *parts, const struct dmsr_streamer_host ho
 		return rc;
 	}
 	h->is_fed = !log_ops(h)->keeps(h->log);
+	h->is_unseen = !h->is_fed;
 	*out = h;
 	return 0;
 }

@@ -50,7 +50,7 @@ struct dmsr_instance *hold_instance(struct hold *h, enum hold_way way);        /
 void hold_release(struct hold *h, uint64_t rows_lsn);
 bool hold_is_held(const struct hold *h);
 bool hold_has_any(const struct hold *h); /* changes that the streamer has not been given */
-const struct txn *hold_oldest(const struct hold *h);   /* the transaction of the first of them; NULL: there are none, or that is not known yet */
+const struct txn *hold_oldest(const struct hold *h);   /* the transaction of the first of them; lsn 0: not known yet; NULL: none, but heartbeats perhaps */
 bool hold_is_over(const struct hold *h);   /* the streamer has acknowledged all that was in the log, and is given what comes */
 bool hold_has_begun(const struct hold *h); /* and is given before any rows, since it may have the first half of a transaction; that may end behind them, too */
 

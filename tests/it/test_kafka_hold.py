@@ -105,6 +105,8 @@ def test_no_target_and_rounds(pair, kafka, daemon):
         wait_for("the slot has passed", lambda: is_read_up_to(source, lsn), 40)
         records = kafka.records(f"{kafka.prefix}.public.a")
         assert len(records) == ROWS, "the changes wait"
+        wait_for("it tells how far the topics are behind, however far the stream was read",
+                 lambda: (lag := daemon.api("GET", "/jobs/k/status")["lag"])["seconds"] and (lag["bytes"] or 0) > 1000000, 10)
     wait_for("it is loaded", lambda: daemon.state_of("k") == "running", 90)
     caught_up(daemon, "k", source)
     assert {"r", "u", "d"} <= set(check_topic(kafka, source, "a"))
@@ -301,7 +303,7 @@ def test_killed_amid_one_transaction_of_many(pair, kafka, daemon):
 
 
 def test_killed_amid_a_transaction_that_is_held_and_a_table_is_new(pair, start_kafka, daemon):
-    """The log, which follows, ends inside of it, and the target, on the source's own server, is given that first: so its end is read before a snapshot is made."""
+    """The log, which follows, ends inside of it, and the target, on the source's own server, is given that first: its end is read before a snapshot is made."""
     line, target = pair
     source, kafka = line[0], start_kafka()
     with begun(daemon, kafka, line, [target], memory="1MiB", source_options={"batch_bytes": "16KiB"}, **LAYOUTS["native"]):

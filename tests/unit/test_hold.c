@@ -766,10 +766,64 @@ static void what_is_kept_in_either_is_kept(void **state)
 	world_free(w);
 }
 
-static bool late = true, in_time = false;
+/* A quiet source's word that it is there. */
+static void put_heartbeat(struct world *w)
+{
+	struct batch *b = batch_new();
+	batch_append(b, OP_HEARTBEAT, NULL);
+	b->end = (struct position){ .kind = POSITION_LSN, .server = FAKE_SERVER_ID, .lsn = lsn_of(w->txn) - 1, .flush = lsn_of(w->txn) - 1 };
+	assert_true(produce(w, HOLD_CHANGES, b));
+	fake_run(w->loop, NULL, NULL, 0);
+}
+
+static uint64_t oldest_lsn(const struct world *w)
+{
+	const struct txn *t = hold_oldest(w->hold);
+	assert_non_null(t);
+	return t->lsn;
+}
+
+static void again(struct world *w)
+{
+	kill_it(w);
+	w->durable = (struct position){ 0 };
+	start(w);
+	for (int i = 0; !oldest_lsn(w); i++) { /* until it was read */
+		assert_in_range(i, 0, STUCK);
+		fake_run(w->loop, NULL, NULL, 0);
+	}
+	w->txn = 2;
+	put_heartbeat(w);
+}
+
+/* Heartbeats of a quiet source are no changes that somebody waits for; what is behind one in the log of an earlier run is no older. */
+static void the_oldest_is_that_of_the_first_change(void **state)
+{
+	const bool *is_quiet = *state;
+	struct world *w = small_world();
+	assert_null(hold_oldest(w->hold));
+	if (*is_quiet) {
+		put_heartbeat(w);
+		assert_true(hold_has_any(w->hold));
+		assert_null(hold_oldest(w->hold));
+	}
+	w->pad = (size_t)2 * MEMORY;
+	for (int i = 0; i < 2; i++) {
+		put_changes(w, CHANGES);
+		fake_run(w->loop, NULL, NULL, 20);
+		assert_int_equal(oldest_lsn(w), lsn_of(0));
+	}
+	again(w);
+	assert_int_equal(oldest_lsn(w), lsn_of(0) - *is_quiet);
+	world_free(w);
+}
+
+static bool late = true, in_time = false, yes = true, no = false;
 
 RUN_TESTS(cmocka_unit_test(each_change_once_behind_the_rows),
 	{ "the end of a half goes before rows", the_end_of_a_half_goes_before_rows, NULL, NULL, &in_time },
 	{ "the end of a half goes before rows, behind what is said again", the_end_of_a_half_goes_before_rows, NULL, NULL, &late },
 	cmocka_unit_test(what_comes_again_is_told_delivered), cmocka_unit_test(an_acknowledgement_of_what_is_not_there),
-	cmocka_unit_test(changes_go_straight_when_there_is_no_load), cmocka_unit_test(what_is_kept_in_either_is_kept))
+	cmocka_unit_test(changes_go_straight_when_there_is_no_load), cmocka_unit_test(what_is_kept_in_either_is_kept),
+	{ "the oldest is that of the first change", the_oldest_is_that_of_the_first_change, NULL, NULL, &no },
+	{ "the oldest is that of the first change of a quiet source", the_oldest_is_that_of_the_first_change, NULL, NULL, &yes })
