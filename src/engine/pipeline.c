@@ -101,6 +101,7 @@ static void close_all(struct pipeline *p)
 			c->ops->close(c->i);
 		c->i = NULL;
 	}
+	p->hold = NULL; /* it went with them, and figures may still be asked for */
 	if (p->log)
 		store_log_close(p->log);
 	p->log = NULL;
@@ -374,7 +375,7 @@ static void tell(struct pipeline *p)
 		return;
 	p->source_ops->stat(p->source, &s);
 	if (!done) {
-		if (!s.connected) { /* it may be that it never answers: what the run before it ended with is what there is to see */
+		if (!s.connected && !p->source_finished) { /* it may never answer: what the run before ended with is what there is to see */
 			look_again(p);
 			return;
 		}
@@ -540,7 +541,7 @@ void pipeline_free(struct pipeline *p)
 static void stat_held(const struct pipeline *p, struct pipeline_stat *out)
 {
 	const struct txn *oldest = p->hold ? hold_oldest(p->hold) : NULL;
-	out->is_held = p->hold && hold_has_any(p->hold);
+	out->is_held = oldest != NULL;
 	out->held_lsn = oldest ? oldest->lsn : 0;
 	out->held_us = oldest ? oldest->commit_us : 0;
 }

@@ -328,11 +328,13 @@ static struct {
 	uint64_t taken, told;           /* tokens */
 	unsigned room;                  /* batches that it takes from now on */
 	bool is_started, is_ready, is_stopping;
+	bool is_mute;                   /* acknowledges nothing */
 } sink;
 
 static struct {
 	bool is_silent;                 /* reads the stream, and says nothing of loads */
 	bool is_in_order;               /* one sequence is all that it can */
+	bool is_gone;                   /* it has said all, and closed its connections, before anybody looks */
 	bool ends_first, is_inside;     /* as it was started last */
 } mute;
 
@@ -343,7 +345,7 @@ static void on_sink(void *arg)
 		sink.is_ready = true;
 		sink.host.ready(sink.host.ctx);
 	}
-	while (sink.told < sink.taken)
+	while (sink.told < sink.taken && !sink.is_mute)
 		sink.host.delivered(sink.host.ctx, ++sink.told, NULL);
 	if (sink.is_stopping)
 		sink.host.stopped(sink.host.ctx);
@@ -418,7 +420,7 @@ static void mute_start(struct dmsr_instance *i, const struct dmsr_source_start *
 static void mute_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)
 {
 	dmsr_plugin_fake.source->stat(i, out);
-	out->connected = out->streaming = true;
+	out->connected = out->streaming = !mute.is_gone;
 }
 
 static void add_plugins(void)
@@ -449,16 +451,21 @@ static void add_plugins(void)
 	assert_int_equal(plugins_add(engine_plugins(engine), &streamer_plugin, &e), 0);
 }
 
-static void create_through(void)
+static void create_in(const char *mode, unsigned room)
 {
-	sink.room = UINT_MAX;
+	char job[320];
+	sink.room = room;
 	mute.is_silent = mute.is_in_order = false;
 	fake_script_durable(script, is_stored, NULL);
 	add_plugins();
-	create("{\"name\": \"job\", \"source\": {\"connector\": \"mute\", \"script\": \"s\", \"beside\": true}, "
-	       "\"streamer\": {\"type\": \"sink\", \"memory\": \"64KiB\", \"disk\": \"128KiB\"}, \"targets\": []}",
-		NULL);
+	snprintf(job, sizeof job,
+		"{\"name\": \"job\", \"mode\": \"%s\", \"source\": {\"connector\": \"mute\", \"script\": \"s\", \"beside\": true}, "
+		"\"streamer\": {\"type\": \"sink\", \"memory\": \"64KiB\", \"disk\": \"128KiB\"}, \"targets\": []}",
+		mode);
+	create(job, NULL);
 }
+
+static void create_through(void) { create_in("full-load-and-cdc", UINT_MAX); }
 
 static bool is_loading_or_running(void *arg)
 {
@@ -485,6 +492,31 @@ static void test_a_job_runs_when_the_source_says_that_nothing_is_to_be_loaded(vo
 	mute.is_silent = false;
 	verb(ENGINE_START);
 	wait_state("running");
+}
+
+static bool is_at_end(void *arg)
+{
+	struct fake_script_stat st;
+	(void)arg;
+	fake_script_stat(script, &st);
+	return st.is_at_end;
+}
+
+/* It had next to nothing to read, and there is long to go. */
+static void test_a_load_alone_is_loading_when_the_source_is_gone(void **state)
+{
+	(void)state;
+	fake_script_load(script, t1, 3, 10);
+	fake_script_load_done(script);
+	mute.is_gone = true;
+	sink.is_mute = true;
+	create_in("full-load", UINT_MAX);
+	assert_true(fake_run(loop, is_at_end, NULL, FAKE_LONG_MS));
+	fake_run(loop, NULL, NULL, 300);
+	assert_string_equal(state_of(), "loading");
+	mute.is_gone = sink.is_mute = false;
+	loop_task_post(sink.task);
+	wait_state("completed");
 }
 
 static void kill_and_start(void)
@@ -605,6 +637,7 @@ int main(void)
 		TEST(test_a_load_that_comes_amid_the_stream),
 		TEST(test_any_story_ends_with_all_of_it),
 		TEST(test_a_job_runs_when_the_source_says_that_nothing_is_to_be_loaded),
+		TEST(test_a_load_alone_is_loading_when_the_source_is_gone),
 		TEST(test_the_end_of_a_half_that_waits_does_not_come_first),
 		TEST(test_the_end_of_a_half_that_follows_comes_first),
 		TEST(test_the_end_of_a_half_that_the_streamer_has_comes_first),
