@@ -165,7 +165,7 @@ struct dmsr_source_start {
 	bool is_beside;
 	/* The streamer may have been given the first half of a transaction, at from or behind it, which a target may keep open: its end is read before anything
 	 * is loaded, since no snapshot is made while a target on the source's own server has it open, and others would keep its locks for the time of the load.
-	 * Only the source knows how far that is, and whether an earlier run has done it, or has read any of the stream at all. */
+	 * Only the source knows how far that is, and whether an earlier run has done it. */
 	bool ends_first;
 	bool takes_turns; /* beside, and nothing but single tables is to be loaded: of a big one all but the beginning may go through the stream, batches
 	                                         * in_turn, so that it is not held for long (CHANGE_TURNS) */

@@ -439,13 +439,14 @@ static void tell_of_unfinished(struct pipeline *p)
 			"the targets stay so, without their keys and indexes, until the mode is full-load-and-cdc again");
 }
 
-/* May a target have what it keeps open until the stream has its end? Nothing that is stored says: a run that was killed may have given the streamer more.
+/* May a target have what it keeps open until the stream has its end? What is stored says not: a run that was killed may have given the streamer more than that.
  * Where loads do not go through the streamer the targets are held; and of what the hold's log has it has nothing, unless an earlier run had begun to give it.
  * Then it is given all of that first, which may end inside of a transaction. */
 static bool may_be_amid_transaction(const struct pipeline *p)
 {
+	bool has_begun = !position_is_none(memory_delivered(p->run.memory));
 	bool is_held = p->hold && hold_has_any(p->hold) && !hold_has_begun(p->hold);
-	return pipeline_load_way(p) == DMSR_LOAD_THROUGH && !is_held;
+	return has_begun && pipeline_load_way(p) == DMSR_LOAD_THROUGH && !is_held;
 }
 
 void pipeline_source_start(struct pipeline *p)

@@ -92,14 +92,10 @@ uint64_t source_stream_confirmed(const struct source *s) { return s->stream ? s-
 /* The streamer may have more than was stored when a run was killed: all of that was written before this run looked. */
 static bool is_end(const struct source *s, const struct position *at) { return s->ends_first && !position_is_inside(at) && at->flush >= s->began_lsn; }
 
-/* A note: "yes", what the streamer was given ends with a transaction, and no run has given it more since; "no", a run may have. Before the first there is none. */
+/* A note: what the streamer was given ends with a transaction, and no run has given it more since. */
 static const char whole_key[] = "stream-is-whole";
 
-bool source_stream_is_whole(const struct source *s)
-{
-	const char *note = s->host.note_get(s->host.ctx, whole_key);
-	return is_end(s, &s->from) || (note ? !strcmp(note, "yes") : !s->from.kind);
-}
+bool source_stream_is_whole(const struct source *s) { return is_end(s, &s->from) || s->host.note_get(s->host.ctx, whole_key); }
 
 static void is_whole(struct source *s)
 {
@@ -451,11 +447,10 @@ static void begin_now(struct source *s)
 
 static void begin(struct source *s)
 {
-	const char *note = s->host.note_get(s->host.ctx, whole_key);
-	if (note && !strcmp(note, "no"))
-		begin_now(s);
+	if (s->host.note_get(s->host.ctx, whole_key))
+		source_put_note(s, whole_key, NULL, begin_now);
 	else
-		source_put_note(s, whole_key, "no", begin_now);
+		begin_now(s);
 }
 
 /* A third of the server's patience, at most. */
