@@ -49,7 +49,7 @@ static void go_on(struct source *s)
 /* What this run leaves out of the stream, parts that are there of their rows would need. */
 void source_load_later(struct source *s)
 {
-	log_info("postgres", s->host.env.job, "the end of the transaction that may be under way is read before anything is loaded");
+	log_info("postgres", s->host.env.job, "the end of the transaction that was under way is read before anything is loaded");
 	for (size_t i = 0; i < s->nrels; i++)
 		if (!source_find_loaded(s, s->rels[i]))
 			rest_void(s, s->rels[i]);

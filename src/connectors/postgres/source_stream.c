@@ -89,23 +89,13 @@ uint64_t source_stream_confirmed(const struct source *s) { return s->stream ? s-
 
 /* ---- out ---- */
 
-/* The streamer may have more than was stored when a run was killed: all of that was written before this run looked. */
+/* Of a run that ends_first: the end of a transaction, behind all that was written before it looked. */
 static bool is_end(const struct source *s, const struct position *at) { return s->ends_first && !position_is_inside(at) && at->flush >= s->began_lsn; }
-
-/* A note: what the streamer was given ends with a transaction, and no run has given it more since. */
-static const char whole_key[] = "stream-is-whole";
-
-bool source_stream_is_whole(const struct source *s) { return is_end(s, &s->from) || s->host.note_get(s->host.ctx, whole_key); }
-
-static void is_whole(struct source *s)
-{
-	source_fail_again(s, "the stream", "is behind what may have been under way when the job ended: tables that are left are loaded now");
-}
 
 void source_stream_ends(struct source *s, const struct position *at)
 {
 	if (s->phase == SOURCE_STREAMING && is_end(s, at))
-		source_put_note(s, whole_key, "yes", is_whole);
+		source_fail_again(s, "the stream", "is behind what was under way when the job ended: tables that are left are loaded now");
 }
 
 static void emit(struct source *s, struct batch *b)
@@ -433,7 +423,7 @@ static void start_sql(const struct source *s, struct buf *sql, uint64_t from)
 	buf_fini(&name);
 }
 
-static void begin_now(struct source *s)
+static void begin(struct source *s)
 {
 	struct stream *st = s->stream;
 	struct buf sql;
@@ -443,14 +433,6 @@ static void begin_now(struct source *s)
 	pgconn_stream(s->repl, buf_cstr(&sql), on_started, on_message, on_dry, on_ended, s);
 	loop_timer_start(st->tick, TICK_MS);
 	buf_fini(&sql);
-}
-
-static void begin(struct source *s)
-{
-	if (s->host.note_get(s->host.ctx, whole_key))
-		source_put_note(s, whole_key, NULL, begin_now);
-	else
-		begin_now(s);
 }
 
 /* A third of the server's patience, at most. */
