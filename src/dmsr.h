@@ -163,9 +163,11 @@ struct dmsr_source_start {
 	/* Batches of the load go a way of their own, and AGAIN for one kind says nothing of the other; of a source that has loads_beside, whatever that said:
 	 * there may be a log of an earlier run. OP_LOAD_DONE that waits for a place in the stream is a word of the stream. */
 	bool is_beside;
-	/* from is inside of a transaction, of which a target may keep open what it has: its end is read before anything is loaded, since no snapshot is made
-	 * while a target on the source's own server has it open, and others would keep its locks for the time of the load. It ends at the end of a
-	 * transaction, behind all that the server had written when it began. */
+	/* The streamer may have been given the first half of a transaction, at from or behind it, which a target may keep open: its end is read before
+	 * anything is loaded, since no snapshot is made while a target on the source's own server has it open, and others would keep its locks for the time of
+	 * the load. Only the source knows how far that is, and whether an earlier run has done it, or has read any of the stream at all. What such a run
+	 * leaves out, as it is of tables that are to be loaded, may be of some that the streamer has a load of: whoever tells of that one later, it does not
+	 * count. */
 	bool ends_first;
 	bool takes_turns; /* beside, and nothing but single tables is to be loaded: of a big one all but the beginning may go through the stream, batches
 	                                         * in_turn, so that it is not held for long (CHANGE_TURNS) */

@@ -439,13 +439,13 @@ static void tell_of_unfinished(struct pipeline *p)
 			"the targets stay so, without their keys and indexes, until the mode is full-load-and-cdc again");
 }
 
-/* Has a target what it may keep open until the stream has its end? Where loads do not go through the streamer the targets are held; and of what the hold's log
- * has it has nothing, unless an earlier run had begun to give it: then it is given all of that first, which may end inside of a transaction.
- * Not more often: what such a run leaves out of the stream must not belong to a load that the streamer has and that is not stored yet. */
-static bool is_amid_transaction(const struct pipeline *p)
+/* May a target have what it keeps open until the stream has its end? Nothing that is stored says: a run that was killed may have given the streamer more.
+ * Where loads do not go through the streamer the targets are held; and of what the hold's log has it has nothing, unless an earlier run had begun to give it.
+ * Then it is given all of that first, which may end inside of a transaction. */
+static bool may_be_amid_transaction(const struct pipeline *p)
 {
 	bool is_held = p->hold && hold_has_any(p->hold) && !hold_has_begun(p->hold);
-	return position_is_inside(memory_delivered(p->run.memory)) && pipeline_load_way(p) == DMSR_LOAD_THROUGH && !is_held;
+	return pipeline_load_way(p) == DMSR_LOAD_THROUGH && !is_held;
 }
 
 void pipeline_source_start(struct pipeline *p)
@@ -474,7 +474,7 @@ void pipeline_source_start(struct pipeline *p)
 		.begun = begun.list,
 		.nbegun = begun.n,
 		.load_done = load_is_done(p),
-		.ends_first = is_amid_transaction(p),
+		.ends_first = may_be_amid_transaction(p),
 		.takes_turns = may_take_turns(p),
 	};
 	if (p->hold && !p->source_ops->loads_beside) /* it does not say when a load ends: what it loads stands before its changes */

@@ -3,7 +3,7 @@
  * was killed.
  *
  * usage: pg_source_dump STATE [option=value ...] [table=PATTERN ...] [exclude=PATTERN ...] [mode=full-load|cdc|full-load-and-cdc] [seconds=N]
- *                       [out=FILE] [quiet=1] [slow_ms=N] [pause_ms=N] [stats=1] [debug=1] [json=1] [resolv=FILE]
+ *                       [out=FILE] [quiet=1] [slow_ms=N] [pause_ms=N] [stats=1] [debug=1] [json=1] [ends_first=1] [resolv=FILE]
  *
  * It ends by itself after `seconds` without a change, on SIGTERM, or when the source says finished or failed (exit 1). out: the changes as JSON, an array
  * a line, [op, schema, table, before, after], a value being a text, null or {} (not sent); the state holds how much of that file counts, so a run that
@@ -382,7 +382,7 @@ int main(int argc, char **argv)
 	enum dmsr_mode mode = DMSR_FULL_LOAD_AND_CDC;
 	json_t *given = json_object();
 	struct err e = { 0 };
-	bool stats = false;
+	bool stats = false, ends_first = false;
 	if (argc < 2)
 		return 2;
 	failpoint_init();
@@ -405,6 +405,8 @@ int main(int argc, char **argv)
 			open_codec();
 		else if (!strcmp(argv[i], "stats"))
 			stats = true;
+		else if (!strcmp(argv[i], "ends_first"))
+			ends_first = true;
 		else if (!strcmp(argv[i], "slow_ms"))
 			slow_ms = strtoll(v, NULL, 10);
 		else if (!strcmp(argv[i], "pause_ms"))
@@ -453,7 +455,14 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	settings_free(s);
-	const struct dmsr_source_start start = { .mode = mode, .from = position, .loaded = loaded, .nloaded = nloaded, .load_done = load_done };
+	const struct dmsr_source_start start = {
+		.mode = mode,
+		.from = position,
+		.loaded = loaded,
+		.nloaded = nloaded,
+		.load_done = load_done,
+		.ends_first = ends_first,
+	};
 	plugin->source->start(source, &start);
 	loop_timer_start(idle, (uint64_t)seconds * 1000);
 	if (stats)

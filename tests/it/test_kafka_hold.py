@@ -246,30 +246,41 @@ def test_a_table_that_is_loaded_again_under_writes(pair, kafka, daemon):
         assert as_table(kafka.records(f"{kafka.prefix}.public.{table}"), deduplicated=True) == source_table(source, table, ["id"])
 
 
-def killed_amid_a_transaction(daemon, line, target):
-    """And a table is new; the target, on the source's own server, has the first half of the transaction open: no snapshot is made before that is over."""
+def killed_amid_a_transaction(daemon, line, target, point=None):
+    """And a table is new; the target, on the source's own server, has the first half of the transaction open: no snapshot is made before that is over. Without
+    a point: when some of it was stored."""
     source, proxy = line
     daemon.wait_equal(source, target, ["public.a", "public.b"])
     daemon.wait_state("k", "running")
-    proxy.piece, proxy.every = 1 << 14, .01  # it comes slowly
+    if point:
+        daemon.kill()
+        n = daemon.log().count("reading slot")
+        daemon.start({"DMSR_FAILPOINT": f"{point}:kill"}, wait=False)
+        wait_for("the stream is read", lambda: daemon.log().count("reading slot") > n)
+    else:
+        proxy.piece, proxy.every = 1 << 14, .01  # it comes slowly
     source.psql("CREATE TABLE c (id integer PRIMARY KEY, v text); BEGIN; UPDATE a SET v = v || '!'; INSERT INTO c VALUES (1, 'c'); COMMIT")
 
     def event():
         return ((daemon.api("GET", "/jobs/k/positions")["stored"] or "pg:1:0/1:0").split(":")[3]).replace("*", "0")
-    wait_for("the first half is stored", lambda: int(event()) > 1000, 40, .02)
-    daemon.kill()
+    if point:
+        wait_for("it is killed", lambda: daemon.process.poll() is not None)
+    else:
+        wait_for("the first half is stored", lambda: int(event()) > 1000, 40, .02)
+        daemon.kill()
     proxy.every = 0
 
 
+@pytest.mark.parametrize("point", [None, "kafka.acknowledged:60", "kafka.acknowledged:8"])
 @pytest.mark.parametrize("disk", ["1GiB", 0])
-def test_killed_amid_a_transaction_and_a_table_is_new(pair, kafka, daemon, disk):
-    """Its end is read first, but for what it has of the new table, which is in that one's rows."""
+def test_killed_amid_a_transaction_and_a_table_is_new(pair, kafka, daemon, disk, point):
+    """Its end is read first, but for what it has of the new table, which is in that one's rows; also if nothing of it was stored."""
     line, target = pair
     source = line[0]
     source.psql("CREATE PUBLICATION given FOR ALL TABLES")
     with begun(daemon, kafka, line, [target], disk=disk, source_options={"batch_bytes": "16KiB", "publication": "given"}, **LAYOUTS["native"]):
         pass
-    killed_amid_a_transaction(daemon, line, target)
+    killed_amid_a_transaction(daemon, line, target, point)
     daemon.start()
     daemon.wait_equal(source, target, ["public.a", "public.b", "public.c"])
     daemon.wait_state("k", "running")

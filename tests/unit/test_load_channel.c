@@ -595,6 +595,22 @@ static void test_the_end_of_a_half_that_the_streamer_has_comes_first(void **stat
 	assert_true(mute.is_inside && mute.ends_first);
 }
 
+/* What the streamer was given is stored late. */
+static void test_it_may_have_a_half_that_nobody_knows_of(void **state)
+{
+	(void)state;
+	fake_script_load(script, t1, 3, 10);
+	fake_script_load_done(script);
+	fake_script_gate(script);
+	fake_script_txn(script, OP_CREATE, t1, 200, 5, 10);
+	create_through();
+	wait_state("running");
+	fake_script_open_gate(script);
+	assert_true(fake_run(loop, is_stored_whole, NULL, FAKE_LONG_MS));
+	kill_and_start();
+	assert_true(!mute.is_inside && mute.ends_first);
+}
+
 /* It never says that a load is over, for it reads one thing behind the other; what an earlier run has left goes first. */
 static void test_a_source_that_does_not_load_beside_is_not_waited_for(void **state)
 {
@@ -625,6 +641,7 @@ int main(void)
 		TEST(test_the_end_of_a_half_that_waits_does_not_come_first),
 		TEST(test_the_end_of_a_half_that_follows_comes_first),
 		TEST(test_the_end_of_a_half_that_the_streamer_has_comes_first),
+		TEST(test_it_may_have_a_half_that_nobody_knows_of),
 		TEST(test_a_source_that_does_not_load_beside_is_not_waited_for),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

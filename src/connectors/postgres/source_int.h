@@ -286,6 +286,7 @@ void source_stream_rest(struct source *s);      /* if all that was decoded can g
 uint64_t source_stream_heard(const struct source *s);   /* messages, but for keepalives */
 void source_stream_confirm(struct source *s, uint64_t flush);
 void source_stream_ends(struct source *s, const struct position *at);    /* that is confirmed: if the run ends_first, and this is where, it is over */
+bool source_stream_is_whole(const struct source *s);                     /* of what any run gave the streamer no transaction lacks its end */
 uint64_t source_stream_confirmed(const struct source *s);       /* no change of before is read any more, in this run or the next; 0: not known */
 /* What was committed before that is decoded; 0: not known. And the newest Truncate of that table among it: its commit LSN, or 0. */
 uint64_t source_stream_passed(const struct source *s);

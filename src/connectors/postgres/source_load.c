@@ -46,14 +46,14 @@ static void go_on(struct source *s)
 	loop_task_post(s->turn);
 }
 
-/* What this run leaves out of the stream, parts that are there of their rows would need. */
+/* What this run leaves out of the stream, parts that are there of their rows would need; and a load that the streamer has, of which a target tells later. */
 void source_load_later(struct source *s)
 {
-	log_info("postgres", s->host.env.job, "the end of the transaction that was under way is read before anything is loaded");
+	log_info("postgres", s->host.env.job, "the end of the transaction that may be under way is read before anything is loaded");
 	for (size_t i = 0; i < s->nrels; i++)
 		if (!source_find_loaded(s, s->rels[i]))
 			rest_void(s, s->rels[i]);
-	go_on(s);
+	source_note_tables(s, s->began_lsn + 1, go_on);
 }
 
 static uint64_t noted_snapshot(const struct source *s)

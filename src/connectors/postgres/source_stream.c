@@ -34,6 +34,7 @@ struct stream {
 	uint64_t told_us, heartbeat_us; /* monotonic */
 	uint64_t beat;                  /* keepalive of the newest heartbeat */
 	uint64_t emitted;               /* behind the newest change that went out */
+	bool is_torn;                   /* the newest batch that did ends inside of a transaction */
 	unsigned beats;                 /* heartbeats since there were changes, RARE at most */
 	uint64_t server_lsn;
 	uint64_t heard;                 /* messages but for keepalives */
@@ -89,13 +90,27 @@ uint64_t source_stream_confirmed(const struct source *s) { return s->stream ? s-
 
 /* ---- out ---- */
 
-/* Of a run that ends_first: the end of a transaction, behind all that was written before it looked. */
+/* Of a run that ends_first: the end of a transaction. The streamer may have more than was stored when a run was killed: that was written before it looked. */
 static bool is_end(const struct source *s, const struct position *at) { return s->ends_first && !position_is_inside(at) && at->flush >= s->began_lsn; }
+
+/* A note: "yes", what the streamer was given ends with a transaction, and none has given it more since; "no": one may have. Before the first there is none. */
+static const char whole_key[] = "stream-is-whole";
+
+bool source_stream_is_whole(const struct source *s)
+{
+	const char *note = s->host.note_get(s->host.ctx, whole_key);
+	return is_end(s, &s->from) || (note ? !strcmp(note, "yes") : !s->from.kind);
+}
+
+static void is_whole(struct source *s)
+{
+	source_fail_again(s, "the stream", "is behind what may have been under way when the job ended: tables that are left are loaded now");
+}
 
 void source_stream_ends(struct source *s, const struct position *at)
 {
 	if (s->phase == SOURCE_STREAMING && is_end(s, at))
-		source_fail_again(s, "the stream", "is behind what was under way when the job ended: tables that are left are loaded now");
+		source_put_note(s, whole_key, "yes", is_whole);
 }
 
 static void emit(struct source *s, struct batch *b)
@@ -109,6 +124,7 @@ static void emit(struct source *s, struct batch *b)
 	s->stream->heartbeat_us = loop_now_us(s->host.env.loop);
 	s->stream->beats = 0;
 	s->stream->is_kept = false;
+	s->stream->is_torn = b->more;
 	if (!b->more && (b->first->op != OP_HEARTBEAT || b->first->next))
 		s->stream->emitted = b->end.flush;
 	failpoint("pg.batch");
@@ -423,7 +439,7 @@ static void start_sql(const struct source *s, struct buf *sql, uint64_t from)
 	buf_fini(&name);
 }
 
-static void begin(struct source *s)
+static void begin_now(struct source *s)
 {
 	struct stream *st = s->stream;
 	struct buf sql;
@@ -433,6 +449,15 @@ static void begin(struct source *s)
 	pgconn_stream(s->repl, buf_cstr(&sql), on_started, on_message, on_dry, on_ended, s);
 	loop_timer_start(st->tick, TICK_MS);
 	buf_fini(&sql);
+}
+
+static void begin(struct source *s)
+{
+	const char *note = s->host.note_get(s->host.ctx, whole_key);
+	if (note && !strcmp(note, "no"))
+		begin_now(s);
+	else
+		source_put_note(s, whole_key, "no", begin_now);
 }
 
 /* A third of the server's patience, at most. */
@@ -501,6 +526,8 @@ void source_stream_stop(struct source *s)
 {
 	struct stream *st = s->stream;
 	source_enter(s, SOURCE_STOPPING, "asked");
+	if (!st->is_torn && st->emitted <= st->confirmed)
+		source_put_note(s, whole_key, "yes", NULL);
 	if (!st->is_open) {
 		source_stopped(s);
 		return;
