@@ -167,7 +167,7 @@ struct dmsr_source_start {
 	 * anything is loaded, since no snapshot is made while a target on the source's own server has it open, and others would keep its locks for the time of
 	 * the load. Only the source knows how far that is, and whether an earlier run has done it, or has read any of the stream at all. What such a run
 	 * leaves out, as it is of tables that are to be loaded, may be of some that the streamer has a load of: whoever tells of that one later, it does not
-	 * count. */
+	 * count. In mode full-load, too, where nobody else would read it, and what the stream has behind it would never be the target's. */
 	bool ends_first;
 	bool takes_turns; /* beside, and nothing but single tables is to be loaded: of a big one all but the beginning may go through the stream, batches
 	                                         * in_turn, so that it is not held for long (CHANGE_TURNS) */

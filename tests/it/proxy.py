@@ -56,6 +56,7 @@ class Proxy:
         for s in (a, b):
             with contextlib.suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)
+        a.close()  # who writes to it would wait for room, and not see that there is nobody
 
     def cut(self):
         """As a network does that loses all its connections at once."""

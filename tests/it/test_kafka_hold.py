@@ -152,6 +152,44 @@ def test_a_load_alone_goes_on_with_changes_held(pair, kafka, daemon):
         check_topic(kafka, source, table)
 
 
+def first_half_is_stored(daemon):
+    def event():
+        return ((daemon.api("GET", "/jobs/k/positions")["stored"] or "pg:1:0/1:0").split(":")[3]).replace("*", "0")
+    wait_for("the first half is stored", lambda: int(event()) > 1000, 40, .02)
+
+
+@pytest.mark.parametrize("is_new", [False, True], ids=["", "and a table is new"])
+@pytest.mark.parametrize("disk", ["1GiB", 0])
+def test_a_load_alone_behind_half_a_transaction(pair, kafka, daemon, disk, is_new):
+    """Its end is read first, whatever the mode, for the target has the half open: nothing behind it in the stream would ever be its."""
+    line, target = pair
+    source, proxy = line
+    tables = ["public.a", "public.b", *(["public.c"] if is_new else [])]
+    source.psql("CREATE PUBLICATION given FOR ALL TABLES")
+    with begun(daemon, kafka, line, [target], disk=disk, source_options={"batch_bytes": "16KiB", "publication": "given"}, **LAYOUTS["native"]):
+        pass
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    daemon.wait_state("k", "running")
+    proxy.piece, proxy.every = 1 << 13, .02
+    source.psql("UPDATE a SET v = v || '!'")
+    first_half_is_stored(daemon)
+    daemon.api("POST", "/jobs/k/stop")
+    daemon.wait_state("k", "stopped")
+    proxy.every = 0
+    if is_new:
+        source.psql("CREATE TABLE c (id integer PRIMARY KEY, v text); INSERT INTO c VALUES (1, 'c')")
+
+    def start(mode):
+        daemon.api("PATCH", "/jobs/k", {"mode": mode}, {"If-Match": "*", "Content-Type": "application/merge-patch+json"})
+        daemon.api("POST", "/jobs/k/start")
+    start("full-load")
+    daemon.wait_state("k", "completed")
+    daemon.wait_equal(source, target, tables)
+    source.psql("UPDATE a SET v = v || '.' WHERE id % 5 = 0; DELETE FROM b WHERE id % 3 = 0")
+    start("full-load-and-cdc")
+    daemon.wait_equal(source, target, tables)
+
+
 @pytest.mark.parametrize("point", ["kafka.sent:3", "kafka.acknowledged:4", "pipeline.stored:9", "pipeline.received:40", "streamer.trim", "streamer.spill:2"])
 def test_killed_while_they_follow(pair, kafka, daemon, point):
     """Again and again, until it comes to its end."""
@@ -260,13 +298,10 @@ def killed_amid_a_transaction(daemon, line, target, point=None):
     else:
         proxy.piece, proxy.every = 1 << 14, .01  # it comes slowly
     source.psql("CREATE TABLE c (id integer PRIMARY KEY, v text); BEGIN; UPDATE a SET v = v || '!'; INSERT INTO c VALUES (1, 'c'); COMMIT")
-
-    def event():
-        return ((daemon.api("GET", "/jobs/k/positions")["stored"] or "pg:1:0/1:0").split(":")[3]).replace("*", "0")
     if point:
         wait_for("it is killed", lambda: daemon.process.poll() is not None)
     else:
-        wait_for("the first half is stored", lambda: int(event()) > 1000, 40, .02)
+        first_half_is_stored(daemon)
         daemon.kill()
     proxy.every = 0
 
@@ -327,10 +362,7 @@ def test_killed_amid_a_transaction_that_is_held_and_a_table_is_new(pair, start_k
     kafka.pause()
     line[1].piece, line[1].every = 1 << 14, .01  # it comes slowly
     source.psql("CREATE TABLE c (id integer PRIMARY KEY, v text); INSERT INTO c VALUES (1, 'c'); UPDATE a SET v = v || '!'")
-
-    def event():
-        return ((daemon.api("GET", "/jobs/k/positions")["stored"] or "pg:1:0/1:0").split(":")[3]).replace("*", "0")
-    wait_for("the first half is stored", lambda: int(event()) > 1000, 40, .02)
+    first_half_is_stored(daemon)
     assert held(daemon) > 0
     daemon.kill()
     kafka.resume()

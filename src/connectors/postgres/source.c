@@ -326,11 +326,14 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	s->from = start->from;
 	s->applied = start->applied;
 	s->is_beside = start->is_beside;
-	s->ends_first = start->ends_first && s->mode & DMSR_CDC;
+	s->ends_first = start->ends_first;
 	s->takes_turns = start->takes_turns;
 	s->load_done = start->load_done;
 	source_tables_init(s, start->loaded, start->nloaded);
 	source_rest_init(s, start->begun, start->nbegun);
+	s->ends_alone = s->ends_first && !(s->mode & DMSR_CDC) && !source_stream_is_whole(s);
+	if (s->ends_alone)
+		s->mode |= DMSR_CDC;
 	source_enter(s, SOURCE_CONNECTING, "start");
 	source_prepare(s);
 }

@@ -77,6 +77,7 @@ struct source {
 	bool is_beside;                 /* the load goes beside the stream */
 	bool is_loading;                /* so, and it is not over: between two rounds, too */
 	bool ends_first;                /* tables are to be loaded, in the next run: this one reads the end of a transaction */
+	bool ends_alone;                /* it does nothing else, for the mode is full-load: there is none to be loaded, perhaps */
 	bool takes_turns;
 	struct map *loaded, *loaded_by_id;      /* relation_key -> struct source_loaded; those of a known oid */
 	uint64_t loaded_server;         /* of those of earlier runs; 0: none, or not known */
@@ -287,6 +288,7 @@ uint64_t source_stream_heard(const struct source *s);   /* messages, but for kee
 void source_stream_confirm(struct source *s, uint64_t flush);
 void source_stream_ends(struct source *s, const struct position *at);    /* that is confirmed: if the run ends_first, and this is where, it is over */
 bool source_stream_is_whole(const struct source *s);                     /* of what any run gave the streamer no transaction lacks its end */
+void source_stream_whole(struct source *s);                              /* and the run is over, so that the next one loads */
 uint64_t source_stream_confirmed(const struct source *s);       /* no change of before is read any more, in this run or the next; 0: not known */
 /* What was committed before that is decoded; 0: not known. And the newest Truncate of that table among it: its commit LSN, or 0. */
 uint64_t source_stream_passed(const struct source *s);

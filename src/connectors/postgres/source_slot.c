@@ -294,7 +294,11 @@ void source_slot(struct source *s)
 	free(s->slot);
 	s->slot = mem_strdup(note.is_there ? note.name : s->opt.slot ? s->opt.slot : own);
 	s->start_lsn = note.lsn;
-	s->ends_first = s->ends_first && source_needs_load(s) && !source_stream_is_whole(s);
+	s->ends_first = s->ends_first && (s->ends_alone || source_needs_load(s)) && !source_stream_is_whole(s);
+	if (s->ends_alone && !s->ends_first) {
+		source_stream_whole(s);
+		return;
+	}
 	s->is_loading = s->is_beside && source_needs_load(s) && !s->ends_first;
 	if (s->is_loading)
 		s->host.load_begins(s->host.ctx);

@@ -99,18 +99,20 @@ static const char whole_key[] = "stream-is-whole";
 bool source_stream_is_whole(const struct source *s)
 {
 	const char *note = s->host.note_get(s->host.ctx, whole_key);
-	return is_end(s, &s->from) || (note ? !strcmp(note, "yes") : !s->from.kind);
+	return (s->began_lsn && is_end(s, &s->from)) || (note ? !strcmp(note, "yes") : !s->from.kind);
 }
 
-static void is_whole(struct source *s)
+static void begin_again(struct source *s)
 {
 	source_fail_again(s, "the stream", "is behind what may have been under way when the job ended: tables that are left are loaded now");
 }
 
+void source_stream_whole(struct source *s) { source_put_note(s, whole_key, "yes", begin_again); }
+
 void source_stream_ends(struct source *s, const struct position *at)
 {
 	if (s->phase == SOURCE_STREAMING && is_end(s, at))
-		source_put_note(s, whole_key, "yes", is_whole);
+		source_stream_whole(s);
 }
 
 static void emit(struct source *s, struct batch *b)
