@@ -41,7 +41,7 @@ static size_t npending;
 static struct dmsr_loaded loaded[10000];
 static size_t nloaded;
 static struct position position;
-static bool load_done, quiet, failed, full;
+static bool load_done, quiet, failed, full, is_paused;
 static int64_t seconds = 3, slow_ms, pause_ms;
 static uint64_t rows;
 
@@ -211,11 +211,6 @@ static enum dmsr_verdict emit(void *ctx, struct batch *b)
 	failpoint("dump.written");
 	save();
 	failpoint("dump.saved");
-	if (b->end.kind)
-		plugin->source->confirm(source, &position);
-	if (b->nrows)
-		loop_timer_start(idle, (uint64_t)seconds * 1000);
-	batch_free(b);
 	if (pause_ms || slow_ms) {
 		full = !pause_ms;
 		if (pause_ms)
@@ -223,12 +218,19 @@ static enum dmsr_verdict emit(void *ctx, struct batch *b)
 		loop_timer_start(slow, (uint64_t)(pause_ms ? pause_ms : slow_ms));
 		pause_ms = 0;
 	}
+	if (b->end.kind)
+		plugin->source->confirm(source, &position);
+	if (b->nrows)
+		loop_timer_start(idle, (uint64_t)seconds * 1000);
+	batch_free(b);
 	return DMSR_OK;
 }
 
 static void on_pause(void *arg)
 {
 	(void)arg;
+	fprintf(stderr, "paused\n");
+	is_paused = true;
 	plugin->source->pause(source);
 }
 
@@ -259,7 +261,9 @@ static void on_tick(void *arg)
 static void on_slow(void *arg)
 {
 	(void)arg;
-	full = false;
+	if (is_paused)
+		fprintf(stderr, "resumed\n");
+	full = is_paused = false;
 	plugin->source->resume(source);
 }
 

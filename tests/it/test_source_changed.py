@@ -61,6 +61,19 @@ def test_a_load_that_is_told_of_behind_a_run_that_read_the_stream_first(db, dump
     assert loads(d) == ["a", "a"]
 
 
+def test_a_run_that_reads_the_stream_first_ends_at_once(db, dump):
+    """Also where nothing of what it reads is the job's; but not while it is paused, for that may be on its way to a stop."""
+    db.sql("CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE other (id int PRIMARY KEY); CREATE PUBLICATION given FOR ALL TABLES")
+    d = dump("table=public.a", "table=public.c", "publication=given", "ends_first=1").start().streaming().caught_up()
+    d.kill()
+    free(db)
+    db.sql("CREATE TABLE c (id int PRIMARY KEY, v text)")
+    db.sql("INSERT INTO other VALUES (1)")
+    d.start("heartbeat_interval=60s", "pause_ms=700")
+    assert d.failure(20)[:2] == ("source.changed", True)
+    assert "paused\nresumed\nfailed: source.changed" in re.sub("(?m)^ts=.*\n", "", d.text())
+
+
 def test_a_run_that_ends_with_a_transaction_leaves_none_to_be_read_first(db, dump):
     db.sql("CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, 'a'); CREATE PUBLICATION given FOR ALL TABLES")
     d = dump("table=public.*", "publication=given", "ends_first=1").start().streaming()

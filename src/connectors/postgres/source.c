@@ -361,7 +361,6 @@ static void source_confirm(struct dmsr_instance *i, const struct position *p)
 	if (p->kind != POSITION_LSN || !p->flush || (s->system && p->server != s->system))
 		return;
 	source_stream_confirm(s, p->flush);
-	source_stream_ends(s, p);
 }
 
 static void source_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)

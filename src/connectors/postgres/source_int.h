@@ -286,7 +286,6 @@ void source_stream_paused(struct source *s);
 void source_stream_rest(struct source *s);      /* if all that was decoded can go out, and ends with a transaction: source_turns_rests */
 uint64_t source_stream_heard(const struct source *s);   /* messages, but for keepalives */
 void source_stream_confirm(struct source *s, uint64_t flush);
-void source_stream_ends(struct source *s, const struct position *at);    /* that is confirmed: if the run ends_first, and this is where, it is over */
 bool source_stream_is_whole(const struct source *s);                     /* of what any run gave the streamer no transaction lacks its end */
 void source_stream_whole(struct source *s);                              /* and the run is over, so that the next one loads */
 uint64_t source_stream_confirmed(const struct source *s);       /* no change of before is read any more, in this run or the next; 0: not known */

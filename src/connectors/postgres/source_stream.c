@@ -28,13 +28,13 @@ struct stream {
 	bool is_stalled;                /* the decoder said AGAIN */
 	bool is_kept;                   /* what was there when the server had no more for now, since it ended inside of a transaction */
 	bool is_asked;                  /* the server wants to hear that we have caught up */
-	bool has_end;                   /* ends_first: no more goes out */
 	uint64_t received, keepalive;   /* newest LSN in any message; in a keepalive */
 	uint64_t confirmed, told;       /* what the host has, and what of it the server was told */
 	uint64_t told_us, heartbeat_us; /* monotonic */
 	uint64_t beat;                  /* keepalive of the newest heartbeat */
 	uint64_t emitted;               /* behind the newest change that went out */
 	bool is_torn;                   /* the newest batch that did ends inside of a transaction */
+	uint64_t end;                   /* ends_first: of what went out, and no more does; 0: it is to come */
 	unsigned beats;                 /* heartbeats since there were changes, RARE at most */
 	uint64_t server_lsn;
 	uint64_t heard;                 /* messages but for keepalives */
@@ -44,7 +44,7 @@ struct stream {
 };
 
 /* May changes go out? */
-static bool may_go(const struct source *s) { return source_may_emit(s) && !source_has_turn(s) && !s->stream->has_end; }
+static bool may_go(const struct source *s) { return source_may_emit(s) && !source_has_turn(s) && !s->stream->end; }
 
 /* ---- to the server ---- */
 
@@ -75,12 +75,32 @@ static void send_status(struct source *s)
 	buf_fini(&b);
 }
 
+/* A note: "yes", what the streamer was given ends with a transaction, and none has given it more since; "no": one may have. Before the first there is none. */
+static const char whole_key[] = "stream-is-whole";
+
+/* Not when it is paused, for it may be about to stop: when it is resumed. */
+static void begin_again(struct source *s)
+{
+	if (!s->paused || s->phase != SOURCE_STREAMING)
+		source_fail_again(s, "the stream", "is behind what may have been under way when the job ended: tables that are left are loaded now");
+}
+
+void source_stream_whole(struct source *s) { source_put_note(s, whole_key, "yes", begin_again); }
+
+static void end_run(struct source *s)
+{
+	const struct stream *st = s->stream;
+	if (st->end && st->confirmed >= st->end && s->phase == SOURCE_STREAMING)
+		source_stream_whole(s);
+}
+
 void source_stream_confirm(struct source *s, uint64_t flush)
 {
 	struct stream *st = s->stream;
 	if (!st || flush <= st->confirmed)
 		return;
 	st->confirmed = flush;
+	end_run(s);
 	/* A server that shuts down waits until we have all. */
 	if (st->is_asked && s->phase == SOURCE_STREAMING)
 		send_status(s);
@@ -93,32 +113,17 @@ uint64_t source_stream_confirmed(const struct source *s) { return s->stream ? s-
 /* Of a run that ends_first: the end of a transaction. The streamer may have more than was stored when a run was killed: that was written before it looked. */
 static bool is_end(const struct source *s, const struct position *at) { return s->ends_first && !position_is_inside(at) && at->flush >= s->began_lsn; }
 
-/* A note: "yes", what the streamer was given ends with a transaction, and none has given it more since; "no": one may have. Before the first there is none. */
-static const char whole_key[] = "stream-is-whole";
-
 bool source_stream_is_whole(const struct source *s)
 {
 	const char *note = s->host.note_get(s->host.ctx, whole_key);
 	return (s->began_lsn && is_end(s, &s->from)) || (note ? !strcmp(note, "yes") : !s->from.kind);
 }
 
-static void begin_again(struct source *s)
-{
-	source_fail_again(s, "the stream", "is behind what may have been under way when the job ended: tables that are left are loaded now");
-}
-
-void source_stream_whole(struct source *s) { source_put_note(s, whole_key, "yes", begin_again); }
-
-void source_stream_ends(struct source *s, const struct position *at)
-{
-	if (s->phase == SOURCE_STREAMING && is_end(s, at))
-		source_stream_whole(s);
-}
-
 static void emit(struct source *s, struct batch *b)
 {
 	/* Behind it the first half of another transaction would go, and the next run would stand where this one did. */
-	s->stream->has_end |= !b->more && is_end(s, &b->end);
+	if (!b->more && is_end(s, &b->end))
+		s->stream->end = b->end.flush;
 	if (s->load_done_at && !b->more && b->end.lsn >= s->load_done_at) {
 		batch_append(b, OP_LOAD_DONE, NULL);
 		s->load_done_at = 0;
@@ -223,8 +228,10 @@ static void take_end(struct source *s)
 	if (!s->ends_first || s->phase != SOURCE_STREAMING || st->is_stalled || !may_go(s) || source_is_asking(s))
 		return;
 	pgoutput_position(st->decoder, &at);
-	if (is_end(s, &at))
-		take(s);
+	if (!is_end(s, &at))
+		return;
+	pgoutput_keepalive(st->decoder, 0); /* nothing of it may be the job's */
+	take(s);
 }
 
 static void on_keepalive(struct source *s, struct cursor *c)
@@ -279,7 +286,7 @@ static void on_dry(void *arg)
 	struct stream *st = s->stream;
 	st->last_event_us = wall_now_us();
 	source_turns_dry(s);
-	if (st->is_stalled || source_has_turn(s) || st->has_end)
+	if (st->is_stalled || source_has_turn(s) || st->end)
 		return;
 	st->is_kept = pgoutput_is_torn(st->decoder);
 	if (!st->is_kept)
@@ -318,6 +325,7 @@ void source_stream_resumed(struct source *s)
 	struct err e = { 0 };
 	if (!st || !s->repl || source_is_asking(s) || source_has_turn(s))
 		return;
+	end_run(s);
 	if (st->is_stalled) {
 		decoded(s, pgoutput_continue(st->decoder, &e), &e);
 		if (s->phase != SOURCE_STREAMING || st->is_stalled)
