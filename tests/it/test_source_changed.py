@@ -86,6 +86,30 @@ def test_a_run_that_ends_with_a_transaction_leaves_none_to_be_read_first(db, dum
     assert "is read before anything is loaded" not in d.text()
 
 
+def test_a_run_that_ends_before_it_has_read_what_one_before_it_had_says_nothing_of_that(db, dump):
+    """What that one gave the streamer may still end inside of a transaction."""
+    db.sql("CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, 'a'); CREATE PUBLICATION given FOR ALL TABLES")
+    d = dump("table=public.*", "publication=given").start().streaming().caught_up()
+    d.kill()
+    free(db)
+    db.sql("UPDATE a SET v = 'unread'")
+    with Proxy(db.server.port) as proxy:
+        def stick(data):
+            if b"START_REPLICATION" in data:
+                proxy.is_stuck.set()
+            return data
+        proxy.change, d.port = stick, proxy.port
+        d.start()
+        wait_for("nothing of the stream comes", proxy.is_stuck.is_set)
+        d.stop()
+    d.port = db.server.port
+    free(db)
+    db.sql("CREATE TABLE c (id int PRIMARY KEY, v text); INSERT INTO c VALUES (1, 'c')")
+    assert "tables that are left are loaded now" in again(d.start("ends_first=1"))
+    d.start("ends_first=1").streaming().caught_up()
+    d.same()
+
+
 def test_publication_of_another_owner(db, dump):
     db.sql(TABLES)
     d = dump("table=public.*", key=KEYS).start().streaming().caught_up()

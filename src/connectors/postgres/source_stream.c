@@ -35,6 +35,7 @@ struct stream {
 	uint64_t emitted;               /* behind the newest change that went out */
 	bool is_torn;                   /* the newest batch that did ends inside of a transaction */
 	uint64_t end;                   /* ends_first: of what went out, and no more does; 0: it is to come */
+	bool was_whole;                 /* source_stream_is_whole, when it began */
 	unsigned beats;                 /* heartbeats since there were changes, RARE at most */
 	uint64_t server_lsn;
 	uint64_t heard;                 /* messages but for keepalives */
@@ -464,6 +465,7 @@ static void begin_now(struct source *s)
 static void begin(struct source *s)
 {
 	const char *note = s->host.note_get(s->host.ctx, whole_key);
+	s->stream->was_whole = source_stream_is_whole(s);
 	if (note && !strcmp(note, "no"))
 		begin_now(s);
 	else
@@ -536,7 +538,8 @@ void source_stream_stop(struct source *s)
 {
 	struct stream *st = s->stream;
 	source_enter(s, SOURCE_STOPPING, "asked");
-	if (!st->is_torn && st->emitted <= st->confirmed)
+	/* An earlier run may have given the streamer more than this one: that was written before this one looked. */
+	if ((st->was_whole || st->confirmed >= s->began_lsn) && !st->is_torn && st->emitted <= st->confirmed)
 		source_put_note(s, whole_key, "yes", NULL);
 	if (!st->is_open) {
 		source_stopped(s);
