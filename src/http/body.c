@@ -23,12 +23,24 @@ static int depth(const char *p, size_t n)
 	return most;
 }
 
-/* jansson tells what it expected and "near" which words of the body; those may be a secret's. */
+static bool is_blank(const char *data, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strchr(" \t\r\n", data[i]) || !data[i])
+			return false;
+	return true;
+}
+
+/* jansson tells what it expected and "near" which words of the body; those may be a secret's, unless they are a key. */
 static int malformed(const json_error_t *j, struct err *e)
 {
-	const char *near = strstr(j->text, " near ");
+	const char *near = strstr(j->text, " near "), *what = j->text;
 	int n = near ? (int)(near - j->text) : (int)strlen(j->text);
-	return err_set(e, DMSR_EINVAL, "json.malformed", "line %d, column %d: %.*s", j->line, j->column, n, j->text);
+	if (json_error_code(j) == json_error_duplicate_key)
+		n = (int)strlen(j->text);
+	if (json_error_code(j) == json_error_null_character || json_error_code(j) == json_error_null_byte_in_key)
+		n = (int)strlen(what = "\\u0000 is not allowed");
+	return err_set(e, DMSR_EINVAL, "json.malformed", "line %d, column %d: %.*s", j->line, j->column, n, what);
 }
 
 json_t *body_parse(const char *data, size_t n, struct err *e)
@@ -39,6 +51,10 @@ json_t *body_parse(const char *data, size_t n, struct err *e)
 		return NULL;
 	}
 	json_t *o = json_loadb(n ? data : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &j);
+	if (!o && is_blank(data, n)) {
+		err_set(e, DMSR_EINVAL, "json.malformed", "the body is empty: it must be one JSON object");
+		return NULL;
+	}
 	if (!o) {
 		malformed(&j, e);
 		return NULL;

@@ -155,6 +155,24 @@ static void a_mistake_is_shown_by_line_and_column_and_not_by_its_text(void **sta
 	answer_free(a);
 }
 
+static void is_said_of(struct kit *k, const char *body, const char *what, const char *what_not)
+{
+	struct answer *a = ask(k, "POST", "/jobs", NULL, body);
+	assert_string_equal(answer_code(a), "json.malformed");
+	if (!strstr(a->body, what) || (what_not && strstr(a->body, what_not)))
+		fail_msg("%s: %s", body, a->body);
+	answer_free(a);
+}
+
+static void a_mistake_is_said_in_words_of_the_api(void **state)
+{
+	struct kit *k = *state;
+	is_said_of(k, "", "the body is empty", "token");
+	is_said_of(k, " \n", "the body is empty", "token");
+	is_said_of(k, "{\"a\": 1,\n \"a\": \"hunter2\"}", "line 2, column 4: duplicate object key near '\\\"a\\\"'", "hunter2");
+	is_said_of(k, "{\"a\": \"\\u0000\"}", "\\\\u0000 is not allowed", "JSON_ALLOW_NUL");
+}
+
 static void a_nul_in_the_body(void **state)
 {
 	struct kit *k = *state;
@@ -726,6 +744,7 @@ static void openapi(void **state)
 RUN_TESTS(T(routes_are_found), T(a_misspelt_path_is_told_what_was_meant), T(unknown_paths_methods_and_parameters), T(odd_targets),
 	T(bodies_that_are_no_json), T(numbers_are_short),
 	T(a_mistake_is_shown_by_line_and_column_and_not_by_its_text),
+	T(a_mistake_is_said_in_words_of_the_api),
 	T(a_nul_in_the_body), T(bodies_that_are_too_large), T(bodies_where_none_belongs), T(a_job_is_created),
 	T(problems_name_their_place), T(etags_guard_changes), T(a_change_in_between_is_seen_by_the_engine),
 	T(put_creates), T(a_job_is_deleted), T(verbs), T(below_a_job), T(jobs_come_in_pages),
