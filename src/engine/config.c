@@ -132,6 +132,7 @@ struct layer {
 	const char *origin; /* a file's path, "environment DMSR_X", "-o x" */
 	const char *text;   /* NULL: not JSON text, then there are no lines */
 	size_t len;
+	bool is_variable; /* of the environment: its name is not the option's */
 };
 
 static void dotted(char *out, size_t size, const char *pointer)
@@ -217,15 +218,30 @@ static const char *elsewhere(const char *key)
 	return NULL;
 }
 
+/* http.body_max -> DMSR_HTTP__BODY_MAX */
+static void path_variable(char *out, size_t size, const char *path)
+{
+	size_t n = (size_t)snprintf(out, size, "DMSR_");
+	for (; *path && n + 2 < size; path++) {
+		if (*path == '.')
+			out[n++] = '_';
+		out[n++] = *path == '.' ? '_' : (char)toupper((unsigned char)*path);
+	}
+	out[n] = 0;
+}
+
 static void unknown_key(struct layer *l, const char *prefix, const char *key, const char *pointer)
 {
 	size_t n = json_array_size(l->p);
-	char **names = known_names(l->text ? prefix : NULL), at[CONFIG_POINTER_MAX];
+	char **names = known_names(l->text ? prefix : NULL), at[CONFIG_POINTER_MAX], variable[CONFIG_PATH_MAX + sizeof "DMSR_"] = "";
 	const char *near = options_nearest(key, NULL, NULL, (const char *const *)names);
 	char *full = near ? mem_printf("%s%s", prefix, near) : mem_strdup(elsewhere(key));
 	pointer_join(at, sizeof at, pointer, key);
+	if (full && l->is_variable)
+		path_variable(variable, sizeof variable, full);
 	if (full)
-		problem_add(l->p, "unknown-key", full, at, "there is no option \"%s%.64s\": did you mean \"%s\"?", prefix, key, full);
+		problem_add(l->p, "unknown-key", full, at, "there is no option \"%s%.64s\": did you mean \"%s\"%s%s?", prefix, key, full,
+			*variable ? ", which is " : "", variable);
 	else
 		problem_add(l->p, "unknown-key", NULL, at, "there is no option \"%s%.64s\"", prefix, key);
 	annotate(l, n);
@@ -407,7 +423,7 @@ static void take_environment(struct config *c, char *const *variables, problems 
 		char *name = mem_strndup(*variables, (size_t)(equals - *variables)), path[CONFIG_PATH_MAX];
 		if (!is_reserved(name)) {
 			char *origin = mem_printf("environment %s", name);
-			struct layer l = { .c = c, .p = p, .origin = origin };
+			struct layer l = { .c = c, .p = p, .origin = origin, .is_variable = true };
 			variable_path(path, sizeof path, name);
 			take_text(&l, path, equals + 1);
 			free(origin);

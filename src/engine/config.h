@@ -26,6 +26,7 @@ const char *config_str(const struct config *c, const char *path);       /* "http
 int64_t config_int(const struct config *c, const char *path);
 bool config_bool(const struct config *c, const char *path);
 const json_t *config_json(const struct config *c, const char *path);    /* objects and lists: "secrets", "http.tokens", "jobs.streamer" */
+const char *config_place(const struct config *c, const char *path);     /* where the value is: its layer, with the line in a file */
 json_t *config_print(const struct config *c);   /* every value, redacted, with its origin: {"http.listen":{"value":..,"origin":"/etc/dmsr/dmsrd.json"}} */
 json_t *config_schema(void);                    /* JSON Schema 2020-12 of the file */
 /* The table, for the man page's check: path, type, default, help. */

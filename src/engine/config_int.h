@@ -22,8 +22,6 @@ void config_hide_secrets(const struct config_entry *t, json_t *v);
 /* What holds between values, all layers together. */
 void config_check(const struct config *c, problems *p);
 const char *config_origin(const struct config *c, const char *path);
-/* Where the value is: its origin, with the line in a file. */
-const char *config_place(const struct config *c, const char *path);
 /* Defaults and one text, as if it were the file's. For the fuzz target and tests. */
 struct config *config_load_text(const char *text, size_t n, problems *p, struct err *e);
 

@@ -303,15 +303,17 @@ static void check_room(const char *name, const struct plugins *plugins, problems
 	buf_fini(&all);
 }
 
-/* Each with its pointer before it. */
-static void add_findings(problems *p, const problems *found)
+/* Each with the layer that its option came from, and its pointer, before it. */
+static void add_findings(problems *p, const problems *found, const struct config *c)
 {
 	size_t i;
 	json_t *one;
 	json_array_foreach((json_t *)(uintptr_t)found, i, one)
 	{
 		const char *pointer = json_string_value(json_object_get(one, "pointer")), *detail = json_string_value(json_object_get(one, "detail"));
-		problem_add(p, json_string_value(json_object_get(one, "code")), NULL, pointer, "%s: %s", pointer, detail);
+		const char *place = config_place(c, !strncmp(pointer, "/log/", 5) ? "log.levels" : "jobs.streamer");
+		problem_add(p, json_string_value(json_object_get(one, "code")), json_string_value(json_object_get(one, "suggestion")), pointer,
+			"%s: %s: %s", place, pointer, detail);
 	}
 }
 
@@ -335,7 +337,7 @@ void engine_check_config(const struct engine *g, const struct config *c, problem
 		spec_check_streamer(streamer, "/jobs/streamer", g ? g->plugins : own, secrets, found);
 	plugins_free(own);
 	secrets_free(secrets);
-	add_findings(p, found);
+	add_findings(p, found, c);
 	json_decref(found);
 }
 

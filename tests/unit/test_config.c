@@ -160,21 +160,23 @@ static void every_finding_has_its_place(void **state)
 	(void)state;
 	write_file("conf.d/10-a.json", "{\n\"http\": {\n\"body_max\": 7,\n\"allowed_hosts\": [\"a\",\n 5]}}");
 	const char *file = write_file("dmsrd.json", "{ \"http\":\n\n { \"lisen\": 1 } }");
-	const char *variables[] = { "DMSR_HTTP__BODY_MAXX=8", "DMSR_DRAIN_TIMEOUT=\xff", NULL };
+	const char *variables[] = { "DMSR_HTTP__BODY_MAXX=8", "DMSR_DRAIN_TIMEOUT=\xff", "DMSR_LOG_LEVEL=warn", NULL };
 	const char *overrides[] = { "log.level=inof", "nonsense", "http=1", "http.tokens={\"a\":\"0123456789abcdef\"}", NULL };
 	problems *p = json_array();
 	struct config *c = load(file, variables, overrides, p);
 	assert_null(c);
-	assert_int_equal(json_array_size(p), 9);
+	assert_int_equal(json_array_size(p), 10);
 	is_finding(p, 0, "unknown-key", "/http/lisen", "dmsrd.json:3: ", "http.listen");
 	is_finding(p, 1, "range", "/http/body_max", "10-a.json:3: http.body_max: must be between 1KiB and 64MiB", NULL);
 	is_finding(p, 2, "type", "/http/allowed_hosts/1", "10-a.json:5: http.allowed_hosts.1: must be a string", NULL);
 	is_finding(p, 3, "unknown-key", "/http.body_maxx", "environment DMSR_HTTP__BODY_MAXX: ", "http.body_max");
 	is_finding(p, 4, "pattern", "", "environment DMSR_DRAIN_TIMEOUT: is not UTF-8", NULL);
-	is_finding(p, 5, "enum", "/log/level", "-o log.level: must be one of", "info");
-	is_finding(p, 6, "syntax", "", "-o nonsense", NULL);
-	is_finding(p, 7, "unknown-key", "/http", "-o http: ", NULL);
-	is_finding(p, 8, "type", "/http/tokens/a", "-o http.tokens: http.tokens.a: must be", NULL);
+	is_finding(p, 5, "unknown-key", "/log_level",
+		"environment DMSR_LOG_LEVEL: there is no option \"log_level\": did you mean \"log.level\", which is DMSR_LOG__LEVEL?", "log.level");
+	is_finding(p, 6, "enum", "/log/level", "-o log.level: must be one of", "info");
+	is_finding(p, 7, "syntax", "", "-o nonsense", NULL);
+	is_finding(p, 8, "unknown-key", "/http", "-o http: ", NULL);
+	is_finding(p, 9, "type", "/http/tokens/a", "-o http.tokens: http.tokens.a: must be", NULL);
 	json_decref(p);
 }
 

@@ -590,12 +590,13 @@ static void a_job_from_before_stays_with_what_it_had(void **state)
 
 static void what_plugins_know_to_be_wrong_is_a_wrong_configuration(void **state)
 {
-	static const struct { const char *as, *why; } wrong[] = {
-		{ "jobs.streamer={\"type\":\"embeded\"}", "/jobs/streamer/type: there is no streamer \"embeded\"" },
-		{ "jobs.streamer={\"type\":\"embedded\",\"memry\":1}", "/jobs/streamer/memry" },
-		{ "jobs.streamer={\"type\":\"embedded\",\"memory\":\"much\"}", "/jobs/streamer/memory" },
-		{ "log.levels={\"htp\":\"debug\"}", "/log/levels/htp: there is no room \"htp\": is \"http\" meant?" },
-		{ "log.levels={\"job\":\"debug\",\"elsewhere\":\"debug\"}", "/log/levels/elsewhere: there is no room \"elsewhere\"; the rooms are audit, " },
+	static const struct { const char *as, *place, *why, *near; } wrong[] = {
+		{ "jobs.streamer={\"type\":\"embeded\"}", "-o jobs.streamer: ", "/jobs/streamer/type: there is no streamer \"embeded\"", "embedded" },
+		{ "jobs.streamer={\"type\":\"embedded\",\"memry\":1}", "-o jobs.streamer: ", "/jobs/streamer/memry", "memory" },
+		{ "jobs.streamer={\"type\":\"embedded\",\"memory\":\"much\"}", "-o jobs.streamer: ", "/jobs/streamer/memory", "" },
+		{ "log.levels={\"htp\":\"debug\"}", "-o log.levels: ", "/log/levels/htp: there is no room \"htp\": is \"http\" meant?", "http" },
+		{ "log.levels={\"job\":\"debug\",\"elsewhere\":\"debug\"}", "-o log.levels: ",
+			"/log/levels/elsewhere: there is no room \"elsewhere\"; the rooms are audit, ", "" },
 	};
 	(void)state;
 	close_engine();
@@ -610,6 +611,11 @@ static void what_plugins_know_to_be_wrong_is_a_wrong_configuration(void **state)
 		problems *p = json_array();
 		engine_check_config(NULL, config, p);
 		assert_int_equal(json_array_size(p), 1);
+		const json_t *one = json_array_get(p, 0);
+		const char *detail = json_string_value(json_object_get(one, "detail")), *near = json_string_value(json_object_get(one, "suggestion"));
+		if (strncmp(detail, wrong[i].place, strlen(wrong[i].place)) != 0)
+			fail_msg("%s: %s", wrong[i].as, detail);
+		assert_string_equal(near ? near : "", wrong[i].near);
 		json_decref(p);
 		config_free(config);
 	}
