@@ -372,6 +372,21 @@ static json_t *patchable(const struct engine *g, const struct job *job)
 	return base;
 }
 
+/* A PUT may give back what GET showed, which may have changed since; who patches the state wants another one, and would get none. */
+static void check_wishes(const struct job *job, const json_t *merge_patch, problems *p)
+{
+	const struct { const char *key, *is; } words[] = { { "state", job_shown_state(job) }, { "desired_state", job_desire_name(job->desire) } };
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+		const json_t *v = json_object_get(merge_patch, words[i].key);
+		char at[32];
+		if (!v || (json_is_string(v) && !strcmp(json_string_value(v), words[i].is)))
+			continue;
+		snprintf(at, sizeof at, "/%s", words[i].key);
+		problem_add(p, "immutable", NULL, at, "is \"%s\", and no part of the specification: POST /jobs/%s/start, pause, resume or stop changes it",
+			words[i].is, job->name);
+	}
+}
+
 void engine_patch(struct engine *g, const char *name, const json_t *merge_patch, const struct engine_call *call)
 {
 	struct err e = { 0 };
@@ -383,8 +398,14 @@ void engine_patch(struct engine *g, const char *name, const json_t *merge_patch,
 		engine_refuse(g, call, &e, NULL);
 		return;
 	}
+	problems *p = json_array();
+	check_wishes(job, merge_patch, p);
 	json_t *base = patchable(g, job), *whole = merge(base, merge_patch);
-	change(g, job, whole, call);
+	if (json_array_size(p))
+		invalid(g, call, p);
+	else
+		change(g, job, whole, call);
+	json_decref(p);
 	json_decref(whole);
 	json_decref(base);
 }

@@ -623,6 +623,32 @@ static void what_plugins_know_to_be_wrong_is_a_wrong_configuration(void **state)
 	open_engine();
 }
 
+/* A PUT of what GET showed is fine, whatever the job has done meanwhile; a patch of the state says where that is asked for. */
+static void a_state_is_not_patched(void **state)
+{
+	(void)state;
+	write_script();
+	create(one_target, NULL);
+	wait_state("running");
+	static const char *const keys[] = { "state", "desired_state" };
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+		struct answer a;
+		struct engine_call call = call_of(&a);
+		json_t *body = json_pack("{s:s}", keys[i], "stopped");
+		engine_patch(engine, "job", body, &call);
+		await(&a);
+		json_decref(body);
+		assert_string_equal(a.e.id, "job.validation");
+		assert_int_equal(json_array_size(a.errors), 1);
+		const json_t *one = json_array_get(a.errors, 0);
+		assert_string_equal(json_string_value(json_object_get(one, "pointer")) + 1, keys[i]);
+		assert_string_equal(json_string_value(json_object_get(one, "code")), "immutable");
+		assert_non_null(strstr(json_string_value(json_object_get(one, "detail")), "POST /jobs/job/start, pause"));
+		drop(&a);
+	}
+	patch("{\"state\": \"running\", \"desired_state\": \"running\", \"generation\": 7}");
+}
+
 /* ---- a transform: there is none in the house yet, but its place is ---- */
 
 static unsigned opened_transforms;
@@ -684,7 +710,7 @@ static void a_transform_has_each_batch(void **state)
 }
 
 RUN_TESTS(TEST(a_job_without_a_streamer_gets_the_configured_one), TEST(a_job_from_before_stays_with_what_it_had),
-	TEST(what_plugins_know_to_be_wrong_is_a_wrong_configuration), TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end),
+	TEST(a_state_is_not_patched), TEST(what_plugins_know_to_be_wrong_is_a_wrong_configuration), TEST(loads_and_follows), TEST(all_is_confirmed_in_the_end),
 	TEST(a_full_load_completes), TEST(an_error_that_may_pass_is_retried),
 	TEST(a_schema_change_is_told_though_it_is_the_first_of_a_run), TEST(an_error_that_stays_fails_the_job), TEST(a_target_that_fails_is_opened_again),
 	TEST(a_target_that_dies_behind_a_commit_doubles_nothing), TEST(pause_holds_and_resume_goes_on),
