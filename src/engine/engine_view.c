@@ -327,6 +327,8 @@ static json_t *warnings_json(const struct job *job)
 	return list;
 }
 
+static void add_dead(void *arg, struct table_count *c) { *(uint64_t *)arg += c->dead; }
+
 json_t *engine_job_status(struct engine *g, const char *name)
 {
 	const struct job *job = engine_find(g, name);
@@ -358,6 +360,9 @@ json_t *engine_job_status(struct engine *g, const char *name)
 	json_object_set_new(s, "lag",
 		json_pack("{s:o, s:o, s:o}", "bytes", known(lag.bytes), "seconds", known_seconds(lag.seconds), "reason", text_or_null(lag.reason)));
 	json_object_set_new(s, "warnings", warnings_json(job));
+	uint64_t dead = 0;
+	memory_each_count(job->memory, add_dead, &dead);
+	json_object_set_new(s, "dead_letters", count(dead));
 	json_object_set_new(s, "slowest_stage", text_or_null(slowest_stage(job, &st)));
 	json_t *next = job->state == JOB_RETRYING ? view_time(job->retry_at_us) : json_null();
 	json_object_set_new(s, "retries", json_pack("{s:o, s:o, s:o}", "total", count(job->retries), "in_a_row", count(job->attempts), "next_at", next));

@@ -658,10 +658,12 @@ def test_constraint_dead_letter(pair, dmsrd):
     letters = dmsrd.api("GET", "/jobs/f/errors")["items"]
     assert len(letters) == 1 and letters[0]["table"] == "t" and letters[0]["code"] == "target.constraint"
     assert letters[0]["change"]["after"]["id"] == 2002
+    assert dmsrd.api("GET", "/jobs/f/status")["dead_letters"] == 1
     dmsrd.kill()
     dmsrd.start()
     dmsrd.wait_state("f", "running")
     assert len(dmsrd.api("GET", "/jobs/f/errors")["items"]) == 1
+    assert dmsrd.api("GET", "/jobs/f/status")["dead_letters"] == 1
 
 
 # ---- rows that are not seen ----

@@ -402,6 +402,9 @@ static void one_bad_row_is_set_aside(void **state)
 	assert_int_equal(json_array_size(items), 1);
 	assert_string_equal(json_string_value(json_object_get(json_array_get(items, 0), "target")), "fake");
 	drop(&a);
+	json_t *status = engine_job_status(engine, "job");
+	assert_int_equal(json_integer_value(json_object_get(status, "dead_letters")), 1);
+	json_decref(status);
 }
 
 /* The engine is thrown away, as by kill -9 but for what the store's thread has under way, and opened again. */
