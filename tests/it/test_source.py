@@ -195,6 +195,9 @@ def test_changes_alone_begin_where_the_slot_does(db, dump):
 def test_binary_is_as_exact_as_text(db, dump):
     db.sql(TABLES)
     d = dump("table=public.*", "binary=true", key=KEYS).start().streaming()
+    if db.server.version >= 14:
+        asked = "SELECT query FROM pg_stat_activity WHERE backend_type = 'walsender' AND datname = current_database() AND query LIKE 'START_REPLICATION%'"
+        wait_for("it is binary", lambda: any("binary 'true'" in query for query, in db.sql(asked)))
     db.sql("UPDATE a SET n = -n, v = 'bin'; DELETE FROM k WHERE a = 3; UPDATE u SET v = NULL")
     d.caught_up().stop()
     d.same()
