@@ -126,8 +126,10 @@ static void preflight(void **state)
 		struct asked a = { .loop = loop_new() };
 		struct settings *s = settings_new();
 		struct dmsr_instance *i;
-		const struct dmsr_probe_host host = { .ctx = &a, .env = { .loop = a.loop }, .checked = on_checked };
+		const struct dmsr_probe_host host = { .ctx = &a, .env = { .loop = a.loop, .codec = find_codec }, .checked = on_checked };
 		char *p = mem_printf("%s%s", dir, all[k].path);
+		kit_settings(s, dmsr_plugin_file.target_options, NULL);
+		kit_settings(s, dmsr_plugin_json.codec_options, NULL);
 		settings_put_str(s, "path", p);
 		assert_int_equal(dmsr_plugin_file.target_probe->check(s, NULL, 0, &host, &i, NULL), 0);
 		loop_run(a.loop);
@@ -135,6 +137,35 @@ static void preflight(void **state)
 		assert_string_equal(a.id, "file.path");
 		dmsr_plugin_file.target_probe->close(i);
 		free(p);
+		settings_free(s);
+		loop_free(a.loop);
+	}
+}
+
+/* What would end the job at its start. */
+static void preflight_of_options(void **state)
+{
+	static const struct { const char *path, *format, *layout, *delimiter, *id; } all[] = {
+		{ "relative/directory", "json", "table", NULL, "target.path" }, { "", "json", "table", NULL, "target.path" },
+		{ "./-", "json", "table", NULL, "target.path" }, { "/x", "csv", "single", ",", "target.format" },
+		{ "/x", "csv", "table", "\"", "codec.option" }, { "/x", "morse", "table", NULL, "target.format" },
+	};
+	(void)state;
+	for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+		struct asked a = { .loop = loop_new() };
+		struct settings *s = settings_new();
+		struct dmsr_instance *i = NULL;
+		struct err e = { 0 };
+		const struct dmsr_probe_host host = { .ctx = &a, .env = { .loop = a.loop, .codec = find_codec }, .checked = on_checked };
+		kit_settings(s, dmsr_plugin_file.target_options, NULL);
+		kit_settings(s, all[k].delimiter ? dmsr_plugin_csv.codec_options : dmsr_plugin_json.codec_options, NULL);
+		settings_put_str(s, "path", all[k].path);
+		settings_put_str(s, "format", all[k].format);
+		settings_put_str(s, "layout", all[k].layout);
+		if (all[k].delimiter)
+			settings_put_str(s, "delimiter", all[k].delimiter);
+		assert_int_equal(dmsr_plugin_file.target_probe->check(s, NULL, 0, &host, &i, &e), DMSR_EINVAL);
+		assert_string_equal(e.id, all[k].id);
 		settings_free(s);
 		loop_free(a.loop);
 	}
@@ -193,6 +224,6 @@ static void forgets(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { TEST(stdout_lines), TEST(preflight), TEST(forgets) };
+	const struct CMUnitTest tests[] = { TEST(stdout_lines), TEST(preflight), TEST(preflight_of_options), TEST(forgets) };
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -71,9 +71,11 @@ static void on_looked(void *arg)
 static int check_open(const struct settings *s, const struct dmsr_tables *tables, enum dmsr_mode mode, const struct dmsr_probe_host *host,
 	struct dmsr_instance **out, struct err *e)
 {
+	int rc = file_check_options(s, &host->env, e);
 	(void)tables;
 	(void)mode;
-	(void)e;
+	if (rc)
+		return rc;
 	*out = begin(s, host, NULL, look, on_looked);
 	return 0;
 }

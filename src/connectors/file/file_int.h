@@ -68,6 +68,7 @@ int disk_forget(struct disk *d, bool *busy, struct err *e);
 const char *disk_own(const struct disk *d);             /* the directory that is ours */
 
 /* ---- target.c, parts.c, publish.c: on the loop ---- */
+int file_check_options(const struct settings *s, const struct dmsr_env *env, struct err *e);  /* would a target with these options open? */
 enum target_state {
 	TARGET_NEW,             /* opened */
 	TARGET_OPENING,         /* directories, lock, journal */

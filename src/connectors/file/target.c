@@ -23,7 +23,7 @@ enum {
 
 static const struct dmsr_option options[] = {
 	{ "path", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0,
-		"The directory that the files go to, made when it is missing; \"-\" is the standard output of dmsrd." },
+		"The directory that the files go to, an absolute path, made when it is missing; \"-\" is the standard output of dmsrd." },
 	{ "format", DMSR_OPT_ENUM, DMSR_OPT_CODEC, "json", "json|csv", 0, 0,
 		"What the files hold: one JSON record a line, or CSV. The options of that codec go beside it." },
 	{ "layout", DMSR_OPT_ENUM, 0, "table", "table|single", 0, 0,
@@ -446,12 +446,22 @@ static int open_codec(struct target *t, const struct settings *s, struct err *e)
 	return 0;
 }
 
-static int target_open(const struct settings *s, const struct dmsr_target_host *host, struct dmsr_instance **out, struct err *e)
+static int check_path(const char *path, struct err *e)
+{
+	if (!*path)
+		return err_set(e, DMSR_EINVAL, "target.path", "path must not be empty");
+	if (*path != '/' && strcmp(path, "-") != 0)
+		return err_set(e, DMSR_EINVAL, "target.path", "path must be absolute, or \"-\": a daemon has no directory of its own");
+	return 0;
+}
+
+/* As far as it goes without a disk; NULL: the options say what cannot be. */
+static struct target *target_new(const struct settings *s, const struct dmsr_env *env, struct err *e)
 {
 	struct target *t = mem_zalloc(sizeof *t);
 
-	t->host = *host;
-	t->loop = host->env.loop;
+	t->host.env = *env;
+	t->loop = env->loop;
 	t->path = mem_strdup(settings_str(s, "path"));
 	t->is_stdout = !strcmp(t->path, "-");
 	for (size_t n = strlen(t->path); n > 1 && t->path[n - 1] == '/'; n--)
@@ -463,11 +473,28 @@ static int target_open(const struct settings *s, const struct dmsr_target_host *
 	parts_list_init(&t->closed);
 	buf_init(&t->lines, INT32_MAX);
 	t->stat.phase = "connecting";
-	int rc = *t->path ? open_codec(t, s, e) : err_set(e, DMSR_EINVAL, "target.path", "path must not be empty");
-	if (rc) {
-		release(t);
-		return rc;
-	}
+	if (!check_path(t->path, e) && !open_codec(t, s, e))
+		return t;
+	release(t);
+	return NULL;
+}
+
+int file_check_options(const struct settings *s, const struct dmsr_env *env, struct err *e)
+{
+	struct target *t = target_new(s, env, e);
+	if (!t)
+		return DMSR_EINVAL;
+	release(t);
+	return 0;
+}
+
+static int target_open(const struct settings *s, const struct dmsr_target_host *host, struct dmsr_instance **out, struct err *e)
+{
+	struct target *t = target_new(s, &host->env, e);
+
+	if (!t)
+		return DMSR_EINVAL;
+	t->host = *host;
 	t->task = loop_task_new(t->loop, "target", on_task, t);
 	t->timer = loop_timer_new(t->loop, "target", on_timer, t);
 	t->disk = disk_new(t->path, host->env.uid, host->env.name);
