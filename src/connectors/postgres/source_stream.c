@@ -524,7 +524,7 @@ void source_stream(struct source *s)
 {
 	if (s->repl) {
 		make_stream(s);
-		source_enter(s, SOURCE_STREAMING, "nothing is left to load");
+		source_enter(s, SOURCE_STREAMING, s->ends_first ? "tables are left to load" : "nothing is left to load");
 		begin(s);
 		return;
 	}

@@ -47,7 +47,7 @@ const struct dmsr_option kafka_options[] = {
 		"A target that is behind by more has lost its place." },
 	{ "memory", DMSR_OPT_BYTES, 0, "16MiB", NULL, 1 << 20, (int64_t)1 << 40,
 		"How much may wait for the broker's acknowledgement, and for each target how much may be fetched before it takes it." },
-	{ "disk", DMSR_OPT_BYTES, 0, "0", NULL, 0, (int64_t)1 << 50,
+	{ "disk", DMSR_OPT_BYTES, 0, "10GiB", NULL, 0, (int64_t)1 << 50,
 		"How much of what changes while a load goes through the topics may be held on disk, so that the source need not keep its log for that long; "
 		"when it is full the source waits. 0: the stream is read behind the load, and the source keeps its log." },
 	{ "record_bytes", DMSR_OPT_BYTES, 0, "900KiB", NULL, 1024, 1000000000,
