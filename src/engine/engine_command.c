@@ -372,14 +372,14 @@ static json_t *patchable(const struct engine *g, const struct job *job)
 	return base;
 }
 
-/* A PUT may give back what GET showed, which may have changed since; who patches the state wants another one, and would get none. */
+/* Who patches the state wants another one, and would get none. Who gives both may give back what GET showed, and a state changes by itself. */
 static void check_wishes(const struct job *job, const json_t *merge_patch, problems *p)
 {
 	const struct { const char *key, *is; } words[] = { { "state", job_shown_state(job) }, { "desired_state", job_desire_name(job->desire) } };
 	for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
 		const json_t *v = json_object_get(merge_patch, words[i].key);
 		char at[32];
-		if (!v || (json_is_string(v) && !strcmp(json_string_value(v), words[i].is)))
+		if (!v || (json_is_string(v) && !strcmp(json_string_value(v), words[i].is)) || (!i && json_object_get(merge_patch, words[1].key)))
 			continue;
 		snprintf(at, sizeof at, "/%s", words[i].key);
 		problem_add(p, "immutable", NULL, at, "is \"%s\", and no part of the specification: POST /jobs/%s/start, pause, resume or stop changes it",

@@ -171,12 +171,6 @@ static bool all_stored(struct pipeline *p)
 	return true;
 }
 
-/* What the log has of an earlier run, when the mode was another, ends inside of a transaction, and nobody reads on. */
-static bool is_left_open(const struct ptarget *t)
-{
-	return t->is_amid && !t->is_held && !t->nloads && t->in[CHANNEL_STREAM].is_drained && t->in[CHANNEL_LOAD].is_drained;
-}
-
 static bool is_idle(struct pipeline *p)
 {
 	if (p->hold && !hold_is_over(p->hold)) /* of what an earlier run has left no ledger knows */
@@ -190,7 +184,7 @@ static bool is_idle(struct pipeline *p)
 static bool targets_done(const struct pipeline *p)
 {
 	for (size_t i = 0; i < p->ntargets; i++)
-		if (!target_is_done(&p->targets[i]) && !(channel_of_load(p) && is_left_open(&p->targets[i])))
+		if (!target_is_done(&p->targets[i]) && !(load_is_apart(p) && target_is_left_open(&p->targets[i])))
 			return false;
 	return true;
 }
@@ -374,7 +368,8 @@ static void tell(struct pipeline *p)
 	if (p->told_flowing || (p->told_loading && !done))
 		return;
 	p->source_ops->stat(p->source, &s);
-	if (!done) {
+	done = done && !s.loads_later;
+	if (!done && !p->told_loading) {
 		if (!s.connected && !p->source_finished) { /* it may never answer: what the run before ended with is what there is to see */
 			look_again(p);
 			return;

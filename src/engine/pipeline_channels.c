@@ -241,6 +241,13 @@ static bool is_early(void *arg, const struct change *ch)
 	return is_old(arg, ch) || (p->run.spec->mode & DMSR_FULL_LOAD && !is_loaded);
 }
 
+static void on_feeds(void *arg, const struct batch *b)
+{
+	struct pipeline *p = arg;
+	for (size_t i = 0; i < p->ntargets; i++)
+		target_owes(&p->targets[i], b, CHANNEL_STREAM);
+}
+
 static int open_hold(struct pipeline *p, struct err *e)
 {
 	const struct spec_part *s = &p->run.spec->streamer;
@@ -256,6 +263,7 @@ static int open_hold(struct pipeline *p, struct err *e)
 		.delivered = *memory_delivered(p->run.memory),
 		.is_old = is_old,
 		.is_early = is_early,
+		.feeds = on_feeds,
 		.arg = p,
 	};
 	if (hold_open(&parts, hosts, &p->hold, e))

@@ -193,6 +193,8 @@ int target_open(struct pipeline *p, size_t n, struct err *e);
 int target_check_stand(struct ptarget *t, struct err *e);
 void target_subscribe(struct ptarget *t);
 bool target_is_done(struct ptarget *t);   /* has applied all that the streamer had for it */
+/* Or all but the first half of a transaction: what a log has of an earlier run, when the mode was another, ends there, and nobody reads on. */
+bool target_is_left_open(struct ptarget *t);
 void target_owes(struct ptarget *t, const struct batch *b, int channel); /* b is on its way to it */
 void target_hold(struct ptarget *t);            /* a load begins: its stream waits */
 bool target_is_loading(const struct ptarget *t); /* tables come to it; all may have come before */

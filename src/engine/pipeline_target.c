@@ -244,13 +244,25 @@ int64_t target_behind_us(const struct ptarget *t)
 	return t->due_us > t->last_commit_us ? t->due_us : t->last_commit_us;
 }
 
-bool target_is_done(struct ptarget *t)
+static bool is_drained(struct ptarget *t)
 {
 	for (struct channel *c = NULL; (c = channel_next(t->p, c));)
 		if (!inlet_of(t, c)->is_drained)
 			return false;
-	return !t->count && !(t->p->hold && hold_has_any(t->p->hold));
+	return !(t->p->hold && hold_has_any(t->p->hold));
 }
+
+bool target_is_done(struct ptarget *t) { return !t->count && is_drained(t); }
+
+static bool has_rows_open(const struct ptarget *t)
+{
+	for (size_t i = 0; i < t->words.n; i++)
+		if (t->words.list[i].schema)
+			return true;
+	return t->nloads || map_size(t->p->open_loads);
+}
+
+bool target_is_left_open(struct ptarget *t) { return t->is_amid && !t->is_held && !has_rows_open(t) && is_drained(t); }
 
 /* ---- what comes back ---- */
 

@@ -189,6 +189,32 @@ def test_a_load_alone_behind_half_a_transaction(pair, kafka, daemon, disk, is_ne
     daemon.wait_equal(source, target, tables)
 
 
+def test_a_load_alone_behind_half_a_transaction_that_is_held(pair, kafka, daemon):
+    """It follows the rows, and nobody reads its end in that mode, which is no reason to wait for it; it is read when the mode is given back."""
+    line, target = pair
+    source, proxy = line
+    with begun(daemon, kafka, line, [target], memory="1MiB", source_options={"batch_bytes": "16KiB"}, **LAYOUTS["native"]):
+        a_is_there(kafka, target, "native")
+        proxy.piece, proxy.every = 1 << 14, .01
+        source.psql("UPDATE a SET v = v || '!'")
+        first_half_is_stored(daemon)
+        assert held(daemon) > 0
+        daemon.kill()
+        proxy.every = 0
+    proxy.is_stuck.set()
+    daemon.start()
+
+    def give(mode):
+        daemon.api("PATCH", "/jobs/k", {"mode": mode}, {"If-Match": "*", "Content-Type": "application/merge-patch+json"})
+    give("full-load")
+    proxy.is_stuck.clear()
+    daemon.wait_state("k", "completed")
+    assert target.one("SELECT count(*) FROM a") == source.one("SELECT count(*) FROM a")
+    give("full-load-and-cdc")
+    daemon.api("POST", "/jobs/k/start")
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+
+
 @pytest.mark.parametrize("point", ["kafka.sent:3", "kafka.acknowledged:4", "pipeline.stored:9", "pipeline.received:40", "streamer.trim", "streamer.spill:2"])
 def test_killed_while_they_follow(pair, kafka, daemon, point):
     """Again and again, until it comes to its end."""

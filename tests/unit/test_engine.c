@@ -650,6 +650,7 @@ static void a_state_is_not_patched(void **state)
 		drop(&a);
 	}
 	patch("{\"state\": \"running\", \"desired_state\": \"running\", \"generation\": 7}");
+	patch("{\"state\": \"starting\", \"desired_state\": \"running\", \"generation\": 7}");
 }
 
 /* ---- a transform: there is none in the house yet, but its place is ---- */

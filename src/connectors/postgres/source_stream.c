@@ -577,7 +577,8 @@ void source_stream_stat(struct source *s, struct dmsr_source_stat *out)
 	struct pgoutput_stat d;
 	if (!st)
 		return;
-	out->streaming = s->phase == SOURCE_STREAMING && st->is_open && !s->is_loading && !s->ends_first; /* tables are left to load */
+	out->streaming = s->phase == SOURCE_STREAMING && st->is_open && !s->is_loading && !s->ends_first;
+	out->loads_later = s->ends_first;
 	pgoutput_position(st->decoder, &out->received);
 	pgoutput_stat(st->decoder, &d);
 	out->confirmed = (struct position){ .kind = POSITION_LSN, .server = s->system, .lsn = st->confirmed, .event = 0, .flush = st->confirmed };

@@ -464,6 +464,36 @@ static void review_loaded_alone(struct source *s)
 			"targets; mode full-load-and-cdc loads them again");
 }
 
+void source_forget_missed(struct source *s)
+{
+	struct map *noted = source_noted(s);
+	for (size_t i = 0; i < s->nrels; i++) {
+		const struct noted *n = noted_of(noted, s->rels[i]);
+		const struct source_loaded *l = source_find_loaded(s, s->rels[i]);
+		if (!n || !l || n->id != s->rels[i]->id || l->lsn >= n->lsn)
+			continue;
+		source_tell(s, "table %s.%s is loaded again: changes of it were missed", s->rels[i]->schema, s->rels[i]->name);
+		source_forget(s, s->rels[i]);
+	}
+	source_noted_free(noted);
+}
+
+/* The note "left-out": the newest LSN up to which a run that read the stream first left changes out, for the rows of a load to have them. */
+static void tell_left_out(struct source *s)
+{
+	const char *lsn = s->host.note_get(s->host.ctx, "left-out");
+	struct buf names;
+	size_t n = 0;
+	buf_init(&names, 400);
+	for (size_t i = 0; i < s->nrels; i++)
+		if (!source_find_loaded(s, s->rels[i]) && n++ < 5)
+			buf_printf(&names, "%s%s.%s", n > 1 ? ", " : "", s->rels[i]->schema, s->rels[i]->name);
+	if (lsn && n)
+		source_tell(s, "changes of tables that were to be loaded, and were not, are missing at the targets, up to %s: %zu, %s%s; mode "
+			"full-load-and-cdc loads them", lsn, n, buf_ok(&names) ? buf_cstr(&names) : "", n > 5 ? ", ..." : "");
+	buf_fini(&names);
+}
+
 void source_review_loaded(struct source *s)
 {
 	struct slot_note slot;
@@ -490,6 +520,10 @@ void source_review_loaded(struct source *s)
 		}
 	}
 	source_noted_free(notes);
+	if (!(s->mode & DMSR_FULL_LOAD))
+		tell_left_out(s);
+	else if (!source_needs_load(s) && s->host.note_get(s->host.ctx, "left-out"))
+		source_put_note(s, "left-out", NULL, NULL);
 }
 
 void source_note_tables(struct source *s, uint64_t lsn, void (*next)(struct source *s))
