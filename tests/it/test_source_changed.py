@@ -74,6 +74,31 @@ def test_a_run_that_reads_the_stream_first_ends_at_once(db, dump):
     assert "paused\nresumed\nfailed: source.changed" in re.sub("(?m)^ts=.*\n", "", d.text())
 
 
+@pytest.mark.parametrize("then", ["full-load", "cdc"])
+def test_what_a_run_that_reads_the_stream_first_left_out_is_not_forgotten(db, dump, then):
+    """Its tables are not loaded by the next run where the mode has changed: one that loads takes up what was to be loaded again, one that does not tells."""
+    db.sql("CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, '1'); CREATE TABLE b (id int PRIMARY KEY); CREATE PUBLICATION given FOR ALL TABLES")
+    d = dump("table=public.*", "publication=given").start().streaming().caught_up()
+    d.kill()
+    free(db)
+    db.sql("ALTER TABLE a ALTER v TYPE integer USING v::integer + 1; INSERT INTO a VALUES (2, 7)")
+    assert "tables that are left are loaded now" in again(d.start("ends_first=1", *(["mode=full-load"] if then == "full-load" else [])))
+    if then == "full-load":
+        assert d.start("mode=full-load", "ends_first=1").wait() == 0
+        assert "public.a is loaded again" in d.text()
+        d.same()
+    else:
+        d.start("mode=cdc").says("changes of tables that were to be loaded, and were not, are missing at the targets")
+        assert "public.a" in d.text() and "public.b" not in d.text()
+        d.stop()
+        free(db)
+        d.start().streaming().caught_up().stop()
+        d.same()
+        free(db)
+        d.start("mode=cdc").streaming().caught_up()
+        assert "were not, are missing" not in d.text()
+
+
 def test_a_run_that_ends_with_a_transaction_leaves_none_to_be_read_first(db, dump):
     db.sql("CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, 'a'); CREATE PUBLICATION given FOR ALL TABLES")
     d = dump("table=public.*", "publication=given", "ends_first=1").start().streaming()

@@ -51,7 +51,7 @@ struct world {
 		uint64_t token;
 	} given[TOKENS]; /* by its own token: what the pipeline gave it, and calls it; way -1: out of the log */
 	int giving;
-	bool said_again;
+	bool said_again, feeds;
 
 	/* the pipeline */
 	bool is_ready, is_load_sent;
@@ -128,6 +128,8 @@ static enum dmsr_verdict streamer_produce(struct dmsr_instance *i, struct batch 
 {
 	struct world *w = of(i);
 	assert_true(w->giving >= 0 || w->follows); /* durable, before anything of the log may be the first half of a transaction */
+	assert_true(w->giving >= 0 || w->feeds); /* whoever reads from the streamer is told that there is more to come */
+	w->feeds = false;
 	if (w->npending == PENDING || !chance(w, 5)) {
 		w->said_again = true;
 		return DMSR_AGAIN;
@@ -303,6 +305,12 @@ static bool is_early(void *arg, const struct change *ch)
 	return ch->rel && (!w->loaded || ch->txn->lsn < w->loaded);
 }
 
+static void on_feeds(void *arg, const struct batch *b)
+{
+	(void)b;
+	((struct world *)arg)->feeds = true;
+}
+
 static void start(struct world *w)
 {
 	const struct dmsr_env env = { .loop = w->loop, .job = "shop", .uid = "u", .name = "streamer" };
@@ -326,6 +334,7 @@ static void start(struct world *w)
 		.delivered = w->durable,
 		.is_old = is_old,
 		.is_early = is_early,
+		.feeds = on_feeds,
 		.arg = w,
 	};
 	world = w;
