@@ -372,19 +372,15 @@ static json_t *patchable(const struct engine *g, const struct job *job)
 	return base;
 }
 
-/* Who patches the state wants another one, and would get none. Who gives both may give back what GET showed, and a state changes by itself. */
+/* Who patches the state wants another one, and would get none. With desired_state it may be what GET showed, given back: a state changes by itself. */
 static void check_wishes(const struct job *job, const json_t *merge_patch, problems *p)
 {
-	const struct { const char *key, *is; } words[] = { { "state", job_shown_state(job) }, { "desired_state", job_desire_name(job->desire) } };
-	for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-		const json_t *v = json_object_get(merge_patch, words[i].key);
-		char at[32];
-		if (!v || (json_is_string(v) && !strcmp(json_string_value(v), words[i].is)) || (!i && json_object_get(merge_patch, words[1].key)))
-			continue;
-		snprintf(at, sizeof at, "/%s", words[i].key);
-		problem_add(p, "immutable", NULL, at, "is \"%s\", and no part of the specification: POST /jobs/%s/start, pause, resume or stop changes it",
-			words[i].is, job->name);
-	}
+	bool is_desire = json_object_get(merge_patch, "desired_state");
+	const json_t *v = json_object_get(merge_patch, is_desire ? "desired_state" : "state");
+	const char *is = is_desire ? job_desire_name(job->desire) : job_shown_state(job);
+	if (v && (!json_is_string(v) || strcmp(json_string_value(v), is) != 0))
+		problem_add(p, "immutable", NULL, is_desire ? "/desired_state" : "/state",
+			"is \"%s\", and no part of the specification: POST /jobs/%s/start, pause, resume or stop changes it", is, job->name);
 }
 
 void engine_patch(struct engine *g, const char *name, const json_t *merge_patch, const struct engine_call *call)

@@ -208,8 +208,7 @@ static enum dmsr_verdict on_feed(void *ctx, const struct batch *b, uint64_t toke
 	struct batch *view = batch_without(b, h->is_earlier ? h->parts.is_early : h->parts.is_old, h->parts.arg);
 	for (uint32_t i = 0; i < b->nrels; i++)
 		batch_hold(view, b->rels[i]);
-	if (h->parts.feeds)
-		h->parts.feeds(h->parts.arg, view);
+	h->parts.feeds(h->parts.arg, view);
 	enum dmsr_verdict v = give(h, view, FROM_LOG, token);
 	if (v != DMSR_OK) {
 		batch_free(view);

@@ -39,7 +39,7 @@ struct hold_parts {
 	/* Is that change in rows that went before it? And may it be of a table whose rows are still to come? */
 	bool (*is_old)(void *arg, const struct change *ch);
 	bool (*is_early)(void *arg, const struct change *ch);
-	void (*feeds)(void *arg, const struct batch *b);        /* b, of the log, goes to the streamer: its consumers are to get more. NULL: nobody asks */
+	void (*feeds)(void *arg, const struct batch *b);        /* b, of the log, goes to the streamer: its consumers are to get more */
 	void *arg;
 };
 struct hold;
