@@ -48,6 +48,7 @@ struct hold {
 	bool is_earlier;                /* and what comes out of it is still of that run */
 	bool is_fed;                    /* nothing waits in the log */
 	struct noting *noting;          /* that the log is about to follow; NULL: no, or it is durable */
+	bool has_told_ready;
 	bool is_unseen;                 /* the log is an earlier run's, and nothing has come out of it */
 	struct txn oldest;              /* the first of the log, that the streamer was not given; lsn 0: not known, or it has but words */
 	size_t nfed;                    /* out of the log, on their way */
@@ -174,6 +175,17 @@ static enum dmsr_verdict rows_produce(struct dmsr_instance *i, struct batch *b)
 
 /* ---- out of the log ---- */
 
+/* What is asked then is whether anything waits in the log (hold_has_any). One of an earlier run forgets late what it has given: it says so when it has looked
+ * where its consumer stands, and gives the first, or says that there is none. */
+static void tell_ready(struct hold *h)
+{
+	if (h->has_told_ready)
+		return;
+	h->has_told_ready = true;
+	for (int way = 0; way < HOLD_WAYS; way++)
+		h->faces[way].host.ready(h->faces[way].host.ctx);
+}
+
 static void end_is_there(struct hold *h)
 {
 	const struct dmsr_streamer_host *rows = &h->faces[HOLD_ROWS].host;
@@ -194,6 +206,7 @@ static int stands(const struct hold *h, const struct batch *b)
 static enum dmsr_verdict on_feed(void *ctx, const struct batch *b, uint64_t token)
 {
 	struct hold *h = ctx;
+	tell_ready(h);
 	note_oldest(h, b);
 	if (h->is_unseen && !position_is_none(&b->end)) { /* a heartbeat: what is behind it is newer */
 		h->oldest = (struct txn){ .lsn = b->end.lsn };
@@ -248,6 +261,7 @@ static void on_fed(void *ctx)
 	struct hold *h = ctx;
 	h->is_fed = true;
 	h->is_unseen = false;
+	tell_ready(h);
 	end_is_there(h); /* or comes with the stream, behind the load */
 	pass(h);
 }
@@ -431,9 +445,9 @@ static void on_streamer_ready(void *ctx)
 
 static void on_log_ready(void *ctx)
 {
-	const struct hold *h = ctx;
-	for (int way = 0; way < HOLD_WAYS; way++)
-		h->faces[way].host.ready(h->faces[way].host.ctx);
+	struct hold *h = ctx;
+	if (h->is_fed)
+		tell_ready(h);
 }
 
 static void on_streamer_resume(void *ctx)

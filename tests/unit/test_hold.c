@@ -775,6 +775,39 @@ static void what_is_kept_in_either_is_kept(void **state)
 	world_free(w);
 }
 
+/* It forgets late what it gave: to the next run that is nothing that waits, and what went straight behind it may end inside of a transaction. */
+static void a_log_that_was_given_waits_for_nothing(void **state)
+{
+	(void)state;
+	struct fake_disk_stat st;
+	struct world *w = small_world();
+	w->snapshot = lsn_of(0);
+	w->txn = 5;
+	put_into_log(w);
+	while (w->step <= LOAD_ROWS + 1)
+		load_step(w);
+	acknowledge_all(w);
+	w->loaded = w->snapshot;
+	hold_release(w->hold, w->loaded);
+	for (int i = 0; hold_has_any(w->hold); i++) {
+		assert_in_range(i, 0, STUCK);
+		make_room(w);
+		fake_run(w->loop, NULL, NULL, 0);
+	}
+	fake_disk_hold(w->disk, true);
+	acknowledge_all(w);
+	store(w);
+	fake_settle(w->loop);
+	assert_true(hold_is_over(w->hold) && !w->follows);
+	kill_it(w);
+	fake_disk_stat(w->disk, &st);
+	assert_int_equal(st.entries, 1);
+	start(w);
+	assert_false(hold_has_begun(w->hold));
+	assert_false(hold_has_any(w->hold));
+	world_free(w);
+}
+
 /* A quiet source's word that it is there. */
 static void put_heartbeat(struct world *w)
 {
@@ -834,5 +867,6 @@ RUN_TESTS(cmocka_unit_test(each_change_once_behind_the_rows),
 	{ "the end of a half goes before rows, behind what is said again", the_end_of_a_half_goes_before_rows, NULL, NULL, &late },
 	cmocka_unit_test(what_comes_again_is_told_delivered), cmocka_unit_test(an_acknowledgement_of_what_is_not_there),
 	cmocka_unit_test(changes_go_straight_when_there_is_no_load), cmocka_unit_test(what_is_kept_in_either_is_kept),
+	cmocka_unit_test(a_log_that_was_given_waits_for_nothing),
 	{ "the oldest is that of the first change", the_oldest_is_that_of_the_first_change, NULL, NULL, &no },
 	{ "the oldest is that of the first change of a quiet source", the_oldest_is_that_of_the_first_change, NULL, NULL, &yes })
