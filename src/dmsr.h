@@ -288,7 +288,8 @@ struct dmsr_target {
 	 * stay until the load begins anew, and when it goes on the parts that are there are passed over, should they come again. Borrowed until close.
 	 * NULL: a table that is not whole starts over. */
 	size_t (*begun)(struct dmsr_instance *i, const struct dmsr_begun **out);
-	/* b stays the lender's and readable until applied(token). Batches come in order; those flagged more belong together. */
+	/* b stays the lender's and readable until applied(token). Batches come in order; those flagged more belong together, and what is before them is
+	 * applied without their end, which may be long in coming. */
 	enum dmsr_verdict (*apply)(struct dmsr_instance *i, const struct batch *b, uint64_t token);
 	void (*flush)(struct dmsr_instance *i);         /* nothing more is waiting upstream: commit what is held, now */
 	/* Nothing more comes before some of what is held was given back: as flush, and of what cannot be committed, because the end of its transaction is

@@ -72,7 +72,8 @@ struct ptarget {
 	bool is_ready, is_stopped;
 	bool is_held;                   /* the stream waits at the end of a transaction, until the load is applied */
 	bool is_amid;                   /* the transaction of the newest batch that it took of the stream goes on */
-	struct txn amid;                /* and is that one */
+	struct txn amid;                /* and is that one, */
+	uint64_t amid_token;            /* which begins in that batch */
 	bool position_moved;
 	struct position applied;
 	uint64_t server;                /* that the changes come from */
@@ -193,7 +194,7 @@ int target_open(struct pipeline *p, size_t n, struct err *e);
 int target_check_stand(struct ptarget *t, struct err *e);
 void target_subscribe(struct ptarget *t);
 bool target_is_done(struct ptarget *t);   /* has applied all that the streamer had for it */
-/* Or all but the first half of a transaction: what a log has of an earlier run, when the mode was another, ends there, and nobody reads on. */
+/* Or all before the first half of a transaction: what a log has of an earlier run, when the mode was another, ends there, and nobody reads on. */
 bool target_is_left_open(struct ptarget *t);
 void target_owes(struct ptarget *t, const struct batch *b, int channel); /* b is on its way to it */
 void target_hold(struct ptarget *t);            /* a load begins: its stream waits */

@@ -137,6 +137,16 @@ static struct batch *view_of(struct ptarget *t, const struct batch *b)
 	return v;
 }
 
+static void note_amid(struct ptarget *t, const struct batch *b, uint64_t token)
+{
+	const struct txn *last = b->last ? b->last->txn : NULL;
+	if (!t->is_amid || (last && last->lsn != t->amid.lsn))
+		t->amid_token = token;
+	t->is_amid = b->more;
+	if (last)
+		t->amid = *last;
+}
+
 static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t token)
 {
 	struct inlet *in = ctx;
@@ -167,9 +177,7 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 	t->nloads += channel == CHANNEL_LOAD;
 	if (channel == CHANNEL_LOAD || b->is_load) /* also in the stream: the transaction before it goes on, or has ended */
 		return DMSR_OK;
-	t->is_amid = b->more;
-	if (b->last && b->last->txn)
-		t->amid = *b->last->txn;
+	note_amid(t, b, f.token);
 	if (!t->is_amid)
 		wake(t, CHANNEL_LOAD);
 	return DMSR_OK;
@@ -259,10 +267,13 @@ static bool has_rows_open(const struct ptarget *t)
 	for (size_t i = 0; i < t->words.n; i++)
 		if (t->words.list[i].schema)
 			return true;
-	return t->nloads || map_size(t->p->open_loads);
+	return map_size(t->p->open_loads);
 }
 
-bool target_is_left_open(struct ptarget *t) { return t->is_amid && !t->is_held && !has_rows_open(t) && is_drained(t); }
+/* Keys and indexes of the load stand before it, too. */
+static bool has_all_before(const struct ptarget *t) { return !t->count || t->ring[t->first].token >= t->amid_token; }
+
+bool target_is_left_open(struct ptarget *t) { return t->is_amid && !t->is_held && has_all_before(t) && !has_rows_open(t) && is_drained(t); }
 
 /* ---- what comes back ---- */
 

@@ -190,11 +190,16 @@ def test_a_load_alone_behind_half_a_transaction(pair, kafka, daemon, disk, is_ne
 
 
 def test_a_load_alone_behind_half_a_transaction_that_is_held(pair, kafka, daemon):
-    """It follows the rows, and nobody reads its end in that mode, which is no reason to wait for it; it is read when the mode is given back."""
+    """It follows the rows, and nobody reads its end in that mode, which is no reason to wait for it, but for all that is before it; it is read when the mode is
+    given back."""
     line, target = pair
     source, proxy = line
-    with begun(daemon, kafka, line, [target], memory="1MiB", source_options={"batch_bytes": "16KiB"}, **LAYOUTS["native"]):
+    source.psql("CREATE INDEX a_v ON a (left(v, 10))")
+    with begun(daemon, kafka, line, [target], memory="1MiB", source_options={"batch_bytes": "16KiB", "heartbeat_interval": "100ms"}, **LAYOUTS["native"]):
         a_is_there(kafka, target, "native")
+        for _ in range(5):  # heartbeats, which no target is in a hurry to store
+            lsn = written(source, "SELECT txid_current()")
+            wait_for("it is read", lambda lsn=lsn: is_read_up_to(source, lsn), 40)
         proxy.piece, proxy.every = 1 << 14, .01
         source.psql("UPDATE a SET v = v || '!'")
         first_half_is_stored(daemon)
@@ -207,9 +212,18 @@ def test_a_load_alone_behind_half_a_transaction_that_is_held(pair, kafka, daemon
     def give(mode):
         daemon.api("PATCH", "/jobs/k", {"mode": mode}, {"If-Match": "*", "Content-Type": "application/merge-patch+json"})
     give("full-load")
-    proxy.is_stuck.clear()
+    with contextlib.closing(target.server.connect(target.name)) as c:
+        c.autocommit = False
+        with c.cursor() as cur:
+            cur.execute("LOCK TABLE a IN ROW EXCLUSIVE MODE")
+        proxy.is_stuck.clear()
+        wait_for("the half follows", lambda: "nothing is held any more" in daemon.log(), 40)
+        time.sleep(1)
+        assert daemon.state_of("k") == "loading", "it has no index yet"
+        c.rollback()
     daemon.wait_state("k", "completed")
     assert target.one("SELECT count(*) FROM a") == source.one("SELECT count(*) FROM a")
+    assert target.one("SELECT to_regclass('a_v') IS NOT NULL")
     give("full-load-and-cdc")
     daemon.api("POST", "/jobs/k/start")
     daemon.wait_equal(source, target, ["public.a", "public.b"])

@@ -579,7 +579,7 @@ static bool ends_in(const struct change *ch)
 bool tx_should_end_before(const struct target *t, const struct batch *b, const struct change *ch)
 {
 	const struct item *next = t->cur->next;
-	if (t->tx.state == TX_NONE && !is_owing(t))
+	if (t->tx.state == TX_NONE && !has_news(t))
 		return false;
 	if (!b->more || ends_in(ch))
 		return false;
