@@ -53,16 +53,22 @@ def test_what_a_run_that_reads_the_stream_first_left_out_is_not_forgotten(db, du
         assert d.start("mode=full-load", "ends_first=1").wait() == 0
         assert "public.a is loaded again" in d.text()
         d.same()
+        assert d.start("mode=full-load").wait() == 0  # the server may have written nothing since the run that left them out
+        assert "loaded again" not in d.text()
+        free(db)
+        d.start("mode=cdc").streaming().caught_up()
+        assert "not loaded again" not in d.text() and "were not, may be missing" not in d.text()
     else:
-        d.start("mode=cdc").says("changes of tables that were to be loaded, and were not, are missing at the targets")
+        d.start("mode=cdc").says("of tables that were to be loaded, and were not, may be missing at the targets")
         assert "public.a" in d.text() and "public.b" not in d.text()
         d.stop()
         free(db)
         d.start().streaming().caught_up().stop()
         d.same()
         free(db)
+        db.sql("CREATE TABLE c (id int PRIMARY KEY)")  # nobody has left out anything of it
         d.start("mode=cdc").streaming().caught_up()
-        assert "were not, are missing" not in d.text()
+        assert "were not, may be missing" not in d.text()
 
 
 def test_a_run_that_ends_with_a_transaction_leaves_none_to_be_read_first(db, dump):

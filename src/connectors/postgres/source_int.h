@@ -176,7 +176,8 @@ uint64_t source_newest_load(const struct source *s);
 bool source_needs_load(const struct source *s);
 /* What start() said of earlier loads, seen with today's catalog: tables that are others now are not loaded. */
 void source_review_loaded(struct source *s);
-void source_forget_missed(struct source *s);   /* the same in a run that follows nothing: changes were missed by one that did */
+void source_forget_missed(struct source *s);   /* the same in a run that follows nothing, and has its snapshot: changes were missed by one that did */
+void source_note_left_out(struct source *s);   /* of tables that are not loaded, by a run that ends_first */
 /* Those that are not in the publication are not loaded any longer. True: there were such. */
 bool source_forget_unpublished(struct source *s, const struct map *published);
 /* Notes the tables as they are; those that are not loaded as to be loaded at lsn or later. Then next. */

@@ -49,12 +49,11 @@ static void go_on(struct source *s)
 /* What this run leaves out of the stream, parts that are there of their rows would need; and a load that the streamer has, of which a target tells later. */
 void source_load_later(struct source *s)
 {
-	char at[24];
 	log_info("postgres", s->host.env.job, "the end of the transaction that may be under way is read before anything is loaded");
 	for (size_t i = 0; i < s->nrels; i++)
 		if (!source_find_loaded(s, s->rels[i]))
 			rest_void(s, s->rels[i]);
-	source_put_note(s, "left-out", lsn_format(s->began_lsn, at), NULL);
+	source_note_left_out(s);
 	source_note_tables(s, s->began_lsn + 1, go_on);
 }
 

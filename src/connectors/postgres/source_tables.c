@@ -464,9 +464,23 @@ static void review_loaded_alone(struct source *s)
 			"targets; mode full-load-and-cdc loads them again");
 }
 
+struct noting { struct buf text; uint64_t lsn; bool is_other; };
+
+/* It was to be loaded behind where the server's log ended, and that ends there still: the snapshot has all there is. */
+static void note_newest(void *arg, const struct noted *n)
+{
+	struct noting *to = arg;
+	bool is_newest = n->lsn == to->lsn + 1;
+	char at[24];
+	to->is_other |= is_newest;
+	buf_printf(&to->text, "%s %u %s %s", n->name, n->id, lsn_format(is_newest ? to->lsn : n->lsn, at), n->marks ? n->marks : "");
+}
+
 void source_forget_missed(struct source *s)
 {
-	struct map *noted = source_noted(s);
+	struct map *noted = map_new();
+	bool is_damaged = read_noted(s->host.note_get(s->host.ctx, "tables"), noted, false);
+	struct noting to = { .lsn = s->snapshot_lsn };
 	for (size_t i = 0; i < s->nrels; i++) {
 		const struct noted *n = noted_of(noted, s->rels[i]);
 		const struct source_loaded *l = source_find_loaded(s, s->rels[i]);
@@ -475,23 +489,49 @@ void source_forget_missed(struct source *s)
 		source_tell(s, "table %s.%s is loaded again: changes of it were missed", s->rels[i]->schema, s->rels[i]->name);
 		source_forget(s, s->rels[i]);
 	}
+	buf_init(&to.text, SIZE_MAX);
+	source_noted_each(noted, note_newest, &to);
+	if (to.is_other && !is_damaged)
+		source_put_note(s, "tables", buf_cstr(&to.text), NULL);
+	buf_fini(&to.text);
 	source_noted_free(noted);
 }
 
-/* The note "left-out": the newest LSN up to which a run that read the stream first left changes out, for the rows of a load to have them. */
-static void tell_left_out(struct source *s)
+/* The note "left-out", LSN OID...: a run that read the stream first left changes of these tables out, if there were any, up to that place or a little behind
+ * it, for the rows of a load to have them. Tables that come later are none of them. */
+void source_note_left_out(struct source *s)
 {
-	const char *lsn = s->host.note_get(s->host.ctx, "left-out");
+	struct buf note;
+	char at[24];
+	buf_init(&note, SIZE_MAX);
+	buf_str(&note, lsn_format(s->began_lsn, at));
+	for (size_t i = 0; i < s->nrels; i++)
+		if (!source_find_loaded(s, s->rels[i]))
+			buf_printf(&note, " %u", (unsigned)s->rels[i]->id);
+	source_put_note(s, "left-out", buf_cstr(&note), NULL);
+	buf_fini(&note);
+}
+
+static void review_left_out(struct source *s)
+{
+	const char *note = s->host.note_get(s->host.ctx, "left-out"), *p = note ? strchr(note, ' ') : NULL;
+	struct map *ids = map_new();
 	struct buf names;
 	size_t n = 0;
+	for (char *end; p; p = *end ? end : NULL)
+		map_put_u32(ids, (uint32_t)strtoul(p, &end, 10), s);
 	buf_init(&names, 400);
 	for (size_t i = 0; i < s->nrels; i++)
-		if (!source_find_loaded(s, s->rels[i]) && n++ < 5)
+		if (map_get_u32(ids, s->rels[i]->id) && !source_find_loaded(s, s->rels[i]) && n++ < 5)
 			buf_printf(&names, "%s%s.%s", n > 1 ? ", " : "", s->rels[i]->schema, s->rels[i]->name);
-	if (lsn && n)
-		source_tell(s, "changes of tables that were to be loaded, and were not, are missing at the targets, up to %s: %zu, %s%s; mode "
-			"full-load-and-cdc loads them", lsn, n, buf_ok(&names) ? buf_cstr(&names) : "", n > 5 ? ", ..." : "");
+	if (n && !(s->mode & DMSR_FULL_LOAD))
+		source_tell(s, "changes up to %.*s of tables that were to be loaded, and were not, may be missing at the targets: %zu, %s%s; mode "
+			"full-load-and-cdc loads them", (int)strcspn(note, " "), note, n, buf_ok(&names) ? buf_cstr(&names) : "their names are too long",
+			n > 5 ? " and others" : "");
+	else if (!n && note)
+		source_put_note(s, "left-out", NULL, NULL);
 	buf_fini(&names);
+	map_free(ids);
 }
 
 void source_review_loaded(struct source *s)
@@ -520,10 +560,7 @@ void source_review_loaded(struct source *s)
 		}
 	}
 	source_noted_free(notes);
-	if (!(s->mode & DMSR_FULL_LOAD))
-		tell_left_out(s);
-	else if (!source_needs_load(s) && s->host.note_get(s->host.ctx, "left-out"))
-		source_put_note(s, "left-out", NULL, NULL);
+	review_left_out(s);
 }
 
 void source_note_tables(struct source *s, uint64_t lsn, void (*next)(struct source *s))
