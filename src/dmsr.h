@@ -278,6 +278,7 @@ struct dmsr_target_host {
 	void (*notice)(void *ctx, const char *text); /* as the source's */
 	void (*failed)(void *ctx, const struct err *e);
 	void (*stopped)(void *ctx);
+	bool loads;                             /* tables that it has not got are loaded, if not in this run: the stream may move before they are */
 };
 struct dmsr_target {
 	/* Can it take a load between whose parts changes come (CHANGE_TURNS), with these settings? NULL: no. */

@@ -606,6 +606,7 @@ int target_open(struct pipeline *p, size_t n, struct err *e)
 		.notice = on_notice,
 		.failed = on_failed,
 		.stopped = on_stopped,
+		.loads = p->run.spec->mode & DMSR_FULL_LOAD,
 	};
 	if (t->ops->open(p->run.spec->targets[n].settings, &host, &t->i, e))
 		return e->code;

@@ -229,6 +229,31 @@ def test_a_load_alone_behind_half_a_transaction_that_is_held(pair, kafka, daemon
     daemon.wait_equal(source, target, ["public.a", "public.b"])
 
 
+@pytest.mark.parametrize("disk", ["10GiB", 0])
+def test_killed_amid_a_load_that_begins_anew(pair, kafka, daemon, disk):
+    """The stream, which is read first then, moves the target before it has the tables: what it has of them is still known to be the job's."""
+    line, target = pair
+    source, proxy = line
+    with begun(daemon, kafka, line, [target], disk=disk, **LAYOUTS["native"]):
+        pass
+    daemon.wait_state("k", "running")
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    daemon.api("POST", "/jobs/k/stop")
+    daemon.wait_state("k", "stopped")
+    daemon.api("DELETE", "/jobs/k/positions")
+    n = daemon.log().count("reading slot")
+    proxy.piece, proxy.every = 1 << 15, .01
+    daemon.api("POST", "/jobs/k/start")
+    wait_for("it is read", lambda: daemon.log().count("2 tables to load") == 2 and (not disk or daemon.log().count("reading slot") > n))
+    daemon.kill()
+    proxy.every = 0
+    daemon.start()
+    daemon.wait_state("k", "running")
+    assert not disk or "the end of the transaction" in daemon.log()
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    assert target.one("SELECT count(*) FROM dmsr.loads WHERE rows = -3") == 0 or target.one("SELECT bool_and(load_done) FROM dmsr.positions")
+
+
 @pytest.mark.parametrize("point", ["kafka.sent:3", "kafka.acknowledged:4", "pipeline.stored:9", "pipeline.received:40", "streamer.trim", "streamer.spill:2"])
 def test_killed_while_they_follow(pair, kafka, daemon, point):
     """Again and again, until it comes to its end."""

@@ -19,9 +19,9 @@
  *
  * In dmsr.loads position is NULL where a table was not loaded; then rows is -1 where its load was begun, in parts, and may have left rows there, -2 where it
  * has to be loaded again, whatever others remember, -3 where it was loaded or begun before the job's positions were forgotten: to no end but that the load
- * that begins anew may take away what is there. A table that has no part in that may be somebody else's when it is taken up again: when the stream has moved,
- * or that load is done, the mark goes. "UID/N" is part N of a table that was begun: it is there, as of that position. And "UID/0" says of a table which is
- * loaded that parts of it are of snapshots up to that one (target_catch.h). */
+ * that begins anew may take away what is there. A table that has no part in that may be somebody else's when it is taken up again: when that load is done,
+ * or the stream has moved and nothing is loaded any more, the mark goes. "UID/N" is part N of a table that was begun: it is there, as of that position. And
+ * "UID/0" says of a table which is loaded that parts of it are of snapshots up to that one (target_catch.h). */
 #include "target_int.h"
 #include <stdlib.h>
 
@@ -207,7 +207,8 @@ static void ask_known(struct target *t)
 static void ask_loads(struct target *t)
 {
 	const char *values[] = { t->host.env.uid };
-	if (position_is_none(&t->saved) && !t->load_done)
+	bool is_past = t->load_done || (!t->host.loads && !position_is_none(&t->saved)); /* the load that began anew; the stream alone may be read before it */
+	if (!is_past)
 		ask_known(t);
 	else
 		target_ask(t, "WITH gone AS (DELETE FROM dmsr.loads WHERE job_uid = $1 AND position IS NULL AND rows = " LOAD_FORGOTTEN " AND shape IS NULL) "
