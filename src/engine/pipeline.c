@@ -565,7 +565,7 @@ void pipeline_stat(struct pipeline *p, struct pipeline_stat *out)
 		ledger_stat(channel_stream(p)->ledger, &out->ledger);
 	if (p->backpressure_since_us)
 		out->backpressure_us += loop_now_us(p->run.loop) - p->backpressure_since_us;
-	out->is_loading = is_loading(p);
+	out->is_loading = is_loading(p) || out->source.loads_later;
 	out->phase = p->phase == PHASE_FLOWING && out->source.phase ? out->source.phase : phases[p->phase].name;
 }
 

@@ -35,9 +35,10 @@ def test_a_run_that_reads_the_stream_first_ends_at_once(db, dump):
     free(db)
     db.sql("CREATE TABLE c (id int PRIMARY KEY, v text)")
     db.sql("INSERT INTO other VALUES (1)")
-    d.start("heartbeat_interval=60s", "pause_ms=700")
+    d.start("heartbeat_interval=60s", "pause_ms=1200", "stats=1")
     assert d.failure(20)[:2] == ("source.changed", True)
-    assert "paused\nresumed\nfailed: source.changed" in re.sub("(?m)^ts=.*\n", "", d.text())
+    assert "\nresumed\nfailed: source.changed" in re.sub("(?m)^ts=.*\n", "", d.text())
+    assert "\nreading the stream before the load paused lag" in d.text()
 
 
 @pytest.mark.parametrize("then", ["full-load", "cdc"])

@@ -335,6 +335,7 @@ static struct {
 	bool is_silent;                 /* reads the stream, and says nothing of loads */
 	bool is_in_order;               /* one sequence is all that it can */
 	bool is_gone;                   /* it has said all, and closed its connections, before anybody looks */
+	bool loads_later;               /* and leaves the load to the next run */
 	bool ends_first, is_inside;     /* as it was started last */
 } mute;
 
@@ -420,7 +421,9 @@ static void mute_start(struct dmsr_instance *i, const struct dmsr_source_start *
 static void mute_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)
 {
 	dmsr_plugin_fake.source->stat(i, out);
-	out->connected = out->streaming = !mute.is_gone;
+	out->connected = !mute.is_gone;
+	out->loads_later = mute.loads_later;
+	out->streaming = !mute.is_gone && !mute.loads_later;
 }
 
 static void add_plugins(void)
@@ -455,7 +458,7 @@ static void create_in(const char *mode, unsigned room)
 {
 	char job[320];
 	sink.room = room;
-	mute.is_silent = mute.is_in_order = false;
+	mute.is_silent = mute.is_in_order = mute.loads_later = false;
 	fake_script_durable(script, is_stored, NULL);
 	add_plugins();
 	snprintf(job, sizeof job,
@@ -492,6 +495,25 @@ static void test_a_job_runs_when_the_source_says_that_nothing_is_to_be_loaded(vo
 	mute.is_silent = false;
 	verb(ENGINE_START);
 	wait_state("running");
+}
+
+/* Tables are to be loaded again, and the run reads the stream: what was loaded before is not all of the load. */
+static void test_a_load_that_is_left_to_the_next_run_is_not_done(void **state)
+{
+	(void)state;
+	fake_script_load(script, t1, 3, 10);
+	fake_script_load_done(script);
+	create_through();
+	wait_state("running");
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	mute.loads_later = true;
+	verb(ENGINE_START);
+	wait_state("loading");
+	json_t *status = engine_job_status(engine, "job"), *load = json_object_get(status, "load");
+	assert_false(json_boolean_value(json_object_get(load, "done")));
+	assert_true(json_number_value(json_object_get(load, "percent")) < 100);
+	json_decref(status);
 }
 
 static bool is_at_end(void *arg)
@@ -637,6 +659,7 @@ int main(void)
 		TEST(test_a_load_that_comes_amid_the_stream),
 		TEST(test_any_story_ends_with_all_of_it),
 		TEST(test_a_job_runs_when_the_source_says_that_nothing_is_to_be_loaded),
+		TEST(test_a_load_that_is_left_to_the_next_run_is_not_done),
 		TEST(test_a_load_alone_is_loading_when_the_source_is_gone),
 		TEST(test_the_end_of_a_half_that_waits_does_not_come_first),
 		TEST(test_the_end_of_a_half_that_follows_comes_first),

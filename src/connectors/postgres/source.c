@@ -363,11 +363,18 @@ static void source_confirm(struct dmsr_instance *i, const struct position *p)
 	source_stream_confirm(s, p->flush);
 }
 
+static const char *phase_words(const struct source *s)
+{
+	if (s->phase != SOURCE_STREAMING)
+		return s->doing;
+	return s->is_loading ? phases[SOURCE_LOADING].name : s->ends_first ? "reading the stream before the load" : s->doing;
+}
+
 static void source_stat(struct dmsr_instance *i, struct dmsr_source_stat *out)
 {
 	struct source *s = (struct source *)i;
 	*out = (struct dmsr_source_stat){ .lag_bytes = -1, .retained_bytes = -1, .safe_bytes = -1 };
-	out->phase = s->phase == SOURCE_STREAMING && s->is_loading ? phases[SOURCE_LOADING].name : s->doing;
+	out->phase = phase_words(s);
 	out->slot = s->slot;
 	out->paused = s->paused || s->outlets[OUTLET_STREAM].blocked;
 	out->connected = s->phase > SOURCE_CONNECTING && s->phase < SOURCE_FINISHED;
