@@ -378,9 +378,9 @@ static void tell(struct pipeline *p)
 		p->stat.load_began_us = wall_now_us();
 		p->run.host.loading(p->run.host.ctx);
 	}
-	if (!done || !(p->run.spec->mode & DMSR_CDC))
+	if (!done)
 		return;
-	if (!s.streaming) {
+	if (!s.streaming || !(p->run.spec->mode & DMSR_CDC)) { /* a load alone may be told late to read the stream first */
 		look_again(p);
 		return;
 	}

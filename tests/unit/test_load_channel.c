@@ -516,6 +516,25 @@ static void test_a_load_that_is_left_to_the_next_run_is_not_done(void **state)
 	json_decref(status);
 }
 
+/* Also where all was loaded, and it hears of that late. */
+static void test_a_load_alone_is_loading_while_the_stream_is_read_first(void **state)
+{
+	(void)state;
+	fake_script_load(script, t1, 3, 10);
+	fake_script_load_done(script);
+	create_through();
+	wait_state("running");
+	verb(ENGINE_STOP);
+	wait_state("stopped");
+	mute.is_silent = true;
+	patch("{\"mode\": \"full-load\"}");
+	verb(ENGINE_START);
+	fake_run(loop, NULL, NULL, 200);
+	assert_string_equal(state_of(), "starting");
+	mute.loads_later = true;
+	wait_state("loading");
+}
+
 static bool is_at_end(void *arg)
 {
 	struct fake_script_stat st;
@@ -660,6 +679,7 @@ int main(void)
 		TEST(test_any_story_ends_with_all_of_it),
 		TEST(test_a_job_runs_when_the_source_says_that_nothing_is_to_be_loaded),
 		TEST(test_a_load_that_is_left_to_the_next_run_is_not_done),
+		TEST(test_a_load_alone_is_loading_while_the_stream_is_read_first),
 		TEST(test_a_load_alone_is_loading_when_the_source_is_gone),
 		TEST(test_the_end_of_a_half_that_waits_does_not_come_first),
 		TEST(test_the_end_of_a_half_that_follows_comes_first),

@@ -83,7 +83,8 @@ static const char whole_key[] = "stream-is-whole";
 static void begin_again(struct source *s)
 {
 	if (!s->paused || s->phase != SOURCE_STREAMING)
-		source_fail_again(s, "the stream", "was read past the transaction that may have been under way when the job ended: tables that are left are loaded now");
+		source_fail_again(s, "the stream",
+			"was read past the transaction that may have been under way when the job ended: tables that are left are loaded now");
 }
 
 void source_stream_whole(struct source *s) { source_put_note(s, whole_key, "yes", begin_again); }
@@ -524,7 +525,7 @@ void source_stream(struct source *s)
 {
 	if (s->repl) {
 		make_stream(s);
-		source_enter(s, SOURCE_STREAMING, s->ends_first ? "tables are left to load" : "nothing is left to load");
+		source_enter(s, SOURCE_STREAMING, s->ends_first ? "what may be under way is read first" : "nothing is left to load");
 		begin(s);
 		return;
 	}
