@@ -744,7 +744,7 @@ json_t *spec_schema(const struct plugins *plugins)
 	for (size_t i = 0; read_only[i]; i++)
 		json_object_set_new(properties, read_only[i], json_pack("{s:b, s:s}", "readOnly", 1, "description", "Ignored in a request."));
 	json_t *desired = json_pack("{s:s, s:[s,s,s], s:s, s:s}", "type", "string", "enum", "running", "paused", "stopped", "default", "running",
-		"description", "What a job begins as; when it is changed: ignored.");
+		"description", "What a job begins as. Of one that is there the verbs change it: a PUT passes over it.");
 	json_object_set_new(properties, "desired_state", desired);
 	return json_pack("{s:s, s:o, s:[s,s], s:{s:{}}, s:b}", "type", "object", "properties", properties, "required", "name", "source",
 		"patternProperties", "^//", "additionalProperties", 0);

@@ -64,7 +64,7 @@ static const struct family families[] = {
 	{ "dmsr_backpressure_seconds_total", "counter", FIELD(backpressure_us), FIELD_US, "How long the source was paused because a target was slow." },
 	{ "dmsr_snapshot_tables", "gauge", FIELD(tables_total), FIELD_U32, "Tables of the load." },
 	{ "dmsr_snapshot_tables_loaded", "gauge", FIELD(tables_loaded), FIELD_U32, "Those that are loaded." },
-	{ "dmsr_snapshot_builds_left", "gauge", FIELD(builds_left), FIELD_U64, "Keys, indexes and constraints still to be made behind the load." },
+	{ "dmsr_snapshot_builds_left", "gauge", FIELD(builds_left), FIELD_U64, "Keys, indexes and constraints still to be made after the load." },
 	{ "dmsr_snapshot_rows_total", "counter", FIELD(load_rows), FIELD_U64, "Rows loaded." },
 };
 

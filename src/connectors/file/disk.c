@@ -56,7 +56,7 @@ static int injected(struct err *e, const char *name)
 
 static int broken(const struct disk *d, struct err *e)
 {
-	return err_retry(e, DMSR_EIO, "target.io", "%s: nothing is written behind something that failed", d->own);
+	return err_retry(e, DMSR_EIO, "target.io", "%s: nothing is written after something that failed", d->own);
 }
 
 /* ---- small things ---- */

@@ -35,7 +35,7 @@ const struct dmsr_option pgsource_options[] = {
 		"Tables, and parts of big ones, that are loaded at once: connections to the source, and to each target." },
 	{ "load_part_bytes", DMSR_OPT_BYTES, 0, "64MiB", NULL, 0, INT64_MAX, "Tables that are bigger are loaded in parts of about this size; 0: undivided." },
 	{ "hold_wal", DMSR_OPT_BOOL, 0, "false", NULL, 0, 0,
-		"Read the changes behind the load: the server keeps its log for as long as that lasts. "
+		"Read the changes after the load: the server keeps its log for as long as that lasts. "
 		"false: they are read meanwhile, and wait in the streamer, or on disk before it." },
 	{ "spool_memory", DMSR_OPT_BYTES, 0, "8MiB", NULL, 64 * 1024, 1024 * 1024 * 1024,
 		"Memory for transactions that are sent before their commit; above it they go to disk." },

@@ -201,7 +201,7 @@ struct map *source_noted(const struct source *s)
 static void tell_damage(const struct source *s, const char *damage)
 {
 	ptrdiff_t n = sql_skip_name(damage) - damage;
-	source_tell(s, "what was noted of the job's tables cannot be read from %.*s on: what happened to those that stand behind it, while nobody looked, is "
+	source_tell(s, "what was noted of the job's tables cannot be read from %.*s on: what happened to those that stand after it, while nobody looked, is "
 		"not known", n < 140 ? (int)n : 140, damage);
 }
 

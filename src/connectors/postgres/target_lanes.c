@@ -455,7 +455,7 @@ static const char *refusal(const struct table_load *l, const struct batch *b, co
 	if (b->part && (first->op == OP_LOAD_BEGIN || b->last->op == OP_LOAD_END))
 		return "a part has words about all of the table";
 	if (b->part && map_get_u32(l->ended, b->part))
-		return "rows of a part come behind its end";
+		return "rows of a part come after its end";
 	if (!b->part && !(is_word && (first->op == OP_LOAD_BEGIN || first->op == OP_LOAD_END)))
 		return "rows are of no part";
 	if (first->op == OP_LOAD_END && map_size(l->ended) + map_size(l->kept) != l->parts)

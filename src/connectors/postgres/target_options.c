@@ -9,11 +9,13 @@ const struct dmsr_option pgtarget_options[] = {
 	{ "ddl", DMSR_OPT_ENUM, 0, "apply", "apply|ignore|stop", 0, 0,
 		"What is done when columns of a table change at the source while it is followed." },
 	{ "on_constraint_error", DMSR_OPT_ENUM, 0, "stop", "stop|retry|dead-letter", 0, 0,
-		"What is done with a change that a constraint of the target refuses." },
+		"What is done with a change that a constraint of the target refuses. stop: the job fails. retry: the job tries again until it is taken. "
+		"dead-letter: its row is set aside, where GET /jobs/NAME/errors has it, and the others go on." },
 	{ "on_data_error", DMSR_OPT_ENUM, 0, "stop", "stop|retry|dead-letter", 0, 0,
-		"What is done with a change whose values the target's types refuse, or its indexes for their length." },
+		"What is done with a change whose values the target's types refuse, or its indexes for their length: as with on_constraint_error." },
 	{ "on_missing_row", DMSR_OPT_ENUM, 0, "stop", "stop|ignore|dead-letter", 0, 0,
-		"What is done when the row that an update or delete means is not there." },
+		"What is done when the row that an update or delete means is not there: the job fails; nothing; or the change is set aside, as with "
+		"on_constraint_error." },
 	{ "apply", DMSR_OPT_ENUM, 0, "strict", "strict|parallel", 0, 0,
 		"How changes are applied: in the source's order, through one connection; or through several, where only those that conflict keep it." },
 	{ "apply_connections", DMSR_OPT_INT, 0, "4", NULL, 1, 16,

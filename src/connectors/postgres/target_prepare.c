@@ -369,7 +369,7 @@ static void on_detached(struct target *t)
 		make_before(t);
 		return;
 	}
-	err_prefix(&e, t->load.how == HOW_DROP ? "%s is to be made anew" : "foreign keys of %s are to be made anew, behind its load", t->load.table->sql);
+	err_prefix(&e, t->load.how == HOW_DROP ? "%s is to be made anew" : "foreign keys of %s are to be made anew, after its load", t->load.table->sql);
 	if (!strcmp(t->sqlstate, "55P03"))
 		err_hint(&e, "a table that it has foreign keys with is in use, or is loaded beside it: "
 			"load_connections 1 at the source loads one after another");

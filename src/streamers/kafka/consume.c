@@ -319,7 +319,7 @@ static bool reaches(struct dmsr_subscription *s, const struct position *first)
 	s->must_reach = false;
 	if (!position_is_comparable(first, &s->reached) || position_compare(first, &s->reached) <= 0)
 		return true;
-	err_set(&e, DMSR_EFATAL, "kafka.retention", "topic %s begins at %s, behind the position where the job goes on, %s", s->k->stream->name,
+	err_set(&e, DMSR_EFATAL, "kafka.retention", "topic %s begins at %s, past the position where the job goes on, %s", s->k->stream->name,
 		position_format(first, is), position_format(&s->reached, was));
 	err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it; and raise the topic's retention", s->k->host.env.job);
 	fail(s, &e);

@@ -49,7 +49,7 @@ const struct dmsr_option kafka_options[] = {
 		"How much may wait for the broker's acknowledgement, and for each target how much may be fetched before it takes it." },
 	{ "disk", DMSR_OPT_BYTES, 0, "10GiB", NULL, 0, (int64_t)1 << 50,
 		"How much of what changes while a load goes through the topics may be held on disk, so that the source need not keep its log for that long; "
-		"when it is full the source waits. 0: the stream is read behind the load, and the source keeps its log." },
+		"when it is full the source waits. 0: the stream is read after the load, and the source keeps its log." },
 	{ "record_bytes", DMSR_OPT_BYTES, 0, "900KiB", NULL, 1024, 1000000000,
 		"The most bytes that a record of the stream or of a table may have; the brokers (message.max.bytes) and topics (max.message.bytes) must take "
 		"64 KiB more. With codec native what is bigger goes in several records." },
