@@ -112,7 +112,7 @@ struct dmsr_source_stat {
 	int64_t last_commit_us;                 /* commit time of the newest transaction read */
 	bool connected, paused;
 	bool streaming;                         /* changes come, or would if there were any */
-	bool loads_later;                       /* tables are to be loaded, by the next run: this one ends_first */
+	bool loads_later;                       /* this run ends_first: what is to be loaded the next one loads */
 	uint64_t spool_bytes;                   /* in-progress transactions held */
 	const char *phase;                      /* "connecting" "preparing" "loading" "streaming" ... */
 	const char *slot, *slot_status;         /* PostgreSQL; NULL: none */

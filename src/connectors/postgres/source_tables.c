@@ -525,8 +525,8 @@ static void review_left_out(struct source *s)
 		if (map_get_u32(ids, s->rels[i]->id) && !source_find_loaded(s, s->rels[i]) && n++ < 5)
 			buf_printf(&names, "%s%s.%s", n > 1 ? ", " : "", s->rels[i]->schema, s->rels[i]->name);
 	if (n && !(s->mode & DMSR_FULL_LOAD))
-		source_tell(s, "changes up to %.*s of tables that were to be loaded, and were not, may be missing at the targets: %zu, %s%s; mode "
-			"full-load-and-cdc loads them", (int)strcspn(note, " "), note, n, buf_ok(&names) ? buf_cstr(&names) : "their names are too long",
+		source_tell(s, "changes up to %.*s of tables that were to be loaded, and were not, may be missing at the targets, of %s%s; mode "
+			"full-load-and-cdc loads them", (int)strcspn(note, " "), note, buf_ok(&names) ? buf_cstr(&names) : "some whose names are too long",
 			n > 5 ? " and others" : "");
 	else if (!n && note)
 		source_put_note(s, "left-out", NULL, NULL);
