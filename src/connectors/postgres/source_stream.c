@@ -42,6 +42,7 @@ struct stream {
 	int64_t last_event_us;
 	int64_t status_us;
 	struct loop_timer *tick, *stop;
+	struct err error;               /* the decoder's; not on the stack, where each message would clear it */
 };
 
 /* May changes go out? */
@@ -256,7 +257,7 @@ static void on_message(void *arg, const char *data, size_t len)
 {
 	struct source *s = arg;
 	struct stream *st = s->stream;
-	struct err e = { 0 };
+	struct err *e = &st->error;
 	struct cursor c;
 	cursor_init(&c, data, len);
 	char kind = (char)cursor_u8(&c);
@@ -267,7 +268,7 @@ static void on_message(void *arg, const char *data, size_t len)
 			st->server_lsn = end > st->server_lsn ? end : st->server_lsn;
 			st->received = start > st->received ? start : st->received;
 			st->heard++;
-			decoded(s, pgoutput_message(st->decoder, start, c.at, cursor_left(&c), &e), &e);
+			decoded(s, pgoutput_message(st->decoder, start, c.at, cursor_left(&c), e), e);
 			take_end(s);
 			if (source_turns_wants(s))
 				source_stream_rest(s);
