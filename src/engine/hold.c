@@ -48,7 +48,7 @@ struct hold {
 	bool is_earlier;                /* and what comes out of it is still of that run */
 	bool is_fed;                    /* nothing waits in the log */
 	struct noting *noting;          /* that the log is about to follow; NULL: no, or it is durable */
-	bool has_told_ready;
+	bool has_told_ready, may_go_on;
 	bool is_unseen;                 /* the log is an earlier run's, and nothing has come out of it */
 	struct txn oldest;              /* the first of the log, that the streamer was not given; lsn 0: not known, or it has but words */
 	size_t nfed;                    /* out of the log, on their way */
@@ -215,7 +215,7 @@ static enum dmsr_verdict on_feed(void *ctx, const struct batch *b, uint64_t toke
 	/* What is read beside the load may be newer than its rows: all of it waits. */
 	if (h->is_earlier && stands(h, b) > 0)
 		end_is_there(h);
-	if (h->state == HELD || h->noting)
+	if (h->state == HELD || h->noting || !h->may_go_on)
 		return DMSR_AGAIN;
 	/* b is lent until what came of it is delivered */
 	struct batch *view = batch_without(b, h->is_earlier ? h->parts.is_early : h->parts.is_old, h->parts.arg);
@@ -299,6 +299,12 @@ void hold_release(struct hold *h, uint64_t rows_lsn)
 		follow(h);
 	else
 		pass(h);
+}
+
+void hold_go_on(struct hold *h)
+{
+	h->may_go_on = true;
+	log_ops(h)->consumer_resume(h->feed);
 }
 
 bool hold_is_held(const struct hold *h) { return h->state <= HELD; }

@@ -49,8 +49,10 @@ const struct dmsr_streamer *hold_ops(const struct hold *h, enum hold_way way); /
 struct dmsr_instance *hold_instance(struct hold *h, enum hold_way way);        /* closed as others are; the hold goes with the second */
 /* The rows of all loads are the streamer's, or there are none. Changes before rows_lsn may be in them; 0: none. Twice is once. */
 void hold_release(struct hold *h, uint64_t rows_lsn);
+/* It is agreed what is loaded: from now on is_early may be asked, and what an earlier run had begun to give goes on. */
+void hold_go_on(struct hold *h);
 bool hold_is_held(const struct hold *h);
-bool hold_has_any(const struct hold *h); /* changes that the streamer has not been given */
+bool hold_has_any(const struct hold *h); /* changes that the streamer has not been given; from ready on */
 const struct txn *hold_oldest(const struct hold *h);   /* the transaction of the first of them; lsn 0: not known yet; NULL: none, but heartbeats perhaps */
 bool hold_is_over(const struct hold *h);   /* the streamer has acknowledged all that was in the log, and is given what comes */
 bool hold_has_begun(const struct hold *h); /* and is given before any rows, since it may have the first half of a transaction; that may end behind them, too */

@@ -460,6 +460,8 @@ void pipeline_source_start(struct pipeline *p)
 		memory_target_feed_put(p->run.memory, p->targets[i].memory);
 	forget_lost(p);
 	leave_out(p);
+	if (p->hold)
+		hold_go_on(p->hold);
 	struct begun begun = agree_on_parts(p);
 	const struct table_set *loaded = memory_loaded(p->run.memory), *unwanted = memory_unwanted(p->run.memory);
 	const struct dmsr_source_start start = {

@@ -54,7 +54,7 @@ struct world {
 	bool said_again, feeds;
 
 	/* the pipeline */
-	bool is_ready, is_load_sent;
+	bool is_ready, is_load_sent, may_go_on;
 	uint64_t produced[HOLD_WAYS], prefix[HOLD_WAYS];
 	bool delivered[HOLD_WAYS][TOKENS];
 	struct position ends[TOKENS];   /* of changes */
@@ -128,6 +128,7 @@ static inline enum dmsr_verdict streamer_produce(struct dmsr_instance *i, struct
 {
 	struct world *w = of(i);
 	assert_true(w->giving >= 0 || w->follows); /* durable, before anything of the log may be the first half of a transaction */
+	assert_true(w->giving >= 0 || w->may_go_on); /* it is known what is loaded, and so what of the log is to be left out */
 	assert_true(w->giving >= 0 || w->feeds); /* whoever reads from the streamer is told that there is more to come */
 	w->feeds = false;
 	if (w->npending == PENDING || !chance(w, 5)) {
@@ -339,7 +340,7 @@ static inline void start(struct world *w)
 	};
 	world = w;
 	fake_disk_hold(w->disk, false);
-	w->is_ready = w->is_load_sent = w->said_again = false;
+	w->is_ready = w->is_load_sent = w->may_go_on = w->said_again = false;
 	memset(w->produced, 0, sizeof w->produced);
 	memset(w->prefix, 0, sizeof w->prefix);
 	memset(w->delivered, 0, sizeof w->delivered);
@@ -357,6 +358,8 @@ static inline void start(struct world *w)
 	hold_ops(w->hold, HOLD_CHANGES)->known(hold_instance(w->hold, HOLD_CHANGES), &known);
 	if (position_compare(&known.at, &w->durable) > 0)
 		w->durable = known.at;
+	w->may_go_on = true;
+	hold_go_on(w->hold);
 	w->txn = w->durable.kind ? w->durable.lsn / FAKE_LSN_STEP - 1 : 0;
 	w->change = w->durable.kind ? w->durable.event : 0;
 	if (w->change >= CHANGES) {
