@@ -33,13 +33,13 @@ def pair(pg):
 
 
 @contextlib.contextmanager
-def begun(daemon, kafka, line, targets, source_options=None, **options):
+def begun(daemon, kafka, line, targets, source_options=None, apply="strict", **options):
     """While a is read, slowly, somebody locks b: the load stands there, for as long as the job has patience, and goes on behind this."""
     source, proxy = line
     daemon.start()
     proxy.piece, proxy.every = 1 << 15, .01
     daemon.job("k", source.connection(load_connections=1, load_part_bytes=0, port=proxy.port, **(source_options or {})),
-               [t.connection(name=t.name) for t in targets], streamer=streamer(kafka, **options), tables={"include": ["public.*"]})
+               [t.connection(name=t.name, apply=apply) for t in targets], streamer=streamer(kafka, **options), tables={"include": ["public.*"]})
     wait_for("it reads a", lambda: "2 tables to load" in daemon.log(), step=.01)
     with contextlib.closing(source.server.connect(source.name)) as c:
         c.autocommit = False
@@ -189,13 +189,15 @@ def test_a_load_alone_behind_half_a_transaction(pair, kafka, daemon, disk, is_ne
     daemon.wait_equal(source, target, tables)
 
 
-def test_a_load_alone_behind_half_a_transaction_that_is_held(pair, kafka, daemon):
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+def test_a_load_alone_behind_half_a_transaction_that_is_held(pair, kafka, daemon, apply):
     """It follows the rows, and nobody reads its end in that mode, which is no reason to wait for it, but for all that is before it; it is read when the mode is
     given back."""
     line, target = pair
     source, proxy = line
     source.psql("CREATE INDEX a_v ON a (left(v, 10))")
-    with begun(daemon, kafka, line, [target], memory="1MiB", source_options={"batch_bytes": "16KiB", "heartbeat_interval": "100ms"}, **LAYOUTS["native"]):
+    with begun(daemon, kafka, line, [target], memory="1MiB", source_options={"batch_bytes": "16KiB", "heartbeat_interval": "100ms"}, apply=apply,
+               **LAYOUTS["native"]):
         a_is_there(kafka, target, "native")
         for _ in range(5):  # heartbeats, which no target is in a hurry to store
             lsn = written(source, "SELECT txid_current()")
@@ -229,12 +231,12 @@ def test_a_load_alone_behind_half_a_transaction_that_is_held(pair, kafka, daemon
     daemon.wait_equal(source, target, ["public.a", "public.b"])
 
 
-@pytest.mark.parametrize("disk", ["10GiB", 0])
-def test_killed_amid_a_load_that_begins_anew(pair, kafka, daemon, disk):
+@pytest.mark.parametrize(("disk", "apply"), [("10GiB", "strict"), ("10GiB", "parallel"), (0, "strict")])
+def test_killed_amid_a_load_that_begins_anew(pair, kafka, daemon, disk, apply):
     """The stream, which is read first then, moves the target before it has the tables: what it has of them is still known to be the job's."""
     line, target = pair
     source, proxy = line
-    with begun(daemon, kafka, line, [target], disk=disk, **LAYOUTS["native"]):
+    with begun(daemon, kafka, line, [target], disk=disk, apply=apply, **LAYOUTS["native"]):
         pass
     daemon.wait_state("k", "running")
     daemon.wait_equal(source, target, ["public.a", "public.b"])
@@ -251,7 +253,11 @@ def test_killed_amid_a_load_that_begins_anew(pair, kafka, daemon, disk):
     daemon.wait_state("k", "running")
     assert not disk or "the end of the transaction" in daemon.log()
     daemon.wait_equal(source, target, ["public.a", "public.b"])
-    assert target.one("SELECT count(*) FROM dmsr.loads WHERE rows = -3") == 0 or target.one("SELECT bool_and(load_done) FROM dmsr.positions")
+    wait_for("the load is done", lambda: target.one("SELECT bool_and(load_done) FROM dmsr.positions WHERE job_uid NOT LIKE '%/%'"))
+    daemon.kill()
+    daemon.start()
+    daemon.wait_state("k", "running")
+    wait_for("what it took away is known no more", lambda: target.one("SELECT count(*) FROM dmsr.loads WHERE rows = -3") == 0)
 
 
 @pytest.mark.parametrize("point", ["kafka.sent:3", "kafka.acknowledged:4", "pipeline.stored:9", "pipeline.received:40", "streamer.trim", "streamer.spill:2"])

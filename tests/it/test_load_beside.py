@@ -1,6 +1,7 @@
 """The stream is read while the tables are loaded: the source keeps its log no longer for as long as the load takes, and no target is given a change before it has
 the load."""
 import contextlib
+import time
 
 import pytest
 
@@ -133,15 +134,20 @@ def test_killed_and_followed_no_more(pair, daemon):
 
 @pytest.mark.parametrize("mode", ["full-load-and-cdc", "full-load"])
 @pytest.mark.parametrize("stored", [True, False])
-def test_killed_inside_of_a_transaction(pair, daemon, mode, stored):
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+def test_killed_inside_of_a_transaction(pair, daemon, mode, stored, apply):
     """No target is given what the log has of it before a load, wherever that goes: the source is on the same server, and makes no snapshot while something is
-    open there. And a load alone is over without the rest."""
+    open there. And a load alone is over without the rest, but not without what is before it."""
     _, source, target = pair
     daemon.start()
-    daemon.job("j", source.connection(batch_bytes="16KiB", hold_wal=True), [target.connection(name="copy")], streamer={**EMBEDDED, "memory": "64KiB", "disk": "1MiB"},
-               tables={"include": ["public.*"]})
+    daemon.job("j", source.connection(batch_bytes="16KiB", hold_wal=True, heartbeat_interval="100ms"), [target.connection(name="copy", apply=apply)],
+               streamer={**EMBEDDED, "memory": "64KiB", "disk": "1MiB"}, tables={"include": ["public.*"]})
     daemon.wait_state("j", "running")
     with locked(target, "a"):
+        source.psql("UPDATE a SET v = 'first' WHERE id = 1")
+        for _ in range(3):  # heartbeats
+            written(source, "SELECT txid_current()")
+            time.sleep(.2)
         if stored:
             source.psql("UPDATE a SET v = v || '!'")
             wait_for("the log is full", lambda: daemon.api("GET", "/jobs/j/status")["streamer"]["full"])
@@ -158,6 +164,7 @@ def test_killed_inside_of_a_transaction(pair, daemon, mode, stored):
     daemon.wait_state("j", "completed" if mode == "full-load" else "running")
     assert target.one("SELECT count(*) FROM c") == 100
     if mode == "full-load":
+        assert target.one("SELECT v FROM a WHERE id = 1") == "first"
         assert target.one("SELECT count(*) FROM a WHERE v LIKE '%%!'") == 0
     else:
         daemon.wait_equal(source, target)

@@ -246,6 +246,7 @@ static void open_inner(struct strand *l)
 	struct err e = { 0 };
 	struct dmsr_instance *i = NULL;
 	struct dmsr_target_host host = { .ctx = l, .env = p->host.env, .ready = on_ready, .applied = on_applied, .consumed = on_consumed };
+	host.loads = p->host.loads;
 	host.resume = on_resume;
 	host.dead_letter = on_dead_letter;
 	host.notice = on_notice;

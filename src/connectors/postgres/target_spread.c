@@ -340,10 +340,24 @@ static bool give_first(struct parallel *p, struct batch *own, struct parcel *par
 	return false;
 }
 
+/* How far all is that went before, for the first connection to write down. */
+static bool give_low(struct parallel *p)
+{
+	struct batch *b = batch_new();
+	b->end = p->low;
+	if (give_first(p, b, NULL, NULL))
+		return true;
+	batch_free(b);
+	return false;
+}
+
+/* Before the first half of a transaction: nothing is told while that goes on. */
+static bool is_to_be_noted(const struct parallel *p) { return p->cur->batch->more && !p->nfirst && position_compare(&p->low, &p->durable) > 0; }
+
 static bool give_whole(struct parallel *p)
 {
 	p->is_draining = p->oldest != NULL;
-	if (p->is_draining || !give_first(p, NULL, p->cur, NULL))
+	if (p->is_draining || (is_to_be_noted(p) && !give_low(p)) || !give_first(p, NULL, p->cur, NULL))
 		return false;
 	p->nfirst++;
 	p->cur->left = 1;
@@ -369,14 +383,8 @@ void spread_note(struct parallel *p)
 {
 	if (!spread_is_idle(p) || position_compare(&p->low, &p->durable) <= 0)
 		return;
-	if (!p->first->gifts.first) {
-		struct batch *b = batch_new();
-		b->end = p->low;
-		if (!give_first(p, b, NULL, NULL)) {
-			batch_free(b);
-			return;
-		}
-	}
+	if (!p->first->gifts.first && !give_low(p))
+		return;
 	if (has_rows_to_tell(p))
 		hurry_first(p);
 }
