@@ -380,6 +380,8 @@ static void tell(struct pipeline *p)
 	}
 	if (!done)
 		return;
+	if (p->source_finished)
+		return;
 	if (!s.streaming || !(p->run.spec->mode & DMSR_CDC)) { /* a load alone may be told late to read the stream first */
 		look_again(p);
 		return;

@@ -518,8 +518,8 @@ static void review_left_out(struct source *s)
 	struct map *ids = map_new();
 	struct buf names;
 	size_t n = 0;
-	for (char *end; p; p = *end ? end : NULL)
-		map_put_u32(ids, (uint32_t)strtoul(p, &end, 10), s);
+	for (char *end; p && *p == ' '; p = end)
+		map_put_u32(ids, (uint32_t)strtoul(p + 1, &end, 10), s);
 	buf_init(&names, 400);
 	for (size_t i = 0; i < s->nrels; i++)
 		if (map_get_u32(ids, s->rels[i]->id) && !source_find_loaded(s, s->rels[i]) && n++ < 5)
