@@ -384,12 +384,12 @@ static enum step one_change(struct target *t)
 	return lanes_settle(t) == STEP_WAIT ? STEP_WAIT : stream_step(t, b, t->at);
 }
 
-/* The end of a stop: true when there is nothing left that may be committed. What is whole in a batch that ends in a transaction may be told by nobody again. */
+/* The end of a stop: true when there is nothing left that may be committed. */
 static bool may_leave(const struct target *t)
 {
 	if (lanes_are_at_work(t))
 		return true;
-	if (t->tx.in_source || (t->cur && t->cur->batch->more))
+	if (t->tx.in_source)
 		return !t->cur;
 	return t->tx.state == TX_NONE && position_compare(&t->tx.whole, &t->durable) <= 0;
 }
