@@ -11,7 +11,8 @@
  * HELD: from the start until hold_release(): there may be a log of an earlier run, and nobody knows yet whether there is something to load. FOLLOWING: the
  * log empties. PASSING: it is empty, and stays so in this run. ENDING: there is a log of an earlier run, which had begun to follow (the note "hold.follows"):
  * the streamer may have the first half of a transaction, which a target would keep open for the time of the load. Its end goes first, before any rows, with
- * all that the log had, since where in it the streamer stands is not known (it forgets late what was acknowledged), but for tables that are to be loaded.
+ * all that the log had, since where in it the streamer stands is not known (it forgets late what was acknowledged), but for tables that are to be loaded:
+ * it waits until it is agreed which these are (hold_go_on).
  * Where the log ends inside of a transaction the source reads the end of that before it loads (ends_first in dmsr.h): who asks it to is told (has_begun).
  *
  * What is held and is in the rows of a load already, by its LSN, is left out on its way (is_old). Each change goes to the streamer at least once: what it

@@ -351,8 +351,12 @@ static bool give_low(struct parallel *p)
 	return false;
 }
 
-/* Before the first half of a transaction: nothing is told while that goes on. */
-static bool is_to_be_noted(const struct parallel *p) { return p->cur->batch->more && !p->nfirst && position_compare(&p->low, &p->durable) > 0; }
+/* Before the first half of a transaction, and before a load: nothing is told while these go on. */
+static bool is_to_be_noted(const struct parallel *p)
+{
+	const struct batch *b = p->cur->batch;
+	return (b->more || b->is_load) && !p->nfirst && position_compare(&p->low, &p->durable) > 0;
+}
 
 static bool give_whole(struct parallel *p)
 {
