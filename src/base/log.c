@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_ROOMS = 64, MESSAGE_BYTES = 4096, LINE_BYTES = 8 * MESSAGE_BYTES };
+enum { MAX_ROOMS = 64, MESSAGE_BYTES = 4096, OBJECT_BYTES = 512, LINE_BYTES = 8 * MESSAGE_BYTES }; /* each byte may become six */
 
 struct room {
 	char *name;
@@ -233,7 +233,7 @@ void log_write(enum log_level level, const char *room, const char *object, const
 		errno = saved_errno;
 		return;
 	}
-	char message[MESSAGE_BYTES], now[48];
+	char message[MESSAGE_BYTES], job[OBJECT_BYTES], now[48];
 	va_list ap;
 	va_start(ap, fmt);
 	errno = saved_errno; /* for %m */
@@ -249,8 +249,10 @@ void log_write(enum log_level level, const char *room, const char *object, const
 		field(&b, f, "ts", now);
 	field(&b, f, "level", level_names[level]);
 	field(&b, f, "room", room);
-	if (object)
-		field(&b, f, "job", object);
+	if (object) {
+		snprintf(job, sizeof job, "%s", object);
+		field(&b, f, "job", job);
+	}
 	field(&b, f, "msg", message);
 	buf_str(&b, f == LOG_FORMAT_JSON ? "}\n" : "\n");
 
