@@ -516,6 +516,34 @@ static void a_restart_takes_up_the_log(void **state)
 	stage_end(st);
 }
 
+/* Those that are passed over are not read, and how big they are is estimated. */
+static void log_bytes_are_0_when_it_is_empty(void **state)
+{
+	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
+	struct taker *t = &st->takers[0];
+	(void)state;
+	t->refuses = true;
+	stage_turn(st);
+	for (int64_t id = 1; id <= 100; id++)
+		produce(st, stage_txn(st, id, 1, id <= 50 ? 10 : 20 * KB));
+	stage_turn(st);
+	assert_int_equal(st->ndelivered, 100);
+	stage_kill(st);
+	t->refuses = false;
+	t->from = fake_position(50 * FAKE_LSN_STEP, POSITION_WHOLE);
+	stage_open(st, 1, 256 * KB, 100 * MB);
+	stage_turn(st);
+	for (uint64_t token = 51; token <= 100; token++) {
+		assert_true(stage_entries(st) > 0 && stage_stat(st).log_bytes > 0);
+		assert_true(t->last >= token);
+		taker_commit(t, token);
+		stage_turn(st);
+	}
+	assert_int_equal(stage_entries(st), 0);
+	assert_int_equal(stage_stat(st).log_bytes, 0);
+	stage_end(st);
+}
+
 static void a_batch_known_in_part_is_cut(void **state)
 {
 	struct stage *st = stage_new(1, 256 * KB, 100 * MB);
@@ -790,6 +818,7 @@ RUN_TESTS(
 	cmocka_unit_test(a_load_stays_out_of_the_log),
 	cmocka_unit_test(a_target_that_builds_indexes_does_not_hold_the_source),
 	cmocka_unit_test(a_restart_takes_up_the_log),
+	cmocka_unit_test(log_bytes_are_0_when_it_is_empty),
 	cmocka_unit_test(a_batch_known_in_part_is_cut),
 	cmocka_unit_test(each_target_goes_on_where_it_was),
 	cmocka_unit_test(a_target_ahead_of_the_source_gets_the_rest),

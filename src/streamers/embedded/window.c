@@ -191,7 +191,8 @@ static void give_back(struct embedded *s, uint64_t n)
 	bool is_logged = n < s->logged;
 	if (is_logged) {
 		uint64_t packed = it ? it->packed : s->disk / (s->logged - n);
-		s->disk -= packed < s->disk ? packed : s->disk;
+		uint64_t left = s->disk ? s->disk - 1 : 0; /* an estimate does not say that the log is empty */
+		s->disk -= packed < left ? packed : left;
 	}
 	if (!it)
 		return;
