@@ -378,9 +378,7 @@ static void tell(struct pipeline *p)
 		p->stat.load_began_us = wall_now_us();
 		p->run.host.loading(p->run.host.ctx);
 	}
-	if (!done)
-		return;
-	if (p->source_finished)
+	if (!done || p->source_finished)
 		return;
 	if (!s.streaming || !(p->run.spec->mode & DMSR_CDC)) { /* a load alone may be told late to read the stream first */
 		look_again(p);
