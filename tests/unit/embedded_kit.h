@@ -9,6 +9,8 @@ extern const struct dmsr_plugin dmsr_plugin_embedded;
 
 enum { STAGE_TOKENS = 4096, STAGE_TAKERS = 3 };
 
+enum { KB = 1024, MB = 1024 * 1024 };
+
 struct stage;
 struct taker {
 	struct stage *stage;
@@ -255,6 +257,69 @@ static inline uint64_t stage_entries(struct stage *st)
 	struct fake_disk_stat s;
 	fake_disk_stat(st->disk, &s);
 	return s.entries;
+}
+
+/* ---- what stories are made of ---- */
+
+static inline void ids_are(const struct taker *t, int64_t first, int64_t last)
+{
+	assert_int_equal(t->nids, last - first + 1);
+	for (size_t i = 0; i < t->nids; i++)
+		assert_int_equal(t->ids[i], first + (int64_t)i);
+}
+
+/* Fills the memory, and more, from row `first` on; what was taken at last. */
+static inline int64_t fill(struct stage *st, int64_t first, int64_t last)
+{
+	struct batch *b = NULL;
+	for (int64_t id = first; id <= last; id++) {
+		if (!b)
+			b = stage_txn(st, id, 1, 20 * KB);
+		for (int tries = 0; tries < 10 && stage_produce(st, b) != DMSR_OK; tries++)
+			stage_turn(st);
+		if (st->produced != (uint64_t)id) {
+			st->lsn -= FAKE_LSN_STEP;
+			batch_free(b);
+			return id - 1;
+		}
+		b = NULL;
+	}
+	return last;
+}
+
+/* Everybody takes and commits what there is. */
+static inline void take_all(struct stage *st)
+{
+	for (bool any = true; any;) {
+		any = false;
+		stage_turn(st);
+		for (unsigned i = 0; i < st->ntakers; i++) {
+			struct taker *t = &st->takers[i];
+			any |= t->committed != t->last;
+			if (t->last)
+				taker_commit(t, t->last);
+		}
+	}
+}
+
+static inline void produce(struct stage *st, struct batch *b)
+{
+	for (int tries = 0; stage_produce(st, b) != DMSR_OK; tries++) {
+		assert_true(tries < 10);
+		stage_turn(st);
+	}
+}
+
+static inline struct batch *load_batch(struct stage *st, int word, unsigned rows)
+{
+	struct batch *b = batch_new();
+	b->is_load = true;
+	batch_txn(b, &(struct txn){ .lsn = 5 });
+	if (word)
+		batch_append(b, (enum change_op)word, word == OP_LOAD_DONE ? NULL : st->rel);
+	if (rows)
+		fake_add_rows(b, st->rel, 1, rows);
+	return b;
 }
 
 #endif

@@ -476,16 +476,21 @@ static bool is_loading_or_running(void *arg)
 	return !strcmp(state_of(), "loading") || !strcmp(state_of(), "running");
 }
 
-/* What was loaded in an earlier run is; but what is new the source has still to say. */
-static void test_a_job_runs_when_the_source_says_that_nothing_is_to_be_loaded(void **state)
+static void load_and_stop(void)
 {
-	(void)state;
 	fake_script_load(script, t1, 3, 10);
 	fake_script_load_done(script);
 	create_through();
 	wait_state("running");
 	verb(ENGINE_STOP);
 	wait_state("stopped");
+}
+
+/* What was loaded in an earlier run is; but what is new the source has still to say. */
+static void test_a_job_runs_when_the_source_says_that_nothing_is_to_be_loaded(void **state)
+{
+	(void)state;
+	load_and_stop();
 	mute.is_silent = true;
 	verb(ENGINE_START);
 	assert_true(fake_run(loop, is_loading_or_running, NULL, FAKE_LONG_MS));
@@ -501,12 +506,7 @@ static void test_a_job_runs_when_the_source_says_that_nothing_is_to_be_loaded(vo
 static void test_a_load_that_is_left_to_the_next_run_is_not_done(void **state)
 {
 	(void)state;
-	fake_script_load(script, t1, 3, 10);
-	fake_script_load_done(script);
-	create_through();
-	wait_state("running");
-	verb(ENGINE_STOP);
-	wait_state("stopped");
+	load_and_stop();
 	mute.loads_later = true;
 	verb(ENGINE_START);
 	wait_state("loading");
@@ -520,12 +520,7 @@ static void test_a_load_that_is_left_to_the_next_run_is_not_done(void **state)
 static void test_a_load_alone_is_loading_while_the_stream_is_read_first(void **state)
 {
 	(void)state;
-	fake_script_load(script, t1, 3, 10);
-	fake_script_load_done(script);
-	create_through();
-	wait_state("running");
-	verb(ENGINE_STOP);
-	wait_state("stopped");
+	load_and_stop();
 	mute.is_silent = true;
 	patch("{\"mode\": \"full-load\"}");
 	verb(ENGINE_START);
