@@ -134,6 +134,8 @@ static void set_relation(struct target *t, struct target_table *tb, struct relat
 	if (tb->rel == rel)
 		return;
 	if (relation_is_same(tb->rel, rel)) { /* as in each batch that comes from a log */
+		if (tb->rel->nddl && !rel->nddl) /* of a row that a codec has read: what is made behind the load is said by the other alone */
+			return;
 		relation_unref(tb->rel);
 		tb->rel = relation_ref(rel);
 		return;
