@@ -170,6 +170,7 @@ struct dmsr_source_start {
 	 * leaves out, as it is of tables that are to be loaded, may be of some that the streamer has a load of: whoever tells of that one later, it does not
 	 * count. In mode full-load, too, where nobody else would read it, and what the stream has behind it would never be the target's. */
 	bool ends_first;
+	bool is_held; /* beside, and of what is emitted of the stream before load_ends the streamer is given nothing: it waits on disk */
 	bool takes_turns; /* beside, and nothing but single tables is to be loaded: of a big one all but the beginning may go through the stream, batches
 	                                         * in_turn, so that it is not held for long (CHANGE_TURNS) */
 };
@@ -269,8 +270,8 @@ struct dmsr_target_host {
 	void (*ready)(void *ctx, const struct position *applied, bool keeps, const struct dmsr_loaded *loaded, size_t nloaded, bool load_done);
 	/* The batch is durable here (or skipped as known): the lender may take it back. In order of apply(). */
 	void (*applied)(void *ctx, uint64_t token, const struct dmsr_table_counts *counts, size_t n);
-	/* The batch's bytes are no longer read, but nothing is durable yet: the lender may drop them from memory (not from its log).
-	 * Optional; applied implies it. In order. */
+	/* The bytes of the batch, and of those before it, are no longer read, but nothing is durable yet: the lender may drop them from memory (not from its
+	 * log). Optional; applied implies it. In order. */
 	void (*consumed)(void *ctx, uint64_t token);
 	void (*resume)(void *ctx);              /* apply said AGAIN; there is room now */
 	/* Policy dead-letter: the host makes it durable, then calls done; the target holds the rest back until then. */
@@ -360,7 +361,9 @@ struct dmsr_streamer_stat {
 };
 enum dmsr_load_way { DMSR_LOAD_THROUGH, /* rows of a load go through it */ DMSR_LOAD_EITHER, /* as the source likes */ DMSR_LOAD_PAST /* they must not */ };
 struct dmsr_streamer {
-	bool takes_rests;                       /* a load that goes on comes through it as it is. False: a table of which there are parts starts over */
+	/* A load that goes on comes through it as it is: where loads have to go through it, with the parts that were delivered. False: a table of which there
+	 * are parts starts over. */
+	bool takes_rests;
 	int (*open)(const struct settings *s, const struct dmsr_streamer_host *host, struct dmsr_instance **out, struct err *e);
 	/* May rows go straight to the targets, and changes alone through it, with these settings? PAST: they do, or the job is refused. NULL: no. */
 	enum dmsr_load_way (*load_way)(const struct settings *s);
