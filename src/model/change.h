@@ -22,7 +22,8 @@ enum change_op {
 	OP_LOAD_BEGIN = 'L', /* the rows of rel follow, in u.load.parts parts, or undivided (0); txn->lsn = position of the snapshot. */
 	/* u.load.since: it goes on with a load that another run began. Parts of rel are there that were committed then, as of snapshots from that position on;
 	 * the others follow, as of this one. Changes between the two come too, and find rows that may be newer than they are: whoever applies them minds that.
-	 * It voids an open load of rel, and all that are open in another snapshot, as any change of the stream does: the source died in them, and begins anew.
+	 * It voids an open load of rel, and all that are open in another snapshot, as any change of the stream does: the source died in them. Of one that goes
+	 * on the parts stay that have their end, whatever came between, and what came of others is gone.
 	 * Rows and words of a load that is not open, because it was voided or never begun, mean nothing.
 	 * CHANGE_TURNS: it begins anew, and changes come between its parts, all those of transactions since this snapshot. A part that comes later is as
 	 * of a later snapshot (its txn->lsn: nothing in it is newer), and its rows find rows of changes in their place. Who interrupts a part voids it. */

@@ -136,3 +136,82 @@ def test_tables_that_are_not_noted(pg, key):
     feed = Feed(db)
     assert feed.killed(script, "target.load-part-done:1")
     assert not begun(feed.ok(tables("t"))) and len(loads(db)) == 1
+
+
+BETWEEN = {"nothing": lambda s: None, "a transaction": lambda s: s.tx(60, c("o", "1", "x")), "another snapshot": lambda s: s.load("o", "1\tx\n", 200)}
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+@pytest.mark.parametrize("between", BETWEEN)
+def test_it_is_cut_and_goes_on_in_one_run(any_pg, between, apply):
+    """As it comes out of a streamer that keeps it all: the parts that had their end stay, and of the one that was cut no row is there twice."""
+    db = any_pg.database("rest")
+    db.sql("CREATE TABLE o (id int PRIMARY KEY, a text)")
+    feed = Feed(db, prepare="truncate" if between == "another snapshot" else "create", apply=apply)
+    script = tables("t", "o").begin("t", parts=3)
+    script.rows("t", lines(*PARTS[2], "p2"), part=2).end_part("t", 2).rows("t", lines(*PARTS[1], "cut"), part=1).rows("t", lines(*PARTS[3], "p3"), part=3)
+    script.end_part("t", 3)
+    BETWEEN[between](script)
+    if between != "nothing":
+        script.rows("t", lines(0, 3, "late"), part=1).end_part("t", 1)  # of nothing any more
+    script.begin("t", 200, 3, 100).rows("t", lines(*PARTS[1], "new p1"), 200, 1).end_part("t", 1, 200)
+    script.rows("t", lines(*PARTS[2], "again"), 200, 2).end_part("t", 2, 200).end("t", 200, 100)
+    script.tx(150, c("t", "300", "between"), by_key(d("t", "101", UNCHANGED))).tx(210, u("t", ["5", "behind"])).done()
+    said = feed.ok(script)
+    assert db.sql("SELECT a, count(*) FROM t GROUP BY a ORDER BY a") == [("behind", 1), ("between", 1), ("new p1", 49), ("p2", 49), ("p3", 50)]
+    assert said.counts("public.t")["loaded"] == 150
+    assert [x[:2] for x in loads(db)] == [("", "0/64"), ("0", "0/C8")]
+    assert db.one("SELECT count(*) FROM pg_indexes WHERE tablename = 't'") == 2
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+@pytest.mark.parametrize("between", BETWEEN)
+def test_it_is_cut_and_begins_anew(any_pg, between, apply):
+    db = any_pg.database("rest")
+    db.sql("CREATE TABLE o (id int PRIMARY KEY, a text)")
+    feed = Feed(db, prepare="truncate" if between == "another snapshot" else "create", apply=apply)
+    script = tables("t", "o").begin("t", parts=3).rows("t", lines(*PARTS[2], "p2"), part=2).end_part("t", 2).rows("t", lines(*PARTS[1], "cut"), part=1)
+    BETWEEN[between](script)
+    if between != "nothing":
+        script.rows("t", lines(0, 3, "late"), part=1).end_part("t", 1)  # of nothing any more
+    parts(script, "t", 200)
+    feed.ok(script.done())
+    assert db.sql("SELECT a, count(*) FROM t GROUP BY a ORDER BY a") == [("p1", 100), ("p2", 100), ("p3", 100)]
+    assert loads(db) == [("", "0/C8", 300)]
+
+
+def test_its_end_had_come(any_pg):
+    """And whoever sends it did not know: what goes on means nothing, and so do its rows."""
+    db = any_pg.database("rest")
+    feed = Feed(db)
+    script = tables("t").begin("t", parts=3)
+    for part in (3, 2, 1):
+        script.rows("t", lines(*PARTS[part], f"p{part}"), part=part).end_part("t", part)
+    script.end("t").begin("t", 200, 3, 100).rows("t", lines(*PARTS[1], "again"), 200, 1).end_part("t", 1, 200).end("t", 200, 100)
+    feed.ok(script.tx(150, u("t", ["5", "behind"])).done())
+    assert db.sql("SELECT a, count(*) FROM t GROUP BY a ORDER BY a") == [("behind", 1), ("p1", 49), ("p2", 50), ("p3", 50)]
+
+
+def test_parts_that_hold_no_rows(any_pg):
+    """That nothing is in the table says nothing then."""
+    db = any_pg.database("rest")
+    feed = Feed(db)
+    script = tables("t").begin("t", parts=3).end_part("t", 2).rows("t", lines(*PARTS[1], "cut"), part=1)
+    script.begin("t", 200, 3, 100)
+    for part in (1, 3):
+        script.rows("t", lines(*PARTS[part], f"new p{part}"), 200, part).end_part("t", part, 200)
+    feed.ok(script.end("t", 200, 100).done())
+    assert db.sql("SELECT a, count(*) FROM t GROUP BY a ORDER BY a") == [("new p1", 50), ("new p3", 50)]
+
+
+def test_a_load_that_was_lost_goes_on_all_the_same(any_pg):
+    """It was sent before its source was told: nothing of it counts, and the one behind it does."""
+    db = any_pg.database("rest")
+    feed = torn(db)
+    assert feed.run(rest().tx(150, u("t", ["500", UNCHANGED], ["5", None])).wait()).failed_id == "target.load-lost"
+    said = feed.ok(rest().wait())
+    assert [(b[1], b[2]) for b in begun(said)] == [("none", "0")] and loads(db) == [("", None, -2)]
+    script = tables("t").begin("t", parts=3).rows("t", lines(*PARTS[2], "p2"), part=2).end_part("t", 2)  # and all of it once more
+    script.begin("t", 200, 3, 100).rows("t", lines(*PARTS[1], "p1"), 200, 1).end_part("t", 1, 200).end("t", 200, 100)
+    feed.ok(script.tx(150, u("t", ["500", UNCHANGED], ["5", None])).load("t", lines(0, 5), 300).done())
+    assert db.one("SELECT count(*) FROM t") == 5 and [x[:2] for x in loads(db)] == [("", "0/12C")]

@@ -8,11 +8,12 @@
  * The load of a table           [begins] -> FILLING -> ENDING -> committed: its lane is free          FILLING -> void: its lane is closed
  *   a divided one               [begins] -> MAKING -> FILLING, a lane for each part that is open -> ENDING: when all are committed, its end gets a lane
  *   one that goes on             the same, but nothing is emptied, and the parts that are there are not waited for
+ *   one whose parts are noted    cut instead of void: parts that have their end stay, and it goes on with them, or begins anew
  *   one that takes turns         the same, but changes of the stream come between its parts, by the rules of target_catch.h from its beginning on
  * With prepare none a table is not divided: rows that were there before could not be told from those of parts if it had to begin anew.
  *
- * Changes of the stream wait for loads that have their end, and make the others void: the source died in them. So does the beginning of a load in another
- * snapshot. What is not of an open load is passed over.
+ * Changes of the stream wait for loads that have their end, and make the others void, or cut: the source died in them. So does the beginning of a load in
+ * another snapshot. What is not of an open load is passed over.
  *
  * A load may begin in the middle of a transaction of the source's (the job was stopped there, and a table added). That stays open, and is not read again
  * from its batches: these are given back, or nothing behind them could be. */
@@ -38,6 +39,7 @@ struct table_load {
 	struct map *kept;               /* parts that were there: should they come again, they are passed over */
 	struct map *ended;              /* parts whose end came, of the others */
 	bool keeps_parts;
+	bool is_cut;                    /* its source died in it: nothing more of it counts, but that it goes on, or begins anew */
 	bool in_turns;                  /* changes of the stream may come between its parts */
 	uint64_t begun_lsn;             /* of the first */
 	enum stage stage;
@@ -145,14 +147,21 @@ static struct lane *take_lane(struct target *t)
 
 /* ---- loads ---- */
 
+/* Nobody has to send it again for the parts behind it. */
+static void let_begin(struct table_load *l)
+{
+	if (l->parts && l->begin)
+		l->begin->is_eaten = l->begin->is_done = true;
+	l->begin = NULL;
+}
+
 static void drop_load(struct target *t, struct table_load *l)
 {
 	struct table_load **at = &t->lanes->loads;
 	while (*at != l)
 		at = &(*at)->next;
 	*at = l->next;
-	if (l->parts && l->begin)
-		l->begin->is_eaten = l->begin->is_done = true;
+	let_begin(l);
 	relation_unref(l->rel);
 	map_free(l->ended);
 	map_free(l->kept);
@@ -176,6 +185,20 @@ static struct lane *lane_of(const struct target *t, const struct table_load *loa
 	return l;
 }
 
+/* What its lanes have not committed is rolled back. */
+static void close_lanes(struct target *t, const struct table_load *load, bool but_ending)
+{
+	for (struct lane *l = t->lanes->first, *next; l; l = next) {
+		next = l->next;
+		if (l->load != load || (but_ending && l->is_ending))
+			continue;
+		for (struct item *it = t->head; it && it != t->cur; it = it->next)
+			if (it->lane == l && !it->is_done && !it->begins_parts) /* such a one waits for its own table: this lane was let go since */
+				it->is_eaten = it->is_done = true;
+		close_lane(t, l);
+	}
+}
+
 static void void_load(struct target *t, struct table_load *load)
 {
 	if (load->in_turns) {
@@ -183,16 +206,21 @@ static void void_load(struct target *t, struct table_load *load)
 		load->table->until_lsn = 0;
 	}
 	log_info("target", t->host.env.job, "%s: the load of %s was not ended, and is void", t->host.env.name, load->table->sql);
-	for (struct lane *l = t->lanes->first, *next; l; l = next) {
-		next = l->next;
-		if (l->load != load)
-			continue;
-		for (struct item *it = t->head; it && it != t->cur; it = it->next)
-			if (it->lane == l && !it->is_done && !it->begins_parts) /* such a one waits for its own table: this lane was let go since */
-				it->is_eaten = it->is_done = true;
-		close_lane(t, l);
-	}
+	close_lanes(t, load, false);
 	drop_load(t, load);
+}
+
+/* The source may know of parts that have their end, and go on with them: they stay. */
+static bool may_go_on(const struct table_load *load) { return load->keeps_parts && !load->in_turns; }
+
+static void cut_load(struct target *t, struct table_load *load)
+{
+	if (load->is_cut)
+		return;
+	load->is_cut = true;
+	log_info("target", t->host.env.job, "%s: the load of %s was not ended: %zu of its %u parts were", t->host.env.name, load->table->sql,
+		map_size(load->kept) + map_size(load->ended), (unsigned)load->parts);
+	close_lanes(t, load, true);
 }
 
 static void give(struct lane *lane, struct table_load *l, uint32_t part)
@@ -210,13 +238,18 @@ static void let_go(struct lane *l)
 	target_wake(l->of);
 }
 
-/* Between two turns: it is waited for until its parts are committed, and no longer. */
+static bool is_at_work(const struct target *t, const struct table_load *load)
+{
+	const struct lane *l = t->lanes->first;
+	while (l && l->load != load)
+		l = l->next;
+	return l;
+}
+
+/* Between two turns, or cut: it is waited for until its parts are committed, and no longer. */
 static bool rests(const struct target *t, const struct table_load *load)
 {
-	bool is_at_work = false;
-	for (const struct lane *l = t->lanes->first; l; l = l->next)
-		is_at_work |= l->load == load;
-	return load->in_turns && load->stage == STAGE_FILLING && !is_at_work;
+	return (load->in_turns || load->is_cut) && load->stage == STAGE_FILLING && !is_at_work(t, load);
 }
 
 /* Is a part of it without its end? */
@@ -232,7 +265,9 @@ static void void_open(struct target *t)
 {
 	for (struct table_load *l = t->lanes->loads, *next; l; l = next) {
 		next = l->next;
-		if (l->stage == STAGE_FILLING && is_cut_off(t, l))
+		if (l->stage == STAGE_FILLING && may_go_on(l))
+			cut_load(t, l);
+		else if (l->stage == STAGE_FILLING && is_cut_off(t, l))
 			void_load(t, l);
 	}
 }
@@ -316,7 +351,11 @@ static enum step end_others(struct target *t, const struct change *ch)
 			continue;
 		if (l->stage == STAGE_FILLING && !is_same && l->in_turns && !is_cut_off(t, l))
 			return STEP_WAIT; /* until its part is committed */
-		if (l->stage == STAGE_FILLING)
+		if (l->stage == STAGE_FILLING && may_go_on(l) && (!is_same || ch->u.load.since)) {
+			cut_load(t, l);
+			if (!rests(t, l))
+				return STEP_WAIT;
+		} else if (l->stage == STAGE_FILLING)
 			void_load(t, l);
 		else if (is_same || l->stage == STAGE_MAKING)
 			return STEP_WAIT;
@@ -359,7 +398,26 @@ static struct table_load *add_load(struct target *t, struct target_table *tb, co
 	return t->lanes->loads = l;
 }
 
-/* DONE: it is open, and its lane has room. */
+/* Of the load that was cut. */
+static void take_parts(struct target *t, struct table_load *l, struct table_load *was)
+{
+	for (uint32_t i = 1; i <= l->parts; i++)
+		if (map_get_u32(was->kept, i) || map_get_u32(was->ended, i))
+			map_put_u32(l->kept, i, l);
+	l->rows = was->rows;
+	drop_load(t, was);
+}
+
+/* An earlier run's was: the host was told so, and sends another, undivided. */
+static bool was_lost(const struct target *t, const struct relation *rel)
+{
+	for (size_t i = 0; i < t->nbegun; i++)
+		if (!t->begun[i].nparts && !strcmp(t->begun[i].schema, rel->schema) && !strcmp(t->begun[i].name, rel->name))
+			return true;
+	return false;
+}
+
+/* DONE: it is open, and its lane has room; or it goes on and means nothing: its end came, and who sends it again did not know; or the load was lost. */
 static enum step begin_load(struct target *t, const struct change *ch)
 {
 	const struct table_load *open = find_load(t, ch);
@@ -368,10 +426,22 @@ static enum step begin_load(struct target *t, const struct change *ch)
 	struct target_table *tb = table_get(t, ch->rel);
 	if (leave_stream(t, tb) == STEP_WAIT || end_others(t, ch) == STEP_WAIT)
 		return STEP_WAIT;
+	struct table_load *cut = find_load(t, ch);
+	if (ch->u.load.since && (was_lost(t, ch->rel) || (!cut && tb->loaded_lsn == ch->u.load.since))) {
+		if (cut)
+			drop_load(t, cut);
+		return STEP_DONE;
+	}
+	if (cut && cut->parts != ch->u.load.parts) {
+		fail_load(t, ch, "it goes on with another number of parts");
+		return STEP_WAIT;
+	}
 	struct lane *lane = take_lane(t);
 	if (!lane)
 		return STEP_WAIT;
 	struct table_load *l = add_load(t, tb, ch);
+	if (cut)
+		take_parts(t, l, cut);
 	give(lane, l, 0);
 	if (!l->since || map_size(l->kept))
 		return STEP_DONE;
@@ -512,7 +582,7 @@ static enum step take_batch(struct target *t, const struct change *first)
 	if (first->op == OP_LOAD_BEGIN && begin_load(t, first) == STEP_WAIT)
 		return STEP_WAIT;
 	struct table_load *l = find_load(t, first);
-	if (!l || l->stage == STAGE_ENDING || (l->in_turns ? l->lsn > first->txn->lsn : l->lsn != first->txn->lsn))
+	if (!l || l->stage == STAGE_ENDING || l->is_cut || (l->in_turns ? l->lsn > first->txn->lsn : l->lsn != first->txn->lsn))
 		return pass(t);
 	if (l->in_turns && rests(t, l) && lanes_commit_stream(t) == STEP_WAIT) /* its turn begins */
 		return STEP_WAIT;
@@ -659,6 +729,9 @@ void lanes_turn(struct target *t)
 		if (l->is_stale && is_free(l))
 			close_lane(t, l);
 	}
+	for (struct table_load *l = t->lanes->loads; l; l = l->next)
+		if (l->is_cut && !is_at_work(t, l))
+			let_begin(l);
 	lend_ends(t);
 }
 

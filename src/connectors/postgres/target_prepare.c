@@ -578,7 +578,7 @@ static void on_went_on(struct target *t)
 static void on_rest_seen(struct target *t)
 {
 	struct target_table *tb = t->load.table;
-	if (PQgetvalue(t->answer, 0, 0)[0] == 't')
+	if (PQgetvalue(t->answer, 0, 0)[0] == 't' || !t->load.rows)
 		ddlrun_before(t, tb, table_is_ours(t, tb), on_went_on);
 	else
 		lose_rest(t, on_lost_noted);
