@@ -187,7 +187,7 @@ void file_applied(struct target *t, uint64_t seq, const struct dmsr_table_counts
 int parts_put(struct target *t, const struct change *ch, struct err *e);        /* a row, truncate or message of the stream */
 int parts_put_loaded(struct target *t, const struct change *ch, struct err *e); /* OP_ROWS or OP_READ */
 void parts_void_loads(struct target *t, const struct change *but_of);   /* that are open; but_of: but those in its snapshot, or NULL */
-void parts_load_begin(struct target *t, const struct batch *b, const struct change *ch);
+int parts_load_begin(struct target *t, const struct batch *b, const struct change *ch, struct err *e);
 int parts_load_end(struct target *t, const struct change *ch, struct err *e);   /* a load without rows is a record that the table was emptied */
 void parts_close_changes(struct target *t);     /* all parts of changes: into target.closed */
 void parts_flush(struct target *t);             /* stdout: what is buffered goes to the disk */

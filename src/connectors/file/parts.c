@@ -311,11 +311,19 @@ void parts_void_loads(struct target *t, const struct change *but_of)
 	}
 }
 
-void parts_load_begin(struct target *t, const struct batch *b, const struct change *ch)
+int parts_load_begin(struct target *t, const struct batch *b, const struct change *ch, struct err *e)
 {
 	struct table *tb = find_table(t, ch->rel);
 	const struct journal_load *l = journal_find_load(&t->journal, tb->schema, tb->name);
 
+	/* The job that wrote the stream has targets that can; this one reads it for another job. */
+	if (ch->u.load.since) {
+		err_set(e, DMSR_EINVAL, "target.load-goes-on", "the load of %s.%s was cut off and goes on in the stream: files cannot take back the rows "
+			"of the part that was cut", tb->schema, tb->name);
+		err_hint(e, "have the job that writes the stream load the table again (POST /jobs/NAME/tables/%s.%s/reload), then begin this one anew",
+			tb->schema, tb->name);
+		return e->code;
+	}
 	parts_void_loads(t, ch);
 	drop_load(t, tb); /* begun, and cut off: this is its fresh start */
 	t->open_loads += !tb->load.is_open;
@@ -324,6 +332,7 @@ void parts_load_begin(struct target *t, const struct batch *b, const struct chan
 	tb->load.server = b->end.server;
 	tb->load.since = t->cur->seq;
 	tb->load.is_skipped = !t->is_stdout && l && l->at.lsn == tb->load.lsn;
+	return 0;
 }
 
 static int put_loaded(struct target *t, struct table *tb, const struct change *ch, struct err *e)

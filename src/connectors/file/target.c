@@ -231,7 +231,7 @@ static enum step one_change(struct target *t)
 		rc = parts_put_loaded(t, ch, &e);
 		break;
 	case OP_LOAD_BEGIN:
-		parts_load_begin(t, b, ch);
+		rc = parts_load_begin(t, b, ch, &e);
 		break;
 	case OP_LOAD_END:
 		rc = parts_load_end(t, ch, &e);
