@@ -26,13 +26,16 @@ static void fail(struct dmsr_subscription *s, struct err *e)
 
 static bool has_load(const struct dmsr_subscription *s, const struct change *ch)
 {
+	bool is_word = ch->op == OP_LOAD_BEGIN || ch->op == OP_LOAD_END;
+	uint64_t lsn = is_word ? change_loaded_lsn(ch) : ch->txn->lsn;
 	for (size_t i = 0; i < s->nhas; i++)
-		if (s->has[i].lsn >= ch->txn->lsn && !strcmp(s->has[i].name, ch->rel->name) && !strcmp(s->has[i].schema, ch->rel->schema))
+		if (s->has[i].lsn >= lsn && !strcmp(s->has[i].name, ch->rel->name) && !strcmp(s->has[i].schema, ch->rel->schema))
 			return true;
 	return false;
 }
 
-/* A batch of a load holds words and rows of one table, each with its snapshot: which load it is needs no word before it, that an earlier run has read. */
+/* A batch of a load holds words and rows of one table, each with its snapshot: which load it is needs no word before it, that an earlier run has read. Of one
+ * that went on the rows are newer than the snapshot that it counts by: they mean nothing without its begin. */
 static bool is_known_load(const struct dmsr_subscription *s, const struct batch *b)
 {
 	const struct change *ch = b->first;

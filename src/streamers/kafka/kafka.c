@@ -577,6 +577,7 @@ static void kafka_stored(struct dmsr_instance *i, uint64_t token)
 }
 
 static const struct dmsr_streamer streamer = {
+	.takes_rests = true,
 	.gives_all = true,
 	.load_way = kafka_load_way,
 	.open = streamer_open,

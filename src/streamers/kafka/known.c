@@ -55,7 +55,7 @@ void known_words(struct kafka *k, const struct batch *b)
 		n->says_done |= ch->op == OP_LOAD_DONE;
 		if (ch->op != OP_LOAD_END)
 			continue;
-		const struct position at = { .kind = POSITION_LSN, .server = b->end.server, .lsn = ch->txn->lsn };
+		const struct position at = { .kind = POSITION_LSN, .server = b->end.server, .lsn = change_loaded_lsn(ch) };
 		json_t *word = json_pack("{s:s, s:s, s:o}", "schema", ch->rel->schema, "table", ch->rel->name, "position", position_json(&at));
 		json_array_append_new(n->words, word);
 	}

@@ -159,7 +159,7 @@ static int send_anew(struct sender *s, const struct change *ch)
 		return DMSR_EINVAL;
 	enum topic_past past = t->past;
 	t->past = past == PAST_NONE ? PAST_ROWS : past;
-	return past == PAST_ROWS ? send_row(s, &gone) : 0;
+	return past == PAST_ROWS && !ch->u.load.since ? send_row(s, &gone) : 0;
 }
 
 /* Some of the batch's changes. True: all are sent. */

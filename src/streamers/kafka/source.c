@@ -252,7 +252,7 @@ static bool takes_load(struct source *s, struct batch *b)
 	for (const struct change *ch = b->first; ch; ch = ch->next) {
 		rel = ch->rel ? ch->rel : rel;
 		lsn = ch->rel && ch->txn ? ch->txn->lsn : lsn;
-		begins |= ch->op == OP_LOAD_BEGIN;
+		begins |= ch->op == OP_LOAD_BEGIN && !ch->u.load.since; /* else it goes on */
 		ends |= ch->op == OP_LOAD_END;
 		is_of_one |= ch->op != OP_SCHEMA && ch->op != OP_LOAD_DONE;
 		all_came |= ch->op == OP_LOAD_DONE;
