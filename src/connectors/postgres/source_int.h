@@ -75,6 +75,7 @@ struct source {
 	enum dmsr_mode mode;
 	struct position from, applied;
 	bool is_beside;                 /* the load goes beside the stream */
+	bool is_held;                   /* and of the stream the streamer is given nothing before it is over */
 	bool is_loading;                /* so, and it is not over: between two rounds, too */
 	bool ends_first;                /* tables are to be loaded, in the next run: this one reads the end of a transaction */
 	bool ends_alone;                /* it does nothing else, for the mode is full-load: there is none to be loaded, perhaps */
@@ -289,6 +290,7 @@ void source_stream_rest(struct source *s);      /* if all that was decoded can g
 uint64_t source_stream_heard(const struct source *s);   /* messages, but for keepalives */
 void source_stream_confirm(struct source *s, uint64_t flush);
 bool source_stream_is_whole(const struct source *s);                     /* of what any run gave the streamer no transaction lacks its end */
+void source_stream_flows(struct source *s, void (*then)(struct source *s)); /* before the streamer is given what is_held; then: that is noted */
 void source_stream_whole(struct source *s);                              /* and the run is over, so that the next one loads */
 uint64_t source_stream_confirmed(const struct source *s);       /* no change of before is read any more, in this run or the next; 0: not known */
 /* What was committed before that is decoded; 0: not known. And the newest Truncate of that table among it: its commit LSN, or 0. */

@@ -23,12 +23,19 @@ struct batch *load_batch(const struct source *s, uint64_t lsn)
 
 /* ---- the end ---- */
 
+static void tell_loaded(struct source *s)
+{
+	s->tell_loaded = true;
+	loop_task_post(s->turn);
+}
+
 static void go_on(struct source *s)
 {
 	source_load_free(s);
 	source_rest_forget(s);
-	s->tell_loaded = s->is_beside;
 	s->is_loading = false;
+	if (s->is_beside)
+		source_stream_flows(s, tell_loaded);
 	if (s->mode & DMSR_CDC) {
 		loop_task_post(s->turn);
 		if (!s->is_stream_due)

@@ -77,7 +77,8 @@ static void send_status(struct source *s)
 	buf_fini(&b);
 }
 
-/* A note: "yes", what the streamer was given ends with a transaction, and none has given it more since; "no": one may have. Before the first there is none. */
+/* A note: "yes", what the streamer was given ends with a transaction, and none has given it more since; "no": one may have. Before the first there is none.
+ * While a load has it held "yes" stays, so that a run that is killed amid the load leaves nothing that has to be read before the next one goes on with that. */
 static const char whole_key[] = "stream-is-whole";
 
 /* Not when it is paused, for it may be about to stop: when it is resumed. */
@@ -86,6 +87,15 @@ static void begin_again(struct source *s)
 	if (!s->paused || s->phase != SOURCE_STREAMING)
 		source_fail_again(s, "the stream",
 			"was read past the transaction that may have been under way when the job ended: tables that are left are loaded now");
+}
+
+void source_stream_flows(struct source *s, void (*then)(struct source *s))
+{
+	const char *note = s->host.note_get(s->host.ctx, whole_key);
+	if (s->stream && note && !strcmp(note, "yes"))
+		source_put_note(s, whole_key, "no", then);
+	else
+		then(s);
 }
 
 void source_stream_whole(struct source *s) { source_put_note(s, whole_key, "yes", begin_again); }
@@ -468,10 +478,11 @@ static void begin(struct source *s)
 {
 	const char *note = s->host.note_get(s->host.ctx, whole_key);
 	s->stream->was_whole = source_stream_is_whole(s);
-	if (note && !strcmp(note, "no"))
+	const char *is = s->is_held && s->is_loading && s->stream->was_whole ? "yes" : "no";
+	if (note && !strcmp(note, is))
 		begin_now(s);
 	else
-		source_put_note(s, whole_key, "no", begin_now);
+		source_put_note(s, whole_key, is, begin_now);
 }
 
 /* A third of the server's patience, at most. */
