@@ -659,6 +659,18 @@ static void forget_place(void *arg, struct table_count *c)
 	c->shape.at = (struct position){ 0 };
 }
 
+struct with_prefix { struct memory *m; const char *prefix; };
+
+static void forget_if(void *arg, const void *key, size_t n, void *value)
+{
+	const struct with_prefix *w = arg;
+	size_t len = strlen(w->prefix);
+	if (n >= len && !memcmp(key, w->prefix, len) && ((const struct note *)value)->value)
+		forget_note(w->m, key, n, value);
+}
+
+void memory_notes_forget(struct memory *m, const char *prefix) { map_each(m->notes, forget_if, &(struct with_prefix){ m, prefix }); }
+
 struct forgetting { store_done *done; void *arg; struct err log; };
 
 static void on_log_cleared(void *arg, const struct err *e)
@@ -711,5 +723,6 @@ void memory_position_set(struct memory *m, const struct position *p, store_done 
 	/* what a streamer knows by itself (dmsr.h) would go before the position that was asked for */
 	memory_note_put(m, MEMORY_OF_STREAMER "known", NULL, NULL, NULL);
 	memory_note_put(m, MEMORY_OF_STREAMER "hold.ended", NULL, NULL, NULL);
+	memory_notes_forget(m, MEMORY_PARTS); /* changes of them may not come */
 	memory_delivered_put(m, p, done, arg);
 }

@@ -61,6 +61,7 @@ int memory_read(struct memory *m, struct err *e);       /* from the store; block
 
 #define MEMORY_OF_STREAMER "streamer."  /* before the keys of notes that are a streamer's */
 #define MEMORY_STREAM_BEGAN MEMORY_OF_STREAMER "begin"  /* dmsr.h: something of the job may be in its stream since */
+#define MEMORY_PARTS "pipeline.parts."  /* and of those of loads that were not ended (pipeline_begun.c) */
 const char *memory_note(const struct memory *m, const char *key);  /* newest put; NULL: none; borrowed until the next put of key */
 void memory_note_put(struct memory *m, const char *key, const char *value /* NULL: forget */, store_done *done, void *arg);
 
@@ -96,6 +97,8 @@ struct table_count *memory_count(struct memory *m, const char *schema, const cha
 void memory_each_count(struct memory *m, void (*fn)(void *arg, struct table_count *c), void *arg);      /* in any order */
 void memory_each_count_by_name(struct memory *m, void (*fn)(void *arg, struct table_count *c), void *arg);
 void memory_counts_save(struct memory *m);                      /* of all tables */
+
+void memory_notes_forget(struct memory *m, const char *prefix); /* those whose keys begin with it */
 
 /* Forgets positions, loads and notes, so that the job begins anew; or sets the position by hand (targets that do not keep their own follow). */
 void memory_forget(struct memory *m, store_done *done, void *arg);

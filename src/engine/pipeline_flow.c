@@ -17,19 +17,21 @@ void load_words_add(struct load_words *w, const struct batch *b, uint64_t token)
 {
 	/* among changes there is one word at most, the last: that all tables are loaded, when the stream has passed the newest snapshot */
 	for (const struct change *ch = b->is_load ? b->first : b->last; ch; ch = ch->next) {
-		if (ch->op != OP_LOAD_END && ch->op != OP_LOAD_DONE)
+		bool is_anew = ch->op == OP_LOAD_BEGIN && !ch->u.load.since;
+		if (!is_anew && ch->op != OP_LOAD_PART && ch->op != OP_LOAD_END && ch->op != OP_LOAD_DONE)
 			continue;
 		if (w->n == w->cap) {
 			w->cap = w->cap ? 2 * w->cap : 16;
 			w->list = mem_realloc_array(w->list, w->cap, sizeof *w->list);
 		}
 		struct load_word *n = &w->list[w->n++];
-		*n = (struct load_word){ .token = token };
+		*n = (struct load_word){ .token = token, .op = (enum change_op)ch->op };
 		if (ch->op == OP_LOAD_DONE)
 			continue;
 		n->schema = mem_strdup(ch->rel->schema);
 		n->name = mem_strdup(ch->rel->name);
 		n->at = (struct position){ .kind = POSITION_LSN, .server = b->end.server, .lsn = change_loaded_lsn(ch) };
+		n->part = ch->op == OP_LOAD_PART ? b->part : 0;
 	}
 }
 
@@ -326,10 +328,12 @@ static void on_stored(void *arg, const struct err *e)
 static void store_word(void *arg, const struct load_word *w)
 {
 	struct pipeline *p = arg;
-	if (w->schema)
-		pipeline_is_loaded(p, w->schema, w->name, &w->at);
-	else
+	if (w->op == OP_LOAD_DONE)
 		memory_load_done_put(p->run.memory);
+	else
+		begun_note(p, w);
+	if (w->op == OP_LOAD_END)
+		pipeline_is_loaded(p, w->schema, w->name, &w->at);
 }
 
 void flow_targets_save(struct pipeline *p)

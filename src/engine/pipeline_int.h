@@ -1,5 +1,5 @@
 /* pipeline_int: what the parts of a run share: pipeline.c (phases, ends), pipeline_channels.c (the ways), pipeline_source.c (the source's start and words),
- * pipeline_flow.c (batches in, acknowledgements back, checkpoints), pipeline_target.c (one target's way). */
+ * pipeline_begun.c (loads that go on), pipeline_flow.c (batches in, acknowledgements back, checkpoints), pipeline_target.c (one target's way). */
 #ifndef DMSR_ENGINE_PIPELINE_INT_H
 #define DMSR_ENGINE_PIPELINE_INT_H
 #include "hold.h"
@@ -9,11 +9,13 @@ enum pipeline_phase { PHASE_OPENING, PHASE_TARGETS, PHASE_STREAMER, PHASE_FLOWIN
 
 enum { EVENT_INSERT, EVENT_UPDATE, EVENT_DELETE, EVENT_TRUNCATE, EVENT_READ, EVENT_DDL };
 
-/* A word about the load, on its way: a table ended, or all of it. */
+/* A word about the load, on its way: a table ended, or all of it; or a table has begun anew, or a part of it ended. */
 struct load_word {
 	uint64_t token;
+	enum change_op op;
 	char *schema, *name;            /* NULL: all tables (OP_LOAD_DONE) */
 	struct position at;             /* of the snapshot */
+	uint32_t part;                  /* 0: of none */
 };
 struct load_words {
 	struct load_word *list;
@@ -175,6 +177,16 @@ static inline bool channel_of_load(const struct pipeline *p) { return load_is_ap
 int pipeline_source_open(struct pipeline *p, struct err *e);    /* and the ledger with it */
 void pipeline_source_start(struct pipeline *p);
 void pipeline_is_loaded(struct pipeline *p, const char *schema, const char *name, const struct position *at);
+
+/* pipeline_begun.c */
+struct begun {
+	struct dmsr_begun *list;
+	size_t n;
+};
+struct begun begun_agree(const struct pipeline *p);     /* what the source may go on with; begun_free */
+void begun_free(struct begun *b);
+/* That a table's load began anew, a part of it, or all of it is stored. */
+void begun_note(const struct pipeline *p, const struct load_word *w);
 
 /* pipeline_flow.c */
 enum dmsr_verdict flow_emit(void *ctx, struct batch *b);

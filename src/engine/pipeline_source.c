@@ -125,50 +125,6 @@ static void note_who_is_away(struct pipeline *p)
 	}
 }
 
-/* ---- loads that were not ended ---- */
-
-struct begun {
-	struct dmsr_begun *list;
-	size_t n;
-};
-
-static const struct dmsr_begun *find_begun(const struct ptarget *t, const struct dmsr_begun *like)
-{
-	for (size_t i = 0; i < t->nbegun; i++)
-		if (!strcmp(t->begun[i].schema, like->schema) && !strcmp(t->begun[i].name, like->name))
-			return &t->begun[i];
-	return NULL;
-}
-
-static bool has_part(const struct dmsr_begun *b, uint32_t part)
-{
-	for (size_t i = 0; b && i < b->nparts; i++)
-		if (b->parts[i] == part)
-			return true;
-	return false;
-}
-
-/* The parts that all have; as of the oldest snapshot of any part that one of them has: what has it will not take it again. */
-static void share(const struct pipeline *p, struct dmsr_begun *out)
-{
-	uint32_t *parts = mem_alloc((out->nparts + 1) * sizeof *parts);
-	size_t n = 0;
-	for (size_t i = 0; i < out->nparts; i++) {
-		bool all = true;
-		for (size_t t = 1; t < p->ntargets; t++)
-			all = all && has_part(find_begun(&p->targets[t], out), out->parts[i]);
-		if (all)
-			parts[n++] = out->parts[i];
-	}
-	for (size_t t = 1; t < p->ntargets; t++) {
-		const struct dmsr_begun *b = find_begun(&p->targets[t], out);
-		if (b && b->nparts && b->at.lsn < out->at.lsn)
-			out->at = b->at;
-	}
-	out->parts = parts;
-	out->nparts = n;
-}
-
 /* What a target says it has lost does not count, whatever is remembered here. */
 static void forget_lost(struct pipeline *p)
 {
@@ -180,59 +136,6 @@ static void forget_lost(struct pipeline *p)
 			log_warn("pipeline", p->run.name, "%s.%s is loaded again: target %s could not go on with it", b->schema, b->name, p->targets[t].name);
 			memory_load_forget(p->run.memory, b->schema, b->name);
 		}
-}
-
-/* Changes since then are to come to all targets yet. Where all goes one way, the load stands before them: the source knows what it has sent. */
-static bool is_past(const struct pipeline *p, const struct dmsr_begun *b)
-{
-	for (size_t i = 0; i < p->ntargets && channel_of_load(p); i++)
-		if (p->targets[i].applied.kind && p->targets[i].applied.lsn >= b->at.lsn)
-			return true;
-	return false;
-}
-
-/* Tables whose load one of them has lost. */
-static void add_lost(const struct pipeline *p, struct begun *out)
-{
-	for (size_t t = 0; t < p->ntargets; t++)
-		for (size_t i = 0; i < p->targets[t].nbegun; i++) {
-			const struct dmsr_begun *b = &p->targets[t].begun[i];
-			if (!b->nparts)
-				out->list[out->n++] = (struct dmsr_begun){ .schema = b->schema, .name = b->name };
-		}
-}
-
-static struct begun agree_on_parts(const struct pipeline *p)
-{
-	struct begun out = { 0 };
-	size_t n = 0;
-	for (size_t t = 0; t < p->ntargets; t++)
-		n += p->targets[t].nbegun;
-	const struct channel *c = &p->channels[channel_of_load(p) ? CHANNEL_LOAD : CHANNEL_STREAM];
-	if (!p->ntargets || !c->ops->takes_rests)
-		return out;
-	out.list = mem_zalloc((n + 1) * sizeof *out.list);
-	for (size_t i = 0; i < p->targets[0].nbegun; i++) {
-		struct dmsr_begun *b = &out.list[out.n];
-		*b = p->targets[0].begun[i];
-		if (!b->nparts || is_past(p, b))
-			continue;
-		share(p, b);
-		const struct dmsr_loaded as_load = { .schema = b->schema, .name = b->name, .at = b->at };
-		if (b->nparts && !memory_is_unwanted(p->run.memory, &as_load))
-			out.n++;
-		else
-			free((void *)(uintptr_t)b->parts);
-	}
-	add_lost(p, &out);
-	return out;
-}
-
-static void begun_free(struct begun *b)
-{
-	for (size_t i = 0; i < b->n; i++)
-		free((void *)(uintptr_t)b->list[i].parts);
-	free(b->list);
 }
 
 /* ---- what it says ---- */
@@ -462,7 +365,7 @@ void pipeline_source_start(struct pipeline *p)
 	leave_out(p);
 	if (p->hold)
 		hold_go_on(p->hold);
-	struct begun begun = agree_on_parts(p);
+	struct begun begun = begun_agree(p);
 	const struct table_set *loaded = memory_loaded(p->run.memory), *unwanted = memory_unwanted(p->run.memory);
 	const struct dmsr_source_start start = {
 		.mode = p->run.spec->mode,
@@ -477,6 +380,7 @@ void pipeline_source_start(struct pipeline *p)
 		.nbegun = begun.n,
 		.load_done = load_is_done(p),
 		.ends_first = may_be_amid_transaction(p),
+		.is_held = p->hold && !hold_has_begun(p->hold),
 		.takes_turns = may_take_turns(p),
 	};
 	if (p->hold && !p->source_ops->loads_beside) /* it does not say when a load ends: what it loads stands before its changes */

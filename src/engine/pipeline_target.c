@@ -265,7 +265,7 @@ bool target_is_done(struct ptarget *t) { return !t->count && is_drained(t); }
 static bool has_rows_open(const struct ptarget *t)
 {
 	for (size_t i = 0; i < t->words.n; i++)
-		if (t->words.list[i].schema)
+		if (t->words.list[i].op == OP_LOAD_END)
 			return true;
 	return map_size(t->p->open_loads);
 }
@@ -316,9 +316,9 @@ static void count_applied(struct ptarget *t, const struct dmsr_table_counts *cou
 static void word_applied(void *arg, const struct load_word *w)
 {
 	struct ptarget *t = arg;
-	if (w->schema)
+	if (w->op == OP_LOAD_END)
 		memory_target_load_put(t->p->run.memory, t->memory, w->schema, w->name, &w->at);
-	else
+	else if (w->op == OP_LOAD_DONE)
 		memory_target_load_done_put(t->p->run.memory, t->memory);
 }
 
