@@ -47,8 +47,9 @@ struct channel {
 /* A batch that a target has and has not applied. */
 struct flight {
 	uint64_t token;                 /* the target's: it counts what it is handed */
-	uint64_t own;                   /* the channel's */
+	uint64_t own;                   /* the channel's; 0: of the next one */
 	struct batch *view;             /* what it was given of the batch; NULL: all */
+	struct batch *base;             /* what that is a view of, where it is not the batch */
 	uint8_t channel;
 	struct position end;
 	int64_t first_us, commit_us;    /* commit times at the source: of its first change; of its last, when that transaction ends here */
@@ -76,6 +77,7 @@ struct ptarget {
 	bool is_amid;                   /* the transaction of the newest batch that it took of the stream goes on */
 	struct txn amid;                /* and is that one, */
 	uint64_t amid_token;            /* which begins in that batch */
+	uint64_t cut;                   /* the channel's token of the newest batch that it took the first part of, before the half */
 	bool position_moved;
 	struct position applied;
 	uint64_t server;                /* that the changes come from */

@@ -137,6 +137,84 @@ static struct batch *view_of(struct ptarget *t, const struct batch *b)
 	return v;
 }
 
+/* ---- a half that may have no end ---- */
+
+static bool is_of_last(void *arg, const struct change *ch)
+{
+	const struct batch *b = arg;
+	return ch->txn && ch->txn->lsn == b->last->txn->lsn;
+}
+
+static bool is_before_last(void *arg, const struct change *ch) { return !is_of_last(arg, ch); }
+
+static const struct change *first_of_stream(const struct batch *b)
+{
+	const struct change *ch = b->first;
+	while (ch && !ch->txn)
+		ch = ch->next;
+	return ch;
+}
+
+/* Whole transactions, or the end of one, and the first half of another. */
+static bool ends_in_half(const struct batch *b)
+{
+	const struct change *first = first_of_stream(b);
+	return b->more && !b->is_load && first && b->last->txn && first->txn->lsn != b->last->txn->lsn;
+}
+
+static const struct txn *newest_txn(const struct batch *b)
+{
+	const struct txn *out = NULL;
+	for (const struct change *ch = b->first; ch; ch = ch->next)
+		out = ch->txn ? ch->txn : out;
+	return out;
+}
+
+/* What stands before the half in b, a flight of its own. It keeps f's view, which b is then. */
+static bool give_whole(struct ptarget *t, const struct flight *f, const struct batch *b)
+{
+	struct batch *whole = batch_without(b, is_of_last, (void *)(uintptr_t)b);
+	const struct txn *last = newest_txn(whole);
+	assert(last);
+	whole->more = false;
+	whole->end = (struct position){ .kind = POSITION_LSN, .server = b->end.server, .lsn = last->lsn, .event = POSITION_WHOLE };
+	struct flight g = { .token = f->token, .view = whole, .base = f->view, .channel = f->channel, .end = whole->end };
+	g.first_us = first_commit_us(whole);
+	g.commit_us = last->commit_us;
+	if (t->ops->apply(t->i, whole, g.token) != DMSR_OK) {
+		batch_free(whole);
+		return false;
+	}
+	t->handed = g.token;
+	t->server = b->end.server;
+	push_flight(t, &g);
+	t->is_amid = false; /* the half is taken later, perhaps */
+	wake(t, CHANNEL_LOAD);
+	return true;
+}
+
+/* Where nobody follows the stream the end of a half that a log has may never come: the run is over when all before it is applied. A target may apply what
+ * it is given in one batch together, so that goes apart. f becomes the half, alone. False: not now. */
+static bool split(struct ptarget *t, struct flight *f, const struct batch *b)
+{
+	const struct batch *all = f->view ? f->view : b;
+	struct batch *half = batch_without(all, is_before_last, (void *)(uintptr_t)all);
+	if (t->cut == f->own) { /* what is before it was taken before */
+		batch_free(f->view);
+	} else if (!give_whole(t, f, all)) {
+		batch_free(half);
+		return false;
+	} else {
+		t->cut = f->own;
+		f->token = t->handed + 1;
+	}
+	f->first_us = first_commit_us(half);
+	f->view = half;
+	return true;
+}
+
+static bool may_have_no_end(const struct ptarget *t, int channel) { return channel == CHANNEL_STREAM && !(t->p->run.spec->mode & DMSR_CDC); }
+
 static void note_amid(struct ptarget *t, const struct batch *b, uint64_t token)
 {
 	const struct txn *last = b->last ? b->last->txn : NULL;
@@ -162,6 +240,10 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 	if (in->is_waiting)
 		return DMSR_AGAIN;
 	f.view = view_of(t, b);
+	if (may_have_no_end(t, channel) && ends_in_half(f.view ? f.view : b) && !split(t, &f, b)) {
+		batch_free(f.view);
+		return DMSR_AGAIN;
+	}
 	enum dmsr_verdict v = t->ops->apply(t->i, f.view ? f.view : b, f.token);
 	if (v != DMSR_OK) {
 		batch_free(f.view);
@@ -346,8 +428,9 @@ static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts
 			t->last_commit_us = f->commit_us;
 			note_latency(&p->stat.latency, f->commit_us);
 		}
-		own[f->channel] = f->own;
+		own[f->channel] = f->own ? f->own : own[f->channel]; /* 0: the rest of it goes on */
 		batch_free(f->view);
+		batch_free(f->base);
 		t->nloads -= f->channel == CHANNEL_LOAD;
 		t->first = (t->first + 1) & (t->cap - 1);
 		t->count--;
@@ -371,7 +454,7 @@ static void on_consumed(void *ctx, uint64_t token)
 	uint64_t from = t->consumed + 1 > oldest->token ? t->consumed + 1 : oldest->token;
 	for (uint64_t n = from; n <= token; n++) {
 		const struct flight *f = &t->ring[(t->first + (n - oldest->token)) & (t->cap - 1)];
-		own[f->channel] = f->own;
+		own[f->channel] = f->own ? f->own : own[f->channel];
 	}
 	t->consumed = token > t->consumed ? token : t->consumed;
 	for (struct channel *c = NULL; (c = channel_next(t->p, c));)
@@ -619,8 +702,11 @@ void target_release(struct ptarget *t)
 	if (t->i)
 		t->ops->close(t->i);
 	t->i = NULL;
-	for (size_t i = 0; i < t->count; i++)
-		batch_free(t->ring[(t->first + i) & (t->cap - 1)].view);
+	for (size_t i = 0; i < t->count; i++) {
+		const struct flight *f = &t->ring[(t->first + i) & (t->cap - 1)];
+		batch_free(f->view);
+		batch_free(f->base);
+	}
 	t->begun = NULL;
 	t->nbegun = 0;
 	for (size_t n = 0; n < CHANNELS; n++)

@@ -1,4 +1,5 @@
-/* test_pipeline_targets: what the targets of a job have when a run begins, each for itself, and what is loaded again for it; who comes late, or was away. */
+/* test_pipeline_targets: what the targets of a job have when a run begins, each for itself, and what is loaded again for it; who comes late, or was away; what
+ * they have when a load is over. */
 #include "engine_kit.h"
 
 static const char one[] = "{\"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}]}";
@@ -215,6 +216,73 @@ static void a_late_target_of_a_job_that_only_follows_is_refused(void **state)
 	assert_int_equal(other->nrows, 0);
 }
 
+/* ---- a load alone, over a log that ends inside of a transaction ---- */
+
+static bool is_stored_inside(void *arg)
+{
+	(void)arg;
+	json_t *j = engine_job_positions(engine, "job");
+	const char *text = json_string_value(json_object_get(j, "position"));
+	struct position at = { 0 };
+	bool is = text && !position_parse(text, &at, NULL) && position_is_inside(&at);
+	json_decref(j);
+	return is;
+}
+
+/* It has whole transactions, the last of them in one batch with the first half of the next. Killed, and to be started in mode full-load. */
+static void leave_half_in_log(void)
+{
+	close_engine();
+	streamer = "jobs.streamer={\"type\": \"embedded\", \"memory\": \"64KiB\", \"disk\": \"256KiB\"}";
+	open_engine();
+	fake_script_durable(script, is_stored, NULL);
+	fake_script_load(script, t1, 3, 10);
+	fake_script_load_done(script);
+	fake_script_gate(script);
+	fake_script_txn(script, OP_CREATE, t1, 5, 2, 10);
+	fake_script_join(script);
+	fake_script_txn(script, OP_CREATE, t1, 3, 3, 10);
+	fake_script_join(script);
+	fake_script_txn(script, OP_CREATE, t1, 1000, 3, 2000);
+	create("{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\", \"beside\": true}, "
+	       "\"targets\": [{\"connector\": \"fake\", \"server\": \"v\"}]}",
+		NULL);
+	wait_state("running");
+	server->stalls = true;
+	fake_script_open_gate(script);
+	assert_true(fake_run(loop, is_stored_inside, NULL, FAKE_LONG_MS));
+	assert_int_equal(server->nrows, 0);
+	close_engine();
+	fake_settle(loop);
+	server->stalls = false;
+	open_engine();
+	patch("{\"mode\": \"full-load\"}");
+}
+
+static void what_is_whole_before_a_half_is_applied(void **state)
+{
+	(void)state;
+	leave_half_in_log();
+	verb(ENGINE_START);
+	wait_state("completed");
+	assert_int_equal(server->nrows, 5 + 3);
+}
+
+static bool has_whole(void *arg) { return ((const struct fake_server *)arg)->nrows == 5 + 3; }
+
+/* The half is taken when there is room for it. */
+static void what_is_whole_before_a_half_is_applied_by_one_that_takes_little(void **state)
+{
+	(void)state;
+	leave_half_in_log();
+	server->queue = 1;
+	verb(ENGINE_START);
+	assert_true(fake_run(loop, has_whole, server, FAKE_LONG_MS));
+	wait_state("completed");
+	assert_int_equal(server->nrows, 5 + 3);
+}
+
 RUN_TESTS(TEST(two_targets_each_have_all), TEST(parts_that_all_targets_have), TEST(what_a_target_has_that_was_away_does_not_count),
 	TEST(a_load_that_a_target_lost_is_made_again), TEST(what_a_new_target_has_not_is_loaded_again),
-	TEST(a_new_target_is_refused_while_the_log_holds_what_others_lack), TEST(a_late_target_of_a_job_that_only_follows_is_refused))
+	TEST(a_new_target_is_refused_while_the_log_holds_what_others_lack), TEST(a_late_target_of_a_job_that_only_follows_is_refused),
+	TEST(what_is_whole_before_a_half_is_applied), TEST(what_is_whole_before_a_half_is_applied_by_one_that_takes_little))

@@ -53,6 +53,7 @@ void fake_script_load(struct fake_script *s, struct relation *rel, unsigned batc
 void fake_script_load_done(struct fake_script *s);              /* OP_LOAD_DONE; behind the last step a full load is finished() */
 /* A transaction of n changes, per_batch of them in a batch. */
 void fake_script_txn(struct fake_script *s, enum change_op op, struct relation *rel, unsigned n, unsigned per_batch, size_t pad);
+void fake_script_join(struct fake_script *s);   /* the end of the newest transaction goes out with the beginning of the next, in one batch */
 void fake_script_schema(struct fake_script *s, struct relation *old, struct relation *rel); /* a transaction with that word and one row of rel */
 void fake_script_heartbeat(struct fake_script *s);
 void fake_script_gate(struct fake_script *s);                   /* waits here until it is opened */

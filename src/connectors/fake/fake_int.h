@@ -14,6 +14,7 @@ struct step {
 	uint64_t lsn;
 	int64_t first_id;
 	bool is_open;                   /* gate */
+	bool joins;                     /* txn: the next one */
 	struct err error;
 };
 struct fake_script {

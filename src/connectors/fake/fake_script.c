@@ -70,6 +70,12 @@ void fake_script_txn(struct fake_script *s, enum change_op op, struct relation *
 	s->rows += n;
 }
 
+void fake_script_join(struct fake_script *s)
+{
+	assert(s->nsteps && s->steps[s->nsteps - 1].kind == STEP_TXN);
+	s->steps[s->nsteps - 1].joins = true;
+}
+
 void fake_script_schema(struct fake_script *s, struct relation *old, struct relation *rel)
 {
 	fake_script_txn(s, OP_CREATE, rel, 1, 1, 1);

@@ -163,6 +163,9 @@ static void add_txn(struct fake_source *s, const struct step *st, struct batch *
 	b->end = fake_position(st->lsn, POSITION_WHOLE);
 	s->stat.last_commit_us = b->txn->commit_us;
 	leave(s);
+	const struct step *next = s->step < s->script->nsteps ? &s->script->steps[s->step] : NULL;
+	if (st->joins && next && next->kind == STEP_TXN)
+		add_txn(s, next, b);
 }
 
 static void die(struct fake_source *s, const struct err *e)
