@@ -49,6 +49,7 @@ struct hold {
 	bool is_fed;                    /* nothing waits in the log */
 	struct noting *noting;          /* that the log is about to follow; NULL: no, or it is durable */
 	bool has_told_ready, may_go_on;
+	struct position given;          /* what the log has up to there an earlier run has given; NONE: nothing */
 	bool is_unseen;                 /* the log is an earlier run's, and nothing has come out of it */
 	struct txn oldest;              /* the first of the log, that the streamer was not given; lsn 0: not known, or it has but words */
 	size_t nfed;                    /* out of the log, on their way */
@@ -203,9 +204,19 @@ static int stands(const struct hold *h, const struct batch *b)
 	return position_is_comparable(&b->end, ended) ? position_compare(&b->end, ended) : b->more ? -1 : 0;
 }
 
+/* A word is covered by no position, and so the log gives it again: but what was given was given with its words. */
+static bool was_given(const struct hold *h, const struct batch *b)
+{
+	return !position_is_none(&h->given) && !position_is_none(&b->end) && position_compare(&b->end, &h->given) <= 0;
+}
+
 static enum dmsr_verdict on_feed(void *ctx, const struct batch *b, uint64_t token)
 {
 	struct hold *h = ctx;
+	if (was_given(h, b)) {
+		log_ops(h)->commit(h->feed, token);
+		return DMSR_OK;
+	}
 	tell_ready(h);
 	note_oldest(h, b);
 	if (h->is_unseen && !position_is_none(&b->end)) { /* a heartbeat: what is behind it is newer */
@@ -423,12 +434,13 @@ static void on_failed(void *ctx, const struct err *e)
 	host_of(h)->failed(host_of(h)->ctx, e);
 }
 
-/* Where the log ended when changes went straight, in an earlier run; not when somebody has sent the job back since, by hand. */
+/* Where the log ended when changes went straight, in an earlier run. What it had in memory alone may be told delivered later than that is noted, so that the
+ * job goes on before it: the streamer has it. When somebody sends the job back by hand the note is forgotten. */
 static struct position noted(const struct hold *h)
 {
 	struct position at = { 0 };
 	const char *note = host_of(h)->note_get(host_of(h)->ctx, ended_key);
-	if (!note || position_parse(note, &at, NULL) || !position_is_comparable(&at, &h->parts.delivered) || position_compare(&h->parts.delivered, &at) < 0)
+	if (!note || position_parse(note, &at, NULL) || !position_is_comparable(&at, &h->parts.delivered))
 		return (struct position){ 0 };
 	return at;
 }
@@ -443,6 +455,7 @@ static void on_streamer_ready(void *ctx)
 		streamer_ops(h)->known(h->streamer, &has);
 	if (position_is_comparable(&has.at, &stand.at) && position_compare(&has.at, &stand.at) > 0)
 		stand.at = has.at;
+	h->given = stand.at;
 	h->has_begun = h->is_earlier = !h->is_fed && host_of(h)->note_get(host_of(h)->ctx, follows_key);
 	h->state = h->has_begun ? ENDING : HELD;
 	h->feed = log_ops(h)->subscribe(h->log, "streamer", &stand, &consumer);

@@ -55,6 +55,7 @@ struct world {
 
 	/* the pipeline */
 	bool is_ready, is_load_sent, may_go_on;
+	bool has_word;                  /* at the end of each transaction, that all is loaded */
 	uint64_t produced[HOLD_WAYS], prefix[HOLD_WAYS];
 	bool delivered[HOLD_WAYS][TOKENS];
 	struct position ends[TOKENS];   /* of changes */
@@ -431,6 +432,8 @@ static inline void put_changes(struct world *w, uint64_t n)
 	if (!b->more) {
 		batch_append(b, OP_COMMIT, NULL)->event = POSITION_WHOLE;
 		b->end = fake_position(lsn, POSITION_WHOLE);
+		if (w->has_word)
+			batch_append(b, OP_LOAD_DONE, NULL);
 	}
 	struct position end = b->end;
 	bool is_last = !b->more;

@@ -194,14 +194,17 @@ static void what_is_kept_in_either_is_kept(void **state)
 	world_free(w);
 }
 
-/* It forgets late what it gave: to the next run that is nothing that waits, and what went straight behind it may end inside of a transaction. */
+/* It forgets late what it gave: to the next run that is nothing that waits, and what went straight behind it may end inside of a transaction. Also where the
+ * last that it gave is a word, or was not stored yet when that was noted. */
+enum { GIVEN, GIVEN_WITH_WORD, GIVEN_NOT_STORED };
 static void a_log_that_was_given_waits_for_nothing(void **state)
 {
-	(void)state;
+	const int how = *(const int *)*state;
 	struct fake_disk_stat st;
 	struct world *w = small_world();
 	w->snapshot = lsn_of(0);
 	w->txn = 5;
+	w->has_word = how == GIVEN_WITH_WORD;
 	put_into_log(w);
 	while (w->step <= LOAD_ROWS + 1)
 		load_step(w);
@@ -216,6 +219,8 @@ static void a_log_that_was_given_waits_for_nothing(void **state)
 	fake_disk_hold(w->disk, true);
 	acknowledge_all(w);
 	store(w);
+	if (how == GIVEN_NOT_STORED)
+		w->durable = fake_position(lsn_of(4), POSITION_WHOLE);
 	fake_settle(w->loop);
 	assert_true(hold_is_over(w->hold) && !w->follows);
 	kill_it(w);
@@ -280,11 +285,14 @@ static void the_oldest_is_that_of_the_first_change(void **state)
 }
 
 static bool late = true, in_time = false, yes = true, no = false;
+static int given = GIVEN, with_word = GIVEN_WITH_WORD, not_stored = GIVEN_NOT_STORED;
 
 RUN_TESTS({ "the end of a half goes before rows", the_end_of_a_half_goes_before_rows, NULL, NULL, &in_time },
 	{ "the end of a half goes before rows, behind what is said again", the_end_of_a_half_goes_before_rows, NULL, NULL, &late },
 	cmocka_unit_test(what_comes_again_is_told_delivered), cmocka_unit_test(an_acknowledgement_of_what_is_not_there),
 	cmocka_unit_test(changes_go_straight_when_there_is_no_load), cmocka_unit_test(what_is_kept_in_either_is_kept),
-	cmocka_unit_test(a_log_that_was_given_waits_for_nothing),
+	{ "a log that was given waits for nothing", a_log_that_was_given_waits_for_nothing, NULL, NULL, &given },
+	{ "a log that was given with a word at its end", a_log_that_was_given_waits_for_nothing, NULL, NULL, &with_word },
+	{ "a log that was given before that was stored", a_log_that_was_given_waits_for_nothing, NULL, NULL, &not_stored },
 	{ "the oldest is that of the first change", the_oldest_is_that_of_the_first_change, NULL, NULL, &no },
 	{ "the oldest is that of the first change of a quiet source", the_oldest_is_that_of_the_first_change, NULL, NULL, &yes })
