@@ -49,6 +49,7 @@ struct hold {
 	bool is_fed;                    /* nothing waits in the log */
 	struct noting *noting;          /* that the log is about to follow; NULL: no, or it is durable */
 	bool has_told_ready, may_go_on;
+	bool loads;                     /* the source has begun to, in this run */
 	struct position given;          /* what the log has up to there an earlier run has given; NONE: nothing */
 	bool is_unseen;                 /* the log is an earlier run's, and nothing has come out of it */
 	struct txn oldest;              /* the first of the log, that the streamer was not given; lsn 0: not known, or it has but words */
@@ -159,6 +160,8 @@ static enum dmsr_verdict changes_produce(struct dmsr_instance *i, struct batch *
 	struct hold *h = of(i);
 	if (h->state == PASSING)
 		return pass_on(h, b);
+	if (h->is_fed && !h->loads) /* soon it is known: hold_loads, hold_release */
+		return DMSR_AGAIN;
 	if (h->is_fed)
 		h->oldest.lsn = 0;
 	if (!h->oldest.lsn && !h->is_unseen) /* a source that is quiet sends heartbeats before it */
@@ -310,6 +313,12 @@ void hold_release(struct hold *h, uint64_t rows_lsn)
 		follow(h);
 	else
 		pass(h);
+}
+
+void hold_loads(struct hold *h)
+{
+	h->loads = true;
+	loop_task_post(h->later); /* it may have said AGAIN */
 }
 
 void hold_go_on(struct hold *h)

@@ -14,6 +14,8 @@
  * all that the log had, since where in it the streamer stands is not known (it forgets late what was acknowledged), but for tables that are to be loaded:
  * it waits until it is agreed which these are (hold_go_on).
  * Where the log ends inside of a transaction the source reads the end of that before it loads (ends_first in dmsr.h): who asks it to is told (has_begun).
+ * No log begins inside of one: nothing is held before the source has said that it loads (hold_loads), which it does when it knows that the streamer has no
+ * first half, or not at all. Else a run that is killed before its hold is released would leave the end of what the streamer has the first half of.
  *
  * What is held and is in the rows of a load already, by its LSN, is left out on its way (is_old). Each change goes to the streamer at least once: what it
  * had not acknowledged when we were killed is in the log, and goes again; what it knows by a memory of its own (known) does not. Nor does anything when
@@ -50,6 +52,8 @@ const struct dmsr_streamer *hold_ops(const struct hold *h, enum hold_way way); /
 struct dmsr_instance *hold_instance(struct hold *h, enum hold_way way);        /* closed as others are; the hold goes with the second */
 /* The rows of all loads are the streamer's, or there are none. Changes before rows_lsn may be in them; 0: none. Twice is once. */
 void hold_release(struct hold *h, uint64_t rows_lsn);
+/* The source has begun to load, beside the stream: AGAIN to changes before that, or before hold_release, where the log has none. Twice is once. */
+void hold_loads(struct hold *h);
 /* It is agreed what is loaded: from now on is_early may be asked, and what an earlier run had begun to give goes on. */
 void hold_go_on(struct hold *h);
 bool hold_is_held(const struct hold *h);

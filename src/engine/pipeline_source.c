@@ -151,8 +151,10 @@ static void on_load_begins(void *ctx)
 {
 	struct pipeline *p = ctx;
 	p->load_is_sent = false;
-	if (p->hold) /* at the end of a table it may be there already, held: the two are stored in any order */
-		memory_load_done_forget(p->run.memory);
+	if (p->hold) {
+		memory_load_done_forget(p->run.memory); /* at the end of a table it may be there already, held: the two are stored in any order */
+		hold_loads(p->hold);
+	}
 	if (!channel_of_load(p))
 		return;
 	p->load_has_begun = true;

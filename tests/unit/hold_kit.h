@@ -55,7 +55,9 @@ struct world {
 
 	/* the pipeline */
 	bool is_ready, is_load_sent, may_go_on;
+	bool is_unsaid;                 /* whether there is a load, when it has started */
 	bool has_word;                  /* at the end of each transaction, that all is loaded */
+	unsigned resumed;
 	uint64_t produced[HOLD_WAYS], prefix[HOLD_WAYS];
 	bool delivered[HOLD_WAYS][TOKENS];
 	struct position ends[TOKENS];   /* of changes */
@@ -219,7 +221,7 @@ static const struct dmsr_streamer ops = {
 
 static inline void on_ready(void *ctx) { ((struct world *)ctx)->is_ready = true; }
 
-static inline void on_resume(void *ctx) { (void)ctx; }
+static inline void on_resume(void *ctx) { ((struct world *)ctx)->resumed++; }
 
 static inline void on_stopped(void *ctx) { (void)ctx; }
 
@@ -361,6 +363,8 @@ static inline void start(struct world *w)
 		w->durable = known.at;
 	w->may_go_on = true;
 	hold_go_on(w->hold);
+	if (!w->is_unsaid)
+		hold_loads(w->hold);
 	w->txn = w->durable.kind ? w->durable.lsn / FAKE_LSN_STEP - 1 : 0;
 	w->change = w->durable.kind ? w->durable.event : 0;
 	if (w->change >= CHANGES) {

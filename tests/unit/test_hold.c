@@ -232,6 +232,59 @@ static void a_log_that_was_given_waits_for_nothing(void **state)
 	world_free(w);
 }
 
+static void put_changes_in_vain(struct world *w)
+{
+	size_t n = w->n;
+	put_changes(w, CHANGES - 1);
+	fake_settle(w->loop);
+	assert_int_equal(w->produced[HOLD_CHANGES], 0);
+	assert_int_equal(w->n, n);
+	w->resumed = 0;
+}
+
+/* It may be the end of what the streamer has the first half of, which is to be held by no log. */
+static void nothing_is_held_before_the_source_has_said_that_it_loads(void **state)
+{
+	(void)state;
+	struct world *w = world_new(1, false);
+	settings_put_int(w->settings, "memory", MEMORY);
+	settings_put_int(w->settings, "disk", 1 << 30);
+	w->pad = (size_t)2 * MEMORY;
+	w->is_unsaid = true;
+	w->durable = fake_position(lsn_of(3), 1);
+	start(w);
+	put_changes_in_vain(w);
+	kill_it(w);
+	start(w);
+	assert_false(hold_has_any(w->hold));
+	put_changes_in_vain(w);
+	hold_loads(w->hold);
+	assert_int_equal(w->resumed, 0); /* not inside of the call */
+	fake_settle(w->loop);
+	assert_int_equal(w->resumed, 1);
+	put_changes(w, CHANGES - 1);
+	assert_true(hold_has_any(w->hold));
+	world_free(w);
+}
+
+static void what_could_not_be_held_goes_straight_when_there_is_no_load(void **state)
+{
+	(void)state;
+	struct world *w = world_new(1, false);
+	settings_put_int(w->settings, "memory", MEMORY);
+	settings_put_int(w->settings, "disk", 1 << 30);
+	w->is_unsaid = true;
+	start(w);
+	put_changes_in_vain(w);
+	hold_release(w->hold, 0);
+	fake_settle(w->loop);
+	assert_int_equal(w->resumed, 1);
+	while (!w->n)
+		put_changes(w, CHANGES);
+	assert_false(hold_has_any(w->hold));
+	world_free(w);
+}
+
 /* A quiet source's word that it is there. */
 static void put_heartbeat(struct world *w)
 {
@@ -294,5 +347,7 @@ RUN_TESTS({ "the end of a half goes before rows", the_end_of_a_half_goes_before_
 	{ "a log that was given waits for nothing", a_log_that_was_given_waits_for_nothing, NULL, NULL, &given },
 	{ "a log that was given with a word at its end", a_log_that_was_given_waits_for_nothing, NULL, NULL, &with_word },
 	{ "a log that was given before that was stored", a_log_that_was_given_waits_for_nothing, NULL, NULL, &not_stored },
+	cmocka_unit_test(nothing_is_held_before_the_source_has_said_that_it_loads),
+	cmocka_unit_test(what_could_not_be_held_goes_straight_when_there_is_no_load),
 	{ "the oldest is that of the first change", the_oldest_is_that_of_the_first_change, NULL, NULL, &no },
 	{ "the oldest is that of the first change of a quiet source", the_oldest_is_that_of_the_first_change, NULL, NULL, &yes })
