@@ -267,9 +267,26 @@ static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t t
 
 void target_hold(struct ptarget *t) { t->is_held = true; }
 
+/* Where the rows come by the stream they are the streamer's long before they are its: a table that it has not, or as an earlier load left it. */
+static bool lacks_rows(const struct ptarget *t)
+{
+	const struct table_set *loaded = memory_loaded(t->p->run.memory);
+	for (struct channel *c = NULL; (c = channel_next(t->p, c));)
+		if (c->words.n)
+			return true;
+	for (size_t i = 0; i < loaded->n; i++) {
+		const struct dmsr_loaded *l = &loaded->list[i], *has = table_set_find(&t->memory->loaded, l->schema, l->name);
+		if (!has || has->at.lsn < l->at.lsn)
+			return true;
+	}
+	return t->words.n;
+}
+
 bool target_is_loading(const struct ptarget *t)
 {
-	return channel_of_load(t->p) ? t->is_held && t->p->load_has_begun : map_size(t->p->open_loads) > 0;
+	if (channel_of_load(t->p))
+		return t->is_held && t->p->load_has_begun;
+	return map_size(t->p->open_loads) || (t->p->run.spec->mode & DMSR_FULL_LOAD && !t->p->told_flowing && lacks_rows(t));
 }
 
 /* Behind the load is what was read beside it. */

@@ -9,7 +9,7 @@ import pytest
 from conftest import wait_for
 from proxy import Proxy
 from test_kafka import as_table, caught_up, source_table, streamer
-from test_load_beside import is_read_up_to, written
+from test_load_beside import is_read_up_to, locked, written
 
 LAYOUTS = {"native": {"layout": "ordered", "codec": "native"}, "both": {"layout": "both"},
            "exact": {"layout": "both", "exactly_once": True}, "exact native": {"layout": "ordered", "codec": "native", "exactly_once": True}}
@@ -352,6 +352,31 @@ def test_a_table_that_is_loaded_again_under_writes(pair, kafka, daemon):
     caught_up(daemon, "k", source)
     for table in "a", "b":
         assert as_table(kafka.records(f"{kafka.prefix}.public.{table}"), deduplicated=True) == source_table(source, table, ["id"])
+
+
+@pytest.mark.parametrize("disk", ["10GiB", 0])
+def test_a_table_that_is_loaded_again_is_loading_until_the_target_has_it(pair, kafka, daemon, disk):
+    """It stands in the topic long before."""
+    line, target = pair
+    source = line[0]
+    source.psql("DELETE FROM a WHERE id > 5000")
+    with begun(daemon, kafka, line, [target], disk=disk, **LAYOUTS["native"]):
+        pass
+    daemon.wait_state("k", "running")
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    n = daemon.log().count("table public.b read")
+    with locked(target, "b"):
+        daemon.api("POST", "/jobs/k/tables/public.b/reload")
+        wait_for("it is read", lambda: daemon.log().count("table public.b read") > n)
+        source.psql("INSERT INTO b VALUES (501, 'behind')")
+        for _ in range(30):
+            time.sleep(.1)
+            status = daemon.api("GET", "/jobs/k/status")
+            assert (status["state"], status["load"]["done"], status["targets"][0]["load_done"]) == ("loading", False, False)
+    daemon.wait_state("k", "running")
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    status = daemon.api("GET", "/jobs/k/status")
+    assert status["load"]["done"] and status["targets"][0]["load_done"]
 
 
 def killed_amid_a_transaction(daemon, line, target, point=None):
