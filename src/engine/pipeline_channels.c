@@ -2,6 +2,7 @@
 #include "options.h"
 #include "pipeline_int.h"
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
 enum { HOLD_MEMORY = 4 << 20 };         /* of what is held for the time of a load, before it goes to disk */
@@ -292,4 +293,49 @@ void channels_look(struct pipeline *p)
 	const struct channel *rows = &p->channels[CHANNEL_LOAD];
 	if (p->hold && hold_is_held(p->hold) && p->load_is_sent && !rows->held && !rows->words.n)
 		hold_release(p->hold, p->voids ? UINT64_MAX : table_set_newest(memory_loaded(p->run.memory)));
+}
+
+/* ---- no room for what waits for a load ---- */
+
+static bool is_load_waited_for(const struct pipeline *p)
+{
+	if (p->hold)
+		return hold_is_held(p->hold) && !p->load_is_sent;
+	for (size_t i = 0; i < p->ntargets; i++)
+		if (p->targets[i].is_held && p->load_has_begun)
+			return true;
+	return false;
+}
+
+static bool is_log_full(const struct channel *c)
+{
+	struct dmsr_streamer_stat s = { 0 };
+	c->ops->stat(c->i, &s);
+	return s.log_limit_bytes && s.log_bytes >= s.log_limit_bytes;
+}
+
+/* Who has given it a disk counts upon the source's log not to grow for as long as the load takes. */
+static void tell_full(struct pipeline *p, int64_t disk)
+{
+	char *text = mem_printf("what changes while tables are loaded has filled the disk that it may take, %" PRId64 " bytes: the source keeps its log from "
+		"now on, until the load is over; see that there is room for it at the source, or give job %s more disk (PATCH /jobs/%s {\"streamer\": "
+		"{\"disk\": ...}}): it starts again then, and with it the tables whose load is under way", disk, p->run.name, p->run.name);
+	p->run.host.notice(p->run.host.ctx, "streamer", text);
+	free(text);
+	p->told_full = true;
+}
+
+void channel_took(struct channel *c, bool has)
+{
+	struct pipeline *p = c->p;
+	if (c != channel_stream(p) || has != p->told_full)
+		return;
+	int64_t disk = streamer_number(p, "disk");
+	if (!has) {
+		if (disk && is_load_waited_for(p) && is_log_full(c))
+			tell_full(p, disk);
+	} else if (!is_log_full(c)) { /* else it took a batch into memory */
+		p->told_full = false;
+		log_info("pipeline", p->run.name, "there is room again for what waited for the load: the source goes on, and need not keep its log");
+	}
 }

@@ -174,7 +174,9 @@ static bool produce(struct channel *c, struct batch *b)
 {
 	struct pipeline *p = c->p;
 	uint64_t token = b->token;
-	if (c->ops->produce(c->i, b) != DMSR_OK) {
+	bool has = c->ops->produce(c->i, b) == DMSR_OK;
+	channel_took(c, has);
+	if (!has) {
 		c->held = b;
 		flow_backpressure(p, true);
 		return false;

@@ -117,6 +117,7 @@ struct pipeline {
 	bool source_waits;              /* emit said AGAIN: resume is owed */
 	bool streamer_is_asked, streamer_knows; /* what it knows is remembered */
 	bool is_paused, source_stopped, log_is_opening, source_finished, told_loading, told_flowing;
+	bool told_full;                 /* the log of what waits for a load is, and so the source waits */
 	bool load_has_begun, load_is_sent; /* all of it: the source has said so, in this run */
 	uint64_t turn_token;            /* of the newest batch in_turn */
 	uint64_t turn_asked;            /* of the newest batch when turn_is_applied was true last */
@@ -166,6 +167,7 @@ bool pipeline_gives_all(const struct pipeline *p);      /* rows and changes, to 
 int channels_open(struct pipeline *p, struct err *e);
 void channels_remember(struct pipeline *p);     /* what a streamer that is ready knows: when that is remembered, streamer_knows */
 void channels_look(struct pipeline *p);         /* may what is held follow? */
+void channel_took(struct channel *c, bool has); /* a batch, or it said AGAIN */
 /* Those that are there, in order: first NULL, then the one before; NULL: no more. */
 struct channel *channel_next(struct pipeline *p, const struct channel *c);
 static inline struct channel *channel_stream(struct pipeline *p) { return &p->channels[CHANNEL_STREAM]; }

@@ -285,7 +285,7 @@ def test_killed_while_they_follow(pair, kafka, daemon, point):
 
 
 def test_a_disk_that_is_full(pair, kafka, daemon):
-    """Then the source waits, with its log, and the load goes on."""
+    """Then the source waits, with its log, and the load goes on; a warning says so."""
     line, target = pair
     source = line[0]
     with begun(daemon, kafka, line, [target], disk="1MiB", memory="1MiB", **LAYOUTS["native"]):
@@ -294,8 +294,12 @@ def test_a_disk_that_is_full(pair, kafka, daemon):
         lsn = written(source, *CHANGES, "UPDATE a SET v = repeat('long', 300)", "UPDATE a SET v = repeat('longer', 300)")
         wait_for("it is full", lambda: daemon.api("GET", "/jobs/k/status")["streamer"]["full"], 40)
         assert not is_read_up_to(source, lsn)
+        warned, = daemon.api("GET", "/jobs/k/status")["warnings"]
+        assert "1048576 bytes: the source keeps its log" in warned["message"] and "room again" not in daemon.log()
     daemon.wait_equal(source, target, ["public.a", "public.b"], 60)
     daemon.wait_state("k", "running")
+    assert len([e for e in daemon.api("GET", "/jobs/k/events", headers={"Accept": "application/json"})["items"] if "filled the disk" in e["text"]]) == 1
+    assert daemon.log().count("there is room again") == 1
 
 
 def test_it_may_be_read_behind_the_load(pair, kafka, daemon):

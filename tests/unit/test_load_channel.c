@@ -85,6 +85,35 @@ static void test_the_stream_is_confirmed_while_the_load_runs(void **state)
 	wait_state("running");
 }
 
+static size_t warnings_of_disk(void)
+{
+	json_t *s = engine_job_status(engine, "job"), *warnings = json_object_get(s, "warnings");
+	size_t n = 0;
+	for (size_t i = 0; i < json_array_size(warnings); i++)
+		n += strstr(json_string_value(json_object_get(json_array_get(warnings, i), "message")), "more disk (PATCH /jobs/job ") != NULL;
+	json_decref(s);
+	return n;
+}
+
+static bool has_warned_of_disk(void *arg)
+{
+	(void)arg;
+	return warnings_of_disk();
+}
+
+/* Who counts on a log that is kept nowhere else is told when it is, and once. */
+static void test_a_log_that_is_full_is_told(void **state)
+{
+	(void)state;
+	memory_is("jobs.streamer={\"type\": \"embedded\", \"memory\": \"64KiB\", \"disk\": \"128KiB\"}");
+	write_load_with_gate();
+	create(beside, NULL);
+	assert_true(fake_run(loop, has_warned_of_disk, NULL, FAKE_LONG_MS));
+	assert_string_equal(state_of(), "loading");
+	fake_run(loop, NULL, NULL, 200);
+	assert_int_equal(warnings_of_disk(), 1);
+}
+
 /* Not for want of memory: however little there is, it waits no longer than seconds before it is written down. */
 static void test_the_little_that_waits_is_confirmed_too(void **state)
 {
@@ -664,6 +693,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_the_stream_is_confirmed_while_the_load_runs),
+		TEST(test_a_log_that_is_full_is_told),
 		TEST(test_the_little_that_waits_is_confirmed_too),
 		TEST(test_a_kill_in_the_load_loses_nothing),
 		TEST(test_a_stop_in_the_load_is_soon_over_and_loses_nothing),
