@@ -8,6 +8,7 @@ from conftest import wait_for
 from proxy import Proxy
 from test_source import db, dump, free, server  # noqa: F401 (fixtures)
 from test_source_changed import again, loads
+from test_source_load import PARTS
 
 
 def test_a_load_that_is_told_of_behind_a_run_that_read_the_stream_first(db, dump):
@@ -105,4 +106,20 @@ def test_a_run_that_ends_before_it_has_read_what_one_before_it_had_says_nothing_
     db.sql("CREATE TABLE c (id int PRIMARY KEY, v text); INSERT INTO c VALUES (1, 'c')")
     assert "tables that are left are loaded now" in again(d.start("ends_first=1"))
     d.start("ends_first=1").streaming().caught_up()
+    d.same()
+
+
+def test_what_was_read_from_a_server_behind_is_not_read_again_by_the_same_run(db, dump):
+    """A standby need not be where the stream was read to. Another of its snapshots may have no more, and each would have all be read again."""
+    db.sql("CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a SELECT i, repeat('x', 100) FROM generate_series(1, 10000) i;"
+           "CREATE TABLE b (id int PRIMARY KEY); CREATE PUBLICATION given FOR ALL TABLES; ANALYZE")
+    d = dump("table=public.*", "publication=given", *PARTS, "load_connections=1").start().streaming().caught_up()
+    d.kill()
+    free(db)
+    d.state.write_text(re.sub(r'("public"\."[ab]" \d+) [0-9A-F]+/[0-9A-F]+', r"\1 FF/0", d.state.read_text()))
+    d.start("mode=full-load", "slow_ms=50")
+    d.says("is read in")
+    db.sql("TRUNCATE b; INSERT INTO b VALUES (1)")
+    assert d.wait() == 0 and "read in another snapshot" in d.text(), d.text()
+    assert [d.text().count(f"public.{t} is loaded again: changes of it were missed") for t in "ab"] == [1, 1]
     d.same()

@@ -484,7 +484,8 @@ void source_forget_missed(struct source *s)
 	for (size_t i = 0; i < s->nrels; i++) {
 		const struct noted *n = noted_of(noted, s->rels[i]);
 		const struct source_loaded *l = source_find_loaded(s, s->rels[i]);
-		if (!n || !l || n->id != s->rels[i]->id || l->lsn >= n->lsn)
+		/* what this run has read of a standby that is behind the note it would read again and again, with each of its snapshots */
+		if (!n || !l || !l->is_earlier || n->id != s->rels[i]->id || l->lsn >= n->lsn)
 			continue;
 		source_tell(s, "table %s.%s is loaded again: changes of it were missed", s->rels[i]->schema, s->rels[i]->name);
 		source_forget(s, s->rels[i]);
