@@ -57,7 +57,8 @@ void engine_discover(struct engine *g, const json_t *connection, const struct en
 void engine_positions_set(struct engine *g, const char *name, const json_t *body /* NULL: forget */, const struct engine_call *call); /* stopped or completed */
 void engine_errors(struct engine *g, const char *name, int64_t after, int limit, const struct engine_call *call);   /* {"items":[],"next"} dead letters */
 void engine_errors_delete(struct engine *g, const char *name, int64_t id, const struct engine_call *call);
-void engine_events(struct engine *g, const char *name /* NULL: the daemon's */, int64_t after, int limit, const struct engine_call *call);
+/* Of a job, or the daemon's (name NULL). after: 0, STORE_NEWEST (newest first), or "next" of the page before, which goes on in its order. */
+void engine_events(struct engine *g, const char *name, int64_t after, int limit, const struct engine_call *call);
 
 /* Views, at once. NULL: no such job. */
 json_t *engine_jobs(struct engine *g, const char *after, int limit, const char *state, bool status, char **next /* heap, or NULL */);

@@ -11,7 +11,7 @@ struct command {
 	struct engine *g;
 	struct engine_call call;
 	char uid[27];                   /* of the job, which may be gone by the answer; "": of none */
-	bool created, restarted, reopened;
+	bool created, restarted, reopened, goes_back;
 	struct position at;
 };
 
@@ -736,7 +736,7 @@ static void on_events(void *arg, const struct store_event *rows, size_t n, const
 			"text", ev->text);
 		json_array_append_new(items, j);
 	}
-	json_t *next = n ? json_integer(rows[n - 1].id) : json_null();
+	json_t *next = n ? json_integer(c->goes_back ? -rows[n - 1].id : rows[n - 1].id) : json_null();
 	engine_answer(c->g, &c->call, json_pack("{s:o, s:o}", "items", items, "next", next), e, NULL);
 	free(c);
 }
@@ -744,6 +744,9 @@ static void on_events(void *arg, const struct store_event *rows, size_t n, const
 void engine_events(struct engine *g, const char *name, int64_t after, int limit, const struct engine_call *call)
 {
 	struct job *job = name ? find_or_refuse(g, name, call) : NULL;
-	if (!name || job)
-		store_events(g->store, job ? job->uid : NULL, after, limit, on_events, command_new(g, call, job));
+	if (name && !job)
+		return;
+	struct command *c = command_new(g, call, job);
+	c->goes_back = after < 0;
+	store_events(g->store, job ? job->uid : NULL, after, limit, on_events, c);
 }

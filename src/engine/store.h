@@ -52,9 +52,11 @@ void store_dead_letters(struct store *s, const char *uid, int64_t after_id, int 
 	void (*done)(void *arg, const struct store_dead_letter *rows, size_t n, const struct err *e), void *arg);
 void store_dead_letter_delete(struct store *s, const char *uid, int64_t id /* 0: all */, store_done *done, void *arg);
 
-/* History of a job and audit of the API (uid NULL: of the daemon): bounded, the oldest go (10,000 a job). */
+/* History of a job and audit of the API (uid NULL: of the daemon): bounded, the oldest go (10,000 a job). A page whose after_id is below 0 goes
+ * back, newest first, from before the id -after_id. */
 struct store_event { int64_t id; int64_t ts_us; const char *kind /* "state" "ddl" "error" "warning" "audit" */, *actor, *text, *data_json; };
 void store_event_put(struct store *s, const char *uid, const struct store_event *ev); /* durable with the next commit; an error shows through on_failed */
+#define STORE_NEWEST (-INT64_MAX) /* after_id of the first page that goes back */
 void store_events(struct store *s, const char *uid, int64_t after_id, int limit,
 	void (*done)(void *arg, const struct store_event *rows, size_t n, const struct err *e), void *arg);
 

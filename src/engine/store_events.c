@@ -9,7 +9,7 @@ enum {
 };
 static const int64_t idem_kept_us = (int64_t)24 * 3600 * 1000000, idem_sweep_us = (int64_t)60 * 1000000;
 
-/* A page of rows: they begin behind `after`. */
+/* A page of rows: they begin behind `after`, or go back from before -after. */
 struct page_request {
 	struct request r;
 	const char *uid;
@@ -25,8 +25,10 @@ struct page_request {
 static int run_page(struct store *s, struct request *r, enum table t, int (*fn)(void *arg, const struct field *c), struct err *e)
 {
 	const struct page_request *q = (const struct page_request *)r;
-	struct field key[] = { field_text(q->uid), field_int(q->after), field_int(q->limit) };
-	int rc = store_db_each(s->db, t, "WHERE uid = ? AND id > ? ORDER BY id LIMIT ?", key, fn, r, e);
+	bool back = q->after < 0;
+	struct field key[] = { field_text(q->uid), field_int(back ? -q->after : q->after), field_int(q->limit) };
+	const char *where = back ? "WHERE uid = ? AND id < ? ORDER BY id DESC LIMIT ?" : "WHERE uid = ? AND id > ? ORDER BY id LIMIT ?";
+	int rc = store_db_each(s->db, t, where, key, fn, r, e);
 	return rc > 0 ? 0 : rc;
 }
 

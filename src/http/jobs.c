@@ -271,7 +271,7 @@ void jobs_errors(struct request *r)
 	const char *name;
 	int64_t after;
 	int limit;
-	if (!query_limit(r, &limit) || !query_cursor_id(r, &after))
+	if (!query_limit(r, &limit) || !query_cursor_id(r, 0, &after))
 		return;
 	json_t *job = resource_job(r, &name, NULL);
 	if (job)

@@ -39,13 +39,13 @@ const struct route routes[] = {
 	{ METHOD_GET, "/jobs/{name}/errors", 0, "cursor limit", jobs_errors, NULL, "200:DeadLetterPage", "Rows that were set aside" },
 	{ METHOD_DELETE, "/jobs/{name}/errors", ROUTE_CHANGES, NULL, jobs_errors_delete, NULL, "204", "Forget all rows that were set aside" },
 	{ METHOD_DELETE, "/jobs/{name}/errors/{id}", ROUTE_CHANGES, NULL, jobs_errors_delete, NULL, "204", "Forget one of them" },
-	{ METHOD_GET, "/jobs/{name}/events", ROUTE_LIVE, "cursor limit types", events_job, NULL, "200:EventPage",
+	{ METHOD_GET, "/jobs/{name}/events", ROUTE_LIVE, "cursor limit order types", events_job, NULL, "200:EventPage",
 		"The job's history; live with Accept: text/event-stream" },
 	{ METHOD_POST, "/connections/test", 0, NULL, connections_test, "Connection", "200:Checks", "Connect, look, change nothing" },
 	{ METHOD_POST, "/connections/discover", 0, NULL, connections_discover, "Connection", "200:TableList", "The tables behind a connection" },
 	{ METHOD_GET, "/connectors", 0, NULL, connectors_list, NULL, "200:ConnectorPage", "Connectors, streamers and codecs with their options" },
 	{ METHOD_GET, "/connectors/{type}", 0, NULL, connectors_get, NULL, "200:Connector", "One of them, with the JSON Schema of its options" },
-	{ METHOD_GET, "/events", ROUTE_LIVE, "cursor job limit types", events_all, NULL, "200:EventPage",
+	{ METHOD_GET, "/events", ROUTE_LIVE, "cursor job limit order types", events_all, NULL, "200:EventPage",
 		"The daemon's history; with Accept: text/event-stream live, of all jobs" },
 	{ METHOD_GET, "/livez", ROUTE_PUBLIC, NULL, health_livez, NULL, "200:Alive", "Does the loop turn?" },
 	{ METHOD_GET, "/readyz", ROUTE_PUBLIC, "verbose", health_readyz, NULL, "200:Ready", "Does it take work? verbose=1 tells of each job" },
@@ -219,7 +219,7 @@ bool query_cursor(struct request *r, char **out)
 	return !v || *out || bad_query(r, "cursor", "a next_cursor of an earlier answer");
 }
 
-bool query_cursor_id(struct request *r, int64_t *out)
+bool query_cursor_id(struct request *r, int64_t min, int64_t *out)
 {
 	char *text, *end = NULL;
 	*out = 0;
@@ -227,7 +227,7 @@ bool query_cursor_id(struct request *r, int64_t *out)
 		return false;
 	if (text)
 		*out = strtoll(text, &end, 10);
-	bool good = !text || (!*end && *out >= 0);
+	bool good = !text || (!*end && *out >= min);
 	free(text);
 	return good || bad_query(r, "cursor", "a next_cursor of an earlier answer");
 }

@@ -41,7 +41,7 @@ bool query_bool(struct request *r, const char *name, bool *out);                
 enum { LIMIT_MAX = 500 };
 bool query_limit(struct request *r, int *out);                                          /* 1..500, absent: 50 */
 bool query_cursor(struct request *r, char **out);                                       /* heap, NULL: absent */
-bool query_cursor_id(struct request *r, int64_t *out);                                  /* absent: 0 */
+bool query_cursor_id(struct request *r, int64_t min, int64_t *out);                     /* absent: 0 */
 
 /* The resources' handlers, one file each. */
 void jobs_list(struct request *r);

@@ -345,6 +345,48 @@ def test_times_are_told_in_one_way(pair, dmsrd):
     assert events and all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", e["ts"]) and "ts_us" not in e for e in events), events
 
 
+def paged(dmsrd, path, cursor=None):
+    """What all pages of path together have, and the cursors between them."""
+    items, cursors = [], []
+    while True:
+        page = dmsrd.api("GET", path + (f"&cursor={cursor}" if cursor else ""))
+        if not page["items"]:
+            assert page["next_cursor"] is None
+            return items, cursors
+        items += page["items"]
+        cursor = page["next_cursor"]
+        cursors.append(cursor)
+
+
+@pytest.mark.parametrize("path", ["/events", "/jobs/turned/events"])
+def test_the_newest_first(dmsrd, path):
+    """In either order every event comes once, also of those that happen while somebody turns the pages; and a cursor goes on in its own order."""
+    dmsrd.job("turned", {"connector": "postgres", "host": "127.0.0.1", "port": 1, "database": "d", "user": "u"}, [{"connector": "null"}], desired_state="stopped")
+    jobs = dmsrd.dir / "jobs.d"
+    jobs.mkdir()
+
+    def happen(names, times):
+        for name in names:
+            dmsrd.api("PATCH", "/jobs/turned", {"description": name}, {"If-Match": "*"})
+            (jobs / f"{name}.json").write_text("nonsense")
+        dmsrd.process.send_signal(signal.SIGHUP)
+        logged(dmsrd, 'msg="reloaded, but', times)
+    happen("abcdefg", 1)
+    rising, forward = paged(dmsrd, f"{path}?limit=3")
+    falling, back = paged(dmsrd, f"{path}?limit=3&order=desc")
+    ids = [e["id"] for e in rising]
+    assert len(ids) > 6 and ids == sorted(set(ids)) and falling == rising[::-1]
+    newest = dmsrd.api("GET", f"{path}?limit=1&order=desc")
+    assert newest["items"] == rising[-1:]
+    happen("h", 2)
+    assert paged(dmsrd, f"{path}?limit=2", newest["next_cursor"])[0] == rising[-2::-1]  # the order need not be said again
+    later = paged(dmsrd, f"{path}?limit=2&order=asc", forward[0])[0]
+    assert later[:len(ids) - 3] == rising[3:] and len(later) > len(ids) - 3
+    for cursor, order in ((forward[0], "desc"), (back[0], "asc")):
+        status, _, problem = dmsrd.call("GET", f"{path}?cursor={cursor}&order={order}")
+        assert (status, problem["code"]) == (400, "query.invalid") and "other order" in problem["detail"]
+
+
 def test_a_connection_before_there_is_a_job(pair, dmsrd):
     """It is tried and looked at, in either role, as a job would; nothing is made, and no password comes back."""
     source, target = pair

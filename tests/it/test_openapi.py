@@ -108,7 +108,7 @@ def look_at_all(dmsrd, name):
     for part in ("", "/status", "/tables", "/positions", "/errors", "/events"):
         dmsrd.api("GET", f"/jobs/{name}{part}")
     for path in ("/jobs", "/jobs?expand=status&limit=1", "/jobs?state=running", f"/jobs/{name}/tables?limit=1", "/readyz?verbose=1", f"/jobs/{name}/events?limit=1",
-                 "/events", "/metrics"):
+                 "/events", "/events?order=desc&limit=1", "/metrics"):
         dmsrd.api("GET", path)
 
 

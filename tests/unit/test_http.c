@@ -1,6 +1,7 @@
 /* http: what is asked and answered: routes, bodies, jobs, preconditions, pages, keys. */
 #include "http_kit.h"
 #include "http/reply.h"
+#include "http/text.h"
 #include <unistd.h>
 
 static const char shop[] = "{\"name\":\"shop\",\"source\":{\"password\":\"hunter2hunter2\"}}";
@@ -405,6 +406,40 @@ static void below_a_job(void **state)
 	assert_string_equal(double_seen(k->engine)->what, "events shop after 0 limit 3");
 	expect(k, "GET", "/events", NULL, NULL, 200, NULL);
 	assert_string_equal(double_seen(k->engine)->what, "events - after 0 limit 50");
+	expect(k, "GET", "/events?order=asc", NULL, NULL, 200, NULL);
+	assert_string_equal(double_seen(k->engine)->what, "events - after 0 limit 50");
+	expect(k, "GET", "/jobs/shop/events?order=desc", NULL, NULL, 200, NULL);
+	assert_string_equal(double_seen(k->engine)->what, "events shop after -9223372036854775807 limit 50");
+}
+
+/* A cursor goes on in the order of the page that gave it, and in no other. */
+static void a_cursor_keeps_its_order(void **state)
+{
+	static const struct { int64_t id; const char *order; const char *code; } cases[] = {
+		{ 17, "", NULL },
+		{ 17, "&order=asc", NULL },
+		{ 17, "&order=desc", "query.invalid" },
+		{ -17, "", NULL },
+		{ -17, "&order=desc", NULL },
+		{ -17, "&order=asc", "query.invalid" },
+		{ 17, "&order=", "query.invalid" },
+		{ INT64_MIN, "", "query.invalid" },
+	};
+	struct kit *k = *state;
+	char text[32], target[128], want[64];
+	double_add(k->engine, "shop");
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		snprintf(text, sizeof text, "%lld", (long long)cases[i].id);
+		char *cursor = cursor_encode(text);
+		snprintf(target, sizeof target, "/events?cursor=%s%s", cursor, cases[i].order);
+		expect(k, "GET", target, NULL, NULL, cases[i].code ? 400 : 200, cases[i].code);
+		snprintf(want, sizeof want, "events - after %s limit 50", text);
+		if (!cases[i].code)
+			assert_string_equal(double_seen(k->engine)->what, want);
+		snprintf(target, sizeof target, "/jobs/shop/errors?cursor=%s", cursor);
+		expect(k, "GET", target, NULL, NULL, cases[i].id > 0 ? 200 : 400, cases[i].id > 0 ? NULL : "query.invalid");
+		free(cursor);
+	}
 }
 
 /* ---- pages ------------------------------------------------------------------------------------------------------- */
@@ -747,7 +782,7 @@ RUN_TESTS(T(routes_are_found), T(a_misspelt_path_is_told_what_was_meant), T(unkn
 	T(a_mistake_is_said_in_words_of_the_api),
 	T(a_nul_in_the_body), T(bodies_that_are_too_large), T(bodies_where_none_belongs), T(a_job_is_created),
 	T(problems_name_their_place), T(etags_guard_changes), T(a_change_in_between_is_seen_by_the_engine),
-	T(put_creates), T(a_job_is_deleted), T(verbs), T(below_a_job), T(jobs_come_in_pages),
+	T(put_creates), T(a_job_is_deleted), T(verbs), T(below_a_job), T(a_cursor_keeps_its_order), T(jobs_come_in_pages),
 	T(errors_come_in_pages), T(a_post_that_comes_again_is_done_once), T(a_failure_may_be_tried_again),
 	T(the_same_at_the_same_time), T(a_client_that_went_away_finds_its_answer_later),
 	T(connections_and_connectors), T(health), T(loggers), T(metrics), T(metrics_of_tables), T(openapi), T(more_rooms_than_can_be_told_apart))

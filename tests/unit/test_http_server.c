@@ -543,6 +543,7 @@ static void events_are_followed(void **state)
 	expect(k, "HEAD", "/events", "Accept: text/event-stream\r\n", NULL, 200, NULL);
 	expect(k, "GET", "/events?types=a%20b", "Accept: text/event-stream\r\n", NULL, 400, "query.invalid");
 	expect(k, "GET", "/events?cursor=x", "Accept: text/event-stream\r\n", NULL, 400, "query.invalid");
+	expect(k, "GET", "/events?order=desc", "Accept: text/event-stream\r\n", NULL, 400, "query.invalid");
 	expect(k, "GET", "/events?types=state", NULL, NULL, 400, "query.invalid");
 	expect(k, "GET", "/events?limit=2", "Accept: */*\r\n", NULL, 200, NULL);
 	expect(k, "GET", "/jobs/shop/events?types=state", NULL, NULL, 400, "query.invalid");

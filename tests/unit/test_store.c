@@ -469,6 +469,16 @@ static void test_events_are_bounded(void **state)
 	events(k, UID, 100, 10);
 	assert_int_equal(n_events, 10);
 	assert_int_equal(first_id, 101);
+	events(k, UID, STORE_NEWEST, 20); /* and back, to the oldest that is left */
+	assert_int_equal(n_events, 20);
+	assert_int_equal(first_id, 10050);
+	assert_int_equal(last_id, 10031);
+	events(k, UID, -last_id, 20000);
+	assert_int_equal(n_events, 9980);
+	assert_int_equal(first_id, 10030);
+	assert_int_equal(last_id, 51);
+	events(k, UID, -last_id, 1);
+	assert_int_equal(n_events, 0);
 }
 
 /* ---- idempotency keys ---- */
