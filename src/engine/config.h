@@ -16,6 +16,9 @@ struct config_source {
 	void (*check)(void *arg, const struct config *c, problems *p);
 	void *arg;
 };
+enum { CONFIG_POINTER_MAX = 512 };
+/* The JSON pointer of the last key that ends at or before offset, as jansson's error has it; "" when there is none. text: JSON up to there. */
+void config_text_pointer(const char *text, size_t n, size_t offset, char *out, size_t size);
 const char *config_path(const struct config_source *src);      /* of the file that is looked for */
 /* All layers. NULL with problems filled (pointer = key path, detail names the layer: file:line where jansson tells). */
 struct config *config_load(const struct config_source *src, problems *p, struct err *e);

@@ -3,12 +3,10 @@
 #define DMSR_ENGINE_CONFIG_INT_H
 #include "config.h"
 
-enum { CONFIG_FILE_MAX_BYTES = 1 << 20, CONFIG_PATH_MAX = 128, CONFIG_POINTER_MAX = 512 };
+enum { CONFIG_FILE_MAX_BYTES = 1 << 20, CONFIG_PATH_MAX = 128 };
 
 /* The line (from 1) of the key or list item that pointer names, or of the nearest thing around it. text: JSON that jansson took. */
 unsigned config_text_line(const char *text, size_t n, const char *pointer);
-/* The pointer of the last key that ends at or before offset; "" when there is none. text: JSON up to there. */
-void config_text_pointer(const char *text, size_t n, size_t offset, char *out, size_t size);
 /* A whole regular file of at most CONFIG_FILE_MAX_BYTES, heap, NUL behind it; NULL with errno. */
 char *config_text_read(const char *path, size_t *n);
 /* Of what jansson says about a text: how much comes before the words of the text that it quotes, which may be a secret's. */

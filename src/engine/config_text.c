@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_DEPTH = 16 };
+enum { MAX_DEPTH = 32 };
 
 struct level {
 	size_t base;  /* length of the pointer of this object or list */

@@ -146,6 +146,16 @@ static bool is_among(struct job *const *found, size_t n, const struct job *job)
 	return false;
 }
 
+static void not_json(struct engine *g, const char *path, const char *text, size_t n, const json_error_t *why)
+{
+	char at[CONFIG_POINTER_MAX];
+	config_text_pointer(text, n, (size_t)why->position, at, sizeof at);
+	if (json_error_code(why) == json_error_duplicate_key)
+		not_taken(g, NULL, path, "line %d, column %d: %s is there twice", why->line, why->column, at);
+	else
+		not_taken(g, NULL, path, "line %d, column %d: %.*s", why->line, why->column, config_text_said(why->text), why->text);
+}
+
 /* found: the jobs of the files before this one. */
 static struct job *read_file(struct engine *g, const char *path, struct job *const *found, size_t nfound, bool *is_bad)
 {
@@ -160,7 +170,7 @@ static struct job *read_file(struct engine *g, const char *path, struct job *con
 	if (!text)
 		not_taken(g, NULL, path, "cannot be read: %s", why);
 	else if (!json)
-		not_taken(g, NULL, path, "line %d, column %d: %.*s", at.line, at.column, config_text_said(at.text), at.text);
+		not_json(g, path, text, n, &at);
 	else if (!json_is_object(json))
 		not_taken(g, NULL, path, "a job must be a JSON object");
 	else if (job && is_among(found, nfound, job))

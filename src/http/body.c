@@ -1,5 +1,6 @@
 /* body: a request's bytes -> JSON. */
 #include "http/body.h"
+#include "engine/config.h"
 #include <string.h>
 #include <strings.h>
 
@@ -43,7 +44,7 @@ static int malformed(const json_error_t *j, struct err *e)
 	return err_set(e, DMSR_EINVAL, "json.malformed", "line %d, column %d: %.*s", j->line, j->column, n, what);
 }
 
-json_t *body_parse(const char *data, size_t n, struct err *e)
+json_t *body_parse(const char *data, size_t n, problems *found, struct err *e)
 {
 	json_error_t j;
 	if (depth(data, n) > BODY_DEPTH_MAX) {
@@ -54,6 +55,11 @@ json_t *body_parse(const char *data, size_t n, struct err *e)
 	if (!o && is_blank(data, n)) {
 		err_set(e, DMSR_EINVAL, "json.malformed", "the body is empty: it must be one JSON object");
 		return NULL;
+	}
+	if (!o && json_error_code(&j) == json_error_duplicate_key) {
+		char at[CONFIG_POINTER_MAX];
+		config_text_pointer(data, n, (size_t)j.position, at, sizeof at);
+		problem_add(found, "duplicate", NULL, at, "is there twice");
 	}
 	if (!o) {
 		malformed(&j, e);

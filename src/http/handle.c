@@ -204,12 +204,14 @@ static bool take_body(struct request *r, const char *data, size_t n)
 static void parse_body(struct request *r)
 {
 	struct err e;
+	problems *found = json_array();
 	if (!r->route->body) {
 		if (!body_is_empty(r->body.data, r->body.len))
 			reply_error(&r->reply, DMSR_EINVAL, "body.unexpected", "%s %s takes no body", method_name(r->method), r->route->pattern);
-	} else if (!(r->json = body_parse(r->body.data, r->body.len, &e))) {
-		refuse(r, &e);
+	} else if (!(r->json = body_parse(r->body.data, r->body.len, found, &e))) {
+		reply_problem(&r->reply, &e, found);
 	}
+	json_decref(found);
 }
 
 /* ---- answers ----------------------------------------------------------------------------------------------------- */

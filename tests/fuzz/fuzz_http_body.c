@@ -34,14 +34,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const char *body = (const char *)data + n + (line != NULL);
 	size_t len = size - n - (line != NULL);
 	struct err e = { 0 };
+	problems *found = json_array();
 	bool json = body_is_json(type, false);
 	must(!json || body_is_json(type, true));
 	body_is_json(NULL, true);
 	bool empty = body_is_empty(body, len);
-	json_t *o = body_parse(body, len, &e);
+	json_t *o = body_parse(body, len, found, &e);
 	if (o) {
 		char *text = json_dumps(o, JSON_COMPACT);
-		json_t *again = body_parse(text, strlen(text), &e);
+		json_t *again = body_parse(text, strlen(text), found, &e);
+		must(!json_array_size(found));
 		must(json_is_object(o) && depth(o) <= BODY_DEPTH_MAX && again && json_equal(o, again));
 		must(!empty || json_object_size(o) == 0);
 		json_decref(again);
@@ -49,6 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else {
 		must(e.code == DMSR_EINVAL && !strncmp(e.id, "json.", 5) && !strstr(e.message, "hunter2"));
 	}
+	json_decref(found);
 	json_decref(o);
 	free(type);
 	return 0;

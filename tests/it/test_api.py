@@ -41,19 +41,20 @@ def test_files_cannot_change_what_patch_cannot(pair, dmsrd):
     (jobs / "a.json").write_text(json.dumps({**spec, "source": {**source.connection(), "database": "elsewhere", "host": "localhost"}}))
     (jobs / "b.json").write_text("{\n nonsense")
     (jobs / "c.json").write_text(json.dumps({**spec, "name": "other", "desired_state": "halted"}))
+    (jobs / "d.json").write_text('{"name": "twice", "source": {"host": "a",\n"host": "b"}}')
     hangup(0)
-    logged(dmsrd, "reloaded, but 3 files of")
+    logged(dmsrd, "reloaded, but 4 files of")
     job = dmsrd.api("GET", "/jobs/file")
     assert job["generation"] == 1 and job["state"] == "running" and job["source"]["database"] == source.name
     assert "a.json: /source/database: the job's position belongs to this source" in job["file_error"]
     log = dmsrd.log()
-    assert "a.json: /source/host: stop the job" in log and "b.json: line 2" in log and "c.json: /desired_state: must be one of" in log
+    assert "a.json: /source/host: stop the job" in log and "b.json: line 2" in log and "d.json: line 2, column 6: /source/host is there twice" in log and "c.json: /desired_state: must be one of" in log
     events = dmsrd.call("GET", "/jobs/file/events", headers={"Accept": "application/json"})[2]["items"]
     assert any(e["kind"] == "config" and "/source/database" in e["text"] for e in events)
     assert dmsrd.call("GET", "/jobs/other")[0] == 404
     # what it says is followed, and what was wrong is forgotten
-    (jobs / "b.json").unlink()
-    (jobs / "c.json").unlink()
+    for name in "bcd":
+        (jobs / f"{name}.json").unlink()
     (jobs / "a.json").write_text(json.dumps({**spec, "desired_state": "paused"}))
     hangup(2)
     dmsrd.wait_state("file", "paused")

@@ -171,6 +171,10 @@ static void a_mistake_is_said_in_words_of_the_api(void **state)
 	is_said_of(k, "", "the body is empty", "token");
 	is_said_of(k, " \n", "the body is empty", "token");
 	is_said_of(k, "{\"a\": 1,\n \"a\": \"hunter2\"}", "line 2, column 4: duplicate object key near '\\\"a\\\"'", "hunter2");
+	/* and by its pointer, as other mistakes of fields */
+	is_said_of(k, "{\"a\": 1,\n \"a\": \"hunter2\"}", "\"errors\":[{\"pointer\":\"/a\",\"code\":\"duplicate\",\"detail\":\"is there twice\"}]", "hunter2");
+	is_said_of(k, "{\"n\": \"x\", \"targets\": [{\"b\": [1]}, {\"a/b\": {}, \"c\": [], \"a/b\": 2}]}", "\"pointer\":\"/targets/1/a~1b\"", NULL);
+	is_said_of(k, "{\"a\": 1, \"b\": }", "line 1", "errors");
 	is_said_of(k, "{\"a\": \"\\u0000\"}", "\\\\u0000 is not allowed", "JSON_ALLOW_NUL");
 }
 
