@@ -73,7 +73,7 @@ enum dmsr_check_level { DMSR_CHECK_OK, DMSR_CHECK_WARNING, DMSR_CHECK_ERROR };
 struct dmsr_check {
 	const char *id;      /* stable: "postgres.wal-level" */
 	enum dmsr_check_level level;
-	const char *object;  /* what it is about: a table, a setting */
+	const char *object;  /* what it is about: a server, a table, a setting; NULL: the connector */
 	const char *message; /* a sentence */
 	const char *fix;     /* the exact statement or setting; NULL: none */
 };

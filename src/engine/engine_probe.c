@@ -13,6 +13,7 @@ enum ask_kind { ASK_CHECK, ASK_TABLES, ASK_DISCOVER, ASK_DROP, ASK_LOOK };
 struct ask {
 	struct probing *all;
 	const char *part;               /* "source", "streamer", or the target's name */
+	const char *connector;
 	const struct dmsr_probe *probe;
 	struct dmsr_instance *i;
 	enum ask_kind kind;
@@ -133,26 +134,27 @@ static void answered(struct ask *a)
 
 /* ---- answers ---- */
 
-static void add_check(struct probing *p, const char *part, const struct dmsr_check *c)
+/* What names no object is about the connector. */
+static void add_check(struct ask *a, const struct dmsr_check *c)
 {
 	static const char *const levels[] = { "ok", "warning", "error" };
-	json_t *j = json_pack("{s:s, s:s, s:s, s:s*, s:s, s:s*}", "id", c->id,
+	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s*}", "id", c->id,
 		"level", levels[c->level],
-		"part", part,
-		"object", c->object,
+		"part", a->part,
+		"object", c->object ? c->object : a->connector,
 		"message", c->message,
 		"fix", c->fix);
-	json_array_append_new(p->found, j);
+	json_array_append_new(a->all->found, j);
 }
 
 static void on_checked(void *ctx, const struct dmsr_check *checks, size_t n, const struct err *e)
 {
 	struct ask *a = ctx;
 	for (size_t i = 0; i < n; i++)
-		add_check(a->all, a->part, &checks[i]);
+		add_check(a, &checks[i]);
 	if (e) {
 		const struct dmsr_check c = { e->id, DMSR_CHECK_ERROR, NULL, e->message, e->hint[0] ? e->hint : NULL };
-		add_check(a->all, a->part, &c);
+		add_check(a, &c);
 	}
 	answered(a);
 }
@@ -313,7 +315,7 @@ static void ask(struct probing *p, enum ask_kind kind, const char *part_name, co
 	int rc = 0;
 	if (!can(probe, kind))
 		return;
-	*a = (struct ask){ .all = p, .kind = kind, .keep = p->keep, .part = part_name, .probe = probe };
+	*a = (struct ask){ .all = p, .kind = kind, .keep = p->keep, .part = part_name, .connector = part->plugin->name, .probe = probe };
 	a->has_nothing = kind == ASK_DROP && p->notes && part != &p->spec->source && !memory_target(p->notes, part_name)->was_ready;
 	const struct dmsr_probe_host host = {
 		.ctx = a,

@@ -392,11 +392,15 @@ def test_a_connection_before_there_is_a_job(pair, dmsrd):
     """It is tried and looked at, in either role, as a job would; nothing is made, and no password comes back."""
     source, target = pair
     source.psql("CREATE TABLE keyless (a int); CREATE SCHEMA more; CREATE TABLE more.t (id int PRIMARY KEY)")
+
+    def where(db):
+        at = db.connection()
+        return f"{at['host']}:{at['port']}/{at['database']}"
     for role, db in (("source", source), ("target", target)):
         reply = dmsrd.api("POST", "/connections/test", {"role": role, **db.connection()})
         assert reply["ok"] and {"postgres.connection", "postgres.version"} <= {c["id"] for c in reply["checks"]} and {c["part"] for c in reply["checks"]} == {role}, reply
     reply = dmsrd.api("POST", "/connections/test", {"role": "source", **source.connection(password="not-this-one")})
-    assert not reply["ok"] and [(c["id"], c["level"]) for c in reply["checks"]] == [("source.auth", "error")] and "not-this-one" not in json.dumps(reply)
+    assert not reply["ok"] and [(c["id"], c["level"], c["object"]) for c in reply["checks"]] == [("source.auth", "error", where(source))] and "not-this-one" not in json.dumps(reply)
     found = {(t["schema"], t["name"]): t for t in dmsrd.api("POST", "/connections/discover", {"role": "source", **source.connection()})["tables"]}
     assert set(found) == {("public", "t"), ("public", "keyless"), ("more", "t")}
     assert [c["name"] for c in found["public", "t"]["columns"]] == ["id", "v"]

@@ -25,6 +25,8 @@ def connection(dmsrd, of):
     """id -> check, of POST /connections/test."""
     reply = dmsrd.api("POST", "/connections/test", {"role": "streamer", **of})
     assert all(c["part"] == "streamer" for c in reply["checks"]) and reply["ok"] == all(c["level"] != "error" for c in reply["checks"])
+    assert all(c["object"] in (of["bootstrap_servers"], "sasl_mechanism" if c["id"] == "kafka.scram" else "kafka" if c["id"] == "kafka.option" else None)
+               for c in reply["checks"])
     return {c["id"]: c for c in reply["checks"]}
 
 
@@ -46,7 +48,7 @@ def look(dmsrd, source):
 
 
 def bad(checks, level="error"):
-    return sorted((c["id"], c.get("object", "")) for c in checks if c["level"] == level)
+    return sorted((c["id"], c["object"]) for c in checks if c["level"] == level)
 
 
 @pytest.mark.parametrize("listener", ["plain", "tls", "sasl_tls", "sasl"])
@@ -59,10 +61,10 @@ def test_transactions(start_kafka, look):
     kafka = start_kafka(settings=["transaction.max.timeout.ms=60000", "transaction.state.log.replication.factor=3"])
     checks = look(streamer(kafka, exactly_once=True, transaction_topic=True, create_topics=False))
     assert ("kafka.topic-missing", f"{kafka.prefix}.__transactions") in bad(checks)
-    assert ("kafka.transaction-timeout", "") in bad(checks) and ("kafka.topic-missing", f"{kafka.prefix}.__positions") in bad(checks)
-    assert ("kafka.transactions", "") in bad(checks, "warning")
+    assert ("kafka.transaction-timeout", "transaction_timeout") in bad(checks) and ("kafka.topic-missing", f"{kafka.prefix}.__positions") in bad(checks)
+    assert ("kafka.transactions", kafka.bootstrap) in bad(checks, "warning")
     checks = look(streamer(kafka, create_topics=False))
-    assert not [c for c in checks if "transaction" in c["id"] or "__positions" in c.get("object", "")]
+    assert not [c for c in checks if "transaction" in c["id"] or "__positions" in c["object"]]
 
 
 def test_nobody_answers(dmsrd):
@@ -146,13 +148,13 @@ def test_topics_that_are_there(kafka, look):
 
 def test_options_that_do_not_fit_the_brokers(kafka, look):
     p = kafka.prefix
-    assert bad(look(streamer(kafka, replication=3))) == [("kafka.replication", "")]
+    assert bad(look(streamer(kafka, replication=3))) == [("kafka.replication", "replication")]
     checks = look(streamer(kafka, record_bytes="2MiB"))
-    assert bad(checks) == [("kafka.record-too-large", "")]
+    assert bad(checks) == [("kafka.record-too-large", kafka.bootstrap)]
     assert "message.max.bytes" in next(c["fix"] for c in checks if c["level"] == "error")
-    assert bad(look(streamer(kafka, layout="table"))) == [("kafka.layout", "")]
-    assert bad(look(streamer(kafka, layout="both", codec="native"))) == [("kafka.layout", "")]
-    assert bad(look(streamer(kafka, shape="flat"))) == [("kafka.codec", "")]
+    assert bad(look(streamer(kafka, layout="table"))) == [("kafka.layout", "layout")]
+    assert bad(look(streamer(kafka, layout="both", codec="native"))) == [("kafka.layout", "layout")]
+    assert bad(look(streamer(kafka, shape="flat"))) == [("kafka.codec", "codec")]
     assert bad(look(streamer(kafka, shape="flat"), targets=False)) == []
     assert bad(look(streamer(kafka, prefix=p + "x" * 250))) == [("kafka.topic-name", p + "x" * 250 + end) for end in (".__schemas", ".__stream")]
 
@@ -161,7 +163,7 @@ def test_who_may_not_make_topics(kafka, look):
     p = kafka.prefix
     checks = look(streamer(kafka, "sasl_tls", user="guest"))
     assert [c for c in bad(checks) if c[1]] == [("kafka.denied", f"{p}.__schemas"), ("kafka.denied", f"{p}.__stream")]
-    assert ("kafka.describe", "") in bad(checks, "warning")
+    assert ("kafka.describe", streamer(kafka, "sasl_tls")["bootstrap_servers"]) in bad(checks, "warning")
 
 
 def test_a_question_that_nobody_waits_for(silent, dmsrd):

@@ -402,12 +402,13 @@ def test_prepared_transactions_are_told(server):
     assert bad(check(db, "source"), "warning") == []
 
 
-def test_a_question_that_cannot_be_put_is_an_error_of_its_own(server):
+def test_a_question_that_cannot_be_put_names_the_server(server):
     db = server.database()
-    answer = ask(db, "source", "check", password="wrong")
-    assert answer["error"]["id"] == "source.auth" and not answer["error"]["retriable"]
-    assert "wrong" not in json.dumps(answer)
-    assert ask(db, "target", "check", port=1)["error"]["id"] == "target.unreachable"
+    (c,) = check(db, "source", password="wrong")
+    assert (c["id"], c["level"], c["object"]) == ("source.auth", "error", f"127.0.0.1:{server.port}/{db.name}")
+    assert "wrong" not in json.dumps(c)
+    (c,) = check(db, "target", port=1)
+    assert (c["id"], c["level"], c["object"]) == ("target.unreachable", "error", f"127.0.0.1:1/{db.name}")
     assert [c["id"] for c in check(db, "source", "mode=none")] == ["postgres.connection", "postgres.version", "postgres.clock"]
 
 

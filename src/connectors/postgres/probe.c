@@ -162,6 +162,7 @@ void probe_start(struct probe *p, const struct probe_step *steps, void (*answer)
 	p->answer = answer;
 	p->timer = loop_timer_new(p->host.env.loop, "postgres.probe", on_again, p);
 	p->sql = pgconn_new(&p->host.env, p->settings, PGCONN_SQL, &o);
+	p->server = arena_strdup(&p->arena, pgconn_describe(p->sql));
 }
 
 /* ---- findings ---- */
@@ -221,7 +222,12 @@ static const struct err *failure(const struct probe *p) { return err_is_set(&p->
 void probe_answer_checked(struct probe *p)
 {
 	const struct err *e = failure(p);
-	p->host.checked(p->host.ctx, e ? NULL : p->checks, e ? 0 : p->nchecks, e);
+	if (e) {
+		const struct dmsr_check c = { e->id, DMSR_CHECK_ERROR, p->server, e->message, e->hint[0] ? e->hint : NULL };
+		p->host.checked(p->host.ctx, &c, 1, NULL);
+	} else {
+		p->host.checked(p->host.ctx, p->checks, p->nchecks, NULL);
+	}
 }
 
 void probe_answer_dropped(struct probe *p) { p->host.dropped(p->host.ctx, p->left, p->nleft, failure(p)); }

@@ -39,6 +39,7 @@ struct probe {
 	const struct probe_step *steps; /* ends with an empty one */
 	size_t step;
 	struct pgconn *sql, *repl;
+	const char *server;             /* "db1:5432/shop", also when sql is gone */
 	struct catalog *catalog;
 	struct loop_timer *timer;
 	struct loop_task *turn;

@@ -50,6 +50,7 @@ struct look {
 
 /* ---- findings ---- */
 
+/* object NULL: the brokers. */
 static void add(struct look *l, enum dmsr_check_level level, const char *id, const char *object, const char *fix, const char *fmt, ...)
 	__attribute__((format(printf, 6, 7)));
 static void add(struct look *l, enum dmsr_check_level level, const char *id, const char *object, const char *fix, const char *fmt, ...)
@@ -71,7 +72,7 @@ static void add(struct look *l, enum dmsr_check_level level, const char *id, con
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	l->found[l->nfound++] = (struct found){ mem_strdup(id), level, mem_strdup(object), mem_strdup(text), mem_strdup(fix), 0 };
+	l->found[l->nfound++] = (struct found){ mem_strdup(id), level, mem_strdup(object ? object : l->brokers), mem_strdup(text), mem_strdup(fix), 0 };
 }
 
 static void add_error(struct look *l, const char *object, const struct err *e)
@@ -229,7 +230,7 @@ static void check_transactions(struct look *l, const rd_kafka_ConfigResource_t *
 	char fix[128];
 	snprintf(fix, sizeof fix, "set transaction_timeout to %lldms, or raise transaction.max.timeout.ms of the brokers", (long long)max);
 	if (max >= 0 && l->transaction_ms > max)
-		add(l, DMSR_CHECK_ERROR, "kafka.transaction-timeout", NULL, fix, "transaction_timeout is %lld ms, and the brokers allow %lld",
+		add(l, DMSR_CHECK_ERROR, "kafka.transaction-timeout", "transaction_timeout", fix, "transaction_timeout is %lld ms, and the brokers allow %lld",
 			(long long)l->transaction_ms, (long long)max);
 	snprintf(fix, sizeof fix, "set transaction.state.log.replication.factor of the brokers to %d", l->brokers_n);
 	if (replicas > l->brokers_n)
@@ -387,10 +388,10 @@ static void look_around(struct look *l, const struct rd_kafka_metadata *md)
 	add(l, DMSR_CHECK_OK, "kafka.brokers", l->brokers, NULL, md->broker_cnt == 1 ? "%d broker answers" : "one of %d brokers answers",
 		md->broker_cnt);
 	if (l->is_scram && rd_kafka_version() < SCRAM_MENDED)
-		add(l, DMSR_CHECK_WARNING, "kafka.scram", NULL, "use PLAIN with security sasl_ssl, or a newer librdkafka",
+		add(l, DMSR_CHECK_WARNING, "kafka.scram", "sasl_mechanism", "use PLAIN with security sasl_ssl, or a newer librdkafka",
 			"librdkafka %s sends its nonce twice in SCRAM, as all before 2.6.1 do: Kafka 4 would refuse that", rd_kafka_version_str());
 	if (l->replication > md->broker_cnt)
-		add(l, DMSR_CHECK_ERROR, "kafka.replication", NULL, "set replication to no more than there are brokers",
+		add(l, DMSR_CHECK_ERROR, "kafka.replication", "replication", "set replication to no more than there are brokers",
 			"replication is %d, and the brokers are %d", l->replication, md->broker_cnt);
 	l->brokers_n = md->broker_cnt;
 	look_at_topics(l, md);
@@ -450,7 +451,9 @@ static void look_free(void *arg)
 static void on_done(void *arg)
 {
 	struct look *l = arg;
-	struct dmsr_check checks[FOUND_MAX];
+	struct dmsr_check checks[FOUND_MAX + 1];
+	const struct err *e = &l->error;
+	size_t n = l->nfound;
 	for (size_t i = 0; i < l->nfound; i++) {
 		struct found *f = &l->found[i];
 		if (f->more) {
@@ -460,8 +463,10 @@ static void on_done(void *arg)
 		}
 		checks[i] = (struct dmsr_check){ f->id, f->level, f->object, f->message, f->fix };
 	}
+	if (err_is_set(e))
+		checks[n++] = (struct dmsr_check){ e->id, DMSR_CHECK_ERROR, l->brokers, e->message, e->hint[0] ? e->hint : NULL };
 	l->is_done = true;
-	l->host.checked(l->host.ctx, checks, l->nfound, err_is_set(&l->error) ? &l->error : NULL);
+	l->host.checked(l->host.ctx, checks, n, NULL);
 }
 
 static void want(struct look *l, char *name /* taken */, const struct relation *rel, const struct wanted *as)
@@ -487,16 +492,16 @@ static void check_codec(struct look *l, const struct settings *s, const struct d
 	struct err e = { 0 };
 	if (!strcmp(name, "native")) {
 		if (is_table)
-			add(l, DMSR_CHECK_ERROR, "kafka.layout", NULL, "set codec to json, or layout to ordered",
+			add(l, DMSR_CHECK_ERROR, "kafka.layout", "layout", "set codec to json, or layout to ordered",
 				"the layout table is for readers that are not DMSR, who do not know the codec native");
 		return;
 	}
 	if (!codec || codec->open(s, NULL, &i, &e)) {
-		add(l, DMSR_CHECK_ERROR, "kafka.codec", NULL, e.hint[0] ? e.hint : NULL, "codec %s: %s", name, codec ? e.message : "there is none");
+		add(l, DMSR_CHECK_ERROR, "kafka.codec", "codec", e.hint[0] ? e.hint : NULL, "codec %s: %s", name, codec ? e.message : "there is none");
 		return;
 	}
 	if (host->ntargets && !codec->is_exact(i))
-		add(l, DMSR_CHECK_ERROR, "kafka.codec", NULL, "leave shape, compat, json and invalid_utf8 as they are by default, or set codec to native",
+		add(l, DMSR_CHECK_ERROR, "kafka.codec", "codec", "leave shape, compat, json and invalid_utf8 as they are by default, or set codec to native",
 			"what codec %s writes with these options cannot be read back exactly, as the targets have to", name);
 	codec->close(i);
 }
@@ -518,7 +523,7 @@ static void want_all(struct look *l, const struct settings *s, const struct dmsr
 	for (size_t i = 0; (is_both || !is_ordered) && i < host->nrels; i++)
 		want(l, kafka_topic_name(prefix, host->rels[i]->schema, host->rels[i]->name), host->rels[i], &(struct wanted){ 0 });
 	if (host->ntargets && !is_ordered)
-		add(l, DMSR_CHECK_ERROR, "kafka.layout", NULL, "set layout to ordered, or to both",
+		add(l, DMSR_CHECK_ERROR, "kafka.layout", "layout", "set layout to ordered, or to both",
 			"the job has targets, and the layout table keeps no order of commits for them");
 	check_codec(l, s, host, is_both || !is_ordered);
 	free(base);
@@ -585,7 +590,7 @@ static int check_source(const struct settings *s, const struct dmsr_tables *tabl
 	want(l, mem_printf("%s.__stream", base), NULL, &(struct wanted){ .is_stream = true, .is_single = true });
 	free(base);
 	if (mode == DMSR_FULL_LOAD)
-		add(l, DMSR_CHECK_ERROR, "kafka.no-end", NULL, "set mode to full-load-and-cdc, or to cdc",
+		add(l, DMSR_CHECK_ERROR, "kafka.no-end", "mode", "set mode to full-load-and-cdc, or to cdc",
 			"a stream has no end at which a job of mode full-load would be completed");
 	check_codec(l, s, host, false);
 	begin(l, out);
