@@ -119,6 +119,7 @@ unsigned engine_files_read(struct engine *g);
 bool view_target(const struct job *job, size_t i, struct pipeline_target_stat *out);
 json_t *view_error(const struct job *job);
 json_t *view_time(int64_t us);                  /* null: never */
+json_t *view_known(int64_t v);                  /* null: below 0, not known */
 json_t *view_event(const struct job *job);
 
 #endif

@@ -174,9 +174,9 @@ static json_t *relation_json(const struct relation *r)
 	}
 	for (unsigned i = 0; i < r->nkeys; i++)
 		json_array_append_new(key, json_string(r->columns[r->keys[i]].name));
-	return json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:o}", "schema", r->schema, "name", r->name, "key_kind", keys[r->key], "key", key,
-		"rows_estimate", (json_int_t)r->rows_estimate,
-		"bytes_estimate", (json_int_t)r->bytes_estimate, "columns", columns);
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "schema", r->schema, "name", r->name, "key_kind", keys[r->key], "key", key,
+		"rows_estimate", view_known(r->rows_estimate),
+		"bytes_estimate", view_known(r->bytes_estimate), "columns", columns);
 }
 
 static void check_rest(struct probing *p);

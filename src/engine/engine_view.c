@@ -25,7 +25,7 @@ static json_t *position_json(const struct position *p)
 	return position_is_none(p) ? json_null() : json_string(position_format(p, text));
 }
 
-static json_t *known(int64_t v) { return v < 0 ? json_null() : json_integer(v); }
+json_t *view_known(int64_t v) { return v < 0 ? json_null() : json_integer(v); }
 static json_t *known_seconds(double v) { return v < 0 ? json_null() : json_real(v); }
 static json_t *count(uint64_t v) { return json_integer((json_int_t)v); }
 static json_t *text_or_null(const char *s) { return s ? json_string(s) : json_null(); }
@@ -191,7 +191,7 @@ static json_t *load_json(const struct job *job, const struct pipeline_stat *st)
 	bool has_eta = job->state == JOB_LOADING && !is_over && own > 1 && percent < 99 && seconds > 1 && !is_building(job);
 	return json_pack("{s:I, s:I, s:I, s:o, s:I, s:I, s:f, s:o, s:b}", "tables", (json_int_t)s.tables, "tables_loaded", (json_int_t)s.loaded,
 		"rows", (json_int_t)s.rows, "rows_total",
-		known(s.is_guess ? -1 : s.rows_total), "bytes", (json_int_t)s.bytes, "bytes_total", (json_int_t)s.bytes_total,
+		view_known(s.is_guess ? -1 : s.rows_total), "bytes", (json_int_t)s.bytes, "bytes_total", (json_int_t)s.bytes_total,
 		"percent", percent, "eta_seconds",
 		has_eta ? json_integer((json_int_t)(seconds * (100 - percent) / own) + 1) : json_null(), "done", is_done);
 }
@@ -245,8 +245,8 @@ static json_t *slot_json(const struct job_kept *k)
 	return json_pack("{s:o, s:s, s:b, s:o, s:o, s:o, s:o}", "name", text_or_null(k->slot[0] ? k->slot : NULL),
 		"status", k->status[0] ? k->status : "unknown",
 		"lost", k->is_lost,
-		"retained_bytes", known(k->retained_bytes),
-		"safe_bytes", known(k->safe_bytes),
+		"retained_bytes", view_known(k->retained_bytes),
+		"safe_bytes", view_known(k->safe_bytes),
 		"seen_at", view_time(k->seen_us),
 		"error", error);
 }
@@ -261,7 +261,7 @@ static json_t *source_json(const struct job *job, const struct pipeline_stat *st
 		"phase", text_or_null(s->phase),
 		"received", position_json(&s->received),
 		"confirmed", position_json(&s->confirmed),
-		"lag_bytes", known(job->pipeline ? s->lag_bytes : k->lag_bytes),
+		"lag_bytes", view_known(job->pipeline ? s->lag_bytes : k->lag_bytes),
 		"last_event_at", view_time(s->last_event_us),
 		"last_commit_at", view_time(s->last_commit_us),
 		"spool_bytes", count(s->spool_bytes),
@@ -296,7 +296,7 @@ static json_t *targets_json(const struct job *job, const struct pipeline_stat *s
 			"queued_bytes", count(t.stat.queued_bytes),
 			"waiting_batches", count(t.waiting_batches),
 			"last_applied_at", view_time(t.stat.last_applied_us),
-			"lag_bytes", known(lag.bytes),
+			"lag_bytes", view_known(lag.bytes),
 			"lag_seconds", known_seconds(lag.seconds),
 			"caught_up", t.is_caught_up && st->is_level,
 			"load_done", t.load_done);
@@ -358,7 +358,7 @@ json_t *engine_job_status(struct engine *g, const char *name)
 	json_object_set_new(s, "targets", targets_json(job, &st));
 	json_object_set_new(s, "positions", positions_json(job, &st));
 	json_object_set_new(s, "lag",
-		json_pack("{s:o, s:o, s:o}", "bytes", known(lag.bytes), "seconds", known_seconds(lag.seconds), "reason", text_or_null(lag.reason)));
+		json_pack("{s:o, s:o, s:o}", "bytes", view_known(lag.bytes), "seconds", known_seconds(lag.seconds), "reason", text_or_null(lag.reason)));
 	json_object_set_new(s, "warnings", warnings_json(job));
 	uint64_t dead = 0;
 	memory_each_count(job->memory, add_dead, &dead);
@@ -398,9 +398,9 @@ static void add_table(void *arg, struct table_count *c)
 		state = c->is_left_out ? "excluded" : "left-out";
 	json_t *load = json_pack("{s:o, s:o, s:o, s:o, s:o}", "rows", count(c->rows_loaded),
 		"rows_read", count(c->rows_read),
-		"rows_total", known(c->is_loaded ? (int64_t)rows_seen(c) : c->rows_total),
+		"rows_total", view_known(c->is_loaded ? (int64_t)rows_seen(c) : c->rows_total),
 		"bytes_read", count(c->bytes_read),
-		"bytes_total", known(bytes_total(c)));
+		"bytes_total", view_known(bytes_total(c)));
 	json_t *j = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "schema", c->schema,
 		"name", c->name,
 		"state", state,

@@ -404,6 +404,10 @@ def test_a_connection_before_there_is_a_job(pair, dmsrd):
     found = {(t["schema"], t["name"]): t for t in dmsrd.api("POST", "/connections/discover", {"role": "source", **source.connection()})["tables"]}
     assert set(found) == {("public", "t"), ("public", "keyless"), ("more", "t")}
     assert [c["name"] for c in found["public", "t"]["columns"]] == ["id", "v"]
+    assert found["public", "t"]["rows_estimate"] is None and found["public", "keyless"]["rows_estimate"] == 0  # never analyzed, but one is empty
+    source.psql("ANALYZE")
+    tables = dmsrd.api("POST", "/connections/discover", {"role": "source", **source.connection()})["tables"]
+    assert {t["name"]: t["rows_estimate"] for t in tables if t["schema"] == "public"} == {"t": 100, "keyless": 0}
     for path, body, status, code in (
             ("discover", {"role": "streamer", "type": "kafka", "bootstrap_servers": "127.0.0.1:1"}, 422, "discover.unsupported"),
             ("discover", {"role": "source", **source.connection(password="not-this-one")}, 502, "source.auth"),
