@@ -41,7 +41,8 @@ struct kit {
 
 	/* the target */
 	struct dmsr_stand stand;
-	bool has_target, refuses, refuses_words;
+	bool has_target, refuses, refuses_words, can_let_go;
+	unsigned let_go;                /* so often it was asked to */
 	unsigned words;                 /* OP_LOAD_DONE */
 	uint64_t last;                  /* token */
 	int64_t ids[KIT_IDS];
@@ -157,6 +158,7 @@ static inline enum dmsr_verdict kit_deliver(void *ctx, const struct batch *b, ui
 	return DMSR_OK;
 }
 
+static inline void kit_let_go(void *ctx) { ((struct kit *)ctx)->let_go++; }
 static inline void kit_drained(void *ctx) { ((struct kit *)ctx)->drained++; }
 
 /* ---- life ---- */
@@ -240,7 +242,7 @@ static inline void kit_begin(struct kit *k)
 		.failed = kit_on_failed,
 		.stopped = kit_on_stopped,
 	};
-	const struct dmsr_consumer c = { .ctx = k, .deliver = kit_deliver, .drained = kit_drained };
+	const struct dmsr_consumer c = { .ctx = k, .deliver = kit_deliver, .drained = kit_drained, .let_go = k->can_let_go ? kit_let_go : NULL };
 	k->is_ready = k->is_stopped = k->has_failed = false;
 	k->produced = k->ndelivered = k->last = 0;
 	k->nids = k->nbatches = k->rows_loaded = k->drained = k->words = 0;

@@ -78,6 +78,67 @@ static void nothing_is_delivered_without_the_broker(void **state)
 }
 
 /* One at a time, since the mock does not look at sequence numbers as a broker does. */
+enum { PAD = 30000, MANY = 200 };
+
+/* A target that holds all it gets, of six times what the memory is. */
+static struct kit *held_all(const char *codec, bool can_let_go)
+{
+	struct kit *k = kit_new(codec);
+	settings_put_int(k->settings, "record_bytes", 2 * PAD);
+	k->can_let_go = can_let_go;
+	kit_open(k);
+	for (int64_t id = 1; id <= MANY; id += 10) {
+		produce(k, id, id + 9, PAD);
+		kit_run(k, kit_all_delivered);
+	}
+	return k;
+}
+
+static bool is_asked(struct kit *k) { return k->let_go || k->has_failed; }
+
+static void what_is_lent_has_a_limit(const char *codec)
+{
+	struct kit *k = held_all(codec, true);
+	struct dmsr_streamer_stat s;
+	kit_run(k, is_asked);
+	fake_run(k->loop, NULL, NULL, 300);
+	assert_int_equal(k->let_go, 1);
+	assert_in_range(k->nids, 20, 70);
+	kit_ops()->stat(k->streamer, &s);
+	assert_in_range(s.memory_bytes, 1 << 20, 7 << 18); /* a batch and one that is read already come on top */
+	/* what is given back makes room, as far as half of it; and what is asked once more is asked anew */
+	kit_ops()->consumed(k->sub, 1);
+	fake_run(k->loop, NULL, NULL, 100);
+	assert_int_equal(k->let_go, 2);
+	size_t n = k->nids;
+	for (uint64_t last = 0; k->nids < MANY; n = k->nids) {
+		last = k->last;
+		kit_ops()->consumed(k->sub, last);
+		kit_want_rows(k, n + 1);
+		assert_false(k->has_failed);
+	}
+	ids_are(k, 1, MANY);
+	commit_all(k);
+	kit_run(k, kit_is_drained);
+	kit_free(k);
+}
+
+static void a_target_that_holds_much_is_asked_to_let_go(void **state)
+{
+	(void)state;
+	what_is_lent_has_a_limit("native");
+	what_is_lent_has_a_limit("json");
+}
+
+static void one_that_cannot_be_asked_gets_more(void **state)
+{
+	(void)state;
+	struct kit *k = held_all("native", false);
+	kit_want_rows(k, MANY);
+	ids_are(k, 1, MANY);
+	kit_free(k);
+}
+
 static void an_error_that_passes_is_nobodys_business(void **state)
 {
 	static const rd_kafka_resp_err_t errors[] = { RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
@@ -652,6 +713,8 @@ static void it_may_be_closed_at_any_time(void **state)
 
 RUN_TESTS(cmocka_unit_test(batches_come_back_whole),
 	cmocka_unit_test(nothing_is_delivered_without_the_broker),
+	cmocka_unit_test(a_target_that_holds_much_is_asked_to_let_go),
+	cmocka_unit_test(one_that_cannot_be_asked_gets_more),
 	cmocka_unit_test(an_error_that_passes_is_nobodys_business),
 	cmocka_unit_test(what_the_broker_has_already_is_delivered),
 	cmocka_unit_test(errors_that_stay),

@@ -544,7 +544,7 @@ static void begin_again(struct dmsr_subscription *s)
 		fail(s, &e);
 }
 
-static bool may_lend(const struct dmsr_subscription *s) { return !s->is_waiting && !s->k->is_noting; }
+static bool may_lend(struct dmsr_subscription *s) { return !s->is_waiting && !s->k->is_noting && !lend_is_over(s); }
 
 void consume_turn(struct dmsr_subscription *s)
 {
@@ -556,6 +556,8 @@ void consume_turn(struct dmsr_subscription *s)
 	}
 	if (s->held && may_lend(s))
 		lend_held(s);
+	else if (s->held && lend_is_over(s))
+		lend_hold_back(s);
 	if (s->rebuild && may_lend(s) && (s->word || !rebuild_is_empty(s->rebuild) || (s->stuck && !s->waits_for_shape)))
 		kafka_wake(s->k);
 	if (is_behind(s) || !s->has_more)

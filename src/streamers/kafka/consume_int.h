@@ -76,10 +76,14 @@ struct dmsr_subscription {
 	struct lent *first, *last;
 	uint64_t token;                 /* of the newest */
 	size_t bytes;                   /* held and lent */
+	bool is_over;                   /* so much was lent, and half of that is not free yet */
+	bool is_told;                   /* to let go, and neither took nor gave back anything since */
 };
 
 /* lend.c */
 void lend_held(struct dmsr_subscription *s);                            /* to the target, or back to held: it waits */
+bool lend_is_over(struct dmsr_subscription *s);                         /* rule 7: nothing more is lent for now */
+void lend_hold_back(struct dmsr_subscription *s);                       /* then: asks the target to let go */
 void lend_void_loads(struct dmsr_subscription *s);
 void lend_read_note(struct dmsr_subscription *s);                       /* where it stands: s->done */
 void lend_done(struct dmsr_subscription *s, const struct place *p);

@@ -102,6 +102,22 @@ static enum dmsr_verdict deliver(struct dmsr_subscription *s, struct lent *l)
 	return v;
 }
 
+/* One that holds nothing gets its next batch, however big; and one that cannot be asked to let go may wait for more before it commits. */
+bool lend_is_over(struct dmsr_subscription *s)
+{
+	size_t lent = s->bytes - (s->held ? s->held->bytes : 0), limit = s->k->memory_max;
+	s->is_over = lent > (s->is_over ? limit / 2 : limit);
+	return s->is_over && s->c.let_go;
+}
+
+void lend_hold_back(struct dmsr_subscription *s)
+{
+	if (s->is_told)
+		return;
+	s->is_told = true;
+	s->c.let_go(s->c.ctx);
+}
+
 void lend_held(struct dmsr_subscription *s)
 {
 	struct lent *l = mem_alloc(sizeof *l), *before = s->last;
@@ -119,6 +135,7 @@ void lend_held(struct dmsr_subscription *s)
 	note_loads(s, l->b);
 	enum dmsr_verdict v = deliver(s, l);
 	if (v == DMSR_OK) {
+		s->is_told = false;
 		if (!s->word && !s->stuck)
 			port_resume(s->port);
 		return;
@@ -147,6 +164,9 @@ static void drop(struct dmsr_subscription *s, struct lent *l)
 		s->bytes -= l->b->bytes;
 	batch_free(l->b);
 	l->b = NULL;
+	s->is_told = false;
+	if (s->is_over)
+		kafka_wake(s->k);
 }
 
 void consume_consumed(struct dmsr_subscription *s, uint64_t token)

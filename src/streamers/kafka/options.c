@@ -46,7 +46,8 @@ const struct dmsr_option kafka_options[] = {
 		"How long records are kept in topics that are made, by the brokers' clock; 0: what they do by default. "
 		"A target that is behind by more has lost its place." },
 	{ "memory", DMSR_OPT_BYTES, 0, "16MiB", NULL, 1 << 20, (int64_t)1 << 40,
-		"How much may wait for the broker's acknowledgement, and for each target how much may be fetched before it takes it." },
+		"How much may wait for the broker's acknowledgement, and for each target how much may be fetched before it takes it, and how much it may "
+		"hold that it has not applied." },
 	{ "disk", DMSR_OPT_BYTES, 0, "10GiB", NULL, 0, (int64_t)1 << 50,
 		"How much of what changes while a load goes through the topics may be held on disk, so that the source need not keep its log for that long; "
 		"when it is full the source waits. 0: the stream is read after the load, and the source keeps its log." },
