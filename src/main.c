@@ -233,12 +233,26 @@ static void reload(struct daemon *d)
 		log_info("config", NULL, "reloaded");
 }
 
+/* For the beginning that it waits with: nothing is open yet, so all of it takes effect. */
+static void read_again(struct daemon *d)
+{
+	struct config *now = load_config(&d->source, true);
+	if (!now) {
+		log_error("config", NULL, "not reloaded: all stays as it was");
+		return;
+	}
+	apply_log(now, d->config);
+	config_free(d->config);
+	d->config = now;
+}
+
 static void on_hangup(void *arg, int signo)
 {
 	struct daemon *d = arg;
 	(void)signo;
 	if (!d->engine) {
 		notify_reloading(d->notify);
+		read_again(d);
 		loop_timer_start(d->again, 0);
 		notify_ready(d->notify);
 		return;

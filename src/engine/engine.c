@@ -455,7 +455,10 @@ unsigned engine_reload(struct engine *g, const struct config *c)
 	if (read_secrets(g, &e))
 		log_error("engine", NULL, "the secrets stay as they were: %s", e.message);
 	read_limits(g);
-	return engine_files_read(g);
+	if (!g->store_failed)
+		return engine_files_read(g);
+	log_warn("jobs.d", NULL, "the files of jobs_dir are not read, since nothing can be stored: they are when dmsrd begins anew");
+	return 0;
 }
 
 bool engine_is_ready(const struct engine *g, struct err *why)

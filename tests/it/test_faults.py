@@ -410,6 +410,35 @@ def test_state_full_as_it_begins_anew(small_disk):
         daemon.kill()
 
 
+def test_reloaded_while_it_waits_for_room(pair, small_disk, tmp_path):
+    """Jobs of files wait for it, too, and are not told as failed meanwhile; the configuration is read, whichever way it waits."""
+    daemon = Dmsrd(tmp_path / "dmsrd", options=["-o", "http.socket="])
+    told = json.loads(daemon.config.read_text())
+    daemon.config.write_text(json.dumps({**told, "state_dir": f"{small_disk}/state"}))
+    with full(daemon, pair, small_disk):
+        job_file(daemon)
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for("it has read the rest", lambda: 'msg="reloaded"' in daemon.log(), 10)
+        assert [job["name"] for job in daemon.api("GET", "/jobs")["items"]] == ["f"] and "jobs_dir are not read" in daemon.log()
+        daemon.call("POST", "/jobs/f/stop")
+        (small_disk / "fill").unlink()
+        wait_for("it has begun anew", lambda: "beginning anew" in daemon.log() and daemon.is_ready(), 30)
+        assert daemon.api("GET", "/jobs/a")["state"] == "stopped"
+    fill(small_disk)
+    daemon.start({"DMSRD_ANEW_MS": "100000"}, wait=False)
+    try:
+        wait_for("it waits", lambda: "cannot begin anew in the state directory" in daemon.log(), 20)
+        daemon.config.write_text("{ nonsense")
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for("it says so", lambda: "not reloaded: all stays as it was" in daemon.log(), 10)
+        daemon.config.write_text(json.dumps({**told, "state_dir": f"{tmp_path}/elsewhere"}))
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for("it begins where there is room", daemon.is_ready, 20)
+        assert [job["name"] for job in daemon.api("GET", "/jobs")["items"]] == ["a"]
+    finally:
+        daemon.kill()
+
+
 def test_slow_target_does_not_hold_wal(pair, dmsrd):
     """Over the memory cap batches go to disk: the source's slot moves while a target is stuck."""
     server, source, target = pair
