@@ -154,6 +154,9 @@ static void refuses(void **state)
 	host_close(&h);
 	host_start(&h, GIVEN("path=/proc/dmsr-no-such-place", FLAT));
 	assert_true(h.has_failed);
+	assert_string_equal(h.error.id, "target.path");
+	assert_non_null(strstr(h.error.message, "/proc is the kernel's"));
+	assert_false(h.error.retriable);
 	host_close(&h);
 	char *file = mem_printf("%s/file", dir), *below = mem_printf("path=%s/lake", file);
 	fclose(fopen(file, "w"));

@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 enum { FDS_MAX = 64, JOURNAL_BYTES_MAX = 256 << 20, PIPE_PIECE = 4096, PIPE_WAIT_MS = 100, SLICE_BYTES = 64 * 1024 };
@@ -393,9 +395,9 @@ static int drop_parts(struct disk *d, struct err *e)
 int disk_open(struct disk *d, struct journal *j, bool *busy, struct err *e)
 {
 	struct buf text;
-	int rc = make_directories(d->own, e);
+	int rc = disk_probe(d->path, e);
 
-	if (rc || (rc = take_lock(d, busy, e)) || (rc = read_journal(d, j, e)))
+	if (rc || (rc = make_directories(d->own, e)) || (rc = take_lock(d, busy, e)) || (rc = read_journal(d, j, e)))
 		return rc;
 	if ((rc = rename_all(d, j->renames, j->nrenames, e)) || (rc = drop_parts(d, e)))
 		return rc;
@@ -441,6 +443,32 @@ void disk_end(void *disk)
 	free(d);
 }
 
+/* root may "write" there, and makes no file all the same. */
+static bool is_of_kernel(const char *path)
+{
+	static const long magic[] = { PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, TRACEFS_MAGIC, SECURITYFS_MAGIC,
+		DEVPTS_SUPER_MAGIC };
+	struct statfs fs;
+	if (statfs(path, &fs))
+		return false;
+	for (size_t i = 0; i < sizeof magic / sizeof *magic; i++)
+		if (fs.f_type == magic[i])
+			return true;
+	return false;
+}
+
+static int probe_directory(const char *at, struct err *e)
+{
+	struct stat st;
+	if (is_of_kernel(at)) {
+		err_set(e, DMSR_EAUTH, "target.path", "%s is the kernel's: no files can be made there", at);
+		return err_hint(e, "name a directory of a disk");
+	}
+	if (access(at, W_OK | X_OK) || stat(at, &st))
+		return disk_error(e, "cannot write to", at);
+	return S_ISDIR(st.st_mode) ? 0 : (errno = ENOTDIR, disk_error(e, "cannot write to", at));
+}
+
 int disk_probe(const char *path, struct err *e)
 {
 	char *copy = mem_strdup(path);
@@ -451,11 +479,7 @@ int disk_probe(const char *path, struct err *e)
 		char *slash;
 		const char *at = *copy ? copy : ".";
 		if (!access(at, F_OK)) {
-			struct stat st;
-			if (access(at, W_OK | X_OK) || stat(at, &st))
-				rc = disk_error(e, "cannot write to", at);
-			else if (!S_ISDIR(st.st_mode))
-				rc = (errno = ENOTDIR, disk_error(e, "cannot write to", at));
+			rc = probe_directory(at, e);
 			break;
 		}
 		if (errno != ENOENT) {
