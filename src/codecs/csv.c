@@ -25,7 +25,7 @@ static const struct dmsr_option options[] = {
 	{ "op", DMSR_OPT_BOOL, 0, "true", NULL, 0, 0,
 		"A first column with I, U, D or T for what happened to the row. Without it, deletes and truncates are left out." },
 	{ "timestamp", DMSR_OPT_BOOL, 0, "false", NULL, 0, 0, "A column with the time of the commit at the source, in UTC." },
-	{ "line_end", DMSR_OPT_ENUM, 0, "lf", "lf|crlf", 0, 0, "What ends a line." },
+	{ "line_end", DMSR_OPT_ENUM, 0, "lf", "lf|crlf", 0, 0, "What ends a line: crlf as RFC 4180 has it, or lf as PostgreSQL's COPY and most others do." },
 	{ NULL, 0, 0, NULL, NULL, 0, 0, NULL },
 };
 
