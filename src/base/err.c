@@ -24,28 +24,28 @@ static void __attribute__((format(printf, 3, 0))) fill(char *out, size_t size, c
 	one_line(out, size, wanted);
 }
 
-static void start(struct err *e, int code, bool retriable, const char *id)
+/* The arguments may point into e itself (an error that is told anew), so the new text is made beside it. */
+static void __attribute__((format(printf, 5, 0))) put(struct err *e, int code, bool retriable, const char *id, const char *fmt, va_list ap)
 {
+	char message[sizeof e->message];
+	fill(message, sizeof message, fmt, ap);
 	e->code = code;
 	e->retriable = retriable;
 	size_t n = strnlen(id, sizeof e->id - 1);
 	memmove(e->id, id, n); /* id may be e's own */
 	e->id[n] = 0;
 	e->hint[0] = 0;
+	memcpy(e->message, message, sizeof message);
 }
 
 int err_set(struct err *e, int code, const char *id, const char *fmt, ...)
 {
 	if (!e)
 		return code;
-	/* The arguments may point into e itself (an error that is told anew), so the new text is made beside it. */
-	char message[sizeof e->message];
 	va_list ap;
 	va_start(ap, fmt);
-	fill(message, sizeof message, fmt, ap);
+	put(e, code, false, id, fmt, ap);
 	va_end(ap);
-	start(e, code, false, id);
-	memcpy(e->message, message, sizeof message);
 	return code;
 }
 
@@ -53,13 +53,10 @@ int err_retry(struct err *e, int code, const char *id, const char *fmt, ...)
 {
 	if (!e)
 		return code;
-	char message[sizeof e->message];
 	va_list ap;
 	va_start(ap, fmt);
-	fill(message, sizeof message, fmt, ap);
+	put(e, code, true, id, fmt, ap);
 	va_end(ap);
-	start(e, code, true, id);
-	memcpy(e->message, message, sizeof message);
 	return code;
 }
 
