@@ -311,17 +311,22 @@ void probe_read_session(struct probe *p, const PGresult *res, const struct err *
 
 static void answer_discovered(struct probe *p) { p->host.discovered(p->host.ctx, p->rels, p->nrels, failure(p)); }
 
-static void on_relations(void *arg, struct relation **rels, size_t n, const struct err *e)
+bool probe_take_relations(struct probe *p, struct relation **rels, size_t n, const struct err *e)
 {
-	struct probe *p = arg;
 	p->catalog = NULL;
 	if (e) {
 		probe_fail(p, e);
-		return;
+		return false;
 	}
 	p->rels = rels;
 	p->nrels = n;
-	probe_next(p);
+	return true;
+}
+
+static void on_relations(void *arg, struct relation **rels, size_t n, const struct err *e)
+{
+	if (probe_take_relations(arg, rels, n, e))
+		probe_next(arg);
 }
 
 static void read_relations(struct probe *p)

@@ -128,6 +128,8 @@ void probe_read_values(struct probe *p, const PGresult *res, const struct err *e
 #define PROBE_FORGOTTEN "(l.position IS NULL AND l.rows = " LOAD_FORGOTTEN ")"
 #define PROBE_PASSED "(" PROBE_FORGOTTEN " AND l.job_uid = $1 AND coalesce(p.position <> 'none' OR p.load_done, false))"
 
+/* What the catalog's reading has come to; false: failed. */
+bool probe_take_relations(struct probe *p, struct relation **rels, size_t n, const struct err *e);
 /* Answers through the host's callbacks. */
 void probe_answer_checked(struct probe *p);
 void probe_answer_dropped(struct probe *p);

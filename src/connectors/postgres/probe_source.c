@@ -266,13 +266,8 @@ static void check_clashes(struct probe *p)
 static void on_catalog(void *arg, struct relation **rels, size_t n, const struct err *e)
 {
 	struct probe *p = arg;
-	p->catalog = NULL;
-	if (e) {
-		probe_fail(p, e);
+	if (!probe_take_relations(p, rels, n, e))
 		return;
-	}
-	p->rels = rels;
-	p->nrels = n;
 	check_number(p);
 	check_clashes(p);
 	probe_next(p);
@@ -481,6 +476,13 @@ static void ask_generated(struct probe *p, struct buf *sql, const char **values,
 		about_tables(p, sql, identity_generated_sql, values, nvalues);
 }
 
+static void set_publication(const struct probe *p, struct buf *fix, const char *option)
+{
+	buf_str(fix, "ALTER PUBLICATION ");
+	sql_ident(fix, p->publication);
+	buf_printf(fix, " SET (%s)", option);
+}
+
 static void read_generated(struct probe *p, const PGresult *res, const struct err *e)
 {
 	struct buf fix;
@@ -491,9 +493,7 @@ static void read_generated(struct probe *p, const PGresult *res, const struct er
 	if (!number(res, 0, 0))
 		return;
 	buf_init(&fix, 1024);
-	buf_str(&fix, "ALTER PUBLICATION ");
-	sql_ident(&fix, p->publication);
-	buf_str(&fix, " SET (publish_generated_columns = stored)");
+	set_publication(p, &fix, "publish_generated_columns = stored");
 	probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.publication", p->publication, &fix,
 		"publication \"%s\" leaves out generated columns, which are in the replica identity of %s of the job's tables: the server will refuse to "
 		"update or delete their rows",
@@ -523,11 +523,8 @@ static void read_partitions(struct probe *p, const PGresult *res, const struct e
 	if (!number(res, 0, 0))
 		return;
 	buf_init(&fix, 1024);
-	if (may_choose) {
-		buf_str(&fix, "ALTER PUBLICATION ");
-		sql_ident(&fix, p->publication);
-		buf_str(&fix, " SET (publish_via_partition_root = true)");
-	}
+	if (may_choose)
+		set_publication(p, &fix, "publish_via_partition_root = true");
 	probe_found_fix(p, DMSR_CHECK_WARNING, "postgres.partitions", PQgetvalue(res, 0, 1), &fix,
 		"%s of the job's tables are partitions (%s is one), and each is a table of its own, at the targets too; the partitioned table is none: %s",
 		PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 1),
