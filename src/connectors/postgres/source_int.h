@@ -195,6 +195,7 @@ struct noted {                  /* what is noted of a table */
 struct map *source_noted(const struct source *s);
 struct map *source_noted_gone(const struct source *s);
 void source_noted_free(struct map *noted);
+uint64_t source_noted_lsn(const struct source *s, const struct relation *rel); /* older loads of it do not count; 0: it was none of the job's */
 void source_noted_each(const struct map *noted, void (*fn)(void *arg, const struct noted *n), void *arg);
 /* Its schema and its name, as they are; heap. */
 void source_noted_name(const struct noted *n, char **schema, char **name);

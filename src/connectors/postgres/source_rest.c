@@ -6,7 +6,8 @@
  *   OID SYSTEM TIMELINE LSN FINGERPRINT NPARTS MARK, and for each part OID FROM WHERE, the two as LENGTH:TEXT     LSN: of the snapshot that it was cut in
  *
  * A part at LSN or later is of this cut, for older ones were of another, which this note took the place of. It counts if the table is the same as then
- * (source_mark.h: the same file, the same columns, always published), and all that changed since the oldest part comes by the stream. */
+ * (source_mark.h: the same file, the same columns, always published), and all that changed since the oldest part comes by the stream: no run since then was
+ * to load it anew (the note "tables", which is written before the stream is read), whether it began to or not. */
 #include "source_load.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -228,6 +229,10 @@ static const char *refusal(const struct source *s, const struct source_rest *r, 
 		return "the server is not what it was";
 	if (r->at.lsn < n->lsn)
 		return "it was cut anew";
+	/* a run that was to load it anew has read the stream without these changes; or it was none of the job's */
+	uint64_t counts = source_noted_lsn(s, rel);
+	if (!counts || r->at.lsn < counts)
+		return "changes of it went by since";
 	return has_changes ? NULL : "the stream is past its parts";
 }
 

@@ -276,6 +276,15 @@ bool source_is_renamed(const struct map *noted, uint32_t id, const char *schema,
 	return map_size(noted) && (!n || n->id != id);
 }
 
+uint64_t source_noted_lsn(const struct source *s, const struct relation *rel)
+{
+	struct map *noted = source_noted(s);
+	const struct noted *n = noted_of(noted, rel);
+	uint64_t lsn = n && n->id == rel->id ? n->lsn : 0;
+	source_noted_free(noted);
+	return lsn;
+}
+
 static void note_id(void *arg, const struct noted *n) { map_put_u32(arg, n->id, arg); }
 
 struct map *source_noted_ids(const struct source *s)
