@@ -92,7 +92,7 @@ static void begin_again(struct source *s)
 void source_stream_flows(struct source *s, void (*then)(struct source *s))
 {
 	const char *note = s->host.note_get(s->host.ctx, whole_key);
-	if (s->stream && note && !strcmp(note, "yes"))
+	if (s->is_held && note && !strcmp(note, "yes")) /* also in mode full-load, where a log of before follows */
 		source_put_note(s, whole_key, "no", then);
 	else
 		then(s);
