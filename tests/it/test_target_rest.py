@@ -215,3 +215,22 @@ def test_a_load_that_was_lost_goes_on_all_the_same(any_pg):
     script.begin("t", 200, 3, 100).rows("t", lines(*PARTS[1], "p1"), 200, 1).end_part("t", 1, 200).end("t", 200, 100)
     feed.ok(script.tx(150, u("t", ["500", UNCHANGED], ["5", None])).load("t", lines(0, 5), 300).done())
     assert db.one("SELECT count(*) FROM t") == 5 and [x[:2] for x in loads(db)] == [("", "0/12C")]
+
+
+@pytest.mark.parametrize("how", ["none", "another unique index"])
+def test_it_goes_on_where_no_parts_are_kept(any_pg, how):
+    """Of a stream that was written for other targets: it says that the load is lost, so that it comes anew, and passes over what stands there then."""
+    db = any_pg.database("rest")
+    db.sql("CREATE TABLE t (id int PRIMARY KEY, a text, UNIQUE (a, id))")
+    feed = Feed(db, prepare="none" if how == "none" else "truncate")
+    script = tables("t").begin("t", parts=3).rows("t", lines(*PARTS[2], "p2"), part=2).end_part("t", 2).rows("t", lines(*PARTS[1], "cut"), part=1)
+    script.begin("t", 200, 3, 100).rows("t", lines(*PARTS[1], "p1"), 200, 1).end_part("t", 1, 200).end("t", 200, 100)
+    said = feed.run(script.wait())
+    assert (said.failed_id, "retriable=1" in said.failed) == ("target.load-lost", True), said
+    assert begun(feed.ok(tables("t"))) == [["public.t", "none", "0"]]
+    script.tx(150, u("t", ["5", "left out"])).load("t", lines(0, 5), 300)
+    if how == "none":
+        assert feed.run(script.done()).failed_id == "target.table-loaded"
+        return
+    feed.ok(script.done())
+    assert db.one("SELECT count(*) FROM t") == 5 and [x[:2] for x in loads(db)] == [("", "0/12C")]

@@ -308,7 +308,8 @@ static enum step give_way(struct target *t, const struct target_table *tb)
 	return STEP_WAIT;
 }
 
-enum step lanes_lose(struct target *t, const struct target_table *tb)
+/* The load is noted as lost, and the instance dies: at its next start the host hears of it. */
+static enum step lose(struct target *t, const struct target_table *tb, const char *why)
 {
 	struct err e = { 0 };
 	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f", LOAD_LOST };
@@ -323,11 +324,14 @@ enum step lanes_lose(struct target *t, const struct target_table *tb)
 		tx_sql(t, SENT_QUIET, NULL, load_begin_sql, 5, values);
 		return tx_sync(t);
 	}
-	err_retry(&e, DMSR_ESTATE, "target.load-lost",
-		"the parts of %s are of different times, and a change of a key came without all values, with which they cannot be made one: its load begins "
-		"anew", tb->sql);
+	err_retry(&e, DMSR_ESTATE, "target.load-lost", "%s: %s: it is loaded anew", tb->sql, why);
 	target_fail(t, &e);
 	return STEP_WAIT;
+}
+
+enum step lanes_lose(struct target *t, const struct target_table *tb)
+{
+	return lose(t, tb, "its parts are of different times, and a change of a key came without all values, with which they cannot be made one");
 }
 
 enum step lanes_commit_stream(struct target *t) { return tx_commit(t) == STEP_WAIT || t->tx.state != TX_NONE ? STEP_WAIT : STEP_DONE; }
@@ -408,13 +412,27 @@ static void take_parts(struct target *t, struct table_load *l, struct table_load
 	drop_load(t, was);
 }
 
+/* As it was at the start; NULL: nothing. */
+static const struct dmsr_begun *find_begun(const struct target *t, const struct relation *rel)
+{
+	for (size_t i = 0; i < t->nbegun; i++)
+		if (!strcmp(t->begun[i].schema, rel->schema) && !strcmp(t->begun[i].name, rel->name))
+			return &t->begun[i];
+	return NULL;
+}
+
 /* An earlier run's was: the host was told so, and sends another, undivided. */
 static bool was_lost(const struct target *t, const struct relation *rel)
 {
-	for (size_t i = 0; i < t->nbegun; i++)
-		if (!t->begun[i].nparts && !strcmp(t->begun[i].schema, rel->schema) && !strcmp(t->begun[i].name, rel->name))
-			return true;
-	return false;
+	const struct dmsr_begun *b = find_begun(t, rel);
+	return b && !b->nparts;
+}
+
+/* Of an earlier run, and none has begun anew since. */
+static bool has_parts(const struct target *t, const struct relation *rel)
+{
+	const struct dmsr_begun *b = find_begun(t, rel);
+	return b && b->nparts && t->begun_rows[b - t->begun] != BEGUN_GONE;
 }
 
 /* DONE: it is open, and its lane has room; or it goes on and means nothing: its end came, and who sends it again did not know; or the load was lost. */
@@ -424,10 +442,16 @@ static enum step begin_load(struct target *t, const struct change *ch)
 	if (open && open->begin == t->cur)
 		return STEP_DONE;
 	struct target_table *tb = table_get(t, ch->rel);
+	uint64_t since = ch->u.load.since;
+	bool means_nothing = since && (was_lost(t, ch->rel) || tb->loaded_lsn == since), has_any = means_nothing || !since || has_parts(t, ch->rel);
+	if (!open && !has_any)
+		return lose(t, tb, "its load was cut off and goes on, and no part of before is kept here");
 	if (leave_stream(t, tb) == STEP_WAIT || end_others(t, ch) == STEP_WAIT)
 		return STEP_WAIT;
 	struct table_load *cut = find_load(t, ch);
-	if (ch->u.load.since && (was_lost(t, ch->rel) || (!cut && tb->loaded_lsn == ch->u.load.since))) {
+	if (!cut && !has_any) /* it was void */
+		return begin_load(t, ch);
+	if (means_nothing) {
 		if (cut)
 			drop_load(t, cut);
 		return STEP_DONE;
@@ -443,10 +467,7 @@ static enum step begin_load(struct target *t, const struct change *ch)
 	if (cut)
 		take_parts(t, l, cut);
 	give(lane, l, 0);
-	if (!l->since || map_size(l->kept))
-		return STEP_DONE;
-	fail_load(t, ch, "it goes on, and no part of it is there");
-	return STEP_WAIT;
+	return STEP_DONE;
 }
 
 /* ---- batches ---- */
