@@ -171,6 +171,7 @@ struct dmsr_source_start {
 	 * count. In mode full-load, too, where nobody else would read it, and what the stream has behind it would never be the target's. */
 	bool ends_first;
 	bool is_held; /* beside, and of what is emitted of the stream before load_ends the streamer is given nothing: it waits on disk */
+	bool takes_rests; /* no target has to have a load whole, from its beginning on: of one that was cut off it keeps the parts that had their end */
 	bool takes_turns; /* beside, and nothing but single tables is to be loaded: of a big one all but the beginning may go through the stream, batches
 	                                         * in_turn, so that it is not held for long (CHANGE_TURNS) */
 };

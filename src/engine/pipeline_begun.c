@@ -106,21 +106,24 @@ static bool read_note(const char *note, struct dmsr_begun *out)
 
 void begun_note(const struct pipeline *p, const struct load_word *w)
 {
-	if (!goes_through(p))
-		return;
 	char *key = note_key(w->schema, w->name), position[POSITION_TEXT_MAX];
 	const char *was = memory_note(p->run.memory, key);
 	struct dmsr_begun b = { 0 };
 	bool has_parts = read_note(was, &b);
-	if (w->part) {
-		const struct position *at = has_parts && b.at.lsn < w->at.lsn ? &b.at : &w->at;
-		char *text = mem_printf("%s%s %u", position_format(at, position), has_parts ? strchr(was, ' ') : "", (unsigned)w->part);
+	const struct position *at = has_parts && b.at.lsn < w->at.lsn ? &b.at : &w->at;
+	char *text = mem_printf("%s%s %u", position_format(at, position), has_parts ? strchr(was, ' ') : "", (unsigned)w->part);
+	if (goes_through(p))
 		memory_note_put(p->run.memory, key, text, NULL, NULL);
-		free(text);
-	} else if (was) {
-		memory_note_put(p->run.memory, key, NULL, NULL, NULL);
-	}
+	free(text);
 	free((void *)(uintptr_t)b.parts);
+	free(key);
+}
+
+void begun_forget(const struct pipeline *p, const char *schema, const char *name)
+{
+	char *key = note_key(schema, name);
+	if (memory_note(p->run.memory, key))
+		memory_note_put(p->run.memory, key, NULL, NULL, NULL);
 	free(key);
 }
 

@@ -332,9 +332,11 @@ static void store_word(void *arg, const struct load_word *w)
 	struct pipeline *p = arg;
 	if (w->op == OP_LOAD_DONE)
 		memory_load_done_put(p->run.memory);
-	else
+	else if (w->op == OP_LOAD_BEGIN)
+		begun_forget(p, w->schema, w->name);
+	else if (w->op == OP_LOAD_PART)
 		begun_note(p, w);
-	if (w->op == OP_LOAD_END)
+	else
 		pipeline_is_loaded(p, w->schema, w->name, &w->at);
 }
 

@@ -189,8 +189,8 @@ struct begun {
 };
 struct begun begun_agree(const struct pipeline *p);     /* what the source may go on with; begun_free */
 void begun_free(struct begun *b);
-/* That a table's load began anew, a part of it, or all of it is stored. */
-void begun_note(const struct pipeline *p, const struct load_word *w);
+void begun_note(const struct pipeline *p, const struct load_word *w);  /* a part is stored */
+void begun_forget(const struct pipeline *p, const char *schema, const char *name);     /* the load began anew, or is whole */
 
 /* pipeline_flow.c */
 enum dmsr_verdict flow_emit(void *ctx, struct batch *b);

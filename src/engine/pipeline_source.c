@@ -37,6 +37,7 @@ void pipeline_is_loaded(struct pipeline *p, const char *schema, const char *name
 {
 	if (!load_is_apart(p))
 		memory_load_done_forget(p->run.memory);
+	begun_forget(p, schema, name);
 	memory_load_put(p->run.memory, schema, name, at);
 }
 
@@ -333,6 +334,14 @@ static bool may_take_turns(const struct pipeline *p)
 	return pipeline_wants_beside(p) && pipeline_load_way(p) == DMSR_LOAD_EITHER && load_is_done(p);
 }
 
+static bool all_keep_parts(const struct pipeline *p)
+{
+	for (size_t i = 0; i < p->ntargets; i++)
+		if (!p->targets[i].ops->begun)
+			return false;
+	return true;
+}
+
 /* The mode was another when it began. */
 static void tell_of_unfinished(struct pipeline *p)
 {
@@ -384,6 +393,7 @@ void pipeline_source_start(struct pipeline *p)
 		.ends_first = may_be_amid_transaction(p),
 		.is_held = p->hold && !hold_has_begun(p->hold),
 		.takes_turns = may_take_turns(p),
+		.takes_rests = all_keep_parts(p),
 	};
 	if (p->hold && !p->source_ops->loads_beside) /* it does not say when a load ends: what it loads stands before its changes */
 		hold_release(p->hold, 0);

@@ -1,5 +1,6 @@
 """A load through Kafka's topics that is killed in the middle of a table goes on with the parts that are missing: those that stand in the topics are not read
 again at the source, and in the end the target is the source, row by row."""
+import contextlib
 import json
 import random
 import time
@@ -233,9 +234,9 @@ def test_what_lies_between_does_not_come(pair, kafka, daemon, what):
 
 @pytest.mark.parametrize("layout", ["native", "both"])
 def test_jobs_that_read_the_stream(pair, kafka, daemon, pg, tmp_path, layout):
-    """One that was there, one that comes late; and one whose target cannot take back the part that was cut says so."""
+    """One that was there, one that comes late; and those whose targets cannot take back the part that was cut wait for a load that is whole."""
     source, target = pair
-    first, late = pg.database("rest_copy"), pg.database("rest_copy")
+    first, late, unique = pg.database("rest_copy"), pg.database("rest_copy"), pg.database("rest_copy")
     other = Dmsrd(tmp_path / "other")
     other.start()
     try:
@@ -257,11 +258,74 @@ def test_jobs_that_read_the_stream(pair, kafka, daemon, pg, tmp_path, layout):
             other.job("late", stream(kafka, layout), [late.connection(name="late")])
             other.wait_equal(source, late, ["public.n"])
             other.job("files", stream(kafka, layout), [{"connector": "file", "name": "files", "path": str(tmp_path / "out")}])
-            job = other.wait_state("files", "failed")
-            assert job["error"]["code"] == "target.load-goes-on", job
+            unique.psql("CREATE TABLE n (id integer PRIMARY KEY, v text, k integer NOT NULL, g integer GENERATED ALWAYS AS (k + 1) STORED, UNIQUE (id, k))")
+            other.job("unique", stream(kafka, layout), [unique.connection(name="unique", prepare="truncate")])
+            for name in "files", "unique":
+                wait_for(f"{name} waits for another load", lambda name=name: "kafka.no-load" in json.dumps(other.api("GET", f"/jobs/{name}")), 60)
             daemon.api("POST", "/jobs/k/tables/public.n/reload")
             source.psql("DELETE FROM n WHERE id % 5 = 0")
-            for name, database in ("k", target), ("first", first), ("late", late):
+            for name in "files", "unique":
+                if other.state_of(name) == "failed":
+                    wait_for("the writer has loaded it again", lambda: daemon.state_of("k") == "running" and daemon.log().count("public.n read:") == 2)
+                    other.api("POST", f"/jobs/{name}/start")
+            for name, database in ("k", target), ("first", first), ("late", late), ("unique", unique):
                 (daemon if name == "k" else other).wait_equal(source, database, ["public.n"])
+            other.wait_state("files", "running")
     finally:
         other.kill()
+
+
+def test_a_table_that_was_to_begin_anew(pair, pg18, kafka, daemon):
+    """The target had no part of it when the second run began, which left its changes out of the stream, for its rows to come; of those none came."""
+    source, target = pair[0], pg18.database("rest_copy")
+    with Proxy(source.server.port) as proxy, contextlib.closing(target.server.connect(target.name)) as locked:
+        proxy.piece, proxy.every = 1 << 14, .02
+        target.psql("CREATE TABLE n (id integer PRIMARY KEY, v text, k integer NOT NULL, g integer GENERATED ALWAYS AS (k + 1) STORED)")
+        locked.autocommit = False
+        locked.cursor().execute("LOCK TABLE n IN SHARE MODE")
+        daemon.start()
+        make(daemon, kafka, source, [target.connection(name="copy", prepare="truncate")], ["public.n", "public.w"],
+             parts={**PARTS, "load_connections": 1, "port": proxy.port}, layout="ordered", codec="native")
+        daemon.wait_state("k", "loading")
+        wait_for("parts are there", lambda: any((t["load"]["rows_read"] or 0) > 9000 for t in daemon.api("GET", "/jobs/k/tables")["items"]))
+        time.sleep(.5)  # and noted
+        daemon.kill()
+        assert parts_of(target, "n") == 0
+        source.psql("UPDATE n SET k = k + 1; CREATE TABLE w AS SELECT i AS id, repeat('w', 100) AS v FROM generate_series(1, 60000) i; ALTER TABLE w ADD PRIMARY KEY (id); ANALYZE w")
+        n = daemon.log().count("reading slot")
+        daemon.start()
+        wait_for("the other one is read, and the stream", lambda: "2 tables to load" in daemon.log() and daemon.log().count("reading slot") > n)
+        source.psql("INSERT INTO n VALUES (-1, 'behind both', 1)")
+        locked.rollback()
+        wait_for("the target has parts of the first run", lambda: parts_of(target, "n") > 0)
+        daemon.kill()
+        proxy.every = 0
+        daemon.start()
+        daemon.wait_equal(source, target, ["public.n", "public.w"])
+        daemon.wait_state("k", "running")
+        assert not goes_on(daemon, "n") and "changes of it went by since" in daemon.log()
+
+
+def test_a_file_target_that_comes_late(pair, kafka, daemon, tmp_path):
+    """It is given all that stands in the topic, and cannot take back the part that was cut."""
+    source, target = pair
+    with Proxy(source.server.port) as proxy:
+        proxy.piece, proxy.every = 1 << 14, .02
+        copy = target.connection(name="copy")
+        killed(daemon, "target.load-part-done:12",
+               lambda: make(daemon, kafka, source, [copy], parts={**PARTS, "load_connections": 1, "port": proxy.port}, layout="ordered"))
+        proxy.every = 0
+        daemon.start()
+        daemon.wait_state("k", "running")
+        assert goes_on(daemon, "n")
+        files = {"connector": "file", "name": "files", "path": str(tmp_path / "out")}
+        daemon.api("PATCH", "/jobs/k", {"targets": [copy, files]}, {"If-Match": "*", "Content-Type": "application/merge-patch+json"})
+        job = daemon.wait_state("k", "failed")
+        assert job["error"]["code"] == "target.load-goes-on" and "/jobs/k/positions" in job["error"]["suggestion"], job
+        daemon.api("POST", "/jobs/k/stop")
+        daemon.wait_state("k", "stopped")
+        daemon.api("DELETE", "/jobs/k/positions")
+        daemon.api("POST", "/jobs/k/start")
+        daemon.wait_state("k", "running")
+        source.psql("DELETE FROM n WHERE id % 5 = 0")
+        daemon.wait_equal(source, target, ["public.n"])

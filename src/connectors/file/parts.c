@@ -316,12 +316,11 @@ int parts_load_begin(struct target *t, const struct batch *b, const struct chang
 	struct table *tb = find_table(t, ch->rel);
 	const struct journal_load *l = journal_find_load(&t->journal, tb->schema, tb->name);
 
-	/* The job that wrote the stream has targets that can; this one reads it for another job. */
+	/* This target came late to a stream whose job had none but such as can. */
 	if (ch->u.load.since) {
 		err_set(e, DMSR_EINVAL, "target.load-goes-on", "the load of %s.%s was cut off and goes on in the stream: files cannot take back the rows "
 			"of the part that was cut", tb->schema, tb->name);
-		err_hint(e, "have the job that writes the stream load the table again (POST /jobs/NAME/tables/%s.%s/reload), then begin this one anew",
-			tb->schema, tb->name);
+		err_hint(e, "begin the job anew, behind what its topics hold: stop it, DELETE /jobs/%s/positions, start it", t->host.env.job);
 		return e->code;
 	}
 	parts_void_loads(t, ch);

@@ -27,6 +27,7 @@ enum stand {
 struct table {
 	enum stand stand;
 	bool is_loading;                /* its load has begun, and not ended */
+	bool is_lost;                   /* a target could not go on with one */
 	uint64_t above;                 /* awaited: a load up to there is of no use */
 	uint64_t left_out;              /* the newest change that was left out: nor is one up to there, whoever has it; 0: none. The note may have an older */
 };
@@ -41,6 +42,7 @@ struct source {
 	size_t nlacking;
 	uint64_t floor;                 /* changes up to there do not come again, so a load of before is of no use */
 	bool must_note;                 /* something was left out, or is awaited, that is not noted */
+	bool takes_rests;               /* the targets can go on with a load that was cut off */
 	bool is_past_start;             /* all was read that was there at the start */
 	bool is_ready, is_paused, waits;
 	const struct batch *judged;     /* what goes was taken out of it, and the host has not taken it yet */
@@ -189,6 +191,8 @@ static void read_stands(struct source *s, const struct dmsr_source_start *start)
 		if (t->stand != TABLE_LOADED && dmsr_table_matches(s->tables, u->schema, u->name))
 			await(s, t, u->at.lsn ? u->at.lsn : 1);
 	}
+	for (size_t n = 0; n < start->nbegun; n++)
+		find(s, start->begun[n].schema, start->begun[n].name)->is_lost = !start->begun[n].nparts;
 	s->must_note = false;
 	map_each(s->stands, tell_awaited, s);
 }
@@ -247,12 +251,13 @@ static bool is_wanted(struct source *s, const struct relation *rel, uint64_t lsn
 static bool takes_load(struct source *s, struct batch *b)
 {
 	const struct relation *rel = NULL;
-	bool begins = false, ends = false, is_of_one = false, all_came = false;
+	bool begins = false, goes_on = false, ends = false, is_of_one = false, all_came = false;
 	uint64_t lsn = 0;
 	for (const struct change *ch = b->first; ch; ch = ch->next) {
 		rel = ch->rel ? ch->rel : rel;
 		lsn = ch->rel && ch->txn ? ch->txn->lsn : lsn;
-		begins |= ch->op == OP_LOAD_BEGIN && !ch->u.load.since; /* else it goes on */
+		begins |= ch->op == OP_LOAD_BEGIN && !ch->u.load.since;
+		goes_on |= ch->op == OP_LOAD_BEGIN && ch->u.load.since;
 		ends |= ch->op == OP_LOAD_END;
 		is_of_one |= ch->op != OP_SCHEMA && ch->op != OP_LOAD_DONE;
 		all_came |= ch->op == OP_LOAD_DONE;
@@ -267,6 +272,11 @@ static bool takes_load(struct source *s, struct batch *b)
 		return false;
 	struct table *t = table_of(s, rel);
 	t->is_loading |= begins && is_wanted(s, rel, lsn);
+	if (goes_on && t->is_loading && (!s->takes_rests || t->is_lost)) { /* what it has of it is of no use: it waits for another */
+		t->is_loading = false;
+		set_stand(s, t, TABLE_LACKING);
+		leave_out(s, t, lsn);
+	}
 	if (!t->is_loading)
 		return false;
 	if (ends) {
@@ -420,6 +430,7 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 		.has_nothing = start->mode == DMSR_CDC && position_is_none(&start->from) && !start->nloaded,
 	};
 	s->mode = start->mode;
+	s->takes_rests = start->takes_rests;
 	s->confirmed = start->from;
 	s->floor = start->from.lsn + (start->from.event > 0); /* a snapshot has what was committed before it */
 	read_stands(s, start);
