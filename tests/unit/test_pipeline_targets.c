@@ -194,6 +194,7 @@ static void a_new_target_is_refused_while_the_log_holds_what_others_lack(void **
 	patch(one);
 	server->stalls = false;
 	verb(ENGINE_START);
+	wait_state("running"); /* before that nobody knows of the log */
 	wait_all(server);
 	assert_true(fake_run(loop, is_log_empty, NULL, FAKE_LONG_MS));
 	assert_int_equal(start_again(two).nloaded, 0);
