@@ -210,9 +210,12 @@ bool apply_is_known(const struct target *t, const struct target_table *tb, const
 
 static struct target_table *table_of(struct target *t, struct relation *rel)
 {
-	if (!t->last_table || t->last_table->rel != rel)
-		t->last_table = table_get(t, rel);
-	return t->last_table;
+	struct target_table *tb = t->last_table;
+	if (tb && (tb->rel == rel || (t->last_rel == rel && relation_is_same(tb->rel, rel))))
+		return tb;
+	relation_unref(t->last_rel);
+	t->last_rel = relation_ref(rel);
+	return t->last_table = table_get(t, rel);
 }
 
 enum step apply_table(struct target *t, struct target_table *tb)

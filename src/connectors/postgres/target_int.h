@@ -123,7 +123,8 @@ struct target {
 	struct buf net_key;             /* of the change at hand */
 	struct set *set;
 	struct target_table *counted;   /* that have counts to tell */
-	struct target_table *last_table;        /* of the last row change */
+	struct target_table *last_table;        /* of the last row change, */
+	struct relation *last_rel;      /* which was of this shape; held */
 	struct stmt_cache *statements;
 	struct bind *bind;
 	struct target_table **truncates;

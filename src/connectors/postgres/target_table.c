@@ -87,6 +87,7 @@ void table_forget_all(struct target *t)
 	map_each(t->tables, free_one, NULL);
 	map_free(t->tables);
 	map_free(t->known);
+	relation_unref(t->last_rel);
 	for (size_t i = 0; i < t->nknown; i++) {
 		free((void *)(uintptr_t)t->loaded[i].schema);
 		free((void *)(uintptr_t)t->loaded[i].name);
