@@ -206,7 +206,12 @@ def test_one_is_killed_while_it_loads(pg, kafka, daemon):
         values = [json.loads(r.value) for r in kafka.records(f"{kafka.prefix}.public.l{i}") if r.value]
         read = collections.Counter(v["after"]["id"] for v in values if v["op"] == "r")
         assert len(read) == 20000 and set(read.values()) == {1}, (i, len(read), collections.Counter(read.values()))
-    last = {v["after"]["id"]: v["after"]["v"] for v in (json.loads(r.value) for r in kafka.records(f"{kafka.prefix}.public.l0"))}
+    last = {}
+    for v in (json.loads(r.value) for r in kafka.records(f"{kafka.prefix}.public.l0")):
+        if v["op"] == "t":  # a topic that an earlier run made: whether it has rows is not asked
+            last.clear()
+        else:
+            last[v["after"]["id"]] = v["after"]["v"]
     assert last == dict(source.sql("SELECT id, v FROM l0"))
 
 

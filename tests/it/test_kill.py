@@ -168,11 +168,13 @@ def test_killed_at_each_failpoint(pg, daemon, name, streamer, nth):
             except OSError:
                 pass  # killed before it could answer
         load = Load(pg, source, seed=nth)
-        deadline = time.monotonic() + 4
-        while daemon.process.poll() is None and time.monotonic() < deadline:
+        deadline, most, provoked = time.monotonic() + 4, time.monotonic() + 30, False
+        while daemon.process.poll() is None and time.monotonic() < (deadline if provoked else most):
             time.sleep(0.05)
             if is_running(daemon):
                 provoke(source, target, daemon, 5 if streamer["streamer"]["type"] == "embedded" else 0.3)
+                deadline = deadline if provoked else max(deadline, time.monotonic() + 2)  # for the target to come to it
+                provoked = True
         end = daemon.process.poll()
         if end is None:
             end = daemon.kill(signal.SIGTERM)  # some are passed only on the way out
