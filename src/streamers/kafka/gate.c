@@ -1,4 +1,4 @@
-/* gate: what a topic's records go through on their way to librdkafka. Rule 11 of kafka.h.
+/* gate: what a topic's records go through on their way to librdkafka. Rule 12 of kafka.h.
  *
  * A record that librdkafka has, and may not send yet, costs nothing until it has waited for linger; then the broker's thread spins. Of an idempotent producer
  * it may not be sent while five others of its partition are under way, since librdkafka takes records for requests when it counts those. So a gate is open
@@ -144,7 +144,7 @@ rd_kafka_resp_err_t gate_pass(struct kafka *k, const struct topic *t, struct fli
 void gate_acknowledged(struct kafka *k, const rd_kafka_message_t *m)
 {
 	enum { FADES = 8 };
-	struct gate *g = rd_kafka_topic_opaque(m->rkt);
+	struct gate *g = ((struct topic *)rd_kafka_topic_opaque(m->rkt))->gate;
 	const uint64_t took_us = (uint64_t)rd_kafka_message_latency(m);
 	const size_t size = m->key_len + m->len + RECORD_FRAME;
 	assert(g->pending);

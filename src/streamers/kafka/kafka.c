@@ -52,6 +52,8 @@ void kafka_fail(struct kafka *k, const struct err *e)
 		err_hint(&k->error, "start the job that writes the stream, with layout ordered or both; or set prefix to that job's");
 	if (k->reads_only && !strcmp(e->id, "kafka.denied"))
 		err_hint(&k->error, "give the user the rights Describe and Read on the topics %s.__stream and %s.__schemas", k->prefix, k->prefix);
+	if (k->state == KAFKA_RUNNING && !k->is_closed)
+		extent_save_all(k);
 	set_state(k, KAFKA_DEAD, e->message);
 	kafka_wake(k);
 }
@@ -380,6 +382,7 @@ static void save(struct kafka *k)
 		snprintf(text, sizeof text, "%" PRId64, k->end);
 		k->host.note_put(k->host.ctx, "end", text, NULL, NULL);
 	}
+	extent_save(k);
 	transactions_save(k);
 	if (k->known)
 		known_save(k);
@@ -530,8 +533,10 @@ static void streamer_start(struct dmsr_instance *i) { kafka_start(of(i)); }
 
 void kafka_stop(struct kafka *k)
 {
-	if (k->state == KAFKA_RUNNING)
+	if (k->state == KAFKA_RUNNING) {
 		save(k);
+		extent_save_all(k);
+	}
 	if (k->state < KAFKA_STOPPED)
 		set_state(k, KAFKA_STOPPED, "asked to");
 	kafka_wake(k);

@@ -38,7 +38,9 @@
  *     own has committed, was replaced, and does not take it back.
  * 10. A record that names a shape goes when that is acknowledged. Each topic has an order of its own: were both sent at once, a crash could leave the record
  *     without its shape, whoever reads would wait for it, and hold up what could bring it.
- * 11. librdkafka gets of each topic no more than it can send, or will be able to before linger is over (gate.c). Nothing passes what waits for that.
+ * 11. A table's topic that ends before where it went (deleted, made anew, a broker without its unflushed log) is an error with a code until its table is loaded
+ *     again, and a key stays in its partition when others are added (extent.c).
+ * 12. librdkafka gets of each topic no more than it can send, or will be able to before linger is over (gate.c). Nothing passes what waits for that.
  *
  *   NEW -> STARTING -> RUNNING -> STOPPED         any but STOPPED -> DEAD         NEW, STARTING -> STOPPED too
  *
@@ -48,6 +50,7 @@
 #define DMSR_KAFKA_H
 #include "dmsr.h"
 #include <librdkafka/rdkafka.h>
+#include <stdatomic.h>
 
 enum { KAFKA_SLICE_US = 1000, RECORD_MARGIN = 65536 /* of a record, above record_bytes: headers, and what Kafka adds */ };
 enum { KAFKA_QUEUED_MAX = 100000 };      /* records that a consumer may have fetched ahead, beside the option memory */
@@ -111,6 +114,18 @@ enum topic_past {
 	PAST_ROWS,
 	PAST_COMPACTED,                 /* the same, and the broker takes no record without a key */
 };
+/* How far a table's topic went. */
+struct extent {
+	_Atomic int32_t partitions;     /* that its keys lie in; 0: all that are there when the next record goes */
+	_Atomic bool has_more;          /* there are others */
+	int64_t *ends;                  /* of each partition, behind the newest acknowledged record; 0: none is known */
+	size_t n;
+	bool was_there, is_lost;        /* in an earlier run; lacks what was acknowledged */
+	bool is_changed;                /* since it was noted */
+	bool is_unnoted;                /* in k->unnoted */
+	bool has_told_more;
+	struct topic *next;             /* there */
+};
 struct topic {
 	struct topic *next;
 	char *name;
@@ -120,6 +135,7 @@ struct topic {
 	enum topic_past past;
 	bool is_compacted, is_single;   /* one partition */
 	struct gate *gate;
+	struct extent extent;           /* of a table's */
 };
 
 /* ---- kafka.c ---- */
@@ -181,6 +197,7 @@ struct kafka {
 	bool reads_only;                /* another job writes: nothing is made, produced, or noted but where the reader stands (source.c) */
 	struct client *producer;        /* NULL: it reads only */
 	struct topic *topics;
+	struct topic *unnoted;          /* those of which the first record of a partition was acknowledged, and no note has it yet */
 	struct map *by_table;           /* "schema\0table" -> topic */
 	struct map *by_name;            /* topic's name -> topic: two tables never share one */
 	struct topic *stream, *schemas; /* stream NULL: no layout ordered */
@@ -288,8 +305,18 @@ void produce_reports(struct kafka *k, rd_kafka_event_t *ev);
 bool produce_is_idle(const struct kafka *k);
 void produce_free(struct kafka *k);
 
+/* extent.c */
+void extent_read(struct kafka *k, struct topic *t);             /* its note */
+void extent_save(struct kafka *k);                              /* the notes of those that have none of a partition */
+void extent_save_all(struct kafka *k);                          /* and of all that went on: a run ends */
+void extent_made(struct kafka *k, struct topic *t);             /* it was not there */
+void extent_begin(struct kafka *k, struct topic *t);            /* a load begins anew: whatever was there before does not count */
+bool extent_is_good(struct kafka *k, const struct topic *t);    /* false: failed */
+void extent_acknowledged(struct kafka *k, struct topic *t, const rd_kafka_message_t *m);
+int32_t extent_partition(const rd_kafka_topic_t *rkt, const void *key, size_t len, int32_t partitions, void *opaque, void *record); /* opaque: the topic */
+
 /* gate.c */
-struct gate *gate_new(const struct topic *t);                   /* its opaque */
+struct gate *gate_new(const struct topic *t);
 /* r goes to librdkafka, or waits here behind what is under way; it is copied either way, and its headers are taken. An error of librdkafka's: not taken. */
 rd_kafka_resp_err_t gate_pass(struct kafka *k, const struct topic *t, struct flight *f, const struct record *r);
 void gate_acknowledged(struct kafka *k, const rd_kafka_message_t *m);   /* k is woken when what waits may go */

@@ -112,8 +112,6 @@ static void set_producer(struct setup *u, const struct settings *s)
 	set(u, "queue.buffering.max.kbytes", "2147483647");
 	set_int(u, "linger.ms", settings_int(s, "linger"));
 	set(u, "compression.type", settings_str(s, "compression"));
-	/* The partitioner of Java's clients, so that who joins topics finds the same key in the same partition. */
-	set(u, "partitioner", "murmur2_random");
 }
 
 static void set_consumer(struct setup *u, const struct settings *s)

@@ -141,7 +141,7 @@ static int send_row(void *arg, const struct change *ch)
 	struct sender *s = arg;
 	struct dmsr_record records[DMSR_RECORDS_MAX];
 	know_row(s->k, s->f, ch);
-	if (!s->k->row.topic)
+	if (!s->k->row.topic || !extent_is_good(s->k, s->k->row.topic))
 		return DMSR_EINVAL;
 	int n = s->k->codec_ops->encode(s->k->codec, ch, records, DMSR_RECORDS_MAX, s->e);
 	for (int i = 0; i < n; i++)
@@ -159,6 +159,8 @@ static int send_anew(struct sender *s, const struct change *ch)
 		return DMSR_EINVAL;
 	enum topic_past past = t->past;
 	t->past = past == PAST_NONE ? PAST_ROWS : past;
+	if (!ch->u.load.since)
+		extent_begin(s->k, t);
 	return past == PAST_ROWS && !ch->u.load.since ? send_row(s, &gone) : 0;
 }
 
@@ -331,6 +333,7 @@ static void acknowledged(struct kafka *k, const rd_kafka_message_t *m)
 		k->end = m->offset < 0 ? k->end + 1 : m->offset + 1; /* a record that the broker had already has no offset in its report */
 	}
 	gate_acknowledged(k, m);
+	extent_acknowledged(k, rd_kafka_topic_opaque(m->rkt), m);
 	f->pending--;
 	if (m->rkt == k->schemas->rkt) {
 		failpoint("kafka.shape-acknowledged");

@@ -6,11 +6,12 @@
 
 enum { MAKE_TIMEOUT_MS = 30000, TOPIC_NAME_MAX = 249 };
 
-/* As the producer's options have it, with its gate for the reports. */
-static rd_kafka_topic_t *handle_of(struct kafka *k, const struct topic *t)
+/* As the producer's options have it, and known in the reports. */
+static rd_kafka_topic_t *handle_of(struct kafka *k, struct topic *t)
 {
 	rd_kafka_topic_conf_t *conf = rd_kafka_default_topic_conf_dup(client_handle(k->producer));
-	rd_kafka_topic_conf_set_opaque(conf, t->gate);
+	rd_kafka_topic_conf_set_opaque(conf, t);
+	rd_kafka_topic_conf_set_partitioner_cb(conf, extent_partition);
 	return rd_kafka_topic_new(client_handle(k->producer), t->name, conf);
 }
 
@@ -54,6 +55,7 @@ struct topic *topics_of(struct kafka *k, const struct relation *rel)
 	}
 	t = add(k, name, rel->schema, rel->name);
 	map_put(k->by_table, key, (size_t)n, t);
+	extent_read(k, t);
 	return t;
 }
 
@@ -118,6 +120,7 @@ static void made(struct kafka *k, const rd_kafka_topic_result_t *r)
 	t->state = TOPIC_READY;
 	if (!code) {
 		t->past = PAST_NONE;
+		extent_made(k, t);
 		log_info("streamer", k->host.env.job, "topic %s was made", name);
 	} else if (code != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS) {
 		kafka_error(&e, code, name, rd_kafka_topic_result_error_string(r));
@@ -262,10 +265,12 @@ void topics_free(struct kafka *k)
 		if (t->rkt)
 			rd_kafka_topic_destroy(t->rkt);
 		gate_free(t->gate);
+		free(t->extent.ends);
 		free(t->name);
 		free(t->schema);
 		free(t->table);
 		free(t);
 	}
 	k->opening = NULL;
+	k->unnoted = NULL;
 }
