@@ -10,6 +10,8 @@ import pytest
 
 import writers
 from conftest import wait_for
+from proxy import Proxy
+from test_load_beside import is_read_up_to, locked, written
 
 PARTS = {"load_part_bytes": "128KiB", "load_connections": 2, "batch_bytes": "16KiB"}
 KILLS = int(os.environ.get("DMSR_LOAD_KILLS", "10"))
@@ -235,6 +237,47 @@ def test_two_targets(pg, daemon, tmp_path, other):
     for t in (target, second) if other == "postgres" else (target,):
         daemon.wait_equal(source, t, ["public.n"])
     assert bool(goes_on(daemon, "n")) == (other == "postgres")
+
+
+@pytest.mark.parametrize("then", ["killed", "stopped"])
+@pytest.mark.parametrize("other", ["postgres", "file"])
+def test_a_table_that_was_to_begin_anew(pg, daemon, tmp_path, other, then):
+    """A target had no part of it when the second run began, which left its changes out of the stream, for its rows to come; of those none came before that
+    target was none of the job's any more. The parts of the other one are of no use without these changes."""
+    source, target, second = pg.database("rest"), pg.database("rest_copy"), pg.database("rest_copy")
+    source.psql(TABLES)
+    second.psql("CREATE TABLE n (id integer PRIMARY KEY, v text, k integer NOT NULL, g integer GENERATED ALWAYS AS (k + 1) STORED)")
+    copy = target.connection(name="copy")
+    also = (second.connection(name="second", prepare="truncate") if other == "postgres" else
+            {"connector": "file", "name": "second", "path": str(tmp_path / "out")})
+    with Proxy(pg.port) as proxy:
+        with locked(second, "n"):
+            killed(daemon, "target.load-part-done:14", lambda: daemon.job("rest", source.connection(**{**PARTS, "load_connections": 1, "port": proxy.port}),
+                                                                          [copy, also], tables={"include": ["public.n", "public.w"]}))
+        assert parts_of(target, "n") >= 14 and (other == "file" or parts_of(second, "n") == 0)
+        source.psql("UPDATE n SET k = k + 1 WHERE id % 3 = 0; DELETE FROM n WHERE id % 7 = 0; INSERT INTO n VALUES (-1, 'in no part', 1);"
+                    "CREATE TABLE w AS SELECT i AS id, repeat('w', 100) AS v FROM generate_series(1, 60000) i; ALTER TABLE w ADD PRIMARY KEY (id); ANALYZE w")
+        proxy.piece, proxy.every = 1 << 14, .02  # w, which is bigger, is read first, slowly
+        daemon.start()
+        wait_for("w is read", lambda: "2 tables to load" in daemon.log())
+        lsn = written(source, "INSERT INTO n VALUES (-2, 'behind both', 1)")
+        wait_for("no run reads that again", lambda: is_read_up_to(source, lsn), 40)
+        assert "table public.w read" not in daemon.log()
+        if then == "killed":
+            daemon.kill()
+            proxy.is_stuck.set()  # the next run does not begin before the target is gone
+            daemon.start()
+        else:
+            daemon.api("POST", "/jobs/rest/stop")
+            daemon.wait_state("rest", "stopped")
+        daemon.api("PATCH", "/jobs/rest", {"targets": [copy]}, {"If-Match": "*", "Content-Type": "application/merge-patch+json"})
+        proxy.every = 0
+        proxy.is_stuck.clear()
+        if then == "stopped":
+            daemon.api("POST", "/jobs/rest/start")
+        daemon.wait_state("rest", "running")
+        daemon.wait_equal(source, target, ["public.n", "public.w"])
+    assert not goes_on(daemon, "n") and "though parts of it are there: changes of it went by since" in daemon.log()
 
 
 def ranges_of(daemon):
