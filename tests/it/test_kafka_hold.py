@@ -260,6 +260,38 @@ def test_killed_amid_a_load_that_begins_anew(pair, kafka, daemon, disk, apply):
     wait_for("what it took away is known no more", lambda: target.one("SELECT count(*) FROM dmsr.loads WHERE rows = -3") == 0)
 
 
+@pytest.mark.parametrize("disk", ["10GiB", 0])
+def test_killed_behind_a_load_that_begins_anew(pair, start_kafka, daemon, disk):
+    """All is read, of which the brokers have acknowledged nothing: the next run does not know what the streamer has of the stream, reads that first, and moves
+    the target before it has the tables. What is there of them is still known to be the job's."""
+    line, target = pair
+    source, proxy = line
+    kafka = start_kafka()
+    with begun(daemon, kafka, line, [target], disk=disk, **LAYOUTS["native"]):
+        pass
+    daemon.wait_state("k", "running")
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    daemon.api("POST", "/jobs/k/stop")
+    daemon.wait_state("k", "stopped")
+    daemon.api("DELETE", "/jobs/k/positions")
+    proxy.piece, proxy.every = 1 << 15, .01
+    daemon.api("POST", "/jobs/k/start")
+    wait_for("it is read", lambda: daemon.log().count("2 tables to load") == 2, step=.01)
+    kafka.pause()
+    proxy.every = 0
+    wait_for("all is read", lambda: daemon.log().count("table public.b read") == 2)
+    time.sleep(.5)  # and it is noted that the stream may follow
+    daemon.kill()
+    kafka.resume()
+    assert target.one("SELECT rows FROM dmsr.loads WHERE table_name = 'b'") == -3, "it was forgotten, and is not begun"
+    daemon.start()
+    daemon.wait_state("k", "running")
+    assert "the end of the transaction" in daemon.log()
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+    source.psql("INSERT INTO b VALUES (-1, 'live')")
+    daemon.wait_equal(source, target, ["public.a", "public.b"])
+
+
 @pytest.mark.parametrize("point", ["kafka.sent:3", "kafka.acknowledged:4", "pipeline.stored:9", "pipeline.received:40", "streamer.trim", "streamer.spill:2"])
 def test_killed_while_they_follow(pair, kafka, daemon, point):
     """Again and again, until it comes to its end."""
