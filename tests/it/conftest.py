@@ -238,6 +238,20 @@ class Dmsrd:
     def stop(self):
         return self.kill(signal.SIGTERM)
 
+    def kill_again_and_again(self, r, failpoints, delays):
+        """At each of failpoints, or after a while, in a start of its own; then in three starts without any, behind one of delays, in seconds."""
+        for failpoint in failpoints:
+            self.start(env={"DMSR_FAILPOINT": failpoint})
+            deadline = time.monotonic() + 4
+            while self.process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+            self.kill()
+            time.sleep(r.choice([0, 0.2]))
+        for _ in range(3):
+            self.start()
+            time.sleep(r.choice(delays))
+            self.kill()
+
     def log(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 

@@ -92,19 +92,9 @@ def test_killed_again_and_again(pair, kafka, daemon, layout, disk, apply):
     make(daemon, kafka, source, [target.connection(name="copy", apply=apply)], ["public.*"], parts={**PARTS, "load_connections": 3}, disk=disk, **LAYOUTS[layout])
     daemon.kill()
     try:
-        for i in range(KILLS):
-            where = r.choice(["target.load-part-done", "target.load-part-done", "target.load-part-noted", "pg.part-copied", "pg.table-copied", "pg.cut-noted",
-                              "kafka.acknowledged", "pipeline.stored"])
-            daemon.start(env={"DMSR_FAILPOINT": f"{where}:{r.randrange(1, 20)}"})
-            deadline = time.monotonic() + 4
-            while daemon.process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.02)
-            daemon.kill()
-            time.sleep(r.choice([0, 0.2]))
-        for _ in range(3):
-            daemon.start()
-            time.sleep(r.choice([0.5, 1]))
-            daemon.kill()
+        points = ["target.load-part-done", "target.load-part-done", "target.load-part-noted", "pg.part-copied", "pg.table-copied", "pg.cut-noted",
+                  "kafka.acknowledged", "pipeline.stored"]
+        daemon.kill_again_and_again(r, (f"{r.choice(points)}:{r.randrange(1, 20)}" for _ in range(KILLS)), [0.5, 1])
     finally:
         sessions.stop()
     daemon.start()

@@ -124,18 +124,8 @@ def test_killed_again_and_again(pair, daemon, hold_wal):
     daemon.job("rest", source.connection(**{**PARTS, "load_connections": 3}, hold_wal=hold_wal), [target.connection(name="copy")])
     daemon.kill()
     try:
-        for i in range(KILLS):
-            where = r.choice(["target.load-part-done", "target.load-part-done", "target.load-part-noted", "pg.part-copied", "pg.table-copied", "pg.cut-noted"])
-            daemon.start(env={"DMSR_FAILPOINT": f"{where}:{r.randrange(1, 8)}"})
-            deadline = time.monotonic() + 4
-            while daemon.process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.02)
-            daemon.kill()
-            time.sleep(r.choice([0, 0.2]))
-        for _ in range(3):
-            daemon.start()
-            time.sleep(r.choice([0.3, 0.6]))
-            daemon.kill()
+        points = ["target.load-part-done", "target.load-part-done", "target.load-part-noted", "pg.part-copied", "pg.table-copied", "pg.cut-noted"]
+        daemon.kill_again_and_again(r, (f"{r.choice(points)}:{r.randrange(1, 8)}" for _ in range(KILLS)), [0.3, 0.6])
     finally:
         sessions.stop()
     daemon.start()
