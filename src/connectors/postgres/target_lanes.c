@@ -435,27 +435,9 @@ static bool has_parts(const struct target *t, const struct relation *rel)
 	return b && b->nparts && t->begun_rows[b - t->begun] != BEGUN_GONE;
 }
 
-/* DONE: it is open, and its lane has room; or it goes on and means nothing: its end came, and who sends it again did not know; or the load was lost. */
-static enum step begin_load(struct target *t, const struct change *ch)
+/* DONE: it is open, and its lane has room. cut: the load that it goes on with; NULL: none is open here. */
+static enum step open_load(struct target *t, struct target_table *tb, const struct change *ch, struct table_load *cut)
 {
-	const struct table_load *open = find_load(t, ch);
-	if (open && open->begin == t->cur)
-		return STEP_DONE;
-	struct target_table *tb = table_get(t, ch->rel);
-	uint64_t since = ch->u.load.since;
-	bool means_nothing = since && (was_lost(t, ch->rel) || tb->loaded_lsn == since), has_any = means_nothing || !since || has_parts(t, ch->rel);
-	if (!open && !has_any)
-		return lose(t, tb, "its load was cut off and goes on, and no part of before is kept here");
-	if (leave_stream(t, tb) == STEP_WAIT || end_others(t, ch) == STEP_WAIT)
-		return STEP_WAIT;
-	struct table_load *cut = find_load(t, ch);
-	if (!cut && !has_any) /* it was void */
-		return begin_load(t, ch);
-	if (means_nothing) {
-		if (cut)
-			drop_load(t, cut);
-		return STEP_DONE;
-	}
 	if (cut && cut->parts != ch->u.load.parts) {
 		fail_load(t, ch, "it goes on with another number of parts");
 		return STEP_WAIT;
@@ -467,6 +449,27 @@ static enum step begin_load(struct target *t, const struct change *ch)
 	if (cut)
 		take_parts(t, l, cut);
 	give(lane, l, 0);
+	return STEP_DONE;
+}
+
+/* DONE: it is open, and its lane has room; or it goes on and means nothing: its end came, and who sends it again did not know; or the load was lost. */
+static enum step begin_load(struct target *t, const struct change *ch)
+{
+	const struct table_load *open = find_load(t, ch);
+	if (open && open->begin == t->cur)
+		return STEP_DONE;
+	struct target_table *tb = table_get(t, ch->rel);
+	uint64_t since = ch->u.load.since;
+	bool means_nothing = since && (was_lost(t, ch->rel) || tb->loaded_lsn == since), has_any = means_nothing || !since || has_parts(t, ch->rel);
+	if ((open || has_any) && (leave_stream(t, tb) == STEP_WAIT || end_others(t, ch) == STEP_WAIT))
+		return STEP_WAIT;
+	struct table_load *cut = find_load(t, ch);
+	if (!cut && !has_any) /* nor what was open, which is void */
+		return lose(t, tb, "its load was cut off and goes on, and no part of before is kept here");
+	if (!means_nothing)
+		return open_load(t, tb, ch, cut);
+	if (cut)
+		drop_load(t, cut);
 	return STEP_DONE;
 }
 
