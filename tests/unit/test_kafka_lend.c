@@ -77,5 +77,52 @@ static void the_noted_place_of_a_reader_has_a_position(void **state)
 	assert_int_equal(l.place.offset, 8);
 }
 
+/* A target that takes one batch of two. */
+static bool is_full;
+
+static enum dmsr_verdict deliver(void *ctx, const struct batch *b, uint64_t token)
+{
+	(void)ctx, (void)b, (void)token;
+	is_full = !is_full;
+	return is_full ? DMSR_AGAIN : DMSR_OK;
+}
+
+static void lend(struct dmsr_subscription *s, struct relation *rel, enum change_op op)
+{
+	s->held = batch_new();
+	s->held->is_load = op != OP_HEARTBEAT;
+	batch_append(s->held, op, rel);
+	while (s->held)
+		lend_held(s);
+	consume_commit(s, s->token);
+}
+
+/* Or more would be lent than there is memory for, for ever; or nobody would void the one that is open. */
+static void loads_that_are_open_are_counted(void **state)
+{
+	(void)state;
+	struct kafka k = { .state = KAFKA_RUNNING, .memory_max = 1 << 20 };
+	struct dmsr_subscription s = { .k = &k, .c.deliver = deliver, .run = 1, .is_saved = true };
+	struct relation *a = relation_seal(relation_build("postgres", "public", "a", 1), KEY_NONE);
+	struct relation *b = relation_seal(relation_build("postgres", "public", "b", 2), KEY_NONE);
+	s.stuck = (void *)&k; /* nothing is asked of the port */
+	is_full = false;
+	lend(&s, a, OP_LOAD_BEGIN);
+	lend(&s, b, OP_LOAD_BEGIN);
+	assert_int_equal(s.nloads, 2);
+	lend(&s, a, OP_LOAD_END);
+	assert_int_equal(s.nloads, 1);
+	assert_int_equal(s.load_run, 1);
+	lend(&s, b, OP_LOAD_END);
+	assert_int_equal(s.nloads, 0);
+	assert_int_equal(s.load_run, 0);
+	lend(&s, a, OP_LOAD_BEGIN);
+	lend(&s, NULL, OP_HEARTBEAT); /* which voids it */
+	assert_int_equal(s.nloads, 0);
+	assert_int_equal(s.load_run, 0);
+	relation_unref(a);
+	relation_unref(b);
+}
+
 RUN_TESTS(cmocka_unit_test(a_load_is_done_with_what_is_further_on), cmocka_unit_test(a_position_that_is_said_twice_says_nothing_of_a_load_between),
-	cmocka_unit_test(the_noted_place_of_a_reader_has_a_position))
+	cmocka_unit_test(the_noted_place_of_a_reader_has_a_position), cmocka_unit_test(loads_that_are_open_are_counted))

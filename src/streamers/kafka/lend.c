@@ -59,9 +59,11 @@ void lend_pass(struct dmsr_subscription *s, const struct place *p)
 
 /* ---- loads that were cut off ---- */
 
-/* A table that is begun twice counts twice: then its load is voided, in the end, though it is none. */
+/* Any change of the stream voids them. A table that is begun twice counts twice: then its load is voided, in the end, though it is none. */
 static void note_loads(struct dmsr_subscription *s, const struct batch *b)
 {
+	if (!b->is_load)
+		s->load_run = s->nloads = 0;
 	for (const struct change *ch = b->is_load ? b->first : NULL; ch; ch = ch->next) {
 		if (ch->op == OP_LOAD_BEGIN) {
 			s->nloads = s->load_run == s->run ? s->nloads + 1 : 1;
@@ -122,6 +124,8 @@ void lend_hold_back(struct dmsr_subscription *s)
 void lend_held(struct dmsr_subscription *s)
 {
 	struct lent *l = mem_alloc(sizeof *l), *before = s->last;
+	const uint64_t load_run = s->load_run;
+	const unsigned nloads = s->nloads;
 	*l = (struct lent){ .token = s->token + 1, .place = s->held_place, .b = s->held };
 	if (!l->b->is_load)
 		l->end = l->b->end;
@@ -142,6 +146,8 @@ void lend_held(struct dmsr_subscription *s)
 		return;
 	}
 	assert(v == DMSR_AGAIN);
+	s->load_run = load_run; /* it is counted when it is taken */
+	s->nloads = nloads;
 	s->held = l->b;
 	s->token--;
 	s->is_waiting = !s->k->is_noting;
