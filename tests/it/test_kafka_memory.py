@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from test_kafka import caught_up, run_small
+from conftest import wait_for
+from test_kafka import caught_up, run_small, streamer
 
 
 @pytest.mark.parametrize("apply", ["strict", "parallel"])
@@ -28,3 +29,23 @@ def test_a_target_that_stands_still(pg, kafka, dmsrd, monkeypatch, times, apply)
         c.rollback()
     assert 1 << 20 <= max(seen) < 2 << 20, seen
     dmsrd.wait_equal(source, target)
+
+
+def test_a_table_whose_key_is_made_for_long(pg, kafka, dmsrd):
+    """The tables beside it go on meanwhile, and what they were given does not stay."""
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql("CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1); CREATE TABLE b (id int PRIMARY KEY, v text)")
+    source.psql("INSERT INTO b SELECT i, repeat(md5(i::text), 30) FROM generate_series(1, 30000) i; ANALYZE")
+    target.psql("CREATE TABLE gate (); INSERT INTO gate DEFAULT VALUES; CREATE FUNCTION wait() RETURNS event_trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN WHILE EXISTS (SELECT FROM public.gate) LOOP PERFORM pg_sleep(.05); END LOOP; END $$")
+    target.psql("CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION wait(); ALTER EVENT TRIGGER slow ENABLE ALWAYS")
+    dmsrd.job("k", source.connection(load_part_bytes=0, load_connections=2), [target.connection(name="copy")], streamer=streamer(kafka, memory="1MiB"))
+    seen = []
+
+    def both_wait():
+        seen.append(dmsrd.api("GET", "/jobs/k/status")["streamer"]["memory_bytes"])
+        return target.one("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE 'ALTER TABLE%'") == 2
+    wait_for("all rows of both are there", both_wait, 30)
+    assert max(seen) < 4 << 20, seen
+    target.psql("DELETE FROM gate")
+    dmsrd.wait_equal(source, target, ["public.a", "public.b"])

@@ -463,7 +463,8 @@ static void advance(struct target *t)
 			continue;
 		}
 		if (!t->cur) {
-			wait_for_more(t);
+			if (!t->lane || !load_end(t))
+				wait_for_more(t);
 			return;
 		}
 		if (one_change(t) == STEP_WAIT)

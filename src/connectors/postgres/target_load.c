@@ -264,7 +264,8 @@ static void add_key(struct target *t)
 		forget_parts(t);
 }
 
-/* In a divided table nothing is open: its parts are committed. */
+/* In a divided table nothing is open: its parts are committed. The batch is given back before the key is made, which may take long: what other lanes have
+ * read is behind it, and would stay in memory. */
 static enum step end_table(struct target *t, const struct change *ch)
 {
 	bool is_open = t->load.state == LOAD_OPEN;
@@ -273,12 +274,19 @@ static enum step end_table(struct target *t, const struct change *ch)
 	if (!is_open)
 		lane_load(t, LOAD_ENDING, ch->rel);
 	t->load.state = LOAD_ENDING;
-	t->load.word = ch;
-	if (is_open)
+	t->load.end = is_open ? END_DUE : END_DUE_ALONE;
+	return STEP_DONE;
+}
+
+bool load_end(struct target *t)
+{
+	enum load_end end = t->load.end;
+	t->load.end = END_NONE;
+	if (end == END_DUE)
 		add_key(t);
-	else
+	else if (end == END_DUE_ALONE)
 		target_ask(t, "BEGIN", 0, NULL, add_key);
-	return STEP_WAIT;
+	return t->load.state == LOAD_ENDING && !t->cur;
 }
 
 /* ---- a part ---- */

@@ -13,6 +13,11 @@ enum load_state {
 	LOAD_ENDING,            /* COPY ended, key, dmsr.loads, COMMIT */
 };
 enum copy_state { COPY_NONE, COPY_OPENING, COPY_OPEN, COPY_ENDING };
+enum load_end {                         /* of the table, whose batch was given back */
+	END_NONE,
+	END_DUE,                /* in the transaction that is open, */
+	END_DUE_ALONE,          /* or in one of its own */
+};
 enum load_piece {
 	LOAD_WHOLE,
 	LOAD_FRAME,             /* of a divided table its beginning, in which it is made, or its end */
@@ -36,11 +41,13 @@ struct load {
 	bool is_ours;                   /* this job has loaded it, or begun to: what is there may be taken away */
 	bool is_fresh;                  /* made or truncated in this transaction */
 	enum how how;
-	const struct change *word;      /* the begin or end that was dealt with last; NULL: that was passed */
+	const struct change *word;      /* the begin, or end of a part, that was dealt with last; NULL: that was passed */
+	enum load_end end;
 };
 
 /* ---- target_load.c, target_prepare.c ---- */
 enum step load_step(struct target *t, const struct change *ch);
+bool load_end(struct target *t);                /* true: the table is being ended, or begins to be */
 /* In dmsr.loads: a load of the table was begun, and none of its parts is there. Parameters: the job's uid, schema, name, made, and LOAD_BEGUN or LOAD_LOST. */
 extern const char load_begin_sql[];
 #define BEGUN_GONE UINT64_MAX

@@ -104,13 +104,12 @@ static enum dmsr_verdict deliver(struct dmsr_subscription *s, struct lent *l)
 	return v;
 }
 
-/* One that holds nothing gets its next batch, however big; and one that cannot be asked to let go may wait for more before it commits. Tables that are loaded
- * beside each other do not wait for the one whose key is made: what comes behind the end of that is consumed when that is. */
+/* One that holds nothing gets its next batch, however big; and one that cannot be asked to let go may wait for more before it commits. */
 bool lend_is_over(struct dmsr_subscription *s)
 {
 	size_t lent = s->bytes - (s->held ? s->held->bytes : 0), limit = s->k->memory_max;
 	s->is_over = lent > (s->is_over ? limit / 2 : limit);
-	return s->is_over && s->c.let_go && !s->nloads;
+	return s->is_over && s->c.let_go;
 }
 
 void lend_hold_back(struct dmsr_subscription *s)
