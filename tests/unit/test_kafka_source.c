@@ -432,6 +432,24 @@ static void a_note_that_fails_ends_the_run(void **state)
 	kit_free(k);
 }
 
+/* The writer goes on without it, and so with nobody's rows. */
+static void a_load_that_was_cut_off_for_good_is_told(void **state)
+{
+	struct kit *k = writer();
+	struct reader *r = reader_new(k);
+	uint64_t from = change(k, 1);
+	(void)state;
+	assert_int_equal(kit_produce(k, kit_load(k, from + FAKE_LSN_STEP / 4, OP_LOAD_BEGIN, 3)), DMSR_OK);
+	assert_int_equal(kit_produce(k, kit_load(k, from + FAKE_LSN_STEP / 4, OP_ROWS, 3)), DMSR_OK);
+	change(k, 2);
+	start(r, from, 0, 0);
+	r->want = UINT64_MAX;
+	assert_true(fake_run(k->loop, has_reached, r, KIT_WAIT_MS));
+	assert_string_equal(r->error, "kafka.no-load");
+	reader_free(r);
+	kit_free(k);
+}
+
 RUN_TESTS(cmocka_unit_test(closed_while_it_notes), cmocka_unit_test(paused_while_it_notes), cmocka_unit_test(a_note_that_fails_ends_the_run),
 	cmocka_unit_test(what_is_loaded_stays_so_past_a_load_of_before),
 	cmocka_unit_test(a_load_as_old_as_what_was_left_out_in_this_run),
@@ -439,4 +457,5 @@ RUN_TESTS(cmocka_unit_test(closed_while_it_notes), cmocka_unit_test(paused_while
 	cmocka_unit_test(what_is_left_out_is_noted_before_anything_comes_behind_it),
 	cmocka_unit_test(a_load_that_is_there_ends_what_was_noted_before_it),
 	cmocka_unit_test(a_load_of_before_is_of_no_use),
+	cmocka_unit_test(a_load_that_was_cut_off_for_good_is_told),
 	cmocka_unit_test(an_awaited_table_that_did_not_change_is_as_it_was))

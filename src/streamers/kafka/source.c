@@ -213,8 +213,10 @@ static bool is_left_out(void *arg, const struct change *ch)
 	bool is_needed = s->mode & DMSR_FULL_LOAD || t->stand == TABLE_LACKING || t->left_out;
 	if (t->stand == TABLE_LOADED || !is_needed)
 		return false;
-	if (is_of_rows(ch))
-		leave_out(s, t, ch->txn ? ch->txn->lsn : 0);
+	if (!is_of_rows(ch))
+		return true;
+	leave_out(s, t, ch->txn ? ch->txn->lsn : 0);
+	t->is_loading = false; /* a load that has begun was cut off, and the writer goes on without it */
 	return true;
 }
 
