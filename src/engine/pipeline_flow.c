@@ -251,6 +251,24 @@ enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
 	return DMSR_OK;
 }
 
+void flow_void_loads(struct pipeline *p)
+{
+	int channel = load_is_apart(p) ? CHANNEL_LOAD : CHANNEL_STREAM;
+	struct channel *c = &p->channels[channel];
+	struct err e = { 0 };
+	struct batch *b = batch_new();
+	b->received_us = wall_now_us();
+	batch_append(b, OP_HEARTBEAT, NULL);
+	if (c->held || p->must_fail || ledger_received(c->ledger, &b->end, b->bytes, &b->token, &e)) {
+		batch_free(b);
+		return;
+	}
+	c->whole_token = b->token;
+	for (size_t i = 0; i < p->ntargets; i++)
+		target_owes(&p->targets[i], b, CHANNEL_STREAM);
+	produce(c, b);
+}
+
 void flow_wake_source(struct pipeline *p)
 {
 	if (!p->source_waits || p->is_paused || p->phase != PHASE_FLOWING)

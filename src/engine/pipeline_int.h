@@ -198,6 +198,7 @@ void flow_delivered(void *ctx, uint64_t token, const struct err *e);
 void flow_streamer_resume(void *ctx);
 void flow_checkpoint(struct pipeline *p, bool now);
 void flow_targets_save(struct pipeline *p);      /* where each target stands, if it moved */
+void flow_void_loads(struct pipeline *p);        /* whoever reads the stream is told that no more comes of those that are open there */
 void flow_wake_source(struct pipeline *p);
 void flow_release(struct pipeline *p);
 void flow_look_level(struct pipeline *p, const struct dmsr_source_stat *s);     /* was that read that the source had when it was first heard of? */

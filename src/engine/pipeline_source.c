@@ -148,9 +148,22 @@ static void on_source_stopped(void *ctx)
 	pipeline_turn(p);
 }
 
+/* A job that reads the stream may have rows of a load open that an earlier run has begun, and wait for more of it. If its target is on the source's server no
+ * snapshot can be taken as long as it does: so it is told first that there is no more. */
+static void void_loads_of_before(struct pipeline *p)
+{
+	if (memory_note(p->run.memory, PIPELINE_BEGAN))
+		flow_void_loads(p);
+	else
+		memory_note_put(p->run.memory, PIPELINE_BEGAN, "1", NULL, NULL);
+}
+
 static void on_load_begins(void *ctx)
 {
 	struct pipeline *p = ctx;
+	if (!channel_of_load(p) && !p->load_has_begun)
+		void_loads_of_before(p);
+	p->load_has_begun = true;
 	p->load_is_sent = false;
 	if (p->hold) {
 		memory_load_done_forget(p->run.memory); /* at the end of a table it may be there already, held: the two are stored in any order */
@@ -158,7 +171,6 @@ static void on_load_begins(void *ctx)
 	}
 	if (!channel_of_load(p))
 		return;
-	p->load_has_begun = true;
 	/* before any change that is read beside it: a run that ends amid the load leaves a log that no target is to be given before it has the tables */
 	if (!memory_note(p->run.memory, PIPELINE_LOADING))
 		memory_note_put(p->run.memory, PIPELINE_LOADING, "1", NULL, NULL);

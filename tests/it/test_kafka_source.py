@@ -7,6 +7,7 @@ import time
 import pytest
 
 from conftest import ApiError, Dmsrd, wait_for
+from proxy import Proxy
 from test_kafka import CHANGES, LAYOUTS, TABLES, caught_up, streamer
 from test_kill import Load
 
@@ -542,3 +543,24 @@ def test_what_is_refused(pair, kafka, dmsrd, other):
     other.api("POST", "/jobs/r/start")
     wait_for("it failed", lambda: other.state_of("r") == "failed")
     assert status_of(other)["error"]["code"] == "kafka.no-end"
+
+
+@pytest.mark.parametrize("layout", ["native", "both", "exact"])
+def test_a_reader_beside_the_source_does_not_keep_it_from_its_snapshot(pg, pg18, kafka, daemon, other, layout):
+    """The writer is killed amid a load, of which the reader has rows open: on the server whose snapshot the writer's next run waits for."""
+    source, target, copy = pg.database("k"), pg18.database("k_copy"), pg.database("k_read")
+    source.psql("CREATE TABLE b (id int PRIMARY KEY, v text); INSERT INTO b SELECT i, repeat(md5(i::text), 300) FROM generate_series(1, 3000) i; ANALYZE b")
+    source.psql("ALTER TABLE b ALTER v SET STORAGE EXTERNAL")
+    daemon.start()
+    other.start()
+    with Proxy(source.server.port) as proxy:
+        proxy.piece, proxy.every = 1 << 16, .02
+        daemon.job("k", source.connection(port=proxy.port, load_part_bytes=0), [target.connection(name="k")], streamer=streamer(kafka, **ALL[layout]))
+        read(other, kafka, copy, layout=layout)
+        wait_for("rows are open", lambda: copy.sql("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL AND query LIKE 'COPY%%'"))
+        daemon.kill()
+        proxy.every = 0
+        daemon.start()
+        daemon.wait_state("k", "running")
+        other.wait_equal(source, copy)
+        daemon.wait_equal(source, target)
