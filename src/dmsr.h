@@ -271,8 +271,8 @@ struct dmsr_target_host {
 	void (*ready)(void *ctx, const struct position *applied, bool keeps, const struct dmsr_loaded *loaded, size_t nloaded, bool load_done);
 	/* The batch is durable here (or skipped as known): the lender may take it back. In order of apply(). */
 	void (*applied)(void *ctx, uint64_t token, const struct dmsr_table_counts *counts, size_t n);
-	/* The bytes of the batch, and of those before it, are no longer read, but nothing is durable yet: the lender may drop them from memory (not from its
-	 * log). Optional; applied implies it. In order. */
+	/* The batch's bytes are no longer read, but nothing is durable yet: the lender may drop them from memory (not from its log).
+	 * Optional; applied implies it. Of each batch that is not applied before, in order. */
 	void (*consumed)(void *ctx, uint64_t token);
 	void (*resume)(void *ctx);              /* apply said AGAIN; there is room now */
 	/* Policy dead-letter: the host makes it durable, then calls done; the target holds the rest back until then. */

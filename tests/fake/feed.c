@@ -370,7 +370,7 @@ static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts
 static void on_consumed(void *ctx, uint64_t token)
 {
 	struct feed *f = ctx;
-	assert(token > f->consumed);
+	assert(token == f->consumed + 1);
 	f->consumed = token;
 	give_back(f, token, false);
 	say("consumed %llu", (unsigned long long)token);

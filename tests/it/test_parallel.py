@@ -343,3 +343,13 @@ def test_a_refusal_in_the_middle_of_a_batch(pg):
     said = Feed(db, on_constraint_error="dead-letter", apply="parallel").ok(script, timeout=120)
     assert len(said.all("dead")) == 5 and db.one("SELECT count(*) FROM a") == 39996
     assert said.counts("public.a")["c"] == 39996
+
+
+def test_what_is_read_is_told_of_each(pg):
+    """Of what moved the position alone, too, when what comes behind it is read at once: here rows of a load whose begin is not there, which are passed over."""
+    db = pg.database("told")
+    script = Script().rel("a", "a", [column("id", "int4", key=1), column("v")]).load("a", "1\tx\n").done()
+    for lsn in (400, 410, 420):
+        script.add({"heartbeat": True}, {"emit": {"end": [lsn, -1, lsn]}}).rows("a", "2\ty\n", lsn=lsn).add({"wait": "applied"})
+    said = Feed(db, apply="parallel").ok(script)
+    assert said.applied == 8 and db.sql("SELECT * FROM a") == [(1, "x")]

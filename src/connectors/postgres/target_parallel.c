@@ -160,16 +160,16 @@ static void on_applied(void *ctx, uint64_t token, const struct dmsr_table_counts
 	parallel_wake(p);
 }
 
-/* The streamer may forget a load's bytes early; nothing else waits in ours for long. */
+static struct gift *gift_of(uint64_t token) { return (struct gift *)(uintptr_t)token; }
+
 static void on_consumed(void *ctx, uint64_t token)
 {
-	struct strand *l = ctx;
-	struct parallel *p = l->owner;
-	if (l->n || !p->host.consumed || p->oldest)
+	const struct strand *l = ctx;
+	struct parcel *c = l->n ? NULL : gift_of(token)->parcel;
+	if (!c)
 		return;
-	for (const struct gift *g = l->gifts.first; g; g = g->next)
-		if (g->token == token && g->parcel)
-			p->host.consumed(p->host.ctx, g->parcel->token);
+	c->is_eaten = true;
+	parallel_wake(l->owner);
 }
 
 static void on_resume(void *ctx)

@@ -19,7 +19,7 @@ enum parallel_state {
 /* A batch that was taken. */
 struct parcel {
 	struct parcel *next;
-	const struct batch *batch;      /* not to be touched once the first connection has said that it read it */
+	const struct batch *batch;      /* not to be touched once it is told consumed */
 	struct position end;            /* of the batch; NONE: it is no boundary */
 	uint64_t token;
 	size_t bytes;
@@ -28,6 +28,7 @@ struct parcel {
 	bool has_works; /* some were placed */
 	bool is_whole; /* it goes to the first connection, as it is */
 	bool is_read;                   /* all of its transactions were placed; or it was given */
+	bool is_eaten;                  /* given, and the first connection reads it no more */
 };
 
 /* A source transaction that was placed. */
@@ -48,7 +49,7 @@ struct works { struct work *first, **last; };
 /* What an inner target was given and has not told applied. */
 struct gift {
 	struct gift *next;
-	uint64_t token;
+	uint64_t token;                 /* of a lane: number of its last work; of the first connection: where this is */
 	struct batch *batch;            /* our own; NULL: the parcel's */
 	struct parcel *parcel;          /* of a whole one */
 	struct work *until;             /* rescued: up to this one */
@@ -96,6 +97,7 @@ struct parallel {
 	bool are_stale;                 /* something was loaded: the lanes do not know that */
 
 	struct parcel *head, *tail, *cur;       /* oldest not applied; newest; not read */
+	struct parcel *eaten;           /* newest told consumed that is not told applied; NULL: none is */
 	const struct change *at;        /* of cur */
 	size_t queued_bytes, queued_max;
 	bool said_again, is_flushing, is_letting_go;
@@ -107,7 +109,6 @@ struct parallel {
 	size_t nworks;
 	size_t nfirst;                  /* gifts of the first connection that hold rows */
 	size_t nloads;                  /* parcels of a load that it has: until they are done, the stream goes there too */
-	uint64_t gift_number;
 	struct position low; /* nothing is missing up to here */
 	struct position durable; /* and so says a row: that, and no more, is told as applied */
 	struct known {
@@ -136,7 +137,7 @@ void spread_is_durable(struct parallel *p, const struct position *at);
 void spread_foresee(const struct strand *l, uint64_t lsn, struct position *out); /* low, when this lane has committed up to lsn */
 void spread_rescue(struct parallel *p);            /* PARALLEL_RESCUING: a step of it */
 void spread_give_back(struct strand *l);          /* what it was given, it has not done */
-void spread_tell(struct parallel *p);              /* applied, of what is done without a gap */
+void spread_tell(struct parallel *p);              /* applied and consumed, of what is so without a gap */
 void spread_take_room(struct parallel *p);         /* resume, when there is room again */
 void spread_note(struct parallel *p);              /* the first connection is to write the position down */
 void spread_free(struct parallel *p);

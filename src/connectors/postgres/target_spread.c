@@ -333,7 +333,7 @@ static void hurry_first(struct parallel *p)
 static bool give_first(struct parallel *p, struct batch *own, struct parcel *parcel, struct work *until)
 {
 	struct gift *g = mem_zalloc(sizeof *g);
-	*g = (struct gift){ .token = ++p->gift_number, .batch = own, .parcel = parcel, .until = until };
+	*g = (struct gift){ .token = (uintptr_t)g, .batch = own, .parcel = parcel, .until = until };
 	if (!p->first->is_full && strand_give(p->first, g, own ? own : parcel->batch))
 		return true;
 	free(g);
@@ -601,12 +601,19 @@ static void raise_to_parcels(struct parallel *p)
 			raise_low(p, &c->end);
 }
 
-void spread_tell(struct parallel *p)
+/* What nobody reads any more: the streamer may forget a load's bytes long before its table is whole. */
+static void tell_consumed(struct parallel *p)
 {
-	drop_done(p);
-	raise_to_parcels(p);
-	if (!is_told(p, p->head))
-		return;
+	struct parcel *c = p->eaten ? p->eaten->next : p->head;
+	for (; c && (c->is_eaten || is_done(c)) && !p->is_closed; c = c->next) {
+		p->eaten = c;
+		if (p->host.consumed)
+			p->host.consumed(p->host.ctx, c->token);
+	}
+}
+
+static void tell_applied(struct parallel *p)
+{
 	struct tell tell = { mem_alloc((map_size(p->counts) + 1) * sizeof *tell.counts), 0 };
 	map_each(p->counts, add_count, &tell);
 	p->stat.last_applied_us = wall_now_us();
@@ -616,11 +623,22 @@ void spread_tell(struct parallel *p)
 		p->head = c->next;
 		if (!p->head)
 			p->tail = NULL;
+		if (p->eaten == c)
+			p->eaten = NULL;
 		p->queued_bytes -= c->bytes;
 		p->host.applied(p->host.ctx, c->token, tell.counts, is_last ? tell.n : 0);
 		free(c);
 	}
 	free(tell.counts);
+}
+
+void spread_tell(struct parallel *p)
+{
+	drop_done(p);
+	raise_to_parcels(p);
+	if (is_told(p, p->head))
+		tell_applied(p);
+	tell_consumed(p);
 }
 
 void spread_take_room(struct parallel *p)
