@@ -24,7 +24,7 @@
 #include "model/batch.h"
 #include "model/match.h"
 
-#define DMSR_ABI 10
+#define DMSR_ABI 11
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 enum dmsr_option_type {
@@ -76,6 +76,7 @@ struct dmsr_check {
 	const char *object;  /* what it is about: a server, a table, a setting; NULL: the connector */
 	const char *message; /* a sentence */
 	const char *fix;     /* the exact statement or setting; NULL: none */
+	bool retriable;      /* what could not be looked at, or was refused, may be otherwise later without anybody's doing */
 };
 
 /* A table that is loaded already: its rows are those of the snapshot at lsn; changes before that are in them. */

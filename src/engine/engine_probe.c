@@ -144,6 +144,8 @@ static void add_check(struct ask *a, const struct dmsr_check *c)
 		"object", c->object ? c->object : a->connector,
 		"message", c->message,
 		"fix", c->fix);
+	if (c->retriable)
+		json_object_set_new(j, "retriable", json_true());
 	json_array_append_new(a->all->found, j);
 }
 
@@ -153,7 +155,7 @@ static void on_checked(void *ctx, const struct dmsr_check *checks, size_t n, con
 	for (size_t i = 0; i < n; i++)
 		add_check(a, &checks[i]);
 	if (e) {
-		const struct dmsr_check c = { e->id, DMSR_CHECK_ERROR, NULL, e->message, e->hint[0] ? e->hint : NULL };
+		const struct dmsr_check c = { e->id, DMSR_CHECK_ERROR, NULL, e->message, e->hint[0] ? e->hint : NULL, e->retriable };
 		add_check(a, &c);
 	}
 	answered(a);

@@ -31,6 +31,7 @@ static void on_checked(void *ctx, const struct dmsr_check *checks, size_t n, con
 		json_t *one = json_pack("{s:s,s:s,s:s}", "id", c->id, "level", levels[c->level], "object", c->object);
 		json_object_set_new(one, "message", json_string(c->message));
 		json_object_set_new(one, "fix", c->fix ? json_string(c->fix) : json_null());
+		json_object_set_new(one, "retriable", json_boolean(c->retriable));
 		json_array_append_new(list, one);
 	}
 	answer("checks", list, e);

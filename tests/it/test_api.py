@@ -400,7 +400,12 @@ def test_a_connection_before_there_is_a_job(pair, dmsrd):
         reply = dmsrd.api("POST", "/connections/test", {"role": role, **db.connection()})
         assert reply["ok"] and {"postgres.connection", "postgres.version"} <= {c["id"] for c in reply["checks"]} and {c["part"] for c in reply["checks"]} == {role}, reply
     reply = dmsrd.api("POST", "/connections/test", {"role": "source", **source.connection(password="not-this-one")})
-    assert not reply["ok"] and [(c["id"], c["level"], c["object"]) for c in reply["checks"]] == [("source.auth", "error", where(source))] and "not-this-one" not in json.dumps(reply)
+    checks = [(c["id"], c["level"], c["object"], "retriable" in c) for c in reply["checks"]]
+    assert not reply["ok"] and checks == [("source.auth", "error", where(source), False)] and "not-this-one" not in json.dumps(reply)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        reply = dmsrd.api("POST", "/connections/test", {"role": "target", **target.connection(port=nobody.getsockname()[1])})
+    assert not reply["ok"] and [(c["id"], c["level"], c["retriable"]) for c in reply["checks"]] == [("target.unreachable", "error", True)], reply
     found = {(t["schema"], t["name"]): t for t in dmsrd.api("POST", "/connections/discover", {"role": "source", **source.connection()})["tables"]}
     assert set(found) == {("public", "t"), ("public", "keyless"), ("more", "t")}
     assert [c["name"] for c in found["public", "t"]["columns"]] == ["id", "v"]

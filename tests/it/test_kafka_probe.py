@@ -70,7 +70,7 @@ def test_transactions(start_kafka, look):
 def test_nobody_answers(dmsrd):
     began = time.monotonic()
     found = connection(dmsrd, {"type": "kafka", "bootstrap_servers": f"127.0.0.1:{free_port()}"})
-    assert list(found) == ["kafka.unreachable"] and "refused" in found["kafka.unreachable"]["message"]
+    assert list(found) == ["kafka.unreachable"] and "refused" in found["kafka.unreachable"]["message"] and found["kafka.unreachable"]["retriable"]
     assert time.monotonic() - began < 10
 
 
@@ -99,7 +99,8 @@ def test_a_broker_that_hangs(silent, dmsrd):
 
 
 def test_who_is_not_let_in(kafka, dmsrd):
-    assert list(connection(dmsrd, streamer(kafka, "sasl_tls", password="wrong"))) == ["kafka.auth"]
+    found = connection(dmsrd, streamer(kafka, "sasl_tls", password="wrong"))
+    assert list(found) == ["kafka.auth"] and "retriable" not in found["kafka.auth"]
     found = connection(dmsrd, {k: v for k, v in streamer(kafka, "tls").items() if k != "ssl_ca"})
     assert list(found) == ["kafka.tls"], found
 

@@ -405,10 +405,10 @@ def test_prepared_transactions_are_told(server):
 def test_a_question_that_cannot_be_put_names_the_server(server):
     db = server.database()
     (c,) = check(db, "source", password="wrong")
-    assert (c["id"], c["level"], c["object"]) == ("source.auth", "error", f"127.0.0.1:{server.port}/{db.name}")
+    assert (c["id"], c["level"], c["object"], c["retriable"]) == ("source.auth", "error", f"127.0.0.1:{server.port}/{db.name}", False)
     assert "wrong" not in json.dumps(c)
     (c,) = check(db, "target", port=1)
-    assert (c["id"], c["level"], c["object"]) == ("target.unreachable", "error", f"127.0.0.1:1/{db.name}")
+    assert (c["id"], c["level"], c["object"], c["retriable"]) == ("target.unreachable", "error", f"127.0.0.1:1/{db.name}", True)
     assert [c["id"] for c in check(db, "source", "mode=none")] == ["postgres.connection", "postgres.version", "postgres.clock"]
 
 

@@ -267,6 +267,7 @@ static void a_side_that_is_silent(void **state)
 				continue;
 			nsilent++;
 			assert_string_equal(part, i ? "copy" : "source");
+			assert_true(json_is_true(json_object_get(c, "retriable")));
 			assert_non_null(strstr(json_string_value(json_object_get(c, "message")), part));
 			assert_non_null(strstr(json_string_value(json_object_get(c, "fix")), "http.timeout"));
 		}

@@ -225,8 +225,8 @@ static bool has_warnings(void *arg)
 /* No load tells that the target has no such table. */
 static void what_a_target_lacks_is_told_before_the_first_change(void **state)
 {
-	static const struct dmsr_check checks[] = { { "fake.table", DMSR_CHECK_ERROR, "public.t1", "public.t1 is missing", "CREATE TABLE t1" },
-		{ "fake.other", DMSR_CHECK_WARNING, NULL, "this is nothing", NULL } };
+	static const struct dmsr_check checks[] = { { "fake.table", DMSR_CHECK_ERROR, "public.t1", "public.t1 is missing", "CREATE TABLE t1", false },
+		{ "fake.other", DMSR_CHECK_WARNING, NULL, "this is nothing", NULL, false } };
 	struct fake_answers source = { .rels = &t1, .nrels = 1 }, target = { .checks = checks, .nchecks = 2 };
 	json_t *warnings = NULL;
 	(void)state;
@@ -247,7 +247,7 @@ static void what_a_target_lacks_is_told_before_the_first_change(void **state)
 	char names[13][8];
 	for (size_t i = 0; i < 13; i++) {
 		snprintf(names[i], sizeof names[i], "t%zu", i);
-		many[i] = (struct dmsr_check){ "fake.table", DMSR_CHECK_ERROR, names[i], names[i], NULL };
+		many[i] = (struct dmsr_check){ "fake.table", DMSR_CHECK_ERROR, names[i], names[i], NULL, false };
 	}
 	target.checks = many;
 	target.nchecks = 13;

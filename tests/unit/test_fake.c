@@ -683,7 +683,7 @@ static void loads_come_mixed(void **state)
 static void questions_are_answered_as_told(void **state)
 {
 	const struct dmsr_probe *probe = dmsr_plugin_fake.source_probe;
-	const struct dmsr_check checks[] = { { "fake.wal", DMSR_CHECK_ERROR, "wal_level", "is wrong", "set it" } };
+	const struct dmsr_check checks[] = { { "fake.wal", DMSR_CHECK_ERROR, "wal_level", "is wrong", "set it", false } };
 	struct fake_answers answers = { .checks = checks, .nchecks = 1 };
 	struct answer a = { 0 };
 	struct dmsr_probe_host host = { .ctx = &a, .checked = on_checked, .discovered = on_discovered, .dropped = on_dropped };

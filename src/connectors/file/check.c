@@ -57,12 +57,13 @@ static void on_looked(void *arg)
 {
 	struct look *l = arg;
 	const struct check *c = l->owner;
-	struct dmsr_check found = { "file.path", DMSR_CHECK_OK, l->path, "files can be made there", NULL };
+	struct dmsr_check found = { "file.path", DMSR_CHECK_OK, l->path, "files can be made there", NULL, false };
 
 	if (l->rc) {
 		found.level = DMSR_CHECK_ERROR;
 		found.message = l->error.message;
 		found.fix = l->error.hint;
+		found.retriable = l->error.retriable;
 	}
 	c->host.checked(c->host.ctx, &found, 1, NULL);
 	look_free(l);

@@ -392,7 +392,7 @@ struct probe {
 static void on_checked(void *arg)
 {
 	struct probe *p = arg;
-	const struct dmsr_check ok = { "null.ok", DMSR_CHECK_OK, "null", "This target counts what it gets, and keeps nothing.", NULL };
+	const struct dmsr_check ok = { "null.ok", DMSR_CHECK_OK, "null", "This target counts what it gets, and keeps nothing.", NULL, false };
 	p->host.checked(p->host.ctx, &ok, 1, NULL);
 }
 

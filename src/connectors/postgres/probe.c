@@ -223,7 +223,7 @@ void probe_answer_checked(struct probe *p)
 {
 	const struct err *e = failure(p);
 	if (e) {
-		const struct dmsr_check c = { e->id, DMSR_CHECK_ERROR, p->server, e->message, e->hint[0] ? e->hint : NULL };
+		const struct dmsr_check c = { e->id, DMSR_CHECK_ERROR, p->server, e->message, e->hint[0] ? e->hint : NULL, e->retriable };
 		p->host.checked(p->host.ctx, &c, 1, NULL);
 	} else {
 		p->host.checked(p->host.ctx, p->checks, p->nchecks, NULL);

@@ -21,6 +21,7 @@ struct found {
 	char *id;
 	enum dmsr_check_level level;
 	char *object, *message, *fix;
+	bool retriable;
 	unsigned more;                  /* of the same id, that are not told one by one */
 };
 
@@ -72,12 +73,15 @@ static void add(struct look *l, enum dmsr_check_level level, const char *id, con
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	l->found[l->nfound++] = (struct found){ mem_strdup(id), level, mem_strdup(object ? object : l->brokers), mem_strdup(text), mem_strdup(fix), 0 };
+	l->found[l->nfound++] = (struct found){ mem_strdup(id), level, mem_strdup(object ? object : l->brokers), mem_strdup(text), mem_strdup(fix), false, 0 };
 }
 
 static void add_error(struct look *l, const char *object, const struct err *e)
 {
+	const size_t n = l->nfound;
 	add(l, e->retriable ? DMSR_CHECK_WARNING : DMSR_CHECK_ERROR, e->id, object, e->hint[0] ? e->hint : NULL, "%s", e->message);
+	if (l->nfound > n)
+		l->found[n].retriable = e->retriable;
 }
 
 /* ---- the brokers ---- */
@@ -461,10 +465,10 @@ static void on_done(void *arg)
 			free(f->message);
 			f->message = with;
 		}
-		checks[i] = (struct dmsr_check){ f->id, f->level, f->object, f->message, f->fix };
+		checks[i] = (struct dmsr_check){ f->id, f->level, f->object, f->message, f->fix, f->retriable };
 	}
 	if (err_is_set(e))
-		checks[n++] = (struct dmsr_check){ e->id, DMSR_CHECK_ERROR, l->brokers, e->message, e->hint[0] ? e->hint : NULL };
+		checks[n++] = (struct dmsr_check){ e->id, DMSR_CHECK_ERROR, l->brokers, e->message, e->hint[0] ? e->hint : NULL, e->retriable };
 	l->is_done = true;
 	l->host.checked(l->host.ctx, checks, n, NULL);
 }
