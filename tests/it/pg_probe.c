@@ -61,12 +61,12 @@ static void on_dropped(void *ctx, const char *const *left, size_t n, const struc
 
 static void on_looked(void *ctx, const struct dmsr_kept *k, const struct err *e)
 {
-	json_t *one = json_object();
+	json_t *one = NULL;
 	(void)ctx;
 	if (k && k->slot)
 		one = json_pack("{s:s,s:s,s:b,s:I,s:I,s:I}", "slot", k->slot, "status", k->slot_status, "lost", k->is_lost, "retained",
 			(json_int_t)k->retained_bytes, "safe", (json_int_t)k->safe_bytes, "lag", (json_int_t)k->lag_bytes);
-	answer("kept", one, e);
+	answer("kept", one ? one : json_object(), e);
 }
 
 static const char *note_get(void *ctx, const char *key)
