@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, TopicPartition
 from conftest import Dmsrd, wait_for
 from test_kafka import caught_up, streamer
 
-KILLS = int(os.environ.get("DMSR_KAFKA_KILLS", "10"))
+KILLS = {layout: int(os.environ.get("DMSR_KAFKA_KILLS", n)) for layout, n in (("table", 10), ("both", 50))}
 PARTITIONS = 3
 
 TABLES = """
@@ -171,7 +171,7 @@ FAILPOINTS = ["kafka.closing", "kafka.committing", "kafka.committed", "kafka.sen
 def test_killed_again_and_again(pg, kafka, daemon, layout):
     scene = Scene(pg, kafka, daemon, layout, seed=len(layout))
     try:
-        for n in range(KILLS):
+        for n in range(KILLS[layout]):
             time.sleep(scene.random.choice([0.02, 0.1, 0.3, 0.6, 1]))
             daemon.kill()
             if n % 2:
@@ -184,7 +184,7 @@ def test_killed_again_and_again(pg, kafka, daemon, layout):
             daemon.kill()
             daemon.start()
         scene.end()
-        assert scene.bench.transactions > KILLS
+        assert scene.bench.transactions > KILLS[layout]
     finally:
         scene.close()
 

@@ -85,6 +85,21 @@ def test_what_the_library_does_not_take(dmsrd, source):
     assert "kafka.option" not in connection(dmsrd, {k: v for k, v in of.items() if k != "ssl_ca"})
 
 
+@pytest.mark.parametrize("name", ["plugin.library.paths", "sasl.kerberos.kinit.cmd", "ssl.key.location", "ssl.keystore.location", "sasl.oauthbearer.token.endpoint.url",
+                                  "debug", "properties"])
+def test_no_property_of_the_library_is_an_option(dmsrd, source, name):
+    """What would load code, run a command, read a file or fetch an address: not at a job, nor at a source or a look."""
+    of = {"type": "kafka", "bootstrap_servers": "127.0.0.1:1", name: "/tmp/x"}
+    reads = {**of, "connector": "kafka", "prefix": "p"}
+    reads.pop("type")
+    for path, body, at in (("/jobs", {"name": "shop", "source": source.connection(), "targets": [], "streamer": of}, f"/streamer/{name}"),
+                           ("/jobs", {"name": "shop", "source": reads, "targets": [{"connector": "null", "name": "n"}]}, f"/source/{name}"),
+                           ("/connections/test", {"role": "streamer", **of}, f"/{name}")):
+        status, _, problem = dmsrd.call("POST", path, body)
+        assert (status, [(e["pointer"], e["code"]) for e in problem["errors"]]) == (422, [(at, "unknown-key")]), problem
+    assert dmsrd.api("GET", "/jobs")["items"] == []
+
+
 @pytest.fixture
 def silent():
     """The address of a server that takes connections and says nothing."""

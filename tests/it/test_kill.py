@@ -191,11 +191,12 @@ def test_killed_at_each_failpoint(pg, daemon, name, streamer, nth):
         assert end == -signal.SIGKILL, f"{name} was not passed: it ended with {end}"
 
 
-def test_killed_at_random_fifty_times(pair, daemon):
+@through_kafka_too
+def test_killed_at_random_fifty_times(pair, daemon, streamer, request):
     server, source, target = pair
     rng = random.Random(20)
     daemon.start()
-    daemon.job("kill", source.connection(), [target.connection(name="copy")])
+    daemon.job("kill", source.connection(), [target.connection(name="copy")], **streamer)
     load = Load(server, source, seed=2)
     try:
         for _ in range(50):
@@ -207,6 +208,10 @@ def test_killed_at_random_fifty_times(pair, daemon):
     daemon.wait_state("kill", "running")
     daemon.wait_equal(source, target)
     assert load.transactions > 50
+    if streamer and streamer["streamer"]["layout"] == "both":
+        from test_kafka import KEYS, caught_up, check_topics
+        caught_up(daemon, "kill", source)
+        check_topics(request.getfixturevalue("kafka"), source, KEYS, ["keyless"])
 
 
 @through_kafka_too

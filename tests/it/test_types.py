@@ -12,12 +12,21 @@ def shapes(db):
 @pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
 @pytest.mark.parametrize("identity", ["default", "full"])
 def test_every_type(any_pg, dmsrd, identity, binary):
-    source, target = any_pg.database("zoo"), any_pg.database("zoo_copy")
-    version = any_pg.version
+    load_and_follow(any_pg, dmsrd, identity, binary)
+
+
+@pytest.mark.parametrize("how", [{"layout": "both"}, {"codec": "native"}], ids=["json", "native"])
+def test_every_type_through_kafka(pg18, kafka, dmsrd, how):
+    load_and_follow(pg18, dmsrd, streamer={"type": "kafka", "bootstrap_servers": kafka.bootstrap, "prefix": kafka.prefix, **how})
+
+
+def load_and_follow(pg, dmsrd, identity="default", binary=True, **job):
+    source, target = pg.database("zoo"), pg.database("zoo_copy")
+    version = pg.version
     source.psql(zoo.create(version) + zoo.insert(version, 1, "load"))
     if identity == "full":
         source.psql("".join(f"ALTER TABLE {t} REPLICA IDENTITY FULL;\n" for t in source.tables()))
-    dmsrd.job("zoo", source.connection(binary=binary), [target.connection(name="copy")])
+    dmsrd.job("zoo", source.connection(binary=binary), [target.connection(name="copy")], **job)
     # across the seam: these may be in the snapshot, in the stream, or while the load runs
     source.psql(zoo.insert(version, 1001, "seam"))
     dmsrd.wait_state("zoo", "running", 120)
