@@ -1,5 +1,6 @@
 /* test_kafka: the rules of streamers/kafka/kafka.h, as far as a real broker cannot be made to show them. tests/it/test_kafka.py has the others. */
 #include "kafka_kit.h"
+#include <unistd.h>
 
 static void ids_are(const struct kit *k, int64_t first, int64_t last)
 {
@@ -693,6 +694,69 @@ static void a_target_that_takes_nothing_costs_little(void **state)
 	kit_free(k);
 }
 
+static const struct topic *table_topic(const struct kit *k)
+{
+	const struct topic *t = ((const struct kafka *)(const void *)k->streamer)->topics;
+	while (t && !t->table)
+		t = t->next;
+	return t;
+}
+
+static bool all_is_sent(struct kit *k)
+{
+	const struct kafka *own = (const struct kafka *)(const void *)k->streamer;
+	return k->has_failed || (own->first && own->first->is_sent);
+}
+
+struct hindrance { atomic_bool has_begun, is_over, is_gone; };
+
+static void hinder(void *arg)
+{
+	struct hindrance *h = arg;
+	atomic_store(&h->has_begun, true);
+	while (!atomic_load(&h->is_over))
+		usleep(1000);
+}
+
+static void drop_hindrance(void *arg) { atomic_store(&((struct hindrance *)arg)->is_gone, true); }
+
+static void wait_until(struct kit *k, const atomic_bool *flag, const _Atomic int32_t *number)
+{
+	for (unsigned ms = 0; !(flag ? atomic_load(flag) : atomic_load(number)); ms++) {
+		assert_in_range(ms, 0, KIT_WAIT_MS);
+		fake_run(k->loop, NULL, NULL, 1);
+	}
+}
+
+/* What was sent before librdkafka knew the topic gets its partition when it does, on its thread: also behind the end of the instance, as long as the producer
+ * is not destroyed, which may have to wait. */
+static void partitions_are_found_behind_its_end(void **state)
+{
+	static struct hindrance h;
+	struct kit *k = kit_new("json");
+	char topic[80];
+	(void)state;
+	k->has_target = false;
+	settings_put_str(k->settings, "layout", "table");
+	snprintf(topic, sizeof topic, "%s.%s.%s", k->prefix, k->rel->schema, k->rel->name);
+	rd_kafka_mock_topic_set_error(kit_mock, topic, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+	kit_open(k);
+	produce(k, 1, 3, 10);
+	kit_run(k, all_is_sent);
+	assert_false(k->has_failed);
+	const struct topic *t = table_topic(k);
+	assert_string_equal(t->name, topic);
+	assert_int_equal(atomic_load(&t->extent.partitions), 0);
+	worker_post(client_worker(((struct kafka *)(void *)k->streamer)->producer), &(struct worker_job){ .run = hinder, .drop = drop_hindrance, .arg = &h });
+	wait_until(k, &h.has_begun, NULL);
+	kit_close(k);
+	rd_kafka_mock_topic_set_error(kit_mock, topic, RD_KAFKA_RESP_ERR_NO_ERROR);
+	wait_until(k, NULL, &t->extent.partitions);
+	atomic_store(&h.is_over, true);
+	wait_until(k, &h.is_gone, NULL);
+	kit_free(k);
+}
+
 /* Whatever was under way. */
 static void it_may_be_closed_at_any_time(void **state)
 {
@@ -742,4 +806,5 @@ RUN_TESTS(cmocka_unit_test(batches_come_back_whole),
 	cmocka_unit_test(reports_may_come_after_the_record),
 	cmocka_unit_test(parts_without_their_first),
 	cmocka_unit_test(a_target_that_takes_nothing_costs_little),
+	cmocka_unit_test(partitions_are_found_behind_its_end),
 	cmocka_unit_test(it_may_be_closed_at_any_time))

@@ -100,6 +100,8 @@ void client_has_room(struct client *c, const char *topic);      /* of a consumer
 void client_reached(struct client *c);                          /* somebody has: from now on connected is told of what changes */
 /* Who has read the topic to `end`, and was told so: is there nothing behind it, of a transaction that somebody has open? */
 bool client_sees_all(struct client *c, const char *topic, int64_t end);
+/* What librdkafka's threads look at until they end: dropped when they have, after client_free, on that thread. */
+void client_keep(struct client *c, void (*drop)(void *arg), void *arg);
 /* Gives the handle to a thread that ends the reading of `consumed` (taken), if there is one, aborts a transaction, if there may be one, and destroys it. Who
  * has not begun must not go on trying: the next producer of the job may have, which it would fence. NULL is fine. */
 void client_free(struct client *c, rd_kafka_topic_t *consumed);
@@ -287,7 +289,7 @@ struct topic *topics_of(struct kafka *k, const struct relation *rel); /* NULL: f
 bool topics_ready(struct kafka *k, const struct batch *b);
 void topics_event(struct kafka *k, rd_kafka_event_t *ev);       /* the result of making or asking */
 const char *topics_entry(const rd_kafka_ConfigResource_t *r, const char *name); /* of a server's settings; NULL: not told */
-void topics_free(struct kafka *k);
+void topics_free(struct kafka *k);                              /* before its producer, which keeps what its threads look at */
 
 /* produce.c */
 struct record {

@@ -257,20 +257,34 @@ void topics_start(struct kafka *k)
 		make(k);
 }
 
-void topics_free(struct kafka *k)
+static void drop_all(void *arg)
 {
-	while (k->topics) {
-		struct topic *t = k->topics;
-		k->topics = t->next;
-		if (t->rkt)
-			rd_kafka_topic_destroy(t->rkt);
-		gate_free(t->gate);
+	struct topic *next;
+	for (struct topic *t = arg; t; t = next) {
+		next = t->next;
 		free(t->extent.ends);
 		free(t->name);
 		free(t->schema);
 		free(t->table);
 		free(t);
 	}
+}
+
+/* A record that was sent before its topic's partitions were known is given one of these (extent_partition) when they are, on librdkafka's thread, also when
+ * nobody here uses the topic any more. */
+void topics_free(struct kafka *k)
+{
+	for (struct topic *t = k->topics; t; t = t->next) {
+		if (t->rkt)
+			rd_kafka_topic_destroy(t->rkt);
+		gate_free(t->gate);
+		t->gate = NULL;
+	}
+	if (k->producer)
+		client_keep(k->producer, drop_all, k->topics);
+	else
+		drop_all(k->topics);
+	k->topics = NULL;
 	k->opening = NULL;
 	k->unnoted = NULL;
 }
