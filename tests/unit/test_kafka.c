@@ -176,6 +176,31 @@ static void what_the_broker_has_already_is_delivered(void **state)
 	kit_free(k);
 }
 
+/* And of a request with many records librdkafka counts from none on: -1, 0, 1. */
+static void many_that_the_broker_has_already(void **state)
+{
+	static const char *const layouts[] = { "table", "ordered" };
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct kit *k = kit_new("json");
+		char topic[80];
+		snprintf(topic, sizeof topic, "%s.%s.%s", k->prefix, k->rel->schema, k->rel->name);
+		assert_int_equal(rd_kafka_mock_topic_create(kit_mock, topic, 1, 1), 0);
+		k->has_target = false;
+		settings_put_str(k->settings, "layout", layouts[i]);
+		settings_put_int(k->settings, "linger", 100);
+		kit_open(k);
+		produce(k, 1, 5, 10);
+		kit_run(k, kit_all_delivered);
+		rd_kafka_mock_push_request_errors(kit_mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER);
+		assert_int_equal(kit_produce(k, kit_txn(k, 6, 5, 10)), DMSR_OK);
+		kit_run(k, kit_all_delivered);
+		assert_string_equal(k->error.id, "");
+		assert_false(k->has_failed);
+		kit_free(k);
+	}
+}
+
 static void errors_that_stay(void **state)
 {
 	static const struct { rd_kafka_resp_err_t code; const char *id; bool retriable; } all[] = {
@@ -781,6 +806,7 @@ RUN_TESTS(cmocka_unit_test(batches_come_back_whole),
 	cmocka_unit_test(one_that_cannot_be_asked_gets_more),
 	cmocka_unit_test(an_error_that_passes_is_nobodys_business),
 	cmocka_unit_test(what_the_broker_has_already_is_delivered),
+	cmocka_unit_test(many_that_the_broker_has_already),
 	cmocka_unit_test(errors_that_stay),
 	cmocka_unit_test(a_log_that_is_damaged),
 	cmocka_unit_test(a_topic_that_a_policy_refuses),

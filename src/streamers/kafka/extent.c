@@ -140,15 +140,15 @@ static void tell_more(struct kafka *k, struct topic *t)
 	free(text);
 }
 
-void extent_acknowledged(struct kafka *k, struct topic *t, const rd_kafka_message_t *m)
+void extent_acknowledged(struct kafka *k, struct topic *t, int32_t partition, int64_t offset)
 {
 	struct extent *x = &t->extent;
-	if (!t->table || m->offset < 0 || m->partition < 0) /* a record that the broker had already has no offset in its report */
+	if (!t->table || offset < 0 || partition < 0)
 		return;
-	int64_t *end = end_of(t, m->partition);
-	if (m->offset < *end) {
-		log_warn("streamer", k->host.env.job, "topic %s, partition %d: a new record has offset %lld, and it ended at %lld", t->name, (int)m->partition,
-			(long long)m->offset, (long long)*end);
+	int64_t *end = end_of(t, partition);
+	if (offset < *end) {
+		log_warn("streamer", k->host.env.job, "topic %s, partition %d: a new record has offset %lld, and it ended at %lld", t->name, (int)partition,
+			(long long)offset, (long long)*end);
 		lose(k, t);
 		extent_is_good(k, t);
 		return;
@@ -158,7 +158,7 @@ void extent_acknowledged(struct kafka *k, struct topic *t, const rd_kafka_messag
 		x->next = k->unnoted;
 		k->unnoted = t;
 	}
-	*end = m->offset + 1;
+	*end = offset + 1;
 	x->is_changed = true;
 	if (atomic_load(&x->has_more) && !x->has_told_more)
 		tell_more(k, t);

@@ -314,7 +314,7 @@ void extent_save_all(struct kafka *k);                          /* and of all th
 void extent_made(struct kafka *k, struct topic *t);             /* it was not there */
 void extent_begin(struct kafka *k, struct topic *t);            /* a load begins anew: whatever was there before does not count */
 bool extent_is_good(struct kafka *k, const struct topic *t);    /* false: failed */
-void extent_acknowledged(struct kafka *k, struct topic *t, const rd_kafka_message_t *m);
+void extent_acknowledged(struct kafka *k, struct topic *t, int32_t partition, int64_t offset); /* of one of its records; -1: not known */
 int32_t extent_partition(const rd_kafka_topic_t *rkt, const void *key, size_t len, int32_t partitions, void *opaque, void *record); /* opaque: the topic */
 
 /* gate.c */

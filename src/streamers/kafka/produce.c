@@ -311,17 +311,18 @@ void produce_turn(struct kafka *k)
 
 /* ---- back ---- */
 
-static void acknowledged(struct kafka *k, const rd_kafka_message_t *m)
+/* offset -1: the broker had it already, and does not say where. */
+static void acknowledged(struct kafka *k, const rd_kafka_message_t *m, int64_t offset)
 {
 	struct flight *f = m->_private;
 	assert(f->pending);
 	failpoint("kafka.acknowledged");
 	if (k->stream && m->rkt == k->stream->rkt) {
-		if (m->offset >= 0 && m->offset < k->end) {
+		if (offset >= 0 && offset < k->end) {
 			struct err e = { 0 };
 			err_set(&e, DMSR_EFATAL, "kafka.stream-lost", "topic %s: a new record has offset %lld, but it ended at %lld before: the brokers have "
 				"lost records that they had acknowledged",
-				k->stream->name, (long long)m->offset, (long long)k->end);
+				k->stream->name, (long long)offset, (long long)k->end);
 			err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it; and see to the brokers' replication and "
 				"unclean.leader.election", k->host.env.job);
 			kafka_fail(k, &e);
@@ -330,10 +331,10 @@ static void acknowledged(struct kafka *k, const rd_kafka_message_t *m)
 		if (!k->has_first)
 			kafka_wake(k);
 		k->has_first = true;
-		k->end = m->offset < 0 ? k->end + 1 : m->offset + 1; /* a record that the broker had already has no offset in its report */
+		k->end = offset < 0 ? k->end + 1 : offset + 1;
 	}
 	gate_acknowledged(k, m);
-	extent_acknowledged(k, rd_kafka_topic_opaque(m->rkt), m);
+	extent_acknowledged(k, rd_kafka_topic_opaque(m->rkt), m->partition, offset);
 	f->pending--;
 	if (m->rkt == k->schemas->rkt) {
 		failpoint("kafka.shape-acknowledged");
@@ -345,18 +346,23 @@ static void acknowledged(struct kafka *k, const rd_kafka_message_t *m)
 	else if (!--k->exact.unacknowledged)
 		kafka_wake(k);
 	if (f == &k->exact.own)
-		known_acknowledged(k, m->offset);
+		known_acknowledged(k, offset);
 	settle(k, f);
 }
 
+/* Those of an event are of one request. Where the answer to that has no offset librdkafka counts from -1 on. */
 void produce_reports(struct kafka *k, rd_kafka_event_t *ev)
 {
 	const rd_kafka_message_t *m;
-	while (k->state == KAFKA_RUNNING && (m = rd_kafka_event_message_next(ev)))
+	bool is_first = true, has_offsets = true;
+	for (; k->state == KAFKA_RUNNING && (m = rd_kafka_event_message_next(ev)); is_first = false) {
+		if (is_first)
+			has_offsets = m->offset >= 0;
 		if (m->err)
 			refused_by_broker(k, m, ev);
 		else
-			acknowledged(k, m);
+			acknowledged(k, m, has_offsets ? m->offset : -1);
+	}
 }
 
 bool produce_is_idle(const struct kafka *k) { return !k->first; }
