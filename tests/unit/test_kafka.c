@@ -724,6 +724,8 @@ static const struct topic *table_topic(const struct kit *k)
 	const struct topic *t = ((const struct kafka *)(const void *)k->streamer)->topics;
 	while (t && !t->table)
 		t = t->next;
+	if (!t)
+		abort();
 	return t;
 }
 

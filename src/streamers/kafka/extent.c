@@ -111,9 +111,9 @@ void extent_made(struct kafka *k, struct topic *t)
 void extent_begin(struct kafka *k, struct topic *t)
 {
 	struct extent *x = &t->extent;
-	if (x->is_lost)
+	if (x->was_there || x->n)
 		put(k, t, NULL);
-	x->is_lost = false;
+	x->was_there = x->is_lost = false;
 	x->n = 0; /* each is noted with its first record */
 	atomic_store(&x->partitions, 0);
 }
