@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/sanitizer.h"
+#include "base/worker.h"
 #include "engine/config.h"
 #include "engine/engine.h"
 #include "engine/notify.h"
@@ -24,7 +25,7 @@
 #include <unistd.h>
 
 enum { EXIT_OK = 0, EXIT_RUN_TIME = 1, EXIT_CONFIG = 2, EXIT_ENVIRONMENT = 3 };
-enum { STATUS_MS = 5000, FULL_STATUS_MS = 1000, DRAIN_GRACE_MS = 1000, SOON_MS = 50 };
+enum { STATUS_MS = 5000, FULL_STATUS_MS = 1000, DRAIN_GRACE_MS = 1000, SOON_MS = 50, LEAVE_MS = 4000 };
 /* How long a store that is full is left alone: twice as long each time, unless all went well for a while in between. */
 enum { ANEW_MS_MIN = 3000, ANEW_MS_MAX = 300000, ANEW_WELL_MS = 300000 };
 enum action { DO_SERVE, DO_CHECK, DO_PRINT, DO_SCHEMA, DO_VERSION, DO_HELP };
@@ -430,6 +431,7 @@ static void close_all(struct daemon *d)
 	loop_timer_free(d->again);
 	notify_free(d->notify);
 	loop_free(d->loop);
+	worker_wait_left(LEAVE_MS);
 }
 
 static int serve(struct daemon *d)

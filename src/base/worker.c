@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 struct item {
 	struct item *next;
@@ -15,6 +16,13 @@ struct item {
 struct list {
 	struct item *first, **last;
 };
+
+/* Threads that nobody joins, and that are not done. */
+static struct {
+	pthread_mutex_t mutex;
+	pthread_cond_t changed;
+	unsigned n;
+} left = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 };
 
 struct worker {
 	struct loop_wake *wake;
@@ -63,6 +71,14 @@ static void drop_all(struct list *l)
 		it->job.drop(it->job.arg);
 		free(it);
 	}
+}
+
+static void count_left(int by)
+{
+	pthread_mutex_lock(&left.mutex);
+	left.n += (unsigned)by;
+	pthread_cond_broadcast(&left.changed);
+	pthread_mutex_unlock(&left.mutex);
 }
 
 static void destroy(struct worker *w)
@@ -114,8 +130,10 @@ static void *thread_main(void *arg)
 	drop_all(&w->in);
 	if (w->fini)
 		w->fini(w->fini_arg);
-	if (w->is_detached)
+	if (w->is_detached) {
 		destroy(w);
+		count_left(-1);
+	}
 	return NULL;
 }
 
@@ -188,7 +206,7 @@ void worker_post(struct worker *w, const struct worker_job *job)
 	pthread_mutex_unlock(&w->mutex);
 }
 
-void worker_free(struct worker *w, void (*fini)(void *arg), void *arg)
+static void let_go(struct worker *w, void (*fini)(void *arg), void *arg, bool is_left)
 {
 	struct list late;
 
@@ -205,18 +223,42 @@ void worker_free(struct worker *w, void (*fini)(void *arg), void *arg)
 	w->fini = fini;
 	w->fini_arg = arg;
 	w->is_leaving = true;
-	bool is_busy = w->is_busy;
-	w->is_detached = is_busy;
+	const bool is_detached = w->is_busy || is_left;
+	w->is_detached = is_detached;
+	if (is_detached)
+		count_left(1);
 	pthread_cond_signal(&w->changed);
 	pthread_mutex_unlock(&w->mutex);
-	/* w may be gone from here on when the thread was busy */
+	/* w may be gone from here on when the thread is not to be joined */
 	loop_wake_free(wake);
 	drop_all(&answers);
 	drop_all(&late);
-	if (is_busy) {
+	if (is_detached) {
 		pthread_detach(thread);
 		return;
 	}
 	pthread_join(thread, NULL);
 	destroy(w);
+}
+
+void worker_free(struct worker *w, void (*fini)(void *arg), void *arg) { let_go(w, fini, arg, false); }
+
+void worker_leave(struct worker *w, void (*fini)(void *arg), void *arg) { let_go(w, fini, arg, true); }
+
+bool worker_wait_left(unsigned ms)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += ms / 1000;
+	until.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	pthread_mutex_lock(&left.mutex);
+	while (left.n && !pthread_cond_timedwait(&left.changed, &left.mutex, &until))
+		;
+	bool is_done = !left.n;
+	pthread_mutex_unlock(&left.mutex);
+	return is_done;
 }

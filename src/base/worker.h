@@ -17,8 +17,14 @@ struct worker_job {
 struct worker *worker_new(struct loop *l, const char *room);
 void worker_post(struct worker *w, const struct worker_job *job);
 /* Does not wait for a call that is under way. That job is finished, the others are dropped, then fini(arg), if there is one, ends what belonged to
- * the thread, on the thread. Nothing is done() any more. Allowed inside done. NULL is fine (and calls nothing). */
+ * the thread, on the thread; when nothing was under way that is over when this returns. Nothing is done() any more. Allowed inside done. NULL is fine
+ * (and calls nothing). */
 void worker_free(struct worker *w, void (*fini)(void *arg), void *arg);
+/* The same, where fini may take long: it is not waited for, either. */
+void worker_leave(struct worker *w, void (*fini)(void *arg), void *arg);
+/* Before main returns: waits until the threads that nobody waits for are done, for so long at most (a library's thread must not run while exit takes
+ * that library down). False: some are not. */
+bool worker_wait_left(unsigned ms);
 /* For a run that takes long: was the worker freed? */
 bool worker_is_leaving(struct worker *w);
 

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/worker.h"
 #include <cmocka.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -45,7 +46,9 @@ static inline char *test_fixture(const char *name, size_t *len)
 	int main(void)                                                      \
 	{                                                                   \
 		const struct CMUnitTest tests[] = { __VA_ARGS__ };          \
-		return cmocka_run_group_tests(tests, NULL, NULL);           \
+		int failed = cmocka_run_group_tests(tests, NULL, NULL);     \
+		worker_wait_left(10000);                                    \
+		return failed;                                              \
 	}
 
 #endif

@@ -17,6 +17,7 @@ struct world {
 	sem_t gate, inside, gone;
 	bool seen_leaving;
 	int free_at;
+	bool leaves;
 };
 
 struct job {
@@ -53,7 +54,7 @@ static void done(void *arg)
 	if (j->number == x->ended_at)
 		loop_stop(x->loop);
 	if (j->number == x->free_at) {
-		worker_free(x->w, fini, x);
+		(x->leaves ? worker_leave : worker_free)(x->w, fini, x);
 		loop_stop(x->loop);
 	}
 	free(j);
@@ -118,6 +119,50 @@ static void freed_while_busy(void **state)
 	assert_int_equal(x.ran, 1);
 	assert_int_equal(x.dropped, 3);
 	assert_int_equal(x.done, 0);
+	assert_true(worker_wait_left(10000));
+}
+
+static void fini_late(void *arg)
+{
+	struct world *x = arg;
+	sem_wait(&x->gate);
+	fini(x);
+}
+
+/* What ends its own things is not waited for, but by who ends the process. */
+static void left(void **state)
+{
+	struct world x;
+	(void)state;
+	open_world(&x);
+	x.ended_at = 0;
+	post(&x, 0, false);
+	loop_run(x.loop);
+	worker_leave(x.w, fini_late, &x);
+	loop_free(x.loop);
+	assert_int_equal(x.finished, 0);
+	assert_false(worker_wait_left(20));
+	sem_post(&x.gate);
+	assert_true(worker_wait_left(10000));
+	assert_int_equal(x.finished, 1);
+}
+
+static void left_in_done(void **state)
+{
+	struct world x;
+	(void)state;
+	open_world(&x);
+	x.leaves = true;
+	x.free_at = 1;
+	for (int i = 0; i < 5; i++)
+		post(&x, i, false);
+	loop_run(x.loop);
+	assert_true(worker_wait_left(10000));
+	assert_int_equal(x.finished, 1);
+	assert_int_equal(x.done, 2);
+	assert_int_equal(x.dropped, 3);
+	loop_free(x.loop);
+	worker_leave(NULL, fini, &x);
 }
 
 static void freed_with_answers(void **state)
@@ -153,4 +198,5 @@ static void freed_in_done(void **state)
 	}
 }
 
-RUN_TESTS(cmocka_unit_test(in_order), cmocka_unit_test(freed_while_busy), cmocka_unit_test(freed_with_answers), cmocka_unit_test(freed_in_done))
+RUN_TESTS(cmocka_unit_test(in_order), cmocka_unit_test(freed_while_busy), cmocka_unit_test(freed_with_answers), cmocka_unit_test(freed_in_done),
+	cmocka_unit_test(left), cmocka_unit_test(left_in_done))
