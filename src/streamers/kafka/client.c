@@ -213,6 +213,6 @@ void client_free(struct client *c, rd_kafka_topic_t *consumed)
 	struct grave *g = mem_alloc(sizeof *g);
 	*g = (struct grave){ .rk = c->rk, .consumed = consumed, .may_be_open = c->may_be_open, .drop = c->drop, .outlives = c->outlives };
 	port_free(c->main);
-	worker_free(client_worker(c), bury, g);
+	worker_leave(client_worker(c), bury, g);
 	free(c);
 }
