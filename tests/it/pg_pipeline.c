@@ -2,6 +2,7 @@
  * between two turns of the loop. Says how many were answered, and how many groups ended with as many answers as they had statements.
  *
  * usage: pg_pipeline STATEMENTS [option=value ...] */
+#include "base/worker.h"
 #include "pg_args.h"
 #include "connectors/postgres/conn.h"
 #include <unistd.h>
@@ -105,6 +106,7 @@ int main(int argc, char **argv)
 	pgconn_free(run.conn);
 	loop_task_free(run.task);
 	loop_free(run.loop);
+	worker_wait_left(10000);
 	settings_free(s);
 	printf("%u answered, %u of %u groups whole\n", run.answered, run.whole, run.group);
 	return 0;

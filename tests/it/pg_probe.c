@@ -3,6 +3,7 @@
  * usage: pg_probe source|target check|discover|drop|look [option=value ...] [table=PATTERN ...] [exclude=PATTERN ...]
  *                 [mode=full-load|cdc|full-load-and-cdc|none] [job=NAME] [uid=UID] [note.KEY=VALUE ...] [at=POSITION] [cancel_us=N]
  * cancel_us: close after that time, whatever it is doing; prints {"cancelled":true} if no answer came before. */
+#include "base/worker.h"
 #include "pg_args.h"
 
 static struct loop *loop;
@@ -157,6 +158,7 @@ int main(int argc, char **argv)
 	probe->close(instance);
 	loop_timer_free(cancel);
 	loop_free(loop);
+	worker_wait_left(10000);
 	if (!out)
 		out = json_pack("{s:b}", "cancelled", 1);
 	char *text = json_dumps(out, JSON_INDENT(1));

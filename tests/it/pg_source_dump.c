@@ -12,6 +12,7 @@
  * the first batch the source is paused for that long. resolv: as /etc/resolv.conf. The last lines on stderr tell whether the loop was held: a 10 ms
  * timer looks. */
 #include "base/loop_internal.h"
+#include "base/worker.h"
 #include "pg_args.h"
 #include <inttypes.h>
 #include <signal.h>
@@ -491,6 +492,7 @@ int main(int argc, char **argv)
 	loop_timer_free(stat_timer);
 	loop_signal_free(sig);
 	loop_free(loop);
+	worker_wait_left(10000);
 	rmdir(scratch);
 	return failed;
 }

@@ -28,6 +28,15 @@ static void start_address(struct pgconn *c);
 
 /* ---- failures ---- */
 
+/* A step of connecting that is under way ends by itself, with the PGconn. */
+static void hang_up(struct pgconn *c)
+{
+	worker_free(c->dialer, NULL, NULL);
+	c->dialer = NULL;
+	PQfinish(c->pg);
+	c->pg = NULL;
+}
+
 static void drop_connection(struct pgconn *c)
 {
 	loop_io_free(c->io);
@@ -40,8 +49,7 @@ static void drop_connection(struct pgconn *c)
 	c->resolve = NULL;
 	PQclear(c->job.last);
 	c->job.last = NULL;
-	PQfinish(c->pg);
-	c->pg = NULL;
+	hang_up(c);
 }
 
 void conn_fail(struct pgconn *c, const struct err *e)
@@ -393,8 +401,7 @@ static void address_failed(struct pgconn *c, const struct err *e)
 	bool unreachable = strstr(e->id, ".unreachable") && c->address + 1 < c->naddresses;
 	loop_io_free(c->io);
 	c->io = NULL;
-	PQfinish(c->pg);
-	c->pg = NULL;
+	hang_up(c);
 	if (!unreachable) {
 		conn_fail(c, e);
 		return;
@@ -405,12 +412,8 @@ static void address_failed(struct pgconn *c, const struct err *e)
 
 static void on_connecting(void *arg, unsigned ready);
 
-static void poll_connection(struct pgconn *c)
+static void go_on(struct pgconn *c, PostgresPollingStatusType what)
 {
-	/* libpq may close its socket and open another one under the same number. */
-	loop_io_free(c->io);
-	c->io = NULL;
-	PostgresPollingStatusType what = PQconnectPoll(c->pg);
 	if (what == PGRES_POLLING_FAILED) {
 		struct err e = { 0 };
 		pgerr_from_conn(&e, c, "connecting");
@@ -427,18 +430,58 @@ static void poll_connection(struct pgconn *c)
 	PQsetnonblocking(c->pg, 1);
 	wipe(c->password);
 	c->password = NULL;
+	worker_free(c->dialer, NULL, NULL);
+	c->dialer = NULL;
 	c->io = loop_io_new(c->loop, "postgres", PQsocket(c->pg), on_io, c);
 	set_up_session(c);
+}
+
+/* A step of connecting never waits, but some take long: what a password has to be hashed into is up to the server (4096 rounds and more), and TLS may read all
+ * certificates of the system. So they are made on a thread, which has the PGconn meanwhile. */
+struct step {
+	struct pgconn *c;
+	PGconn *pg;
+	PostgresPollingStatusType what;
+};
+
+static void step_run(void *arg)
+{
+	struct step *s = arg;
+	s->what = PQconnectPoll(s->pg);
+}
+
+static void step_drop(void *arg)
+{
+	struct step *s = arg;
+	PQfinish(s->pg);
+	free(s);
+}
+
+static void step_done(void *arg)
+{
+	struct step *s = arg;
+	struct pgconn *c = s->c;
+	PostgresPollingStatusType what = s->what;
+	c->pg = s->pg;
+	free(s);
+	enter(c);
+	go_on(c, what);
+	leave(c);
 }
 
 static void on_connecting(void *arg, unsigned ready)
 {
 	struct pgconn *c = arg;
 	(void)ready;
-	enter(c);
-	if (c->state == CONN_CONNECTING)
-		poll_connection(c);
-	leave(c);
+	/* libpq may close its socket and open another one under the same number. */
+	loop_io_free(c->io);
+	c->io = NULL;
+	struct step *s = mem_alloc(sizeof *s);
+	*s = (struct step){ .c = c, .pg = c->pg };
+	c->pg = NULL;
+	if (!c->dialer)
+		c->dialer = worker_new(c->loop, "postgres");
+	worker_post(c->dialer, &(struct worker_job){ step_run, step_done, step_drop, s });
 }
 
 static void on_deadline(void *arg)

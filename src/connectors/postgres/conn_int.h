@@ -66,7 +66,8 @@ struct pgconn {
 	char (*addresses)[64];  /* numeric */
 	int naddresses, address;
 
-	PGconn *pg;
+	struct worker *dialer;  /* connecting; NULL: nothing was asked of it */
+	PGconn *pg;             /* NULL while that has it */
 	struct loop_io *io;
 	struct loop_timer *timer;       /* the deadline of connecting */
 	struct loop_task *later;        /* on_input once more, or on_failed */
