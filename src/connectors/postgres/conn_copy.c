@@ -129,7 +129,7 @@ int pgconn_copy_put(struct pgconn *c, const void *data, size_t len)
 	if (c->job.is_ending)
 		return 0; /* the server has refused it already: done tells why */
 	assert(c->state == CONN_COPY_IN && c->job.is_open && len <= INT32_MAX / 2);
-	if (PQputCopyData(c->pg, data, (int)len) < 0) {
+	if (PQputCopyData(c->pg, data, (int)len) != 1) { /* 0: there was no memory for it */
 		conn_lost(c, "sending rows");
 		return -1;
 	}
