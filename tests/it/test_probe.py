@@ -6,6 +6,7 @@ import subprocess
 
 import psycopg2
 import pytest
+from psycopg2.extras import PhysicalReplicationConnection
 
 from conftest import BUILD, Database, Postgres, wait_for
 from proxy import Proxy
@@ -51,7 +52,7 @@ def server(request):
 @pytest.fixture(scope="module")
 def poor():
     """A server on which nothing can be followed."""
-    s = Postgres(settings=("wal_level=replica", "max_replication_slots=0", "max_slot_wal_keep_size=64MB"))
+    s = Postgres(settings=("wal_level=replica", "max_replication_slots=0", "max_wal_senders=2", "max_slot_wal_keep_size=64MB"))
     yield s
     s.close()
 
@@ -156,6 +157,17 @@ def test_what_is_too_little_or_too_short(server):
         wait_for("it is mended", lambda: "postgres.idle-slot-timeout" not in bad(check(db, "source"), "warning"))
 
 
+def test_a_replication_connection_may_be_free_later(poor):
+    db = poor.database()
+    with contextlib.ExitStack() as taken:
+        for _ in range(2):
+            c = psycopg2.connect(host="127.0.0.1", port=poor.port, user="postgres", connection_factory=PhysicalReplicationConnection)
+            taken.callback(c.close)
+        found = only(check(db, "source"), "postgres.senders-free", level="error")
+        assert found["retriable"] and "max_wal_senders" in found["message"], found
+    wait_for("it is free", lambda: "postgres.senders-free" not in bad(check(db, "source")))
+
+
 def test_every_fix_of_a_weak_role_mends_what_it_names(server):
     db = server.database()
     db.sql("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY); CREATE TABLE s.p (id int PRIMARY KEY);"
@@ -163,6 +175,7 @@ def test_every_fix_of_a_weak_role_mends_what_it_names(server):
     weak = dict(user="weak", password="weak")
     checks = check(db, "source", "table=s.*", **weak)
     assert bad(checks) == ["postgres.publication", "postgres.replication-right", "postgres.select-right"]
+    assert only(checks, "postgres.replication-right")["retriable"] is False
     seen = set()
     for _ in range(6):
         fixes = [c["fix"] for c in checks if c["level"] == "error"]

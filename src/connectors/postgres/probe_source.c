@@ -669,6 +669,18 @@ static void on_repl_ready(void *ctx)
 	probe_next(p);
 }
 
+/* The settings may have said so already. */
+static void no_sender_is_free(struct probe *p, const struct err *e)
+{
+	static const char id[] = "postgres.senders-free";
+	size_t i = 0;
+	while (i < p->nchecks && (strcmp(p->checks[i].id, id) != 0 || p->checks[i].level != DMSR_CHECK_ERROR))
+		i++;
+	if (i == p->nchecks)
+		probe_found(p, DMSR_CHECK_ERROR, id, "max_wal_senders", NULL, "no replication connection is free: %s", e->message);
+	p->checks[i].retriable = e->retriable;
+}
+
 static void on_repl_failed(void *ctx, const struct err *e)
 {
 	struct probe *p = ctx;
@@ -676,7 +688,7 @@ static void on_repl_failed(void *ctx, const struct err *e)
 	pgconn_free(p->repl);
 	p->repl = NULL;
 	if (!strcmp(e->id, "source.busy") || !strcmp(e->id, "source.limit")) {
-		probe_found(p, DMSR_CHECK_ERROR, "postgres.senders-free", "max_wal_senders", NULL, "no replication connection is free: %s", e->message);
+		no_sender_is_free(p, e);
 		probe_next(p);
 		return;
 	}
@@ -686,6 +698,7 @@ static void on_repl_failed(void *ctx, const struct err *e)
 		right_sql(&fix, RIGHT_REPLICATION, p->settings, NULL, NULL);
 	probe_found_fix(p, DMSR_CHECK_ERROR, "postgres.replication-right", user(p), &fix, "role %s cannot make a replication connection: %s", user(p),
 		e->message);
+	p->checks[p->nchecks - 1].retriable = e->retriable;
 	probe_next(p);
 }
 
