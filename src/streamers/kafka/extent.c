@@ -66,7 +66,7 @@ void extent_save(struct kafka *k)
 		struct topic *t = k->unnoted;
 		k->unnoted = t->extent.next;
 		t->extent.is_unnoted = false;
-		if (!t->extent.is_lost)
+		if (!t->extent.is_lost && t->extent.n)
 			save(k, t);
 	}
 }
@@ -113,7 +113,7 @@ void extent_begin(struct kafka *k, struct topic *t)
 	struct extent *x = &t->extent;
 	if (x->was_there || x->n)
 		put(k, t, NULL);
-	x->was_there = x->is_lost = false;
+	x->was_there = x->is_lost = x->is_changed = false;
 	x->n = 0; /* each is noted with its first record */
 	atomic_store(&x->partitions, 0);
 }
