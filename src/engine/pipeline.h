@@ -39,7 +39,6 @@ struct pipeline_run {
 };
 
 #define PIPELINE_LOADING "pipeline.loading"     /* note: a load has begun, and a target has not all of it; not of a load that goes through the stream */
-#define PIPELINE_BEGAN "pipeline.began"         /* note: a run has begun a load that goes through the stream */
 #define PIPELINE_FOLLOWED "pipeline.followed"   /* note: a run has begun to follow changes, for which something is kept at the source */
 
 struct pipeline;

@@ -149,19 +149,17 @@ static void on_source_stopped(void *ctx)
 }
 
 /* A job that reads the stream may have rows of a load open that an earlier run has begun, and wait for more of it. If its target is on the source's server no
- * snapshot can be taken as long as it does: so it is told first that there is no more. */
+ * snapshot can be taken as long as it does: so it is told first that there is no more. Whether there was an earlier run nothing need know. */
 static void void_loads_of_before(struct pipeline *p)
 {
-	if (memory_note(p->run.memory, PIPELINE_BEGAN))
+	if (!channel_of_load(p))
 		flow_void_loads(p);
-	else
-		memory_note_put(p->run.memory, PIPELINE_BEGAN, "1", NULL, NULL);
 }
 
 static void on_load_begins(void *ctx)
 {
 	struct pipeline *p = ctx;
-	if (!channel_of_load(p) && !p->load_has_begun)
+	if (!p->load_has_begun)
 		void_loads_of_before(p);
 	p->load_has_begun = true;
 	p->load_is_sent = false;
@@ -407,6 +405,8 @@ void pipeline_source_start(struct pipeline *p)
 		.takes_turns = may_take_turns(p),
 		.takes_rests = all_keep_parts(p),
 	};
+	if (!p->hold && p->run.spec->mode & DMSR_FULL_LOAD && !start.load_done) /* where no word comes before the snapshot */
+		void_loads_of_before(p);
 	if (p->hold && !p->source_ops->loads_beside) /* it does not say when a load ends: what it loads stands before its changes */
 		hold_release(p->hold, 0);
 	p->source_ops->start(p->source, &start);
