@@ -23,6 +23,7 @@ from kafka import Kafka
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("DMSR_BUILD", TOP / "build" / "gcc"))
 SERVERS = TOP / "tests" / "servers"
+PSQL = str(sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/psql"))[-1])  # what Debian has in the path is a script, which takes longer than psql
 PASSWORD = "dmsr-secret"
 
 
@@ -146,7 +147,7 @@ class Database:
         return {"connector": "postgres", "host": "127.0.0.1", "port": self.server.port, "database": self.name, "user": "dmsr", "password": PASSWORD, **more}
 
     def psql(self, text):
-        done = subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.server.port), "-U", "postgres", "-d", self.name],
+        done = subprocess.run([PSQL, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.server.port), "-U", "postgres", "-d", self.name],
                               input=text, text=True, check=False, capture_output=True)
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout
