@@ -24,7 +24,7 @@
 #include "model/batch.h"
 #include "model/match.h"
 
-#define DMSR_ABI 11
+#define DMSR_ABI 12
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 enum dmsr_option_type {
@@ -240,6 +240,7 @@ struct dmsr_build {
 	const char *kind, *name;                /* "index" "shop.orders_by_day"; borrowed until the loop's next turn */
 	const char *phase;                      /* in the server's words; NULL: not known */
 	double percent;                         /* of that phase; -1 unknown */
+	double seconds_left;                    /* the same */
 };
 enum { DMSR_BUILDS_MAX = 16 };
 struct dmsr_target_stat {
@@ -253,6 +254,7 @@ struct dmsr_target_stat {
 	uint32_t builds_made, builds_total;     /* keys, indexes and the like behind the load, while they are made; else 0 */
 	struct dmsr_build builds[DMSR_BUILDS_MAX]; /* under way, the first of them */
 	unsigned nbuilds;
+	double builds_seconds_left;             /* until all are made, by how many were made so far, and how far those under way are; -1 unknown */
 };
 /* A row that the target refuses and the policy sends aside. */
 struct dmsr_dead_letter {
@@ -360,6 +362,8 @@ struct dmsr_stand {
 struct dmsr_subscription; /* opaque */
 struct dmsr_streamer_stat {
 	uint64_t memory_bytes, memory_limit_bytes, log_bytes, log_limit_bytes, batches;
+	const struct err *error;                /* what hinders it, while it waits for that to pass; NULL: nothing. Borrowed until the loop's next turn */
+	int64_t error_us;                       /* wall clock: since when */
 };
 enum dmsr_load_way { DMSR_LOAD_THROUGH, /* rows of a load go through it */ DMSR_LOAD_EITHER, /* as the source likes */ DMSR_LOAD_PAST /* they must not */ };
 struct dmsr_streamer {

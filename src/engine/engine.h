@@ -83,7 +83,7 @@ struct store *engine_store(struct engine *g);
 /* Numbers for /metrics: fn once per job, fields borrowed. */
 struct engine_job_metrics {
 	const char *name, *state, *error_code;
-	bool source_connected;
+	bool source_connected, streamer_connected;
 	int64_t lag_bytes, retained_bytes, safe_bytes;          /* -1 unknown */
 	int64_t slot_lost;                                      /* 0 or 1; -1: there is no slot, or it was not seen yet */
 	double lag_seconds;                                     /* -1 unknown */

@@ -169,15 +169,25 @@ static double load_percent(const struct load_sum *s, bool is_over)
 	return p > 99 ? 99 : (double)(int64_t)(p * 10) / 10; /* keys and indexes are still to come */
 }
 
-/* How long it takes to make a key or an index nobody knows. */
-static bool is_building(const struct job *job)
+/* Keys, indexes and what else comes behind the rows: how long at the target that takes longest, -1 where one does not know. False: none is made. */
+static bool is_building(const struct job *job, double *seconds_left)
 {
 	struct pipeline_target_stat t;
-	for (size_t i = 0; view_target(job, i, &t); i++)
-		if (t.stat.nbuilds)
-			return true;
-	return false;
+	bool is = false, is_known = true;
+	*seconds_left = 0;
+	for (size_t i = 0; view_target(job, i, &t); i++) {
+		if (!t.stat.nbuilds)
+			continue;
+		is = true;
+		is_known = is_known && t.stat.builds_seconds_left >= 0;
+		*seconds_left = t.stat.builds_seconds_left > *seconds_left ? t.stat.builds_seconds_left : *seconds_left;
+	}
+	if (!is_known)
+		*seconds_left = -1;
+	return is;
 }
+
+static json_t *eta_json(double seconds) { return seconds < 0 ? json_null() : json_integer((json_int_t)seconds + 1); }
 
 static json_t *load_json(const struct job *job, const struct pipeline_stat *st)
 {
@@ -188,12 +198,17 @@ static json_t *load_json(const struct job *job, const struct pipeline_stat *st)
 	double seconds = st->load_began_us ? (double)(wall_now_us() - st->load_began_us) / 1e6 : 0;
 	uint64_t read = st->events[4]; /* by this run: what an earlier one has read took it no time */
 	double own = read < s.rows ? percent * (double)read / (double)s.rows : percent;
-	bool has_eta = job->state == JOB_LOADING && !is_over && own > 1 && percent < 99 && seconds > 1 && !is_building(job);
+	double eta = -1, of_builds;
+	bool builds = is_building(job, &of_builds);
+	if (job->state == JOB_LOADING && !is_over && builds)
+		eta = of_builds;
+	else if (job->state == JOB_LOADING && !is_over && own > 1 && percent < 99 && seconds > 1)
+		eta = seconds * (100 - percent) / own;
 	return json_pack("{s:I, s:I, s:I, s:o, s:I, s:I, s:f, s:o, s:b}", "tables", (json_int_t)s.tables, "tables_loaded", (json_int_t)s.loaded,
 		"rows", (json_int_t)s.rows, "rows_total",
 		view_known(s.is_guess ? -1 : s.rows_total), "bytes", (json_int_t)s.bytes, "bytes_total", (json_int_t)s.bytes_total,
 		"percent", percent, "eta_seconds",
-		has_eta ? json_integer((json_int_t)(seconds * (100 - percent) / own) + 1) : json_null(), "done", is_done);
+		eta_json(eta), "done", is_done);
 }
 
 /* ---- the slowest stage ---- */
@@ -274,7 +289,9 @@ static json_t *builds_json(const struct dmsr_target_stat *s)
 	for (unsigned i = 0; i < s->nbuilds; i++) {
 		const struct dmsr_build *b = &s->builds[i];
 		json_t *percent = b->percent < 0 ? json_null() : json_real((double)(int64_t)(b->percent * 10) / 10);
-		json_t *o = json_pack("{s:s, s:s, s:o, s:o}", "kind", b->kind, "name", b->name, "phase", text_or_null(b->phase), "percent", percent);
+		json_t *o = json_pack("{s:s, s:s, s:o, s:o, s:o}", "kind", b->kind, "name", b->name, "phase", text_or_null(b->phase),
+			"percent", percent,
+			"eta_seconds", eta_json(b->seconds_left));
 		json_array_append_new(list, o);
 	}
 	return json_pack("{s:i, s:i, s:o}", "made", (int)s->builds_made, "total", (int)s->builds_total, "under_way", list);
@@ -327,6 +344,15 @@ static json_t *warnings_json(const struct job *job)
 	return list;
 }
 
+static json_t *streamer_error(const struct dmsr_streamer_stat *s)
+{
+	if (!s->error)
+		return json_null();
+	return json_pack("{s:s, s:s, s:o, s:o}", "code", s->error->id, "message", s->error->message,
+		"suggestion", text_or_null(s->error->hint[0] ? s->error->hint : NULL),
+		"since", view_time(s->error_us));
+}
+
 static void add_dead(void *arg, struct table_count *c) { *(uint64_t *)arg += c->dead; }
 
 json_t *engine_job_status(struct engine *g, const char *name)
@@ -348,12 +374,13 @@ json_t *engine_job_status(struct engine *g, const char *name)
 	json_object_set_new(s, "stage", text_or_null(job->pipeline ? st.phase : NULL));
 	json_object_set_new(s, "load", load_json(job, &st));
 	json_object_set_new(s, "source", source_json(job, &st, &kept));
-	json_t *streamer = json_pack("{s:o, s:o, s:o, s:o, s:o, s:b}", "memory_bytes", count(st.streamer.memory_bytes),
+	json_t *streamer = json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "memory_bytes", count(st.streamer.memory_bytes),
 		"memory_limit_bytes", count(st.streamer.memory_limit_bytes),
 		"log_bytes", count(st.streamer.log_bytes),
 		"log_limit_bytes", count(st.streamer.log_limit_bytes),
 		"batches", count(st.streamer.batches),
-		"full", st.is_full);
+		"full", st.is_full,
+		"error", streamer_error(&st.streamer));
 	json_object_set_new(s, "streamer", streamer);
 	json_object_set_new(s, "targets", targets_json(job, &st));
 	json_object_set_new(s, "positions", positions_json(job, &st));
@@ -540,6 +567,7 @@ void engine_each_job(struct engine *g, void (*fn)(void *arg, const struct engine
 			.state = job_shown_state(job),
 			.error_code = job_shown_error(job) ? job->error.id : NULL,
 			.source_connected = st.source.connected,
+			.streamer_connected = job->pipeline && !st.streamer.error,
 			.lag_bytes = lag.bytes,
 			.retained_bytes = kept.retained_bytes,
 			.safe_bytes = kept.safe_bytes,

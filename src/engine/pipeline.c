@@ -558,6 +558,10 @@ void pipeline_stat(struct pipeline *p, struct pipeline_stat *out)
 		out->streamer.log_bytes += s.log_bytes;
 		out->streamer.log_limit_bytes += s.log_limit_bytes;
 		out->streamer.batches += s.batches;
+		if (s.error && !out->streamer.error) {
+			out->streamer.error = s.error;
+			out->streamer.error_us = s.error_us;
+		}
 		out->is_full |= c->held != NULL;
 	}
 	stat_held(p, out);

@@ -46,6 +46,7 @@ struct family {
 #define FIELD(f) offsetof(struct engine_job_metrics, f)
 static const struct family families[] = {
 	{ "dmsr_source_connected", "gauge", FIELD(source_connected), FIELD_BOOL, "1: connected to the source." },
+	{ "dmsr_streamer_connected", "gauge", FIELD(streamer_connected), FIELD_BOOL, "1: the job runs, and its streamer waits for nothing." },
 	{ "dmsr_source_lag_seconds", "gauge", FIELD(lag_seconds), FIELD_SECONDS, "How old what was applied last is." },
 	{ "dmsr_source_lag_bytes", "gauge", FIELD(lag_bytes), FIELD_I64, "What the source has written and is not confirmed, or not applied by a target." },
 	{ "dmsr_source_retained_bytes", "gauge", FIELD(retained_bytes), FIELD_I64, "Log that the source keeps for this job." },

@@ -683,7 +683,7 @@ def test_indexes_under_way_are_told(any_pg, dmsrd, apply):
     source.psql(slow.format("") + "CREATE TABLE a (id integer PRIMARY KEY, v text); CREATE INDEX a_slow ON a (slow(id)); CREATE INDEX a_v ON a (v);"
                 "CREATE TABLE b (id integer PRIMARY KEY, a integer REFERENCES a); INSERT INTO a SELECT i, repeat('x', 200) FROM generate_series(1, 2000) i; INSERT INTO b VALUES (1, 1)")
     dmsrd.job("i", source.connection(), [target.connection(name="copy", apply=apply, index_connections=2)])
-    seen = []
+    seen, etas = [], []
 
     def look():
         status = dmsrd.api("GET", "/jobs/i/status")
@@ -691,6 +691,7 @@ def test_indexes_under_way_are_told(any_pg, dmsrd, apply):
         if builds and builds["total"] > 2:  # before, primary keys alone are told, with the rows of their tables
             left = [float(line.split()[-1]) for line in dmsrd.api("GET", "/metrics").splitlines() if line.startswith("dmsr_snapshot_builds_left{")]
             seen.append((builds, left[0]))
+            etas.append(status["load"]["eta_seconds"])
         return status["state"] == "running"
     wait_for("it runs", look, 60, 0.02)
     assert dmsrd.api("GET", "/jobs/i/status")["targets"][0]["builds"] is None
@@ -701,6 +702,10 @@ def test_indexes_under_way_are_told(any_pg, dmsrd, apply):
     percents = [u["percent"] for u in of if u["percent"] is not None]
     assert of and all(u["kind"] == "index" for u in of)
     assert any(u["phase"] and u["phase"].startswith("building index") for u in of) and any(0 < p < 100 for p in percents) and percents == sorted(percents), of
+    if any_pg.version >= 12:
+        left = [u["eta_seconds"] for u in of if u["eta_seconds"] is not None]
+        assert left and all(1 <= s <= 60 for s in left) and left[-1] <= left[0], of
+        assert any(s is not None and 1 <= s <= 120 for s in etas), etas
 
 
 HOLD = """CREATE FUNCTION hold() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -336,6 +336,11 @@ def test_a_broker_that_is_away(pg, start_kafka, dmsrd):
         before = rss_kib(dmsrd)
         for away, back in ((kafka.pause, kafka.resume), (kafka.kill, kafka.start)):
             away()
+            if away == kafka.kill:  # of one that hangs librdkafka learns a minute later
+                status = wait_for("it is told", lambda: (s := dmsrd.api("GET", "/jobs/k/status"))["streamer"]["error"] and s, 20)
+                assert status["streamer"]["error"]["code"] == "kafka.unreachable" and kafka.bootstrap in status["streamer"]["error"]["message"]
+                assert (status["state"], status["error"]) == ("running", None) and status["streamer"]["error"]["since"] > status["since"]
+                assert 'dmsr_streamer_connected{job="k"} 0' in dmsrd.api("GET", "/metrics")
             for n in range(8):
                 source.psql(f"UPDATE t SET v = repeat(md5(random()::text), 200) || '{n}'")
                 time.sleep(1)
@@ -344,6 +349,8 @@ def test_a_broker_that_is_away(pg, start_kafka, dmsrd):
             assert dmsrd.state_of("k") == "running"
             back()
             dmsrd.wait_equal(source, target)
+            wait_for("it is told no more", lambda: dmsrd.api("GET", "/jobs/k/status")["streamer"]["error"] is None)
+            assert 'dmsr_streamer_connected{job="k"} 1' in dmsrd.api("GET", "/metrics")
         said = json.dumps(dmsrd.api("GET", "/jobs/k/events?limit=200")["items"])
         assert "no broker of" in said and "answer again" in said
         assert dmsrd.api("GET", "/jobs/k/status")["retries"]["total"] <= 40

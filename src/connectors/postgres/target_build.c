@@ -21,6 +21,7 @@ void build_begin(struct target *t, size_t total)
 {
 	t->build.made = 0;
 	t->build.total = (uint32_t)total;
+	t->build.began_us = loop_now_us(t->loop);
 	if (!t->build.timer)
 		t->build.timer = loop_timer_new(t->loop, "target", on_due, t);
 	loop_timer_start(t->build.timer, LOOK_EVERY_MS);
@@ -46,18 +47,29 @@ void build_made(struct target *t)
 
 /* ---- what the server says ---- */
 
+static void take_phase(struct target *l, const char *phase, double percent)
+{
+	struct build *b = &l->build;
+	if (strcmp(b->phase, phase) != 0 || percent < b->percent) {
+		snprintf(b->phase, sizeof b->phase, "%s", phase);
+		b->seen_percent = percent;
+		b->seen_us = loop_now_us(l->loop);
+	}
+	b->percent = percent;
+}
+
 /* Without the right to see it, or in a server that has no such view, there is nothing to tell. */
 static void on_look(struct target *t)
 {
 	int n = t->answer ? PQntuples(t->answer) : 0;
 	for (struct target *l = lanes_next(t, NULL); l; l = lanes_next(t, l)) {
-		build_statement(l);
-		for (int i = 0; i < n; i++) {
-			if (strcmp(PQgetvalue(t->answer, i, 0), l->pid) != 0)
-				continue;
-			snprintf(l->build.phase, sizeof l->build.phase, "%s", PQgetvalue(t->answer, i, 1));
-			l->build.percent = strtod(PQgetvalue(t->answer, i, 2), NULL);
-		}
+		int i = 0;
+		while (i < n && strcmp(PQgetvalue(t->answer, i, 0), l->pid) != 0)
+			i++;
+		if (i < n)
+			take_phase(l, PQgetvalue(t->answer, i, 1), strtod(PQgetvalue(t->answer, i, 2), NULL));
+		else
+			build_statement(l);
 	}
 	if (t->build.timer)
 		loop_timer_start(t->build.timer, LOOK_EVERY_MS);
@@ -71,6 +83,31 @@ void build_look(struct target *t)
 	target_try(t, look_sql, 0, NULL, on_look);
 }
 
+/* ---- how long that takes ---- */
+
+static double seconds_since(const struct target *t, uint64_t us) { return (double)(loop_now_us(t->loop) - us) / 1e6; }
+
+/* Of its phase, as fast as that went since it was seen first. */
+static double seconds_left(const struct target *l)
+{
+	const struct build *b = &l->build;
+	double done = b->percent - b->seen_percent;
+	return b->phase[0] && b->seen_percent >= 0 && done > 0 ? seconds_since(l, b->seen_us) * (100 - b->percent) / done : -1;
+}
+
+/* One that is under way is taken for half done behind its first half of a phase: the server does not say how long the phases to come are. */
+static double seconds_left_of_all(const struct target *t, const struct dmsr_target_stat *s)
+{
+	double made = t->build.made, left = -1, least = 0;
+	for (unsigned i = 0; i < s->nbuilds; i++) {
+		made += s->builds[i].percent > 0 ? s->builds[i].percent / 200 : 0;
+		least = s->builds[i].seconds_left > least ? s->builds[i].seconds_left : least;
+	}
+	if (t->build.timer && made > 0 && made < t->build.total)
+		left = seconds_since(t, t->build.began_us) * (t->build.total - made) / made;
+	return left >= 0 && left < least ? least : left;
+}
+
 void build_stat(const struct target *t, struct dmsr_target_stat *out)
 {
 	out->builds_made = t->build.made;
@@ -82,9 +119,11 @@ void build_stat(const struct target *t, struct dmsr_target_stat *out)
 		if (!d)
 			continue;
 		keys++;
-		out->builds[out->nbuilds++] =
-			(struct dmsr_build){ d->kind, d->name, l->build.phase[0] ? l->build.phase : NULL, l->build.phase[0] ? l->build.percent : -1 };
+		out->builds[out->nbuilds++] = (struct dmsr_build){
+			d->kind, d->name, l->build.phase[0] ? l->build.phase : NULL, l->build.phase[0] ? l->build.percent : -1, seconds_left(l)
+		};
 	}
+	out->builds_seconds_left = seconds_left_of_all(t, out);
 	if (!t->build.timer) /* nothing but keys yet, each with the rows of its table */
 		out->builds_total = keys;
 }

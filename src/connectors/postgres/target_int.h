@@ -141,11 +141,14 @@ struct target {
 	struct map *known;              /* all of them by relation_key() */
 	struct build {                  /* behind the load; of the instance: */
 		uint32_t made, total;
+		uint64_t began_us;
 		struct loop_timer *timer;
 		bool is_due;
 		/* of a lane, as the server has told last: */
 		char phase[64];         /* "": nothing */
 		double percent;
+		double seen_percent;    /* when that phase was seen first, */
+		uint64_t seen_us;       /* at this time */
 	} build;
 	struct dmsr_target_stat stat;
 };

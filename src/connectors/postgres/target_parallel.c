@@ -576,6 +576,7 @@ static void parallel_verb_stat(struct dmsr_instance *i, struct dmsr_target_stat 
 	out->builds_total = first.builds_total;
 	memcpy(out->builds, first.builds, sizeof out->builds);
 	out->nbuilds = first.nbuilds;
+	out->builds_seconds_left = first.builds_seconds_left;
 	if (first.last_commit_us > out->last_commit_us)
 		out->last_commit_us = first.last_commit_us;
 	for (unsigned n = 1; n <= p->n; n++) {

@@ -362,10 +362,18 @@ static void on_failed(void *ctx, const struct err *e)
 void kafka_connected(struct kafka *k, bool is)
 {
 	char text[400];
-	snprintf(text, sizeof text, is ? "the brokers (%s) answer again" : "no broker of %s answers: %s until one does",
-		settings_str(k->settings, "bootstrap_servers"), k->reads_only ? "nothing is read" : "the source waits");
+	const char *brokers = settings_str(k->settings, "bootstrap_servers");
+	const bool was_away = err_is_set(&k->away);
+	k->away = (struct err){ 0 };
+	if (!is && k->state == KAFKA_RUNNING) {
+		err_retry(&k->away, DMSR_EIO, "kafka.unreachable", "no broker of %s answers: %s until one does", brokers,
+			k->reads_only ? "nothing is read" : "the source waits");
+		err_hint(&k->away, "see to the brokers: nothing is lost, and what waits goes on by itself");
+		k->away_us = was_away ? k->away_us : wall_now_us();
+	}
+	snprintf(text, sizeof text, "the brokers (%s) answer again", brokers);
 	if (k->state == KAFKA_RUNNING)
-		k->host.notice(k->host.ctx, text);
+		k->host.notice(k->host.ctx, is ? text : k->away.message);
 }
 
 static void on_connected(void *ctx, bool is) { kafka_connected(ctx, is); }
@@ -567,6 +575,10 @@ static void kafka_stat(struct dmsr_instance *i, struct dmsr_streamer_stat *out)
 {
 	const struct kafka *k = of(i);
 	*out = (struct dmsr_streamer_stat){ .memory_bytes = k->memory, .memory_limit_bytes = k->memory_max };
+	if (k->state == KAFKA_RUNNING && err_is_set(&k->away)) {
+		out->error = &k->away;
+		out->error_us = k->away_us;
+	}
 	for (const struct flight *f = k->first; f; f = f->next)
 		out->batches++;
 	for (const struct dmsr_subscription *s = k->subscriptions; s; s = consume_next(s))

@@ -247,6 +247,8 @@ struct kafka {
 	bool keeps;                     /* it was ordered in an earlier run */
 	bool has_told_ready, has_told_end, is_in_turn, is_closed, is_scouted, is_noting;
 	struct err error;
+	struct err away;                /* no broker answers; none set: one does */
+	int64_t away_us;                /* wall clock: since when */
 };
 void kafka_wake(struct kafka *k);
 void kafka_fail(struct kafka *k, const struct err *e);
