@@ -27,7 +27,7 @@ struct loop {
 	struct event_base *base;
 	bool stop;
 	struct link posted; /* tasks for the next turn */
-	struct loop_slices slices;
+	struct loop_slices slices, cpu_slices;
 };
 
 struct loop_io {
@@ -98,12 +98,14 @@ static void must(bool ok, const char *what)
 	abort();
 }
 
-static uint64_t now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
+
+static uint64_t now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 
 static struct event *new_event(struct loop *l, int fd, short what, event_callback_fn fn, void *arg)
 {
@@ -142,24 +144,30 @@ int64_t wall_now_us(void)
 
 struct event_base *loop_event_base(struct loop *l) { return l->base; }
 
-uint64_t loop_slice_begin(void) { return now_ns(); }
+struct loop_slice loop_slice_begin(void) { return (struct loop_slice){ now_ns(), clock_ns(CLOCK_THREAD_CPUTIME_ID) }; }
 
-void loop_slice_end(struct loop *l, const char *room, uint64_t begun_ns)
+static void count_slice(struct loop_slices *s, const char *room, uint64_t us)
 {
-	uint64_t us = (now_ns() - begun_ns) / 1000;
 	int i = 0;
 	while (i < LOOP_SLICE_BOUNDS && us >= loop_slice_bounds_us[i])
 		i++;
-	l->slices.count[i]++;
-	l->slices.total_us += us;
-	l->slices.n++;
-	if (us > l->slices.max_us) {
-		l->slices.max_us = us;
-		l->slices.max_room = room;
+	s->count[i]++;
+	s->total_us += us;
+	s->n++;
+	if (us > s->max_us) {
+		s->max_us = us;
+		s->max_room = room;
 	}
 }
 
+void loop_slice_end(struct loop *l, const char *room, struct loop_slice begun)
+{
+	count_slice(&l->slices, room, (now_ns() - begun.wall_ns) / 1000);
+	count_slice(&l->cpu_slices, room, (clock_ns(CLOCK_THREAD_CPUTIME_ID) - begun.cpu_ns) / 1000);
+}
+
 void loop_slices(const struct loop *l, struct loop_slices *out) { *out = l->slices; }
+void loop_cpu_slices(const struct loop *l, struct loop_slices *out) { *out = l->cpu_slices; }
 
 static void unlink_from_list(struct link *k)
 {
@@ -182,7 +190,7 @@ static void run_tasks(struct loop *l)
 		struct loop_task *t = (struct loop_task *)now.next;
 		const char *room = t->room;
 		unlink_from_list(&t->link);
-		uint64_t begun = loop_slice_begin();
+		struct loop_slice begun = loop_slice_begin();
 		t->cb(t->arg);
 		loop_slice_end(l, room, begun);
 	}
@@ -221,7 +229,7 @@ static void on_io(evutil_socket_t fd, short what, void *arg)
 	struct loop *l = io->loop;
 	const char *room = io->room;
 	(void)fd;
-	uint64_t begun = loop_slice_begin();
+	struct loop_slice begun = loop_slice_begin();
 	io->cb(io->arg, what & EV_WRITE ? LOOP_WRITE : LOOP_READ);
 	loop_slice_end(l, room, begun);
 }
@@ -262,7 +270,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	const char *room = t->room;
 	(void)fd;
 	(void)what;
-	uint64_t begun = loop_slice_begin();
+	struct loop_slice begun = loop_slice_begin();
 	t->cb(t->arg);
 	loop_slice_end(l, room, begun);
 }
@@ -332,7 +340,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 	(void)n; /* it may only be empty, and then there is nothing to take out */
 	/* Before the callback: a signal from here on brings another call. */
 	atomic_exchange(&w->signalled, false);
-	uint64_t begun = loop_slice_begin();
+	struct loop_slice begun = loop_slice_begin();
 	w->cb(w->arg);
 	loop_slice_end(l, room, begun);
 }
@@ -371,7 +379,7 @@ static void on_signal(evutil_socket_t signo, short what, void *arg)
 	struct loop_signal *s = arg;
 	struct loop *l = s->loop;
 	(void)what;
-	uint64_t begun = loop_slice_begin();
+	struct loop_slice begun = loop_slice_begin();
 	s->cb(s->arg, signo);
 	loop_slice_end(l, "signal", begun);
 }

@@ -70,6 +70,8 @@ struct loop_slices {
 	const char *max_room;
 };
 void loop_slices(const struct loop *l, struct loop_slices *out);
+/* The same, of the processor's time alone: what else runs on the machine, and what a callback waits for, is not in it. */
+void loop_cpu_slices(const struct loop *l, struct loop_slices *out);
 
 #pragma GCC visibility pop
 #endif

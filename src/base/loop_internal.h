@@ -5,9 +5,12 @@
 
 struct event_base;
 struct event_base *loop_event_base(struct loop *l);
-/* Around every callback: begin gives the time to hand to end. */
-uint64_t loop_slice_begin(void);
-void loop_slice_end(struct loop *l, const char *room, uint64_t begun_ns);
+/* Around every callback: begin gives the times to hand to end. */
+struct loop_slice {
+	uint64_t wall_ns, cpu_ns;
+};
+struct loop_slice loop_slice_begin(void);
+void loop_slice_end(struct loop *l, const char *room, struct loop_slice begun);
 /* The resolver's configuration file: /etc/resolv.conf. Tests name another. */
 extern const char *loop_resolve_conf;
 

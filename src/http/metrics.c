@@ -156,16 +156,25 @@ static void put_store(struct buf *b, struct engine *g)
 	one(b, "dmsr_checkpoint_errors_total", "counter", (double)s.errors, "Writes of the state store that failed.");
 }
 
+static void put_slices(struct buf *b, const char *name, const char *help, const char *max_name, const char *max_help, const struct loop_slices *s)
+{
+	metric_family(b, name, "histogram", help);
+	metric_histogram(b, name, s, NULL);
+	metric_family(b, max_name, "gauge", max_help);
+	metric_sample(b, max_name, (double)s->max_us / 1e6, (const char *const[]){ "room", s->max_room, NULL });
+}
+
 static void put_daemon(struct buf *b, const struct http *h)
 {
-	struct loop_slices slices;
+	struct loop_slices slices, cpu;
+	loop_cpu_slices(h->loop, &cpu);
 	loop_slices(h->loop, &slices);
 	metric_family(b, "dmsr_build_info", "gauge", "Always 1; the version is in the label.");
 	metric_sample(b, "dmsr_build_info", 1, (const char *const[]){ "version", PACKAGE_VERSION, NULL });
-	metric_family(b, "dmsr_event_loop_lag_seconds", "histogram", "How long each callback held the loop.");
-	metric_histogram(b, "dmsr_event_loop_lag_seconds", &slices, NULL);
-	metric_family(b, "dmsr_event_loop_lag_max_seconds", "gauge", "The longest of them, and whose it was.");
-	metric_sample(b, "dmsr_event_loop_lag_max_seconds", (double)slices.max_us / 1e6, (const char *const[]){ "room", slices.max_room, NULL });
+	put_slices(b, "dmsr_event_loop_lag_seconds", "How long each callback held the loop.",
+		"dmsr_event_loop_lag_max_seconds", "The longest of them, and whose it was.", &slices);
+	put_slices(b, "dmsr_event_loop_cpu_seconds", "How much of the processor's time each callback took.",
+		"dmsr_event_loop_cpu_max_seconds", "The most that one took, and whose it was.", &cpu);
 	one(b, "dmsr_ready", "gauge", engine_is_ready(h->engine, NULL) && !engine_is_draining(h->engine), "What /readyz says.");
 }
 

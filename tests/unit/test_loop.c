@@ -419,6 +419,38 @@ static void slices_name_the_longest(void **state)
 	assert_int_equal(loop_slice_bounds_us[6], 10000);
 }
 
+static void be_busy(void *arg)
+{
+	struct scene *s = arg;
+	struct timespec t;
+	uint64_t begun = 0, ns = 0;
+	do {
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+		ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+		begun = begun ? begun : ns;
+	} while (ns - begun < 3000000);
+	loop_task_post(s->task[0]);
+}
+
+/* Who sleeps takes no processor. */
+static void slices_of_the_processor(void **state)
+{
+	struct scene *s = *state;
+	struct loop_slices wall, cpu;
+	s->task[0] = loop_task_new(s->loop, "sleeper", be_slow, s);
+	s->task[1] = loop_task_new(s->loop, "test", stop, s);
+	s->task[2] = loop_task_new(s->loop, "worker", be_busy, s);
+	loop_task_post(s->task[2]);
+	loop_run(s->loop);
+	loop_slices(s->loop, &wall);
+	loop_cpu_slices(s->loop, &cpu);
+	assert_int_equal(wall.n, 3);
+	assert_int_equal(cpu.n, 3);
+	assert_string_equal(cpu.max_room, "worker");
+	assert_in_range(cpu.max_us, 3000, wall.total_us);
+	assert_in_range(cpu.total_us, cpu.max_us, wall.total_us - 8000);
+}
+
 static void times_move(void **state)
 {
 	struct scene *s = *state;
@@ -433,4 +465,4 @@ RUN_TESTS(TEST(reading_is_level_triggered), TEST(what_is_wanted_changes_at_once)
 	TEST(timers_come_in_the_order_of_their_time), TEST(a_millisecond_is_one), TEST(timer_may_be_freed_inside_its_callback),
 	TEST(tasks_leave_turns_to_descriptors), TEST(tasks_may_be_cancelled_by_others), TEST(stop_before_run),
 	TEST(wakes_lose_nothing), TEST(a_wake_orders_memory), TEST(signals_of_one_turn_are_one_call), TEST(signals),
-	TEST(slices_name_the_longest), TEST(times_move))
+	TEST(slices_name_the_longest), TEST(slices_of_the_processor), TEST(times_move))
