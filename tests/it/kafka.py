@@ -55,10 +55,10 @@ class Kafka:
 
     numbers = itertools.count(1)
 
-    def __init__(self, directory, version=None, tls=False, settings=(), port=None, running=True):
-        """With port it is another process's broker, which runs there already."""
+    def __init__(self, directory, version=None, tls=False, settings=(), port=None, running=True, joins=None):
+        """With port it is another process's broker, which runs there already. joins: the first broker of the cluster that it is one more of."""
         self.dir = pathlib.Path(directory)
-        self.args = (["-v", str(version)] if version else []) + (["-t"] if tls else []) + list(settings)
+        self.args = (["-v", str(version)] if version else []) + (["-t"] if tls else []) + (["-j", str(joins.dir)] if joins else []) + list(settings)
         self.ports_lock, self.pid, self.prefix = None, None, f"t{os.getpid()}-{next(self.numbers)}"
         self.port = port
         if not port:
@@ -133,6 +133,12 @@ class Kafka:
         if protocol.startswith("sasl"):
             properties.update({"sasl.mechanism": mechanism, "sasl.username": user, "sasl.password": password or PASSWORDS[user]})
         return properties
+
+    def partitions(self, prefix=""):
+        """Of each partition its leader's port and how many replicas are in sync."""
+        known = self.admin.list_topics(timeout=30)
+        ports = {b.id: b.port for b in known.brokers.values()}
+        return {(name, p.id): (ports.get(p.leader), len(p.isrs)) for name, t in known.topics.items() if name.startswith(prefix) for p in t.partitions.values()}
 
     def kcat(self, *args, text=None, **client):
         """Runs the stock client, on the listener that client() makes of the rest; returns what it prints."""
