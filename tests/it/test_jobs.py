@@ -214,6 +214,7 @@ def test_what_a_job_left_is_not_trusted_by_the_next_of_its_name(shop, dmsrd):
     dmsrd.wait_equal(source, target)
     dmsrd.api("POST", "/jobs/shop/stop")
     dmsrd.wait_state("shop", "stopped")
+    target.server.disconnect(target.name)
     source.psql(f"ALTER DATABASE {target.name} RENAME TO {target.name}_away")
     left = dmsrd.api("DELETE", "/jobs/shop?force=1")["left"]
     assert any("dmsr.positions" in part["statement"] for part in left), left

@@ -267,15 +267,14 @@ def test_what_each_state_of_the_server_means(pg):
     db.sql("CREATE TABLE state (state text); INSERT INTO state VALUES ('')")
     db.sql("CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'as asked' USING ERRCODE = (SELECT state FROM public.state); END $$")
     db.sql("CREATE TRIGGER say BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION say(); ALTER TABLE t ENABLE ALWAYS TRIGGER say")
-    with db.one_session():
-        for state, (id_, retriable, do) in STATES.items():
-            db.sql("UPDATE state SET state = %s", state)
-            said = feed.run(script)
-            assert (said.failed_id, f"retriable={retriable}" in said.failed) == (id_, True), (state, said)
-            assert f"as asked [{state}" in said.failed and do in said.failed.split(" | ")[1], (state, said.failed)
-        # A server that is out of transaction ids says what it says of a row that is too long for an index, and that is no row to be set aside.
-        db.sql("UPDATE state SET state = '54000'")
-        assert feed.run(script, on_data_error="dead-letter").failed_id == "target.limit"
+    for state, (id_, retriable, do) in STATES.items():
+        db.sql("UPDATE state SET state = %s", state)
+        said = feed.run(script)
+        assert (said.failed_id, f"retriable={retriable}" in said.failed) == (id_, True), (state, said)
+        assert f"as asked [{state}" in said.failed and do in said.failed.split(" | ")[1], (state, said.failed)
+    # A server that is out of transaction ids says what it says of a row that is too long for an index, and that is no row to be set aside.
+    db.sql("UPDATE state SET state = '54000'")
+    assert feed.run(script, on_data_error="dead-letter").failed_id == "target.limit"
     db.sql("DROP TRIGGER say ON t")
     feed.ok(script)
     assert db.one("SELECT count(*) FROM t") == 1
