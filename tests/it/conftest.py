@@ -1,6 +1,7 @@
 """What every integration test stands on: real PostgreSQL servers, a dmsrd of the test's own, its API, and the comparison of two databases."""
 import collections
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -397,18 +398,24 @@ def swept(request):
 
 
 @pytest.fixture(scope="session")
-def pg():
+def servers():
+    """servers(version=, tls=, settings=): one of each kind, which all tests of this worker share that do it no harm."""
+    with contextlib.ExitStack() as stack:
+        @functools.lru_cache(maxsize=None)
+        def server(**how):
+            return stack.enter_context(contextlib.closing(Postgres(**how)))
+        yield server
+
+
+@pytest.fixture
+def pg(servers):
     """Debian's own server: the oldest that a user of this system has."""
-    server = Postgres()
-    yield server
-    server.close()
+    return servers()
 
 
-@pytest.fixture(scope="session")
-def pg18():
-    server = Postgres(version=18)
-    yield server
-    server.close()
+@pytest.fixture
+def pg18(servers):
+    return servers(version=18)
 
 
 @pytest.fixture(params=["debian", "18"])

@@ -40,21 +40,19 @@ def only(checks, id_, **fields):
     return found[0]
 
 
-@pytest.fixture(scope="module", params=[None, 18], ids=["debian", "18"])
-def server(request):
-    s = Postgres(version=request.param)
-    with contextlib.closing(s.connect("postgres")) as c:
-        c.cursor().execute("CREATE ROLE weak LOGIN PASSWORD 'weak'")
-    yield s
-    s.close()
+@pytest.fixture
+def server(any_pg):
+    with any_pg.session("postgres") as c, c.cursor() as cur:
+        cur.execute("SELECT FROM pg_roles WHERE rolname = 'weak'")
+        if not cur.rowcount:
+            cur.execute("CREATE ROLE weak LOGIN PASSWORD 'weak'")
+    return any_pg
 
 
-@pytest.fixture(scope="module")
-def poor():
+@pytest.fixture
+def poor(servers):
     """A server on which nothing can be followed."""
-    s = Postgres(settings=("wal_level=replica", "max_replication_slots=0", "max_wal_senders=2", "max_slot_wal_keep_size=64MB"))
-    yield s
-    s.close()
+    return servers(settings=("wal_level=replica", "max_replication_slots=0", "max_wal_senders=2", "max_slot_wal_keep_size=64MB"))
 
 
 def test_a_good_source_has_no_errors(server):

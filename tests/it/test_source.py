@@ -15,11 +15,9 @@ from source import Dump, number
 SMALL = ("logical_decoding_work_mem=64kB", "wal_sender_timeout=3s", "max_wal_size=200MB")
 
 
-@pytest.fixture(scope="module", params=[None, 18], ids=["debian", "18"])
-def server(request):
-    s = Postgres(version=request.param, settings=SMALL)
-    yield s
-    s.close()
+@pytest.fixture(params=[None, 18], ids=["debian", "18"])
+def server(request, servers):
+    return servers(version=request.param, settings=SMALL)
 
 
 @pytest.fixture()

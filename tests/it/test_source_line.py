@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import Postgres, wait_for
+from conftest import wait_for
 from feed import Feed, Script
 from proxy import Proxy
 from source import Dump
@@ -17,17 +17,11 @@ from test_source import KEYS, SMALL, TABLES, Work, db, free, server  # pylint: d
 assert db and server
 
 
-@pytest.fixture(scope="module")
-def tls_server():
-    s = Postgres(tls=True, settings=SMALL)
-    yield s
-    s.close()
-
-
 @pytest.fixture()
-def tls(tls_server):
-    yield tls_server
-    with contextlib.closing(tls_server.connect("postgres")) as c:
+def tls(servers):
+    server_ = servers(tls=True, settings=SMALL)
+    yield server_
+    with contextlib.closing(server_.connect("postgres")) as c:
         cur = c.cursor()
         cur.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
         wait_for("slots are dropped", lambda: cur.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots") is None)
