@@ -424,8 +424,32 @@ def any_pg(request):
     return request.getfixturevalue("pg" if request.param == "debian" else "pg18")
 
 
+def is_elsewhere(item, seen):
+    """seen: of each parametrize of each function the values so far, in their order."""
+    if not item.get_closest_marker("spread"):
+        return False
+    params, which = item.callspec.params, 0
+    for names in [m.args[0] for m in item.iter_markers("parametrize")] + ["any_pg", "server"]:
+        value = [params.get(name.strip()) for name in names.split(",")]
+        values = seen[item.module, item.originalname, names]
+        if value not in values:
+            values.append(value)
+        which += values.index(value)
+    return which % 2 == 1
+
+
+def pytest_collection_modifyitems(config, items):
+    """A test that is marked `spread` runs half of its variants, the black squares of the board that its parameters make: each variant on one of the servers, for what
+    is varied is DMSR's own, or SQL that no version has otherwise. Of three parameters any two values still meet. DMSR_TEST_ALL=1: all of them."""
+    seen = collections.defaultdict(list)
+    gone = [] if os.environ.get("DMSR_TEST_ALL") else [item for item in items if is_elsewhere(item, seen)]
+    config.hook.pytest_deselected(items=gone)
+    items[:] = itertools.filterfalse(set(gone).__contains__, items)
+
+
 def pytest_configure(config):
     """Before the workers are there: they share a broker in this directory, which this process, that outlives them, takes away."""
+    config.addinivalue_line("markers", "spread: half of the variants")
     if not hasattr(config, "workerinput"):
         os.environ["DMSR_TEST_KAFKA"] = tempfile.mkdtemp(prefix="dmsr-kafka-", dir=fast_directory())
 

@@ -408,6 +408,7 @@ VERDICTS = {
 }
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("case", VERDICTS)
 def test_a_dry_run_finds_what_the_start_refuses(any_pg, dmsrd, case):
     have, is_owner, options, check, error = VERDICTS[case]
@@ -509,6 +510,7 @@ def test_the_schema_goes_with_the_last_job(any_pg, dmsrd):
     assert target.one("SELECT to_regclass('t') IS NOT NULL")
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("what", ["CREATE TABLE dmsr.mine (a int)", "CREATE FUNCTION dmsr.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "GRANT SELECT ON dmsr.loads TO public",
                                   "GRANT USAGE ON SCHEMA dmsr TO public", "CREATE VIEW public.w AS SELECT * FROM dmsr.positions"])
 def test_the_schema_stays_for_what_others_have_there(any_pg, dmsrd, what):

@@ -353,6 +353,7 @@ def test_tables_that_one_name_means_begin_anew_as_the_hint_says(any_pg, dmsrd):
     assert target.one('SELECT count(*) FROM "a"."b.c"') == 1
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("apply", ["strict", "parallel"])
 @pytest.mark.parametrize("how", ["older", "another"])
 def test_a_target_that_is_behind_is_loaded_anew_as_the_hint_says(any_pg, dmsrd, how, apply):

@@ -109,6 +109,7 @@ AWAY = {"another name": "ALTER TABLE customers RENAME TO zz; INSERT INTO zz (nam
                              "ALTER TABLE one RENAME TO zz; ALTER TABLE two RENAME TO one; ALTER TABLE zz RENAME TO two"}
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("how", AWAY)
 def test_a_table_that_has_another_name_for_a_while(shop, dmsrd, how, at_once):

@@ -39,6 +39,7 @@ def checked(kafka, source, table):
     return [json.loads(r.value) for r in records if r.value]
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("is_quiet", [True, False], ids=["quiet", "written"])
 @pytest.mark.parametrize("apply", ["strict", "parallel"])
 @pytest.mark.parametrize("layout", ["native", "both"])
@@ -80,6 +81,7 @@ def finish(daemon, kafka, source, target, layout, is_quiet):
         assert ops.count("r") < 20000 * 1.5 and "t" not in ops
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("apply", ["strict", "parallel"])
 @pytest.mark.parametrize("disk", ["10GiB", 0])
 @pytest.mark.parametrize("layout", ["native", "both", "exact"])

@@ -114,6 +114,7 @@ KILLS = ["pg.turn:3", "pg.turn:20", "pg.part-copied:7", "target.load-part:4", "t
          "target.load-before-commit", "target.load-after-commit", "target.load-done", "pg.load-done", "pipeline.applied:60", "pipeline.stored:9"]
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("failpoint", KILLS)
 def test_killed_in_a_turn(pair, daemon, failpoint):
     """It begins anew, and nothing is lost; both tables take turns, one behind the other."""
@@ -253,6 +254,7 @@ HARMLESS = {
 }
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("change", HARMLESS)
 def test_what_does_not_matter(pair, daemon, change):
     """However often it happens: the load goes on."""

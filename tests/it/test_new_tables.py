@@ -251,6 +251,7 @@ def test_a_table_that_is_not_new_is_not_left_out(any_pg, dmsrd):
         dmsrd.wait_state("shop", "running")
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("hold_wal", [True, False])
 @pytest.mark.parametrize("failpoint", ["target.load-after-commit:1", "target.load-after-commit:2", "pg.load-done", "pipeline.stored:2", "target.load-done"])
 def test_a_kill_behind_the_rows_of_a_new_table(shop, dmsrd, failpoint, hold_wal):

@@ -280,6 +280,7 @@ def reload(dmsrd, target):
     dmsrd.api("POST", "/jobs/s/tables/public.parent/reload")
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("option", ("auto", "off"))
 @pytest.mark.parametrize("action", ("ON DELETE CASCADE", "ON DELETE SET NULL", "ON DELETE SET DEFAULT", "ON DELETE RESTRICT", ""))
 def test_a_reload_does_not_act_on_other_tables(any_pg, dmsrd, role, action, option):
@@ -361,6 +362,7 @@ PARENT_AND_CHILD = ("CREATE TABLE parent (id int PRIMARY KEY, v text); INSERT IN
                     "INSERT INTO child SELECT i, i FROM generate_series(1, 100) i")
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("option", ("auto", "off"))
 @pytest.mark.parametrize("action", ("ON DELETE CASCADE", "ON DELETE SET NULL", ""))
 def test_a_reload_behind_older_changes_of_its_parent(any_pg, dmsrd, role, action, option):

@@ -144,6 +144,7 @@ def test_load_and_stream_are_exact_under_writes(db, dump, seed):
     assert d.saved()["done"]
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("mode", ["full-load", "full-load-and-cdc"])
 @pytest.mark.parametrize("what", ["ALTER TABLE u ALTER v TYPE varchar(99)", "ALTER TABLE u ADD w int DEFAULT random() * 100", "VACUUM FULL u", "TRUNCATE u",
                                   "TRUNCATE u; INSERT INTO u VALUES (1, 'one')", "DROP TABLE u", "ALTER TABLE u DROP v", "ALTER TABLE p DETACH PARTITION p_1",
@@ -252,6 +253,7 @@ POINTS = ["pg.publication-changed", "pg.slot-intent", "pg.slot-created", "pg.slo
           "dump.written:12", "dump.saved:12"]
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_each_point(db, dump, point):
     db.sql(TABLES)

@@ -175,6 +175,7 @@ def statements(db, text):
         db.sql(sql)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("down", [False, True], ids=["while it runs", "while it is down"])
 @pytest.mark.parametrize("what", REWRITES)
 def test_a_table_that_is_rewritten_is_loaded_again(db, dump, what, down):

@@ -93,6 +93,7 @@ def test_many_tables_and_writes(db, dump):
     assert ops["L"] == ops["E"] == 34 and ops["P"] == sum(parts_of(d, t) for t in "akup")
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("what", ["TRUNCATE t; INSERT INTO t VALUES (1, 'one')", "ALTER TABLE t ALTER v TYPE varchar(99)", "DROP TABLE t", "VACUUM FULL t",
                                   "ALTER TABLE t RENAME TO tt"])
 @pytest.mark.parametrize("mode", ["full-load", "full-load-and-cdc"])
@@ -297,6 +298,7 @@ def changed_while_it_loads(db, dump, mode, when, what):
     return d
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("what", PARTITIONS)
 @pytest.mark.parametrize("mode, when", WHEN)
 def test_the_name_of_a_partition_is_anothers(db, dump, mode, when, what):
@@ -328,6 +330,7 @@ def test_a_deadlock_with_somebody_puts_the_table_off(db, dump, mode, connections
     assert was_refused or "table public.t is put off" in d.text()
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("what", TABLES)
 @pytest.mark.parametrize("mode, when", WHEN)
 def test_the_name_of_a_table_is_anothers(db, dump, mode, when, what):
@@ -340,6 +343,7 @@ COLUMNS = {"a new one": "ALTER TABLE t RENAME a TO old_a; ALTER TABLE t ADD a te
            "swapped": "ALTER TABLE t RENAME a TO x; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME x TO b"}
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("what", COLUMNS)
 @pytest.mark.parametrize("mode, when", WHEN)
 @pytest.mark.parametrize("kind", ["table", "partitions"])

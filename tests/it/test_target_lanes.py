@@ -290,6 +290,7 @@ def test_parts_side_by_side(any_pg):
     assert [int(line.split()[1]) for line in said.all("applied")] == list(range(1, 10))
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("prepare", ["create", "truncate", "drop-and-create", "none"])
 def test_parts_of_several_tables(any_pg, prepare):
     db = any_pg.database("lanes")

@@ -167,6 +167,7 @@ DOTTED = [(1, "primary-key", "public.t.t_pkey", "ALTER TABLE public.t ADD CONSTR
           (1, "index", "public.t.dotted", 'CREATE INDEX "t.dotted" ON public.t (a, id)')]
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("what", ["ALTER TABLE old RENAME CONSTRAINT old_pkey TO {}", "CREATE INDEX {} ON old (id)", "CREATE TABLE {} ()"])
 @pytest.mark.parametrize("name", ["t_pkey", "t_a", '"t.dotted"'])
 def test_the_name_of_an_index_is_taken(any_pg, name, what):

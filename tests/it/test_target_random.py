@@ -136,6 +136,7 @@ def same(db, model):
             assert have == sorted(want), name
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("seed", range(6))
 def test_random_changes(any_pg, seed):
     db = any_pg.database("random")
@@ -203,6 +204,7 @@ class Wide:
         return [u(rel, row)]
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("seed", range(4))
 def test_random_columns(any_pg, seed):
     """Columns come, go, change their names and types in the middle of transactions; killed and started again in between."""

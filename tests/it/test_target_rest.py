@@ -103,6 +103,7 @@ def test_what_it_cannot_do_with(any_pg):
     assert db.one("SELECT count(*) FROM t") == 300 and not begun(feed.ok(tables("t")))
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("what", ["CREATE UNIQUE INDEX ON t (a, id)", "CREATE TABLE r (t int); ALTER TABLE t ADD PRIMARY KEY (id); ALTER TABLE r ADD FOREIGN KEY (t) REFERENCES t",
                                   "ALTER TABLE t DROP a", "DROP TABLE t", "TRUNCATE t"])
 def test_the_table_was_changed_at_the_target(any_pg, what):
@@ -141,6 +142,7 @@ def test_tables_that_are_not_noted(pg, key):
 BETWEEN = {"nothing": lambda s: None, "a transaction": lambda s: s.tx(60, c("o", "1", "x")), "another snapshot": lambda s: s.load("o", "1\tx\n", 200)}
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("apply", ["strict", "parallel"])
 @pytest.mark.parametrize("between", BETWEEN)
 def test_it_is_cut_and_goes_on_in_one_run(any_pg, between, apply):
@@ -164,6 +166,7 @@ def test_it_is_cut_and_goes_on_in_one_run(any_pg, between, apply):
     assert db.one("SELECT count(*) FROM pg_indexes WHERE tablename = 't'") == 2
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("apply", ["strict", "parallel"])
 @pytest.mark.parametrize("between", BETWEEN)
 def test_it_is_cut_and_begins_anew(any_pg, between, apply):
