@@ -425,28 +425,28 @@ def any_pg(request):
     return request.getfixturevalue("pg" if request.param == "debian" else "pg18")
 
 
-def is_elsewhere(item, seen):
-    """seen: of each parametrize of each function the values so far, in their order."""
+def is_left_out(item):
+    """A test, or a file, that is marked `spread` runs half of its variants, the black squares of the board that parameters make: each on one server, for what
+    is varied is DMSR's own, or SQL that no version has otherwise. Of three parameters any two values still meet. What else is collected does not matter."""
     if not item.get_closest_marker("spread"):
         return False
-    params, which = item.callspec.params, 0
-    for names in [m.args[0] for m in item.iter_markers("parametrize")] + ["any_pg", "server"]:
-        value = [params.get(name.strip()) for name in names.split(",")]
-        values = seen[item.module, item.originalname, names]
-        if value not in values:
-            values.append(value)
-        which += values.index(value)
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    marks = [m.args[:2] for m in item.iter_markers("parametrize")]
+    servers = [name for name in ("any_pg", "server") if name in params]
+    if not servers and len(marks) < 3:
+        return False
+    which = [name for name in vars(item.module) if name.startswith("test_")].index(item.originalname) + sum(str(params[name]) == "18" for name in servers)
+    for names, values in marks:
+        names = names.replace(" ", "").split(",")
+        which += [[v] if len(names) == 1 else list(v) for v in values].index([params[name] for name in names])
     return which % 2 == 1
 
 
 def pytest_collection_modifyitems(config, items):
-    """A test that is marked `spread` runs half of its variants, the black squares of the board that its parameters make: each variant on one of the servers, for what
-    is varied is DMSR's own, or SQL that no version has otherwise. Of three parameters any two values still meet. DMSR_TEST_ALL=1: all of them."""
-    seen = collections.defaultdict(list)
-    gone = [] if os.environ.get("DMSR_TEST_ALL") else [item for item in items if is_elsewhere(item, seen)]
+    gone = [] if os.environ.get("DMSR_TEST_ALL") else list(filter(is_left_out, items))
     config.hook.pytest_deselected(items=gone)
     items[:] = itertools.filterfalse(set(gone).__contains__, items)
-    if hasattr(config, "workerinput"):  # dealt out in lots of up to a hundred neighbours: of a file's some would last far longer than others, and a worker be the last
+    if hasattr(config, "workerinput"):  # dealt out in lots of up to a hundred neighbours: files would make some of them last far longer than others
         items.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
 
 

@@ -6,6 +6,8 @@ import pytest
 from conftest import wait_for
 from test_jobs import CHANGES, SHOP, shop  # noqa: F401 (a fixture)
 
+pytestmark = pytest.mark.spread
+
 
 def test_a_late_target_gets_what_the_others_have(shop, any_pg, dmsrd):
     """What is remembered as loaded is so only if each target has it."""
@@ -63,7 +65,6 @@ def test_a_target_keeps_its_place(shop, any_pg, dmsrd, mode):
         assert target.digest("customers") == was
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("was_there", [False, True])
 @pytest.mark.parametrize("how", ["when-it-is-taken", "beside"])
 def test_a_late_target_has_no_use_for_what_waits_for_another(shop, any_pg, dmsrd, how, was_there):
@@ -138,7 +139,6 @@ def change_targets(dmsrd, *targets):
     dmsrd.api("PATCH", "/jobs/shop", {"targets": list(targets)}, {"If-Match": "*"})
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("hold_wal", [True, False])
 @pytest.mark.parametrize("failpoint", [None, "target.load-after-commit:1", "target.load-after-commit:4", "pg.load-done:1", "pipeline.stored:1", "pipeline.stored:2"])
 def test_a_target_that_was_away_gets_what_it_missed(shop, any_pg, dmsrd, hold_wal, failpoint):

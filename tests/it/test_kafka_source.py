@@ -11,6 +11,8 @@ from proxy import Proxy
 from test_kafka import CHANGES, LAYOUTS, TABLES, caught_up, streamer
 from test_kill import Load
 
+pytestmark = pytest.mark.spread
+
 ALL = {**{name: LAYOUTS[name] for name in ("native", "ordered", "both")}, "exact": {"layout": "both", "exactly_once": True}}
 
 
@@ -53,7 +55,6 @@ def read(daemon, kafka, *targets, layout="both", name="r", apply="strict", **mor
     daemon.job(name, stream(kafka, layout), [t.connection(name=t.name, apply=apply) for t in targets], **more)
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("layout", ALL)
 def test_one_writes_and_another_reads(pair, kafka, dmsrd, other, layout):
     source, target = pair
@@ -97,7 +98,6 @@ def test_many_read_each_what_it_means_and_at_its_own_pace(pair, pg, kafka, dmsrd
     other.wait_equal(source, few, ["t", "u"])
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("layout, apply", [("native", "strict"), ("both", "parallel"), ("exact", "strict"), ("exact", "parallel")])
 def test_both_are_killed_again_and_again(pair, pg, kafka, daemon, other, layout, apply):
     source, target = pair

@@ -13,6 +13,8 @@ import pytest
 
 from conftest import TOP, ApiError, Dmsrd, wait_for
 
+pytestmark = pytest.mark.spread
+
 
 def failpoints():
     """Every failpoint of the rooms that a PostgreSQL to PostgreSQL job walks through."""

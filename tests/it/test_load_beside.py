@@ -8,6 +8,8 @@ import pytest
 from conftest import wait_for
 from proxy import Proxy
 
+pytestmark = pytest.mark.spread
+
 TABLES = """
 CREATE TABLE a (id integer PRIMARY KEY, v text);
 CREATE TABLE b (id integer PRIMARY KEY, v text);
@@ -132,7 +134,6 @@ def test_killed_and_followed_no_more(pair, daemon):
     daemon.wait_equal(source, target, ["public.a", "public.b"])
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("mode", ["full-load-and-cdc", "full-load"])
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("apply", ["strict", "parallel"])
@@ -266,7 +267,6 @@ WHILE = {
 }
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("how", ["runs", "is down"])
 @pytest.mark.parametrize("what", WHILE)
 def test_what_becomes_of_a_table_that_is_not_loaded_yet(pair, daemon, what, how):

@@ -13,6 +13,8 @@ from conftest import wait_for
 from proxy import Proxy
 from test_load_beside import is_read_up_to, locked, written
 
+pytestmark = pytest.mark.spread
+
 PARTS = {"load_part_bytes": "128KiB", "load_connections": 2, "batch_bytes": "16KiB"}
 KILLS = int(os.environ.get("DMSR_LOAD_KILLS", "10"))
 # n: to be counted; big: values that are TOASTed, and that most updates leave as they are; p: partitions.

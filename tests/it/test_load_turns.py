@@ -12,6 +12,8 @@ import writers
 from conftest import wait_for
 from proxy import Proxy
 
+pytestmark = pytest.mark.spread
+
 PARTS = {"load_part_bytes": "64KiB", "load_connections": 2, "batch_bytes": "16KiB"}
 N = 20000
 TABLES = f"""
@@ -114,7 +116,6 @@ KILLS = ["pg.turn:3", "pg.turn:20", "pg.part-copied:7", "target.load-part:4", "t
          "target.load-before-commit", "target.load-after-commit", "target.load-done", "pg.load-done", "pipeline.applied:60", "pipeline.stored:9"]
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("failpoint", KILLS)
 def test_killed_in_a_turn(pair, daemon, failpoint):
     """It begins anew, and nothing is lost; both tables take turns, one behind the other."""
@@ -254,7 +255,6 @@ HARMLESS = {
 }
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("change", HARMLESS)
 def test_what_does_not_matter(pair, daemon, change):
     """However often it happens: the load goes on."""

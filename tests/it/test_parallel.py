@@ -10,6 +10,8 @@ import pytest
 from feed import Feed, Script, c, column, d, u
 from test_target_lanes import run_beside
 
+pytestmark = pytest.mark.spread
+
 TABLES = """
 CREATE TABLE orders (id integer PRIMARY KEY, note text, n integer NOT NULL DEFAULT 0);
 CREATE TABLE lines (id serial PRIMARY KEY, order_id integer REFERENCES orders DEFERRABLE INITIALLY DEFERRED, v text);
