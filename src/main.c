@@ -431,7 +431,16 @@ static void close_all(struct daemon *d)
 	loop_timer_free(d->again);
 	notify_free(d->notify);
 	loop_free(d->loop);
-	worker_wait_left(LEAVE_MS);
+}
+
+/* A library's thread that is not done in time must not see exit take that library down. */
+static void end_threads(const struct daemon *d)
+{
+	if (worker_wait_left(LEAVE_MS) || d->begins_anew)
+		return;
+	log_warn("main", NULL, "end, while a library still waits for its brokers or for a name");
+	fflush(NULL);
+	_exit(d->rc);
 }
 
 static int serve(struct daemon *d)
@@ -445,6 +454,7 @@ static int serve(struct daemon *d)
 	if (begin(d))
 		loop_run(d->loop);
 	close_all(d);
+	end_threads(d);
 	log_info("main", NULL, "end");
 	return d->rc;
 }

@@ -1,5 +1,4 @@
-/* worker: two lists under one mutex: jobs to the thread, answers from it. The thread outlives worker_free when it is in the middle of something: then it
- * frees the worker itself. */
+/* worker: two lists under one mutex: jobs to the thread, answers from it. The thread outlives worker_free when it is in the middle of something. */
 #include "base/worker.h"
 #include "base/mem.h"
 #include <pthread.h>
@@ -17,12 +16,13 @@ struct list {
 	struct item *first, **last;
 };
 
-/* Threads that nobody joins, and that are not done. */
+/* Of threads that were not waited for: how many run, and those that have ended, which somebody joins when he comes by. */
 static struct {
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
 	unsigned n;
-} left = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 };
+	struct worker *ended;
+} left = { .mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
 
 struct worker {
 	struct loop_wake *wake;
@@ -33,7 +33,8 @@ struct worker {
 	pthread_mutex_t mutex;          /* of all below */
 	pthread_cond_t changed;
 	struct list in, out;
-	bool is_busy, is_leaving, is_detached;
+	bool is_busy, is_leaving, is_left;
+	struct worker *next_ended;
 	void (*fini)(void *arg);
 	void *fini_arg;
 };
@@ -73,19 +74,26 @@ static void drop_all(struct list *l)
 	}
 }
 
-static void count_left(int by)
-{
-	pthread_mutex_lock(&left.mutex);
-	left.n += (unsigned)by;
-	pthread_cond_broadcast(&left.changed);
-	pthread_mutex_unlock(&left.mutex);
-}
-
 static void destroy(struct worker *w)
 {
 	pthread_mutex_destroy(&w->mutex);
 	pthread_cond_destroy(&w->changed);
 	free(w);
+}
+
+/* Joins those of the threads that were left which have ended. */
+static void reap(void)
+{
+	pthread_mutex_lock(&left.mutex);
+	struct worker *w = left.ended;
+	left.ended = NULL;
+	pthread_mutex_unlock(&left.mutex);
+	while (w) {
+		struct worker *next = w->next_ended;
+		pthread_join(w->thread, NULL);
+		destroy(w);
+		w = next;
+	}
 }
 
 /* ---- the thread ---- */
@@ -130,9 +138,13 @@ static void *thread_main(void *arg)
 	drop_all(&w->in);
 	if (w->fini)
 		w->fini(w->fini_arg);
-	if (w->is_detached) {
-		destroy(w);
-		count_left(-1);
+	if (w->is_left) {
+		pthread_mutex_lock(&left.mutex);
+		left.n--;
+		w->next_ended = left.ended;
+		left.ended = w;
+		pthread_cond_signal(&left.changed);
+		pthread_mutex_unlock(&left.mutex);
 	}
 	return NULL;
 }
@@ -210,11 +222,11 @@ static void let_go(struct worker *w, void (*fini)(void *arg), void *arg, bool is
 {
 	struct list late;
 
+	reap();
 	if (!w)
 		return;
 	if (w->is_freed)
 		*w->is_freed = true;
-	pthread_t thread = w->thread;
 	struct loop_wake *wake = w->wake;
 	struct list answers;
 	list_move(&answers, &w->answers);
@@ -223,21 +235,21 @@ static void let_go(struct worker *w, void (*fini)(void *arg), void *arg, bool is
 	w->fini = fini;
 	w->fini_arg = arg;
 	w->is_leaving = true;
-	const bool is_detached = w->is_busy || is_left;
-	w->is_detached = is_detached;
-	if (is_detached)
-		count_left(1);
+	is_left |= w->is_busy;
+	w->is_left = is_left;
+	if (is_left) {
+		pthread_mutex_lock(&left.mutex);
+		left.n++;
+		pthread_mutex_unlock(&left.mutex);
+	}
 	pthread_cond_signal(&w->changed);
 	pthread_mutex_unlock(&w->mutex);
-	/* w may be gone from here on when the thread is not to be joined */
 	loop_wake_free(wake);
 	drop_all(&answers);
 	drop_all(&late);
-	if (is_detached) {
-		pthread_detach(thread);
+	if (is_left)
 		return;
-	}
-	pthread_join(thread, NULL);
+	pthread_join(w->thread, NULL);
 	destroy(w);
 }
 
@@ -248,7 +260,7 @@ void worker_leave(struct worker *w, void (*fini)(void *arg), void *arg) { let_go
 bool worker_wait_left(unsigned ms)
 {
 	struct timespec until;
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += ms / 1000;
 	until.tv_nsec += (long)(ms % 1000) * 1000000;
 	if (until.tv_nsec >= 1000000000) {
@@ -256,9 +268,10 @@ bool worker_wait_left(unsigned ms)
 		until.tv_nsec -= 1000000000;
 	}
 	pthread_mutex_lock(&left.mutex);
-	while (left.n && !pthread_cond_timedwait(&left.changed, &left.mutex, &until))
+	while (left.n && !pthread_cond_clockwait(&left.changed, &left.mutex, CLOCK_MONOTONIC, &until))
 		;
 	bool is_done = !left.n;
 	pthread_mutex_unlock(&left.mutex);
+	reap();
 	return is_done;
 }
