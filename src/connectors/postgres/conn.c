@@ -3,8 +3,8 @@
  * In come the settings; out goes a session that is ready, or one failure. Owned by whoever called pgconn_new.
  *
  * Connecting: the name is resolved by the loop, then its addresses are tried in turn, each by PQconnectStart with hostaddr (so libpq never resolves
- * and never blocks) beside host (what a certificate is checked against). Each address gets an equal part of the time that is left. An answer
- * of the server, also a refusal, ends the search: only unreachable addresses are passed over. */
+ * and never blocks) beside host (what a certificate is checked against), and then in steps, which a thread makes. Each address gets an equal part of the time
+ * that is left. An answer of the server, also a refusal, ends the search: only unreachable addresses are passed over. */
 #include "conn_int.h"
 #include <assert.h>
 #include <errno.h>
@@ -28,11 +28,50 @@ static void start_address(struct pgconn *c);
 
 /* ---- failures ---- */
 
-/* A step of connecting that is under way ends by itself, with the PGconn. */
+/* A step of connecting never waits, but some take long: what a password has to be hashed into is up to the server (4096 rounds and more), and TLS may read all
+ * certificates of the system. So they are made on a thread, which has the PGconn meanwhile: one for all connections, however many are made at once. */
+struct step {
+	struct pgconn *c;               /* NULL: it was given up */
+	PGconn *pg;
+	PostgresPollingStatusType what;
+};
+
+static struct {
+	struct worker *worker;          /* NULL: no connection is being made */
+	struct loop *loop;
+	unsigned connections;
+} dialer;
+
+static struct worker *dial(struct pgconn *c)
+{
+	if (!dialer.worker) {
+		dialer.loop = c->loop;
+		dialer.worker = worker_new(c->loop, "postgres");
+	}
+	assert(dialer.loop == c->loop);
+	dialer.connections += !c->is_dialing;
+	c->is_dialing = true;
+	return dialer.worker;
+}
+
+static void stop_dialing(struct pgconn *c)
+{
+	if (!c->is_dialing)
+		return;
+	c->is_dialing = false;
+	if (--dialer.connections)
+		return;
+	worker_leave(dialer.worker, NULL, NULL);
+	dialer.worker = NULL;
+}
+
+/* A step of connecting that is under way, or waits, ends by itself, with the PGconn. */
 static void hang_up(struct pgconn *c)
 {
-	worker_free(c->dialer, NULL, NULL);
-	c->dialer = NULL;
+	if (c->step)
+		c->step->c = NULL;
+	c->step = NULL;
+	stop_dialing(c);
 	PQfinish(c->pg);
 	c->pg = NULL;
 }
@@ -430,19 +469,10 @@ static void go_on(struct pgconn *c, PostgresPollingStatusType what)
 	PQsetnonblocking(c->pg, 1);
 	wipe(c->password);
 	c->password = NULL;
-	worker_free(c->dialer, NULL, NULL);
-	c->dialer = NULL;
+	stop_dialing(c);
 	c->io = loop_io_new(c->loop, "postgres", PQsocket(c->pg), on_io, c);
 	set_up_session(c);
 }
-
-/* A step of connecting never waits, but some take long: what a password has to be hashed into is up to the server (4096 rounds and more), and TLS may read all
- * certificates of the system. So they are made on a thread, which has the PGconn meanwhile. */
-struct step {
-	struct pgconn *c;
-	PGconn *pg;
-	PostgresPollingStatusType what;
-};
 
 static void step_run(void *arg)
 {
@@ -462,6 +492,11 @@ static void step_done(void *arg)
 	struct step *s = arg;
 	struct pgconn *c = s->c;
 	PostgresPollingStatusType what = s->what;
+	if (!c) {
+		step_drop(s);
+		return;
+	}
+	c->step = NULL;
 	c->pg = s->pg;
 	free(s);
 	enter(c);
@@ -476,12 +511,10 @@ static void on_connecting(void *arg, unsigned ready)
 	/* libpq may close its socket and open another one under the same number. */
 	loop_io_free(c->io);
 	c->io = NULL;
-	struct step *s = mem_alloc(sizeof *s);
-	*s = (struct step){ .c = c, .pg = c->pg };
+	c->step = mem_alloc(sizeof *c->step);
+	*c->step = (struct step){ .c = c, .pg = c->pg };
 	c->pg = NULL;
-	if (!c->dialer)
-		c->dialer = worker_new(c->loop, "postgres");
-	worker_post(c->dialer, &(struct worker_job){ step_run, step_done, step_drop, s });
+	worker_post(dial(c), &(struct worker_job){ step_run, step_done, step_drop, c->step });
 }
 
 static void on_deadline(void *arg)

@@ -66,7 +66,8 @@ struct pgconn {
 	char (*addresses)[64];  /* numeric */
 	int naddresses, address;
 
-	struct worker *dialer;  /* connecting; NULL: nothing was asked of it */
+	bool is_dialing;        /* it holds the thread that makes the steps of connecting */
+	struct step *step;      /* under way there; NULL: none */
 	PGconn *pg;             /* NULL while that has it */
 	struct loop_io *io;
 	struct loop_timer *timer;       /* the deadline of connecting */
