@@ -134,9 +134,10 @@ struct dmsr_source_host {
 	/* Something that nobody asked about and somebody must know; a sentence. It is logged, an event of the job, and in its status. Once an
 	 * occurrence; any time, inside a verb too. Optional. */
 	void (*notice)(void *ctx, const char *text);
-	/* Of a source that loads beside the stream. begins: tables are to be loaded, in snapshots that are taken after this call: from the next end of a
-	 * transaction on the targets are given no change, before the load has ended and they have all of it. So nothing that they had by then is newer
-	 * than the rows, and what comes behind them is not older than what they had. ends: all of it was emitted. Any time; twice is once. */
+	/* begins: tables are to be loaded, in snapshots that are taken after this call, where the stream does not end inside of a transaction. What is open
+	 * of earlier loads is called off. Of a source that loads beside the stream: from the next end of a transaction on the targets are given no change,
+	 * before the load has ended and they have all of it. So nothing that they had by then is newer than the rows, and what comes behind them is not older
+	 * than what they had. ends, of such a source: all of it was emitted. Any time; twice is once. */
 	void (*load_begins)(void *ctx);
 	void (*load_ends)(void *ctx);
 	/* Of a source that is told takes_turns: every target has applied all batches that were in_turn, and no change waits on disk for one of them: so the

@@ -405,8 +405,6 @@ void pipeline_source_start(struct pipeline *p)
 		.takes_turns = may_take_turns(p),
 		.takes_rests = all_keep_parts(p),
 	};
-	if (!p->hold && p->run.spec->mode & DMSR_FULL_LOAD && !start.load_done) /* where no word comes before the snapshot */
-		void_loads_of_before(p);
 	if (p->hold && !p->source_ops->loads_beside) /* it does not say when a load ends: what it loads stands before its changes */
 		hold_release(p->hold, 0);
 	p->source_ops->start(p->source, &start);

@@ -547,8 +547,9 @@ def test_what_is_refused(pair, kafka, dmsrd, other):
     assert status_of(other)["error"]["code"] == "kafka.no-end"
 
 
-@pytest.mark.parametrize("layout", ["native", "both", "exact"])
-def test_a_reader_beside_the_source_does_not_keep_it_from_its_snapshot(pg, pg18, kafka, daemon, other, layout):
+@pytest.mark.parametrize("layout,disk,which", [("native", "1GiB", "first"), ("both", "1GiB", "first"), ("exact", "1GiB", "first"), ("both", "1GiB", "again"),
+                                               ("native", 0, "first"), ("native", 0, "again"), ("exact", 0, "again")])
+def test_a_reader_beside_the_source_does_not_keep_it_from_its_snapshot(pg, pg18, kafka, daemon, other, layout, disk, which):
     """The writer is killed amid a load, of which the reader has rows open: on the server whose snapshot the writer's next run waits for."""
     source, target, copy = pg.database("k"), pg18.database("k_copy"), pg.database("k_read")
     source.psql("CREATE TABLE b (id int PRIMARY KEY, v text); INSERT INTO b SELECT i, repeat(md5(i::text), 300) FROM generate_series(1, 3000) i; ANALYZE b")
@@ -556,9 +557,13 @@ def test_a_reader_beside_the_source_does_not_keep_it_from_its_snapshot(pg, pg18,
     daemon.start()
     other.start()
     with Proxy(source.server.port) as proxy:
-        proxy.piece, proxy.every = 1 << 16, .02
-        daemon.job("k", source.connection(port=proxy.port, load_part_bytes=0), [target.connection(name="k")], streamer=streamer(kafka, **ALL[layout]))
+        proxy.piece, proxy.every = 1 << 16, .02 if which == "first" else 0
+        daemon.job("k", source.connection(port=proxy.port, load_part_bytes=0), [target.connection(name="k")], streamer=streamer(kafka, disk=disk, **ALL[layout]))
         read(other, kafka, copy, layout=layout)
+        if which == "again":
+            other.wait_equal(source, copy)
+            proxy.every = .02
+            daemon.api("POST", "/jobs/k/tables/public.b/reload")
         wait_for("rows are open", lambda: copy.sql("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL AND query LIKE 'COPY%%'"))
         daemon.kill()
         proxy.every = 0

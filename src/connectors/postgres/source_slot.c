@@ -299,8 +299,9 @@ void source_slot(struct source *s)
 		source_stream_whole(s);
 		return;
 	}
-	s->is_loading = s->is_beside && source_needs_load(s) && !s->ends_first;
-	if (s->is_loading)
+	const bool loads = source_needs_load(s) && !s->ends_first;
+	s->is_loading = s->is_beside && loads;
+	if (loads)
 		s->host.load_begins(s->host.ctx);
 	if (note.is_made) {
 		source_slot_verify(s, slot_ready);
