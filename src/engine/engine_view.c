@@ -344,6 +344,9 @@ static json_t *warnings_json(const struct job *job)
 	return list;
 }
 
+/* Its source and its streamer are there. */
+static bool is_flowing(const struct job *job) { return job->pipeline && (job->state == JOB_LOADING || job->state == JOB_RUNNING || job->state == JOB_PAUSED); }
+
 static json_t *streamer_error(const struct dmsr_streamer_stat *s)
 {
 	if (!s->error)
@@ -567,7 +570,7 @@ void engine_each_job(struct engine *g, void (*fn)(void *arg, const struct engine
 			.state = job_shown_state(job),
 			.error_code = job_shown_error(job) ? job->error.id : NULL,
 			.source_connected = st.source.connected,
-			.streamer_connected = job->pipeline && !st.streamer.error,
+			.streamer_connected = is_flowing(job) && !st.streamer.error,
 			.lag_bytes = lag.bytes,
 			.retained_bytes = kept.retained_bytes,
 			.safe_bytes = kept.safe_bytes,

@@ -50,7 +50,7 @@ void build_made(struct target *t)
 static void take_phase(struct target *l, const char *phase, double percent)
 {
 	struct build *b = &l->build;
-	if (strcmp(b->phase, phase) != 0 || percent < b->percent) {
+	if (strcmp(b->phase, phase) != 0 || percent < b->percent || b->seen_percent < 0) {
 		snprintf(b->phase, sizeof b->phase, "%s", phase);
 		b->seen_percent = percent;
 		b->seen_us = loop_now_us(l->loop);
