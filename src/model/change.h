@@ -26,7 +26,9 @@ enum change_op {
 	 * on the parts stay that have their end, whatever came between, and what came of others is gone.
 	 * Rows and words of a load that is not open, because it was voided or never begun, mean nothing.
 	 * CHANGE_TURNS: it begins anew, and changes come between its parts, all those of transactions since this snapshot. A part that comes later is as
-	 * of a later snapshot (its txn->lsn: nothing in it is newer), and its rows find rows of changes in their place. Who interrupts a part voids it. */
+	 * of a later snapshot (its txn->lsn: nothing in it is newer), and its rows find rows of changes in their place. Who interrupts a part voids it.
+	 * CHANGE_MOVES: it goes on, and what part a row is in is no matter of its key: one that changed between the snapshots may have gone from a part into
+	 * another, and be in both of them or in none. Rows of parts that follow take the place of those of the same key. */
 	OP_ROWS = 'R', /* opaque: whole rows of rel, still in the source's own form */
 	OP_LOAD_PART = 'P', /* all rows of the part were sent */
 	OP_LOAD_END = 'E', /* all rows of rel were sent, and the ends of all its parts but those that were there; u.load.since as at the beginning */
@@ -40,6 +42,7 @@ enum change_flags {
 	CHANGE_GROUP_MORE = 8,             /* truncate: the next change belongs to the same statement */
 	CHANGE_TRANSACTIONAL = 16,         /* message: part of the transaction */
 	CHANGE_TURNS = 32,                 /* load begin: it takes turns with the stream */
+	CHANGE_MOVES = 64,                 /* load begin: it goes on, and rows may have moved from part to part */
 };
 
 enum rows_format {

@@ -10,7 +10,7 @@
  *   {"begin": LSN, "us": N}  {"commit": true}
  *   {"c"|"u"|"d"|"r": NAME, "before": [...], "after": [...]}        a value: text, null, {"hex": binary}, {"fill": bytes}, {} for unchanged
  *   {"t": NAME, "cascade", "restart", "more"}  {"schema": NAME, "old": NAME}  {"heartbeat": true}
- *   {"load": NAME, "lsn": N, "parts": N, "since": N}  {"rows": NAME, "text": ...|"hex": ..., "n": rows}  {"part": NAME}
+ *   {"load": NAME, "lsn": N, "parts": N, "since": N, "moves": bool}  {"rows": NAME, "text": ...|"hex": ..., "n": rows}  {"part": NAME}
  *   {"end": NAME, "since": N}  {"done": true}
  *      in a batch of its own each of them has an "lsn"
  *   {"emit": {"end": [lsn, event (-1: whole), flush], "more": bool, "part": N}}        hands the changes since the last emit over as a batch
@@ -260,8 +260,10 @@ static bool add_of_load(struct feed *f, const json_t *o)
 			batch_append(f->b, words[i].op, rel_of(f, o, words[i].word));
 		if (words[i].op == OP_LOAD_BEGIN || words[i].op == OP_LOAD_END)
 			f->b->last->u.load.since = (uint64_t)int_of(o, "since");
-		if (words[i].op == OP_LOAD_BEGIN)
+		if (words[i].op == OP_LOAD_BEGIN) {
 			f->b->last->u.load.parts = (uint32_t)int_of(o, "parts");
+			f->b->last->flags = json_is_true(json_object_get(o, "moves")) ? CHANGE_MOVES : 0;
+		}
 		return true;
 	}
 	return false;

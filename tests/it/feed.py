@@ -63,9 +63,9 @@ class Script:
     def emit_load(lsn=100, part=0):
         return {"emit": {"end": [lsn, 0, 0], "part": part}}
 
-    def begin(self, rel, lsn=100, parts=0, since=0):
-        """A load in batches of its own: begin, rows, end_part, end. since: it goes on."""
-        return self.add({"load": rel, "lsn": lsn, "parts": parts, "since": since}, self.emit_load(lsn))
+    def begin(self, rel, lsn=100, parts=0, since=0, moves=False):
+        """A load in batches of its own: begin, rows, end_part, end. since: it goes on; moves: rows may have moved from part to part."""
+        return self.add({"load": rel, "lsn": lsn, "parts": parts, "since": since, "moves": moves}, self.emit_load(lsn))
 
     def rows(self, rel, text, lsn=100, part=0):
         return self.add({"rows": rel, "lsn": lsn, "text": text, "n": text.count("\n")}, self.emit_load(lsn, part))

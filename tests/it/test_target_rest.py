@@ -25,6 +25,13 @@ def rest(lsn=200, parts_=(1,), since=100):
     return script.end("t", lsn, since)
 
 
+def rest_of_places():
+    """Part 1 has rows that were in part 2 when that was read, by now with other values, and lacks its row 5: that moved the other way."""
+    script = tables("t").begin("t", 200, 3, 100, moves=True)
+    script.rows("t", lines(0, 5, "new p1") + lines(6, 44, "new p1") + lines(100, 3, "moved"), 200, 1).end_part("t", 1, 200)
+    return script.end("t", 200, 100)
+
+
 def by_key(change):
     """As a source sends the old row that has the default replica identity."""
     return {**change, "key_only": True}
@@ -126,6 +133,56 @@ def test_parts_of_which_none_is_told(any_pg):
     db.sql("UPDATE dmsr.loads SET position = replace(position, '0/64', '0/C8') WHERE job_uid LIKE '%/2'")
     assert not begun(feed.ok(tables("t"))), "it is past one of them"
     assert loads(db)[0][2] == -1
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+@pytest.mark.parametrize("prepare", ["create", "truncate"])
+def test_rows_that_moved(any_pg, prepare, apply):
+    """A row that two parts have is there once; of one that none has the update makes it."""
+    db = any_pg.database("rest")
+    if prepare == "truncate":
+        db.sql("CREATE TABLE t (id int PRIMARY KEY, a text)")
+    feed = torn(db, apply=apply, prepare=prepare)
+    script = rest_of_places().tx(120, u("t", ["100", "moved"]), u("t", ["101", UNCHANGED]), u("t", ["5", "made"])).wait()
+    said = feed.ok(script)
+    assert begun(said) and loads(db) == [("", "0/64", 152), ("0", "0/C8", -4)]
+    assert db.sql("SELECT a, count(*) FROM t GROUP BY a ORDER BY a") == [("made", 1), ("moved", 3), ("new p1", 49), ("p2", 47), ("p3", 50)]
+    # In the next run, up to the newer snapshot, too; behind that a row that is not there is what it ever was.
+    feed.ok(tables("t").tx(150, u("t", ["5", UNCHANGED]), u("t", ["700", "made"]), by_key(d("t", "701", UNCHANGED))).wait())
+    assert db.one("SELECT count(*) FROM t WHERE a = 'made'") == 2
+    assert feed.run(tables("t").tx(210, u("t", ["702", "x"])).wait()).failed_id == "target.row-missing"
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+@pytest.mark.parametrize("when", ["at once", "in the next run", "amid many"])
+@pytest.mark.parametrize("missing", ["stop", "ignore", "dead-letter"])
+def test_a_row_that_no_part_has(any_pg, when, apply, missing):
+    """And an update that leaves a value out: whatever is done with rows that are missing, the load is lost, and nothing of that transaction is there."""
+    db = any_pg.database("rest")
+    feed = torn(db, apply=apply, on_missing_row=missing)
+    script = rest_of_places()
+    if when == "in the next run":
+        feed.ok(script.wait())
+        script = tables("t")
+    many = [u("t", [str(i), f"many {i}"]) for i in range(100, 150)] * 40 if when == "amid many" else []
+    said = feed.run(script.tx(120, u("t", ["7", "changed"])).tx(130, *many, u("t", ["5", UNCHANGED]), *many).tx(140, u("t", ["8", "changed"])).wait())
+    assert (said.failed_id, "retriable=1" in said.failed) == ("target.load-lost", True), said
+    assert not said.all("dead") and loads(db) == [("", None, -2)]
+    assert begun(feed.ok(tables("t"))) == [["public.t", "none", "0"]]
+    feed.ok(tables("t").load("t", lines(0, 5), 300).done())
+    assert db.one("SELECT count(*) FROM t") == 5 and [x[:2] for x in loads(db)] == [("", "0/12C")]
+
+
+@pytest.mark.parametrize("at", ["target.load-part-merged", "target.load-part-noted", "target.load-part-done"])
+def test_killed_while_rows_that_moved_are_merged(any_pg, at):
+    db = any_pg.database("rest")
+    feed = torn(db)
+    assert feed.killed(rest_of_places().done(), at)
+    said = feed.ok(tables("t"))
+    assert [(b[0], b[2]) for b in begun(said)] == [("public.t", "3" if at == "target.load-part-done" else "2")]
+    feed.ok(rest_of_places().tx(120, u("t", ["5", "made"])).wait())
+    assert db.sql("SELECT a, count(*) FROM t GROUP BY a ORDER BY a") == [("made", 1), ("moved", 3), ("new p1", 49), ("p2", 47), ("p3", 50)]
+    assert db.one("SELECT count(*) FROM pg_indexes WHERE tablename = 't'") > 0
 
 
 @pytest.mark.parametrize("key", ["full", "none", "unique"])

@@ -1,5 +1,6 @@
 /* target_catch: a table whose parts are of several snapshots comes to what the source had at the newest of them. By hand, and as a property: a source's random
- * history, loads that are killed again and again, parts that were kept, and the changes since the oldest of them; and parts that such changes come between. */
+ * history, loads that are killed again and again, parts that were kept, and the changes since the oldest of them; parts that rows move between; and parts
+ * that such changes come between. */
 #include "test.h"
 
 #include "connectors/postgres/target_catch.h"
@@ -8,11 +9,11 @@ enum { KEYS = 24, PARTS = 6, HISTORY = 400 };
 
 /* ---- a table: a key, a value, and a long one that updates leave out when it stays; and one that the server computes ---- */
 
-struct row { bool is_there; int v, big; };
+struct row { bool is_there; int v, big, place; /* of which part it is, where that is no matter of the key; at the source */ };
 struct table { struct row rows[KEYS]; };
 
 enum what { INSERT, UPDATE, MOVE, DELETE, TRUNCATE };
-struct event { enum what what; int key, to, v, big; /* big -1: it stays */ };
+struct event { enum what what; int key, to, v, big /* -1: it stays */, place; };
 
 static struct relation *table_relation(enum key_kind key)
 {
@@ -81,7 +82,7 @@ static int run(struct table *t, const struct change *ch)
 		if (new->is_there)
 			return -1;
 		assert_int_equal(after[2].kind, VALUE_TEXT);
-		*new = (struct row){ true, int_of(&after[1]), int_of(&after[2]) };
+		*new = (struct row){ .is_there = true, .v = int_of(&after[1]), .big = int_of(&after[2]) };
 		return 1;
 	}
 	if (!old->is_there)
@@ -123,6 +124,7 @@ static struct event random_event(const struct table *t, uint64_t *rnd)
 		ev.what = MOVE;
 	else
 		ev.what = UPDATE;
+	ev.place = ev.what == INSERT || dice_of(rnd, 2) ? (int)dice_of(rnd, PARTS) : -1;
 	if ((ev.what == UPDATE && dice_of(rnd, 2)) || (ev.what == MOVE && !dice_of(rnd, 40)))
 		ev.big = -1;
 	return ev;
@@ -137,6 +139,8 @@ static void happen(struct table *t, struct relation *rel, const struct event *ev
 	struct batch *b = batch_new();
 	assert_int_equal(run(t, change_of(b, rel, ev)), 1);
 	batch_free(b);
+	if (ev->what != DELETE && ev->place >= 0)
+		t->rows[ev->what == MOVE ? ev->to : ev->key].place = ev->place;
 }
 
 static void assert_same(const struct table *a, const struct table *b)
@@ -152,8 +156,16 @@ static void assert_same(const struct table *a, const struct table *b)
 
 /* ---- the property ---- */
 
+/* Rows that lie there take the place of those of the same key. */
+static void take_place(struct table *target, const struct table *seen, int part)
+{
+	for (int k = 0; k < KEYS; k++)
+		if (seen->rows[k].is_there && seen->rows[k].place == part)
+			target->rows[k] = seen->rows[k];
+}
+
 /* Loads, killed until all parts are there; the snapshot of each. */
-static void load(const struct table *history, struct table *target, int at[PARTS], uint64_t *rnd)
+static void load(const struct table *history, struct table *target, int at[PARTS], bool by_place, uint64_t *rnd)
 {
 	int now = (int)dice_of(rnd, HISTORY / 4), left = PARTS;
 	for (int p = 0; p < PARTS; p++)
@@ -165,7 +177,10 @@ static void load(const struct table *history, struct table *target, int at[PARTS
 				continue;
 			at[p] = now;
 			left--;
-			memcpy(&target->rows[p * KEYS / PARTS], &history[now].rows[p * KEYS / PARTS], KEYS / PARTS * sizeof(struct row));
+			if (by_place)
+				take_place(target, &history[now], p);
+			else
+				memcpy(&target->rows[p * KEYS / PARTS], &history[now].rows[p * KEYS / PARTS], KEYS / PARTS * sizeof(struct row));
 		}
 		now += (int)dice_of(rnd, HISTORY / 8);
 		now = now < HISTORY ? now : HISTORY;
@@ -173,28 +188,32 @@ static void load(const struct table *history, struct table *target, int at[PARTS
 }
 
 /* False: a change came that the parts cannot do with. */
-static bool catch_up(struct table *target, struct relation *rel, const struct event *events, int from, int until)
+static bool catch_up(struct table *target, struct relation *rel, const struct event *events, int from, int until, bool by_place)
 {
-	for (int i = from; i < until; i++) {
+	bool is_lost = false;
+	for (int i = from; i < until && !is_lost; i++) {
 		if (events[i].what == TRUNCATE) {
 			*target = (struct table){ 0 };
 			continue;
 		}
 		struct change plan[CATCH_MAX];
 		struct batch *b = batch_new();
-		unsigned n = catch_plan(change_of(b, rel, &events[i]), plan);
-		for (unsigned k = 0; k < n; k++)
-			assert_int_not_equal(run(target, &plan[k]), -1);
+		unsigned n = catch_plan(change_of(b, rel, &events[i]), by_place, plan);
+		for (unsigned k = 0; k < n; k++) {
+			int hit = run(target, &plan[k]);
+			assert_int_not_equal(hit, -1);
+			is_lost |= by_place && plan[k].op == OP_UPDATE && !hit;
+		}
 		batch_free(b);
 		if (!n) {
 			assert_true(events[i].what == MOVE && events[i].big < 0);
 			return false;
 		}
 	}
-	return true;
+	return !is_lost;
 }
 
-static bool one_life(struct relation *rel, uint64_t seed)
+static bool one_life(struct relation *rel, bool by_place, uint64_t seed)
 {
 	static struct event events[HISTORY];
 	static struct table history[HISTORY + 1];
@@ -207,12 +226,12 @@ static bool one_life(struct relation *rel, uint64_t seed)
 		events[i] = random_event(&history[i], &rnd);
 		happen(&history[i + 1], rel, &events[i]);
 	}
-	load(history, &target, at, &rnd);
+	load(history, &target, at, by_place, &rnd);
 	for (int p = 0; p < PARTS; p++) {
 		from = at[p] < from ? at[p] : from;
 		until = at[p] > until ? at[p] : until;
 	}
-	if (!catch_up(&target, rel, events, from, until))
+	if (!catch_up(&target, rel, events, from, until, by_place))
 		return false;
 	assert_same(&target, &history[until]);
 	/* From here on nothing is forgiven. */
@@ -269,14 +288,14 @@ static bool one_life_in_turns(struct relation *rel, uint64_t seed)
 	merge(&target, &history[out], 0);
 	for (int p = 1; p < PARTS; p++) {
 		int next = out + (int)dice_of(&rnd, HISTORY / 10), until = next + (int)dice_of(&rnd, HISTORY / 10);
-		if (!catch_up(&target, rel, events, out, next))
+		if (!catch_up(&target, rel, events, out, next, false))
 			return false;
 		out = next;
 		struct table seen = snapshot(history, rel, events, out, until, &rnd);
 		merge(&target, &seen, p);
 		newest = until > newest ? until : newest;
 	}
-	if (!catch_up(&target, rel, events, out, newest))
+	if (!catch_up(&target, rel, events, out, newest, false))
 		return false;
 	assert_same(&target, &history[newest]);
 	for (int i = newest; i < HISTORY; i++)
@@ -302,7 +321,19 @@ static void test_any_history(void **state)
 	unsigned whole = 0, lives = 4000;
 	(void)state;
 	for (unsigned seed = 1; seed <= lives; seed++)
-		whole += one_life(rel, seed);
+		whole += one_life(rel, false, seed);
+	assert_in_range(whole, lives / 4, lives - 1);
+	relation_unref(rel);
+}
+
+/* Parts are ranges of blocks: a row that is updated may go from one into another. */
+static void test_any_history_of_places(void **state)
+{
+	struct relation *rel = table_relation(KEY_PRIMARY);
+	unsigned whole = 0, lives = 4000;
+	(void)state;
+	for (unsigned seed = 1; seed <= lives; seed++)
+		whole += one_life(rel, true, seed);
 	assert_in_range(whole, lives / 4, lives - 1);
 	relation_unref(rel);
 }
@@ -315,29 +346,36 @@ static void test_plans(void **state)
 	struct batch *b = batch_new();
 	struct change plan[CATCH_MAX];
 	(void)state;
-	assert_int_equal(catch_plan(change_of(b, rel, &(struct event){ INSERT, 1, 0, 2, 3 }), plan), 2);
+	assert_int_equal(catch_plan(change_of(b, rel, &(struct event){ INSERT, 1, 0, 2, 3, -1 }), false, plan), 2);
 	assert_int_equal(plan[0].op, OP_DELETE);
 	assert_int_equal(plan[1].op, OP_CREATE);
-	assert_int_equal(catch_plan(change_of(b, rel, &(struct event){ UPDATE, 1, 0, 2, -1 }), plan), 1);
-	assert_int_equal(catch_plan(change_of(b, rel, &(struct event){ DELETE, 1, 0, 0, 0 }), plan), 1);
-	assert_int_equal(catch_plan(change_of(b, rel, &(struct event){ MOVE, 1, 2, 5, 6 }), plan), 3);
+	assert_int_equal(catch_plan(change_of(b, rel, &(struct event){ UPDATE, 1, 0, 2, -1, -1 }), false, plan), 1);
+	assert_int_equal(catch_plan(change_of(b, rel, &(struct event){ DELETE, 1, 0, 0, 0, -1 }), false, plan), 1);
+	assert_int_equal(catch_plan(change_of(b, rel, &(struct event){ MOVE, 1, 2, 5, 6, -1 }), false, plan), 3);
 	assert_int_equal(int_of(&plan[0].u.row.before[0]), 1);
 	assert_int_equal(int_of(&plan[1].u.row.before[0]), 2);
 	assert_int_equal(plan[2].op, OP_CREATE);
 	assert_null(plan[2].u.row.before);
-	assert_int_equal(catch_plan(change_of(b, rel, &(struct event){ MOVE, 1, 2, 5, -1 }), plan), 0);
-	assert_int_equal(catch_plan(change_of(b, full, &(struct event){ DELETE, 1, 0, 0, 0 }), plan), 0);
+	assert_int_equal(catch_plan(change_of(b, rel, &(struct event){ MOVE, 1, 2, 5, -1, -1 }), false, plan), 0);
+	assert_int_equal(catch_plan(change_of(b, full, &(struct event){ DELETE, 1, 0, 0, 0, -1 }), false, plan), 0);
 	/* The old key is sent, and is the new one too: nothing moves. */
-	struct change *ch = change_of(b, rel, &(struct event){ MOVE, 1, 1, 5, -1 });
+	struct change *ch = change_of(b, rel, &(struct event){ MOVE, 1, 1, 5, -1, -1 });
 	assert_false(catch_moves_key(ch));
-	assert_int_equal(catch_plan(ch, plan), 1);
+	assert_int_equal(catch_plan(ch, false, plan), 1);
+	/* A row that may be in no part: an update that has all of it makes it. */
+	assert_int_equal(catch_plan(change_of(b, rel, &(struct event){ UPDATE, 1, 0, 2, 3, -1 }), true, plan), 2);
+	assert_int_equal(plan[0].op, OP_DELETE);
+	assert_int_equal(plan[1].op, OP_CREATE);
+	assert_int_equal(catch_plan(change_of(b, rel, &(struct event){ UPDATE, 1, 0, 2, -1, -1 }), true, plan), 1);
+	assert_int_equal(plan[0].op, OP_UPDATE);
 	/* The whole old row: who sends it may have a key that two rows have for a while. */
-	ch = change_of(b, rel, &(struct event){ DELETE, 1, 0, 0, 0 });
+	ch = change_of(b, rel, &(struct event){ DELETE, 1, 0, 0, 0, -1 });
 	ch->flags = 0;
-	assert_int_equal(catch_plan(ch, plan), 0);
+	assert_int_equal(catch_plan(ch, false, plan), 0);
 	batch_free(b);
 	relation_unref(rel);
 	relation_unref(full);
 }
 
-RUN_TESTS(cmocka_unit_test(test_plans), cmocka_unit_test(test_any_history), cmocka_unit_test(test_any_history_in_turns))
+RUN_TESTS(cmocka_unit_test(test_plans), cmocka_unit_test(test_any_history), cmocka_unit_test(test_any_history_of_places),
+	cmocka_unit_test(test_any_history_in_turns))

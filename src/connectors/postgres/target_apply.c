@@ -184,11 +184,11 @@ int apply_send(struct target *t, struct target_table *tb, const struct change *c
 	struct change plan[CATCH_MAX];
 	if (!apply_catches(tb, ch))
 		return send_one(t, tb, ch, ch->op == OP_UPDATE || ch->op == OP_DELETE, e);
-	unsigned n = catch_plan(ch, plan);
+	unsigned n = catch_plan(ch, tb->rows_move, plan);
 	int rc = 0;
 	assert(n);
 	for (unsigned i = 0; i < n && !rc; i++)
-		rc = send_one(t, tb, &plan[i], 0, e);
+		rc = send_one(t, tb, &plan[i], tb->rows_move && plan[i].op == OP_UPDATE ? MUST_FIND : 0, e);
 	return rc;
 }
 
@@ -259,8 +259,11 @@ enum step apply_row(struct target *t, const struct change *ch)
 	struct err e = { 0 };
 	if (apply_is_known(t, tb, ch))
 		return STEP_DONE;
-	if (apply_catches(tb, ch) && !catch_plan(ch, plan))
-		return lanes_lose(t, tb);
+	if (tb == t->careful.lost)
+		return lanes_lose(t, tb, "a row moved on disk between the times of its parts, and is in none of those that were read; and a change of it came "
+			"without all values");
+	if (apply_catches(tb, ch) && !catch_plan(ch, tb->rows_move, plan))
+		return lanes_lose(t, tb, "its parts are of different times, and a change of a key came without all values, with which they cannot be made one");
 	if (tx_begin(t) == STEP_WAIT || apply_table(t, tb) == STEP_WAIT || tx_room(t) == STEP_WAIT)
 		return STEP_WAIT;
 	if (careful_wants(t, tb)) {

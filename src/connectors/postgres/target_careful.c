@@ -281,11 +281,23 @@ static enum step try(struct target *t, struct target_table *tb, const struct cha
 	return tx_sync(t);
 }
 
-static enum step tried(struct target *t)
+/* All before it is known to be right. */
+static enum step lose_load(struct target *t, const struct target_table *tb)
+{
+	err_clear(&t->tx.error);
+	t->careful.state = CAREFUL_NONE;
+	t->careful.lost = tb;
+	target_wake(t);
+	return STEP_WAIT;
+}
+
+static enum step tried(struct target *t, const struct target_table *tb)
 {
 	if (err_is_set(&t->tx.error)) {
 		struct err e = t->tx.error;
 		memcpy(t->careful.sqlstate, t->tx.sqlstate, sizeof t->careful.sqlstate);
+		if (!strcmp(e.id, "target.load-lost") && !t->strand)
+			return lose_load(t, tb);
 		if (e.code == DMSR_EDATA)
 			return undo(t, &e);
 		tx_fail(t, &e);
@@ -319,7 +331,7 @@ enum step careful_row(struct target *t, struct target_table *tb, const struct ch
 		k->is_dead = true;
 		return STEP_DONE;
 	case CAREFUL_TRYING:
-		return tried(t);
+		return tried(t, tb);
 	case CAREFUL_UNDOING:
 		if (!err_is_set(&t->tx.error))
 			return judge(t, tb, ch);

@@ -34,14 +34,14 @@ static struct change gone(const struct change *ch, const struct value *key)
 	return d;
 }
 
-unsigned catch_plan(const struct change *ch, struct change out[CATCH_MAX])
+unsigned catch_plan(const struct change *ch, bool rows_move, struct change out[CATCH_MAX])
 {
 	unsigned n = 0;
 	bool moves = catch_moves_key(ch);
 	bool is_by_key = ch->op == OP_CREATE || !ch->u.row.before || ch->flags & CHANGE_KEY_ONLY;
 	if (ch->rel->key != KEY_PRIMARY || !is_by_key)
 		return 0;
-	if (ch->op == OP_DELETE || (ch->op == OP_UPDATE && !moves)) {
+	if (ch->op == OP_DELETE || (ch->op == OP_UPDATE && !moves && !(rows_move && is_whole(ch)))) {
 		out[n++] = *ch;
 		return n;
 	}

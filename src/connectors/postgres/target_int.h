@@ -133,6 +133,7 @@ struct target {
 	bool *made;                     /* we made that table */
 	bool *forgotten;                /* the job began anew since then (LOAD_FORGOTTEN) */
 	uint64_t *until;                /* its parts are of snapshots up to this one; 0: of one */
+	bool *moves;                    /* and its rows may have moved between them */
 	size_t nloaded;                 /* what dmsr.loads has of this job */
 	struct dmsr_begun *begun;       /* of those: what there is of them */
 	uint64_t *begun_rows;           /* in these parts; BEGUN_GONE: the load was lost, or began anew; BEGUN_PAST: the stream is past one of them */

@@ -41,6 +41,7 @@ struct table_load {
 	bool keeps_parts;
 	bool is_cut;                    /* its source died in it: nothing more of it counts, but that it goes on, or begins anew */
 	bool in_turns;                  /* changes of the stream may come between its parts */
+	bool rows_move;                 /* it goes on, and rows may have moved from part to part */
 	uint64_t begun_lsn;             /* of the first */
 	enum stage stage;
 };
@@ -309,7 +310,7 @@ static enum step give_way(struct target *t, const struct target_table *tb)
 }
 
 /* The load is noted as lost, and the instance dies: at its next start the host hears of it. */
-static enum step lose(struct target *t, const struct target_table *tb, const char *why)
+enum step lanes_lose(struct target *t, const struct target_table *tb, const char *why)
 {
 	struct err e = { 0 };
 	const char *values[] = { t->host.env.uid, tb->schema, tb->name, tb->is_made ? "t" : "f", LOAD_LOST };
@@ -327,11 +328,6 @@ static enum step lose(struct target *t, const struct target_table *tb, const cha
 	err_retry(&e, DMSR_ESTATE, "target.load-lost", "%s: %s: it is loaded anew", tb->sql, why);
 	target_fail(t, &e);
 	return STEP_WAIT;
-}
-
-enum step lanes_lose(struct target *t, const struct target_table *tb)
-{
-	return lose(t, tb, "its parts are of different times, and a change of a key came without all values, with which they cannot be made one");
 }
 
 enum step lanes_commit_stream(struct target *t) { return tx_commit(t) == STEP_WAIT || t->tx.state != TX_NONE ? STEP_WAIT : STEP_DONE; }
@@ -393,6 +389,7 @@ static struct table_load *add_load(struct target *t, struct target_table *tb, co
 	l->stage = l->parts ? STAGE_MAKING : STAGE_FILLING;
 	l->since = ch->u.load.since;
 	l->in_turns = l->parts && (ch->flags & CHANGE_TURNS);
+	l->rows_move = l->since && (ch->flags & CHANGE_MOVES);
 	l->begun_lsn = l->lsn;
 	l->kept = map_new();
 	l->ended = map_new();
@@ -465,7 +462,7 @@ static enum step begin_load(struct target *t, const struct change *ch)
 		return STEP_WAIT;
 	struct table_load *cut = find_load(t, ch);
 	if (!cut && !has_any) /* nor what was open, which is void */
-		return lose(t, tb, "its load was cut off and goes on, and no part of before is kept here");
+		return lanes_lose(t, tb, "its load was cut off and goes on, and no part of before is kept here");
 	if (!means_nothing)
 		return open_load(t, tb, ch, cut);
 	if (cut)
@@ -675,7 +672,8 @@ void lane_load(struct target *t, enum load_state state, struct relation *rel)
 	t->load.goes_on = l->since != 0;
 	t->load.since = l->since ? l->since : l->begun_lsn;
 	t->load.in_turns = l->in_turns;
-	t->load.merges = l->in_turns && l->lsn > l->begun_lsn;
+	t->load.rows_move = l->rows_move;
+	t->load.merges = l->rows_move || (l->in_turns && l->lsn > l->begun_lsn);
 }
 
 static void learn(struct target *t, uint64_t loaded_lsn)
@@ -692,8 +690,10 @@ void lane_made(struct target *t)
 {
 	struct table_load *l = t->lane->load;
 	learn(t, l->in_turns ? l->begun_lsn : LOADED_IN_PART);
-	if (l->in_turns)
+	if (l->in_turns) {
 		l->table->until_lsn = UINT64_MAX;
+		l->table->rows_move = false;
+	}
 	t->lane->load->keeps_parts = t->load.keeps_parts;
 	set_stage(t->lane->of, t->lane->load, STAGE_FILLING);
 	let_go(t->lane);
@@ -712,6 +712,7 @@ void lane_loaded(struct target *t)
 	struct target_table *tb = lane->load->table;
 	learn(t, t->load.since);
 	tb->until_lsn = t->load.since < t->load.lsn ? t->load.lsn : 0;
+	tb->rows_move = t->load.rows_move;
 	tb->has_rests = tb->until_lsn != 0;
 	/* It is durable, whatever becomes of a transaction that is open. */
 	table_counts(of, tb);

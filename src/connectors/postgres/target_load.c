@@ -222,16 +222,17 @@ static void forget_parts(struct target *t)
 	const struct target_table *tb = t->load.table;
 	char position[POSITION_TEXT_MAX];
 	const struct position at = { .kind = POSITION_LSN, .server = t->load.server, .lsn = t->load.lsn };
-	const char *values[] = { t->host.env.uid, tb->schema, tb->name, position_format(&at, position), t->load.since < t->load.lsn ? "t" : "f" };
+	const char *values[] = { t->host.env.uid, tb->schema, tb->name, position_format(&at, position), t->load.since < t->load.lsn ? "t" : "f",
+		t->load.rows_move ? LOAD_MOVED : "0" };
 	if (!tb->has_rests) {
 		note_load(t);
 		return;
 	}
-	target_ask(t, "WITH until AS (INSERT INTO dmsr.loads (job_uid, schema_name, table_name, position) "
-		"SELECT $1::text || '/0', $2, $3, $4 WHERE $5::boolean ON CONFLICT (job_uid, schema_name, table_name) "
-		"DO UPDATE SET position = EXCLUDED.position) DELETE FROM dmsr.loads "
+	target_ask(t, "WITH until AS (INSERT INTO dmsr.loads (job_uid, schema_name, table_name, position, rows) "
+		"SELECT $1::text || '/0', $2, $3, $4, $6::bigint WHERE $5::boolean ON CONFLICT (job_uid, schema_name, table_name) "
+		"DO UPDATE SET position = EXCLUDED.position, rows = EXCLUDED.rows) DELETE FROM dmsr.loads "
 		"WHERE pg_catalog.starts_with(job_uid, $1::text || '/') AND schema_name = $2 AND table_name = $3 "
-		"AND (job_uid <> $1::text || '/0' OR NOT $5::boolean)", 5, values, note_load);
+		"AND (job_uid <> $1::text || '/0' OR NOT $5::boolean)", 6, values, note_load);
 }
 
 static void note_load(struct target *t)
@@ -326,12 +327,20 @@ static void note_part(struct target *t)
 		6, values, on_part_noted);
 }
 
+static void end_put(struct target *t)
+{
+	if (t->load.keeps_parts)
+		note_part(t);
+	else
+		target_ask(t, "COMMIT", 0, NULL, on_part_committed);
+}
+
 static void on_merged(struct target *t)
 {
 	if (!t->answer)
 		fail_copy(t, &t->answer_error);
 	else if (!target_died(t, failpoint("target.load-part-merged")))
-		target_ask(t, "COMMIT", 0, NULL, on_part_committed);
+		end_put(t);
 }
 
 static void merge(struct target *t)
@@ -351,10 +360,8 @@ static enum step end_part(struct target *t, const struct change *ch)
 	t->load.word = ch;
 	if (t->load.merges)
 		merge(t);
-	else if (t->load.keeps_parts)
-		note_part(t);
 	else
-		target_ask(t, "COMMIT", 0, NULL, on_part_committed);
+		end_put(t);
 	return STEP_WAIT;
 }
 

@@ -33,7 +33,8 @@ struct load {
 	enum copy_state copy;
 	bool is_binary;
 	bool in_turns;                  /* changes of the stream come between its parts */
-	bool merges;                    /* such changes have come: rows of the part take the place of those that are there */
+	bool rows_move;                 /* goes_on, and rows may have moved from part to part */
+	bool merges;                    /* changes have come, or rows moved: rows of the part take the place of those that are there */
 	bool keeps_parts;               /* each is noted with its rows, so that the next run can go on with the load */
 	uint32_t part;
 	bool goes_on;                   /* with parts that are there */
@@ -65,7 +66,7 @@ bool lanes_are_at_work(const struct target *t);
 enum step lanes_take(struct target *t);
 enum step lanes_settle(struct target *t);       /* DONE: no load is open: what has its end is committed, the others are void */
 /* A change came that the parts of a load that went on cannot do with: we die, and the table is loaded again. */
-enum step lanes_lose(struct target *t, const struct target_table *tb);
+enum step lanes_lose(struct target *t, const struct target_table *tb, const char *why);
 void lanes_turn(struct target *t);              /* what is to be done now and then */
 const char *lanes_phase(const struct target *t);        /* NULL: no load is going on */
 size_t lanes_queued_bytes(const struct target *t);

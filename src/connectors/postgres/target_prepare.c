@@ -515,6 +515,15 @@ static void on_lost_turns(struct target *t)
 	target_fail(t, &e);
 }
 
+static void on_lost_table(struct target *t)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_ESTATE, "target.load-lost", "the load of %s cannot go on, since the role may make no temporary tables: it begins anew",
+		t->load.table->sql);
+	err_hint(&e, "GRANT TEMPORARY on the database to the role lets loads go on");
+	target_fail(t, &e);
+}
+
 static void lose_rest(struct target *t, void (*then)(struct target *t))
 {
 	const struct target_table *tb = t->load.table;
@@ -569,8 +578,21 @@ static void on_went_on(struct target *t)
 	t->load.keeps_parts = true;
 	t->load.state = LOAD_NONE;
 	lane_made(t);
-	lane_prepared(t);
 	table_reset(t, t->load.table);
+}
+
+static void on_rest_key(struct target *t) { target_ask(t, "COMMIT", 0, NULL, on_went_on); }
+
+static void make_rest_key(struct target *t) { ddlrun_key(t, t->load.table, on_rest_key); }
+
+/* Rows of the parts to come are to find those that are there; that may take long, and nobody else waits for it. */
+static void on_rest_ready(struct target *t)
+{
+	lane_prepared(t);
+	if (t->load.merges && table_is_ours(t, t->load.table))
+		target_ask(t, "BEGIN", 0, NULL, make_rest_key);
+	else
+		on_went_on(t);
 }
 
 /* Somebody may have emptied it, or made it anew, to begin clean. What an enum lacks may stand in the rows to come; what is made after the load needs its
@@ -579,7 +601,7 @@ static void on_rest_seen(struct target *t)
 {
 	struct target_table *tb = t->load.table;
 	if (PQgetvalue(t->answer, 0, 0)[0] == 't' || !t->load.rows)
-		ddlrun_before(t, tb, table_is_ours(t, tb), on_went_on);
+		ddlrun_before(t, tb, table_is_ours(t, tb), on_rest_ready);
 	else
 		lose_rest(t, on_lost_noted);
 }
@@ -609,7 +631,7 @@ static void open_part(struct target *t)
 	t->stat.phase = "loading";
 }
 
-static void on_rolled_back(struct target *t) { lose_rest(t, on_lost_turns); }
+static void on_rolled_back(struct target *t) { lose_rest(t, t->load.in_turns ? on_lost_turns : on_lost_table); }
 
 /* The role may make none in this database. */
 static void on_part_table(struct target *t)

@@ -21,7 +21,8 @@
  * has to be loaded again, whatever others remember, -3 where it was loaded or begun before the job's positions were forgotten: to no end but that the load
  * that begins anew may take away what is there. A table that has no part in that may be somebody else's when it is taken up again: when that load is done,
  * or the stream has moved and nothing is loaded any more, the mark goes. "UID/N" is part N of a table that was begun: it is there, as of that position. And
- * "UID/0" says of a table which is loaded that parts of it are of snapshots up to that one (target_catch.h). */
+ * "UID/0" says of a table which is loaded that parts of it are of snapshots up to that one (target_catch.h); rows is -4 where rows may have moved between
+ * them. */
 #include "target_int.h"
 #include <stdlib.h>
 
@@ -126,8 +127,10 @@ static void add_part(struct target *t, int row, const struct position *at)
 static void add_until(struct target *t, int row, const struct position *at)
 {
 	size_t i = place_of(t, row);
-	if (i < t->nloaded)
-		t->until[i] = at->lsn;
+	if (i >= t->nloaded)
+		return;
+	t->until[i] = at->lsn;
+	t->moves[i] = !strcmp(PQgetvalue(t->answer, row, 4), LOAD_MOVED);
 }
 
 static void on_parts(struct target *t)
@@ -173,6 +176,7 @@ static void on_loads(struct target *t)
 	t->made = mem_zalloc((size_t)n + 1);
 	t->forgotten = mem_zalloc((size_t)n + 1);
 	t->until = mem_zalloc(((size_t)n + 1) * sizeof *t->until);
+	t->moves = mem_zalloc((size_t)n + 1);
 	t->begun = mem_zalloc(((size_t)n + 1) * sizeof *t->begun);
 	t->begun_rows = mem_zalloc(((size_t)n + 1) * sizeof *t->begun_rows);
 	for (int i = 0; i < n; i++) {

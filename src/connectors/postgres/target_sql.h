@@ -25,6 +25,7 @@ struct claim_rules;
 #define LOAD_BEGUN "-1"
 #define LOAD_LOST "-2"                  /* it is not to be waited for: the table has to be loaded again */
 #define LOAD_FORGOTTEN "-3"             /* the job began anew since then: no load counts. Of nothing when that load is over (target_setup.c) */
+#define LOAD_MOVED "-4"                 /* of "UID/0": its rows may have moved from part to part */
 #define LOADED_IN_PART UINT64_MAX       /* a load was begun, and is not ended: another will be, from a later snapshot */
 struct target_table {
 	char *schema, *name;
@@ -54,6 +55,7 @@ struct target_table {
 	struct claim_rules *rules;      /* which changes must not pass each other; NULL: none of it may be spread */
 	uint64_t loaded_lsn;            /* changes of transactions before it are in the loaded rows; 0: none are. LOADED_IN_PART: all are in rows to come */
 	uint64_t until_lsn;             /* of transactions before this one some rows have the changes already; 0: see loaded_lsn */
+	bool rows_move;                 /* until then: a row that was updated may be in none of its parts */
 	bool was_loaded;                /* before the job began anew: its rows are there, but no load counts */
 	bool has_rests;                 /* dmsr.loads has rows of its parts */
 	uint64_t written_us;            /* when the last transaction that wrote to it began */

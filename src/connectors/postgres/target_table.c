@@ -97,6 +97,7 @@ void table_forget_all(struct target *t)
 	free(t->begun);
 	free(t->begun_rows);
 	free(t->until);
+	free(t->moves);
 	free(t->made);
 	free(t->forgotten);
 }
@@ -172,6 +173,7 @@ static void recall(const struct target *t, struct target_table *tb, const struct
 	tb->was_loaded = t->forgotten[i];
 	tb->loaded_lsn = i < t->nloaded ? l->at.lsn : tb->was_loaded ? 0 : LOADED_IN_PART;
 	tb->until_lsn = t->until[i];
+	tb->rows_move = t->moves[i];
 	tb->is_made = t->made[i];
 	tb->has_rests = tb->until_lsn || tb->loaded_lsn == LOADED_IN_PART;
 }

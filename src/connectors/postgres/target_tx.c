@@ -104,6 +104,15 @@ void tx_refuse(struct target *t, struct target_table *tb, enum change_op op, con
 	note_error(t, &s, e, NULL);
 }
 
+static void check_found(struct target *t, const struct sent *s, const PGresult *res)
+{
+	struct err e = { 0 };
+	if (strtoul(PQcmdTuples(strip_result(res)), NULL, 10))
+		return;
+	err_set(&e, DMSR_EDATA, "target.load-lost", "a row is in none of the parts that were read");
+	note_error(t, s, &e, NULL);
+}
+
 static void check_hits(struct target *t, const struct sent *s, const PGresult *res)
 {
 	const char *text = PQcmdTuples(strip_result(res));
@@ -146,7 +155,9 @@ static void check(struct target *t, const struct sent *s, const PGresult *res)
 	case SENT_QUIET: case SENT_DDL:
 		return;
 	case SENT_ROW:
-		if (s->must_hit) {
+		if (s->must_hit == MUST_FIND) {
+			check_found(t, s, res);
+		} else if (s->must_hit) {
 			check_hits(t, s, res);
 			check_identities(t, s, res);
 		}

@@ -16,6 +16,7 @@ enum tx_state {
 	TX_COMMITTING,          /* COMMIT was sent */
 };
 
+enum { MUST_FIND = UINT32_MAX };          /* of must_hit: one row, or it is in no part of the table's load, and has to be loaded again */
 enum sent_what { SENT_QUIET, SENT_ROW, SENT_POSITION, SENT_COMMIT, SENT_DESCRIBE, SENT_SHAPE, SENT_DDL, SENT_RULES };
 struct sent {
 	uint8_t what;                   /* enum sent_what */
@@ -96,6 +97,7 @@ struct careful {
 	char sqlstate[6];
 	struct dmsr_dead_letter letter;
 	bool is_dead;                   /* the row at hand */
+	const struct target_table *lost; /* its row at hand is in no part of its load (MUST_FIND): that has to begin anew */
 	uint64_t *dead;                 /* of this transaction */
 	size_t ndead;
 	unsigned conflicts;
