@@ -174,6 +174,7 @@ struct dmsr_source_start {
 	bool ends_first;
 	bool is_held; /* beside, and of what is emitted of the stream before load_ends the streamer is given nothing: it waits on disk */
 	bool takes_rests; /* no target has to have a load whole, from its beginning on: of one that was cut off it keeps the parts that had their end */
+	bool is_load_kept; /* the load goes through a streamer that keeps it: who reads it there need not be known here (no CHANGE_MOVES) */
 	bool takes_turns; /* beside, and nothing but single tables is to be loaded: of a big one all but the beginning may go through the stream, batches
 	                                         * in_turn, so that it is not held for long (CHANGE_TURNS) */
 };

@@ -402,6 +402,7 @@ void pipeline_source_start(struct pipeline *p)
 		.load_done = load_is_done(p),
 		.ends_first = may_be_amid_transaction(p),
 		.is_held = p->hold && !hold_has_begun(p->hold),
+		.is_load_kept = pipeline_load_way(p) == DMSR_LOAD_THROUGH,
 		.takes_turns = may_take_turns(p),
 		.takes_rests = all_keep_parts(p),
 	};

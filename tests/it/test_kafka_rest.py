@@ -321,3 +321,22 @@ def test_a_file_target_that_comes_late(pair, kafka, daemon, tmp_path):
         daemon.wait_state("k", "running")
         source.psql("DELETE FROM n WHERE id % 5 = 0")
         daemon.wait_equal(source, target, ["public.n"])
+
+
+@pytest.mark.parametrize("load", ["stream", "direct"])
+def test_ranges_of_blocks(pair, kafka, daemon, load):
+    """What stands in the topics has other readers than these: a table that is cut by its place on disk starts over, but where its rows go past them."""
+    source, target = pair
+    source.psql("CREATE TABLE u AS SELECT gen_random_uuid() AS id, repeat(md5(i::text), 3) AS v FROM generate_series(1, 20000) i; ALTER TABLE u ADD PRIMARY KEY (id); ANALYZE u")
+    with Proxy(source.server.port) as proxy:
+        proxy.piece, proxy.every = 1 << 14, .02
+        killed(daemon, "target.load-part-done:12", lambda: make(daemon, kafka, source, [target.connection(name="copy")], ["public.u"],
+                                                                parts={**PARTS, "load_connections": 1, "port": proxy.port}, layout="ordered", load=load))
+        proxy.every = 0
+        source.psql("DELETE FROM u WHERE id::text > 'e'")
+        source.psql("VACUUM u")
+        source.psql("UPDATE u SET v = 'x' WHERE id::text < '8'")
+        daemon.start()
+        daemon.wait_state("k", "running")
+        daemon.wait_equal(source, target, ["public.u"])
+    assert bool(goes_on(daemon, "u")) == (load == "direct") and ("starts over" in daemon.log()) == (load != "direct")

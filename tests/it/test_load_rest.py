@@ -327,3 +327,185 @@ def test_keys(pg, daemon, key):
     if key != "labels":
         daemon.wait_equal(source, target)
     assert bool(goes_on(daemon, "t")) == (key != "labels"), daemon.log()[-2000:]
+
+
+# Keys that do not go with the place on disk, or that the server does not sort as we read: cut by ranges of blocks.
+PLACES = {
+    "uuids": "CREATE TABLE t (id uuid PRIMARY KEY, v text, k integer NOT NULL DEFAULT 0); INSERT INTO t SELECT gen_random_uuid(), ",
+    "texts": "CREATE TABLE t (id text PRIMARY KEY, v text, k integer NOT NULL DEFAULT 0); INSERT INTO t SELECT 'key ' || i, ",
+    "pairs": "CREATE TABLE t (v text, k integer NOT NULL DEFAULT 0, a uuid, id text, PRIMARY KEY (a, id)); INSERT INTO t (a, id, v) SELECT gen_random_uuid(), i % 7, ",
+}
+ROWS = 20000
+
+
+def place(of):
+    return f"({of}.ctid::text::point)[0]"
+
+
+@pytest.fixture
+def places(pg, request):
+    source, target = pg.database("rest"), pg.database("rest_copy")
+    source.psql(PLACES[request.param] + f"md5(i::text) || repeat('.', 60) FROM generate_series(1, {ROWS}) i; VACUUM ANALYZE t")
+    return pg, source, target
+
+
+def torn_by_places(daemon, source, target, share=.7, parts=None, **options):
+    """How many parts are there, and from which block on it is not there. Room was made in what is there."""
+    cut = int(source.one("SELECT pg_table_size('t')") / (128 << 10)) + 1
+    killed(daemon, f"target.load-part-done:{int(cut * share)}", lambda: daemon.job(
+        "rest", source.connection(**{**PARTS, "load_connections": 1, **(parts or {})}), [target.connection(name="copy", **options)], tables={"include": ["public.t"]}))
+    there = {r[0] for r in target.sql("SELECT split_part(job_uid, '/', 2)::int FROM dmsr.loads WHERE job_uid LIKE '%/%'")}
+    where = ranges_of(daemon)
+    assert int(cut * share) <= len(there) < len(where) and all("ctid" in w for w in where), (there, where)
+    first = next(i for i in range(len(where)) if i + 1 not in there)
+    return len(there), int(re.search(r"ctid >= '\((\d+),", where[first]).group(1))
+
+
+def move(source, block):
+    """Rows go from ranges that are there into others, and back: of each kind some are changed again later, or go. The table grows."""
+    source.psql(f"CREATE TABLE was AS SELECT t.id, t.k, {place('t')} AS b, row_number() OVER () AS n FROM t;"
+                f"DELETE FROM t WHERE ctid < '({block // 2},0)' AND hashtext(id::text) % 3 = 0")
+    source.psql("VACUUM t")
+    source.psql(f"UPDATE t SET k = -1 WHERE ctid >= '({block},0)' AND hashtext(id::text) % 3 = 0;"
+                f"UPDATE t SET k = -2 WHERE ctid < '({block},0)' AND ctid >= '({block // 2},0)';"
+                "INSERT INTO t SELECT (jsonb_populate_record(t, jsonb_build_object('id', gen_random_uuid(), 'k', -3))).* FROM t WHERE k = 0 LIMIT 500;"
+                "UPDATE t SET v = v || '!' WHERE hashtext(id::text) % 11 = 0; DELETE FROM t WHERE k < 0 AND hashtext(id::text) % 13 = 0")
+    moved = source.sql(f"SELECT count(*) FILTER (WHERE b >= {block} AND {place('t')} < {block}), count(*) FILTER (WHERE b < {block} AND {place('t')} >= {block})"
+                       " FROM was JOIN t USING (id)")[0]
+    source.psql("DROP TABLE was")
+    return moved
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+@pytest.mark.parametrize("hold_wal", [True, False])
+@pytest.mark.parametrize("places", PLACES, indirect=True)
+def test_finished_parts_by_place_are_not_read_again(places, daemon, hold_wal, apply):
+    _, source, target = places
+    n, block = torn_by_places(daemon, source, target, parts={"hold_wal": hold_wal}, apply=apply)
+    there = target.one("SELECT count(*) FROM t")
+    before = target.one("SELECT txid_current()")
+    into, out = move(source, block)
+    assert into > 100 and out > 100, (into, out)
+    daemon.start()
+    daemon.wait_state("rest", "running")
+    read = rows_read(daemon, "rest", "t")
+    daemon.wait_equal(source, target, ["public.t"])
+    assert [g[0] for g in goes_on(daemon, "t")] == [n] and "load-lost" not in daemon.log()
+    assert 0 < read < ROWS * .6, (read, there)
+    assert target.one(f"SELECT count(*) FROM t WHERE xmin::text::bigint < {before}") > there * .1
+    source.psql("UPDATE t SET k = k + 1 WHERE hashtext(id::text) % 3 = 0; DELETE FROM t WHERE hashtext(id::text) % 5 = 0")
+    daemon.wait_equal(source, target, ["public.t"])
+    assert parts_of(target, "t") == 0 and target.one("SELECT count(*) FROM pg_indexes WHERE tablename = 't'") == 1
+
+
+@pytest.mark.parametrize("places", ["texts"], indirect=True)
+@pytest.mark.parametrize("way", ["into what is there", "out of it"])
+def test_a_long_value_of_a_row_that_moved(places, daemon, way):
+    """An update leaves it out. Of a row that no part has: the table begins anew. Of one that two parts have: it is at hand."""
+    _, source, target = places
+    source.psql("ALTER TABLE t ADD big text; ALTER TABLE t ALTER big SET STORAGE EXTERNAL;"
+                "UPDATE t SET big = repeat(md5(v), 100) WHERE substr(id, 5)::int NOT BETWEEN 500 AND 19500;"
+                + ("CLUSTER t USING t_pkey" if way == "out of it" else "VACUUM FULL t") + "; ANALYZE t")  # those rows lie at the beginning, or the end
+    n, block = torn_by_places(daemon, source, target)
+    has_moved = f"SELECT count(*) FROM was JOIN t USING (id) WHERE (b >= {block}) <> ({place('t')} >= {block})"
+    source.psql(f"CREATE TABLE was AS SELECT id, {place('t')} AS b FROM t WHERE big IS NOT NULL")
+    if way == "out of it":
+        source.psql(f"UPDATE t SET k = -1 WHERE ctid < '({block},0)' AND big IS NOT NULL")
+    else:
+        source.psql(f"DELETE FROM t WHERE ctid < '({block // 2},0)' AND hashtext(id) % 3 = 0")
+        source.psql("VACUUM t")
+        source.psql(f"UPDATE t SET k = -1 WHERE ctid >= '({block},0)' AND big IS NOT NULL")
+    assert source.one(has_moved) > 20
+    daemon.start()
+    daemon.wait_state("rest", "running")
+    daemon.wait_equal(source, target, ["public.t"])
+    assert [g[0] for g in goes_on(daemon, "t")] == [n] and ("target.load-lost" in daemon.log()) == (way != "out of it")
+    assert parts_of(target, "t") == 0 and target.one("SELECT rows FROM dmsr.loads WHERE job_uid NOT LIKE '%/%'") > 0
+
+
+class PlaceWriters(writers.Writers):
+    """Rows of uuid keys that go from place to place; has_long: some have values that most updates leave out."""
+    has_long = False
+
+    def statement(self, r, who):
+        n = r.randrange(1, 400)
+        some = f"FROM t WHERE hashtext(id::text) % 800 IN ({2 * n + who}, {-(2 * n + who)})"
+        ids = f"(SELECT id {some})"
+        return r.choice([
+            f"UPDATE t SET k = k + 1 WHERE id IN {ids}",
+            f"UPDATE t SET k = k + 1 WHERE id IN {ids}",
+            f"UPDATE t SET v = md5(random()::text) WHERE id IN {ids}",
+            f"DELETE FROM t WHERE id IN (SELECT id {some} LIMIT 9)",
+            f"INSERT INTO t (id, v, k) SELECT gen_random_uuid(), 'new', {n} FROM generate_series(1, 9)",
+            f"INSERT INTO t (id, v, k) SELECT gen_random_uuid(), repeat(md5('{n}'), 100), 1 FROM generate_series(1, 2)" if self.has_long else "SELECT 1",
+            f"UPDATE t SET id = gen_random_uuid() WHERE id IN (SELECT id {some} LIMIT 3)",
+        ])
+
+
+class LongPlaceWriters(PlaceWriters):
+    has_long = True
+
+
+@pytest.mark.parametrize("hold_wal", [True, False])
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+@pytest.mark.parametrize("kind", [PlaceWriters, LongPlaceWriters])
+@pytest.mark.parametrize("places", ["uuids"], indirect=True)
+def test_places_killed_again_and_again(places, daemon, kind, hold_wal, apply):
+    server, source, target = places
+    source.psql("ALTER TABLE t ALTER v SET STORAGE EXTERNAL")
+    killed(daemon, "target.load-part-done:4", lambda: daemon.job("rest", source.connection(**PARTS, hold_wal=hold_wal), [target.connection(name="copy", apply=apply)],
+                                                                 tables={"include": ["public.t"]}))
+    sessions, r = kind(server, source, seed=5), random.Random(f"{hold_wal} {apply}")
+    try:
+        points = ["target.load-part-done", "target.load-part-done", "target.load-part-noted", "target.load-part-merged", "pg.part-copied", "target.after-commit"]
+        vacuums = (source.psql("VACUUM t") for _ in range(KILLS))  # so that there is room in what was read
+        daemon.kill_again_and_again(r, (f"{r.choice(points)}:{r.randrange(1, 5)}" for _ in vacuums), [0.3, 0.6])
+    finally:
+        sessions.stop()
+    daemon.start()
+    daemon.wait_state("rest", "running", 120)
+    daemon.wait_equal(source, target)
+    assert goes_on(daemon, "t") and (kind.has_long or "load-lost" not in daemon.log()) and sessions.done > 50
+
+
+@pytest.mark.parametrize("places", ["uuids"], indirect=True)
+@pytest.mark.parametrize("what", ["VACUUM FULL t", "CLUSTER t USING t_pkey", "TRUNCATE t; INSERT INTO t SELECT gen_random_uuid(), 'again', 1 FROM generate_series(1, 300)",
+                                  "ALTER TABLE t ALTER k TYPE bigint", "ALTER TABLE t ADD x text"])
+def test_places_that_do_not_last(places, daemon, what):
+    """The rows lie in another file, or have other columns."""
+    _, source, target = places
+    torn_by_places(daemon, source, target)
+    source.psql(what)
+    source.psql("UPDATE t SET k = 5 WHERE hashtext(id::text) % 7 = 0")
+    daemon.start()
+    daemon.wait_state("rest", "running")
+    daemon.wait_equal(source, target, ["public.t"])
+    assert not goes_on(daemon, "t") and "starts over, though parts of it are there: the table is not what it was" in daemon.log()
+
+
+@pytest.mark.parametrize("places", ["uuids"], indirect=True)
+def test_places_where_not_all_changes_come(places, daemon):
+    """A row may have been moved by one that is left out."""
+    _, source, target = places
+    if source.server.version < 16:
+        pytest.skip("it has no origin")
+    killed(daemon, "target.load-part-done:9", lambda: daemon.job("rest", source.connection(**PARTS, origin="none"), [target.connection(name="copy")]))
+    daemon.start()
+    daemon.wait_state("rest", "running")
+    daemon.wait_equal(source, target)
+    assert not goes_on(daemon, "t")
+
+
+@pytest.mark.parametrize("places", ["uuids"], indirect=True)
+def test_places_without_temporary_tables(places, daemon):
+    """There rows of two parts cannot be made one."""
+    _, source, target = places
+    target.psql(f"CREATE ROLE poorer LOGIN PASSWORD 'poor'; GRANT CREATE ON DATABASE {target.name} TO poorer; GRANT CREATE ON SCHEMA public TO poorer;"
+                f"REVOKE TEMPORARY ON DATABASE {target.name} FROM PUBLIC")
+    killed(daemon, "target.load-part-done:9", lambda: daemon.job("rest", source.connection(**PARTS), [target.connection(name="copy", user="poorer", password="poor")]))
+    source.psql("UPDATE t SET k = 5 WHERE hashtext(id::text) % 7 = 0")
+    daemon.start()
+    daemon.wait_state("rest", "running")
+    daemon.wait_equal(source, target, ["public.t"])
+    assert len(goes_on(daemon, "t")) == 1 and "the role may make no temporary tables: it begins anew" in daemon.log()
+    assert parts_of(target, "t") == 0

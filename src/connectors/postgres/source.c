@@ -328,6 +328,7 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	s->is_beside = start->is_beside;
 	s->ends_first = start->ends_first;
 	s->is_held = start->is_held;
+	s->is_load_kept = start->is_load_kept;
 	s->takes_turns = start->takes_turns;
 	s->load_done = start->load_done;
 	source_tables_init(s, start->loaded, start->nloaded);

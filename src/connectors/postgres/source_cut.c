@@ -8,6 +8,9 @@
  *
  * Where the server refuses the sample it is ranges of blocks too: so a bound that is in a part is one that it can compare.
  *
+ * A row that nobody changes stays in its block, as long as the table has the file that it has: so ranges of blocks may last, too, if what became of the rows
+ * that were changed can be told by a primary key.
+ *
  * The first part has no lower bound and the last no upper one. A bound is the key's text as the server gave it, and compared by the server alone. */
 #include "source_load.h"
 #include <assert.h>
@@ -66,13 +69,10 @@ static struct load_part *add_part(struct cut *c, char *where /* taken */)
 bool cut_lasts(const struct load_table *t)
 {
 	bool has_ranges = false;
-	if (t->rel->key != KEY_PRIMARY)
+	if (t->rel->key != KEY_PRIMARY || (t->is_no_heap && cut_moves(t)))
 		return false;
-	for (uint32_t i = 0; i < t->nparts; i++) {
-		if (t->parts[i].where && !t->parts[i].is_key_range)
-			return false;
+	for (uint32_t i = 0; i < t->nparts; i++)
 		has_ranges |= t->parts[i].is_key_range;
-	}
 	/* Of these a bound's text may mean something else later: a label, or what an oid's alias names, may be renamed. */
 	for (unsigned i = 0; has_ranges && i < t->rel->nkeys; i++) {
 		const struct column *k = &t->rel->columns[t->rel->keys[i]];
@@ -80,6 +80,14 @@ bool cut_lasts(const struct load_table *t)
 			return false;
 	}
 	return true;
+}
+
+bool cut_moves(const struct load_table *t)
+{
+	for (uint32_t i = 0; i < t->nparts; i++)
+		if (t->parts[i].where && !t->parts[i].is_key_range)
+			return true;
+	return false;
 }
 
 static void next_leaf(struct cut *c);
@@ -117,6 +125,7 @@ static void on_blocks(void *arg, const PGresult *res, const struct err *e)
 	}
 	int64_t blocks = PQntuples(res) ? strtoll(PQgetvalue(res, 0, 0), NULL, 10) : 0, n = wanted(c, c->leaves[c->at].bytes);
 	n = n < blocks ? n : blocks ? blocks : 1;
+	c->t->is_no_heap |= !PQntuples(res) || PQgetvalue(res, 0, 1)[0] != 't';
 	for (int64_t i = 0; i < n; i++) {
 		char low[64] = "", high[64] = "";
 		if (i)
@@ -130,14 +139,16 @@ static void on_blocks(void *arg, const PGresult *res, const struct err *e)
 
 static void by_blocks(struct cut *c)
 {
-	char sql[160];
+	char *sql;
 	if (c->s->version < 140000) { /* earlier ones would read the whole table for each range */
 		add_part(c, NULL);
 		leaf_is_cut(c);
 		return;
 	}
-	snprintf(sql, sizeof sql, "SELECT pg_catalog.pg_relation_size(%u) / pg_catalog.current_setting('block_size')::int8", (unsigned)c->leaves[c->at].id);
+	sql = mem_printf("SELECT pg_catalog.pg_relation_size(oid) / pg_catalog.current_setting('block_size')::int8, relam = 2 FROM pg_catalog.pg_class"
+		" WHERE oid = %u", (unsigned)c->leaves[c->at].id); /* 2: heap, everywhere */
 	pgconn_query(c->conn, sql, on_blocks, c);
+	free(sql);
 }
 
 /* ---- by key ---- */

@@ -79,6 +79,7 @@ struct source {
 	bool is_loading;                /* so, and it is not over: between two rounds, too */
 	bool ends_first;                /* tables are to be loaded, in the next run: this one reads the end of a transaction */
 	bool ends_alone;                /* it does nothing else, for the mode is full-load: there is none to be loaded, perhaps */
+	bool is_load_kept;              /* by the streamer, for readers that are not known here */
 	bool takes_turns;
 	struct map *loaded, *loaded_by_id;      /* relation_key -> struct source_loaded; those of a known oid */
 	uint64_t loaded_server;         /* of those of earlier runs; 0: none, or not known */

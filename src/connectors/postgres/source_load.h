@@ -9,7 +9,7 @@ struct load_part {
 	char *from;                     /* quoted: the table, or one of its partitions, */
 	uint32_t id;                    /* and its oid */
 	char *where;                    /* SQL; NULL: all of its rows */
-	bool is_key_range;              /* an index finds them */
+	bool is_key_range;              /* an index finds them; else where is a range of blocks */
 };
 
 enum table_state {
@@ -26,6 +26,7 @@ struct load_table {
 	enum table_state state;
 	bool is_partitioned, is_whole;  /* is_whole: it could not be cut */
 	bool is_unordered;              /* the server could not sample or compare its key */
+	bool is_no_heap;                /* its rows are stored in a way that an extension brings: where they stay is not known */
 	struct load_part *parts;
 	uint32_t nparts, next;          /* 0: undivided; of them begun */
 	uint64_t since;                 /* not 0: the load of an earlier run goes on; LSN of the oldest snapshot that it has parts of */
@@ -125,8 +126,9 @@ bool rest_note(struct source *s, const struct load_table *t, void (*next)(struct
 void rest_void(struct source *s, const struct relation *rel);   /* no other run goes on with it */
 
 /* ---- source_cut.c ---- */
-/* Would its ranges hold the same keys in another run, and can changes be told apart by them? */
+/* Can another run go on with its ranges? Of the key they hold the same keys then, of blocks (cut_moves) the rows that nobody has changed. */
 bool cut_lasts(const struct load_table *t);
+bool cut_moves(const struct load_table *t);     /* may a row that is updated go from one of its ranges into another, though its key stays? */
 /* Is it worth it? */
 bool cut_is_due(const struct source *s, const struct load_table *t);
 /* On conn, inside the transaction. done: t->parts and t->nparts are set (0: undivided). e: the transaction has failed; t is undivided,

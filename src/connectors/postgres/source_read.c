@@ -130,8 +130,8 @@ static void word(struct reader *r, enum change_op op, uint32_t parts)
 	ch->u.load.since = r->table->since;
 	if (op == OP_LOAD_BEGIN)
 		ch->u.load.parts = parts;
-	if (op == OP_LOAD_BEGIN && r->table->in_turns)
-		ch->flags = CHANGE_TURNS;
+	if (op == OP_LOAD_BEGIN)
+		ch->flags = r->table->in_turns ? CHANGE_TURNS : r->table->since && cut_moves(r->table) ? CHANGE_MOVES : 0;
 	send_on(r->s, b);
 }
 
@@ -395,7 +395,7 @@ static void on_cut(void *arg, const struct err *e)
 		reader_next(r);
 		return;
 	}
-	t->in_turns = t->in_turns && t->nparts > 1 && cut_lasts(t);
+	t->in_turns = t->in_turns && t->nparts > 1 && cut_lasts(t) && !cut_moves(t);
 	if (!t->nparts) {
 		copy(r);
 		return;

@@ -5,7 +5,8 @@
  *
  *   OID SYSTEM TIMELINE LSN FINGERPRINT NPARTS MARK, and for each part OID FROM WHERE, the two as LENGTH:TEXT     LSN: of the snapshot that it was cut in
  *
- * A part at LSN or later is of this cut, for older ones were of another, which this note took the place of. It counts if the table is the same as then
+ * A part at LSN or later is of this cut, for older ones were of another, which this note took the place of. It may be a range of the key, or of blocks, whose
+ * last one is open: there a table grows. It counts if the table is the same as then
  * (source_mark.h: the same file, the same columns, always published), and all that changed since the oldest part comes by the stream: no run since then was
  * to load it anew (the note "tables", which is written before the stream is read), whether it began to or not. */
 #include "source_load.h"
@@ -78,6 +79,13 @@ static void put_text(struct buf *out, const char *text)
 
 static const char *mark_of(const struct source *s, const struct relation *rel) { return s->history ? history_newest(s->history, rel->id) : NULL; }
 
+/* A row that changes may leave its block. Of one that went from a range which is to be read into one which was, the stream's update is all that comes: a target
+ * makes the row of that, or knows that it lacks it. A reader of a topic does not; and what is of another origin may be left out. */
+static bool can_go_on(const struct source *s, const struct load_table *t)
+{
+	return cut_lasts(t) && !(cut_moves(t) && (s->is_load_kept || !strcmp(s->opt.origin, "none")));
+}
+
 static void note_text(const struct source *s, const struct load_table *t, struct buf *out)
 {
 	char at[24];
@@ -96,7 +104,7 @@ bool rest_note(struct source *s, const struct load_table *t, void (*next)(struct
 	char *key = load_note_key("cut", t->rel);
 	const char *was = s->host.note_get(s->host.ctx, key);
 	buf_init(&text, NOTE_MAX);
-	if ((s->mode & DMSR_CDC) && mark_of(s, t->rel) && cut_lasts(t) && !t->in_turns)
+	if ((s->mode & DMSR_CDC) && mark_of(s, t->rel) && can_go_on(s, t) && !t->in_turns)
 		note_text(s, t, &text);
 	/* Without one a note that is there would take the parts of this cut for its own. */
 	bool is_due = text.len || (was && *was);
@@ -197,7 +205,7 @@ static bool read_parts(const struct cut_note *n, struct load_table *t)
 		p->id = (uint32_t)strtoul(at, &end, 10);
 		at = end > at ? read_text(end, &p->from) : NULL;
 		at = at ? read_text(at, &p->where) : NULL;
-		p->is_key_range = p->where != NULL;
+		p->is_key_range = p->where && p->where[0] == '('; /* else "ctid >= ..." (source_cut.c) */
 		if (!p->from)
 			at = NULL;
 	}
@@ -266,6 +274,10 @@ void rest_find(struct source *s, struct load_table *t)
 		why = refusal(s, r, t->rel, &n);
 	if (!why && (!read_parts(&n, t) || !keep(r, t)))
 		why = "the record of its parts cannot be read";
+	if (!why && !can_go_on(s, t)) {
+		forget_parts(t);
+		why = "rows may have moved between its parts";
+	}
 	if (why) {
 		log_info("postgres", s->host.env.job, "table %s.%s starts over, though parts of it are there: %s", t->rel->schema, t->rel->name, why);
 		if (s->is_beside) /* the stream leaves out what the rows of the new load have */

@@ -638,8 +638,10 @@ static void on_part_table(struct target *t)
 {
 	if (t->answer)
 		open_part(t);
-	else
+	else if (!strcmp(t->sqlstate, "42501"))
 		target_ask(t, "ROLLBACK", 0, NULL, on_rolled_back);
+	else
+		target_fail(t, &t->answer_error);
 }
 
 static void on_part_begun(struct target *t)
