@@ -122,7 +122,7 @@ def caught_up(daemon, job, source):
     def there():
         slot = source.sql("SELECT confirmed_flush_lsn - '0/0' FROM pg_replication_slots WHERE database = current_database()")
         return slot and slot[0][0] is not None and slot[0][0] >= end
-    source.sql("SELECT pg_logical_emit_message(false, 'dmsr-test', '')")
+    source.sql("SELECT pg_logical_emit_message(false, 'dmsr-test', ''), txid_current()")  # with a commit, or the server may not write it to its log for 15 s
     wait_for(f"job {job} has confirmed all", there, 30)
 
 

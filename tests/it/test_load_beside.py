@@ -55,7 +55,9 @@ def is_read_up_to(source, lsn):
 def written(source, *statements):
     for s in statements:
         source.psql(s)
-    return source.one("SELECT pg_current_wal_lsn()")
+    lsn = source.one("SELECT pg_current_wal_lsn()")
+    source.sql("SELECT txid_current()")  # an empty commit behind it, of which the server tells at once
+    return lsn
 
 
 def wait_read(daemon, source, lsn):
