@@ -26,7 +26,7 @@ SHAPES = {
         INSERT INTO t SELECT lpad(i::text, 5, '0') || E'\'"\\ä\t', md5(i::text) FROM generate_series(1, 8000) i"""),
     "texts": ("block", """CREATE TABLE t (id text PRIMARY KEY, v text); INSERT INTO t SELECT lpad(i::text, 5, '0'), md5(i::text) FROM generate_series(1, 8000) i"""),
     "long texts": ("any", """CREATE TABLE t (id text COLLATE "C" PRIMARY KEY, v text);
-        INSERT INTO t SELECT repeat(chr(97 + i % 26) || lpad(i::text, 3, '0'), 50000), md5(i::text) FROM generate_series(1, 200) i;
+        INSERT INTO t SELECT repeat(chr(97 + i % 26) || lpad(i::text, 3, '0'), 50000), md5(i::text) FROM generate_series(1, 50) i;
         INSERT INTO t SELECT lpad(i::text, 5, '0'), md5(i::text) FROM generate_series(1, 8000) i"""),
     "times": ("key", """CREATE TABLE t (id timestamptz PRIMARY KEY, v text);
         INSERT INTO t SELECT '2020-01-01'::timestamptz + i * interval '0.001537s', md5(i::text) FROM generate_series(1, 8000) i;
