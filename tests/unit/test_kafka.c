@@ -802,7 +802,27 @@ static void it_may_be_closed_at_any_time(void **state)
 	kit_free(k);
 }
 
-RUN_TESTS(cmocka_unit_test(batches_come_back_whole),
+/* What is written once for several rows says the same as what is written for each. */
+static void positions_in_headers(void **state)
+{
+	struct known_row known = { 0 };
+	const uint64_t events[] = { 0, 1, 9, 10, 4711, UINT64_MAX - 1, POSITION_WHOLE };
+	char text[POSITION_TEXT_MAX];
+	size_t len;
+	(void)state;
+	for (unsigned i = 0; i < 2 * 3 * 2 * 2 * 7; i++) {
+		struct position at = { .kind = i / 84 ? POSITION_LSN : POSITION_NONE, .lsn = 0x1234500000000 + i / 28 % 3, .event = events[i % 7] };
+		at.server = 7000000000000000000 + i / 14 % 2;
+		at.flush = i / 7 % 2 ? 0x1F00 : 0;
+		for (int twice = 0; twice < 2; twice++) {
+			assert_string_equal(stamp_position(&known, &at, &len), position_format(&at, text));
+			assert_int_equal(len, strlen(text));
+		}
+	}
+}
+
+RUN_TESTS(cmocka_unit_test(positions_in_headers),
+	cmocka_unit_test(batches_come_back_whole),
 	cmocka_unit_test(nothing_is_delivered_without_the_broker),
 	cmocka_unit_test(a_target_that_holds_much_is_asked_to_let_go),
 	cmocka_unit_test(one_that_cannot_be_asked_gets_more),

@@ -87,17 +87,22 @@ static void lose(struct kafka *k, struct topic *t)
 	put(k, t, "lost");
 }
 
-bool extent_is_good(struct kafka *k, const struct topic *t)
+static void fail(struct kafka *k, const struct topic *t)
 {
 	struct err e = { 0 };
-	if (!t->extent.is_lost)
-		return true;
 	err_set(&e, DMSR_EFATAL, "kafka.topic-lost",
 		"topic %s lacks records of %s.%s that were acknowledged: it was deleted or made anew, or the brokers lost them", t->name, t->schema, t->table);
 	err_hint(&e, "load the table again: POST /jobs/%s/tables/%s.%s/reload, and start the job; or all of them: DELETE /jobs/%s/positions first",
 		k->host.env.job, t->schema, t->table, k->host.env.job);
 	kafka_fail(k, &e);
-	return false;
+}
+
+/* It is asked for each row: an error is made only when there is one. */
+bool extent_is_good(struct kafka *k, const struct topic *t)
+{
+	if (t->extent.is_lost)
+		fail(k, t);
+	return !t->extent.is_lost;
 }
 
 void extent_made(struct kafka *k, struct topic *t)

@@ -161,9 +161,9 @@ struct flight {
 /* What was written last into the headers of a row's record. */
 struct known_row {
 	const struct relation *rel;     /* of the batch at hand */
-	const struct topic *topic;
+	const struct topic *topic;      /* NULL: not asked for */
 	struct position at;
-	size_t position_len;            /* 0: nothing */
+	size_t position_len;            /* before the event; 0: nothing */
 	char position[POSITION_TEXT_MAX], schema[20];
 };
 
@@ -412,6 +412,9 @@ struct stamp {
 };
 int stamp_read(const rd_kafka_message_t *m, struct stamp *out, struct err *e);
 void stamp_run(const struct kafka *k, rd_kafka_headers_t *h); /* of the next record of the stream */
+/* A position's text (position_format), of which what the rows of a transaction share is written once: good until the next call. */
+const char *stamp_position(struct known_row *known, const struct position *at, size_t *len);
+const char *stamp_schema(struct known_row *known, const struct relation *rel); /* schema_key, the same way */
 
 /* source.c */
 extern const struct dmsr_source kafka_source;

@@ -12,9 +12,10 @@
 
 static rd_kafka_headers_t *headers(struct kafka *k, const struct position *at)
 {
-	char text[POSITION_TEXT_MAX];
+	size_t len;
+	const char *text = stamp_position(&k->row, at, &len);
 	rd_kafka_headers_t *h = rd_kafka_headers_new(3);
-	rd_kafka_header_add(h, "dmsr-pos", 8, position_format(at, text), -1);
+	rd_kafka_header_add(h, "dmsr-pos", 8, text, (ssize_t)len);
 	stamp_run(k, h);
 	return h;
 }
@@ -115,12 +116,12 @@ static int send_row(void *arg, const struct change *ch)
 {
 	struct sender *s = arg;
 	struct dmsr_record r;
-	char schema[20], load[40];
+	char load[40];
 	int n = s->k->codec_ops->encode(s->k->codec, ch, &r, 1, s->e);
 	if (n <= 0)
 		return n;
 	rd_kafka_headers_t *h = headers(s->k, &s->at);
-	rd_kafka_header_add(h, "dmsr-schema", 11, schema_key(ch->rel, schema), 16);
+	rd_kafka_header_add(h, "dmsr-schema", 11, stamp_schema(&s->k->row, ch->rel), 16);
 	if (s->f->b->is_load) {
 		snprintf(load, sizeof load, "%llu %u", ch->txn ? (unsigned long long)ch->txn->lsn : 0, (unsigned)s->f->b->part);
 		rd_kafka_header_add(h, "dmsr-load", 9, load, -1);
@@ -138,6 +139,7 @@ static int send_rows(struct kafka *k, struct flight *f, const struct change *ch,
 bool ordered_send(struct kafka *k, struct flight *f)
 {
 	struct err e = { 0 };
+	k->row.rel = NULL; /* the pointer may be another relation's by now */
 	if (!f->at)
 		f->at = f->b->first;
 	while (f->at && kafka_may_send(k)) {

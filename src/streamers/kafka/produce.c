@@ -92,56 +92,29 @@ struct sender {
 	struct err *e;
 };
 
-/* What the rows of one table in one transaction share is written once. */
-static void know_row(struct kafka *k, const struct flight *f, const struct change *ch)
-{
-	struct known_row *r = &k->row;
-	const struct position at = { .kind = POSITION_LSN, .server = f->b->end.server, .lsn = ch->txn ? ch->txn->lsn : 0 };
-	char text[POSITION_TEXT_MAX];
-	if (r->rel != ch->rel) {
-		r->rel = ch->rel;
-		r->topic = topics_of(k, ch->rel);
-		schema_key(ch->rel, r->schema);
-	}
-	if (r->position_len && r->at.lsn == at.lsn && r->at.server == at.server)
-		return;
-	r->at = at;
-	position_format(&at, text); /* pg:SERVER:LSN:0:0/0 */
-	r->position_len = strlen(text) - (sizeof "0:0/0" - 1);
-	memcpy(r->position, text, r->position_len);
-}
-
-static size_t put_event(char *to, uint64_t event)
-{
-	char digits[20], *p = digits + sizeof digits;
-	do
-		*--p = (char)('0' + event % 10);
-	while ((event /= 10));
-	size_t n = (size_t)(digits + sizeof digits - p);
-	memcpy(to, p, n);
-	memcpy(to + n, ":0/0", 4);
-	return n + 4;
-}
-
 static bool send_record(struct kafka *k, struct flight *f, const struct change *ch, const struct dmsr_record *r)
 {
-	struct known_row *known = &k->row;
-	size_t len = known->position_len + put_event(known->position + known->position_len, ch->event);
+	const struct position at = { .kind = POSITION_LSN, .server = f->b->end.server, .lsn = ch->txn ? ch->txn->lsn : 0, .event = ch->event };
+	size_t len;
+	const char *position = stamp_position(&k->row, &at, &len);
 	rd_kafka_headers_t *h = rd_kafka_headers_new(2);
-	rd_kafka_header_add(h, "dmsr-pos", 8, known->position, (ssize_t)len);
-	rd_kafka_header_add(h, "dmsr-schema", 11, known->schema, 16);
+	rd_kafka_header_add(h, "dmsr-pos", 8, position, (ssize_t)len);
+	rd_kafka_header_add(h, "dmsr-schema", 11, stamp_schema(&k->row, ch->rel), 16);
 	/* Without a key nothing else keeps the order of a table's changes. */
 	const int32_t partition = r->key ? RD_KAFKA_PARTITION_UA : 0;
 	const struct record rec = { .key = r->key, .key_len = r->key_len, .value = r->value, .len = r->value_len, .headers = h, .partition = partition };
-	return produce_record(k, f, known->topic, &rec, ch->rel);
+	return produce_record(k, f, k->row.topic, &rec, ch->rel);
 }
 
 static int send_row(void *arg, const struct change *ch)
 {
 	struct sender *s = arg;
 	struct dmsr_record records[DMSR_RECORDS_MAX];
-	know_row(s->k, s->f, ch);
-	if (!s->k->row.topic || !extent_is_good(s->k, s->k->row.topic))
+	struct known_row *known = &s->k->row;
+	stamp_schema(known, ch->rel);
+	if (!known->topic)
+		known->topic = topics_of(s->k, ch->rel);
+	if (!known->topic || !extent_is_good(s->k, known->topic))
 		return DMSR_EINVAL;
 	int n = s->k->codec_ops->encode(s->k->codec, ch, records, DMSR_RECORDS_MAX, s->e);
 	for (int i = 0; i < n; i++)

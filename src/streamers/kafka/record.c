@@ -29,6 +29,43 @@ void stamp_run(const struct kafka *k, rd_kafka_headers_t *h)
 	rd_kafka_header_add(h, "dmsr-run", 8, p, text + sizeof text - p);
 }
 
+static size_t put_event(char *to, uint64_t event)
+{
+	char digits[20], *p = digits + sizeof digits;
+	do
+		*--p = (char)('0' + event % 10);
+	while ((event /= 10));
+	size_t n = (size_t)(digits + sizeof digits - p);
+	memcpy(to, p, n);
+	memcpy(to + n, ":0/0", 5);
+	return n + 4;
+}
+
+const char *stamp_position(struct known_row *known, const struct position *at, size_t *len)
+{
+	if (at->kind != POSITION_LSN || at->event == POSITION_WHOLE || at->flush) {
+		known->position_len = 0;
+		*len = strlen(position_format(at, known->position));
+		return known->position;
+	}
+	if (!known->position_len || known->at.lsn != at->lsn || known->at.server != at->server) {
+		known->at = (struct position){ .kind = POSITION_LSN, .server = at->server, .lsn = at->lsn };
+		position_format(&known->at, known->position); /* pg:SERVER:LSN:0:0/0 */
+		known->position_len = strlen(known->position) - (sizeof "0:0/0" - 1);
+	}
+	*len = known->position_len + put_event(known->position + known->position_len, at->event);
+	return known->position;
+}
+
+const char *stamp_schema(struct known_row *known, const struct relation *rel)
+{
+	if (known->rel == rel)
+		return known->schema;
+	known->rel = rel;
+	known->topic = NULL;
+	return schema_key(rel, known->schema);
+}
+
 int stamp_read(const rd_kafka_message_t *m, struct stamp *out, struct err *e)
 {
 	rd_kafka_headers_t *h;
