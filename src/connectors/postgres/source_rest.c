@@ -10,6 +10,7 @@
  * (source_mark.h: the same file, the same columns, always published), and all that changed since the oldest part comes by the stream: no run since then was
  * to load it anew (the note "tables", which is written before the stream is read), whether it began to or not. */
 #include "source_load.h"
+#include "source_mark.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,10 +81,10 @@ static void put_text(struct buf *out, const char *text)
 static const char *mark_of(const struct source *s, const struct relation *rel) { return s->history ? history_newest(s->history, rel->id) : NULL; }
 
 /* A row that changes may leave its block. Of one that went from a range which is to be read into one which was, the stream's update is all that comes: a target
- * makes the row of that, or knows that it lacks it. A reader of a topic does not; and what is of another origin may be left out. */
+ * makes the row of that, or knows that it lacks it. A reader of a topic does not; and what is of another origin, or UNLOGGED, does not come. */
 static bool can_go_on(const struct source *s, const struct load_table *t)
 {
-	return cut_lasts(t) && !(cut_moves(t) && (s->is_load_kept || !strcmp(s->opt.origin, "none")));
+	return cut_lasts(t) && !(cut_moves(t) && (s->is_load_kept || !strcmp(s->opt.origin, "none") || mark_unlogged(mark_of(s, t->rel))));
 }
 
 static void note_text(const struct source *s, const struct load_table *t, struct buf *out)
@@ -191,7 +192,9 @@ static void forget_parts(struct load_table *t)
 		free(t->parts[i].where);
 	}
 	free(t->parts);
+	free(t->kept);
 	t->parts = NULL;
+	t->kept = NULL;
 	t->nparts = 0;
 }
 
@@ -249,8 +252,6 @@ static bool keep(const struct source_rest *r, struct load_table *t)
 	t->kept = mem_zalloc(((size_t)t->nparts + 1) * sizeof *t->kept);
 	for (size_t i = 0; i < r->nparts; i++) {
 		if (!r->parts[i] || r->parts[i] > t->nparts) {
-			free(t->kept);
-			t->kept = NULL;
 			forget_parts(t);
 			return false;
 		}

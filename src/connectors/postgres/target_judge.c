@@ -116,6 +116,23 @@ enum type_fit judge_type(const struct relation *rel, const struct column *c, con
 	return (from == TYPE_JSONB && to == TYPE_JSON) || (from == TYPE_CIDR && to == TYPE_INET) ? FIT_GOOD : FIT_BY_VALUE;
 }
 
+bool judge_key(const struct target_table *tb)
+{
+	bool is_fine = true;
+	struct buf sql;
+	buf_init(&sql, 1 << 20);
+	for (unsigned i = 0; i < tb->rel->nkeys && is_fine; i++) {
+		const struct column *c = &tb->rel->columns[tb->rel->keys[i]];
+		const struct target_column *own = tb->of[tb->rel->keys[i]];
+		buf_reset(&sql);
+		sql_type(&sql, tb->rel, c);
+		is_fine = own && own->type_full && judge_type(tb->rel, c, own) == FIT_GOOD &&
+			(!strcmp(own->type_full, own->type_sql) || !strcmp(own->type_full, buf_cstr(&sql)));
+	}
+	buf_fini(&sql);
+	return is_fine;
+}
+
 /* ---- columns ---- */
 
 struct faults {

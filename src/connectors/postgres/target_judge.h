@@ -37,5 +37,7 @@ bool judge_needs_owner(const struct target_table *tb, enum prepare prepare, enum
 
 /* How a column's values, which come as text, go into the target's. */
 enum type_fit judge_type(const struct relation *rel, const struct column *c, const struct target_column *own);
+/* Are two keys that differ at the source two here? No by the word of a type that may take both for one: of another length, precision or notion of case. */
+bool judge_key(const struct target_table *tb);
 
 #endif

@@ -94,7 +94,8 @@ const char load_begin_sql[] =
 	"ON CONFLICT (job_uid, schema_name, table_name) DO UPDATE SET position = NULL, rows = EXCLUDED.rows, made = l.made OR EXCLUDED.made, "
 	"loaded_at = pg_catalog.now()";
 
-/* Can parts of different snapshots be made one (target_catch.h)? Nothing but the key may be in the way of a row that is not of its time yet. */
+/* Can parts of different snapshots be made one (target_catch.h)? Nothing but the key may be in the way of a row that is not of its time yet, and the key only
+ * of a row of the same one at the source: 'a' and 'A' are one where a table of somebody else's has citext. */
 bool load_may_be_caught(const struct target *t)
 {
 	const struct target_table *tb = t->load.table;
@@ -102,7 +103,7 @@ bool load_may_be_caught(const struct target *t)
 		return false;
 	if (t->load.how == HOW_MAKE || t->load.how == HOW_DROP)
 		return true;
-	return !tb->has_other_unique && !tb->has_triggers && !tb->has_references && (tb->has_key || table_is_ours(t, tb));
+	return !tb->has_other_unique && !tb->has_triggers && !tb->has_references && (table_is_ours(t, tb) || (tb->has_key && judge_key(tb)));
 }
 
 /* From here on rows may be there that are a part of the load's. */
@@ -518,9 +519,9 @@ static void on_lost_turns(struct target *t)
 static void on_lost_table(struct target *t)
 {
 	struct err e = { 0 };
-	err_retry(&e, DMSR_ESTATE, "target.load-lost", "the load of %s cannot go on, since the role may make no temporary tables: it begins anew",
+	err_retry(&e, DMSR_ESTATE, "target.load-lost", "the load of %s cannot go on, since no temporary table can be made here: it begins anew",
 		t->load.table->sql);
-	err_hint(&e, "GRANT TEMPORARY on the database to the role lets loads go on");
+	err_hint(&e, "loads go on where the role has the right TEMPORARY on the database, and nothing else keeps it from making a temporary table");
 	target_fail(t, &e);
 }
 
@@ -585,7 +586,7 @@ static void on_rest_key(struct target *t) { target_ask(t, "COMMIT", 0, NULL, on_
 
 static void make_rest_key(struct target *t) { ddlrun_key(t, t->load.table, on_rest_key); }
 
-/* Rows of the parts to come are to find those that are there; that may take long, and nobody else waits for it. */
+/* Rows of the parts to come are to find those that are there. That may take long, and what stands behind it in the queue waits for it. */
 static void on_rest_ready(struct target *t)
 {
 	lane_prepared(t);
@@ -633,15 +634,15 @@ static void open_part(struct target *t)
 
 static void on_rolled_back(struct target *t) { lose_rest(t, t->load.in_turns ? on_lost_turns : on_lost_table); }
 
-/* The role may make none in this database. */
+/* The role may make none in this database, or an event trigger refuses it. */
 static void on_part_table(struct target *t)
 {
 	if (t->answer)
 		open_part(t);
-	else if (!strcmp(t->sqlstate, "42501"))
-		target_ask(t, "ROLLBACK", 0, NULL, on_rolled_back);
-	else
+	else if (t->answer_error.retriable)
 		target_fail(t, &t->answer_error);
+	else
+		target_ask(t, "ROLLBACK", 0, NULL, on_rolled_back);
 }
 
 static void on_part_begun(struct target *t)
