@@ -105,7 +105,7 @@ class Postgres:
     @contextlib.contextmanager
     def session(self, database):
         """A connection that is like a new one, and kept for the next who asks: to make one costs a server twenty times what most statements do.
-        Nothing that a session has lasts, and none is kept in which something failed."""
+        Nothing that DISCARD ALL knows of lasts, and no session is kept in which something failed."""
         c = self.kept(database) or self.connect(database)
         try:
             yield c

@@ -627,7 +627,8 @@ def test_origin(db, server, dump):
     d.streaming()
     name = f"there_{db.name}"
     db.sql(f"SELECT pg_replication_origin_create('{name}')")
-    db.sql(f"SELECT pg_replication_origin_session_setup('{name}'); INSERT INTO t VALUES (1)")
+    with contextlib.closing(server.connect(db.name)) as c:  # nothing but its end takes that from a session
+        c.cursor().execute(f"SELECT pg_replication_origin_session_setup('{name}'); INSERT INTO t VALUES (1)")
     db.sql("INSERT INTO t VALUES (2)")
     d.caught_up().stop()
     assert d.replica().sorted("public", "t", ["id"]) == ['["2"]']
