@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import queue
+import re
 import shutil
 import signal
 import socket
@@ -121,6 +122,36 @@ def pgbench(db, *args):
 
 def peak_kib(pid):
     return next((int(line.split()[1]) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")), 0)
+
+
+def rss_kib(pid):
+    return next((int(line.split()[1]) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:")), 0)
+
+
+class Slices:
+    """How long the callbacks of a dmsrd's loop held it, from here on: dmsr_event_loop_lag_seconds. What a share of them stays below is known by the buckets' bounds."""
+
+    def __init__(self, daemon):
+        self.daemon = daemon
+        self.before = self.look()[0]
+
+    def look(self):
+        text = self.daemon.call("GET", "/metrics")[2]
+        counts = {float(le): float(n) for le, n in re.findall(r'^dmsr_event_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)', text, re.M)}
+        room, longest = re.search(r'^dmsr_event_loop_lag_max_seconds\{room="([^"]*)"\} (\S+)', text, re.M).groups()
+        return counts, float(longest), room
+
+    def take(self):
+        """max: since dmsrd began."""
+        counts, longest, room = self.look()
+        counts = {le: n - self.before.get(le, 0) for le, n in counts.items()}
+        n = counts[float("inf")]
+        return {"n": n, "max_ms": longest * 1000, "room": room,
+                **{f"p{share}_ms": min([longest, *(le for le, below in counts.items() if below >= n * share / 100)]) * 1000 for share in (99, 99.9)}}
+
+
+def print_slices(who, slices):
+    print(f"{who}: 99.9 % of the loop's {slices['n']:.0f} callbacks held it for no more than {slices['p99.9_ms']:.3g} ms, the longest {slices['max_ms']:.1f} ms ({slices['room']})")
 
 
 class Line(Proxy):
