@@ -129,7 +129,7 @@ def rss_kib(pid):
 
 
 class Slices:
-    """How long the callbacks of a dmsrd's loop held it, from here on: dmsr_event_loop_lag_seconds. What a share of them stays below is known by the buckets' bounds."""
+    """What the callbacks of a dmsrd's loop took of the processor, from here on: dmsr_event_loop_cpu_seconds. What a share of them stays below is known by the buckets' bounds."""
 
     def __init__(self, daemon):
         self.daemon = daemon
@@ -137,8 +137,8 @@ class Slices:
 
     def look(self):
         text = self.daemon.call("GET", "/metrics")[2]
-        counts = {float(le): float(n) for le, n in re.findall(r'^dmsr_event_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)', text, re.M)}
-        room, longest = re.search(r'^dmsr_event_loop_lag_max_seconds\{room="([^"]*)"\} (\S+)', text, re.M).groups()
+        counts = {float(le): float(n) for le, n in re.findall(r'^dmsr_event_loop_cpu_seconds_bucket\{le="([^"]+)"\} (\S+)', text, re.M)}
+        room, longest = re.search(r'^dmsr_event_loop_cpu_max_seconds\{room="([^"]*)"\} (\S+)', text, re.M).groups()
         return counts, float(longest), room
 
     def take(self):
@@ -151,7 +151,7 @@ class Slices:
 
 
 def print_slices(who, slices):
-    print(f"{who}: 99.9 % of the loop's {slices['n']:.0f} callbacks held it for no more than {slices['p99.9_ms']:.3g} ms, the longest {slices['max_ms']:.1f} ms ({slices['room']})")
+    print(f"{who}: 99.9 % of the loop's {slices['n']:.0f} callbacks took no more than {slices['p99.9_ms']:.3g} ms, the longest {slices['max_ms']:.1f} ms ({slices['room']})")
 
 
 class Line(Proxy):
