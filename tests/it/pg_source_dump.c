@@ -315,6 +315,8 @@ static void on_notice(void *ctx, const char *text)
 	fprintf(stderr, "warning: %s\n", text);
 }
 
+static void on_load_begins(void *ctx) { (void)ctx; }
+
 static void on_finished(void *ctx)
 {
 	(void)ctx;
@@ -443,6 +445,7 @@ int main(int argc, char **argv)
 		.note_put = note_put,
 		.note_get = note_get,
 		.notice = on_notice,
+		.load_begins = on_load_begins,
 		.finished = on_finished,
 		.failed = on_failed,
 		.stopped = on_stopped,
