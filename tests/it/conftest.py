@@ -435,7 +435,7 @@ def is_left_out(item):
     servers = [name for name in ("any_pg", "server") if name in params]
     if not servers and len(marks) < 3:
         return False
-    which = [name for name in vars(item.module) if name.startswith("test_")].index(item.originalname) + sum(str(params[name]) == "18" for name in servers)
+    which = zlib.crc32(item.originalname.encode()) + sum(str(params[name]) == "18" for name in servers)
     for names, values in marks:
         names = names.replace(" ", "").split(",")
         which += [[v] if len(names) == 1 else list(v) for v in values].index([params[name] for name in names])
