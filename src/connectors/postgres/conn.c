@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <openssl/ssl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,47 +30,56 @@ static void start_address(struct pgconn *c);
 /* ---- failures ---- */
 
 /* A step of connecting never waits, but some take long: what a password has to be hashed into is up to the server (4096 rounds and more), and TLS may read all
- * certificates of the system. So they are made on a thread, which has the PGconn meanwhile: one for all connections, however many are made at once. */
+ * certificates of the system. So they are made on threads, which have the PGconn meanwhile: a few for all connections, however many are made at once, and more
+ * than one, so that a server that wants millions of rounds holds up a part of the others at most. */
 struct step {
-	struct pgconn *c;               /* NULL: it was given up */
+	struct pgconn *c;               /* NULL: it was given up; the loop's */
+	atomic_bool is_given_up;        /* so, for the thread */
 	PGconn *pg;
 	PostgresPollingStatusType what;
 };
 
-static struct {
-	struct worker *worker;          /* NULL: no connection is being made */
+static struct dialer {
+	struct worker *worker;          /* NULL: it makes no connection */
 	struct loop *loop;
 	unsigned connections;
-} dialer;
+} dialers[4];
 
 static struct worker *dial(struct pgconn *c)
 {
-	if (!dialer.worker) {
-		dialer.loop = c->loop;
-		dialer.worker = worker_new(c->loop, "postgres");
+	if (c->dialer)
+		return c->dialer->worker;
+	struct dialer *d = dialers;
+	for (size_t i = 1; i < sizeof dialers / sizeof *dialers; i++)
+		if (dialers[i].connections < d->connections)
+			d = &dialers[i];
+	if (!d->worker) {
+		d->loop = c->loop;
+		d->worker = worker_new(c->loop, "postgres");
 	}
-	assert(dialer.loop == c->loop);
-	dialer.connections += !c->is_dialing;
-	c->is_dialing = true;
-	return dialer.worker;
+	assert(d->loop == c->loop);
+	d->connections++;
+	c->dialer = d;
+	return d->worker;
 }
 
 static void stop_dialing(struct pgconn *c)
 {
-	if (!c->is_dialing)
+	struct dialer *d = c->dialer;
+	c->dialer = NULL;
+	if (!d || --d->connections)
 		return;
-	c->is_dialing = false;
-	if (--dialer.connections)
-		return;
-	worker_leave(dialer.worker, NULL, NULL);
-	dialer.worker = NULL;
+	worker_leave(d->worker, NULL, NULL);
+	d->worker = NULL;
 }
 
 /* A step of connecting that is under way, or waits, ends by itself, with the PGconn. */
 static void hang_up(struct pgconn *c)
 {
-	if (c->step)
+	if (c->step) {
 		c->step->c = NULL;
+		atomic_store(&c->step->is_given_up, true);
+	}
 	c->step = NULL;
 	stop_dialing(c);
 	PQfinish(c->pg);
@@ -477,7 +487,8 @@ static void go_on(struct pgconn *c, PostgresPollingStatusType what)
 static void step_run(void *arg)
 {
 	struct step *s = arg;
-	s->what = PQconnectPoll(s->pg);
+	if (!atomic_load(&s->is_given_up))
+		s->what = PQconnectPoll(s->pg);
 }
 
 static void step_drop(void *arg)

@@ -66,7 +66,7 @@ struct pgconn {
 	char (*addresses)[64];  /* numeric */
 	int naddresses, address;
 
-	bool is_dialing;        /* it holds the thread that makes the steps of connecting */
+	struct dialer *dialer;  /* the thread that makes its steps of connecting; NULL: it is not connecting */
 	struct step *step;      /* under way there; NULL: none */
 	PGconn *pg;             /* NULL while that has it */
 	struct loop_io *io;
