@@ -118,16 +118,22 @@ enum type_fit judge_type(const struct relation *rel, const struct column *c, con
 
 bool judge_key(const struct target_table *tb)
 {
+	enum { OID_BPCHAR = 1042, OID_VARCHAR = 1043 };
 	bool is_fine = true;
 	struct buf sql;
 	buf_init(&sql, 1 << 20);
 	for (unsigned i = 0; i < tb->rel->nkeys && is_fine; i++) {
 		const struct column *c = &tb->rel->columns[tb->rel->keys[i]];
 		const struct target_column *own = tb->of[tb->rel->keys[i]];
+		if (!own || !own->type_full || judge_type(tb->rel, c, own) != FIT_GOOD) {
+			is_fine = false;
+			break;
+		}
 		buf_reset(&sql);
 		sql_type(&sql, tb->rel, c);
-		is_fine = own && own->type_full && judge_type(tb->rel, c, own) == FIT_GOOD &&
-			(!strcmp(own->type_full, own->type_sql) || !strcmp(own->type_full, buf_cstr(&sql)));
+		/* what fits, and takes two for one all the same: fewer digits; spaces at the end. Not a varchar that is as long */
+		const bool is_same = !strcmp(own->type_full, buf_cstr(&sql)), is_bare = !strcmp(own->type_full, own->type_sql);
+		is_fine = is_same || own->type == OID_VARCHAR || (is_bare && own->type != OID_BPCHAR);
 	}
 	buf_fini(&sql);
 	return is_fine;

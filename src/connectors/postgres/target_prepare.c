@@ -103,7 +103,9 @@ bool load_may_be_caught(const struct target *t)
 		return false;
 	if (t->load.how == HOW_MAKE || t->load.how == HOW_DROP)
 		return true;
-	return !tb->has_other_unique && !tb->has_triggers && !tb->has_references && (table_is_ours(t, tb) || (tb->has_key && judge_key(tb)));
+	if (tb->has_other_unique || tb->has_triggers || tb->has_references)
+		return false;
+	return tb->is_made || ((tb->has_key || table_is_ours(t, tb)) && judge_key(tb)); /* what was made has the source's types */
 }
 
 /* From here on rows may be there that are a part of the load's. */
@@ -511,7 +513,8 @@ static void on_lost_turns(struct target *t)
 {
 	struct err e = { 0 };
 	err_retry(&e, DMSR_ESTATE, "target.load-lost", "changes cannot come between the parts of %s: it has triggers or other unique indexes than its key, "
-		"or foreign keys from it or to it, or the role may make no temporary tables. It is loaded in one snapshot, which the stream waits for",
+		"or foreign keys from it or to it, or a key of a type that may take two for one, or the role may make no temporary tables. It is loaded in one "
+		"snapshot, which the stream waits for",
 		t->load.table->sql);
 	target_fail(t, &e);
 }
