@@ -18,8 +18,13 @@ struct client {
 	bool is_refused;                /* it is down because nobody listens there, or there is no such name */
 	char why[256];                  /* newest error of a connection */
 	rd_kafka_resp_err_t why_code;
-	void (*drop)(void *arg);        /* of what outlives its threads; NULL: nothing does */
-	void *outlives;
+	struct kept *kept;              /* what outlives its threads */
+};
+
+struct kept {
+	struct kept *next;
+	void (*drop)(void *arg);
+	void *arg;
 };
 
 /* Its own lines: most of them repeat what we say ourselves. */
@@ -163,8 +168,7 @@ struct grave {
 	rd_kafka_t *rk;
 	rd_kafka_topic_t *consumed;
 	bool may_be_open;               /* a transaction */
-	void (*drop)(void *arg);        /* NULL: nothing is left */
-	void *outlives;
+	struct kept *kept;
 };
 
 /* Readers need not wait for the broker's patience to be over. Who cannot reach it leaves that to the next run. */
@@ -195,15 +199,20 @@ static void bury(void *arg)
 		give_up(g->rk);
 	rd_kafka_purge(g->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
 	rd_kafka_destroy_flags(g->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE); /* joins its threads */
-	if (g->drop)
-		g->drop(g->outlives);
+	while (g->kept) {
+		struct kept *one = g->kept;
+		g->kept = one->next;
+		one->drop(one->arg);
+		free(one);
+	}
 	free(g);
 }
 
 void client_keep(struct client *c, void (*drop)(void *arg), void *arg)
 {
-	c->drop = drop;
-	c->outlives = arg;
+	struct kept *one = mem_alloc(sizeof *one);
+	*one = (struct kept){ .next = c->kept, .drop = drop, .arg = arg };
+	c->kept = one;
 }
 
 void client_free(struct client *c, rd_kafka_topic_t *consumed)
@@ -211,7 +220,7 @@ void client_free(struct client *c, rd_kafka_topic_t *consumed)
 	if (!c)
 		return;
 	struct grave *g = mem_alloc(sizeof *g);
-	*g = (struct grave){ .rk = c->rk, .consumed = consumed, .may_be_open = c->may_be_open, .drop = c->drop, .outlives = c->outlives };
+	*g = (struct grave){ .rk = c->rk, .consumed = consumed, .may_be_open = c->may_be_open, .kept = c->kept };
 	port_free(c->main);
 	worker_leave(client_worker(c), bury, g);
 	free(c);

@@ -10,14 +10,12 @@
  * What comes to a closed one waits, all in their order, and goes in one go when nothing is under way any more, or the brokers are quick and there is room. */
 #include "kafka.h"
 #include <assert.h>
-#include <stdalign.h>
-#include <stddef.h>
 #include <stdlib.h>
 
 enum { BATCH_BYTES = 1000000, BATCH_RECORDS = 10000, FEW = 5 };  /* librdkafka's: batch.size, batch.num.messages, RD_KAFKA_IDEMP_MAX_INFLIGHT */
 enum { FRAME_BYTES = 1024, RECORD_FRAME = 200 };                /* of a request; of a record, with the small headers */
 
-/* Stands behind its value, in one block that goes to librdkafka, and before its key. */
+/* In its flight's memory, with what it points to. */
 struct waiting {
 	struct waiting *next;
 	struct flight *f;
@@ -33,7 +31,7 @@ struct gate {
 	uint32_t pending;               /* given, and not acknowledged */
 	size_t bytes;                   /* of these, or more: big headers are in it until nothing is pending */
 	uint64_t since_us;              /* when the first was given behind which none was pending */
-	uint64_t took_us;               /* from giving to report, of those that took long, lately */
+	uint64_t newest_us, took_us;    /* from giving to report, of the newest that was looked at; of those that took long, lately */
 };
 
 struct gate *gate_new(const struct topic *t)
@@ -59,58 +57,76 @@ static bool is_open(const struct kafka *k, const struct gate *g, const struct re
 	return is_quick(k, g) || loop_now_us(k->host.env.loop) - g->since_us < (k->linger_us ? k->linger_us : KAFKA_SLICE_US);
 }
 
+static rd_kafka_headers_t *headers_of(const struct record *r)
+{
+	if (!r->nheaders)
+		return NULL;
+	rd_kafka_headers_t *h = rd_kafka_headers_new(r->nheaders);
+	for (unsigned i = 0; i < r->nheaders; i++)
+		rd_kafka_header_add(h, r->headers[i].name, -1, r->headers[i].value, (ssize_t)r->headers[i].len);
+	return h;
+}
+
 static rd_kafka_resp_err_t give(struct kafka *k, struct gate *g, struct flight *f, const struct record *r, int how)
 {
 	void *key = (void *)(uintptr_t)r->key, *value = (void *)(uintptr_t)r->value; /* librdkafka writes to neither */
-	const size_t size = size_of(r);                                              /* r may be in what librdkafka frees */
+	rd_kafka_headers_t *headers = headers_of(r);
 	rd_kafka_resp_err_t code = rd_kafka_producev(client_handle(k->producer), RD_KAFKA_V_RKT(g->topic->rkt), RD_KAFKA_V_PARTITION(r->partition),
-		RD_KAFKA_V_MSGFLAGS(how), RD_KAFKA_V_KEY(key, r->key_len), RD_KAFKA_V_VALUE(value, r->len), RD_KAFKA_V_HEADERS(r->headers),
+		RD_KAFKA_V_MSGFLAGS(how), RD_KAFKA_V_KEY(key, r->key_len), RD_KAFKA_V_VALUE(value, r->len), RD_KAFKA_V_HEADERS(headers),
 		RD_KAFKA_V_OPAQUE(f), RD_KAFKA_V_END);
-	if (code)
+	if (code) {
+		if (headers)
+			rd_kafka_headers_destroy(headers);
 		return code;
+	}
 	if (!g->pending) {
 		g->bytes = 0;
 		g->since_us = loop_now_us(k->host.env.loop);
 	}
 	g->pending++;
-	g->bytes += size;
+	g->bytes += size_of(r);
 	return 0;
 }
 
 /* ---- what waits ---- */
 
-static size_t place_of(size_t len) { return (len + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t); }
-
-static char *block_of(struct waiting *w) { return (char *)w - place_of(w->r.len); }
-
-static void keep(struct gate *g, struct flight *f, const struct record *r)
+static char *place(char **at, const char *from, size_t len)
 {
-	char *value = mem_alloc(place_of(r->len) + sizeof(struct waiting) + r->key_len);
-	struct waiting *w = (struct waiting *)(void *)(value + place_of(r->len));
-	char *key = (char *)(w + 1);
+	char *to = memcpy(*at, from, len);
+	*at += len;
+	return to;
+}
+
+/* The value is there already. */
+static void keep(struct kafka *k, struct gate *g, struct flight *f, const struct record *r)
+{
+	size_t len = sizeof(struct waiting) + r->key_len;
+	for (unsigned i = 0; i < r->nheaders; i++)
+		len += r->headers[i].len;
+	struct waiting *w = arena_alloc(&f->records, len);
+	char *at = (char *)(w + 1);
 	*w = (struct waiting){ .f = f, .r = *r };
-	if (r->value)
-		w->r.value = memcpy(value, r->value, r->len);
 	if (r->key)
-		w->r.key = memcpy(key, r->key, r->key_len);
+		w->r.key = place(&at, r->key, r->key_len);
+	for (unsigned i = 0; i < r->nheaders; i++)
+		w->r.headers[i].value = place(&at, r->headers[i].value, r->headers[i].len);
 	if (g->last)
 		g->last->next = w;
 	else
 		g->first = w;
 	g->last = w;
+	k->waiting += size_of(r);
 }
 
 static rd_kafka_resp_err_t give_first(struct kafka *k, struct gate *g)
 {
-	struct waiting *w = g->first, *next = w->next;
-	bool is_taken = w->r.value != NULL; /* with the value librdkafka has the block, and may have freed it by now */
-	rd_kafka_resp_err_t code = give(k, g, w->f, &w->r, is_taken ? RD_KAFKA_MSG_F_FREE : 0);
+	struct waiting *w = g->first;
+	rd_kafka_resp_err_t code = give(k, g, w->f, &w->r, 0);
 	if (code)
 		return code;
-	if (!is_taken)
-		free(block_of(w));
-	g->first = next;
-	if (!next)
+	k->waiting -= size_of(&w->r);
+	g->first = w->next;
+	if (!g->first)
 		g->last = NULL;
 	return 0;
 }
@@ -134,23 +150,39 @@ static bool open_gate(struct kafka *k, struct gate *g)
 rd_kafka_resp_err_t gate_pass(struct kafka *k, const struct topic *t, struct flight *f, const struct record *r)
 {
 	struct gate *g = t->gate;
-	if (!t->is_compacted && (g->first || !is_open(k, g, r))) {
-		keep(g, f, r);
-		return 0;
-	}
-	return give(k, g, f, r, RD_KAFKA_MSG_F_COPY);
+	if (t->is_compacted)
+		return give(k, g, f, r, RD_KAFKA_MSG_F_COPY);
+	struct record own = *r;
+	if (r->value && r->len)
+		own.value = memcpy(arena_alloc(&f->records, r->len), r->value, r->len);
+	if (!g->first && is_open(k, g, r))
+		return give(k, g, f, &own, 0);
+	keep(k, g, f, &own);
+	return 0;
+}
+
+/* What waits for long is in no cache any more when it goes, and a batch takes less memory than its records. */
+bool gate_takes(const struct kafka *k)
+{
+	enum { OF_MEMORY = 8, AT_LEAST = 1 << 19 };
+	return k->waiting <= AT_LEAST || k->waiting <= k->memory_max / OF_MEMORY;
+}
+
+void gate_took(const rd_kafka_message_t *m)
+{
+	struct gate *g = ((struct topic *)rd_kafka_topic_opaque(m->rkt))->gate;
+	g->newest_us = (uint64_t)rd_kafka_message_latency(m);
 }
 
 void gate_acknowledged(struct kafka *k, const rd_kafka_message_t *m)
 {
 	enum { FADES = 8 };
 	struct gate *g = ((struct topic *)rd_kafka_topic_opaque(m->rkt))->gate;
-	const uint64_t took_us = (uint64_t)rd_kafka_message_latency(m);
 	const size_t size = m->key_len + m->len + RECORD_FRAME;
 	assert(g->pending);
 	g->pending--;
 	g->bytes -= size < g->bytes ? size : g->bytes;
-	g->took_us = took_us > g->took_us ? took_us : g->took_us - (g->took_us - took_us) / FADES;
+	g->took_us = g->newest_us > g->took_us ? g->newest_us : g->took_us - (g->took_us - g->newest_us) / FADES;
 	if (m->partition >= 0 && (uint32_t)m->partition >= g->partitions)
 		g->partitions = (uint32_t)m->partition + 1;
 	if (!g->first || g->is_opening || (g->pending && !is_quick(k, g)))
@@ -174,14 +206,4 @@ void gate_turn(struct kafka *k)
 	}
 }
 
-void gate_free(struct gate *g)
-{
-	while (g->first) {
-		struct waiting *w = g->first;
-		g->first = w->next;
-		if (w->r.headers)
-			rd_kafka_headers_destroy(w->r.headers);
-		free(block_of(w));
-	}
-	free(g);
-}
+void gate_free(struct gate *g) { free(g); }

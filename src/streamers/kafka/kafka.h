@@ -40,7 +40,9 @@
  *     without its shape, whoever reads would wait for it, and hold up what could bring it.
  * 11. A table's topic that ends before where it went (deleted, made anew, a broker without its unflushed log) is an error with a code until its table is loaded
  *     again, and a key stays in its partition when others are added (extent.c).
- * 12. librdkafka gets of each topic no more than it can send, or will be able to before linger is over (gate.c). Nothing passes what waits for that.
+ * 12. librdkafka gets of each topic no more than it can send, or will be able to before linger is over (gate.c). Nothing passes what waits for that. Where much
+ *     waits, batches are not encoded. What librdkafka gets it does not copy: it reads a flight's memory, which is freed when all of it is acknowledged, or when
+ *     librdkafka's threads are gone.
  *
  *   NEW -> STARTING -> RUNNING -> STOPPED         any but STOPPED -> DEAD         NEW, STARTING -> STOPPED too
  *
@@ -100,7 +102,7 @@ void client_has_room(struct client *c, const char *topic);      /* of a consumer
 void client_reached(struct client *c);                          /* somebody has: from now on connected is told of what changes */
 /* Who has read the topic to `end`, and was told so: is there nothing behind it, of a transaction that somebody has open? */
 bool client_sees_all(struct client *c, const char *topic, int64_t end);
-/* What librdkafka's threads look at until they end: dropped when they have, after client_free, on that thread. */
+/* What librdkafka's threads look at until they end: dropped when they have, after client_free, on that thread. Any number of these. */
 void client_keep(struct client *c, void (*drop)(void *arg), void *arg);
 /* Gives the handle to a thread that ends the reading of `consumed` (taken), if there is one, aborts a transaction, if there may be one, and destroys it. Who
  * has not begun must not go on trying: the next producer of the job may have, which it would fence. NULL is fine. */
@@ -151,6 +153,7 @@ struct flight {
 	const struct change *at;        /* the next to be encoded; NULL: not begun, or done */
 	size_t row_at;                  /* bytes of its rows that are encoded already, where it is rows of a load; codec native: parts that are sent */
 	size_t bytes;                   /* what it takes of the memory */
+	struct arena records;           /* what librdkafka reads of them, and what waits at a gate, until all are acknowledged */
 	uint32_t pending;               /* records that are not acknowledged */
 	bool is_begun;                  /* some may be */
 	bool is_sent;                   /* all records are librdkafka's, or wait at a gate */
@@ -241,6 +244,7 @@ struct kafka {
 	uint64_t slice_us;
 	uint64_t linger_us;             /* librdkafka's */
 	struct gate *opening;           /* those with records that may go now */
+	size_t waiting;                 /* bytes of the records at all gates */
 	unsigned nrows;                 /* encoded; the clock is not looked at for each */
 	struct loop_timer *save;        /* the notes */
 	bool is_barred;                 /* the producer takes no more: a report will say why */
@@ -294,12 +298,17 @@ const char *topics_entry(const rd_kafka_ConfigResource_t *r, const char *name); 
 void topics_free(struct kafka *k);                              /* before its producer, which keeps what its threads look at */
 
 /* produce.c */
+enum { HEADERS_MAX = 4 };
 struct record {
 	const char *key, *value;        /* NULL: none */
 	size_t key_len, len;
 	int32_t partition;
-	rd_kafka_headers_t *headers;    /* taken; NULL: none */
-	size_t headers_len;             /* of those that are big */
+	unsigned nheaders;
+	struct header {
+		const char *name /* a literal */, *value;
+		size_t len;
+	} headers[HEADERS_MAX];
+	size_t headers_len; /* of those that are big */
 };
 /* Sends one, which is copied; rel names what it is of, for the error. False: failed. */
 bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, const struct record *r, const struct relation *rel);
@@ -321,11 +330,13 @@ int32_t extent_partition(const rd_kafka_topic_t *rkt, const void *key, size_t le
 
 /* gate.c */
 struct gate *gate_new(const struct topic *t);
-/* r goes to librdkafka, or waits here behind what is under way; it is copied either way, and its headers are taken. An error of librdkafka's: not taken. */
+/* r goes to librdkafka, or waits here behind what is under way; it is copied either way, for as long as f lives. An error of librdkafka's: not taken. */
 rd_kafka_resp_err_t gate_pass(struct kafka *k, const struct topic *t, struct flight *f, const struct record *r);
+void gate_took(const rd_kafka_message_t *m);                    /* m was answered: how long that took */
 void gate_acknowledged(struct kafka *k, const rd_kafka_message_t *m);   /* k is woken when what waits may go */
+bool gate_takes(const struct kafka *k);                         /* not too much waits; false: k is woken when it does not any more */
 void gate_turn(struct kafka *k);                                /* then it goes */
-void gate_free(struct gate *g);                                 /* with what waits */
+void gate_free(struct gate *g);
 
 /* refused.c */
 void refused(struct kafka *k, rd_kafka_resp_err_t code, const char *topic);
@@ -411,7 +422,8 @@ struct stamp {
 	uint32_t part, parts;           /* 1/1 where the record is whole */
 };
 int stamp_read(const rd_kafka_message_t *m, struct stamp *out, struct err *e);
-void stamp_run(const struct kafka *k, rd_kafka_headers_t *h); /* of the next record of the stream */
+enum { RUN_TEXT_MAX = 48 };
+const char *stamp_run(const struct kafka *k, char out[RUN_TEXT_MAX], size_t *len); /* of the next record of the stream */
 /* A position's text (position_format), of which what the rows of a transaction share is written once: good until the next call. */
 const char *stamp_position(struct known_row *known, const struct position *at, size_t *len);
 const char *stamp_schema(struct known_row *known, const struct relation *rel); /* schema_key, the same way */

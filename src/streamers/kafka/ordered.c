@@ -10,14 +10,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static rd_kafka_headers_t *headers(struct kafka *k, const struct position *at)
+/* The first two of a record, and one more. */
+static void put_headers(struct kafka *k, struct record *r, const struct position *at, char run[RUN_TEXT_MAX], const struct header *more)
 {
-	size_t len;
-	const char *text = stamp_position(&k->row, at, &len);
-	rd_kafka_headers_t *h = rd_kafka_headers_new(3);
-	rd_kafka_header_add(h, "dmsr-pos", 8, text, (ssize_t)len);
-	stamp_run(k, h);
-	return h;
+	struct header *h = r->headers;
+	h[0].name = "dmsr-pos";
+	h[0].value = stamp_position(&k->row, at, &h[0].len);
+	h[1].name = "dmsr-run";
+	h[1].value = stamp_run(k, run, &h[1].len);
+	h[2] = *more;
+	r->nheaders = 3;
 }
 
 /* Behind ch. */
@@ -30,10 +32,14 @@ static struct position position_of(const struct batch *b, const struct change *c
 	return (struct position){ .kind = POSITION_LSN, .server = b->end.server, .lsn = ch->txn ? ch->txn->lsn : 0, .event = ch->event };
 }
 
-static bool put(struct kafka *k, struct flight *f, const struct change *ch, const char *value, size_t len, rd_kafka_headers_t *h, size_t headers_len)
+static bool put(struct kafka *k, struct flight *f, const struct position *at, const char *value, size_t len, const struct header *more,
+	size_t headers_len, const struct relation *rel)
 {
-	const struct record r = { .value = value, .len = len, .headers = h, .headers_len = headers_len };
-	return produce_record(k, f, k->stream, &r, ch->rel);
+	char run[RUN_TEXT_MAX];
+	struct record r = { .value = value, .len = len };
+	put_headers(k, &r, at, run, more);
+	r.headers_len = headers_len;
+	return produce_record(k, f, k->stream, &r, rel);
 }
 
 /* ---- the three kinds ---- */
@@ -43,12 +49,10 @@ static bool send_mark(struct kafka *k, struct flight *f, const struct change *ch
 	char txn[80], value[160];
 	const struct txn *t = ch->txn;
 	const struct position at = position_of(f->b, ch);
-	rd_kafka_headers_t *h = headers(k, &at);
 	snprintf(txn, sizeof txn, "%c %llu %lld %u %d", ch->op, (unsigned long long)t->lsn, (long long)t->commit_us, (unsigned)t->xid, t->streamed);
-	rd_kafka_header_add(h, "dmsr-txn", 8, txn, -1);
 	int n = snprintf(value, sizeof value, "{\"status\":\"%s\",\"id\":\"%u:%llu\",\"ts_ms\":%lld}", ch->op == OP_BEGIN ? "BEGIN" : "END", (unsigned)t->xid,
 		(unsigned long long)t->lsn, (long long)(t->commit_us / 1000));
-	return put(k, f, ch, value, (size_t)n, h, 0);
+	return put(k, f, &at, value, (size_t)n, &(struct header){ "dmsr-txn", txn, strlen(txn) }, 0, ch->rel);
 }
 
 static struct change *copy_word(struct batch *w, const struct change *ch)
@@ -98,9 +102,7 @@ static const struct change *send_word(struct kafka *k, struct flight *f, const s
 		return NULL;
 	}
 	const struct position at = position_of(f->b, last);
-	rd_kafka_headers_t *h = headers(k, &at);
-	rd_kafka_header_add(h, "dmsr-word", 9, k->pack.data, (ssize_t)k->pack.len);
-	bool is_sent = put(k, f, ch, value, strlen(value), h, k->pack.len);
+	bool is_sent = put(k, f, &at, value, strlen(value), &(struct header){ "dmsr-word", k->pack.data, k->pack.len }, k->pack.len, ch->rel);
 	free(value);
 	return is_sent ? last : NULL;
 }
@@ -116,17 +118,16 @@ static int send_row(void *arg, const struct change *ch)
 {
 	struct sender *s = arg;
 	struct dmsr_record r;
-	char load[40];
+	char load[40], run[RUN_TEXT_MAX];
 	int n = s->k->codec_ops->encode(s->k->codec, ch, &r, 1, s->e);
 	if (n <= 0)
 		return n;
-	rd_kafka_headers_t *h = headers(s->k, &s->at);
-	rd_kafka_header_add(h, "dmsr-schema", 11, stamp_schema(&s->k->row, ch->rel), 16);
+	struct record rec = { .key = r.key, .key_len = r.key_len, .value = r.value, .len = r.value_len };
+	put_headers(s->k, &rec, &s->at, run, &(struct header){ "dmsr-schema", stamp_schema(&s->k->row, ch->rel), 16 });
 	if (s->f->b->is_load) {
-		snprintf(load, sizeof load, "%llu %u", ch->txn ? (unsigned long long)ch->txn->lsn : 0, (unsigned)s->f->b->part);
-		rd_kafka_header_add(h, "dmsr-load", 9, load, -1);
+		int len = snprintf(load, sizeof load, "%llu %u", ch->txn ? (unsigned long long)ch->txn->lsn : 0, (unsigned)s->f->b->part);
+		rec.headers[rec.nheaders++] = (struct header){ "dmsr-load", load, (size_t)len };
 	}
-	const struct record rec = { .key = r.key, .key_len = r.key_len, .value = r.value, .len = r.value_len, .headers = h };
 	return produce_record(s->k, s->f, s->k->stream, &rec, ch->rel) ? kafka_breathe(s->k) : DMSR_EFULL;
 }
 

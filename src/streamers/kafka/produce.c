@@ -1,5 +1,6 @@
 /* produce: batches become records, and delivery reports become delivered(). A batch is encoded in slices; its bytes are given back as soon as all of
- * it is copied into records, be they librdkafka's or at a gate. */
+ * it is copied into records, be they librdkafka's or at a gate. These lie in memory of the flight's, which librdkafka reads until the last is acknowledged: of
+ * a row it is given nothing to copy, or to free, but the key and the small headers. */
 #include "kafka.h"
 #include <assert.h>
 #include <stdio.h>
@@ -21,8 +22,10 @@ static void give_memory(struct kafka *k, struct flight *f, size_t n)
 	k->memory -= n;
 }
 
+/* What it takes until it is acknowledged: its own memory, and librdkafka's. */
 bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, const struct record *r, const struct relation *rel)
 {
+	const size_t had = f->records.bytes;
 	const size_t len = r->key_len + r->len + r->headers_len;
 	bool is_small = len <= k->record_max || t->is_compacted; /* those for DMSR itself may be as big as the margin allows */
 	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
@@ -32,11 +35,9 @@ bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, co
 		f->pending++;
 		k->nrecords += t == k->stream;
 		exact_record(k);
-		take_memory(k, f, len + RECORD_OVERHEAD);
+		take_memory(k, f, (t->is_compacted ? len : f->records.bytes - had + r->key_len + r->headers_len) + RECORD_OVERHEAD);
 		return true;
 	}
-	if (r->headers)
-		rd_kafka_headers_destroy(r->headers);
 	if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
 		refused_as_too_large(k, t, rel, len);
 	else
@@ -48,15 +49,12 @@ bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, co
 
 static bool send_part(struct kafka *k, struct flight *f, const char *data, size_t len, const char *position, uint32_t part, uint32_t parts)
 {
-	char of[32];
-	rd_kafka_headers_t *h = rd_kafka_headers_new(3);
-	rd_kafka_header_add(h, "dmsr-pos", -1, position, -1);
-	stamp_run(k, h);
-	if (parts > 1) {
-		snprintf(of, sizeof of, "%u/%u", part, parts);
-		rd_kafka_header_add(h, "dmsr-part", -1, of, -1);
-	}
-	return produce_record(k, f, k->stream, &(struct record){ .value = data, .len = len, .headers = h }, NULL);
+	char of[32], run[RUN_TEXT_MAX];
+	struct record r = { .value = data, .len = len, .nheaders = 2, .headers = { { "dmsr-pos", position, strlen(position) }, { .name = "dmsr-run" } } };
+	r.headers[1].value = stamp_run(k, run, &r.headers[1].len);
+	if (parts > 1)
+		r.headers[r.nheaders++] = (struct header){ "dmsr-part", of, (size_t)snprintf(of, sizeof of, "%u/%u", part, parts) };
+	return produce_record(k, f, k->stream, &r, NULL);
 }
 
 /* False: not all of it yet, or failed. */
@@ -95,14 +93,11 @@ struct sender {
 static bool send_record(struct kafka *k, struct flight *f, const struct change *ch, const struct dmsr_record *r)
 {
 	const struct position at = { .kind = POSITION_LSN, .server = f->b->end.server, .lsn = ch->txn ? ch->txn->lsn : 0, .event = ch->event };
-	size_t len;
-	const char *position = stamp_position(&k->row, &at, &len);
-	rd_kafka_headers_t *h = rd_kafka_headers_new(2);
-	rd_kafka_header_add(h, "dmsr-pos", 8, position, (ssize_t)len);
-	rd_kafka_header_add(h, "dmsr-schema", 11, stamp_schema(&k->row, ch->rel), 16);
 	/* Without a key nothing else keeps the order of a table's changes. */
 	const int32_t partition = r->key ? RD_KAFKA_PARTITION_UA : 0;
-	const struct record rec = { .key = r->key, .key_len = r->key_len, .value = r->value, .len = r->value_len, .headers = h, .partition = partition };
+	struct record rec = { .key = r->key, .key_len = r->key_len, .value = r->value, .len = r->value_len, .partition = partition, .nheaders = 2,
+		.headers = { { .name = "dmsr-pos" }, { "dmsr-schema", stamp_schema(&k->row, ch->rel), 16 } } };
+	rec.headers[0].value = stamp_position(&k->row, &at, &rec.headers[0].len);
 	return produce_record(k, f, k->row.topic, &rec, ch->rel);
 }
 
@@ -180,6 +175,13 @@ static bool send_schemas(struct kafka *k, struct flight *f)
 	return true;
 }
 
+/* Most batches have one chunk or two; the smallest must not take much more than they are. */
+static size_t chunk_bytes(const struct batch *b)
+{
+	enum { PER_BYTE = 4, MIN = 2048, MAX = 65536 };
+	return b->bytes < MIN / PER_BYTE ? MIN : b->bytes < MAX / PER_BYTE ? b->bytes * PER_BYTE : MAX;
+}
+
 enum dmsr_verdict produce_take(struct kafka *k, struct batch *b)
 {
 	if (k->state != KAFKA_RUNNING || k->memory >= k->memory_max) {
@@ -188,6 +190,7 @@ enum dmsr_verdict produce_take(struct kafka *k, struct batch *b)
 	}
 	struct flight *f = mem_zalloc(sizeof *f);
 	*f = (struct flight){ .token = b->token, .b = b };
+	arena_init(&f->records, chunk_bytes(b));
 	take_memory(k, f, batch_bytes(b));
 	if (k->last)
 		k->last->next = f;
@@ -223,6 +226,7 @@ static void settle(struct kafka *k, struct flight *f)
 		return;
 	tell(k, f->token);
 	give_memory(k, f, f->bytes);
+	arena_fini(&f->records);
 	while (k->first && k->first->is_sent && !k->first->pending) {
 		struct flight *done = k->first;
 		k->first = done->next;
@@ -234,7 +238,7 @@ static void settle(struct kafka *k, struct flight *f)
 
 static void send_flights(struct kafka *k)
 {
-	while (k->encoding && kafka_may_send(k) && exact_takes(k)) {
+	while (k->encoding && kafka_may_send(k) && exact_takes(k) && gate_takes(k)) {
 		struct flight *f = k->encoding;
 		if (k->is_table && !topics_ready(k, f->b))
 			return;
@@ -327,10 +331,13 @@ static void acknowledged(struct kafka *k, const rd_kafka_message_t *m, int64_t o
 void produce_reports(struct kafka *k, rd_kafka_event_t *ev)
 {
 	const rd_kafka_message_t *m;
-	bool is_first = true, has_offsets = true;
-	for (; k->state == KAFKA_RUNNING && (m = rd_kafka_event_message_next(ev)); is_first = false) {
-		if (is_first)
+	bool has_offsets = true;
+	enum { TIMED = 16 };
+	for (unsigned n = 0; k->state == KAFKA_RUNNING && (m = rd_kafka_event_message_next(ev)); n++) {
+		if (!n)
 			has_offsets = m->offset >= 0;
+		if (n % TIMED == 0) /* librdkafka looks at the clock for each */
+			gate_took(m);
 		if (m->err)
 			refused_by_broker(k, m, ev);
 		else
@@ -338,17 +345,27 @@ void produce_reports(struct kafka *k, rd_kafka_event_t *ev)
 	}
 }
 
+static void drop_flights(void *arg)
+{
+	struct flight *f = arg, *next;
+	for (; f; f = next) {
+		next = f->next;
+		arena_fini(&f->records);
+		free(f);
+	}
+}
+
 bool produce_is_idle(const struct kafka *k) { return !k->first; }
 
 void produce_free(struct kafka *k)
 {
-	while (k->first) {
-		struct flight *f = k->first;
-		k->first = f->next;
+	for (struct flight *f = k->first; f; f = f->next) {
 		batch_free(f->b);
-		free(f);
+		f->b = NULL;
 	}
-	k->last = k->encoding = NULL;
+	if (k->first)
+		client_keep(k->producer, drop_flights, k->first);
+	k->first = k->last = k->encoding = NULL;
 	buf_fini(&k->pack);
 	free(k->told.all);
 	k->told = (struct tokens){ 0 };

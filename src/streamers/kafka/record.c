@@ -15,9 +15,9 @@ static bool header(const rd_kafka_headers_t *h, const char *name, char *out, siz
 }
 
 /* It is written for each row: snprintf would be a tenth of the record's cost. */
-void stamp_run(const struct kafka *k, rd_kafka_headers_t *h)
+const char *stamp_run(const struct kafka *k, char out[RUN_TEXT_MAX], size_t *all)
 {
-	char text[sizeof k->run + 21], *p = text + sizeof text;
+	char *p = out + RUN_TEXT_MAX;
 	size_t len = strlen(k->run);
 	uint64_t n = k->nrecords + 1;
 	do
@@ -25,8 +25,8 @@ void stamp_run(const struct kafka *k, rd_kafka_headers_t *h)
 	while ((n /= 10));
 	*--p = ' ';
 	p -= len;
-	memcpy(p, k->run, len);
-	rd_kafka_header_add(h, "dmsr-run", 8, p, text + sizeof text - p);
+	*all = (size_t)(out + RUN_TEXT_MAX - p);
+	return memcpy(p, k->run, len);
 }
 
 static size_t put_event(char *to, uint64_t event)

@@ -98,10 +98,10 @@ void transactions_save(struct kafka *k)
 static bool put(struct kafka *k, struct flight *f, const struct txn *txn, const struct position *at, const char *value)
 {
 	char id[48], text[POSITION_TEXT_MAX];
-	rd_kafka_headers_t *h = rd_kafka_headers_new(1);
 	int n = snprintf(id, sizeof id, "%u:%" PRIu64, (unsigned)txn->xid, txn->lsn);
-	rd_kafka_header_add(h, "dmsr-pos", 8, position_format(at, text), -1);
-	const struct record r = { .key = id, .key_len = (size_t)n, .value = value, .len = strlen(value), .headers = h };
+	position_format(at, text);
+	const struct record r = { .key = id, .key_len = (size_t)n, .value = value, .len = strlen(value), .nheaders = 1,
+		.headers = { { "dmsr-pos", text, strlen(text) } } };
 	return produce_record(k, f, k->transactions_topic, &r, NULL);
 }
 
