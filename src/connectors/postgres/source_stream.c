@@ -15,6 +15,7 @@
 
 enum {
 	TICK_MS = 250,
+	IDLE_TICK_MS = 1000,            /* while nothing comes: a daemon may have a thousand such jobs */
 	STOP_LIMIT_MS = 3000,           /* a server that does not end the stream is left */
 	QUIET_US = 5000000,             /* so long without a word */
 	FAR_BYTES = 1 << 20,            /* as much WAL as is not to be kept for want of a heartbeat */
@@ -38,7 +39,8 @@ struct stream {
 	bool was_whole;                 /* source_stream_is_whole, when it began */
 	unsigned beats;                 /* heartbeats since there were changes, RARE at most */
 	uint64_t server_lsn;
-	uint64_t heard;                 /* messages but for keepalives */
+	uint64_t heard, ticked;         /* messages but for keepalives; as of the last tick */
+	bool is_idle;                   /* none came between the last two */
 	int64_t last_event_us;
 	int64_t status_us;
 	struct loop_timer *tick, *stop;
@@ -304,6 +306,9 @@ static void on_dry(void *arg)
 	st->is_kept = pgoutput_is_torn(st->decoder);
 	if (!st->is_kept)
 		take(s);
+	else if (st->is_idle)
+		loop_timer_start(st->tick, TICK_MS);
+	st->is_idle = st->is_idle && !st->is_kept;
 }
 
 /* Not so when it is long in coming: there may be whole ones before it. */
@@ -358,12 +363,23 @@ void source_stream_paused(struct source *s)
 
 /* ---- the clock ---- */
 
+/* Nothing came since the last tick, and nothing is owed to the server or waited for: the clock has time, if the server has. */
+static bool is_idle(const struct source *s)
+{
+	const struct stream *st = s->stream;
+	bool is_awaited = st->confirmed != st->told || st->is_kept || s->load_done_at || s->ends_first;
+	bool has_time = st->status_us >= (int64_t)4 * IDLE_TICK_MS * 1000 && s->opt.heartbeat_ms >= IDLE_TICK_MS;
+	return st->is_open && st->heard == st->ticked && !is_awaited && has_time;
+}
+
 static void on_tick(void *arg)
 {
 	struct source *s = arg;
 	struct stream *st = s->stream;
 	uint64_t now = loop_now_us(s->host.env.loop);
-	loop_timer_start(st->tick, TICK_MS);
+	st->is_idle = is_idle(s);
+	st->ticked = st->heard;
+	loop_timer_start(st->tick, st->is_idle ? IDLE_TICK_MS : TICK_MS);
 	if (!st->is_open || s->phase != SOURCE_STREAMING)
 		return;
 	if (heartbeat_is_due(s))
