@@ -529,14 +529,15 @@ def test_places_that_are_not_logged(pg, daemon):
 
 
 @pytest.mark.parametrize("prepare", ["truncate", "create"])
-@pytest.mark.parametrize("key", ["char(12)", "bpchar"])
+@pytest.mark.parametrize("key", ["char(12)", "bpchar", "text COLLATE spaces"])
 def test_a_key_that_is_coarser_at_the_target(pg, daemon, key, prepare):
     """Two rows of the source are one there: a row must not take the other's place without a word."""
     source, target = pg.database("rest"), pg.database("rest_copy")
     source.psql("CREATE TABLE t (id text PRIMARY KEY, v text, k integer NOT NULL DEFAULT 0); INSERT INTO t VALUES ('dup', 'first');"
                 "INSERT INTO t SELECT 'key ' || i, md5(i::text) || repeat('.', 60) FROM generate_series(1, 20000) i; INSERT INTO t VALUES ('dup ', 'last')")
     source.psql("VACUUM ANALYZE t")
-    target.psql(f"CREATE TABLE t (id {key} PRIMARY KEY, v text, k integer)")
+    target.psql("CREATE COLLATION spaces (provider = icu, locale = 'und-u-ka-shifted', deterministic = false);"
+                f"CREATE TABLE t (id {key} PRIMARY KEY, v text, k integer)")
     killed(daemon, "target.load-part-done:13", lambda: daemon.job("rest", source.connection(**{**PARTS, "load_connections": 1}),
                                                                   [target.connection(name="copy", prepare=prepare)], tables={"include": ["public.t"]}))
     daemon.start()

@@ -125,7 +125,7 @@ bool judge_key(const struct target_table *tb)
 	for (unsigned i = 0; i < tb->rel->nkeys && is_fine; i++) {
 		const struct column *c = &tb->rel->columns[tb->rel->keys[i]];
 		const struct target_column *own = tb->of[tb->rel->keys[i]];
-		if (!own || !own->type_full || judge_type(tb->rel, c, own) != FIT_GOOD) {
+		if (!own || !own->type_full || own->folds || judge_type(tb->rel, c, own) != FIT_GOOD) {
 			is_fine = false;
 			break;
 		}

@@ -18,6 +18,7 @@ struct target_column {
 	bool is_by_text;                /* an array of it is not taken apart into its values, or not written with commas */
 	bool is_enum;
 	bool is_in_primary_key;
+	bool folds;                     /* its collation takes different texts for one */
 };
 
 struct claim_rules;

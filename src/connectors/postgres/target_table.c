@@ -22,6 +22,7 @@ const char table_describe_sql[] =
 	"AND am.amoprighttype = oc.opcintype JOIN pg_catalog.pg_operator op ON op.oid = am.amopopr "
 	"JOIN pg_catalog.pg_namespace n ON n.oid = op.oprnamespace WHERE oc.opcmethod = 403 AND oc.opcdefault AND n.nspname <> 'pg_catalog' "
 	"AND oc.opcintype = CASE WHEN ty.typtype = 'd' THEN ty.typbasetype ELSE ty.oid END LIMIT 1), "
+	"EXISTS (SELECT FROM pg_catalog.pg_collation o WHERE o.oid = a.attcollation AND NOT o.collisdeterministic), "
 	"f.* FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace "
 	"CROSS JOIN LATERAL (SELECT c.relkind = 'p' OR c.relhassubclass, "
 	"COALESCE((SELECT pg_catalog.bool_or(x.is_key) FROM x WHERE x.indrelid = c.oid), false), "
@@ -36,8 +37,8 @@ const char table_describe_sql[] =
 	"LEFT JOIN pg_catalog.pg_type ty ON ty.oid = a.atttypid "
 	"WHERE s.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'f') ORDER BY a.attnum";
 enum { COL_NAME, COL_TYPE, COL_TYPE_SQL, COL_GENERATED, COL_IDENTITY_ALWAYS, COL_NOT_NULL, COL_DEFAULT, COL_TYPE_FULL,
-	COL_IDENTITY, COL_BY_TEXT, COL_ENUM, COL_IN_PRIMARY_KEY, COL_EQUALS, TABLE_PARTITIONED, TABLE_KEY, TABLE_OTHER_UNIQUE, TABLE_TRIGGERS, TABLE_REFERENCES,
-	TABLE_CASCADE, TABLE_PRIMARY_KEY, TABLE_FOREIGN };
+	COL_IDENTITY, COL_BY_TEXT, COL_ENUM, COL_IN_PRIMARY_KEY, COL_EQUALS, COL_FOLDS, TABLE_PARTITIONED, TABLE_KEY, TABLE_OTHER_UNIQUE, TABLE_TRIGGERS,
+	TABLE_REFERENCES, TABLE_CASCADE, TABLE_PRIMARY_KEY, TABLE_FOREIGN };
 
 /* ---- life ---- */
 
@@ -272,6 +273,7 @@ static void read_column(struct target_column *c, const PGresult *res, int row)
 	c->is_by_text = flag(res, row, COL_BY_TEXT);
 	c->is_enum = flag(res, row, COL_ENUM);
 	c->is_in_primary_key = flag(res, row, COL_IN_PRIMARY_KEY);
+	c->folds = flag(res, row, COL_FOLDS);
 	if (!PQgetisnull(res, row, COL_EQUALS))
 		c->equals = mem_strdup(PQgetvalue(res, row, COL_EQUALS));
 }
