@@ -50,6 +50,8 @@ struct fake_script *fake_script_new(const char *name);          /* option `scrip
 void fake_script_free(struct fake_script *s);
 /* Rows of a table that are there already: LOAD_BEGIN, so many batches of OP_ROWS, LOAD_END. */
 void fake_script_load(struct fake_script *s, struct relation *rel, unsigned batches, uint32_t rows_each);
+/* The same in a turn: it begins when every target has applied all before it, and nothing is sent before its end. Whoever walks the script may take turns. */
+void fake_script_turn(struct fake_script *s, struct relation *rel, unsigned batches, uint32_t rows_each);
 void fake_script_load_done(struct fake_script *s);              /* OP_LOAD_DONE; behind the last step a full load is finished() */
 /* A transaction of n changes, per_batch of them in a batch. */
 void fake_script_txn(struct fake_script *s, enum change_op op, struct relation *rel, unsigned n, unsigned per_batch, size_t pad);

@@ -15,6 +15,7 @@ struct step {
 	int64_t first_id;
 	bool is_open;                   /* gate */
 	bool joins;                     /* txn: the next one */
+	bool in_turn;                   /* load */
 	struct err error;
 };
 struct fake_script {

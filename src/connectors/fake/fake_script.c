@@ -57,6 +57,12 @@ void fake_script_load(struct fake_script *s, struct relation *rel, unsigned batc
 	s->rows += (int64_t)batches * rows_each;
 }
 
+void fake_script_turn(struct fake_script *s, struct relation *rel, unsigned batches, uint32_t rows_each)
+{
+	fake_script_load(s, rel, batches, rows_each);
+	s->steps[s->nsteps - 1].in_turn = true;
+}
+
 void fake_script_load_done(struct fake_script *s) { add(s, STEP_LOAD_DONE, NULL); }
 
 void fake_script_txn(struct fake_script *s, enum change_op op, struct relation *rel, unsigned n, unsigned per_batch, size_t pad)

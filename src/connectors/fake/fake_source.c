@@ -64,10 +64,10 @@ static bool is_had(const struct fake_source *s, const struct step *st)
 /* Beside the stream a load lasts from the start to the last of its steps. */
 static void look_for_loads(struct fake_source *s)
 {
-	bool any = s->pending && s->pending->is_load;
+	bool any = s->pending && s->pending->is_load && !s->pending->in_turn;
 	for (size_t n = s->step; n < s->script->nsteps; n++) {
 		const struct step *st = &s->script->steps[n];
-		any |= (st->kind == STEP_LOAD || st->kind == STEP_LOAD_DONE) && !is_had(s, st);
+		any |= (st->kind == STEP_LOAD || st->kind == STEP_LOAD_DONE) && !st->in_turn && !is_had(s, st);
 	}
 	if (!s->start.is_beside || (s->has_told && any == s->is_loading))
 		return;
@@ -122,6 +122,7 @@ static void report(struct fake_source *s, const struct step *st, bool done)
 static void add_load(struct fake_source *s, const struct step *st, struct batch *b)
 {
 	b->is_load = true;
+	b->in_turn = st->in_turn;
 	batch_txn(b, &(struct txn){ .lsn = st->lsn });
 	if (st->kind == STEP_LOAD_DONE) {
 		batch_append(b, OP_LOAD_DONE, NULL);
@@ -191,6 +192,10 @@ static struct batch *next_batch(struct fake_source *s)
 		if (st->kind == STEP_GATE || st->kind == STEP_FAIL) {
 			leave(s);
 			continue;
+		}
+		if (st->in_turn && !s->at && !s->host.turn_is_applied(s->host.ctx, true)) {
+			loop_task_post(s->task);
+			return NULL;
 		}
 		struct batch *b = batch_new();
 		b->received_us = wall_now_us();
