@@ -1,6 +1,7 @@
 /* plugin: the registry. Static plugins come from plugins_builtin.c, others from shared objects: both are checked alike. */
 #include "plugin.h"
 #include "plugins_builtin.h"
+#include "base/worker.h"
 #include <dirent.h>
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -87,8 +88,9 @@ void plugins_free(struct plugins *ps)
 {
 	if (!ps)
 		return;
+	bool is_left = !worker_wait_left(0); /* a thread that nobody waits for may yet return into one */
 	for (size_t i = 0; i < ps->n; i++) {
-		if (ps->entries[i].handle)
+		if (ps->entries[i].handle && !is_left)
 			dlclose(ps->entries[i].handle);
 		free(ps->entries[i].path);
 	}

@@ -1,6 +1,8 @@
 /* plugin: what is refused, each for its own reason; and real shared objects, loaded from a directory. */
+#include "base/worker.h"
 #include "engine/plugin.h"
 #include "test.h"
+#include <dlfcn.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -57,6 +59,8 @@ static void on_error(void *arg, const char *path, const struct err *e)
 	snprintf(s->ids[s->n], sizeof s->ids[s->n], "%s", e->id);
 	s->n++;
 }
+
+static void nothing(void *arg) { (void)arg; }
 
 static void make(const char *dir, const char *name, const char *text)
 {
@@ -119,11 +123,47 @@ static void loads_what_is_in_a_directory(void **state)
 	free(bad);
 }
 
+/* What it does on a thread that nobody waits for returns into it. */
+static void one_that_is_at_work_stays(void **state)
+{
+	char dir[200];
+	int x[2] = { 0 };
+	struct plugins *ps = plugins_new();
+	struct seen s = { 0 };
+	(void)state;
+	test_directory(dir, sizeof dir, "plugin");
+	char *where = mem_printf("%s/e.so", dir);
+	make(dir, "e", PLUGIN("DMSR_ABI") "#include <unistd.h>\n"
+		"__attribute__((visibility(\"default\"))) void work(void *arg)\n"
+		"{ int *x = arg; __atomic_store_n(&x[0], 1, __ATOMIC_RELEASE); while (!__atomic_load_n(&x[1], __ATOMIC_ACQUIRE)) usleep(1000); }\n");
+	assert_int_equal(plugins_load_dir(ps, dir, on_error, &s), 1);
+	void *handle = dlopen(where, RTLD_NOW | RTLD_NOLOAD);
+	assert_non_null(handle);
+	struct worker_job job = { .arg = x, .done = nothing, .drop = nothing };
+	*(void **)&job.run = dlsym(handle, "work");
+	assert_non_null(job.run);
+	dlclose(handle);
+	struct loop *l = loop_new();
+	struct worker *w = worker_new(l, "plugin");
+	worker_post(w, &job);
+	while (!__atomic_load_n(&x[0], __ATOMIC_ACQUIRE))
+		usleep(1000);
+	worker_free(w, NULL, NULL);
+	plugins_free(ps);
+	__atomic_store_n(&x[1], 1, __ATOMIC_RELEASE);
+	assert_true(worker_wait_left(10000));
+	loop_free(l);
+	assert_int_equal(unlink(where), 0);
+	assert_int_equal(rmdir(dir), 0);
+	free(where);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_fault_has_its_error),
 		cmocka_unit_test(loads_what_is_in_a_directory),
+		cmocka_unit_test(one_that_is_at_work_stays),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
