@@ -1,21 +1,38 @@
 /* source_watch: asks every few seconds, on the SQL connection, how the slot is: what it retains, what is left before it is lost. For stat, and to fail in time
- * when the slot is lost during a long load. While streaming it has source_look.c look at what the stream does not tell. The connection may die then: it is made
- * anew later, the stream does not need it. */
+ * when the slot is lost during a long load. Of a stream by which nothing comes it asks less often: a daemon may have a thousand of them, and a server too.
+ * While streaming it has source_look.c look at what the stream does not tell. The connection may die then: it is made anew later, the
+ * stream does not need it. */
 #include "source_int.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { WATCH_MS = 5000, RECONNECT_MS = 30000 };
+enum {
+	WATCH_MS = 5000,
+	QUIET_WATCH_MS = 30000,
+	QUIET_LOOKS = 6,                /* so many without a message between them, and it is rather quiet */
+	RECONNECT_MS = 30000,
+};
 
 struct watch {
 	struct loop_timer *timer;
 	char status[32];
 	uint64_t server_lsn;
 	int64_t retained, safe, seen_us;
+	uint64_t heard;                 /* messages of the stream, at the last look */
+	unsigned quiet_looks;
 };
 
 static void again(struct source *s, uint64_t ms) { loop_timer_start(s->watch->timer, ms); }
+
+static void again_as_it_flows(struct source *s)
+{
+	struct watch *w = s->watch;
+	uint64_t heard = source_stream_heard(s);
+	w->quiet_looks = s->phase == SOURCE_STREAMING && heard == w->heard ? w->quiet_looks + 1 : 0;
+	w->heard = heard;
+	again(s, w->quiet_looks > QUIET_LOOKS ? QUIET_WATCH_MS : WATCH_MS);
+}
 
 static int64_t number(const PGresult *res, int column)
 {
@@ -26,7 +43,7 @@ static void on_slot(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
 	struct watch *w = s->watch;
-	again(s, WATCH_MS);
+	again_as_it_flows(s);
 	if (!e && !PQntuples(res) && s->phase == SOURCE_LOADING) {
 		source_fail_because(s, DMSR_EFATAL, "slot.lost", s->anew, "replication slot \"%s\" of %s was dropped while tables "
 			"were loaded", s->slot, pgconn_describe(s->sql));
