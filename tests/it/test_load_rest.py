@@ -1,9 +1,11 @@
 """A load that is killed in the middle of a table goes on with the parts that are missing, and in the end the target is the source, row by row."""
 import contextlib
 import os
+import pathlib
 import random
 import re
 import sqlite3
+import subprocess
 import time
 
 import pytest
@@ -88,6 +90,33 @@ def goes_on(daemon, table):
 
 def rows_read(daemon, job, table):
     return next(t for t in daemon.api("GET", f"/jobs/{job}/tables")["items"] if t["name"] == table)["load"]["rows_read"]
+
+
+@pytest.mark.parametrize("apply", ["strict", "parallel"])
+def test_pgbench_through_a_load_that_is_killed(pg, daemon, apply):
+    """Its accounts in a hundred parts, and its transactions over all tables, from before the first kill until behind the last."""
+    source, target = pg.database("rest"), pg.database("rest_copy")
+    pgbench = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/pgbench"))[-1]
+    at = ["-h", "127.0.0.1", "-p", str(pg.port), "-U", "postgres", source.name]
+    subprocess.run([pgbench, "-i", "-q", "-s", "2", *at], check=True, capture_output=True)
+    source.psql("ALTER TABLE pgbench_history REPLICA IDENTITY FULL")
+    r = random.Random(21)
+    daemon.start()
+    bench = subprocess.Popen([pgbench, "-n", "-c", "2", "-R", "400", "-T", "600", *at], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        daemon.job("rest", source.connection(**{**PARTS, "load_part_bytes": "256KiB"}), [target.connection(name="copy", apply=apply)])
+        daemon.kill()
+        points = ["target.load-part-done", "target.load-part-noted", "pg.part-copied", "pg.snapshot-imported"]
+        daemon.kill_again_and_again(r, (f"{r.choice(points)}:{r.randrange(1, 2 + 80 // KILLS)}" for _ in range(KILLS)), [0.3, 0.6])
+        daemon.start()
+        daemon.wait_state("rest", "running", 120)
+        assert bench.poll() is None
+    finally:
+        bench.terminate()
+        bench.wait()
+    daemon.wait_equal(source, target)
+    assert goes_on(daemon, "pgbench_accounts")
+    assert 0 != source.one("SELECT sum(abalance) FROM pgbench_accounts") == target.one("SELECT sum(delta) FROM pgbench_history")
 
 
 @pytest.mark.parametrize("apply", ["strict", "parallel"])
@@ -179,6 +208,22 @@ def test_what_happened_while_nobody_looked(pg, daemon, what):
     source.psql("UPDATE n SET k = k + 1 WHERE id % 3 = 0; DELETE FROM n WHERE id % 5 = 0")
     daemon.wait_equal(source, target, ["public.n"])
     assert bool(goes_on(daemon, "n")) == (what in ("emptied", "identity")), daemon.log()[-3000:]
+
+
+def test_a_partition_of_the_target_has_a_rule_of_its_own(pg, daemon):
+    """Rows of two snapshots meet in its unique index, though in none of both two have the value: the table starts over."""
+    source, target = pg.database("rest"), pg.database("rest_copy")
+    source.psql("CREATE TABLE n (id integer PRIMARY KEY, v text UNIQUE); INSERT INTO n SELECT i, md5(i::text) || repeat('.', 60) FROM generate_series(1, 20000) i; ANALYZE")
+    target.psql("CREATE TABLE n (id integer PRIMARY KEY, v text) PARTITION BY RANGE (id);"
+                "CREATE TABLE n_1 PARTITION OF n FOR VALUES FROM (MINVALUE) TO (MAXVALUE); CREATE UNIQUE INDEX ON n_1 (v)")
+    killed(daemon, "target.load-part-done:14", lambda: daemon.job("rest", source.connection(**PARTS), [target.connection(name="copy", prepare="truncate")]))
+    there, = target.sql("SELECT id, v FROM n ORDER BY id LIMIT 1")
+    missing = source.one("SELECT max(id) FROM n WHERE NOT id = ANY (%s)", [i for i, in target.sql("SELECT id FROM n")])
+    source.psql(f"DELETE FROM n WHERE id = {there[0]}; UPDATE n SET v = '{there[1]}' WHERE id = {missing}")
+    daemon.start()
+    daemon.wait_state("rest", "running")
+    daemon.wait_equal(source, target)
+    assert goes_on(daemon, "n") and "target.load-lost" in daemon.log() and "refused beside those that are there" in daemon.log()
 
 
 def test_a_key_that_two_rows_may_have_for_a_while(pg, daemon):

@@ -55,6 +55,7 @@ extern const char load_begin_sql[];
 #define BEGUN_PAST (UINT64_MAX - 1)
 void load_prepare(struct target *t);            /* from LOAD_PREPARING to LOAD_OPEN; if it is divided, to LOAD_NONE */
 void load_prepare_part(struct target *t);       /* from LOAD_PREPARING to LOAD_OPEN */
+void load_lose_refused(struct target *t, const struct err *why); /* its part's transaction has failed: the table begins anew at the next start */
 bool load_may_be_caught(const struct target *t);        /* t->load: can parts of different snapshots be made one (target_catch.h)? */
 
 /* ---- target_lanes.c: of the instance ---- */

@@ -513,8 +513,8 @@ static void on_lost_turns(struct target *t)
 {
 	struct err e = { 0 };
 	err_retry(&e, DMSR_ESTATE, "target.load-lost", "changes cannot come between the parts of %s: it has triggers or other unique indexes than its key, "
-		"or foreign keys from it or to it, or a key of a type that may take two for one, or the role may make no temporary tables. It is loaded in one "
-		"snapshot, which the stream waits for",
+		"or foreign keys from it or to it, or a key of a type or collation that may take two for one, or the role may make no "
+		"temporary tables. It is loaded in one snapshot, which the stream waits for",
 		t->load.table->sql);
 	target_fail(t, &e);
 }
@@ -633,6 +633,22 @@ static void open_part(struct target *t)
 {
 	t->load.state = LOAD_OPEN;
 	t->stat.phase = "loading";
+}
+
+static void on_lost_refused(struct target *t)
+{
+	struct err e = { 0 };
+	err_retry(&e, DMSR_ESTATE, "target.load-lost", "the load of %s cannot go on, since a row that was read later was refused beside those that are there: "
+		"it begins anew, in one snapshot", t->load.table->sql);
+	target_fail(t, &e);
+}
+
+static void on_refused_back(struct target *t) { lose_rest(t, on_lost_refused); }
+
+void load_lose_refused(struct target *t, const struct err *why)
+{
+	log_warn("target", t->host.env.job, "%s: loading %s: %s", t->host.env.name, t->load.table->sql, why->message);
+	target_ask(t, "ROLLBACK", 0, NULL, on_refused_back);
 }
 
 static void on_rolled_back(struct target *t) { lose_rest(t, t->load.in_turns ? on_lost_turns : on_lost_table); }
