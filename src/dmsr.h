@@ -24,7 +24,7 @@
 #include "model/batch.h"
 #include "model/match.h"
 
-#define DMSR_ABI 12
+#define DMSR_ABI 13
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 enum dmsr_option_type {
@@ -140,7 +140,7 @@ struct dmsr_source_host {
 	 * than what they had. ends, of such a source: all of it was emitted. Any time; twice is once. */
 	void (*load_begins)(void *ctx);
 	void (*load_ends)(void *ctx);
-	/* Of a source that is told takes_turns: every target has applied all batches that were in_turn, and no change waits on disk for one of them: so the
+	/* Of a source that is given turn_bytes: every target has applied all batches that were in_turn, and no change waits on disk for one of them: so the
 	 * next may come. is_all: and has applied every batch there was; else, all that there was when the answer was true last: none stands still. Optional. */
 	bool (*turn_is_applied)(void *ctx, bool is_all);
 	/* Of a table that was to be loaded, and is none of the job's any more: what the stream has of it is given to no target. */
@@ -175,8 +175,9 @@ struct dmsr_source_start {
 	bool is_held; /* beside, and of what is emitted of the stream before load_ends the streamer is given nothing: it waits on disk */
 	bool takes_rests; /* no target has to have a load whole, from its beginning on: of one that was cut off it keeps the parts that had their end */
 	bool is_load_kept; /* the load goes through a streamer that keeps it: who reads it there need not be known here (no CHANGE_MOVES) */
-	bool takes_turns; /* beside, and nothing but single tables is to be loaded: of a big one all but the beginning may go through the stream, batches
-	                                         * in_turn, so that it is not held for long (CHANGE_TURNS) */
+	/* 0, or beside, and nothing but single tables is to be loaded: of a big one all but the beginning may have places in the stream, in turns of about so
+	 * many bytes at most, batches in_turn, so that the stream is not held for long (CHANGE_TURNS). */
+	int64_t turn_bytes;
 };
 struct dmsr_source {
 	/* Can it read the stream while it loads, with these settings? NULL: no: what it emits is one sequence, and the stream is read behind the load. */

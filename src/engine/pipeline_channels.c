@@ -210,10 +210,12 @@ static const struct dmsr_plugin *embedded(struct pipeline *p, int64_t memory, in
 	return plugin;
 }
 
+int64_t channels_memory(const struct pipeline *p) { return streamer_number(p, "memory"); }
+
 /* In this process, and with as much memory as the stream has. */
 static int open_load(struct pipeline *p, struct err *e)
 {
-	const struct dmsr_plugin *plugin = embedded(p, streamer_number(p, "memory"), 0); /* spec.c has looked that it is there */
+	const struct dmsr_plugin *plugin = embedded(p, channels_memory(p), 0); /* spec.c has looked that it is there */
 	return open_channel(p, CHANNEL_LOAD, "load", plugin, p->load_settings, NULL, e);
 }
 

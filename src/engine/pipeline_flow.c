@@ -187,6 +187,13 @@ static bool produce(struct channel *c, struct batch *b)
 	return true;
 }
 
+static void owe(const struct channel *c, const struct batch *b)
+{
+	struct pipeline *p = c->p;
+	for (size_t i = 0; i < p->ntargets; i++)
+		target_owes(&p->targets[i], b, p->hold ? CHANNEL_STREAM : (int)(c - p->channels));
+}
+
 /* The tables that are being loaded; a change of the stream voids them, if that is the way that they go. */
 static void note_loads(struct pipeline *p, const struct batch *b)
 {
@@ -216,11 +223,18 @@ static void note_loads(struct pipeline *p, const struct batch *b)
 	buf_fini(&key);
 }
 
+/* Rows of a turn have their place among the changes. Where the streamer takes no rows they go past it, and the targets see to that (pipeline_target.c). */
+static int channel_of(const struct pipeline *p, const struct batch *b)
+{
+	bool is_beside = b->is_load && load_is_apart(p) && (!b->in_turn || pipeline_load_way(p) == DMSR_LOAD_PAST);
+	return is_beside ? CHANNEL_LOAD : CHANNEL_STREAM;
+}
+
 enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
 {
 	struct pipeline *p = ctx;
 	struct err e = { 0 };
-	int channel = b->is_load && !b->in_turn && load_is_apart(p) ? CHANNEL_LOAD : CHANNEL_STREAM;
+	int channel = channel_of(p, b);
 	struct channel *c = &p->channels[channel];
 	if (c->held || p->is_paused || p->phase != PHASE_FLOWING || p->must_fail) {
 		p->source_waits = true;
@@ -243,8 +257,7 @@ enum dmsr_verdict flow_emit(void *ctx, struct batch *b)
 	bool is_in_part = b->is_load && b->part && b->last->op != OP_LOAD_PART;
 	if (!b->more && !is_among_loads && !is_in_part)
 		c->whole_token = b->token;
-	for (size_t i = 0; i < p->ntargets; i++)
-		target_owes(&p->targets[i], b, p->hold ? CHANNEL_STREAM : channel);
+	owe(c, b);
 	produce(c, b);
 	if (!p->told_flowing || p->source_finished)
 		pipeline_turn(p);
@@ -283,8 +296,11 @@ void flow_streamer_resume(void *ctx)
 	struct pipeline *p = c->p;
 	if (p->phase > PHASE_DRAINING || p->must_fail)
 		return;
-	if (c->held && !produce(c, c->held))
-		return;
+	if (c->held) {
+		owe(c, c->held); /* they may have been told that there is nothing more for them since it came */
+		if (!produce(c, c->held))
+			return;
+	}
 	flow_wake_source(p);
 	pipeline_turn(p);
 }

@@ -120,7 +120,8 @@ struct pipeline {
 	bool told_full;                 /* the log of what waits for a load is, and so the source waits */
 	bool load_has_begun, load_is_sent; /* all of it: the source has said so, in this run */
 	uint64_t turn_token;            /* of the newest batch in_turn */
-	uint64_t turn_asked;            /* of the newest batch when turn_is_applied was true last */
+	uint64_t turn_asked;            /* of the newest batch of the stream when turn_is_applied was true last */
+	struct position turn_at;        /* and where that ended */
 	struct map *voids;              /* relation_key: load_void; NULL: none */
 	uint64_t first_lsn;             /* what the source had written when that was first heard of; 0: not yet */
 	uint64_t began_lsn;             /* the stream has nothing for the targets before that; 0: it began in an earlier run, or has not yet */
@@ -166,6 +167,7 @@ bool pipeline_wants_beside(const struct pipeline *p); /* a load goes beside the 
 bool pipeline_gives_all(const struct pipeline *p);      /* rows and changes, to a target that is new */
 int channels_open(struct pipeline *p, struct err *e);
 void channels_remember(struct pipeline *p);     /* what a streamer that is ready knows: when that is remembered, streamer_knows */
+int64_t channels_memory(const struct pipeline *p); /* what a channel may have in it that is given to nobody yet */
 void channels_look(struct pipeline *p);         /* may what is held follow? */
 void channel_took(struct channel *c, bool has); /* a batch, or it said AGAIN */
 /* Those that are there, in order: first NULL, then the one before; NULL: no more. */

@@ -183,19 +183,47 @@ static void on_load_ends(void *ctx)
 	pipeline_turn(p);
 }
 
-/* Rows are kept by no streamer that lets loads take turns: it has told them delivered when all targets had committed them. Behind what waits for one of the
- * targets they would wait in memory, and the source, with all the other targets, for that. */
+/* Rows that go through the streamer are kept by none that lets loads take turns: it has told them delivered when all targets had committed them. Behind what
+ * waits for one of the targets they would wait in memory, and the source, with all the other targets, for that. */
+static bool is_turn_through_applied(struct pipeline *p, const struct ledger_stat *s, bool is_all)
+{
+	const struct channel *c = channel_stream(p);
+	struct dmsr_streamer_stat log = { 0 };
+	c->ops->stat(c->i, &log);
+	return s->delivered.token >= p->turn_token && s->delivered.token >= (is_all ? s->received.token : p->turn_asked) && !log.log_bytes;
+}
+
+/* It has all that was sent, or, without is_all, what was sent when that was asked last. */
+static bool has_all_sent(struct ptarget *t, bool is_all)
+{
+	if (is_all)
+		return target_is_done(t) && !t->is_held && !t->is_amid;
+	return target_is_done(t) || (position_is_comparable(&t->applied, &t->p->turn_at) && position_compare(&t->applied, &t->p->turn_at) >= 0);
+}
+
+/* Past the streamer they pass what a target has not been given of the stream; and what the streamer has told delivered says nothing of the targets. */
+static bool is_turn_past_applied(struct pipeline *p, const struct ledger_stat *s, bool is_all)
+{
+	struct ledger_stat rows;
+	ledger_stat(p->channels[CHANNEL_LOAD].ledger, &rows);
+	if (!p->load_is_sent || rows.delivered.token < rows.received.token || (is_all && s->delivered.token < s->received.token))
+		return false;
+	for (size_t i = 0; i < p->ntargets; i++)
+		if (!has_all_sent(&p->targets[i], is_all))
+			return false;
+	return true;
+}
+
 static bool turn_is_applied(void *ctx, bool is_all)
 {
 	struct pipeline *p = ctx;
-	const struct channel *c = channel_stream(p);
-	struct dmsr_streamer_stat log = { 0 };
 	struct ledger_stat s;
-	ledger_stat(c->ledger, &s);
-	c->ops->stat(c->i, &log);
-	if (s.delivered.token < p->turn_token || s.delivered.token < (is_all ? s.received.token : p->turn_asked) || log.log_bytes)
+	ledger_stat(channel_stream(p)->ledger, &s);
+	bool is_past = pipeline_load_way(p) == DMSR_LOAD_PAST;
+	if (!(is_past ? is_turn_past_applied(p, &s, is_all) : is_turn_through_applied(p, &s, is_all)))
 		return false;
 	p->turn_asked = s.received.token;
+	p->turn_at = s.received.position;
 	return true;
 }
 
@@ -333,7 +361,8 @@ static bool load_is_done(const struct pipeline *p)
 	return memory_load_done(p->run.memory);
 }
 
-/* Is nothing to be loaded but tables that were added, or are to be loaded again, of a job whose changes flow? The streamer must take rows in the stream. */
+/* Is nothing to be loaded but tables that were added, or are to be loaded again, of a job whose changes flow? What stands in a topic is read by others, too,
+ * who need a load without changes between its parts. */
 static bool may_take_turns(const struct pipeline *p)
 {
 	for (size_t i = 0; i < p->ntargets; i++) {
@@ -341,7 +370,13 @@ static bool may_take_turns(const struct pipeline *p)
 		if (!ops->takes_turns || !ops->takes_turns(p->run.spec->targets[i].settings))
 			return false;
 	}
-	return pipeline_wants_beside(p) && pipeline_load_way(p) == DMSR_LOAD_EITHER && load_is_done(p);
+	return pipeline_wants_beside(p) && pipeline_load_way(p) != DMSR_LOAD_THROUGH && load_is_done(p);
+}
+
+/* What goes past a streamer waits in memory alone: where a part has no room there the stream would rest until the slowest target has taken it. */
+static int64_t turn_bytes(const struct pipeline *p)
+{
+	return pipeline_load_way(p) == DMSR_LOAD_PAST ? channels_memory(p) / 2 : INT64_MAX;
 }
 
 static bool all_keep_parts(const struct pipeline *p)
@@ -403,7 +438,7 @@ void pipeline_source_start(struct pipeline *p)
 		.ends_first = may_be_amid_transaction(p),
 		.is_held = p->hold && !hold_has_begun(p->hold),
 		.is_load_kept = pipeline_load_way(p) == DMSR_LOAD_THROUGH,
-		.takes_turns = may_take_turns(p),
+		.turn_bytes = may_take_turns(p) ? turn_bytes(p) : 0,
 		.takes_rests = all_keep_parts(p),
 	};
 	if (p->hold && !p->source_ops->loads_beside) /* it does not say when a load ends: what it loads stands before its changes */

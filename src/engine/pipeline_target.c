@@ -29,8 +29,20 @@ static int64_t first_commit_us(const struct batch *b)
 	return txn ? txn->commit_us : 0;
 }
 
+/* Where rows of a turn go past the streamer the source sends no change before all of them were sent, and none while the target lacks one of before. So what
+ * the stream has for it comes behind those that are on their way. */
+static bool has_rows_before(const struct ptarget *t)
+{
+	return channel_of_load(t->p) && (t->p->channels[CHANNEL_LOAD].held || !t->in[CHANNEL_LOAD].is_drained);
+}
+
 /* One channel at a time, and a transaction of the stream whole. */
-static bool may_take(const struct ptarget *t, int channel) { return channel == CHANNEL_LOAD ? !t->is_amid : !t->is_held || t->is_amid; }
+static bool may_take(const struct ptarget *t, int channel)
+{
+	if (channel == CHANNEL_LOAD)
+		return !t->is_amid;
+	return t->is_amid || !(t->is_held || has_rows_before(t));
+}
 
 static void wake(struct ptarget *t, int channel)
 {
@@ -303,6 +315,8 @@ void target_look(struct ptarget *t)
 {
 	if (!t->is_held && t->p->load_is_sent)
 		note_loaded(t->p);
+	if (may_take(t, CHANNEL_STREAM))
+		wake(t, CHANNEL_STREAM);
 	if (!t->is_held || !t->p->load_is_sent || t->nloads || t->p->channels[CHANNEL_LOAD].held || !t->in[CHANNEL_LOAD].is_drained)
 		return;
 	t->is_held = false;

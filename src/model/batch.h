@@ -15,7 +15,7 @@ struct batch {
 	struct position end;               /* behind the last change; NONE during the load: then its server alone, if that is known */
 	bool more;                         /* the last transaction goes on in the next batch */
 	bool is_load;                      /* holds words and rows of the load only */
-	bool in_turn;                      /* such, and it has its place among the changes, also where loads go beside the stream; not packed */
+	bool in_turn;                      /* such, and has its place among the changes, where others go beside the stream; not packed */
 	uint32_t part;                     /* of its table's load, from 1; 0: the table is loaded undivided, or words about all of it */
 	int64_t received_us;               /* wall clock when its first byte was read */
 	uint64_t token;                    /* the ledger's number, set by the pipeline */

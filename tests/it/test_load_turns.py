@@ -1,4 +1,5 @@
-"""A big table that is loaded again, or added, while the changes of the others flow on: its parts take turns with the stream."""
+"""A big table that is loaded again, or added, while the changes of the others flow on: its parts take turns with the stream, in it (streamer embedded) or past
+it (kafka, load direct)."""
 import contextlib
 import re
 import threading
@@ -11,6 +12,7 @@ import pytest
 import writers
 from conftest import wait_for
 from proxy import Proxy
+from test_kafka import streamer
 
 pytestmark = pytest.mark.spread
 
@@ -35,6 +37,21 @@ def pair(any_pg):
     source, target = any_pg.database("turns"), any_pg.database("turns_copy")
     source.psql(TABLES)
     return any_pg, source, target
+
+
+WAYS = {"embedded": None, "direct": {"codec": "native"}, "direct both": {"layout": "both"}, "direct exact": {"exactly_once": True}}
+
+
+@pytest.fixture
+def way(request):
+    """The job's streamer, of those through which no rows need go."""
+    if WAYS[request.param] is None:
+        return {}
+    return {"streamer": streamer(request.getfixturevalue("kafka"), load="direct", **WAYS[request.param])}
+
+
+all_ways = pytest.mark.parametrize("way", WAYS, indirect=True)
+both_ways = pytest.mark.parametrize("way", ["embedded", "direct"], indirect=True)
 
 
 class Writers(writers.Writers):
@@ -63,9 +80,9 @@ class Writers(writers.Writers):
         return "UPDATE pulse SET n = n + 1" if who else ""
 
 
-def begin(daemon, source, target, tables=("public.*",), env=None, **more):
+def begin(daemon, source, target, tables=("public.*",), env=None, way=None, **more):
     daemon.start(env=env)
-    daemon.job("j", source.connection(**PARTS), [target.connection(name="copy", **more)], tables={"include": list(tables)})
+    daemon.job("j", source.connection(**PARTS), [target.connection(name="copy", **more)], tables={"include": list(tables)}, **(way or {}))
     daemon.wait_state("j", "running")
 
 
@@ -77,20 +94,21 @@ def turns_of(daemon, table):
     return len(re.findall(rf"table public.{table} takes turns with the stream", daemon.log()))
 
 
-def amid_turns(server, daemon, sql=""):
+def amid_turns(server, daemon, sql="", way=None):
     """A job of big and pulse that has loaded both, and begun to load big again."""
     source, target = server.database("turns"), server.database("turns_copy")
     source.psql(TABLES + sql)
-    begin(daemon, source, target, tables=["public.big", "public.pulse"])
+    begin(daemon, source, target, tables=["public.big", "public.pulse"], way=way)
     load_again(daemon, "big")
     wait_for("turns", lambda: turns_of(daemon, "big"))
     return source, target
 
 
+@all_ways
 @pytest.mark.parametrize("apply", ["strict", "parallel"])
-def test_the_others_are_followed_meanwhile(pair, daemon, apply):
+def test_the_others_are_followed_meanwhile(pair, daemon, apply, way):
     server, source, target = pair
-    begin(daemon, source, target, apply=apply)
+    begin(daemon, source, target, apply=apply, way=way)
     sessions = Writers(server, source)
     pulses = set()
     try:
@@ -116,11 +134,12 @@ KILLS = ["pg.turn:3", "pg.turn:20", "pg.part-copied:7", "target.load-part:4", "t
          "target.load-before-commit", "target.load-after-commit", "target.load-done", "pg.load-done", "pipeline.applied:60", "pipeline.stored:9"]
 
 
+@both_ways
 @pytest.mark.parametrize("failpoint", KILLS)
-def test_killed_in_a_turn(pair, daemon, failpoint):
+def test_killed_in_a_turn(pair, daemon, failpoint, way):
     """It begins anew, and nothing is lost; both tables take turns, one behind the other."""
     server, source, target = pair
-    begin(daemon, source, target)
+    begin(daemon, source, target, way=way)
     sessions = Writers(server, source)
     try:
         daemon.stop()
@@ -209,9 +228,10 @@ CHANGES = {
 }
 
 
+@both_ways
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_happens_to_it_meanwhile(pg, daemon, change):
-    source, target = amid_turns(pg, daemon)
+def test_what_happens_to_it_meanwhile(pg, daemon, change, way):
+    source, target = amid_turns(pg, daemon, way=way)
     for statement in CHANGES[change].split("; "):
         source.psql(statement)
         time.sleep(.15)
@@ -328,10 +348,11 @@ def test_a_table_that_cannot_is_loaded_at_once(pg, daemon, other):
     assert daemon.state_of("j") == "running"
 
 
-def test_a_table_that_is_added(pg, daemon):
+@both_ways
+def test_a_table_that_is_added(pg, daemon, way):
     source, target = pg.database("turns"), pg.database("turns_copy")
     source.psql(TABLES)
-    begin(daemon, source, target, tables=["public.pulse", "public.p"])
+    begin(daemon, source, target, tables=["public.pulse", "public.p"], way=way)
     daemon.api("PATCH", "/jobs/j", {"tables": {"include": ["public.*"]}}, {"If-Match": "*"})
     wait_for("turns", lambda: turns_of(daemon, "big"))
     sessions = Writers(pg, source)
@@ -343,10 +364,11 @@ def test_a_table_that_is_added(pg, daemon):
     wait_for("its key", lambda: target.one("SELECT count(*) FROM pg_index WHERE indrelid = 'big'::regclass AND indisprimary") == 1)
 
 
-def test_it_is_stopped_meanwhile(pg, daemon):
+@all_ways
+def test_it_is_stopped_meanwhile(pg, daemon, way):
     source, target = pg.database("turns"), pg.database("turns_copy")
     source.psql(TABLES)
-    begin(daemon, source, target)
+    begin(daemon, source, target, way=way)
     sessions = Writers(pg, source)
     try:
         load_again(daemon, "big")
@@ -368,14 +390,15 @@ def test_it_is_stopped_meanwhile(pg, daemon):
     daemon.wait_equal(source, target)
 
 
+@both_ways
 @pytest.mark.parametrize("second", ["postgres", "file"])
-def test_two_targets(pg, daemon, tmp_path, second):
+def test_two_targets(pg, daemon, tmp_path, second, way):
     """All of them have to be able to."""
     source, target, other = pg.database("turns"), pg.database("turns_copy"), pg.database("turns_other")
     source.psql(TABLES)
     also = other.connection(name="other") if second == "postgres" else {"connector": "file", "name": "other", "path": str(tmp_path / "out")}
     daemon.start()
-    daemon.job("j", source.connection(**PARTS), [target.connection(name="copy"), also])
+    daemon.job("j", source.connection(**PARTS), [target.connection(name="copy"), also], **way)
     daemon.wait_state("j", "running")
     through(daemon, source, target)
     assert bool(turns_of(daemon, "big")) == (second == "postgres")
@@ -508,14 +531,15 @@ def test_a_new_table_waits_for_its_end(pg, daemon):
     assert log.rindex("table public.big read:") < log.index("table public.fresh is new")
 
 
-def test_it_is_paused_amid_a_part(pg, daemon):
+@both_ways
+def test_it_is_paused_amid_a_part(pg, daemon, way):
     """Whose end does not come while it is paused."""
     source, target = pg.database("turns"), pg.database("turns_copy")
     source.psql(TABLES)
     with Proxy(pg.port) as line:
         daemon.start()
         daemon.job("j", source.connection(**{**PARTS, "load_part_bytes": "1MiB", "port": line.port}), [target.connection(name="copy")],
-                   tables={"include": ["public.big", "public.pulse"]})
+                   tables={"include": ["public.big", "public.pulse"]}, **way)
         daemon.wait_state("j", "running")
         load_again(daemon, "big")
         wait_for("turns", lambda: turns_of(daemon, "big"))
@@ -565,12 +589,15 @@ def test_many_transactions_go_by(pg, daemon):
     assert max(asked()) < 8192, asked()
 
 
-def test_a_slow_target_beside_a_fast_one(pg, daemon):
-    """What waits for the one goes to the log, and no part comes before it has all of that: rows would wait in memory, and the source, and the other, with them."""
+@all_ways
+def test_a_slow_target_beside_a_fast_one(pg, daemon, way):
+    """What waits for the one goes to the log, or stands in the topic, and no part comes before it has all of that: rows would wait in memory, and the source, and
+    the other, with them; or pass it."""
     source, target, slow = pg.database("turns"), pg.database("turns_copy"), pg.database("turns_slow")
     source.psql(TABLES + "; CREATE TABLE filler (id serial PRIMARY KEY, v text)")
     daemon.start()
-    daemon.job("j", source.connection(**PARTS), [target.connection(name="copy"), slow.connection(name="slow")], streamer={"type": "embedded", "memory": "1MiB"})
+    small = way.get("streamer", {"type": "embedded"}) | {"memory": "1MiB"}
+    daemon.job("j", source.connection(**PARTS), [target.connection(name="copy"), slow.connection(name="slow")], streamer=small)
     daemon.wait_state("j", "running")
     load_again(daemon, "big")
     wait_for("turns", lambda: turns_of(daemon, "big"))

@@ -329,7 +329,9 @@ static void source_start(struct dmsr_instance *i, const struct dmsr_source_start
 	s->ends_first = start->ends_first;
 	s->is_held = start->is_held;
 	s->is_load_kept = start->is_load_kept;
-	s->takes_turns = start->takes_turns;
+	s->takes_turns = start->turn_bytes > 0;
+	if (s->takes_turns && start->turn_bytes < s->opt.load_part_bytes)
+		s->opt.load_part_bytes = start->turn_bytes;
 	s->load_done = start->load_done;
 	source_tables_init(s, start->loaded, start->nloaded);
 	source_rest_init(s, start->begun, start->nbegun);

@@ -24,7 +24,8 @@ enum {
 	BUSY_MS = 5000,                 /* because the table is locked, for which the stream rested too */
 	VAIN_MAX = 8,                   /* so often in a row the table's name was another's, or nobody's */
 	UNSEEN_MS = 10,                 /* the stream rests, and it is asked again whether all that went out is seen, and applied, */
-	UNSEEN_MAX_US = 1000000,        /* so long at most */
+	UNSEEN_MAX_US = 1000000,        /* so long at most; and twice as long after each turn that was given up for that, */
+	UNSEEN_LIMIT_US = 8000000,      /* but no longer */
 	BEGUN_MAX = 2,                  /* so often the load of a table begins in turns; then it is one that ends surely */
 	XIDS_MAX = 1 << 13,             /* before it is asked which of them are seen */
 };
@@ -44,6 +45,7 @@ struct turns {
 	uint64_t newest;                /* no row of any part is newer */
 	struct loop_timer *timer;
 	uint64_t began_us, ended_us, took_us, not_before_us, pause_us;
+	uint64_t patience_us;           /* for what is not seen, or applied, yet; 0: UNSEEN_MAX_US */
 	unsigned vain;                  /* turns in a row in which that was so */
 	uint64_t heard;                 /* messages of the stream when it was looked at last */
 	bool was_dry;                   /* the stream, since the last turn */
@@ -349,6 +351,30 @@ static void on_mark(void *arg, const PGresult *res, const struct err *e)
 	}
 }
 
+static uint64_t patience_us(const struct turns *u) { return u->patience_us ? u->patience_us : UNSEEN_MAX_US; }
+
+static bool is_out_of_patience(const struct source *s)
+{
+	const struct turns *u = s->turns;
+	return loop_now_us(s->host.env.loop) - u->began_us >= patience_us(u);
+}
+
+/* The stream rests meanwhile: where it does so in vain it rests longer the next time, and flows longer before that. */
+static void wait_to_see(struct source *s)
+{
+	struct turns *u = s->turns;
+	uint64_t rests_us = loop_now_us(s->host.env.loop) - u->began_us, more_us = 2 * patience_us(u);
+	u->asks_again = !is_out_of_patience(s);
+	if (u->asks_again) {
+		leave(s, AGAIN_MS);
+		return;
+	}
+	log_info("postgres", s->host.env.job, "the turn of table %s.%s is put off: not all that was sent before was seen, and applied by the targets, "
+		"in %u ms", u->tables[0].rel->schema, u->tables[0].rel->name, (unsigned)(rests_us / 1000));
+	u->patience_us = more_us < UNSEEN_LIMIT_US ? more_us : UNSEEN_LIMIT_US;
+	leave(s, PATIENCE * rests_us / 1000);
+}
+
 static void on_snapshot(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
@@ -365,11 +391,11 @@ static void on_snapshot(void *arg, const PGresult *res, const struct err *e)
 		return;
 	}
 	bool is_whole = sees_all(u, PQgetvalue(res, 0, 0)) && s->host.turn_is_applied(s->host.ctx, true);
-	u->asks_again = !is_whole && loop_now_us(s->host.env.loop) - u->began_us < UNSEEN_MAX_US;
 	if (!is_whole) {
-		leave(s, AGAIN_MS);
+		wait_to_see(s);
 		return;
 	}
+	u->patience_us = 0;
 	if (lsn_parse(PQgetvalue(res, 0, 1), &newest)) {
 		source_fail_because(s, DMSR_EPROTO, "source.protocol", NULL, "%s: its position cannot be read", pgconn_describe(s->loader));
 		return;
@@ -396,6 +422,18 @@ static void ask(struct source *s)
 	buf_fini(&sql);
 }
 
+/* The server is asked nothing while the targets have something to do. */
+static void ask_when_applied(struct source *s)
+{
+	struct turns *u = s->turns;
+	if (is_out_of_patience(s) || s->host.turn_is_applied(s->host.ctx, true)) {
+		ask(s);
+	} else {
+		u->state = TURN_UNSEEN;
+		loop_timer_start(u->timer, UNSEEN_MS);
+	}
+}
+
 /* ---- when ---- */
 
 static bool is_due(const struct source *s)
@@ -419,7 +457,7 @@ void source_turns_rests(struct source *s)
 	struct turns *u = s->turns;
 	u->has_turn = true;
 	u->began_us = loop_now_us(s->host.env.loop);
-	ask(s);
+	ask_when_applied(s);
 }
 
 bool source_turns_wants(const struct source *s) { return s->turns && s->turns->state == TURN_READY; }
@@ -436,7 +474,7 @@ static void on_timer(void *arg)
 	struct source *s = arg;
 	struct turns *u = s->turns;
 	if (s->phase <= SOURCE_STREAMING && u->state == TURN_UNSEEN)
-		ask(s);
+		ask_when_applied(s);
 	if (s->phase > SOURCE_STREAMING || (u->state != TURN_WAITING && u->state != TURN_READY))
 		return;
 	loop_timer_start(u->timer, LOOK_MS);
