@@ -173,6 +173,8 @@ static void stop_all(struct engine *g)
 		job_state_lost(g->jobs[i], &g->store_error);
 }
 
+enum { TOLD_AT_ONCE = 10 };
+
 static void on_task(void *arg)
 {
 	struct engine *g = arg;
@@ -190,18 +192,30 @@ static void on_task(void *arg)
 	drained(g->drained_arg);
 }
 
-static void on_second(void *arg)
+/* A few at a time: there may be a thousand jobs. */
+static void on_telling(void *arg)
 {
 	struct engine *g = arg;
-	loop_timer_start(g->second, 1000);
-	for (size_t i = 0; g->observers && i < g->njobs; i++) {
-		struct job *job = g->jobs[i];
+	for (unsigned n = 0; g->observers && g->told < g->njobs && n < TOLD_AT_ONCE; g->told++) {
+		const struct job *job = g->jobs[g->told];
 		if (!job->pipeline)
 			continue;
 		json_t *status = engine_job_status(g, job->name);
 		engine_tell(g, "progress", job->name, status);
 		json_decref(status);
+		n++;
 	}
+	if (g->observers && g->told < g->njobs)
+		loop_task_post(g->telling);
+}
+
+static void on_second(void *arg)
+{
+	struct engine *g = arg;
+	loop_timer_start(g->second, 1000);
+	g->told = 0;
+	if (g->observers)
+		loop_task_post(g->telling);
 	engine_looks(g);
 	if (g->deletions)
 		engine_turn(g);
@@ -398,6 +412,7 @@ int engine_open(struct loop *l, const struct config *c, struct engine **out, str
 	};
 	read_limits(g);
 	g->task = loop_task_new(l, "engine", on_task, g);
+	g->telling = loop_task_new(l, "engine", on_telling, g);
 	g->second = loop_timer_new(l, "engine", on_second, g);
 	if (open_jobs(g, e)) {
 		engine_close(g);
@@ -442,6 +457,7 @@ void engine_close(struct engine *g)
 	while (g->observers)
 		engine_unobserve(g->observers);
 	loop_task_free(g->task);
+	loop_task_free(g->telling);
 	loop_timer_free(g->second);
 	secrets_free(g->secrets);
 	plugins_free(g->plugins);

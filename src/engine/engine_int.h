@@ -38,6 +38,8 @@ struct engine {
 	size_t njobs;
 	struct loop_task *task;
 	struct loop_timer *second;      /* progress events, retries of deletions */
+	struct loop_task *telling;      /* progress events, from this job on */
+	size_t told;
 	struct answer *answers, **answers_end;
 	struct engine_observer *observers;
 	uint64_t event_id;

@@ -270,6 +270,64 @@ static void what_a_target_lacks_is_told_before_the_first_change(void **state)
 	fake_answers_set("v", NULL);
 }
 
+/* Of many jobs not all in one slice of the loop. */
+enum { MANY_JOBS = 25 };
+
+static struct { unsigned of[MANY_JOBS], told, most, slice; } seen;
+
+static void on_event(void *arg, uint64_t id, const char *type, const char *job, const json_t *data)
+{
+	(void)arg;
+	(void)id;
+	if (strcmp(type, "progress") != 0)
+		return;
+	seen.of[strtoul(job + 1, NULL, 10)]++;
+	seen.told++;
+	seen.slice++;
+	seen.most = seen.slice > seen.most ? seen.slice : seen.most;
+	assert_non_null(json_object_get(data, "state"));
+}
+
+static void on_turn(void *arg)
+{
+	seen.slice = 0;
+	loop_task_post(*(struct loop_task **)arg);
+}
+
+static bool are_all_told(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < MANY_JOBS; i++)
+		if (seen.of[i] < 2)
+			return false;
+	return true;
+}
+
+static void many_jobs_are_told_of_a_few_at_a_time(void **state)
+{
+	(void)state;
+	struct fake_script *scripts[MANY_JOBS];
+	for (unsigned i = 0; i < MANY_JOBS; i++) {
+		char name[8], text[256];
+		snprintf(name, sizeof name, "s%u", i);
+		scripts[i] = fake_script_new(name);
+		snprintf(text, sizeof text, "{\"name\": \"j%u\", \"source\": {\"connector\": \"fake\", \"script\": \"%s\"}, "
+			"\"targets\": [{\"connector\": \"null\"}]}", i, name);
+		create(text, NULL);
+	}
+	struct loop_task *turn = loop_task_new(loop, "test", on_turn, &turn);
+	loop_task_post(turn);
+	struct engine_observer *o = engine_observe(engine, on_event, NULL);
+	assert_true(fake_run(loop, are_all_told, NULL, FAKE_LONG_MS));
+	engine_unobserve(o);
+	loop_task_free(turn);
+	assert_in_range(seen.most, 1, 10);
+	close_engine();
+	for (unsigned i = 0; i < MANY_JOBS; i++)
+		fake_script_free(scripts[i]);
+	open_engine();
+}
+
 RUN_TESTS(TEST(a_load_that_does_not_go_on_is_not_under_way), TEST(a_table_that_is_loaded_again_is_a_load), TEST(so_it_is_beside_the_stream),
-	TEST(a_job_that_does_not_run_has_its_targets),
+	TEST(a_job_that_does_not_run_has_its_targets), TEST(many_jobs_are_told_of_a_few_at_a_time),
 	TEST(a_table_that_the_patterns_do_not_mean_is_excluded), TEST(what_a_target_lacks_is_told_before_the_first_change))
