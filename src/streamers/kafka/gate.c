@@ -153,7 +153,7 @@ rd_kafka_resp_err_t gate_pass(struct kafka *k, const struct topic *t, struct fli
 	if (t->is_compacted)
 		return give(k, g, f, r, RD_KAFKA_MSG_F_COPY);
 	struct record own = *r;
-	if (r->value && r->len)
+	if (r->value)
 		own.value = memcpy(arena_alloc(&f->records, r->len), r->value, r->len);
 	if (!g->first && is_open(k, g, r))
 		return give(k, g, f, &own, 0);

@@ -174,7 +174,7 @@ struct known_row {
 enum exact_state { EXACT_OFF, EXACT_BEGINNING, EXACT_OPEN, EXACT_CLOSING, EXACT_COMMITTING, EXACT_STATES };
 struct exact {
 	enum exact_state state;
-	struct flight own;              /* of the record with the position */
+	struct flight own;              /* of the record with the position, whose topic is compacted: it is copied, `records` is not used */
 	uint64_t began_us;              /* its first record was sent; 0: none was */
 	uint64_t cut_us;                /* how old it may get */
 	uint64_t last;                  /* token of the newest batch in it */

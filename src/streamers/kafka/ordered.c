@@ -6,6 +6,7 @@
  *
  * dmsr-pos is the position behind the record; none for words and rows of a load, whose snapshot and part dmsr-load has. rebuild.c is the way back. */
 #include "kafka.h"
+#include <assert.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,6 +126,7 @@ static int send_row(void *arg, const struct change *ch)
 	struct record rec = { .key = r.key, .key_len = r.key_len, .value = r.value, .len = r.value_len };
 	put_headers(s->k, &rec, &s->at, run, &(struct header){ "dmsr-schema", stamp_schema(&s->k->row, ch->rel), 16 });
 	if (s->f->b->is_load) {
+		assert(rec.nheaders < HEADERS_MAX);
 		int len = snprintf(load, sizeof load, "%llu %u", ch->txn ? (unsigned long long)ch->txn->lsn : 0, (unsigned)s->f->b->part);
 		rec.headers[rec.nheaders++] = (struct header){ "dmsr-load", load, (size_t)len };
 	}
