@@ -65,6 +65,30 @@ def test_one_that_was_made_anew(pg, kafka, daemon, when, options):
     assert as_table(kafka.records(f"{kafka.prefix}.public.other")) == source_table(source, "other", ["id"])
 
 
+def test_one_that_rows_go_past(pg, kafka, dmsrd):
+    """A load of its table does not come there: all begins anew."""
+    source, target, topic = pg.database("k"), pg.database("k_copy"), f"{kafka.prefix}.public.t"
+    source.psql(SMALL)
+    dmsrd.job("k", source.connection(), [target.connection(name="copy")], streamer=streamer(kafka, layout="both", load="direct"))
+    dmsrd.wait_state("k", "running")
+    source.psql("UPDATE t SET v = 'before' WHERE id <= 3")
+    caught_up(dmsrd, "k", source)
+    kafka.delete(topic)
+    kafka.create(topic)
+    source.psql("UPDATE t SET v = 'afterwards' WHERE id <= 3")
+    suggestion = failed(dmsrd, "kafka.topic-lost")["suggestion"]
+    assert "reload" not in suggestion and "DELETE /jobs/k/positions" in suggestion
+    dmsrd.api("POST", "/jobs/k/stop")
+    dmsrd.wait_state("k", "stopped")
+    dmsrd.api("DELETE", "/jobs/k/positions")
+    dmsrd.api("POST", "/jobs/k/start")
+    dmsrd.wait_state("k", "running")
+    source.psql("UPDATE t SET v = 'in the end' WHERE id <= 5")
+    dmsrd.wait_equal(source, target)
+    caught_up(dmsrd, "k", source)
+    assert [json.loads(r.value)["after"]["v"] for r in kafka.records(topic)][-5:] == ["in the end"] * 5
+
+
 def test_one_of_an_empty_table(pg, kafka, dmsrd):
     """Its load has no record, and counts all the same."""
     source, topic = begin(pg, kafka, dmsrd)

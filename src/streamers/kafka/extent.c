@@ -87,13 +87,20 @@ static void lose(struct kafka *k, struct topic *t)
 	put(k, t, "lost");
 }
 
+/* Then a load of the table is none of the topic's. */
+static bool rows_go_past(const struct kafka *k) { return !strcmp(settings_str(k->settings, "load"), "direct"); }
+
 static void fail(struct kafka *k, const struct topic *t)
 {
 	struct err e = { 0 };
 	err_set(&e, DMSR_EFATAL, "kafka.topic-lost",
 		"topic %s lacks records of %s.%s that were acknowledged: it was deleted or made anew, or the brokers lost them", t->name, t->schema, t->table);
-	err_hint(&e, "load the table again: POST /jobs/%s/tables/%s.%s/reload, and start the job; or all of them: DELETE /jobs/%s/positions first",
-		k->host.env.job, t->schema, t->table, k->host.env.job);
+	if (rows_go_past(k))
+		err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it: with load direct the topic begins there",
+			k->host.env.job);
+	else
+		err_hint(&e, "load the table again: POST /jobs/%s/tables/%s.%s/reload, and start the job; or all of them: DELETE /jobs/%s/positions first",
+			k->host.env.job, t->schema, t->table, k->host.env.job);
 	kafka_fail(k, &e);
 }
 
@@ -139,7 +146,8 @@ int32_t extent_partition(const rd_kafka_topic_t *rkt, const void *key, size_t le
 static void tell_more(struct kafka *k, struct topic *t)
 {
 	char *text = mem_printf("topic %s has got more partitions: the keys of %s.%s stay in the first %d, so that the changes of each keep their order, "
-				"until the table is loaded again", t->name, t->schema, t->table, (int)atomic_load(&t->extent.partitions));
+				"until %s loaded again", t->name, t->schema, t->table, (int)atomic_load(&t->extent.partitions),
+		rows_go_past(k) ? "all tables are" : "the table is");
 	t->extent.has_told_more = true;
 	k->host.notice(k->host.ctx, text);
 	free(text);
