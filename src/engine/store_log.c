@@ -1,7 +1,8 @@
 /* store_log: a job's log for the embedded streamer: a seglog per job in logs/UID of the state directory, and the promise about it in table log.
  *
  * The promise is written with every transaction that comes by: a position that relies on an entry is stored after the entry's `done`, so in the same
- * transaction or a later one. A trim alone makes a transaction only when it sets a file free. */
+ * transaction or a later one. A trim alone makes a transaction only when it sets a file free, or the log
+ * is closed. */
 #include "store_file.h"
 #include "store_int.h"
 #include <assert.h>
@@ -159,15 +160,31 @@ static int run_open(struct store *s, struct request *r, struct err *e)
 	return rc;
 }
 
+/* What was trimmed since the last transaction would be there again when it is opened next. */
+static int keep_trimmed(struct store *s, struct store_log_file *f, struct err *e)
+{
+	int rc = breaks(s, seglog_sync(f->g, e));
+	if (rc)
+		return rc;
+	struct seglog_promise p = seglog_can_promise(f->g);
+	if (p.below == f->promised.below)
+		return 0;
+	rc = store_db_begin(s->db, e);
+	return rc ? rc : put_promise(s, f, &p, e);
+}
+
 static int run_close(struct store *s, struct request *r, struct err *e)
 {
 	struct log_request *q = (struct log_request *)r;
 	struct store_log_file *f = q->log->file;
-	(void)e;
+	int rc = 0;
 	q->frees_file = f && !--f->handles;
-	if (q->frees_file)
-		free_file(s, f);
-	return 0;
+	if (!q->frees_file)
+		return 0;
+	if (f->g && !s->is_broken && !store_db_is_broken(s->db))
+		rc = keep_trimmed(s, f, e);
+	free_file(s, f);
+	return rc;
 }
 
 static int gone(const struct store_log_file *f, struct err *e)
