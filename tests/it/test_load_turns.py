@@ -267,7 +267,7 @@ def often(database, *statements, every=.15):
 
 HARMLESS = {
     "packed": ["VACUUM FULL big", "UPDATE big SET k = {n} WHERE id % 50 = 0"],
-    "truncated": ["TRUNCATE big; INSERT INTO big (id, v, k) SELECT i, md5(i::text), {n} FROM generate_series(1, 3000) i"],
+    "truncated": ["TRUNCATE big; INSERT INTO big (id, v, k) SELECT i, md5(i::text), {n} FROM generate_series(1, 500) i"],
     "other settings": ["ALTER TABLE big ALTER v SET STATISTICS {n}", "ALTER TABLE big ALTER v SET DEFAULT '{n}'", "ALTER TABLE big ALTER v SET NOT NULL",
                        "ALTER TABLE big ALTER v DROP NOT NULL"],
     "more partitions": ["CREATE TABLE p_n{n} PARTITION OF p FOR VALUES FROM (-{n}00 - 100) TO (-{n}00)",
