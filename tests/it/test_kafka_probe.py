@@ -1,5 +1,6 @@
 """What a preflight says of a job's brokers, and that it says it before there is a job: it looks, and makes nothing."""
 import ctypes
+import os
 import socket
 import time
 
@@ -83,6 +84,17 @@ def test_what_the_library_does_not_take(dmsrd, source):
     error = dmsrd.wait_state("shop", "failed")["error"]
     assert error["code"] == "kafka.option" and "/nowhere/ca.pem" in error["message"] and "ssl_ca" in error["suggestion"], error
     assert "kafka.option" not in connection(dmsrd, {k: v for k, v in of.items() if k != "ssl_ca"})
+
+
+def test_certificates_in_a_pipe(dmsrd, source, tmp_path):
+    """Whoever opens it waits for somebody to write, and that would be all of dmsrd."""
+    os.mkfifo(tmp_path / "ca.pem")
+    of = {"type": "kafka", "bootstrap_servers": f"127.0.0.1:{free_port()}", "security": "ssl", "ssl_ca": str(tmp_path / "ca.pem")}
+    found = connection(dmsrd, of)
+    assert list(found) == ["kafka.option"] and "it is no file" in found["kafka.option"]["message"] and "ssl_ca" in found["kafka.option"]["fix"], found
+    dmsrd.job("shop", source.connection(), [], streamer=of)
+    error = dmsrd.wait_state("shop", "failed")["error"]
+    assert error["code"] == "kafka.option" and f"{tmp_path}/ca.pem" in error["message"] and "ssl_ca" in error["suggestion"], error
 
 
 @pytest.mark.parametrize("name", ["plugin.library.paths", "sasl.kerberos.kinit.cmd", "ssl.key.location", "ssl.keystore.location", "sasl.oauthbearer.token.endpoint.url",

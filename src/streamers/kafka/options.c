@@ -4,7 +4,9 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
+#define CA_HINT "check ssl_ca: a file of certificates in PEM that the user of dmsrd may read"
 #define BROKERS \
 	{ \
 		"bootstrap_servers", DMSR_OPT_STRING, DMSR_OPT_REQUIRED, NULL, NULL, 0, 0, "Brokers to begin with: host:port, several with commas between." \
@@ -130,6 +132,21 @@ static void set_consumer(struct setup *u, const struct settings *s)
 	set_int(u, "fetch.wait.max.ms", 100);
 }
 
+/* librdkafka opens it on the loop's thread, and would wait there for somebody to write into a pipe. */
+static void set_ca(struct setup *u, const char *path)
+{
+	struct stat st;
+	if (u->is_bad || !path)
+		return;
+	if (!stat(path, &st) && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
+		u->is_bad = true;
+		err_set(u->e, DMSR_EINVAL, "kafka.option", "the certificates to trust cannot be read from %s: it is no file", path);
+		err_hint(u->e, CA_HINT);
+		return;
+	}
+	set(u, "ssl.ca.location", path);
+}
+
 rd_kafka_conf_t *kafka_conf(const struct settings *s, const char *job, rd_kafka_type_t type, struct err *e)
 {
 	struct setup u = { .conf = rd_kafka_conf_new(), .e = e };
@@ -144,7 +161,7 @@ rd_kafka_conf_t *kafka_conf(const struct settings *s, const char *job, rd_kafka_
 	/* Within what it takes a topic that was just made to be known; a missing one is said to be that before patience is over. */
 	set(&u, "topic.metadata.propagation.max.ms", "5000");
 	set(&u, "security.protocol", settings_str(s, "security"));
-	set(&u, "ssl.ca.location", settings_str(s, "ssl_ca"));
+	set_ca(&u, settings_str(s, "ssl_ca"));
 	if (!strncmp(settings_str(s, "security"), "sasl", 4)) {
 		set(&u, "sasl.mechanism", settings_str(s, "sasl_mechanism"));
 		set(&u, "sasl.username", settings_str(s, "user"));
@@ -180,7 +197,7 @@ int kafka_no_client(struct err *e, const rd_kafka_conf_t *conf, const char *why)
 		return err_hint(e, "check the streamer's options");
 	}
 	err_set(e, DMSR_EINVAL, "kafka.option", "the certificates to trust cannot be read from %s: %s", file, why);
-	return err_hint(e, "check ssl_ca: a file of certificates in PEM that the user of dmsrd may read");
+	return err_hint(e, CA_HINT);
 }
 
 static void put_name(struct buf *b, const char *name)
