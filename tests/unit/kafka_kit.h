@@ -42,6 +42,7 @@ struct kit {
 	/* the target */
 	struct dmsr_stand stand;
 	bool has_target, refuses, refuses_words, can_let_go;
+	const struct err *refusal;      /* the broker's, before anything else is asked of the streamer; NULL: none */
 	unsigned let_go;                /* so often it was asked to */
 	unsigned words;                 /* OP_LOAD_DONE */
 	uint64_t last;                  /* token */
@@ -247,6 +248,8 @@ static inline void kit_begin(struct kit *k)
 	k->produced = k->ndelivered = k->last = 0;
 	k->nids = k->nbatches = k->rows_loaded = k->drained = k->words = 0;
 	assert_int_equal(kit_ops()->open(k->settings, &host, &k->streamer, &k->error), 0);
+	if (k->refusal)
+		kafka_fail((struct kafka *)(void *)k->streamer, k->refusal);
 	if (k->has_target)
 		k->sub = kit_ops()->subscribe(k->streamer, "copy", &k->stand, &c);
 	kit_ops()->start(k->streamer);

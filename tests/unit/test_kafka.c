@@ -270,6 +270,19 @@ static void a_fatal_error_ends_the_run_and_no_more(void **state)
 	kit_free(k);
 }
 
+/* The producer connects as soon as there is one; the pipeline begins with it when all targets are ready. */
+static void a_refusal_before_it_is_started(void **state)
+{
+	struct kit *k = kit_new("json");
+	struct err e = { 0 };
+	(void)state;
+	err_set(&e, DMSR_EAUTH, "kafka.sasl", "the brokers do not know us");
+	k->refusal = &e;
+	kit_begin(k);
+	kit_fails(k, "kafka.sasl");
+	kit_free(k);
+}
+
 /* Its rights are no matter of another attempt. */
 static void a_fatal_error_that_stays(void **state)
 {
@@ -833,6 +846,7 @@ RUN_TESTS(cmocka_unit_test(positions_in_headers),
 	cmocka_unit_test(a_log_that_is_damaged),
 	cmocka_unit_test(a_topic_that_a_policy_refuses),
 	cmocka_unit_test(a_fatal_error_ends_the_run_and_no_more),
+	cmocka_unit_test(a_refusal_before_it_is_started),
 	cmocka_unit_test(a_fatal_error_that_stays),
 	cmocka_unit_test(what_is_known_is_taken_out),
 	cmocka_unit_test(runs_do_not_mix),

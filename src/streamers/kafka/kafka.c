@@ -491,7 +491,7 @@ static bool kafka_has_readers(const struct dmsr_instance *i) { return ((const st
 
 static struct dmsr_subscription *kafka_subscribe(struct dmsr_instance *i, const char *target, const struct dmsr_stand *stand, const struct dmsr_consumer *c)
 {
-	assert(of(i)->state == KAFKA_NEW);
+	assert(of(i)->state == KAFKA_NEW || of(i)->state == KAFKA_DEAD);
 	return consume_new(of(i), target, stand, c);
 }
 
@@ -507,6 +507,8 @@ static void choose_layout(struct kafka *k)
 void kafka_start(struct kafka *k)
 {
 	struct err e = { 0 };
+	if (k->state != KAFKA_NEW) /* the producer connects at once, and was refused: that is yet to be told */
+		return;
 	choose_layout(k);
 	set_state(k, KAFKA_STARTING, "asked to");
 	if (k->subscriptions && !k->is_ordered) {
