@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka.admin import NewPartitions
 
 from conftest import wait_for
-from test_kafka import SMALL, as_table, caught_up, failed, position, source_table, streamer
+from test_kafka import SMALL, as_table, caught_up, failed, position, read, source_table, streamer
 
 
 def begin(pg, kafka, dmsrd, **options):
@@ -186,3 +186,21 @@ def test_a_broker_that_lost_its_newest(pg, start_kafka, dmsrd, layout, when):
     dmsrd.wait_state("k", "running")
     caught_up(dmsrd, "k", source)
     is_source(kafka, source, topic)
+
+
+def test_they_go_on_when_a_target_comes(pg, kafka, dmsrd):
+    """With layout auto: their readers are not asked whether they still want them. When the target goes, the stream goes on too."""
+    source, topic = begin(pg, kafka, dmsrd)
+    target = pg.database("k_copy")
+    for targets, n in (([target.connection(name="copy")], 1), ([], 2)):
+        dmsrd.api("POST", "/jobs/k/stop")
+        dmsrd.wait_state("k", "stopped")
+        dmsrd.api("PATCH", "/jobs/k", {"targets": targets}, headers={"If-Match": "*", "Content-Type": "application/merge-patch+json"})
+        dmsrd.api("POST", "/jobs/k/start")
+        dmsrd.wait_state("k", "running")
+        source.psql(f"UPDATE t SET v = 'later {n}' WHERE id < 20; DELETE FROM t WHERE id = {400 + n}")
+        if targets:
+            dmsrd.wait_equal(source, target)
+        caught_up(dmsrd, "k", source)
+        is_source(kafka, source, topic)
+        assert sum(b"later" in (m.value() or b"") for m in read(kafka, f"{kafka.prefix}.__stream")) >= 19 * n

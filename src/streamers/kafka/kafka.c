@@ -118,6 +118,8 @@ static void note_run(struct kafka *k)
 	snprintf(k->run, sizeof k->run, "%lld", now > (long long)k->last_run ? now : (long long)k->last_run + 1);
 	snprintf(text, sizeof text, "%s %" PRIx64, k->run, own_process());
 	k->is_noting = true;
+	if (k->is_table && !k->host.note_get(k->host.ctx, "tables"))
+		k->host.note_put(k->host.ctx, "tables", "begun", NULL, NULL); /* durable with the next */
 	k->host.note_put(k->host.ctx, "run", text, on_run_noted, k);
 }
 
@@ -499,9 +501,9 @@ static void choose_layout(struct kafka *k)
 {
 	const char *layout = k->reads_only ? "ordered" : settings_str(k->settings, "layout");
 	bool is_auto = !strcmp(layout, "auto"), is_both = !strcmp(layout, "both");
-	/* a stream that began goes on, also while nobody reads it */
+	/* what began goes on: the stream while nobody reads it, and the topics of tables, whose readers nobody here knows, beside a target's stream */
 	k->is_ordered = is_both || !strcmp(layout, "ordered") || (is_auto && k->subscriptions) || k->keeps;
-	k->is_table = is_both || !strcmp(layout, "table") || !k->is_ordered;
+	k->is_table = is_both || !strcmp(layout, "table") || !k->is_ordered || (is_auto && k->host.note_get(k->host.ctx, "tables"));
 }
 
 void kafka_start(struct kafka *k)
