@@ -48,6 +48,7 @@ struct kit {
 	uint64_t last;                  /* token */
 	int64_t ids[KIT_IDS];
 	size_t nids, nbatches, rows_loaded;
+	size_t biggest;                 /* of its batches, in bytes */
 	size_t part_rows[4];            /* of a load */
 	struct buf load;                /* what was said of it: "L2 P1:13 " */
 	unsigned drained;
@@ -149,6 +150,7 @@ static inline enum dmsr_verdict kit_deliver(void *ctx, const struct batch *b, ui
 		return DMSR_AGAIN;
 	k->last = token;
 	k->nbatches++;
+	k->biggest = b->bytes > k->biggest ? b->bytes : k->biggest;
 	kit_see_load(k, b);
 	for (const struct change *ch = b->first; ch; ch = ch->next) {
 		if (change_is_row(ch))

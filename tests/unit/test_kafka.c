@@ -583,6 +583,27 @@ static void changes_as_json_come_back(void **state)
 	kit_free(k);
 }
 
+/* A transaction that is cut keeps others from being applied beside it: what is read again is cut between two as soon as half of a batch is there. */
+static void json_is_cut_between_two_transactions(void **state)
+{
+	enum { TRANSACTIONS = 60, ROWS = 40, ROW_BYTES = 600, EACH = 20, FULL = 256 << 10 };
+	struct kit *k = kit_new("json");
+	(void)state;
+	k->refuses = true;
+	kit_open(k);
+	for (int i = 0; i < TRANSACTIONS; i += EACH) {
+		for (int j = i; j < i + EACH; j++)
+			assert_int_equal(kit_produce(k, kit_txn(k, 1 + j * ROWS, ROWS, ROW_BYTES)), DMSR_OK);
+		kit_run(k, kit_all_delivered);
+	}
+	k->refuses = false;
+	kit_reopen(k); /* all of it is there, and none was taken */
+	kit_want_rows(k, (uint64_t)TRANSACTIONS * ROWS);
+	ids_are(k, 1, TRANSACTIONS * ROWS);
+	assert_in_range(k->biggest, FULL / 2, FULL - 1);
+	kit_free(k);
+}
+
 /* More rows than go into a slice of the loop: each is sent once, and in order. */
 static void many_rows_of_a_load(void **state)
 {
@@ -861,6 +882,7 @@ RUN_TESTS(cmocka_unit_test(positions_in_headers),
 	cmocka_unit_test(nothing_goes_behind_a_first_record_that_is_refused),
 	cmocka_unit_test(a_word_is_not_passed_with_what_is_before_it),
 	cmocka_unit_test(changes_as_json_come_back),
+	cmocka_unit_test(json_is_cut_between_two_transactions),
 	cmocka_unit_test(many_rows_of_a_load), cmocka_unit_test(parts_of_a_load_stay_apart),
 	cmocka_unit_test(the_end_is_noted_before_it_is_told),
 	cmocka_unit_test(a_stream_that_ends_too_early),

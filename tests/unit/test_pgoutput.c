@@ -261,6 +261,43 @@ static void hands_on_big_batches_with_their_positions(void **state)
 	kit_close(&k);
 }
 
+/* A transaction that is cut keeps others from being applied beside it: a batch that is nearly full ends before one begins. */
+static void cuts_between_two_transactions_where_it_can(void **state)
+{
+	struct kit_limits lim = { 8192, 1 << 20, 0, NULL };
+	struct kit k = { 0 };
+	char text[3001];
+	(void)state;
+	memset(text, 'x', sizeof text - 1);
+	text[sizeof text - 1] = 0;
+	kit_open(&k, &lim, 1, NULL);
+	kit_begin(&k, 0x100);
+	kit_table(&k, 5, "t");
+	kit_insert(&k, 5, "1", text);
+	kit_commit(&k, 0x100); /* less than half: the next one joins it */
+	kit_begin(&k, 0x200);
+	kit_insert(&k, 5, "2", text); /* more than half, but all of it has not come */
+	kit_insert(&k, 5, "3", "x");
+	assert_int_equal(k.batches, 0);
+	kit_commit(&k, 0x200);
+	assert_int_equal(k.batches, 1);
+	assert_int_equal(k.end.lsn, 0x200);
+	assert_false(k.more);
+	kit_begin(&k, 0x300);
+	kit_insert(&k, 5, "4", text);
+	kit_insert(&k, 5, "5", text);
+	kit_insert(&k, 5, "6", text); /* all of it: inside of a transaction that is the limit */
+	assert_int_equal(k.batches, 2);
+	assert_int_equal(k.end.lsn, 0x300);
+	assert_int_equal(k.end.event, 3);
+	assert_true(k.more);
+	kit_commit(&k, 0x300);
+	text_of(&k);
+	assert_int_equal(k.batches, 3);
+	assert_false(k.more);
+	kit_close(&k);
+}
+
 static void keeps_a_refused_batch_until_there_is_room(void **state)
 {
 	struct kit_limits lim = { 20, 1 << 20, 0, NULL };
@@ -606,7 +643,7 @@ RUN_TESTS(cmocka_unit_test(takes_rows_in_all_their_forms), cmocka_unit_test(numb
 	cmocka_unit_test(frames_only_what_has_something_in_it),
 	cmocka_unit_test(resumes_at_every_event),
 	cmocka_unit_test(stops_when_the_rest_of_a_transaction_is_gone), cmocka_unit_test(hands_on_big_batches_with_their_positions),
-	cmocka_unit_test(keeps_a_refused_batch_until_there_is_room),
+	cmocka_unit_test(cuts_between_two_transactions_where_it_can), cmocka_unit_test(keeps_a_refused_batch_until_there_is_room),
 	cmocka_unit_test(takes_a_batch_in_mid_transaction_only_as_far_as_it_goes), cmocka_unit_test(keepalives_move_only_between_transactions),
 	cmocka_unit_test(messages_outside_of_transactions_have_their_own_position), cmocka_unit_test(adds_what_the_catalog_knows),
 	cmocka_unit_test(lets_the_wire_win_over_a_newer_catalog), cmocka_unit_test(asks_the_catalog_once_and_waits),

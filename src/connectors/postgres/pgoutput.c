@@ -107,12 +107,20 @@ static void seal_batch(struct pgoutput *d)
 	d->at_untold = false;
 }
 
+/* Between two transactions half the size is enough: targets apply those of several batches side by side, but none beside one that goes on in the next. */
+static bool is_batch_full(const struct pgoutput *d)
+{
+	const size_t limit = pgoutput_is_torn(d) ? d->lim.batch_bytes : d->lim.batch_bytes / 2;
+
+	/* many tiny rows weigh more than their bytes */
+	return d->batch->bytes >= limit || d->batch->arena.bytes >= 4 * limit;
+}
+
 int pgo_hand_on(struct pgoutput *d)
 {
 	if (!d->batch)
 		return 0;
-	/* many tiny rows weigh more than their bytes */
-	if (!d->is_batch_refused && d->batch->bytes < d->lim.batch_bytes && d->batch->arena.bytes < 4 * d->lim.batch_bytes)
+	if (!d->is_batch_refused && !is_batch_full(d))
 		return 0;
 	seal_batch(d);
 	if (d->host.full(d->host.ctx, d->batch) != DMSR_OK) {

@@ -42,7 +42,7 @@ struct pgoutput_host {
 	bool sends_generated;                   /* the server sends generated columns too (18); else what it sends is none */
 };
 struct pgoutput_limits {
-	size_t batch_bytes;                     /* hand a batch on at this size (256 KiB) */
+	size_t batch_bytes;                     /* hand a batch on at this size (256 KiB), between two transactions at half of it */
 	size_t spool_memory;                    /* in-progress transactions in memory, over all (8 MiB) */
 	uint64_t spool_disk;                    /* and on disk (0: no limit): DMSR_EFULL beyond */
 };

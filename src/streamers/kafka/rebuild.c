@@ -35,7 +35,14 @@ void rebuild_free(struct rebuild *r)
 	free(r);
 }
 
-bool rebuild_is_full(const struct rebuild *r) { return r->b && r->b->bytes >= BATCH_BYTES; }
+/* As where the stream was written: between two transactions half of it is enough. */
+bool rebuild_is_full(const struct rebuild *r)
+{
+	if (!r->b)
+		return false;
+	return r->b->bytes >= (r->b->is_load || r->is_b_open ? BATCH_BYTES : BATCH_BYTES / 2);
+}
+
 bool rebuild_is_empty(const struct rebuild *r) { return !r->b; }
 bool rebuild_is_whole(const struct rebuild *r) { return !r->is_open; }
 
