@@ -328,6 +328,7 @@ void request_resume(struct request *r)
 void request_refuse(struct request *r, int code, const char *id, const char *message)
 {
 	call_forget(r);
+	metrics_forget(r);
 	idempotency_forget(r);
 	reply_error(&r->reply, code, id, "%s", message);
 	request_resume(r);
@@ -352,6 +353,7 @@ static void request_free(struct request *r)
 		r->next->prev = r->prev;
 	r->conn->request = NULL;
 	call_forget(r);
+	metrics_forget(r);
 	idempotency_forget(r);
 	events_leave(r);
 	loop_timer_free(r->deadline);

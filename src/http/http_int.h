@@ -50,6 +50,7 @@ struct conn {
 
 struct events;
 struct call;
+struct metrics_answer;
 struct http {
 	struct loop *loop;
 	struct engine *engine;
@@ -104,6 +105,7 @@ struct request {
 	const char *origin;             /* an allowed foreign one, to be told so; borrowed of MHD */
 	struct reply reply;
 	struct call *call;              /* the engine works on it */
+	struct metrics_answer *metrics; /* it is written a slice at a time */
 	struct idempotency *idempotency;
 	struct events_client *stream;
 	struct loop_timer *deadline;
@@ -124,6 +126,9 @@ void on_completed(void *cls, struct MHD_Connection *c, void **req, enum MHD_Requ
 void request_lost(struct request *r); /* its connection is closed, or has the next one, and on_completed was not called; NULL is fine */
 void request_resume(struct request *r);         /* WAITING, and the reply is there now */
 void request_refuse(struct request *r, int code, const char *id, const char *message); /* WAITING: answered so at once, whoever works on it */
+
+/* metrics.c */
+void metrics_forget(struct request *r);         /* its client is gone, or was told "timeout" */
 
 /* call.c: questions that the engine answers later. The reply is made by finish, from the result, whether the client is still there or not. */
 typedef void call_finish(struct reply *out, const char *name, const json_t *result);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { METRICS_BYTES_MAX = 64 * 1024 * 1024 };
+enum { METRICS_BYTES_MAX = 64 * 1024 * 1024, SLICE_US = 1000 };
 
 /* ---- the format -------------------------------------------------------------------------------------------------- */
 void metric_family(struct buf *b, const char *name, const char *type, const char *help)
@@ -178,14 +178,62 @@ static void put_daemon(struct buf *b, const struct http *h)
 	one(b, "dmsr_ready", "gauge", engine_is_ready(h->engine, NULL) && !engine_is_draining(h->engine), "What /readyz says.");
 }
 
+/* ---- an answer --------------------------------------------------------------------------------------------------- */
+/* Of many jobs it is written a slice at a time. */
+struct metrics_answer {
+	struct request *request;
+	struct metrics_jobs *jobs;
+	struct buf text;
+	struct loop_task *task;
+};
+
+void metrics_forget(struct request *r)
+{
+	struct metrics_answer *a = r->metrics;
+	if (!a)
+		return;
+	r->metrics = NULL;
+	metrics_jobs_free(a->jobs);
+	loop_task_free(a->task);
+	buf_fini(&a->text);
+	free(a);
+}
+
+/* True: it is there. */
+static bool go_on(struct metrics_answer *a)
+{
+	struct request *r = a->request;
+	const struct http *h = r->http;
+	if (!metrics_jobs_put(a->jobs, &a->text, h->loop, loop_now_us(h->loop) + SLICE_US))
+		return false;
+	put_store(&a->text, h->engine);
+	put_http(&a->text, h);
+	metrics_process(&a->text);
+	reply_text(&r->reply, 200, "text/plain; version=0.0.4; charset=utf-8", &a->text);
+	metrics_forget(r);
+	return true;
+}
+
+static void on_slice(void *arg)
+{
+	struct metrics_answer *a = arg;
+	struct request *r = a->request;
+	if (go_on(a))
+		request_resume(r);
+	else
+		loop_task_post(a->task);
+}
+
 void metrics_get(struct request *r)
 {
-	struct buf b;
-	buf_init(&b, METRICS_BYTES_MAX);
-	put_daemon(&b, r->http);
-	metrics_jobs(&b, r->http->engine, r->http->per_table);
-	put_store(&b, r->http->engine);
-	put_http(&b, r->http);
-	metrics_process(&b);
-	reply_text(&r->reply, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
+	struct http *h = r->http;
+	struct metrics_answer *a = r->metrics = mem_zalloc(sizeof *a);
+	a->request = r;
+	buf_init(&a->text, METRICS_BYTES_MAX);
+	put_daemon(&a->text, h);
+	a->jobs = metrics_jobs_new(h->engine, h->per_table);
+	if (go_on(a))
+		return;
+	a->task = loop_task_new(h->loop, "http", on_slice, a);
+	loop_task_post(a->task);
 }

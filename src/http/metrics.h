@@ -11,8 +11,11 @@ void metric_sample(struct buf *b, const char *name, double value, const char *co
 void metric_histogram(struct buf *b, const char *name, const struct loop_slices *s, const char *const *labels);
 /* metrics_process.c: process_*, of /proc/self. */
 void metrics_process(struct buf *b);
-/* metrics_jobs.c */
+/* metrics_jobs.c: what the jobs' numbers are when it is made; put writes them until that time, true: all are written. */
 struct engine;
-void metrics_jobs(struct buf *b, struct engine *g, bool per_table);
+struct metrics_jobs;
+struct metrics_jobs *metrics_jobs_new(struct engine *g, bool per_table);
+bool metrics_jobs_put(struct metrics_jobs *m, struct buf *b, struct loop *l, uint64_t until_us);
+void metrics_jobs_free(struct metrics_jobs *m); /* NULL is fine */
 
 #endif

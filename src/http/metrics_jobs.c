@@ -1,4 +1,5 @@
-/* metrics_jobs: dmsr_* per job. Samples of one family must stand together, so the jobs' numbers are copied first. */
+/* metrics_jobs: dmsr_* per job. Samples of one family must stand together, so the jobs' numbers are copied first, all at
+ * the same time, and written a part at a time: there may be a thousand jobs. */
 #include "base/mem.h"
 #include "engine/engine.h"
 #include "http/metrics.h"
@@ -83,43 +84,32 @@ static double field_value(const struct family *f, const struct engine_job_metric
 	return -1;
 }
 
-static void put_plain(struct buf *b, const struct copies *c)
+static void put_plain(struct buf *b, const struct family *f, const struct engine_job_metrics *m)
 {
-	for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
-		metric_family(b, families[f].name, families[f].type, families[f].help);
-		for (size_t i = 0; i < c->n; i++) {
-			double v = field_value(&families[f], &c->jobs[i]);
-			if (v >= 0)
-				metric_sample(b, families[f].name, v, (const char *const[]){ "job", c->jobs[i].name, NULL });
-		}
-	}
+	double v = field_value(f, m);
+	if (v >= 0)
+		metric_sample(b, f->name, v, (const char *const[]){ "job", m->name, NULL });
 }
 
 static const char *const ops[] = { "insert", "update", "delete", "truncate", "read", "ddl" };
 
-static void put_ops(struct buf *b, const struct copies *c, const char *name, size_t offset, const char *help)
+static void put_ops(struct buf *b, const char *name, const uint64_t *n, const char *job)
 {
-	metric_family(b, name, "counter", help);
-	for (size_t i = 0; i < c->n; i++) {
-		const uint64_t *n = (const uint64_t *)(const void *)((const char *)&c->jobs[i] + offset);
-		for (size_t op = 0; op < sizeof ops / sizeof *ops; op++)
-			metric_sample(b, name, (double)n[op], (const char *const[]){ "job", c->jobs[i].name, "op", ops[op], NULL });
-	}
+	for (size_t op = 0; op < sizeof ops / sizeof *ops; op++)
+		metric_sample(b, name, (double)n[op], (const char *const[]){ "job", job, "op", ops[op], NULL });
 }
 
-static void put_states(struct buf *b, const struct copies *c)
+static void put_state(struct buf *b, const struct engine_job_metrics *m)
 {
 	static const char *const states[] = { ENGINE_STATES };
-	metric_family(b, "dmsr_job_state", "gauge", "1 for the state that the job is in.");
-	for (size_t i = 0; i < c->n; i++) {
-		const struct engine_job_metrics *m = &c->jobs[i];
-		for (size_t s = 0; s < sizeof states / sizeof *states; s++)
-			metric_sample(b, "dmsr_job_state", !strcmp(states[s], m->state), (const char *const[]){ "job", m->name, "state", states[s], NULL });
-	}
-	metric_family(b, "dmsr_job_error", "gauge", "1 for the error that the job has now.");
-	for (size_t i = 0; i < c->n; i++)
-		if (c->jobs[i].error_code && *c->jobs[i].error_code)
-			metric_sample(b, "dmsr_job_error", 1, (const char *const[]){ "job", c->jobs[i].name, "code", c->jobs[i].error_code, NULL });
+	for (size_t s = 0; s < sizeof states / sizeof *states; s++)
+		metric_sample(b, "dmsr_job_state", !strcmp(states[s], m->state), (const char *const[]){ "job", m->name, "state", states[s], NULL });
+}
+
+static void put_error(struct buf *b, const struct engine_job_metrics *m)
+{
+	if (m->error_code && *m->error_code)
+		metric_sample(b, "dmsr_job_error", 1, (const char *const[]){ "job", m->name, "code", m->error_code, NULL });
 }
 
 /* ---- tables ------------------------------------------------------------------------------------------------------ */
@@ -144,40 +134,106 @@ static void put_table(struct buf *b, size_t family, const char *job, const json_
 			(const char *const[]){ "job", job, "schema", schema, "table", name, "op", ops[op], NULL });
 }
 
-static void put_tables(struct buf *b, struct engine *g, const struct copies *c)
+static void put_tables(struct buf *b, size_t family, const char *job, const json_t *view)
 {
-	json_t **views = mem_zalloc(sizeof *views * (c->n + 1)), *table, *next;
+	const json_t *table;
 	size_t t;
-	for (size_t i = 0; i < c->n; i++) {
-		views[i] = engine_job_tables(g, c->jobs[i].name, NULL, 0, &next);
-		json_decref(next);
+	json_array_foreach(json_object_get(view, "items"), t, table)
+	{
+		put_table(b, family, job, table);
 	}
-	for (size_t f = 0; f < sizeof table_families / sizeof *table_families; f++) {
-		metric_family(b, table_families[f].name, "counter", table_families[f].help);
-		for (size_t i = 0; i < c->n; i++) {
-			json_array_foreach(json_object_get(views[i], "items"), t, table)
-			{
-				put_table(b, f, c->jobs[i].name, table);
-			}
-		}
-	}
-	for (size_t i = 0; i < c->n; i++)
-		json_decref(views[i]);
-	free(views);
 }
 
-void metrics_jobs(struct buf *b, struct engine *g, bool per_table)
+/* ---- in parts ---------------------------------------------------------------------------------------------------- */
+enum { NPLAIN = sizeof families / sizeof *families, NTABLE = sizeof table_families / sizeof *table_families };
+enum part { PART_STATE, PART_ERROR, PART_PLAIN, PART_EVENTS = PART_PLAIN + NPLAIN, PART_APPLIED, PART_LATENCY, PART_VIEWS, PART_TABLES,
+	PARTS = PART_TABLES + NTABLE };
+
+struct metrics_jobs {
+	struct engine *engine;
+	struct copies c;
+	json_t **views;                 /* of each job's tables */
+	unsigned parts, part;           /* so many there are; what is written now */
+	size_t at;                      /* of its jobs, the next */
+	unsigned nput;
+};
+
+struct metrics_jobs *metrics_jobs_new(struct engine *g, bool per_table)
 {
-	struct copies c = { NULL, 0, 0 };
-	engine_each_job(g, copy_job, &c);
-	put_states(b, &c);
-	put_plain(b, &c);
-	put_ops(b, &c, "dmsr_source_events_total", FIELD(events), "Changes read from the source.");
-	put_ops(b, &c, "dmsr_sink_events_total", FIELD(applied), "Changes applied, summed over the targets.");
-	metric_family(b, "dmsr_end_to_end_latency_seconds", "histogram", "From commit at the source to applied at the target.");
-	for (size_t i = 0; i < c.n; i++)
-		metric_histogram(b, "dmsr_end_to_end_latency_seconds", &c.jobs[i].latency, (const char *const[]){ "job", c.jobs[i].name, NULL });
+	struct metrics_jobs *m = mem_zalloc(sizeof *m);
+	*m = (struct metrics_jobs){ .engine = g, .parts = per_table ? PARTS : PART_VIEWS };
+	engine_each_job(g, copy_job, &m->c);
 	if (per_table)
-		put_tables(b, g, &c);
-	free_copies(&c);
+		m->views = mem_zalloc(sizeof(json_t *) * (m->c.n + 1));
+	return m;
+}
+
+void metrics_jobs_free(struct metrics_jobs *m)
+{
+	if (!m)
+		return;
+	for (size_t i = 0; m->views && i < m->c.n; i++)
+		json_decref(m->views[i]);
+	free(m->views);
+	free_copies(&m->c);
+	free(m);
+}
+
+static void put_head(struct buf *b, unsigned part)
+{
+	if (part == PART_STATE)
+		metric_family(b, "dmsr_job_state", "gauge", "1 for the state that the job is in.");
+	else if (part == PART_ERROR)
+		metric_family(b, "dmsr_job_error", "gauge", "1 for the error that the job has now.");
+	else if (part < PART_EVENTS)
+		metric_family(b, families[part - PART_PLAIN].name, families[part - PART_PLAIN].type, families[part - PART_PLAIN].help);
+	else if (part == PART_EVENTS)
+		metric_family(b, "dmsr_source_events_total", "counter", "Changes read from the source.");
+	else if (part == PART_APPLIED)
+		metric_family(b, "dmsr_sink_events_total", "counter", "Changes applied, summed over the targets.");
+	else if (part == PART_LATENCY)
+		metric_family(b, "dmsr_end_to_end_latency_seconds", "histogram", "From commit at the source to applied at the target.");
+	else if (part >= PART_TABLES)
+		metric_family(b, table_families[part - PART_TABLES].name, "counter", table_families[part - PART_TABLES].help);
+}
+
+static void put_job(struct metrics_jobs *m, struct buf *b)
+{
+	const struct engine_job_metrics *job = &m->c.jobs[m->at];
+	const unsigned part = m->part;
+	json_t *next = NULL;
+	if (part == PART_STATE) {
+		put_state(b, job);
+	} else if (part == PART_ERROR) {
+		put_error(b, job);
+	} else if (part < PART_EVENTS) {
+		put_plain(b, &families[part - PART_PLAIN], job);
+	} else if (part == PART_EVENTS) {
+		put_ops(b, "dmsr_source_events_total", job->events, job->name);
+	} else if (part == PART_APPLIED) {
+		put_ops(b, "dmsr_sink_events_total", job->applied, job->name);
+	} else if (part == PART_LATENCY) {
+		metric_histogram(b, "dmsr_end_to_end_latency_seconds", &job->latency, (const char *const[]){ "job", job->name, NULL });
+	} else if (part == PART_VIEWS) {
+		m->views[m->at] = engine_job_tables(m->engine, job->name, NULL, 0, &next); /* NULL: it is gone by now */
+		json_decref(next);
+	} else {
+		put_tables(b, part - PART_TABLES, job->name, m->views[m->at]);
+	}
+}
+
+bool metrics_jobs_put(struct metrics_jobs *m, struct buf *b, struct loop *l, uint64_t until_us)
+{
+	enum { LOOK_EVERY = 8 };
+	for (; m->part < m->parts; m->part++, m->at = 0) {
+		if (!m->at)
+			put_head(b, m->part);
+		while (m->at < m->c.n) {
+			put_job(m, b);
+			m->at++;
+			if (++m->nput % LOOK_EVERY == 0 && loop_now_us(l) >= until_us)
+				return false;
+		}
+	}
+	return true;
 }

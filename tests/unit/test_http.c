@@ -743,6 +743,50 @@ static void metrics(void **state)
 	answer_free(a);
 }
 
+/* They are written in many short slices of the loop, and are those of one that is written in one. */
+static void metrics_of_many_jobs(void **state)
+{
+	enum { JOBS = 500 };
+	struct kit *k = *state;
+	struct loop_slices before, after;
+	char name[64];
+	for (int i = 0; i < JOBS; i++) {
+		snprintf(name, sizeof name, "shop%d", i);
+		double_add(k->engine, name);
+	}
+	loop_cpu_slices(k->loop, &before);
+	struct answer *a = ask(k, "GET", "/metrics", NULL, NULL);
+	loop_cpu_slices(k->loop, &after);
+	assert_int_equal(a->status, 200);
+	assert_in_range(after.max_us, 1, (after.total_us - before.total_us) / 3);
+	const char *at = strstr(a->body, "# TYPE dmsr_source_lag_bytes gauge\n");
+	assert_non_null(at);
+	at = strchr(at, '\n') + 1;
+	for (int i = 0; i < JOBS; i++, at = strchr(at, '\n') + 1)
+		assert_memory_equal(at, "dmsr_source_lag_bytes{job=\"shop", 31);
+	assert_memory_equal(at, "# HELP ", 7);
+	assert_non_null(strstr(at, "\nprocess_resident_memory_bytes "));
+	answer_free(a);
+}
+
+/* Who asked for them may be gone before they are written. */
+static void metrics_that_nobody_waits_for(void **state)
+{
+	struct kit *k = *state;
+	char name[64];
+	for (int i = 0; i < 200; i++) {
+		snprintf(name, sizeof name, "shop%d", i);
+		double_add(k->engine, name);
+	}
+	for (unsigned n = 0; n < 4; n++) {
+		struct client *c = dial(k);
+		say(c, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+		kit_turn(k, n);
+		hang_up(c);
+	}
+	expect(k, "GET", "/metrics", NULL, NULL, 200, NULL);
+}
+
 static void every_ref_of_the_document_is_there(const json_t *v, const json_t *root)
 {
 	const char *key, *ref = json_string_value(json_object_get(v, "$ref"));
@@ -789,4 +833,5 @@ RUN_TESTS(T(routes_are_found), T(a_misspelt_path_is_told_what_was_meant), T(unkn
 	T(put_creates), T(a_job_is_deleted), T(verbs), T(below_a_job), T(a_cursor_keeps_its_order), T(jobs_come_in_pages),
 	T(errors_come_in_pages), T(a_post_that_comes_again_is_done_once), T(a_failure_may_be_tried_again),
 	T(the_same_at_the_same_time), T(a_client_that_went_away_finds_its_answer_later),
-	T(connections_and_connectors), T(health), T(loggers), T(metrics), T(metrics_of_tables), T(openapi), T(more_rooms_than_can_be_told_apart))
+	T(connections_and_connectors), T(health), T(loggers), T(metrics), T(metrics_of_tables),
+	T(metrics_of_many_jobs), T(metrics_that_nobody_waits_for), T(openapi), T(more_rooms_than_can_be_told_apart))
