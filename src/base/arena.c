@@ -1,4 +1,5 @@
-/* arena: chunks from malloc, given back together. Under ASan each piece is a chunk of its own, so that a step over its end is seen. */
+/* arena: chunks from malloc, given back together. The first is small, and each as big as those before it, up to chunk_bytes: what holds one row takes little,
+ * what holds many asks malloc rarely. Under ASan each piece is a chunk of its own, so that a step over its end is seen. */
 #include "base/arena.h"
 #include "base/mem.h"
 #include "base/sanitizer.h"
@@ -11,7 +12,7 @@ struct arena_chunk {
 	alignas(16) char data[];
 };
 
-enum { DEFAULT_CHUNK_BYTES = 64 * 1024 };
+enum { DEFAULT_CHUNK_BYTES = 64 * 1024, FIRST_CHUNK_BYTES = 2048 };
 
 /* Where an arena without a chunk points, so that a piece of no bytes has an address too. */
 static alignas(16) char nothing[16];
@@ -42,6 +43,15 @@ static struct arena_chunk *add_chunk(struct arena *a, size_t n)
 	return c;
 }
 
+/* At least half of it is left behind a piece of n. */
+static size_t next_chunk_bytes(const struct arena *a, size_t n)
+{
+	size_t size = FIRST_CHUNK_BYTES;
+	while (size < a->chunk_bytes && (size <= a->bytes || size < 2 * n))
+		size *= 2;
+	return size < a->chunk_bytes ? size : a->chunk_bytes;
+}
+
 void *arena_grow(struct arena *a, size_t n)
 {
 #ifdef DMSR_ASAN
@@ -52,8 +62,9 @@ void *arena_grow(struct arena *a, size_t n)
 #endif
 	if (own_chunk)
 		return add_chunk(a, n)->data;
-	a->at = add_chunk(a, a->chunk_bytes)->data;
-	a->end = a->at + a->chunk_bytes;
+	size_t size = next_chunk_bytes(a, n);
+	a->at = add_chunk(a, size)->data;
+	a->end = a->at + size;
 	void *p = a->at;
 	a->at += n;
 	return p;

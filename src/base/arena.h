@@ -11,7 +11,7 @@ struct arena {
 	char *at, *end;            /* free room in the newest chunk */
 	struct arena_chunk *chunks;
 	size_t bytes;              /* asked of malloc so far, all chunks */
-	size_t chunk_bytes;        /* size of the next ordinary chunk */
+	size_t chunk_bytes;        /* the most that an ordinary chunk has; the first is smaller */
 };
 
 void arena_init(struct arena *a, size_t chunk_bytes); /* 0: 64 KiB; allocates nothing yet */

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from conftest import wait_for
-from test_kafka import caught_up, run_small, streamer
+from test_kafka import caught_up, rss_kib, run_small, streamer
 
 
 @pytest.mark.parametrize("apply", ["strict", "parallel"])
@@ -49,3 +49,24 @@ def test_a_table_whose_key_is_made_for_long(pg, kafka, dmsrd):
     assert max(seen) < 4 << 20, seen
     target.psql("DELETE FROM gate")
     dmsrd.wait_equal(source, target, ["public.a", "public.b"])
+
+
+def test_small_transactions_while_no_broker_answers(pg, start_kafka, dmsrd):
+    """Each is a batch of its own, and what waits in memory is counted as what it takes, not as the few bytes that a row has."""
+    kafka = start_kafka()
+    source, target = run_small(pg, kafka, dmsrd, memory="8MiB")
+    source.psql("CREATE PROCEDURE few(n int) LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..n LOOP UPDATE t SET v = 'f' || i WHERE id = i % 50 + 1; COMMIT; "
+                "END LOOP; END $$")
+    before = rss_kib(dmsrd)
+    kafka.pause()
+    try:
+        with contextlib.closing(source.server.connect(source.name)) as c:
+            c.autocommit = True
+            c.cursor().execute("CALL few(60000)")
+        said = dmsrd.api("GET", "/jobs/k/status")["streamer"]["memory_bytes"]
+        grew = (rss_kib(dmsrd) - before) << 10
+    finally:
+        kafka.resume()
+    assert said < 9 << 20, said
+    assert grew < (8 + 8) << 20, (grew, said)  # besides: the ledger, what librdkafka has beside each record, and malloc beside each piece
+    dmsrd.wait_equal(source, target)

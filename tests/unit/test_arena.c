@@ -51,6 +51,43 @@ static void bytes_counts_what_malloc_gave(void **state)
 	assert_int_equal(a.chunk_bytes, 4096);
 }
 
+/* A batch of one row takes what a row needs, one of many asks malloc as rarely as ever. */
+static void begins_small_and_doubles(void **state)
+{
+#ifndef DMSR_ASAN
+	enum { CHUNK = 65536, FRAME = 64 };
+	struct arena a;
+	unsigned chunks = 0;
+	size_t biggest = 0;
+	arena_init(&a, CHUNK);
+	arena_alloc(&a, 100);
+	assert_in_range(a.bytes, 100, 2048 + FRAME);
+	while (a.bytes < 20 * CHUNK) {
+		size_t before = a.bytes;
+		arena_alloc(&a, 100);
+		if (a.bytes == before)
+			continue;
+		assert_true(a.bytes - before <= 2 * before); /* no more than twice what there is */
+		biggest = a.bytes - before > biggest ? a.bytes - before : biggest;
+		chunks++;
+	}
+	assert_in_range(biggest, CHUNK, CHUNK + FRAME);
+	assert_in_range(chunks, 20, 26);
+	arena_fini(&a);
+	/* a piece that the first chunk has no room for lies in one that has room for more */
+	arena_init(&a, CHUNK);
+	char *first = arena_alloc(&a, 3000);
+	assert_ptr_equal(arena_alloc(&a, 8), first + 3000);
+	arena_fini(&a);
+	/* one whose chunks are small begins with one of these */
+	arena_init(&a, 512);
+	arena_alloc(&a, 8);
+	assert_in_range(a.bytes, 512, 512 + FRAME);
+	arena_fini(&a);
+#endif
+	(void)state;
+}
+
 static void a_big_piece_leaves_the_chunk_in_use(void **state)
 {
 #ifndef DMSR_ASAN
@@ -81,5 +118,6 @@ static void is_usable_again(void **state)
 }
 
 RUN_TESTS(cmocka_unit_test(pieces_are_aligned_and_apart), cmocka_unit_test(no_bytes_have_an_address),
-	cmocka_unit_test(bytes_counts_what_malloc_gave), cmocka_unit_test(a_big_piece_leaves_the_chunk_in_use),
+	cmocka_unit_test(bytes_counts_what_malloc_gave), cmocka_unit_test(begins_small_and_doubles),
+	cmocka_unit_test(a_big_piece_leaves_the_chunk_in_use),
 	cmocka_unit_test(is_usable_again))

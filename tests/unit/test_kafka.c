@@ -1,5 +1,7 @@
 /* test_kafka: the rules of streamers/kafka/kafka.h, as far as a real broker cannot be made to show them. tests/it/test_kafka.py has the others. */
 #include "kafka_kit.h"
+#include "base/sanitizer.h"
+#include <malloc.h>
 #include <unistd.h>
 
 static void ids_are(const struct kit *k, int64_t first, int64_t last)
@@ -76,6 +78,35 @@ static void nothing_is_delivered_without_the_broker(void **state)
 	kit_want_rows(k, k->produced);
 	ids_are(k, 1, (int64_t)k->produced);
 	kit_free(k);
+}
+
+/* Of a row a batch takes many times the bytes that it has. */
+static void what_waits_is_counted_as_what_it_takes(void **state)
+{
+#ifndef DMSR_ASAN
+	enum { MEMORY = 8 << 20 };
+	struct kit *k = kit_new("native");
+	struct dmsr_streamer_stat s;
+	struct batch *b;
+	settings_put_int(k->settings, "memory", MEMORY); /* so much that some wait as batches, not as records */
+	kit_open(k);
+	produce(k, 1, 1, 10);
+	kit_run(k, kit_all_delivered);
+	rd_kafka_mock_broker_set_down(kit_mock, 1);
+	const size_t before = mallinfo2().uordblks;
+	for (unsigned n = 0; (b = kit_txn(k, 1, 1, 10)), kit_produce(k, b) == DMSR_OK; n++)
+		if (n % 16 == 0)
+			fake_settle(k->loop);
+	batch_free(b);
+	const size_t took = mallinfo2().uordblks - before;
+	kit_ops()->stat(k->streamer, &s);
+	assert_in_range(s.memory_bytes, MEMORY, MEMORY / 4 * 5);
+	assert_in_range(took, MEMORY / 2, s.memory_bytes / 4 * 5);
+	kit_close(k);
+	rd_kafka_mock_broker_set_up(kit_mock, 1);
+	kit_free(k);
+#endif
+	(void)state;
 }
 
 /* One at a time, since the mock does not look at sequence numbers as a broker does. */
@@ -858,6 +889,7 @@ static void positions_in_headers(void **state)
 RUN_TESTS(cmocka_unit_test(positions_in_headers),
 	cmocka_unit_test(batches_come_back_whole),
 	cmocka_unit_test(nothing_is_delivered_without_the_broker),
+	cmocka_unit_test(what_waits_is_counted_as_what_it_takes),
 	cmocka_unit_test(a_target_that_holds_much_is_asked_to_let_go),
 	cmocka_unit_test(one_that_cannot_be_asked_gets_more),
 	cmocka_unit_test(an_error_that_passes_is_nobodys_business),

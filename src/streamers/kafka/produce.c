@@ -8,7 +8,12 @@
 
 enum { RECORD_OVERHEAD = 256 }; /* librdkafka's own, headers included */
 
-static size_t batch_bytes(const struct batch *b) { return b->bytes + sizeof *b; }
+/* Of many rows, or of a few: what it takes is more than the bytes of its values. */
+static size_t batch_bytes(const struct batch *b)
+{
+	const size_t own = b->arena.bytes > b->bytes ? b->arena.bytes : b->bytes;
+	return own + sizeof *b + b->caprels * sizeof *b->rels + b->nslots * sizeof *b->slots;
+}
 
 static void take_memory(struct kafka *k, struct flight *f, size_t n)
 {
@@ -18,6 +23,7 @@ static void take_memory(struct kafka *k, struct flight *f, size_t n)
 
 static void give_memory(struct kafka *k, struct flight *f, size_t n)
 {
+	assert(f->bytes >= n);
 	f->bytes -= n;
 	k->memory -= n;
 }
@@ -191,7 +197,7 @@ enum dmsr_verdict produce_take(struct kafka *k, struct batch *b)
 	struct flight *f = mem_zalloc(sizeof *f);
 	*f = (struct flight){ .token = b->token, .b = b };
 	arena_init(&f->records, chunk_bytes(b));
-	take_memory(k, f, batch_bytes(b));
+	take_memory(k, f, batch_bytes(b) + sizeof *f);
 	if (k->last)
 		k->last->next = f;
 	else
