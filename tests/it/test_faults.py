@@ -207,6 +207,32 @@ def test_an_idle_job_comes_to_rest(pair, dmsrd):
     assert moves <= 6, f"{moves} times in 8 s"
 
 
+def test_idle_jobs_cost_little(pg, dmsrd):
+    """Each is looked at when something is due, not each second; and what comes then is confirmed as soon as ever."""
+    source, jobs, seconds = pg.database("f"), 6, 10
+    source.psql(SIMPLE)
+    for n in range(jobs):
+        dmsrd.job(f"f{n}", source.connection(), [{"name": "null", "connector": "null"}], mode="cdc")
+        dmsrd.wait_state(f"f{n}", "running")
+
+    def turns():
+        return int(re.search(r"^dmsr_event_loop_lag_seconds_count (\d+)", dmsrd.api("GET", "/metrics"), re.M).group(1))
+    time.sleep(36)  # until the source asks rarely how its slot is
+    nothing = turns()
+    nothing = turns() - nothing  # what the question takes
+    before = turns()
+    time.sleep(seconds)
+    took = (turns() - before - nothing) / seconds
+    assert took < 1.1 * jobs + 1, f"{took} a second"
+    lsn = source.one("SELECT pg_current_wal_lsn()")
+    source.psql("INSERT INTO t VALUES (-1, 'x', 0)")
+    began = time.monotonic()
+    wait_for("the slots pass it", lambda: source.one("SELECT bool_and(confirmed_flush_lsn > %s::pg_lsn) FROM pg_replication_slots "
+                                                     "WHERE database = current_database()", lsn), 30)
+    assert time.monotonic() - began < 5
+    assert all(dmsrd.api("GET", f"/jobs/f{n}/status")["lag"]["seconds"] == 0 for n in range(jobs))
+
+
 # ---- the line ----
 
 def test_line_cut_and_slow(pair, dmsrd):

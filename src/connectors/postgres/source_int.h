@@ -291,6 +291,7 @@ void source_stream_paused(struct source *s);
 void source_stream_rest(struct source *s);      /* if all that was decoded can go out, and ends with a transaction: source_turns_rests */
 uint64_t source_stream_heard(const struct source *s);   /* messages, but for keepalives */
 void source_stream_confirm(struct source *s, uint64_t flush);
+void source_stream_awaits(struct source *s, uint64_t lsn);      /* OP_LOAD_DONE goes out when the stream has passed that */
 bool source_stream_is_whole(const struct source *s);                     /* of what any run gave the streamer no transaction lacks its end */
 void source_stream_flows(struct source *s, void (*then)(struct source *s)); /* before the streamer is given what is_held; then: that is noted */
 void source_stream_whole(struct source *s);                              /* and the run is over, so that the next one loads */

@@ -95,7 +95,7 @@ void source_load_words(struct source *s)
 	if (s->turns) /* behind the last of them */
 		s->load_done_at = 0;
 	else if ((s->mode & DMSR_CDC) && newest > begins)
-		s->load_done_at = newest;
+		source_stream_awaits(s, newest);
 	else
 		batch_append(b, OP_LOAD_DONE, NULL);
 	failpoint("pg.load-done");

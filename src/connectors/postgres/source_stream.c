@@ -15,7 +15,7 @@
 
 enum {
 	TICK_MS = 250,
-	IDLE_TICK_MS = 1000,            /* while nothing comes: a daemon may have a thousand such jobs */
+	IDLE_TICK_MS = 1000,            /* while nothing comes, or more rarely, when something is due: a daemon may have a thousand such jobs */
 	STOP_LIMIT_MS = 3000,           /* a server that does not end the stream is left */
 	QUIET_US = 5000000,             /* so long without a word */
 	FAR_BYTES = 1 << 20,            /* as much WAL as is not to be kept for want of a heartbeat */
@@ -40,7 +40,7 @@ struct stream {
 	unsigned beats;                 /* heartbeats since there were changes, RARE at most */
 	uint64_t server_lsn;
 	uint64_t heard, ticked;         /* messages but for keepalives; as of the last tick */
-	bool is_idle;                   /* none came between the last two */
+	bool is_idle;                   /* none came between the last two: the next one is when something is due, or the stream is stirred */
 	int64_t last_event_us;
 	int64_t status_us;
 	struct loop_timer *tick, *stop;
@@ -102,6 +102,22 @@ void source_stream_flows(struct source *s, void (*then)(struct source *s))
 
 void source_stream_whole(struct source *s) { source_put_note(s, whole_key, "yes", begin_again); }
 
+/* Something came, or is owed or waited for: it is looked at sooner. */
+static void stir(struct source *s)
+{
+	struct stream *st = s->stream;
+	if (!st || !st->is_idle)
+		return;
+	st->is_idle = false;
+	loop_timer_start(st->tick, TICK_MS);
+}
+
+void source_stream_awaits(struct source *s, uint64_t lsn)
+{
+	s->load_done_at = lsn;
+	stir(s);
+}
+
 static void end_run(struct source *s)
 {
 	const struct stream *st = s->stream;
@@ -115,6 +131,7 @@ void source_stream_confirm(struct source *s, uint64_t flush)
 	if (!st || flush <= st->confirmed)
 		return;
 	st->confirmed = flush;
+	stir(s);
 	end_run(s);
 	/* A server that shuts down waits until we have all. */
 	if (st->is_asked && s->phase == SOURCE_STREAMING)
@@ -190,13 +207,16 @@ static void heartbeat(struct source *s)
 	st->beats = beats < RARE ? beats + 1 : RARE;
 }
 
-static bool heartbeat_is_due(const struct source *s)
+/* monotonic: from then on */
+static uint64_t next_heartbeat_us(const struct source *s)
 {
 	const struct stream *st = s->stream;
-	uint64_t since_us = loop_now_us(s->host.env.loop) - st->heartbeat_us, every_us = (uint64_t)s->opt.heartbeat_ms * 1000;
+	uint64_t every_us = (uint64_t)s->opt.heartbeat_ms * 1000;
 	bool is_wanted = s->load_done_at || s->ends_first || st->keepalive - st->beat >= FAR_BYTES;
-	return since_us >= every_us << (is_wanted ? 0 : st->beats);
+	return st->heartbeat_us + (every_us << (is_wanted ? 0 : st->beats));
 }
+
+static bool heartbeat_is_due(const struct source *s) { return loop_now_us(s->host.env.loop) >= next_heartbeat_us(s); }
 
 /* ---- the decoder's questions ---- */
 
@@ -261,6 +281,8 @@ static void on_keepalive(struct source *s, struct cursor *c)
 	st->is_asked = st->is_asked || reply;
 	if (reply || heartbeat_is_due(s))
 		heartbeat(s);
+	else if (end - st->beat >= FAR_BYTES)
+		stir(s); /* it is due earlier than it was */
 	if (reply)
 		send_status(s);
 }
@@ -280,6 +302,7 @@ static void on_message(void *arg, const char *data, size_t len)
 			st->server_lsn = end > st->server_lsn ? end : st->server_lsn;
 			st->received = start > st->received ? start : st->received;
 			st->heard++;
+			stir(s);
 			decoded(s, pgoutput_message(st->decoder, start, c.at, cursor_left(&c), e), e);
 			take_end(s);
 			if (source_turns_wants(s))
@@ -306,9 +329,6 @@ static void on_dry(void *arg)
 	st->is_kept = pgoutput_is_torn(st->decoder);
 	if (!st->is_kept)
 		take(s);
-	else if (st->is_idle)
-		loop_timer_start(st->tick, TICK_MS);
-	st->is_idle = st->is_idle && !st->is_kept;
 }
 
 /* Not so when it is long in coming: there may be whole ones before it. */
@@ -343,6 +363,7 @@ void source_stream_resumed(struct source *s)
 	struct err e = { 0 };
 	if (!st || !s->repl || source_is_asking(s) || source_has_turn(s))
 		return;
+	stir(s);
 	end_run(s);
 	if (st->is_stalled) {
 		decoded(s, pgoutput_continue(st->decoder, &e), &e);
@@ -372,6 +393,18 @@ static bool is_idle(const struct source *s)
 	return st->is_open && st->heard == st->ticked && !is_awaited && has_time;
 }
 
+/* Until a status or a heartbeat is due, or the server is to be asked for a word; one that is due already was refused, or there is nothing that it could tell:
+ * what changes that stirs the stream. */
+static uint64_t rest_us(const struct source *s)
+{
+	const struct stream *st = s->stream;
+	int64_t now = (int64_t)loop_now_us(s->host.env.loop), untold = now - (int64_t)st->told_us, silent = wall_now_us() - st->last_event_us;
+	int64_t status = st->status_us - untold, word = QUIET_US - (untold < silent ? untold : silent), beat = (int64_t)next_heartbeat_us(s) - now;
+	int64_t least = status < word ? status : word;
+	least = beat > 0 && beat < least ? beat : least;
+	return least < (int64_t)TICK_MS * 1000 ? TICK_MS * 1000 : least > QUIET_US ? QUIET_US : (uint64_t)least;
+}
+
 static void on_tick(void *arg)
 {
 	struct source *s = arg;
@@ -379,7 +412,7 @@ static void on_tick(void *arg)
 	uint64_t now = loop_now_us(s->host.env.loop);
 	st->is_idle = is_idle(s);
 	st->ticked = st->heard;
-	loop_timer_start(st->tick, st->is_idle ? IDLE_TICK_MS : TICK_MS);
+	loop_timer_start(st->tick, TICK_MS);
 	if (!st->is_open || s->phase != SOURCE_STREAMING)
 		return;
 	if (heartbeat_is_due(s))
@@ -389,6 +422,8 @@ static void on_tick(void *arg)
 	uint64_t untold_us = now - st->told_us;
 	if (untold_us >= (uint64_t)st->status_us || (st->confirmed > st->told && untold_us >= 1000000) || (is_quiet(st) && untold_us >= QUIET_US))
 		send_status(s);
+	if (st->is_idle)
+		loop_timer_start_us(st->tick, rest_us(s));
 }
 
 /* ---- begin and end ---- */

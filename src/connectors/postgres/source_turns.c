@@ -232,7 +232,7 @@ static void wait_for_turn(struct source *s)
 static void all_done(struct source *s)
 {
 	uint64_t newest = source_newest_load(s);
-	s->load_done_at = s->turns->newest > newest ? s->turns->newest : newest;
+	source_stream_awaits(s, s->turns->newest > newest ? s->turns->newest : newest);
 	pgconn_free(s->loader);
 	s->loader = NULL;
 	source_turns_free(s);
