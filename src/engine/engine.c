@@ -98,9 +98,19 @@ void engine_tell(struct engine *g, const char *type, const char *job, json_t *da
 struct engine_observer *engine_observe(struct engine *g, void (*fn)(void *arg, uint64_t id, const char *type, const char *job, const json_t *data), void *arg)
 {
 	struct engine_observer *o = mem_alloc(sizeof *o);
-	*o = (struct engine_observer){ .next = g->observers, .g = g, .fn = fn, .arg = arg };
+	*o = (struct engine_observer){ .next = g->observers, .g = g, .fn = fn, .arg = arg, .wants_progress = true };
 	g->observers = o;
 	return o;
+}
+
+void engine_observe_progress(struct engine_observer *o, bool is) { o->wants_progress = is; }
+
+static bool is_progress_wanted(const struct engine *g)
+{
+	for (const struct engine_observer *o = g->observers; o; o = o->next)
+		if (o->wants_progress)
+			return true;
+	return false;
 }
 
 void engine_unobserve(struct engine_observer *o)
@@ -196,7 +206,8 @@ static void on_task(void *arg)
 static void on_telling(void *arg)
 {
 	struct engine *g = arg;
-	for (unsigned n = 0; g->observers && g->told < g->njobs && n < TOLD_AT_ONCE; g->told++) {
+	const bool is_wanted = is_progress_wanted(g);
+	for (unsigned n = 0; is_wanted && g->told < g->njobs && n < TOLD_AT_ONCE; g->told++) {
 		const struct job *job = g->jobs[g->told];
 		if (!job->pipeline)
 			continue;
@@ -205,7 +216,7 @@ static void on_telling(void *arg)
 		json_decref(status);
 		n++;
 	}
-	if (g->observers && g->told < g->njobs)
+	if (is_wanted && g->told < g->njobs)
 		loop_task_post(g->telling);
 }
 
@@ -214,7 +225,7 @@ static void on_second(void *arg)
 	struct engine *g = arg;
 	loop_timer_start(g->second, 1000);
 	g->told = 0;
-	if (g->observers)
+	if (is_progress_wanted(g))
 		loop_task_post(g->telling);
 	engine_looks(g);
 	if (g->deletions)

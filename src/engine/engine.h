@@ -75,6 +75,7 @@ json_t *engine_connector(struct engine *g, const char *type);
 /* Live events (state, progress, error), for SSE: fn is called with each; id rises. */
 struct engine_observer;
 struct engine_observer *engine_observe(struct engine *g, void (*fn)(void *arg, uint64_t id, const char *type, const char *job, const json_t *data), void *arg);
+void engine_observe_progress(struct engine_observer *o, bool is); /* also how jobs progress, each second; at first it is */
 void engine_unobserve(struct engine_observer *o);
 
 /* Idempotency keys of POST (http asks before and tells after; store behind it). */

@@ -13,6 +13,7 @@ struct engine_observer {
 	struct engine *g;
 	void (*fn)(void *arg, uint64_t id, const char *type, const char *job, const json_t *data);
 	void *arg;
+	bool wants_progress;
 };
 
 struct deletion;        /* engine_delete.c: what a deleted job made at its servers goes */

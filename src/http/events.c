@@ -118,6 +118,7 @@ struct events *events_new(struct http *h)
 	ev->http = h;
 	ev->keepalive = loop_timer_new(h->loop, "http", on_keepalive, ev);
 	ev->observer = engine_observe(h->engine, on_event, ev);
+	engine_observe_progress(ev->observer, false);
 	return ev;
 }
 
@@ -236,6 +237,7 @@ void events_begin(struct request *r, const char *job, const char *types)
 	if (c->next)
 		c->next->prev = c;
 	ev->clients = c;
+	engine_observe_progress(ev->observer, true);
 	stat->events_clients++;
 	if (!loop_timer_is_running(ev->keepalive))
 		loop_timer_start(ev->keepalive, EVENTS_KEEPALIVE_MS);
@@ -257,6 +259,8 @@ void events_leave(struct request *r)
 	if (c->next)
 		c->next->prev = c->prev;
 	r->http->stat->events_clients--;
+	if (!c->events->clients) /* of a thousand jobs it costs more than all else that they do; and it would drive what nobody has seen yet out of the ring */
+		engine_observe_progress(c->events->observer, false);
 	c->events = NULL;
 	r->stream = NULL;
 	release(c);

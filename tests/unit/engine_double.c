@@ -33,6 +33,7 @@ struct engine {
 	uint64_t event_id;
 	void (*observer)(void *arg, uint64_t id, const char *type, const char *job, const json_t *data);
 	void *observer_arg;
+	bool wants_progress;
 };
 
 static void answer_keys(struct engine *g)
@@ -399,8 +400,13 @@ struct engine_observer *engine_observe(struct engine *g, void (*fn)(void *arg, u
 {
 	g->observer = fn;
 	g->observer_arg = arg;
+	g->wants_progress = true;
 	return (struct engine_observer *)g;
 }
+
+void engine_observe_progress(struct engine_observer *o, bool is) { ((struct engine *)o)->wants_progress = is; }
+
+bool double_wants_progress(const struct engine *g) { return g->wants_progress; }
 
 void engine_unobserve(struct engine_observer *o) { ((struct engine *)o)->observer = NULL; }
 

@@ -13,6 +13,7 @@ void double_hold_store(struct engine *g, bool hold); /* the same for idempotency
 void double_set_ready(struct engine *g, bool ready, bool draining);
 void double_emit(struct engine *g, const char *type, const char *job, json_t *data); /* data is taken */
 void double_add(struct engine *g, const char *name);
+bool double_wants_progress(const struct engine *g);     /* does who observes it? */
 void double_bump(struct engine *g, const char *name);   /* its generation moves, as by somebody else's change */
 json_t *double_peek(struct engine *g, const char *name); /* the job as kept, borrowed */
 

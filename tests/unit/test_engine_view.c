@@ -322,6 +322,15 @@ static void many_jobs_are_told_of_a_few_at_a_time(void **state)
 	engine_unobserve(o);
 	loop_task_free(turn);
 	assert_in_range(seen.most, 1, 10);
+	/* nor of any, while none who listens wants it */
+	o = engine_observe(engine, on_event, NULL);
+	engine_observe_progress(o, false);
+	fake_run(loop, NULL, NULL, 50); /* of those that were under way */
+	memset(&seen, 0, sizeof seen);
+	fake_run(loop, NULL, NULL, 2200);
+	for (unsigned i = 0; i < MANY_JOBS; i++)
+		assert_int_equal(seen.of[i], 0);
+	engine_unobserve(o);
 	close_engine();
 	for (unsigned i = 0; i < MANY_JOBS; i++)
 		fake_script_free(scripts[i]);

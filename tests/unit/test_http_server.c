@@ -523,7 +523,9 @@ static void events_are_followed(void **state)
 	kit_open(k, NULL);
 	double_add(k->engine, "shop");
 	double_emit(k->engine, "state", "shop", json_pack("{s:s}", "to", "before")); /* nobody listens */
+	assert_false(double_wants_progress(k->engine));
 	struct client *all = follow(k, "/events", ""), *shop = follow(k, "/jobs/uid-of-shop/events?types=state,error", "");
+	assert_true(double_wants_progress(k->engine));
 	double_emit(k->engine, "state", "shop", json_pack("{s:s}", "to", "run\nning"));
 	double_emit(k->engine, "progress", "shop", json_pack("{s:i}", "rows", 7));
 	double_emit(k->engine, "stat", "shop", json_object());
@@ -540,6 +542,11 @@ static void events_are_followed(void **state)
 	assert_null(strstr(shop->data, "other"));
 	hang_up(all);
 	hang_up(shop);
+	for (unsigned n = 0; n < 100 && double_wants_progress(k->engine); n++) {
+		double_emit(k->engine, "state", "shop", NULL); /* that they are gone is seen when something is sent */
+		kit_turn(k, 10);
+	}
+	assert_false(double_wants_progress(k->engine));
 	expect(k, "HEAD", "/events", "Accept: text/event-stream\r\n", NULL, 200, NULL);
 	expect(k, "GET", "/events?types=a%20b", "Accept: text/event-stream\r\n", NULL, 400, "query.invalid");
 	expect(k, "GET", "/events?cursor=x", "Accept: text/event-stream\r\n", NULL, 400, "query.invalid");
