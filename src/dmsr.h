@@ -24,7 +24,7 @@
 #include "model/batch.h"
 #include "model/match.h"
 
-#define DMSR_ABI 13
+#define DMSR_ABI 14
 
 /* ---- options ------------------------------------------------------------------------------------------------- */
 enum dmsr_option_type {
@@ -368,12 +368,19 @@ struct dmsr_streamer_stat {
 	const struct err *error;                /* what hinders it, while it waits for that to pass; NULL: nothing. Borrowed until the loop's next turn */
 	int64_t error_us;                       /* wall clock: since when */
 };
+/* What of the servers is one job's alone: what another wrote there would be taken for its own. Of the jobs of a daemon no two have the same. */
+struct dmsr_own {
+	const char *option;                     /* says which it is; not given: the job's name does */
+	char *(*name)(const char *value);       /* as the servers have it, which may be the same for two values; malloc */
+	const char *otherwise;                  /* what to do instead: a sentence without its stop */
+};
 enum dmsr_load_way { DMSR_LOAD_THROUGH, /* rows of a load go through it */ DMSR_LOAD_EITHER, /* as the source likes */ DMSR_LOAD_PAST /* they must not */ };
 struct dmsr_streamer {
 	/* A load that goes on comes through it as it is: where loads have to go through it, with the parts that were delivered. False: a table of which there
 	 * are parts starts over. */
 	bool takes_rests;
 	int (*open)(const struct settings *s, const struct dmsr_streamer_host *host, struct dmsr_instance **out, struct err *e);
+	const struct dmsr_own *own; /* NULL: nothing */
 	/* May rows go straight to the targets, and changes alone through it, with these settings? PAST: they do, or the job is refused. NULL: no. */
 	enum dmsr_load_way (*load_way)(const struct settings *s);
 	bool gives_all; /* where it keeps anything, a target that is new gets everything that ever went through it, from the job's first word on */

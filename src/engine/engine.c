@@ -419,6 +419,7 @@ int engine_open(struct loop *l, const struct config *c, struct engine **out, str
 		.changed = on_job_changed,
 		.settled = on_job_settled,
 		.event = on_job_event,
+		.may_run = engine_may_run,
 		.follows = on_job_follows,
 	};
 	read_limits(g);

@@ -157,6 +157,8 @@ void engine_create(struct engine *g, const json_t *json, bool dry_run, const str
 		else
 			err_hint(&e, "give the new one another name, or change it: PUT /jobs/%s", name);
 		engine_refuse(g, call, &e, NULL);
+	} else if (engine_refuse_own(g, whole, NULL, call)) {
+		/* it is answered */
 	} else if (dry_run) {
 		check_spec(g, spec, call);
 		spec = NULL;
@@ -177,9 +179,14 @@ void engine_validate(struct engine *g, const json_t *json, const struct engine_c
 	json_t *with = engine_whole_spec(g, json, old), *whole = old ? spec_keep_secrets(with, old->spec, g->plugins) : json_incref(with);
 	struct spec *spec = spec_parse(whole, g->plugins, g->secrets, p);
 	if (spec)
+		engine_check_own(g, whole, old, p);
+	if (spec && !json_array_size(p)) {
 		check_spec(g, spec, call);
-	else
+		spec = NULL;
+	} else {
 		engine_answer(g, call, json_pack("{s:b, s:O, s:[]}", "valid", 0, "errors", p, "checks"), NULL, NULL);
+	}
+	spec_free(spec);
 	json_decref(with);
 	json_decref(whole);
 	json_decref(p);
@@ -290,7 +297,7 @@ static void change(struct engine *g, struct job *job, const json_t *json, const 
 		engine_check_immutable(job, clean, p);
 	if (json_array_size(p)) {
 		invalid(g, call, p);
-	} else {
+	} else if (!engine_refuse_own(g, clean, job, call)) {
 		struct command *c = command_new(g, call, job);
 		bool same = json_equal(clean, job->spec), is_word_only = differs_in_words_alone(clean, job->spec);
 		if (!same) {
@@ -332,7 +339,7 @@ void engine_replace(struct engine *g, const char *name, const json_t *json, cons
 		engine_refuse(g, call, &e, NULL);
 	} else if (json_array_size(p)) {
 		invalid(g, call, p);
-	} else {
+	} else if (!engine_refuse_own(g, whole, NULL, call)) {
 		create(g, whole, call, true);
 	}
 	spec_free(spec);
@@ -454,6 +461,8 @@ void engine_command(struct engine *g, const char *name, enum engine_verb verb, c
 		engine_answer(g, call, verb_json(job, true), NULL, NULL);
 		return;
 	}
+	if ((verb == ENGINE_START || verb == ENGINE_RESTART) && engine_refuse_own(g, job->spec, job, call))
+		return;
 	engine_audit(g, job, call, "job %s: %s", job->name, job_verb_names[verb]);
 	job_do(job, verb);
 	job_save(job, on_done, command_new(g, call, job));

@@ -102,6 +102,8 @@ static bool may_take(struct engine *g, struct job *job, const char *path, const 
 		not_taken(g, job, path, "a job of this name is being deleted: send SIGHUP again when it is gone");
 	else if (job)
 		engine_check_immutable(job, clean, p);
+	if (!is_foreign)
+		engine_check_own(g, clean, job, p);
 	bool is_good = !is_foreign && !json_array_size(p) && !(job && job->desire == DESIRE_DELETING);
 	not_taken_for(g, job, path, p);
 	json_decref(p);

@@ -2,7 +2,7 @@
  *
  *   engine.c          life, list of jobs        engine_command.c   what is asked of it        engine_delete.c   jobs on their way out
  *   engine_probe.c    one-shot questions        engine_look.c      what servers keep for jobs that do not run
- *   engine_view.c     JSON of what is           engine_files.c     jobs_dir */
+ *   engine_view.c     JSON of what is           engine_files.c     jobs_dir                engine_own.c   what no two jobs may have */
 #ifndef DMSR_ENGINE_ENGINE_INT_H
 #define DMSR_ENGINE_ENGINE_INT_H
 #include "engine.h"
@@ -116,6 +116,13 @@ void deletions_free(struct engine *g);
 /* engine_files.c */
 /* jobs_dir: jobs made, changed, let go. Returns how many files could not be taken; each was told. */
 unsigned engine_files_read(struct engine *g);
+
+/* engine_own.c */
+/* Would the streamer of a job's JSON write what is another job's? Then that is added to p. self: the job that it is of; NULL: a new one. A job that stays where
+ * it is has to give way to older ones alone. */
+void engine_check_own(const struct engine *g, const json_t *spec, const struct job *self, problems *p);
+bool engine_refuse_own(struct engine *g, const json_t *spec, const struct job *self, const struct engine_call *call); /* the same; true: answered */
+int engine_may_run(void *ctx, const struct job *job, struct err *e);    /* the same, of job_house */
 
 /* engine_view.c */
 /* Of the run; without one as it is remembered. False: the job has no such target. */

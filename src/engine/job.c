@@ -354,6 +354,12 @@ static void start_run(struct job *job, const char *why)
 		return;
 	}
 	json_decref(p);
+	struct err e = { 0 };
+	if (job->house->may_run && job->house->may_run(job->house->ctx, job, &e)) {
+		spec_free(spec);
+		decide(job, &e, "job");
+		return;
+	}
 	bool loads = spec->mode & DMSR_FULL_LOAD;
 	const struct pipeline_run run = {
 		.loop = job->house->loop,

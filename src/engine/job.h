@@ -39,6 +39,7 @@ struct job_house {
 	void (*changed)(void *ctx, struct job *job, const char *why);   /* its state or desire changed */
 	void (*settled)(void *ctx, struct job *job);                    /* it reached a state in which nothing runs */
 	void (*event)(void *ctx, struct job *job, const char *kind, const char *text);
+	int (*may_run)(void *ctx, const struct job *job, struct err *e); /* no other job is in its way; NULL: none ever is */
 	void (*follows)(void *ctx, struct job *job);                    /* a run that loads nothing begins, which is not one that is tried again */
 };
 

@@ -21,6 +21,7 @@ const struct problem_kind problem_kinds[] = {
 	{ "host.not-allowed", 421, "This host name is not served here" },
 	{ "idempotency.in-flight", 409, "A request with this idempotency key is under way" },
 	{ "idempotency.mismatch", 422, "This idempotency key was used for another request" },
+	{ "job.conflict", 409, "Another job writes there" },
 	{ "job.exists", 409, "A job of this name exists" },
 	{ "job.invalid-transition", 409, "Not possible in the job's present state" },
 	{ "job.managed-by-file", 409, "The job is managed by a file" },

@@ -597,7 +597,17 @@ static void kafka_stored(struct dmsr_instance *i, uint64_t token)
 		known_stored(of(i), token);
 }
 
+static char *topics_below(const char *prefix) { return kafka_topic_name(prefix, NULL, NULL); }
+
+/* Whatever brokers are named: one has several addresses, so what is written differently may be the same cluster. */
+static const struct dmsr_own own = {
+	.option = "prefix",
+	.name = topics_below,
+	.otherwise = "give this one a prefix of its own; or, to read that job's stream, the source {\"connector\": \"kafka\"} with that prefix",
+};
+
 static const struct dmsr_streamer streamer = {
+	.own = &own,
 	.takes_rests = true,
 	.gives_all = true,
 	.load_way = kafka_load_way,
