@@ -3,16 +3,25 @@ import contextlib
 import json
 import sqlite3
 import struct
+import time
 
 import pytest
 
-from conftest import ApiError, wait_for
-from test_kafka import LAYOUTS, streamer
+from conftest import ApiError, Dmsrd, wait_for
+from test_kafka import LAYOUTS, end_of, streamer
 
 pytestmark = pytest.mark.spread
 
 BOTH = {name: LAYOUTS[name] for name in ("native", "ordered", "both")}
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'x' FROM generate_series(1, 50) i"
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A daemon of its own."""
+    daemon = Dmsrd(tmp_path / "other")
+    yield daemon
+    daemon.kill()
 
 
 def databases(pg, name):
@@ -27,6 +36,14 @@ def make(daemon, kafka, name, source, targets=(), **how):
 
 def error_of(daemon, name):
     return daemon.api("GET", f"/jobs/{name}").get("error") or {}
+
+
+def uid_of(daemon, name):
+    return daemon.api("GET", f"/jobs/{name}")["uid"]
+
+
+def warnings(daemon, name):
+    return " ".join(w["message"] for w in daemon.api("GET", f"/jobs/{name}/status")["warnings"])
 
 
 def start(daemon, name):
@@ -157,3 +174,155 @@ def test_jobs_of_an_older_build(pg, kafka, daemon):
     daemon.wait_equal(theirs, copy)
     source.psql("UPDATE t SET v = 'still'")
     daemon.wait_equal(source, target)
+
+
+# ---- of two ----
+
+@pytest.mark.parametrize("layout", BOTH)
+def test_two_daemons(pg, kafka, dmsrd, other, layout):
+    """The one that was there before is sent what it cannot have written: it says whose that is, and goes on with its own when that is over."""
+    source, target = databases(pg, "a")
+    make(dmsrd, kafka, "a", source, [target], **BOTH[layout])
+    dmsrd.wait_equal(source, target)
+    theirs, copy = databases(pg, "b")
+    other.start()
+    make(other, kafka, "b", theirs, [copy], **BOTH[layout])
+    wait_for("the first says so", lambda: error_of(dmsrd, "a").get("code") == "kafka.foreign")
+    error = error_of(dmsrd, "a")
+    assert f"{kafka.prefix}.__stream" in error["message"] and uid_of(other, "b")[-8:] in error["message"], error
+    assert "prefix" in error["suggestion"], error
+    assert dmsrd.state_of("a") == "failed"
+    # the new one has begun behind it, and says so
+    other.wait_equal(theirs, copy)
+    wait_for("the new one says so", lambda: uid_of(dmsrd, "a")[-8:] in warnings(other, "b"))
+    # when it is gone, the first goes on
+    other.api("DELETE", "/jobs/b")
+    wait_for("it is gone", lambda: other.call("GET", "/jobs/b")[0] == 404)
+    source.psql("UPDATE t SET v = 'after' WHERE id <= 50")
+    start(dmsrd, "a")
+    dmsrd.wait_state("a", "running")
+    dmsrd.wait_equal(source, target)
+    source.psql("UPDATE t SET v = 'and after that'")
+    dmsrd.wait_equal(source, target)
+
+
+def test_both_go_on(pg, kafka, dmsrd, other):
+    """Whoever starts a job once more in spite of what it said loses nothing either: each passes over what the other writes, and not over its own."""
+    source, target = databases(pg, "a")
+    theirs, copy = databases(pg, "b")
+    make(dmsrd, kafka, "a", source, [target], layout="ordered")
+    dmsrd.wait_equal(source, target)
+    other.start()
+    make(other, kafka, "b", theirs, [copy], layout="ordered")
+    wait_for("the first says so", lambda: error_of(dmsrd, "a").get("code") == "kafka.foreign")
+    other.wait_equal(theirs, copy)
+    failures, deadline = {"a": 0, "b": 0}, time.monotonic() + 60
+    for n in range(4):
+        for daemon, name, database in ((dmsrd, "a", source), (other, "b", theirs)):
+            database.psql(f"UPDATE t SET v = '{name}{n}'")
+            failures[name] += daemon.state_of(name) == "failed"
+            if daemon.state_of(name) == "failed":
+                start(daemon, name)
+            time.sleep(1)
+    for daemon, name, database, to in ((dmsrd, "a", source, target), (other, "b", theirs, copy)):
+        while not is_same(database, to):
+            assert time.monotonic() < deadline, (daemon.state_of(name), error_of(daemon, name))
+            if daemon.state_of(name) == "failed":
+                start(daemon, name)
+            time.sleep(0.5)
+    assert failures["a"] and failures["b"], failures
+
+
+def is_same(a, b):
+    return a.sql("SELECT * FROM t ORDER BY id") == b.sql("SELECT * FROM t ORDER BY id")
+
+
+@pytest.mark.parametrize("how", [{"layout": "table"}, {"layout": "ordered"}, {"layout": "both", "exactly_once": True}], ids=lambda h: "-".join(map(str, h.values())))
+def test_nobody_reads(pg, kafka, dmsrd, other, how):
+    """Without targets a job sees no record: at its start it looks whose the newest are."""
+    source, _ = databases(pg, "a")
+    theirs, _ = databases(pg, "b")
+    make(dmsrd, kafka, "a", source, **how)
+    dmsrd.wait_state("a", "running")
+    stop(dmsrd, "a")
+    other.start()
+    make(other, kafka, "b", theirs, **how)
+    other.wait_state("b", "running")
+    wait_for("the new one says so", lambda: uid_of(dmsrd, "a")[-8:] in warnings(other, "b"))
+    stop(other, "b")
+    source.psql("UPDATE t SET v = 'while it was stopped'")
+    topic = f"{kafka.prefix}.__stream" if how["layout"] == "ordered" else f"{kafka.prefix}.public.t"
+    before = end_of(kafka, topic)
+    start(dmsrd, "a")
+    dmsrd.wait_state("a", "failed")
+    error = error_of(dmsrd, "a")
+    assert error["code"] == "kafka.foreign" and uid_of(other, "b")[-8:] in error["message"] and "prefix" in error["suggestion"], error
+    assert end_of(kafka, topic) == before
+    start(dmsrd, "a")
+    wait_for("it goes on", lambda: end_of(kafka, topic) > before)
+    start(other, "b")
+    other.wait_state("b", "failed")
+    assert error_of(other, "b")["code"] == "kafka.foreign"
+
+
+def test_made_anew(pg, kafka, dmsrd):
+    """A job that was deleted leaves its topics. The next of its name is another job: it begins behind what is there, and says so."""
+    source, target = databases(pg, "a")
+    make(dmsrd, kafka, "a", source, [target], layout="both")
+    dmsrd.wait_equal(source, target)
+    old = uid_of(dmsrd, "a")
+    dmsrd.api("DELETE", "/jobs/a")
+    wait_for("it is gone", lambda: dmsrd.call("GET", "/jobs/a")[0] == 404)
+    source.psql("UPDATE t SET v = 'between'")
+    target.psql("DROP TABLE t")
+    make(dmsrd, kafka, "a", source, [target], layout="both")
+    dmsrd.wait_state("a", "running")
+    dmsrd.wait_equal(source, target)
+    assert old[-8:] in warnings(dmsrd, "a"), warnings(dmsrd, "a")
+    # that is said once: a later start has records of its own
+    stop(dmsrd, "a")
+    source.psql("UPDATE t SET v = 'later'")
+    start(dmsrd, "a")
+    dmsrd.wait_equal(source, target)
+    assert old[-8:] not in warnings(dmsrd, "a"), warnings(dmsrd, "a")
+
+
+# ---- who reads another job's stream ----
+
+def read(daemon, kafka, target, name="r", **more):
+    daemon.job(name, {"connector": "kafka", "bootstrap_servers": kafka.bootstrap, "prefix": kafka.prefix}, [target.connection(name=target.name)], **more)
+
+
+def test_a_reader_sees_that_another_writes(pg, kafka, dmsrd, other):
+    """The writer was deleted and made anew: what changed between the two is nobody's to tell, so a reader does not go on as if nothing had been."""
+    source, target = databases(pg, "a")
+    make(dmsrd, kafka, "a", source, layout="ordered")
+    other.start()
+    read(other, kafka, target)
+    other.wait_equal(source, target)
+    dmsrd.api("DELETE", "/jobs/a")
+    wait_for("it is gone", lambda: dmsrd.call("GET", "/jobs/a")[0] == 404)
+    source.psql("UPDATE t SET v = 'in between'")
+    make(dmsrd, kafka, "a", source, layout="ordered")
+    wait_for("the reader says so", lambda: error_of(other, "r").get("code") == "kafka.foreign")
+    error = error_of(other, "r")
+    assert uid_of(dmsrd, "a")[-8:] in error["message"], error
+    other.begin_anew("r", source, target)
+    source.psql("UPDATE t SET v = 'after'")
+    other.wait_equal(source, target)
+
+
+def test_a_reader_of_one_of_two(pg, kafka, dmsrd, other):
+    """Somebody writes between what it reads, and goes again: it goes on."""
+    source, target = databases(pg, "a")
+    theirs, _ = databases(pg, "b")
+    make(dmsrd, kafka, "a", source, layout="ordered")
+    read(dmsrd, kafka, target)
+    dmsrd.wait_equal(source, target)
+    other.start()
+    make(other, kafka, "b", theirs, layout="ordered")
+    wait_for("the reader says so", lambda: error_of(dmsrd, "r").get("code") == "kafka.foreign")
+    other.api("DELETE", "/jobs/b")
+    source.psql("UPDATE t SET v = 'after'")
+    start(dmsrd, "r")
+    dmsrd.wait_equal(source, target)

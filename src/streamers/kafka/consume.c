@@ -303,13 +303,13 @@ static void sought(struct dmsr_subscription *s)
 }
 
 /* False: it is behind the end. */
-static bool seeks(struct dmsr_subscription *s, const rd_kafka_message_t *m, const struct stamp *t)
+static bool seeks(struct dmsr_subscription *s, const rd_kafka_message_t *m, const struct stamp *t, bool is_foreign)
 {
 	if (m->offset >= s->k->end) {
 		sought(s);
 		return s->must_begin;
 	}
-	if (!position_is_none(&t->at) && (!position_is_comparable(&t->at, &s->reached) || position_compare(&t->at, &s->reached) > 0))
+	if (!is_foreign && !position_is_none(&t->at) && (!position_is_comparable(&t->at, &s->reached) || position_compare(&t->at, &s->reached) > 0))
 		s->reached = t->at;
 	return true;
 }
@@ -336,8 +336,10 @@ static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 	rd_kafka_timestamp_type_t type;
 	if (s->must_begin)
 		return true;
-	if (!s->name) /* the scout wants the end alone, and late ones of a producer that is gone stand before it */
+	if (!s->name) { /* the scout wants the end, and late ones of a producer that is gone stand before it */
+		foreign_see(s->k, m);
 		return true;
+	}
 	if (stamp_read(m, &t, &e)) {
 		fail(s, &e);
 		return true;
@@ -350,8 +352,14 @@ static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 		s->has_more = true; /* nobody here expects it */
 		client_answers(s->client);
 	}
-	if (s->is_seeking && seeks(s, m, &t))
+	const bool is_foreign = foreign_is(s->k, &t);
+	if (s->is_seeking && seeks(s, m, &t, is_foreign))
 		return true;
+	if (is_foreign && s->is_checked) {
+		if (foreign_judge(s->k, &t, m, s->run, &e))
+			fail(s, &e);
+		return true;
+	}
 	if (s->must_reach && !position_is_none(&t.at) && !reaches(s, &t.at))
 		return true;
 	if (t.run < s->run) /* late, and sent again by the newer one; no note is of it, since it may stand between what belongs together */
@@ -390,7 +398,7 @@ static void lost(struct dmsr_subscription *s)
 static void out_of_range(struct dmsr_subscription *s)
 {
 	struct err e = { 0 };
-	if (s->is_seeking && s->back < s->k->end) { /* so far back there is nothing any more */
+	if (!s->name || (s->is_seeking && s->back < s->k->end)) { /* so far back there is nothing any more */
 		s->back = INT64_MAX;
 		s->next_offset = RD_KAFKA_OFFSET_BEGINNING;
 		s->must_begin = true;
@@ -422,7 +430,7 @@ static void on_end(struct dmsr_subscription *s, int64_t offset)
 	if (s->name)
 		return;
 	/* For a subscription this is no news: the reports say it, and of what is acknowledged some may be under way to us yet. */
-	if (!s->k->reads_only && !client_sees_all(s->client, s->k->stream->name, offset)) {
+	if (!s->k->reads_only && s->topic == s->k->stream && !client_sees_all(s->client, s->topic->name, offset)) {
 		exact_waits_for(s->k, s->k->stream);
 		return;
 	}
@@ -446,11 +454,15 @@ static void on_error(struct dmsr_subscription *s, rd_kafka_event_t *ev)
 		out_of_range(s);
 		return;
 	}
-	kafka_error(&e, code, s->k->stream->name, rd_kafka_event_error_string(ev));
-	if (e.retriable && e.code != DMSR_ENOTFOUND)
+	kafka_error(&e, code, s->topic->name, rd_kafka_event_error_string(ev));
+	if (e.retriable && e.code != DMSR_ENOTFOUND) {
 		log_info("streamer", s->k->host.env.job, "%s", e.message); /* librdkafka tries again by itself */
-	else
+	} else if (!s->name && !s->k->is_ordered) { /* who writes tables alone need not have the right to read */
+		log_info("streamer", s->k->host.env.job, "whether another job writes there is not looked at: %s", e.message);
+		s->k->end = 0;
+	} else {
 		fail(s, &e);
+	}
 }
 
 /* Half of what it may hold: so it is never full for long, as long as somebody takes it. */
@@ -461,7 +473,7 @@ static void count_taken(struct dmsr_subscription *s, const rd_kafka_message_t *m
 	if (s->taken_bytes < s->k->memory_max / 2 && s->taken < KAFKA_QUEUED_MAX / 2)
 		return;
 	s->taken_bytes = s->taken = 0;
-	client_has_room(s->client, s->k->stream->name);
+	client_has_room(s->client, s->topic->name);
 }
 
 static void on_fetched(void *arg, rd_kafka_event_t *ev)
@@ -643,12 +655,13 @@ static int begin(struct dmsr_subscription *s, int64_t offset, struct err *e)
 	rd_kafka_conf_t *conf = kafka_conf(k->settings, k->host.env.job, RD_KAFKA_CONSUMER, e);
 	if (!conf || client_new(k->host.env.loop, k->host.env.job, RD_KAFKA_CONSUMER, conf, &host, &s->client, e))
 		return e->code;
-	s->rkt = rd_kafka_topic_new(client_handle(s->client), k->stream->name, NULL);
+	s->topic = s->name || k->is_ordered ? k->stream : k->schemas;
+	s->rkt = rd_kafka_topic_new(client_handle(s->client), s->topic->name, NULL);
 	rd_kafka_queue_t *q = rd_kafka_queue_new(client_handle(s->client));
 	s->port = port_new(k->host.env.loop, q, on_fetched, s);
 	if (!rd_kafka_consume_start_queue(s->rkt, 0, offset, q))
 		return 0;
-	kafka_error(e, rd_kafka_last_error(), k->stream->name, NULL);
+	kafka_error(e, rd_kafka_last_error(), s->topic->name, NULL);
 	return e->code;
 }
 
@@ -712,11 +725,14 @@ int consume_start(struct dmsr_subscription *s, struct err *e)
 	return begin(s, s->next_offset, e);
 }
 
+/* Where it reads is the stream; without one, the topic that every run of every job writes to. The newest few say whose they are. */
 int consume_scout(struct kafka *k, struct err *e)
 {
+	enum { SCOUT_BACK = 8 }; /* of transactions some of them are Kafka's own */
+
 	k->scout = consume_new(k, NULL, NULL, NULL);
 	k->scout->has_more = false;
-	return begin(k->scout, RD_KAFKA_OFFSET_END, e);
+	return begin(k->scout, RD_KAFKA_OFFSET_TAIL(SCOUT_BACK), e);
 }
 
 void consume_free(struct dmsr_subscription *s)

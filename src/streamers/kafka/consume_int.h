@@ -36,6 +36,7 @@ struct dmsr_subscription {
 	int64_t back;
 	bool from_begin;                /* of a reader: whatever was noted, for its targets are to hear of all tables */
 	bool must_reach;                /* the position where it goes on, whose place it does not know */
+	const struct topic *topic;      /* that it reads */
 	struct client *client;
 	rd_kafka_topic_t *rkt;
 	struct port *port;

@@ -152,14 +152,16 @@ bool kafka_is_same_cluster(struct kafka *k, struct client *c)
 static void on_scouted(struct kafka *k)
 {
 	char text[48];
-	if (!kafka_is_same_cluster(k, consume_client(k->scout)))
+	if (k->is_ordered && !kafka_is_same_cluster(k, consume_client(k->scout)))
 		return;
 	const char *end = k->host.note_get(k->host.ctx, "end");
 	struct err e = { 0 };
 	consume_free(k->scout);
 	k->scout = NULL;
-	if (k->reads_only) {
-		run(k);
+	k->scouted_end = k->end;
+	if (k->reads_only || !k->is_ordered) {
+		if (!foreign_is_ahead(k, k->is_ordered ? k->stream : k->schemas))
+			run(k);
 		return;
 	}
 	if (end && strtoll(end, NULL, 10) > k->end) {
@@ -170,6 +172,8 @@ static void on_scouted(struct kafka *k)
 		kafka_fail(k, &e);
 		return;
 	}
+	if (foreign_is_ahead(k, k->stream))
+		return;
 	if (k->host.note_get(k->host.ctx, "begin")) {
 		run(k);
 		return;
@@ -185,12 +189,12 @@ static void start_turn(struct kafka *k)
 	struct err e = { 0 };
 	if (k->nmaking || k->is_noting || !known_is_ours(k) || !exact_has_begun(k) || !known_is_read(k))
 		return;
-	if (!k->is_ordered)
-		run(k);
-	else if (!k->scout && !k->is_scouted && consume_scout(k, &e))
+	if (!k->scout && !k->is_scouted && consume_scout(k, &e))
 		kafka_fail(k, &e);
 	else if (k->scout && k->end >= 0)
 		on_scouted(k);
+	else if (k->scout)
+		consume_turn(k->scout);
 	k->is_scouted |= k->scout != NULL;
 }
 
@@ -464,6 +468,7 @@ int kafka_open(const struct settings *settings, const struct dmsr_streamer_host 
 	k->turn = loop_task_new(host->env.loop, "kafka", on_turn, k);
 	k->patience = loop_timer_new(host->env.loop, "kafka", on_patience, k);
 	k->save = loop_timer_new(host->env.loop, "kafka", on_save, k);
+	foreign_open(k);
 	exact_open(k);
 	if (!reads_only && settings_bool(settings, "exactly_once"))
 		known_open(k);

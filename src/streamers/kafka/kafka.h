@@ -18,7 +18,8 @@
  *     the run, and the next one begins at what was stored.
  *  3. What is sent twice, after a crash, stands in the stream twice. Who reads takes out what is behind it: changes by their position; a load of a table
  *     that is there by that snapshot or a later one. What a producer that is gone had under way may come late, between what the next one sends: each says
- *     which run it is (header dmsr-run: "RUN N"; RUN rises), and who has seen a newer one passes over it: it was not acknowledged, so it is sent again.
+ *     which run it is (header dmsr-run: "RUN N JOB"; RUN rises), and who has seen a newer one passes over it: it was not acknowledged, so it is sent again.
+ *     That goes for the runs of one job: another's are told from them by JOB (foreign.c).
  *  4. A subscription begins behind the record whose end its target has applied (note "at.TARGET": offset and position), or where this job's part of the
  *     stream begins (note "begin"). It reads the record at the noted offset again first: is that one not the same, then the topic is not the same.
  *  5. Notes of targets may be older than the truth, never newer: what a target has already it gets again, and rule 3 takes it out. That of the stream's end
@@ -161,6 +162,8 @@ struct flight {
 	bool in_tables;                 /* and there */
 };
 
+enum { WRITER_MAX = 12 }; /* the end of a job's uid, 8 characters of it */
+
 /* What was written last into the headers of a row's record. */
 struct known_row {
 	const struct relation *rel;     /* of the batch at hand */
@@ -225,6 +228,14 @@ struct kafka {
 	char run[24];                   /* names this producer; rises from run to run, whatever the clock does (note "run") */
 	uint64_t nrecords;              /* of the stream, in this run */
 	bool has_first;                 /* the broker has the first of them */
+	char writer[WRITER_MAX];        /* this job, as its records name it; of a reader the one that it reads: "" not known yet */
+	uint64_t past_run;              /* of a reader: whoever wrote up to this run was there before it began */
+	struct newest {
+		char writer[WRITER_MAX];
+		uint64_t run;           /* 0: none */
+	} newest, foreign;              /* that the scout saw of all, and of others than k->writer */
+	int64_t scouted_end;            /* where the stream ended at start */
+	bool has_told_foreign;          /* that records of another job come */
 	uint64_t last_run;              /* that of the run before; 0: none */
 	bool was_here;                  /* that was in this process */
 	int64_t begin;                  /* where this job's part of the stream begins; -1: not known yet */
@@ -420,13 +431,24 @@ struct stamp {
 	struct position at;             /* NONE: of a load */
 	uint64_t run, nth;              /* of the producer that wrote it, and which of its records in the stream: from 1 */
 	uint32_t part, parts;           /* 1/1 where the record is whole */
+	char writer[WRITER_MAX];        /* which job's; "": of a build that did not say */
 };
+void stamp_read_run(const rd_kafka_message_t *m, struct stamp *out);    /* run, nth, writer, as far as they are there */
 int stamp_read(const rd_kafka_message_t *m, struct stamp *out, struct err *e);
-enum { RUN_TEXT_MAX = 48 };
+enum { RUN_TEXT_MAX = 64 };
 const char *stamp_run(const struct kafka *k, char out[RUN_TEXT_MAX], size_t *len); /* of the next record of the stream */
+void stamp_writer(const char *uid, char out[WRITER_MAX]);
 /* A position's text (position_format), of which what the rows of a transaction share is written once: good until the next call. */
 const char *stamp_position(struct known_row *known, const struct position *at, size_t *len);
 const char *stamp_schema(struct known_row *known, const struct relation *rel); /* schema_key, the same way */
+
+/* foreign.c */
+void foreign_open(struct kafka *k);
+bool foreign_is(struct kafka *k, const struct stamp *t);        /* another job's? */
+/* Then: 0: it is passed over; else e. run: the newest of ours that was read. */
+int foreign_judge(struct kafka *k, const struct stamp *t, const rd_kafka_message_t *m, uint64_t run, struct err *e);
+void foreign_see(struct kafka *k, const rd_kafka_message_t *m); /* the scout has */
+bool foreign_is_ahead(struct kafka *k, const struct topic *t);  /* what the scout saw of t is in this job's way: k has failed */
 
 /* source.c */
 extern const struct dmsr_source kafka_source;

@@ -18,8 +18,12 @@ static bool header(const rd_kafka_headers_t *h, const char *name, char *out, siz
 const char *stamp_run(const struct kafka *k, char out[RUN_TEXT_MAX], size_t *all)
 {
 	char *p = out + RUN_TEXT_MAX;
-	size_t len = strlen(k->run);
+	size_t len = strlen(k->run), of = strlen(k->writer);
 	uint64_t n = k->nrecords + 1;
+	p -= of;
+	memcpy(p, k->writer, of);
+	if (of)
+		*--p = ' ';
 	do
 		*--p = (char)('0' + n % 10);
 	while ((n /= 10));
@@ -27,6 +31,14 @@ const char *stamp_run(const struct kafka *k, char out[RUN_TEXT_MAX], size_t *all
 	p -= len;
 	*all = (size_t)(out + RUN_TEXT_MAX - p);
 	return memcpy(p, k->run, len);
+}
+
+/* What is random in it. */
+void stamp_writer(const char *uid, char out[WRITER_MAX])
+{
+	enum { LEN = 8 };
+	size_t len = strlen(uid);
+	snprintf(out, WRITER_MAX, "%.8s", len > LEN ? uid + len - LEN : uid);
 }
 
 static size_t put_event(char *to, uint64_t event)
@@ -66,6 +78,25 @@ const char *stamp_schema(struct known_row *known, const struct relation *rel)
 	return schema_key(rel, known->schema);
 }
 
+static void read_run(const rd_kafka_headers_t *h, struct stamp *out)
+{
+	char text[RUN_TEXT_MAX + 1], *end;
+	if (!header(h, "dmsr-run", text, sizeof text))
+		return;
+	out->run = strtoull(text, &end, 10);
+	out->nth = strtoull(end, &end, 10);
+	if (*end == ' ')
+		snprintf(out->writer, sizeof out->writer, "%.*s", WRITER_MAX - 1, end + 1);
+}
+
+void stamp_read_run(const rd_kafka_message_t *m, struct stamp *out)
+{
+	rd_kafka_headers_t *h;
+	*out = (struct stamp){ .part = 1, .parts = 1 };
+	if (!rd_kafka_message_headers(m, &h))
+		read_run(h, out);
+}
+
 int stamp_read(const rd_kafka_message_t *m, struct stamp *out, struct err *e)
 {
 	rd_kafka_headers_t *h;
@@ -74,8 +105,7 @@ int stamp_read(const rd_kafka_message_t *m, struct stamp *out, struct err *e)
 	if (rd_kafka_message_headers(m, &h) || !header(h, "dmsr-pos", text, sizeof text) || position_parse(text, &out->at, NULL))
 		return err_set(e, DMSR_EPROTO, "kafka.foreign", "topic %s, offset %lld: the record has no position (dmsr-pos): somebody else writes there",
 			rd_kafka_topic_name(m->rkt), (long long)m->offset);
-	if (header(h, "dmsr-run", text, sizeof text))
-		out->run = strtoull(text, &end, 10), out->nth = strtoull(end, NULL, 10);
+	read_run(h, out);
 	if (!header(h, "dmsr-part", text, sizeof text))
 		return 0;
 	out->part = (uint32_t)strtoul(text, &end, 10);

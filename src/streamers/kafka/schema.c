@@ -57,7 +57,10 @@ bool schema_send(struct kafka *k, struct flight *f, const struct relation *r)
 		return true;
 	schema_key(r, key);
 	char *value = relation_json(r, key);
-	const struct record rec = { .key = key, .key_len = 16, .value = value, .len = value ? strlen(value) : 0 };
+	char run[RUN_TEXT_MAX];
+	struct record rec = { .key = key, .key_len = 16, .value = value, .len = value ? strlen(value) : 0, .nheaders = 1 };
+	rec.headers[0].name = "dmsr-run"; /* whose it is: without a stream nothing else says that */
+	rec.headers[0].value = stamp_run(k, run, &rec.headers[0].len);
 	if (!value) {
 		struct err e = { 0 };
 		err_set(&e, DMSR_EDATA, "kafka.topic-name", "%s.%s: its names are no UTF-8, and its shape cannot be described", r->schema, r->name);
