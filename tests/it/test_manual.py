@@ -140,6 +140,35 @@ def test_commands_of_the_manual(shop, tmp_path):
         daemon.kill()
 
 
+def test_jobs_through_kafka(shop, any_pg, kafka, tmp_path):
+    """dmsr-job(5): one job writes, and another reads."""
+    source, target, copy = shop[0], shop[2], any_pg.database("copy")
+    granted(shop)
+    daemon = Dmsrd(tmp_path / "dmsrd", env={"SHOP": "a-password", "DW": "a-password", "COPY": copy.connection()["password"]})
+    config = json.loads(daemon.config.read_text())
+    config["secrets"] = {name.lower(): {"env": name} for name in daemon.env}
+    daemon.config.write_text(json.dumps(config))
+    daemon.start()
+    try:
+        jobs = [block.replace("kafka1:9092,kafka2:9092", kafka.bootstrap).replace('"prefix": "shop"', f'"prefix": "{kafka.prefix}"')
+                for block in literal("dmsr-job.5") if '"bootstrap_servers"' in block]
+        writer, reader = only(jobs, '"streamer"'), only(jobs, '"source": { "connector": "kafka"')
+        assert len(jobs) == 2 and all(kafka.bootstrap in job and kafka.prefix in job for job in jobs), jobs
+        daemon.api("POST", "/jobs", as_named(writer, shop).encode())
+        there = copy.connection()
+        found = json.loads(reader)
+        assert found["targets"][0]["host"] == "db3" and found["targets"][0]["database"] == "copy"
+        found["targets"][0].update({key: there[key] for key in ("host", "port", "database", "user")})
+        daemon.api("POST", "/jobs", found)
+        for to in target, copy:
+            daemon.wait_equal(source, to)
+        source.psql("UPDATE orders SET total = total + 1; DELETE FROM orders WHERE id = 7; INSERT INTO customers (name) VALUES ('new')")
+        for to in target, copy:
+            daemon.wait_equal(source, to)
+    finally:
+        daemon.kill()
+
+
 def test_a_daemon_without_a_file(tmp_path):
     """README's and dmsrd(8)'s first lines: no configuration, nothing installed."""
     readme = only(indented("README.md"), "./dmsrd -o")
