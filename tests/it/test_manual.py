@@ -1,6 +1,7 @@
 """What README, the manual and HACKING say to type, typed: only names, passwords and addresses are those of the test."""
 import itertools
 import json
+import os
 import re
 import subprocess
 
@@ -183,3 +184,19 @@ def test_a_daemon_without_a_file(tmp_path):
             assert json.loads(typed(commands(manual)[1], daemon, tmp_path))["items"]
         finally:
             assert daemon.stop() == 0
+
+
+def test_quickstart_removes_what_it_made_alone(tmp_path):
+    def stop(directory):
+        return subprocess.run([TOP / "quickstart", "stop"], env={**os.environ, "DMSR_QUICKSTART": str(directory)}, capture_output=True, text=True, timeout=60,
+                              check=False)
+    for name in "mine", "its", "empty":
+        (tmp_path / name).mkdir()
+    (tmp_path / "mine" / "thesis").write_text("years of work")
+    (tmp_path / "its" / ".dmsr-quickstart").touch()
+    done = stop(tmp_path / "mine")
+    assert done.returncode == 1 and "DMSR_QUICKSTART" in done.stderr and str(tmp_path / "mine") in done.stderr, done
+    assert (tmp_path / "mine" / "thesis").read_text() == "years of work"
+    for name in "its", "empty", "none":
+        assert stop(tmp_path / name).returncode == 0
+        assert not (tmp_path / name).exists()
