@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from conftest import free_port
+from conftest import free_port, wait_for
 
 NONCE_IS_MENDED = ctypes.CDLL("librdkafka.so.1").rd_kafka_version() >= 0x02060100
 
@@ -66,6 +66,17 @@ def test_transactions(start_kafka, look):
     assert ("kafka.transactions", kafka.bootstrap) in bad(checks, "warning")
     checks = look(streamer(kafka, create_topics=False))
     assert not [c for c in checks if "transaction" in c["id"] or "__positions" in c["object"]]
+
+
+def test_brokers_are_elsewhere(start_kafka, pg, dmsrd):
+    """One answers, and says that it is where nobody listens."""
+    nowhere = f"127.0.0.1:{free_port()}"
+    kafka = start_kafka(settings=[f"advertised.listeners=PLAIN://{nowhere}"])
+    source = pg.database("p")
+    dmsrd.job("p", source.connection(), [], streamer=streamer(kafka))
+    error = wait_for("it says so", lambda: dmsrd.api("GET", "/jobs/p").get("error"), 60)
+    assert error["code"] == "kafka.unreachable" and error["retriable"], error
+    assert nowhere in error["message"] and "advertised.listeners" in error["message"] + error["suggestion"], error
 
 
 def test_nobody_answers(dmsrd):

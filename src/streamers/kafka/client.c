@@ -18,6 +18,7 @@ struct client {
 	bool is_refused;                /* it is down because nobody listens there, or there is no such name */
 	char why[256];                  /* newest error of a connection */
 	rd_kafka_resp_err_t why_code;
+	char advertised[ADDRESS_MAX];
 	struct kept *kept;              /* what outlives its threads */
 };
 
@@ -154,6 +155,15 @@ const char *client_refused(struct client *c)
 	bool is_refused = c->is_down && c->is_refused && !cluster;
 	free(cluster);
 	return is_refused ? c->why : NULL;
+}
+
+const char *client_not_there(struct client *c, const char *bootstrap_servers, const char **why)
+{
+	char *cluster = client_cluster(c); /* it is known when one has answered */
+	bool is = cluster && kafka_advertised(c->why, bootstrap_servers, c->advertised);
+	free(cluster);
+	*why = c->why;
+	return is ? c->advertised : NULL;
 }
 
 void client_reached(struct client *c) { c->is_down = false; }

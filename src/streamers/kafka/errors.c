@@ -1,5 +1,6 @@
 /* errors: librdkafka's codes as ours: which are worth another attempt, and what to do about the others. */
 #include "kafka.h"
+#include <stdio.h>
 
 #define FENCED "see to it that one dmsrd alone runs the job, and start it there"
 
@@ -46,6 +47,28 @@ static const struct known_code {
 		"does bootstrap_servers name a Kafka broker? If it does, its log is damaged: see to its disk; if the records are gone, load the tables again "
 		"(stop the job, DELETE its positions, start it)" },
 };
+
+/* "HOST:PORT/ID: why", the protocol before it where it is not plaintext; those of bootstrap_servers have no id before they have said it. */
+bool kafka_advertised(const char *text, const char *bootstrap_servers, char out[ADDRESS_MAX])
+{
+	const char *protocol = strstr(text, "://"), *end = strstr(text, ": "), *id = end;
+	if (protocol && protocol < end)
+		text = protocol + 3;
+	while (id && id > text && id[-1] >= '0' && id[-1] <= '9')
+		id--;
+	if (!id || id == end || id <= text || id[-1] != '/' || id - text > ADDRESS_MAX)
+		return false;
+	snprintf(out, ADDRESS_MAX, "%.*s", (int)(id - 1 - text), text);
+	return !strstr(bootstrap_servers, out);
+}
+
+void kafka_not_there(struct err *e, const char *bootstrap_servers, const char *advertised, const char *why)
+{
+	err_retry(e, DMSR_EIO, "kafka.unreachable", "a broker of %s answers, and says that brokers are reached at %s (advertised.listeners), where none "
+		"answers this machine: %s", bootstrap_servers, advertised, why);
+	err_hint(e, "set the brokers' advertised.listeners to an address that clients reach, for the listener that bootstrap_servers name; or make %s "
+		"reachable from here", advertised);
+}
 
 void kafka_error(struct err *e, rd_kafka_resp_err_t code, const char *what, const char *text)
 {

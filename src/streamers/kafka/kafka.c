@@ -202,16 +202,19 @@ static void start_turn(struct kafka *k)
 static void look_at_start(struct kafka *k)
 {
 	struct client *c = k->producer ? k->producer : k->scout ? consume_client(k->scout) : NULL;
-	const char *why = c ? client_refused(c) : NULL;
+	const char *brokers = settings_str(k->settings, "bootstrap_servers"), *why = c ? client_refused(c) : NULL, *not_there_why = NULL;
+	const char *not_there = c ? client_not_there(c, brokers, &not_there_why) : NULL;
 	struct err e = { 0 };
 	k->waited_ms += LOOK_MS;
-	if (!why && k->waited_ms < PATIENCE_MS) {
+	if (!why && k->waited_ms < (not_there ? PATIENCE_MS / 2 : PATIENCE_MS)) {
 		loop_timer_start(k->patience, LOOK_MS);
 		return;
 	}
-	if (why || !exact_waits(k, &e)) {
-		err_retry(&e, DMSR_EIO, "kafka.unreachable", "no broker of %s answers: %s", settings_str(k->settings, "bootstrap_servers"),
-			why ? why : "not in time");
+	const bool is_exact = !why && exact_waits(k, &e);
+	if (not_there && !is_exact) {
+		kafka_not_there(&e, brokers, not_there, not_there_why);
+	} else if (!is_exact) {
+		err_retry(&e, DMSR_EIO, "kafka.unreachable", "no broker of %s answers: %s", brokers, why ? why : "not in time");
 		err_hint(&e, "check bootstrap_servers, and that the brokers run");
 	}
 	kafka_fail(k, &e);

@@ -72,6 +72,10 @@ char *kafka_topic_name(const char *prefix, const char *schema, const char *table
 /* ---- errors.c ---- */
 /* what: "topic shop.__stream", or NULL */
 void kafka_error(struct err *e, rd_kafka_resp_err_t code, const char *what, const char *text);
+enum { ADDRESS_MAX = 160 };
+/* The address in librdkafka's text about a connection, when a broker has named it (advertised.listeners) and bootstrap_servers do not. */
+bool kafka_advertised(const char *text, const char *bootstrap_servers, char out[ADDRESS_MAX]);
+void kafka_not_there(struct err *e, const char *bootstrap_servers, const char *advertised, const char *why);
 
 /* ---- port.c: one of librdkafka's queues on the loop ---- */
 struct port;
@@ -98,6 +102,7 @@ struct worker *client_worker(struct client *c);                 /* for calls tha
 void client_has_begun(struct client *c);                        /* transactions: from now on one may be open */
 char *client_cluster(struct client *c);                         /* its id; NULL: not known (yet); malloc */
 const char *client_refused(struct client *c);                   /* nobody listens where brokers are said to be, or there is no such name: why; else NULL */
+const char *client_not_there(struct client *c, const char *bootstrap_servers, const char **why); /* where a broker has said that one is, and none is; NULL */
 void client_answers(struct client *c);                          /* of a consumer: something came */
 void client_has_room(struct client *c, const char *topic);      /* of a consumer: so much was taken of what it had fetched */
 void client_reached(struct client *c);                          /* somebody has: from now on connected is told of what changes */

@@ -91,7 +91,7 @@ static void on_event(struct look *l, rd_kafka_event_t *ev, struct err *first, bo
 	rd_kafka_resp_err_t code = rd_kafka_event_error(ev);
 	const char *text = rd_kafka_event_error_string(ev);
 	struct err e = { 0 };
-	char fatal[256];
+	char fatal[256], advertised[ADDRESS_MAX];
 	if (rd_kafka_event_type(ev) != RD_KAFKA_EVENT_ERROR)
 		return;
 	if (rd_kafka_event_error_is_fatal(ev)) {
@@ -100,6 +100,8 @@ static void on_event(struct look *l, rd_kafka_event_t *ev, struct err *first, bo
 	}
 	*is_down |= code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
 	kafka_error(&e, code, NULL, text);
+	if (kafka_advertised(text, l->brokers, advertised))
+		kafka_not_there(&e, l->brokers, advertised, text);
 	if (!err_is_set(first) || (first->code != DMSR_EAUTH && e.code == DMSR_EAUTH))
 		*first = e;
 }
