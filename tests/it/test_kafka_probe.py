@@ -68,6 +68,15 @@ def test_transactions(start_kafka, look):
     assert not [c for c in checks if "transaction" in c["id"] or "__positions" in c["object"]]
 
 
+def test_a_password_for_nobody(pg, kafka, dmsrd, look):
+    found = look({**streamer(kafka), "password": "secret"})
+    assert ("kafka.password", "password") in bad(found, "warning"), found
+    assert ("kafka.password", "password") not in bad(look(streamer(kafka)), "warning")
+    source = pg.database("p")
+    dmsrd.job("p", source.connection(), [], streamer={**streamer(kafka), "password": "secret"})
+    wait_for("it is told", lambda: "a password is given" in str(dmsrd.api("GET", "/jobs/p/status")["warnings"]))
+
+
 def test_brokers_are_elsewhere(start_kafka, pg, dmsrd):
     """One answers, and says that it is where nobody listens."""
     nowhere = f"127.0.0.1:{free_port()}"

@@ -540,6 +540,8 @@ void kafka_start(struct kafka *k)
 		return;
 	}
 	loop_timer_start(k->patience, LOOK_MS);
+	if (kafka_unused_password(k->settings))
+		k->host.notice(k->host.ctx, kafka_unused_password(k->settings));
 	if (!k->reads_only) {
 		note_run(k);
 		return;

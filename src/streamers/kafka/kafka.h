@@ -64,6 +64,7 @@ extern const struct dmsr_option kafka_options[], kafka_source_options[];
 rd_kafka_conf_t *kafka_conf(const struct settings *s, const char *job, rd_kafka_type_t type, struct err *e);
 /* What a producer with transactions needs beside; uid: the job's. */
 int kafka_conf_exact(rd_kafka_conf_t *conf, const struct settings *s, const char *uid, struct err *e);
+const char *kafka_unused_password(const struct settings *s);    /* one is given, and security is such that nobody is sent it: a sentence; else NULL */
 /* Why rd_kafka_new made none of conf, which it leaves; returns e->code. */
 int kafka_no_client(struct err *e, const rd_kafka_conf_t *conf, const char *why);
 /* What Kafka does not allow becomes _xHH. schema NULL: the prefix alone. */

@@ -178,6 +178,14 @@ rd_kafka_conf_t *kafka_conf(const struct settings *s, const char *job, rd_kafka_
 	return NULL;
 }
 
+const char *kafka_unused_password(const struct settings *s)
+{
+	bool is_used = !strncmp(settings_str(s, "security"), "sasl", 4);
+	if (is_used || !settings_str(s, "password"))
+		return NULL;
+	return "a password is given, and is sent to no broker, since security is not sasl_ssl (or sasl_plaintext): who reaches the brokers needs none";
+}
+
 int kafka_conf_exact(rd_kafka_conf_t *conf, const struct settings *s, const char *uid, struct err *e)
 {
 	struct setup u = { .conf = conf, .e = e };

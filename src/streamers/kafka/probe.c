@@ -552,6 +552,8 @@ static struct look *look_new(const struct settings *s, const struct dmsr_probe_h
 		.by_name = map_new(),
 		.is_scram = !strncmp(settings_str(s, "security"), "sasl", 4) && !strncmp(settings_str(s, "sasl_mechanism"), "SCRAM", 5),
 	};
+	if (kafka_unused_password(s))
+		add(l, DMSR_CHECK_WARNING, "kafka.password", "password", "set security to sasl_ssl, or leave the password out", "%s", kafka_unused_password(s));
 	return l;
 }
 
