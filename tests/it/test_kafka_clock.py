@@ -4,8 +4,9 @@ import time
 import pytest
 from confluent_kafka import Producer
 
-from conftest import BUILD, wait_for
+from conftest import BUILD, Dmsrd, wait_for
 from test_kafka import SMALL, check_topics, caught_up, error_code, streamer
+from test_kafka_source import ALL, read
 
 DAY = 86400
 OFTEN = ["log.retention.check.interval.ms=300", "log.initial.task.delay.ms=300", "log.segment.delete.delay.ms=100"]
@@ -62,3 +63,30 @@ def test_a_topic_that_does_not_take_our_time(pg, start_kafka, dmsrd):
         kafka.configure(f"{kafka.prefix}.{name}", message_timestamp_type="LogAppendTime")
     dmsrd.wait_state("k", "running")
     dmsrd.wait_equal(source, target)
+
+
+@pytest.mark.parametrize("layout", ["native", "both"])
+def test_a_job_that_begins_anew_behind_a_clock_that_was_ahead(pg, kafka, daemon, tmp_path, layout):
+    """Its notes are gone, and by the clock its runs are older than those that stand in the stream: who reads it passes over nothing all the same."""
+    source, target = pg.database("k"), pg.database("k_copy")
+    source.psql(SMALL)
+    set_clock(daemon, 1)
+    daemon.job("k", source.connection(), [], streamer=streamer(kafka, **ALL[layout]))
+    daemon.wait_state("k", "running")
+    reader = Dmsrd(tmp_path / "r").start()
+    try:
+        read(reader, kafka, target, layout=layout)
+        reader.wait_equal(source, target)
+        daemon.api("POST", "/jobs/k/stop")
+        daemon.wait_state("k", "stopped")
+        daemon.stop()
+        daemon.start()
+        daemon.api("DELETE", "/jobs/k/positions")
+        source.psql("UPDATE t SET v = 'between' WHERE id < 100; DELETE FROM t WHERE id > 450")
+        daemon.api("POST", "/jobs/k/start")
+        daemon.wait_state("k", "running")
+        source.psql("UPDATE t SET v = 'after' WHERE id % 2 = 0; INSERT INTO t VALUES (1000, 'n')")
+        caught_up(daemon, "k", source)
+        reader.wait_equal(source, target)
+    finally:
+        reader.kill()

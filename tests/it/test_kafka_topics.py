@@ -204,3 +204,22 @@ def test_they_go_on_when_a_target_comes(pg, kafka, dmsrd):
         caught_up(dmsrd, "k", source)
         is_source(kafka, source, topic)
         assert sum(b"later" in (m.value() or b"") for m in read(kafka, f"{kafka.prefix}.__stream")) >= 19 * n
+
+
+@pytest.mark.parametrize("layout", ["table", "both"])
+def test_another_cluster(pg, kafka, kafka3, dmsrd, layout):
+    """Its topics of these names are longer: of where they end nobody could tell that the job's records are not in them."""
+    kafka3.prefix = kafka.prefix
+    source, _ = begin(pg, kafka, dmsrd, layout=layout)
+    dmsrd.api("POST", "/jobs/k/stop")
+    dmsrd.wait_state("k", "stopped")
+    merge = {"If-Match": "*", "Content-Type": "application/merge-patch+json"}
+    dmsrd.api("PATCH", "/jobs/k", {"streamer": {"bootstrap_servers": kafka3.bootstrap}}, headers=merge)
+    dmsrd.api("POST", "/jobs/k/start")
+    assert "set bootstrap_servers to that one again" in failed(dmsrd, "kafka.cluster-changed")["suggestion"]
+    source.psql("UPDATE t SET v = 'meanwhile' WHERE id = 1")
+    dmsrd.api("PATCH", "/jobs/k", {"streamer": {"bootstrap_servers": kafka.bootstrap}}, headers=merge)
+    dmsrd.api("POST", "/jobs/k/start")
+    dmsrd.wait_state("k", "running")
+    caught_up(dmsrd, "k", source)
+    is_source(kafka, source, f"{kafka.prefix}.public.t")

@@ -107,20 +107,26 @@ static uint64_t own_process(void)
 	return own;
 }
 
-/* "RUN PROCESS" */
-static void note_run(struct kafka *k)
+/* Of the note "run": "RUN PROCESS". */
+static void read_last_run(struct kafka *k)
 {
 	const char *last = k->host.note_get(k->host.ctx, "run");
-	char text[48], *process = NULL;
-	long long now = wall_now_us();
+	char *process = NULL;
 	k->last_run = last ? strtoull(last, &process, 10) : 0;
 	k->was_here = process && *process == ' ' && strtoull(process + 1, NULL, 16) == own_process();
-	snprintf(k->run, sizeof k->run, "%lld", now > (long long)k->last_run ? now : (long long)k->last_run + 1);
+}
+
+/* Who reads passes over what is of a lower run than the newest: so it is above whatever was found, also where the notes are gone, and the clock is behind. */
+static void note_run(struct kafka *k, void (*done)(void *arg, const struct err *e))
+{
+	const uint64_t now = (uint64_t)wall_now_us(), newest = k->newest.run > k->last_run ? k->newest.run : k->last_run;
+	char text[48];
+	snprintf(k->run, sizeof k->run, "%" PRIu64, now > newest ? now : newest + 1);
 	snprintf(text, sizeof text, "%s %" PRIx64, k->run, own_process());
 	k->is_noting = true;
 	if (k->is_table && !k->host.note_get(k->host.ctx, "tables"))
 		k->host.note_put(k->host.ctx, "tables", "begun", NULL, NULL); /* durable with the next */
-	k->host.note_put(k->host.ctx, "run", text, on_run_noted, k);
+	k->host.note_put(k->host.ctx, "run", text, done, k);
 }
 
 static void on_begin_noted(void *arg, const struct err *e)
@@ -149,32 +155,10 @@ bool kafka_is_same_cluster(struct kafka *k, struct client *c)
 	return is_same;
 }
 
-static void on_scouted(struct kafka *k)
+static void note_begin(struct kafka *k)
 {
 	char text[48];
-	if (k->is_ordered && !kafka_is_same_cluster(k, consume_client(k->scout)))
-		return;
-	const char *end = k->host.note_get(k->host.ctx, "end");
-	struct err e = { 0 };
-	consume_free(k->scout);
-	k->scout = NULL;
-	k->scouted_end = k->end;
-	if (k->reads_only || !k->is_ordered) {
-		if (!foreign_is_ahead(k, k->is_ordered ? k->stream : k->schemas))
-			run(k);
-		return;
-	}
-	if (end && strtoll(end, NULL, 10) > k->end) {
-		err_set(&e, DMSR_EFATAL, "kafka.stream-lost", "topic %s ends at offset %" PRId64 ", and went to %s before: the brokers have lost records that "
-			"they had "
-			"acknowledged, or the topic was made anew", k->stream->name, k->end, end);
-		err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it", k->host.env.job);
-		kafka_fail(k, &e);
-		return;
-	}
-	if (foreign_is_ahead(k, k->stream))
-		return;
-	if (k->host.note_get(k->host.ctx, "begin")) {
+	if (!k->is_ordered || k->host.note_get(k->host.ctx, "begin")) {
 		run(k);
 		return;
 	}
@@ -182,6 +166,43 @@ static void on_scouted(struct kafka *k)
 	snprintf(text, sizeof text, "%" PRId64 " %s", k->begin, k->run);
 	k->is_noting = true;
 	k->host.note_put(k->host.ctx, "begin", text, on_begin_noted, k);
+}
+
+static void on_run_raised(void *arg, const struct err *e)
+{
+	struct kafka *k = arg;
+	if (is_noted(k, e))
+		note_begin(k);
+}
+
+static bool is_shorter(struct kafka *k)
+{
+	const char *end = k->is_ordered && !k->reads_only ? k->host.note_get(k->host.ctx, "end") : NULL;
+	struct err e = { 0 };
+	if (!end || strtoll(end, NULL, 10) <= k->end)
+		return false;
+	err_set(&e, DMSR_EFATAL, "kafka.stream-lost", "topic %s ends at offset %" PRId64 ", and went to %s before: the brokers have lost records that they had "
+		"acknowledged, or the topic was made anew", k->stream->name, k->end, end);
+	err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it", k->host.env.job);
+	kafka_fail(k, &e);
+	return true;
+}
+
+static void on_scouted(struct kafka *k)
+{
+	if (!kafka_is_same_cluster(k, consume_client(k->scout)))
+		return;
+	consume_free(k->scout);
+	k->scout = NULL;
+	k->scouted_end = k->end;
+	if (is_shorter(k) || foreign_is_ahead(k, k->is_ordered ? k->stream : k->schemas))
+		return;
+	if (k->reads_only)
+		run(k);
+	else if (k->newest.run >= strtoull(k->run, NULL, 10))
+		note_run(k, on_run_raised);
+	else
+		note_begin(k);
 }
 
 static void start_turn(struct kafka *k)
@@ -543,7 +564,8 @@ void kafka_start(struct kafka *k)
 	if (kafka_unused_password(k->settings))
 		k->host.notice(k->host.ctx, kafka_unused_password(k->settings));
 	if (!k->reads_only) {
-		note_run(k);
+		read_last_run(k);
+		note_run(k, on_run_noted);
 		return;
 	}
 	snprintf(k->run, sizeof k->run, "0"); /* older than those of any that writes */
