@@ -809,3 +809,35 @@ def test_a_transaction_of_a_gigabyte(pg, dmsrd):
     wait_for("it is there", lambda: target.one("SELECT count(*) FROM t") == 1000000, 300, step=1)
     dmsrd.wait_equal(source, target)
     assert dmsrd.rss_kib() < 90 * 1024
+
+
+def test_a_source_that_comes_back_from_an_older_copy(pg, daemon):
+    """Of its own disk: with the same identifier, timeline and slot. What it writes there next has places in its log that the job has passed."""
+    with contextlib.closing(Postgres()) as server:
+        source, target = server.database("s"), pg.database("t")
+        source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'r' FROM generate_series(1, 1000) i")
+        daemon.start()
+        daemon.job("j", source.connection(), [target.connection()])
+        daemon.wait_state("j", "running")
+        daemon.wait_equal(source, target)
+        daemon.kill()
+        server.disconnect(source.name)
+        server.stop()
+        subprocess.run(["cp", "-a", server.dir, f"{server.dir}.old"], check=True)
+        server.start()
+        daemon.start()
+        source.psql("UPDATE t SET v = repeat('w', 1000); DELETE FROM t WHERE id > 900")
+        daemon.wait_equal(source, target)
+        daemon.kill()
+        server.disconnect(source.name)
+        server.stop("immediate")
+        subprocess.run(["rm", "-rf", server.dir], check=True)
+        subprocess.run(["mv", f"{server.dir}.old", server.dir], check=True)
+        server.start()
+        source.psql("UPDATE t SET v = 'anew' WHERE id < 100")
+        daemon.start()
+        error = daemon.wait_state("j", "failed")["error"]
+        assert error["code"] == "position.ahead" and "put back to an older state" in error["message"], error
+        daemon.follow(error["suggestion"], "j")
+        daemon.wait_state("j", "running")
+        daemon.wait_equal(source, target)

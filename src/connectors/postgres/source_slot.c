@@ -46,11 +46,15 @@ static bool is_behind_slot(const struct source *s, uint64_t confirmed)
 	return confirmed > (s->from.flush ? s->from.flush : s->from.lsn);
 }
 
+/* What the job has read stands in no log of the server's that goes less far: it would pass over what is written there next. */
+static uint64_t read_to(const struct source *s) { return s->from.flush > s->from.lsn ? s->from.flush : s->from.lsn; }
+static bool is_ahead(const struct source *s) { return s->from.kind && s->began_lsn && read_to(s) > s->began_lsn; }
+
 static void on_verify(void *arg, const PGresult *res, const struct err *e)
 {
 	struct source *s = arg;
 	uint64_t confirmed = 0;
-	char at[24], text[128];
+	char at[24], other[24], text[128];
 	if (e) {
 		source_fail(s, e);
 	} else if (!PQntuples(res)) {
@@ -68,6 +72,10 @@ static void on_verify(void *arg, const PGresult *res, const struct err *e)
 	} else if (is_behind_slot(s, confirmed)) {
 		source_fail_because(s, DMSR_EFATAL, "position.behind-slot", s->anew,
 			"replication slot \"%s\" was moved on to %s by somebody else, past what this job has made durable", s->slot, lsn_format(confirmed, at));
+	} else if (is_ahead(s)) {
+		source_fail_because(s, DMSR_EFATAL, "position.ahead", s->anew,
+			"the log of %s ends at %s, and the job has read it up to %s: the server was put back to an older state, and what is written there next "
+			"would be passed over", pgconn_describe(s->sql), lsn_format(s->began_lsn, at), lsn_format(read_to(s), other));
 	} else {
 		s->verified(s);
 	}
