@@ -2,6 +2,7 @@
 import contextlib
 import json
 import random
+import threading
 import time
 
 import pytest
@@ -571,3 +572,30 @@ def test_a_reader_beside_the_source_does_not_keep_it_from_its_snapshot(pg, pg18,
         daemon.wait_state("k", "running")
         other.wait_equal(source, copy)
         daemon.wait_equal(source, target)
+
+
+def test_a_stream_that_never_rests(pair, kafka, dmsrd, other):
+    """A broker says only of a topic that nothing was written to for a while that it has no more: who begins to read needs no such word."""
+    source, target = pair
+    source.psql("CREATE TABLE busy (id bigserial PRIMARY KEY)")
+    write(dmsrd, kafka, source, "ordered")
+    dmsrd.wait_state("k", "running")
+    stopping = threading.Event()
+
+    def insert():
+        with contextlib.closing(source.server.connect(source.name)) as c:
+            while not stopping.wait(.003):
+                c.cursor().execute("INSERT INTO busy DEFAULT VALUES")
+
+    writer = threading.Thread(target=insert, daemon=True)
+    writer.start()
+    try:
+        other.start()
+        read(other, kafka, target, layout="ordered")
+        wait_for("it reads", lambda: other.api("GET", "/jobs/r")["state"] in ("loading", "running"), 60)
+        assert "kafka.unreachable" not in other.log()
+    finally:
+        stopping.set()
+        writer.join(30)
+    other.wait_state("r", "running", 60)
+    other.wait_equal(source, target)

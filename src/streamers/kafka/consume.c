@@ -329,6 +329,24 @@ static bool reaches(struct dmsr_subscription *s, const struct position *first)
 	return false;
 }
 
+static void set_end(struct kafka *k, int64_t offset)
+{
+	k->end = k->visible = offset;
+	if (k->begin < 0)
+		k->begin = k->reads_only ? RD_KAFKA_OFFSET_BEGINNING : offset;
+}
+
+/* Where somebody writes all the time no fetch comes back empty, so nobody says that it is the end: that of the first fetch is one, too. */
+static void scout_sees(struct dmsr_subscription *s, const rd_kafka_message_t *m)
+{
+	int64_t low, high;
+	foreign_see(s->k, m);
+	if (!s->first_end && !rd_kafka_get_watermark_offsets(client_handle(s->client), s->topic->name, 0, &low, &high))
+		s->first_end = high;
+	if (s->first_end && m->offset + 1 >= s->first_end && s->k->end < 0 && (s->k->reads_only || s->k->exact.state == EXACT_OFF))
+		set_end(s->k, s->first_end);
+}
+
 static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 {
 	struct err e = { 0 };
@@ -337,7 +355,7 @@ static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 	if (s->must_begin)
 		return true;
 	if (!s->name) { /* the scout wants the end, and late ones of a producer that is gone stand before it */
-		foreign_see(s->k, m);
+		scout_sees(s, m);
 		return true;
 	}
 	if (stamp_read(m, &t, &e)) {
@@ -434,9 +452,7 @@ static void on_end(struct dmsr_subscription *s, int64_t offset)
 		exact_waits_for(s->k, s->k->stream);
 		return;
 	}
-	s->k->end = s->k->visible = offset;
-	if (s->k->begin < 0)
-		s->k->begin = s->k->reads_only ? RD_KAFKA_OFFSET_BEGINNING : offset;
+	set_end(s->k, offset);
 }
 
 static void on_error(struct dmsr_subscription *s, rd_kafka_event_t *ev)

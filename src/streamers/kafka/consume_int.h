@@ -28,6 +28,7 @@ struct dmsr_subscription {
 	struct kafka *k;
 	struct dmsr_subscription *next;
 	char *name;                     /* of the target; NULL: the scout */
+	int64_t first_end;              /* the scout's: where the topic ended when something of it came first; 0: not known */
 	struct dmsr_consumer c;
 	enum dmsr_verdict (*take)(void *ctx, struct batch *b); /* of a reader; NULL: batches are lent */
 	bool is_at_end;
