@@ -4,13 +4,13 @@
 #include <stdlib.h>
 
 /* From so many relations on a table of places is kept; below, looking at each is quicker. */
-enum { FEW_RELATIONS = 16, FIRST_CHUNK_BYTES = 16 * 1024 };
+enum { FEW_RELATIONS = 16, CHUNK_BYTES = 16 * 1024 };
 
 struct batch *batch_new(void)
 {
 	struct batch *b = mem_zalloc(sizeof *b);
 
-	arena_init(&b->arena, FIRST_CHUNK_BYTES);
+	arena_init(&b->arena, CHUNK_BYTES);
 	return b;
 }
 

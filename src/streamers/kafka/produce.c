@@ -181,13 +181,6 @@ static bool send_schemas(struct kafka *k, struct flight *f)
 	return true;
 }
 
-/* Most batches have one chunk or two; the smallest must not take much more than they are. */
-static size_t chunk_bytes(const struct batch *b)
-{
-	enum { PER_BYTE = 4, MIN = 2048, MAX = 65536 };
-	return b->bytes < MIN / PER_BYTE ? MIN : b->bytes < MAX / PER_BYTE ? b->bytes * PER_BYTE : MAX;
-}
-
 enum dmsr_verdict produce_take(struct kafka *k, struct batch *b)
 {
 	if (k->state != KAFKA_RUNNING || k->memory >= k->memory_max) {
@@ -196,7 +189,7 @@ enum dmsr_verdict produce_take(struct kafka *k, struct batch *b)
 	}
 	struct flight *f = mem_zalloc(sizeof *f);
 	*f = (struct flight){ .token = b->token, .b = b };
-	arena_init(&f->records, chunk_bytes(b));
+	arena_init(&f->records, 0);
 	take_memory(k, f, batch_bytes(b) + sizeof *f);
 	if (k->last)
 		k->last->next = f;
