@@ -1,8 +1,8 @@
 /* store_log: a job's log for the embedded streamer: a seglog per job in logs/UID of the state directory, and the promise about it in table log.
  *
  * The promise is written with every transaction that comes by: a position that relies on an entry is stored after the entry's `done`, so in the same
- * transaction or a later one. A trim alone makes a transaction only when it sets a file free, or the log
- * is closed. */
+ * transaction or a later one. A trim alone makes a transaction only when it sets a file free, or
+ * the log is closed. */
 #include "store_file.h"
 #include "store_int.h"
 #include <assert.h>
