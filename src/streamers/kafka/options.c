@@ -36,7 +36,7 @@ const struct dmsr_option kafka_options[] = {
 	{ "prefix", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "What the names of the job's topics begin with. Default: the job's name." },
 	{ "layout", DMSR_OPT_ENUM, 0, "auto", "auto|ordered|table|both", 0, 0,
 		"ordered: one topic in the order of commits, for targets; table: a topic for each table. auto: ordered when the job has targets, else table; "
-		"what was begun goes on when targets come or go." },
+		"what was begun goes on when targets come or go, until the job's positions are forgotten." },
 	{ "codec", DMSR_OPT_ENUM, DMSR_OPT_CODEC, "json", "json|native", 0, 0,
 		"json: a record for each change. native: a record for each batch, in DMSR's own form; cheaper for targets, and for the layout ordered alone." },
 	{ "load", DMSR_OPT_ENUM, 0, "stream", "stream|direct", 0, 0,
