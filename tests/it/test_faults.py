@@ -841,3 +841,21 @@ def test_a_source_that_comes_back_from_an_older_copy(pg, daemon):
         daemon.follow(error["suggestion"], "j")
         daemon.wait_state("j", "running")
         daemon.wait_equal(source, target)
+
+
+def test_a_message_right_before_a_commit(pg, daemon):
+    """It ends where the commit's record begins: to whoever takes the one for the other the transaction goes back, or is there already."""
+    source, target = pg.database("s"), pg.database("t")
+    source.psql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    daemon.start()
+    daemon.job("j", source.connection(), [target.connection()])
+    daemon.wait_state("j", "running")
+    for n in range(5):
+        source.psql(f"BEGIN; INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series({n}000, {n}999) i; "
+                    "SELECT pg_logical_emit_message(true, 'app', repeat('m', 1000000)), pg_logical_emit_message(false, 'app', 'small'); COMMIT")
+    daemon.wait_equal(source, target)
+    assert "position.backwards" not in daemon.log()
+    daemon.kill()
+    daemon.start()
+    source.psql("INSERT INTO t VALUES (-1, 'end')")
+    daemon.wait_equal(source, target)

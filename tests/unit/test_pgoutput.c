@@ -407,6 +407,41 @@ static void messages_outside_of_transactions_have_their_own_position(void **stat
 	kit_close(&k);
 }
 
+/* Its place is where it ends in the log, and there the commit of a transaction may begin, whose place that is: what has the message has not the transaction. */
+static void a_message_that_a_commit_follows_at_once(void **state)
+{
+	struct kit k = { 0 };
+	(void)state;
+	kit_open(&k, NULL, 1, NULL);
+	assert_int_equal(kit_send(&k, "cbqswcc", 'M', 0, (uint64_t)0x100, "app", 2u, 'h', 'i'), 0);
+	assert_string_equal(text_of(&k), "m alone app: hi\n");
+	struct position message = k.end;
+	struct position half;
+	kit_begin(&k, 0x100);
+	kit_table(&k, 5, "t");
+	kit_insert(&k, 5, "1", "one");
+	pgoutput_position(k.d, &half);
+	assert_true(position_compare(&half, &message) > 0);
+	kit_close(&k);
+
+	kit_open(&k, NULL, 1, &message);
+	assert_int_equal(kit_send(&k, "cbqswcc", 'M', 0, (uint64_t)0x100, "app", 2u, 'h', 'i'), 0);
+	assert_null(pgoutput_take(k.d));
+	kit_begin(&k, 0x100);
+	kit_table(&k, 5, "t");
+	kit_insert(&k, 5, "1", "one");
+	kit_commit(&k, 0x100);
+	assert_non_null(strstr(text_of(&k), "c 1 public.t after(id='1' v='one')\nC *\n"));
+	assert_int_equal(k.end.lsn, 0x100);
+	kit_close(&k);
+
+	kit_open(&k, NULL, 1, &half); /* the rest is still to come */
+	assert_int_equal(kit_send(&k, "cbqswcc", 'M', 0, (uint64_t)0x100, "app", 2u, 'h', 'i'), 0);
+	assert_null(pgoutput_take(k.d));
+	assert_true(pgoutput_has_rest(k.d));
+	kit_close(&k);
+}
+
 /* ---- relations -------------------------------------------------------------------------------------------------- */
 static void column(struct relation_builder *b, const char *name, const char *native, uint32_t oid, enum logical_type type, int flags, int key)
 {
@@ -645,7 +680,8 @@ RUN_TESTS(cmocka_unit_test(takes_rows_in_all_their_forms), cmocka_unit_test(numb
 	cmocka_unit_test(stops_when_the_rest_of_a_transaction_is_gone), cmocka_unit_test(hands_on_big_batches_with_their_positions),
 	cmocka_unit_test(cuts_between_two_transactions_where_it_can), cmocka_unit_test(keeps_a_refused_batch_until_there_is_room),
 	cmocka_unit_test(takes_a_batch_in_mid_transaction_only_as_far_as_it_goes), cmocka_unit_test(keepalives_move_only_between_transactions),
-	cmocka_unit_test(messages_outside_of_transactions_have_their_own_position), cmocka_unit_test(adds_what_the_catalog_knows),
+	cmocka_unit_test(messages_outside_of_transactions_have_their_own_position),
+	cmocka_unit_test(a_message_that_a_commit_follows_at_once), cmocka_unit_test(adds_what_the_catalog_knows),
 	cmocka_unit_test(lets_the_wire_win_over_a_newer_catalog), cmocka_unit_test(asks_the_catalog_once_and_waits),
 	cmocka_unit_test(does_not_ask_for_unwanted_tables), cmocka_unit_test(takes_the_key_from_the_identity),
 	cmocka_unit_test(takes_the_keys_order_from_the_catalog), cmocka_unit_test(tells_of_a_new_shape_before_its_first_row),

@@ -281,16 +281,15 @@ static void fill_message(struct batch *b, struct change *ch, uint64_t lsn, const
 	b->bytes += strlen(prefix) + len;
 }
 
-/* Outside of any transaction: sent when the server's reading passes it, when every older commit was sent. Its own address is its position. */
+/* Outside of any transaction: sent when the server's reading passes it, when every older commit was sent. Where it ends in the log is its position, and may be
+ * the place of the next commit, which it is before: event 0, as with a keepalive. */
 static void emit_lone_message(struct pgoutput *d, uint64_t lsn, const char *prefix, const char *data, size_t len)
 {
-	if (position_covers(&d->from, lsn, 1))
-		return;
 	struct batch *b = pgo_batch(d);
 	b->txn = NULL;
 	d->has_txn = false;
 	fill_message(b, batch_append(b, OP_MESSAGE, NULL), lsn, prefix, data, len);
-	move_to(d, lsn, POSITION_WHOLE, lsn);
+	move_to(d, lsn, 0, lsn);
 }
 
 static int on_message(struct pgoutput *d, struct cursor *c, struct err *e)
@@ -309,11 +308,11 @@ static int on_message(struct pgoutput *d, struct cursor *c, struct err *e)
 	if (!is_transactional && d->is_open)
 		return pgo_bad(e, "a Message of no transaction inside a transaction");
 	if (!is_transactional) {
-		int rc = pgo_check_start(d, lsn, e);
-		if (rc)
-			return rc;
-		emit_lone_message(d, lsn, prefix, data, len);
-		return 0;
+		bool is_known = d->from.kind && lsn <= d->from.lsn;
+		int rc = is_known ? 0 : pgo_check_start(d, lsn, e);
+		if (!rc && !is_known)
+			emit_lone_message(d, lsn, prefix, data, len);
+		return rc;
 	}
 	d->event++;
 	if (pgo_is_skipped(d, 0))
