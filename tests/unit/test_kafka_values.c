@@ -3,7 +3,7 @@
 #include "base/worker.h"
 #include "kafka_kit.h"
 
-enum { LINGER_MS = 20, ROWS = 36, RECORD_MAX = 200000 };
+enum { LINGER_MS = 20, SLOW_MS = 1000, ROWS = 36, RECORD_MAX = 200000 };
 
 /* Any five of these go in one request: a gate lets so many through. */
 static const size_t pads[] = { 10, 70000, 300, 66000, 1, 65300, 100, 100000, 0, 2000 };
@@ -64,9 +64,10 @@ static void begin(struct kit *k)
 
 static bool is_sent(struct kit *k) { return k->has_failed || !own(k)->encoding; }
 
-/* All of ROWS are encoded, most wait at the gate, in several flights, and the first request is under way. */
-static void fill(struct kit *k)
+/* All of ROWS are encoded, most wait at the gate, in several flights, and the first request is under way: for longer than a busy machine takes for that. */
+static void fill(struct kit *k, int64_t answer_ms)
 {
+	answer_after(answer_ms);
 	for (int64_t id = 2; id < 2 + ROWS; id += 6)
 		produce(k, id, 6);
 	kit_run(k, is_sent);
@@ -76,6 +77,7 @@ static void fill(struct kit *k)
 
 static void deliver_all(struct kit *k)
 {
+	answer_after(3 * settings_int(k->settings, "linger"));
 	kit_run(k, kit_all_delivered);
 	answer_after(0);
 	assert_string_equal(k->error.message, "");
@@ -154,7 +156,7 @@ static void mix(const char *layout, const char *compression)
 {
 	struct kit *k = values_kit(layout, compression, LINGER_MS);
 	begin(k);
-	fill(k);
+	fill(k, SLOW_MS);
 	deliver_all(k);
 	all_came(k, layout, false);
 	kit_free(k);
@@ -173,7 +175,7 @@ static void refuse(const char *layout, const char *compression)
 	begin(k);
 	rd_kafka_mock_push_request_errors(kit_mock, API_PRODUCE, 4, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, RD_KAFKA_RESP_ERR_NO_ERROR,
 		RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION);
-	fill(k);
+	fill(k, SLOW_MS);
 	deliver_all(k);
 	all_came(k, layout, false);
 	kit_free(k);
@@ -190,7 +192,7 @@ static void cut(const char *layout, const char *compression)
 {
 	struct kit *k = values_kit(layout, compression, LINGER_MS);
 	begin(k);
-	fill(k);
+	fill(k, SLOW_MS);
 	for (unsigned ms = 1; ms < 40; ms *= 3) {
 		fake_run(k->loop, NULL, NULL, ms);
 		rd_kafka_mock_broker_set_down(kit_mock, 1);
@@ -215,8 +217,7 @@ static void leave(const char *layout, const char *compression)
 	for (int ms = -1; ms < 60; ms = ms < 0 ? 0 : 9 * ms + 4) {
 		struct kit *k = values_kit(layout, compression, LINGER_MS);
 		begin(k);
-		answer_after(FAKE_LONG_MS);
-		fill(k);
+		fill(k, FAKE_LONG_MS);
 		if (ms < 0)
 			rd_kafka_mock_broker_set_down(kit_mock, 1);
 		else if (ms)
