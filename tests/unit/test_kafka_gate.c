@@ -254,7 +254,7 @@ static void it_counts_as_memory(void **state)
 	struct kit *k = json_kit(2);
 	struct dmsr_streamer_stat s;
 	(void)state;
-	settings_put_int(k->settings, "memory", 2 << 20);
+	settings_put_int(k->settings, "memory", 3 << 19);
 	begin(k);
 	get_slow(k);
 	unsigned n = 0;
@@ -270,7 +270,7 @@ static void it_counts_as_memory(void **state)
 	assert_non_null(own(k)->encoding); /* it waits as batches, which are smaller than their records */
 	assert_in_range(own(k)->waiting, 1 << 17, 3 << 18);
 	kit_ops()->stat(k->streamer, &s);
-	assert_in_range(s.memory_bytes, 2 << 20, 9 << 18);
+	assert_in_range(s.memory_bytes, 3 << 19, 7 << 18);
 	assert_int_equal(k->resumed, 0);
 	answer_after(0);
 	deliver_all(k);
