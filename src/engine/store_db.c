@@ -19,7 +19,7 @@ enum {
 	WAL_BYTES = 4 << 20,         /* what is left of its file after that */
 };
 
-struct store_db_tune store_db_tune = { .wal_pages = 1000, .free_pages = 256 };
+struct store_tune store_tune = { .wal_pages = 1000, .free_pages = 256, .record_bytes = 256 << 20 };
 
 struct statement {
 	const char *sql; /* a literal: found by its address */
@@ -296,7 +296,7 @@ static int fold_in(struct store_db *d, int mode, struct err *e)
 int store_db_tidy(struct store_db *d, bool *more, struct err *e)
 {
 	assert(!d->in_transaction);
-	if (d->wal_pages > store_db_tune.wal_pages) {
+	if (d->wal_pages > store_tune.wal_pages) {
 		d->looks_for_free_pages = true;
 		return fold_in(d, SQLITE_CHECKPOINT_PASSIVE, e);
 	}
@@ -305,7 +305,7 @@ int store_db_tidy(struct store_db *d, bool *more, struct err *e)
 	int64_t unused = 0, all = 0;
 	if (store_db_run(d, "PRAGMA freelist_count", NULL, &unused, e) || store_db_run(d, "PRAGMA page_count", NULL, &all, e))
 		return DMSR_EIO;
-	d->looks_for_free_pages = unused > store_db_tune.free_pages && unused > all / 4;
+	d->looks_for_free_pages = unused > store_tune.free_pages && unused > all / 4;
 	*more |= d->looks_for_free_pages;
 	return d->looks_for_free_pages ? store_db_run(d, "PRAGMA incremental_vacuum(64)", NULL, NULL, e) : 0;
 }

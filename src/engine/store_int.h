@@ -27,10 +27,11 @@ static inline struct field field_text(const char *s)
 enum table { TABLE_JOB, TABLE_KV, TABLE_DEAD_LETTER, TABLE_SERIAL, TABLE_EVENT, TABLE_IDEM, TABLE_LOG, TABLES };
 enum { TABLE_COLUMNS_MAX = 12 };
 
-/* Set by tests alone: with more pages the write-ahead log is folded in; so many free pages are kept, more are given back. */
-extern struct store_db_tune {
+/* Set by tests alone: with more pages the write-ahead log is folded in; so many free pages are kept, more are given back; a record may have so many bytes. */
+extern struct store_tune {
 	int wal_pages, free_pages;
-} store_db_tune;
+	size_t record_bytes;            /* but for a log's entries, which have their own limit */
+} store_tune;
 
 struct store_db;
 int store_db_open(const char *dir, struct store_db **out, struct err *e);

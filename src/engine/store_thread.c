@@ -14,7 +14,6 @@
 #include <time.h>
 
 enum {
-	REQUEST_BYTES_MAX = 256 << 20, /* but for a log's entries, which have their own limit */
 	DELIVER_US = 1000,             /* then the loop has a turn */
 	ROOM_LOOK_US = 3000000,
 };
@@ -105,7 +104,7 @@ static int injected(struct store *s, struct err *e)
 static int run_one(struct store *s, struct request *r, struct err *e)
 {
 	bool writes = r->verb->kind == VERB_WRITES;
-	if (r->bytes > REQUEST_BYTES_MAX && writes)
+	if (r->bytes > store_tune.record_bytes && writes)
 		return err_set(e, DMSR_EFULL, "state.too-big", "%zu bytes are too many for one record of the state", r->bytes);
 	int rc = writes ? store_db_begin(s->db, e) : 0;
 	return rc ? rc : r->verb->run(s, r, e);

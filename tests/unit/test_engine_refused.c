@@ -2,7 +2,7 @@
  * about, and that what it says to do helps. */
 #include "engine_kit.h"
 
-#include "engine/store.h"
+#include "engine/store_int.h"
 
 /* ---- the plugins ---- */
 
@@ -119,7 +119,7 @@ void __wrap_store_dead_letter_put(struct store *s, const char *uid, const struct
 void __wrap_store_dead_letter_put(struct store *s, const char *uid, const struct store_dead_letter *d, store_done *done, void *arg)
 {
 	struct store_dead_letter big = *d;
-	enum { BYTES = (256 << 20) + 1 };
+	enum { BYTES = 1 << 20 };
 	char *text = is_blown_up ? mem_alloc(BYTES) : NULL;
 	if (text) {
 		memset(text, 'x', BYTES - 1);
@@ -137,9 +137,12 @@ static void a_dead_letter_that_is_too_big(void **state)
 	write_script();
 	server->bad_row = 50;
 	is_blown_up = true;
+	const size_t limit = store_tune.record_bytes;
+	store_tune.record_bytes = 1 << 20;
 	create(JOB("embedded", "fake"), NULL);
 	job_says("state.too-big", "target copy refused a row of public.t", "mend the row at the source");
 	is_blown_up = false;
+	store_tune.record_bytes = limit;
 	server->bad_row = 0; /* it was mended */
 	goes_on_when_mended();
 }

@@ -246,7 +246,8 @@ static int set_up(void **state)
 	record = mmap(NULL, sizeof *record, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	/* small enough that each of these happens often */
 	seglog_tune = (struct seglog_tune){ .segment_bytes = 7000, .keep_bytes = 3000 };
-	store_db_tune = (struct store_db_tune){ .wal_pages = 20, .free_pages = 1 };
+	store_tune.wal_pages = 20;
+	store_tune.free_pages = 1;
 	*state = NULL;
 	return 0;
 }
