@@ -129,13 +129,19 @@ static struct batch *newer_than_rows(struct ptarget *t, const struct batch *b)
 	return NULL;
 }
 
+/* One that is said again, behind a crash, may stand inside of a later transaction than its own (batch_cut). */
+static bool is_word(const struct change *ch) { return !ch->txn || ch->op == OP_LOAD_DONE; }
+
 /* A run that was killed amid a transaction has left a part of it in the log, and the next one sends nothing of the rest, nor the commit, if the rows of a
  * table that is loaded again have all that is left of it. Then it ends where the next one begins. */
 static bool has_ended_unsaid(const struct ptarget *t, const struct batch *b)
 {
-	if (!t->is_amid || b->is_load || !b->first)
+	if (!t->is_amid || b->is_load)
 		return false;
-	return (b->first->txn ? b->first->txn->lsn : b->end.lsn) > t->amid.lsn;
+	const struct change *first = b->first;
+	while (first && is_word(first))
+		first = first->next;
+	return (first && first->txn ? first->txn->lsn : b->end.lsn) > t->amid.lsn;
 }
 
 /* What the target is given of it. NULL: all, as it is. */
@@ -230,11 +236,12 @@ static bool may_have_no_end(const struct ptarget *t, int channel) { return chann
 static void note_amid(struct ptarget *t, const struct batch *b, uint64_t token)
 {
 	const struct txn *last = b->last ? b->last->txn : NULL;
-	if (!t->is_amid || (last && last->lsn != t->amid.lsn))
-		t->amid_token = token;
+	bool is_same = t->is_amid && t->amid.lsn == b->end.lsn;
 	t->is_amid = b->more;
-	if (last)
-		t->amid = *last;
+	if (!b->more || is_same)
+		return;
+	t->amid_token = token;
+	t->amid = last && last->lsn == b->end.lsn ? *last : (struct txn){ .lsn = b->end.lsn };
 }
 
 static enum dmsr_verdict on_deliver(void *ctx, const struct batch *b, uint64_t token)

@@ -283,7 +283,93 @@ static void what_is_whole_before_a_half_is_applied_by_one_that_takes_little(void
 	assert_int_equal(server->nrows, 5 + 3);
 }
 
+/* ---- a word that is said again amid a transaction ---- */
+
+static enum dmsr_verdict (*deliver)(void *ctx, const struct batch *b, uint64_t token);
+static struct batch *word;              /* NULL: not said yet */
+static struct dmsr_streamer says_again;
+static struct dmsr_target sees_all;
+static struct dmsr_plugin again, seeing;
+static uint64_t open_lsn;               /* of the transaction that the target was given the begin of; 0: none */
+static unsigned nwhole, ntorn;          /* transactions that it was given, and changes that did not fit */
+
+/* As the source does it in the run behind a crash: the word goes behind the transaction that it stood behind before, of which all is known but the word. */
+static enum dmsr_verdict deliver_and_say(void *ctx, const struct batch *b, uint64_t token)
+{
+	enum dmsr_verdict v = deliver(ctx, b, token);
+	if (v != DMSR_OK || word || !b->more)
+		return v;
+	const struct txn before = { .lsn = b->end.lsn - FAKE_LSN_STEP };
+	word = batch_new();
+	batch_txn(word, &before);
+	batch_append(word, OP_LOAD_DONE, NULL);
+	word->end = fake_position(before.lsn, POSITION_WHOLE);
+	batch_cut(word, &b->end);
+	assert_int_equal(deliver(ctx, word, token), DMSR_OK);
+	return v;
+}
+
+static struct dmsr_subscription *subscribe(struct dmsr_instance *i, const char *target, const struct dmsr_stand *stand, const struct dmsr_consumer *c)
+{
+	struct dmsr_consumer own = *c;
+	deliver = c->deliver;
+	own.deliver = deliver_and_say;
+	return dmsr_plugin_embedded.streamer->subscribe(i, target, stand, &own);
+}
+
+static enum dmsr_verdict apply_and_see(struct dmsr_instance *i, const struct batch *b, uint64_t token)
+{
+	enum dmsr_verdict v = dmsr_plugin_fake.target->apply(i, b, token);
+	for (const struct change *ch = v == DMSR_OK && !b->is_load ? b->first : NULL; ch; ch = ch->next) {
+		bool is_end = ch->op == OP_COMMIT;
+		ntorn += ch->op == OP_BEGIN ? open_lsn != 0 : (is_end || change_is_row(ch)) && ch->txn->lsn != open_lsn;
+		nwhole += is_end;
+		open_lsn = ch->op == OP_BEGIN ? ch->txn->lsn : is_end ? 0 : open_lsn;
+	}
+	return v;
+}
+
+static void add_plugins(void)
+{
+	struct err e = { 0 };
+	says_again = *dmsr_plugin_embedded.streamer;
+	says_again.subscribe = subscribe;
+	again = dmsr_plugin_embedded;
+	again.name = "again";
+	again.streamer = &says_again;
+	sees_all = *dmsr_plugin_fake.target;
+	sees_all.apply = apply_and_see;
+	seeing = dmsr_plugin_fake;
+	seeing.name = "seeing";
+	seeing.target = &sees_all;
+	assert_int_equal(plugins_add(engine_plugins(engine), &again, &e), 0);
+	assert_int_equal(plugins_add(engine_plugins(engine), &seeing, &e), 0);
+}
+
+/* The target would commit what it has of the transaction, standing before it: killed then, it would be given all of it again. */
+static void a_word_amid_a_transaction_does_not_end_it(void **state)
+{
+	(void)state;
+	add_plugins();
+	fake_script_load(script, t1, 3, 10);
+	fake_script_load_done(script);
+	fake_script_txn(script, OP_CREATE, t1, 5, 5, 10);
+	fake_script_txn(script, OP_CREATE, t1, 6, 2, 10);
+	create("{\"name\": \"job\", \"source\": {\"connector\": \"fake\", \"script\": \"s\"}, \"streamer\": {\"type\": \"again\"}, "
+	       "\"targets\": [{\"connector\": \"seeing\", \"server\": \"v\"}]}",
+		NULL);
+	wait_state("running");
+	wait_all(server);
+	assert_non_null(word);
+	assert_int_equal(ntorn, 0);
+	assert_int_equal(nwhole, 2);
+	close_engine();
+	batch_free(word);
+	open_engine();
+}
+
 RUN_TESTS(TEST(two_targets_each_have_all), TEST(parts_that_all_targets_have), TEST(what_a_target_has_that_was_away_does_not_count),
 	TEST(a_load_that_a_target_lost_is_made_again), TEST(what_a_new_target_has_not_is_loaded_again),
 	TEST(a_new_target_is_refused_while_the_log_holds_what_others_lack), TEST(a_late_target_of_a_job_that_only_follows_is_refused),
-	TEST(what_is_whole_before_a_half_is_applied), TEST(what_is_whole_before_a_half_is_applied_by_one_that_takes_little))
+	TEST(what_is_whole_before_a_half_is_applied), TEST(what_is_whole_before_a_half_is_applied_by_one_that_takes_little),
+	TEST(a_word_amid_a_transaction_does_not_end_it))
