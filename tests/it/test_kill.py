@@ -104,7 +104,7 @@ def streamer(request):
         return {}
     kafka = request.getfixturevalue("kafka")
     more = {"native": {"layout": "ordered", "codec": "native", "record_bytes": "20KiB"}, "both": {"layout": "both"},
-            "exact": {"layout": "both", "exactly_once": True}}[how]
+            "table": {"layout": "table", "load": "direct"}, "exact": {"layout": "both", "exactly_once": True}}[how]
     return {"streamer": {"type": "kafka", "bootstrap_servers": kafka.bootstrap, "prefix": kafka.prefix, **more}}
 
 
@@ -114,6 +114,8 @@ def streamer_of(failpoint):
         return None
     if failpoint in ("kafka.closing", "kafka.committing", "kafka.committed"):
         return "exact"
+    if failpoint in ("kafka.words-due", "kafka.words-sent"):
+        return "table"
     return "native" if failpoint == "kafka.between-parts" else "both"
 
 
@@ -158,8 +160,9 @@ def provoke(source, target, daemon, seconds):
 def test_killed_at_each_failpoint(pg, daemon, name, streamer, nth):
     source, target = pg.database("fp"), pg.database("fp_copy")
     source.psql(TABLES + f"ANALYZE; ALTER ROLE dmsr IN DATABASE {source.name} SET logical_decoding_work_mem = '64kB'")
-    connection = source.connection(load_part_bytes="200KiB", spool_memory="64KiB", hold_wal=nth == 1)  # once each way
     streamer = streamer or {"streamer": {"type": "embedded", "memory": "1MiB"}}
+    holds = nth == 1 and "load" not in streamer["streamer"]  # once each way; what loads directly has the other alone
+    connection = source.connection(load_part_bytes="200KiB", spool_memory="64KiB", hold_wal=holds)
     daemon.start(env={"DMSR_FAILPOINT": f"{name}:{nth}:kill"}, wait=False)
     load, end = None, None
     try:

@@ -170,7 +170,7 @@ static inline struct settings *kit_settings(const char *prefix, const char *code
 {
 	struct settings *s = settings_new();
 	static const char *const none[] = { "ssl_ca", "user", "password" };
-	static const char *const texts[][2] = { { "layout", "auto" }, { "compression", "none" }, { "security", "plaintext" },
+	static const char *const texts[][2] = { { "layout", "auto" }, { "load", "stream" }, { "compression", "none" }, { "security", "plaintext" },
 		{ "sasl_mechanism", "PLAIN" }, { "shape", "envelope" }, { "numbers", "string" }, { "json", "text" }, { "compat", "none" },
 		{ "invalid_utf8", "stop" } };
 	static const struct { const char *name; int64_t value; } numbers[] = { { "partitions", 1 }, { "replication", 0 }, { "retention", 0 },

@@ -20,6 +20,7 @@ struct client {
 	rd_kafka_resp_err_t why_code;
 	char advertised[ADDRESS_MAX];
 	struct kept *kept;              /* what outlives its threads */
+	struct kept *ended;             /* what must go before the handle */
 };
 
 struct kept {
@@ -178,7 +179,7 @@ struct grave {
 	rd_kafka_t *rk;
 	rd_kafka_topic_t *consumed;
 	bool may_be_open;               /* a transaction */
-	struct kept *kept;
+	struct kept *kept, *ended;
 };
 
 /* Readers need not wait for the broker's patience to be over. Who cannot reach it leaves that to the next run. */
@@ -198,9 +199,20 @@ static void give_up(rd_kafka_t *rk)
 	rd_kafka_queue_destroy(q);
 }
 
+static void drop_kept(struct kept *all)
+{
+	while (all) {
+		struct kept *one = all;
+		all = one->next;
+		one->drop(one->arg);
+		free(one);
+	}
+}
+
 static void bury(void *arg)
 {
 	struct grave *g = arg;
+	drop_kept(g->ended);
 	if (g->consumed) {
 		rd_kafka_consume_stop(g->consumed, 0);
 		rd_kafka_topic_destroy(g->consumed);
@@ -209,12 +221,7 @@ static void bury(void *arg)
 		give_up(g->rk);
 	rd_kafka_purge(g->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
 	rd_kafka_destroy_flags(g->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE); /* joins its threads */
-	while (g->kept) {
-		struct kept *one = g->kept;
-		g->kept = one->next;
-		one->drop(one->arg);
-		free(one);
-	}
+	drop_kept(g->kept);
 	free(g);
 }
 
@@ -225,12 +232,19 @@ void client_keep(struct client *c, void (*drop)(void *arg), void *arg)
 	c->kept = one;
 }
 
+void client_ends(struct client *c, void (*end)(void *arg), void *arg)
+{
+	struct kept *one = mem_alloc(sizeof *one);
+	*one = (struct kept){ .next = c->ended, .drop = end, .arg = arg };
+	c->ended = one;
+}
+
 void client_free(struct client *c, rd_kafka_topic_t *consumed)
 {
 	if (!c)
 		return;
 	struct grave *g = mem_alloc(sizeof *g);
-	*g = (struct grave){ .rk = c->rk, .consumed = consumed, .may_be_open = c->may_be_open, .kept = c->kept };
+	*g = (struct grave){ .rk = c->rk, .consumed = consumed, .may_be_open = c->may_be_open, .kept = c->kept, .ended = c->ended };
 	port_free(c->main);
 	worker_leave(client_worker(c), bury, g);
 	free(c);

@@ -3,7 +3,7 @@
  *   fetched record -> (parts joined) -> batch -> (known? taken out) -> held -> deliver -> lent -> commit -> note
  *
  * One record is held at a time: until its target takes it nothing more is asked of librdkafka, which has what it may fetch ahead (option memory). */
-#include "consume_int.h"
+#include "fetch.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,7 +15,7 @@ enum { SHAPE_MS = 10000 };
 #define HINT_OTHER_PREFIX "have the job that writes begin under another prefix, and make a new job that reads that; or one of mode cdc, for targets that " \
 	"have the rows"
 
-static void fail(struct dmsr_subscription *s, struct err *e)
+void consume_fail(struct dmsr_subscription *s, struct err *e)
 {
 	if (s->name && !s->take)
 		err_prefix(e, "target %s", s->name);
@@ -52,7 +52,7 @@ static void fail_foreign(struct dmsr_subscription *s)
 		err_hint(&e, HINT_OTHER_PREFIX);
 	else
 		err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it", s->k->host.env.job);
-	fail(s, &e);
+	consume_fail(s, &e);
 }
 
 /* The end of a load that a reader's job has. Its targets have to hear of the table all the same, before OP_LOAD_DONE: nobody else tells them in this run. */
@@ -90,13 +90,19 @@ static bool is_new(struct dmsr_subscription *s, struct batch *b)
 
 /* ---- from the broker ---- */
 
+static void take_index(struct dmsr_subscription *s, const void *data, size_t len, const struct place *p);
+
 static void take(struct dmsr_subscription *s, const void *data, size_t len, const struct place *p)
 {
 	struct err e = { 0 };
+	if (s->fetch) {
+		take_index(s, data, len, p);
+		return;
+	}
 	struct batch *b = batch_unpack(data, len, &e);
 	if (!b) {
 		err_prefix(&e, "topic %s, offset %" PRId64, s->k->stream->name, p->offset);
-		fail(s, &e);
+		consume_fail(s, &e);
 		return;
 	}
 	if (!is_new(s, b)) {
@@ -108,6 +114,28 @@ static void take(struct dmsr_subscription *s, const void *data, size_t len, cons
 	s->held_place = *p;
 	s->bytes += b->bytes;
 	port_pause(s->port);
+}
+
+/* As take() does, of a record that names rows. */
+static void take_index(struct dmsr_subscription *s, const void *data, size_t len, const struct place *p)
+{
+	struct err e = { 0 };
+	struct index *x = index_decode(data, len, &e);
+	if (!x) {
+		err_prefix(&e, "topic %s, offset %" PRId64, s->k->stream->name, p->offset);
+		consume_fail(s, &e);
+	} else if (is_new(s, x->b)) {
+		index_forget_cut(x);
+		fetch_add(s->fetch, x, p);
+		if (fetch_is_full(s->fetch))
+			port_pause(s->port);
+	} else {
+		index_free(x);
+		if (!fetch_pass(s->fetch, p) && s->held)
+			s->held_place = *p;
+		else if (fetch_is_empty(s->fetch) && !s->held)
+			lend_pass(s, p);
+	}
 }
 
 static void drop_parts(struct dmsr_subscription *s)
@@ -128,14 +156,14 @@ static void join(struct dmsr_subscription *s, const rd_kafka_message_t *m, const
 		err_set(&e, DMSR_EPROTO, "kafka.foreign", "topic %s, offset %" PRId64 ": part %u of %u does not follow part %u", s->k->stream->name,
 			p->offset, t->part,
 			t->parts, s->nparts);
-		fail(s, &e);
+		consume_fail(s, &e);
 		return;
 	}
 	s->nparts++;
 	if (buf_append(&s->parts, m->payload, m->len)) {
 		err_set(&e, DMSR_EFULL, "kafka.record-too-large", "topic %s, offset %" PRId64 ": a batch of more than %zu bytes", s->k->stream->name,
 			p->offset, s->parts.max);
-		fail(s, &e);
+		consume_fail(s, &e);
 		return;
 	}
 	if (s->nparts < s->of_parts)
@@ -158,7 +186,7 @@ static void check(struct dmsr_subscription *s, const struct place *p)
 		"holds %s",
 		s->k->stream->name, s->done.offset, was, p->offset, is);
 	err_hint(&e, "if the topic was made anew, load the tables again: stop the job, DELETE /jobs/%s/positions, start it", s->k->host.env.job);
-	fail(s, &e);
+	consume_fail(s, &e);
 }
 
 /* ---- codec json ---- */
@@ -216,7 +244,7 @@ static bool take_change(struct dmsr_subscription *s, const rd_kafka_message_t *m
 	if (rc > 0)
 		return false;
 	if (rc) {
-		fail(s, &e);
+		consume_fail(s, &e);
 		return true;
 	}
 	if (word)
@@ -259,7 +287,7 @@ static void missing(struct dmsr_subscription *s, const struct stamp *t, uint64_t
 	}
 	s->k->host.note_put(s->k->host.ctx, key, now, NULL, NULL);
 	free(key);
-	fail(s, &e);
+	consume_fail(s, &e);
 }
 
 static bool follows(struct dmsr_subscription *s, const struct stamp *t, int64_t offset)
@@ -273,60 +301,6 @@ static bool follows(struct dmsr_subscription *s, const struct stamp *t, int64_t 
 	s->run = t->run;
 	s->nth = t->nth;
 	return true;
-}
-
-/* ---- a reader that begins at the end ---- */
-
-enum { BACK_FIRST = 64, BACK_TIMES = 16 };
-
-static void on_floor_noted(void *arg, const struct err *e) { kafka_noted(arg, e); }
-
-/* What stands before the end may come again, with a run that goes on where an earlier one was cut off: the rest of a transaction, behind a begin like any
- * other. So the newest position there is what is known, and with one amid a transaction all of that. */
-static void sought(struct dmsr_subscription *s)
-{
-	char position[POSITION_TEXT_MAX];
-	if (position_is_none(&s->reached) && s->back < s->k->end) {
-		s->back *= BACK_TIMES;
-		s->next_offset = s->back < s->k->end ? s->k->end - s->back : RD_KAFKA_OFFSET_BEGINNING;
-		s->must_begin = true;
-		kafka_wake(s->k);
-		return;
-	}
-	s->is_seeking = false;
-	if (position_is_inside(&s->reached))
-		s->reached.event = POSITION_WHOLE;
-	char *key = mem_printf("floor.%s", s->name);
-	s->k->is_noting = true;
-	s->k->host.note_put(s->k->host.ctx, key, position_format(&s->reached, position), on_floor_noted, s->k);
-	free(key);
-}
-
-/* False: it is behind the end. */
-static bool seeks(struct dmsr_subscription *s, const rd_kafka_message_t *m, const struct stamp *t, bool is_foreign)
-{
-	if (m->offset >= s->k->end) {
-		sought(s);
-		return s->must_begin;
-	}
-	if (!is_foreign && !position_is_none(&t->at) && (!position_is_comparable(&t->at, &s->reached) || position_compare(&t->at, &s->reached) > 0))
-		s->reached = t->at;
-	return true;
-}
-
-/* A reader that goes on from a position, and knows no place for it: the first change there is must not be behind that. */
-static bool reaches(struct dmsr_subscription *s, const struct position *first)
-{
-	struct err e = { 0 };
-	char is[POSITION_TEXT_MAX], was[POSITION_TEXT_MAX];
-	s->must_reach = false;
-	if (!position_is_comparable(first, &s->reached) || position_compare(first, &s->reached) <= 0)
-		return true;
-	err_set(&e, DMSR_EFATAL, "kafka.retention", "topic %s begins at %s, past the position where the job goes on, %s", s->k->stream->name,
-		position_format(first, is), position_format(&s->reached, was));
-	err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it; and raise the topic's retention", s->k->host.env.job);
-	fail(s, &e);
-	return false;
 }
 
 static void set_end(struct kafka *k, int64_t offset)
@@ -359,7 +333,7 @@ static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 		return true;
 	}
 	if (stamp_read(m, &t, &e)) {
-		fail(s, &e);
+		consume_fail(s, &e);
 		return true;
 	}
 	const struct place p = { .offset = m->offset, .ts_ms = rd_kafka_message_timestamp(m, &type), .at = t.at };
@@ -371,14 +345,14 @@ static bool on_message(struct dmsr_subscription *s, const rd_kafka_message_t *m)
 		client_answers(s->client);
 	}
 	const bool is_foreign = foreign_is(s->k, &t);
-	if (s->is_seeking && seeks(s, m, &t, is_foreign))
+	if (s->is_seeking && seek_sees(s, m, &t, is_foreign))
 		return true;
 	if (is_foreign && s->is_checked) {
 		if (foreign_judge(s->k, &t, m, s->run, &e))
-			fail(s, &e);
+			consume_fail(s, &e);
 		return true;
 	}
-	if (s->must_reach && !position_is_none(&t.at) && !reaches(s, &t.at))
+	if (s->must_reach && !position_is_none(&t.at) && !seek_reaches(s, &t.at))
 		return true;
 	if (t.run < s->run) /* late, and sent again by the newer one; no note is of it, since it may stand between what belongs together */
 		return true;
@@ -409,7 +383,7 @@ static void lost(struct dmsr_subscription *s)
 		err_set(&e, DMSR_EFATAL, "kafka.retention", "topic %s has offset %" PRId64 " no more, where the target goes on: it was kept for a shorter "
 			"time than the target was behind", s->k->stream->name, at);
 	err_hint(&e, "load the tables again: stop the job, DELETE /jobs/%s/positions, start it; and raise the topic's retention", s->k->host.env.job);
-	fail(s, &e);
+	consume_fail(s, &e);
 }
 
 /* The broker has nothing at the offset where we go on. */
@@ -423,7 +397,7 @@ static void out_of_range(struct dmsr_subscription *s)
 	} else if (s->has_read) {
 		err_retry(&e, DMSR_EIO, "kafka.broker", "topic %s has offset %" PRId64 " no more: what became of it is looked at anew", s->k->stream->name,
 			s->next_offset);
-		fail(s, &e);
+		consume_fail(s, &e);
 	} else if (!s->is_checked && s->k->end > s->done.offset) { /* the noted record is gone, which was applied: what is behind it may be there */
 		s->must_begin = s->is_checked = true;
 		s->next_offset = s->done.offset + 1;
@@ -444,7 +418,7 @@ static void on_end(struct dmsr_subscription *s, int64_t offset)
 	if (s->take)
 		client_answers(s->client);
 	if (s->is_seeking && !s->must_begin && s->next_offset >= s->k->end)
-		sought(s);
+		seek_ends(s);
 	if (s->name)
 		return;
 	/* For a subscription this is no news: the reports say it, and of what is acknowledged some may be under way to us yet. */
@@ -473,11 +447,11 @@ static void on_error(struct dmsr_subscription *s, rd_kafka_event_t *ev)
 	kafka_error(&e, code, s->topic->name, rd_kafka_event_error_string(ev));
 	if (e.retriable && e.code != DMSR_ENOTFOUND) {
 		log_info("streamer", s->k->host.env.job, "%s", e.message); /* librdkafka tries again by itself */
-	} else if (!s->name && !s->k->is_ordered) { /* who writes tables alone need not have the right to read */
+	} else if (!s->k->stream) { /* who writes tables alone need not have the right to read */
 		log_info("streamer", s->k->host.env.job, "whether another job writes there is not looked at: %s", e.message);
 		s->k->end = 0;
 	} else {
-		fail(s, &e);
+		consume_fail(s, &e);
 	}
 }
 
@@ -523,7 +497,7 @@ static void no_shape(struct dmsr_subscription *s, const struct place *p)
 		s->k->stream->name, p->offset, s->k->schemas->name);
 	err_hint(&e, "that topic must be compacted and keep every record: load the tables again (stop the job, DELETE /jobs/%s/positions, start it)",
 		s->k->host.env.job);
-	fail(s, &e);
+	consume_fail(s, &e);
 }
 
 /* What it waits for may have come. */
@@ -552,7 +526,7 @@ static void try_stuck(struct dmsr_subscription *s)
 /* Is there, or may there be, something that it has not taken? */
 static bool is_behind(const struct dmsr_subscription *s)
 {
-	bool is_rebuilding = s->word || s->stuck || (s->rebuild && !rebuild_is_empty(s->rebuild));
+	bool is_rebuilding = s->word || s->stuck || (s->rebuild && !rebuild_is_empty(s->rebuild)) || (s->fetch && !fetch_is_empty(s->fetch));
 	bool is_coming = !produce_is_idle(s->k) || exact_is_pending(s->k) || s->next_offset < s->k->visible;
 	return s->held || is_rebuilding || is_coming || !s->is_checked || s->is_seeking;
 }
@@ -569,7 +543,19 @@ static void begin_again(struct dmsr_subscription *s)
 	s->client = NULL;
 	s->rkt = NULL;
 	if (begin(s, s->next_offset, &e))
-		fail(s, &e);
+		consume_fail(s, &e);
+}
+
+/* What is fetched goes to the target, batch by batch. */
+static void hold_fetched(struct dmsr_subscription *s)
+{
+	if (s->held)
+		return;
+	s->held = fetch_take(s->fetch, &s->held_place);
+	if (s->held)
+		s->bytes += s->held->bytes;
+	if (s->held && !fetch_is_full(s->fetch))
+		port_resume(s->port);
 }
 
 static bool may_lend(struct dmsr_subscription *s) { return !s->is_waiting && !s->k->is_noting && !lend_is_over(s); }
@@ -582,11 +568,15 @@ void consume_turn(struct dmsr_subscription *s)
 		try_stuck(s);
 		hold_next(s);
 	}
+	if (s->fetch)
+		hold_fetched(s);
 	if (s->held && may_lend(s))
 		lend_held(s);
 	else if (s->held && lend_is_over(s))
 		lend_hold_back(s);
 	if (s->rebuild && may_lend(s) && (s->word || !rebuild_is_empty(s->rebuild) || (s->stuck && !s->waits_for_shape)))
+		kafka_wake(s->k);
+	if (s->fetch && !s->held && fetch_has_next(s->fetch))
 		kafka_wake(s->k);
 	if (is_behind(s) || !s->has_more)
 		return;
@@ -615,7 +605,7 @@ struct dmsr_subscription *consume_next(const struct dmsr_subscription *s) { retu
 
 struct client *consume_client(const struct dmsr_subscription *s) { return s->client; }
 
-size_t consume_bytes(const struct dmsr_subscription *s) { return s->bytes; }
+size_t consume_bytes(const struct dmsr_subscription *s) { return s->bytes + (s->fetch ? fetch_bytes(s->fetch) : 0); }
 
 /* ---- life ---- */
 
@@ -654,8 +644,10 @@ static void on_event(void *ctx, rd_kafka_event_t *ev) { (void)ctx, (void)ev; }
 static void on_failed(void *ctx, const struct err *e)
 {
 	struct err own = *e;
-	fail(ctx, &own);
+	consume_fail(ctx, &own);
 }
+
+static void fail_arg(void *arg, struct err *e) { consume_fail(arg, e); }
 
 static void on_connected(void *ctx, bool is)
 {
@@ -671,7 +663,7 @@ static int begin(struct dmsr_subscription *s, int64_t offset, struct err *e)
 	rd_kafka_conf_t *conf = kafka_conf(k->settings, k->host.env.job, RD_KAFKA_CONSUMER, e);
 	if (!conf || client_new(k->host.env.loop, k->host.env.job, RD_KAFKA_CONSUMER, conf, &host, &s->client, e))
 		return e->code;
-	s->topic = s->name || k->is_ordered ? k->stream : k->schemas;
+	s->topic = k->stream ? k->stream : k->schemas;
 	s->rkt = rd_kafka_topic_new(client_handle(s->client), s->topic->name, NULL);
 	rd_kafka_queue_t *q = rd_kafka_queue_new(client_handle(s->client));
 	s->port = port_new(k->host.env.loop, q, on_fetched, s);
@@ -714,7 +706,7 @@ static void begin_at_end(struct dmsr_subscription *s, struct beginning *b)
 	free(key);
 	if (!s->is_seeking)
 		return;
-	s->back = BACK_FIRST;
+	s->back = SEEK_BACK;
 	b->offset = s->k->end > s->back ? s->k->end - s->back : RD_KAFKA_OFFSET_BEGINNING;
 }
 
@@ -733,7 +725,9 @@ int consume_start(struct dmsr_subscription *s, struct err *e)
 		s->done.offset = -1;
 	s->must_reach = s->take && s->done.offset < 0 && !position_is_none(&s->reached) && !s->has_nothing;
 	s->whole = s->done;
-	s->rebuild = s->k->is_json ? rebuild_new(s->k) : NULL;
+	s->rebuild = s->k->is_json && !s->k->is_indexed ? rebuild_new(s->k) : NULL;
+	if (s->k->is_indexed && fetch_new(s->k, fail_arg, s, &s->fetch, e))
+		return e->code;
 	s->is_checked = s->done.offset < 0;
 	s->next_offset = s->is_checked ? b.offset : s->done.offset;
 	if (s->is_checked && b.run)
@@ -760,6 +754,7 @@ void consume_free(struct dmsr_subscription *s)
 	port_free(s->port);
 	client_free(s->client, s->rkt);
 	rebuild_free(s->rebuild);
+	fetch_free(s->fetch);
 	batch_free(s->word);
 	consume_consumed(s, UINT64_MAX);
 	while (s->first) {

@@ -75,12 +75,22 @@ struct dmsr_subscription {
 	bool waits_for_shape;
 	uint64_t stuck_since_us;
 
+	struct fetch *fetch;            /* of an indexed stream: what it names; NULL: it is none */
+
 	struct lent *first, *last;
 	uint64_t token;                 /* of the newest */
 	size_t bytes;                   /* held and lent */
 	bool is_over;                   /* so much was lent, and half of that is not free yet */
 	bool is_told;                   /* to let go, and neither took nor gave back anything since */
 };
+
+void consume_fail(struct dmsr_subscription *s, struct err *e);
+
+/* seek.c */
+enum { SEEK_BACK = 64 };                                                /* so many records before the end are looked at first */
+bool seek_sees(struct dmsr_subscription *s, const rd_kafka_message_t *m, const struct stamp *t, bool is_foreign); /* false: it is behind the end */
+void seek_ends(struct dmsr_subscription *s);                            /* the end was reached */
+bool seek_reaches(struct dmsr_subscription *s, const struct position *first); /* the first change that is there is not behind where it goes on; false: failed */
 
 /* lend.c */
 void lend_held(struct dmsr_subscription *s);                            /* to the target, or back to held: it waits */

@@ -9,7 +9,7 @@
  *
  * librdkafka's calls for all this block: they are made on the client's thread, half a second at a time, and made again until they are through. Whatever goes
  * wrong ends the run: the next one aborts what is open, and reads what was committed. */
-#include "kafka.h"
+#include "words.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -271,7 +271,7 @@ void exact_turn(struct kafka *k)
 		k->told.committed = k->told.n;
 		kafka_save_soon(k);
 	}
-	if (x->state == EXACT_OPEN && kafka_may_send(k) && !(k->encoding && k->encoding->is_begun) && exact_is_due(k)) {
+	if (x->state == EXACT_OPEN && kafka_may_send(k) && !(k->encoding && k->encoding->is_begun) && !words_are_due(k) && exact_is_due(k)) {
 		if (!known_write(k))
 			return;
 		set_state(k, EXACT_CLOSING);
@@ -306,6 +306,7 @@ void exact_open(struct kafka *k)
 {
 	k->exact.cut_us = k->reads_only ? 0 : (uint64_t)settings_int(k->settings, "transaction_timeout") * 500; /* half of it */
 	k->exact.is_whole = true;
+	k->exact.own.self.f = &k->exact.own;
 	k->exact.loads = map_new();
 	k->exact.due = loop_timer_new(k->host.env.loop, "kafka", on_due, k);
 }

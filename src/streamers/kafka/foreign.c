@@ -156,7 +156,7 @@ bool foreign_is_ahead(struct kafka *k, const struct topic *t)
 	}
 	if (!f->run)
 		return false;
-	if (k->is_ordered ? !k->host.note_get(k->host.ctx, "begin") : !k->last_run) {
+	if (k->stream ? !k->host.note_get(k->host.ctx, "begin") : !k->last_run) {
 		begin_behind(k, t);
 		return false;
 	}

@@ -73,7 +73,7 @@ static rd_kafka_resp_err_t give(struct kafka *k, struct gate *g, struct flight *
 	rd_kafka_headers_t *headers = headers_of(r);
 	rd_kafka_resp_err_t code = rd_kafka_producev(client_handle(k->producer), RD_KAFKA_V_RKT(g->topic->rkt), RD_KAFKA_V_PARTITION(r->partition),
 		RD_KAFKA_V_MSGFLAGS(how), RD_KAFKA_V_KEY(key, r->key_len), RD_KAFKA_V_VALUE(value, r->len), RD_KAFKA_V_HEADERS(headers),
-		RD_KAFKA_V_OPAQUE(f), RD_KAFKA_V_END);
+		RD_KAFKA_V_OPAQUE(r->sent ? r->sent : &f->self), RD_KAFKA_V_END);
 	if (code) {
 		if (headers)
 			rd_kafka_headers_destroy(headers);

@@ -158,7 +158,7 @@ bool kafka_is_same_cluster(struct kafka *k, struct client *c)
 static void note_begin(struct kafka *k)
 {
 	char text[48];
-	if (!k->is_ordered || k->host.note_get(k->host.ctx, "begin")) {
+	if (!k->stream || k->host.note_get(k->host.ctx, "begin")) {
 		run(k);
 		return;
 	}
@@ -177,7 +177,7 @@ static void on_run_raised(void *arg, const struct err *e)
 
 static bool is_shorter(struct kafka *k)
 {
-	const char *end = k->is_ordered && !k->reads_only ? k->host.note_get(k->host.ctx, "end") : NULL;
+	const char *end = k->stream && !k->reads_only ? k->host.note_get(k->host.ctx, "end") : NULL;
 	struct err e = { 0 };
 	if (!end || strtoll(end, NULL, 10) <= k->end)
 		return false;
@@ -195,7 +195,7 @@ static void on_scouted(struct kafka *k)
 	consume_free(k->scout);
 	k->scout = NULL;
 	k->scouted_end = k->end;
-	if (is_shorter(k) || foreign_is_ahead(k, k->is_ordered ? k->stream : k->schemas))
+	if (is_shorter(k) || foreign_is_ahead(k, k->stream ? k->stream : k->schemas))
 		return;
 	if (k->reads_only)
 		run(k);
@@ -415,7 +415,7 @@ static void save(struct kafka *k)
 	char text[24];
 	for (struct dmsr_subscription *s = k->subscriptions; s; s = consume_next(s))
 		consume_save(s);
-	if (k->is_ordered && !k->reads_only && k->end > k->saved_end) {
+	if (k->stream && !k->reads_only && k->end > k->saved_end) {
 		k->saved_end = k->end;
 		snprintf(text, sizeof text, "%" PRId64, k->end);
 		k->host.note_put(k->host.ctx, "end", text, NULL, NULL);
@@ -529,10 +529,31 @@ static struct dmsr_subscription *kafka_subscribe(struct dmsr_instance *i, const 
 static void choose_layout(struct kafka *k)
 {
 	const char *layout = k->reads_only ? "ordered" : settings_str(k->settings, "layout");
-	bool is_auto = !strcmp(layout, "auto"), is_both = !strcmp(layout, "both");
-	/* what began goes on: the stream while nobody reads it, and the topics of tables, whose readers nobody here knows, beside a target's stream */
-	k->is_ordered = is_both || !strcmp(layout, "ordered") || (is_auto && k->subscriptions) || k->keeps;
+	const bool is_auto = !strcmp(layout, "auto"), is_both = !strcmp(layout, "both");
+	/* What began goes on: the stream while nobody reads it, and the topics of tables, whose readers nobody here knows, beside a target's stream. The
+	 * engine sees to it that the option stays. */
+	k->is_indexed = !strcmp(layout, "table") && (k->subscriptions || k->keeps);
+	k->is_ordered = is_both || !strcmp(layout, "ordered") || (is_auto && (k->subscriptions || k->keeps));
 	k->is_table = is_both || !strcmp(layout, "table") || !k->is_ordered || (is_auto && k->host.note_get(k->host.ctx, "tables"));
+}
+
+/* What the layout is not for. */
+static int check_layout(struct kafka *k, struct err *e)
+{
+	const bool is_exact = !k->is_json || k->codec_ops->is_exact(k->codec);
+	if (k->is_indexed && kafka_load_way(k->settings) != DMSR_LOAD_PAST) {
+		err_set(e, DMSR_EINVAL, "kafka.layout", "the job has targets, and with layout table rows of a load do not come to them through the topics");
+		return err_hint(e, "set load to direct, or layout to ordered, or to both");
+	}
+	if (k->is_table && !k->is_json) {
+		err_set(e, DMSR_EINVAL, "kafka.layout", "the layout table is for readers that are not DMSR, who do not know the codec native");
+		return err_hint(e, "set codec to json, or layout to ordered");
+	}
+	if ((k->is_ordered || k->is_indexed) && !is_exact) {
+		err_set(e, DMSR_EINVAL, "kafka.codec", "what codec json writes with these options cannot be read back exactly, as the targets have to");
+		return err_hint(e, "leave shape, compat, json and invalid_utf8 as they are by default%s", k->is_indexed ? "" : ", or set codec to native");
+	}
+	return 0;
 }
 
 void kafka_start(struct kafka *k)
@@ -542,21 +563,7 @@ void kafka_start(struct kafka *k)
 		return;
 	choose_layout(k);
 	set_state(k, KAFKA_STARTING, "asked to");
-	if (k->subscriptions && !k->is_ordered) {
-		err_set(&e, DMSR_EINVAL, "kafka.layout", "the job has targets, and the layout table keeps no order of commits for them");
-		err_hint(&e, "set layout to ordered, or to both");
-		kafka_fail(k, &e);
-		return;
-	}
-	if (k->is_table && !k->is_json) {
-		err_set(&e, DMSR_EINVAL, "kafka.layout", "the layout table is for readers that are not DMSR, who do not know the codec native");
-		err_hint(&e, "set codec to json, or layout to ordered");
-		kafka_fail(k, &e);
-		return;
-	}
-	if (k->is_ordered && k->is_json && !k->codec_ops->is_exact(k->codec)) {
-		err_set(&e, DMSR_EINVAL, "kafka.codec", "what codec json writes with these options cannot be read back exactly, as the targets have to");
-		err_hint(&e, "leave shape, compat, json and invalid_utf8 as they are by default, or set codec to native");
+	if (check_layout(k, &e)) {
 		kafka_fail(k, &e);
 		return;
 	}

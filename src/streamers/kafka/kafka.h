@@ -3,7 +3,8 @@
  * What a job sends goes into topics below its prefix, in one of two layouts, or in both:
  *
  *   ordered   {prefix}.__stream, one partition: everything, in the order of commits, with the words about the load. Targets read this one.
- *   table     {prefix}.{schema}.{table}: a record for each row change, key = the row's key. For consumers that are not DMSR.
+ *   table     {prefix}.{schema}.{table}: a record for each row change, key = the row's key. For consumers that are not DMSR. Where the job has targets, and
+ *             load is direct, {prefix}.__words says in the order of commits where the rows stand (index.h): targets read that, and fetch the rows.
  *
  * {prefix}.__schemas says which shape a fingerprint in a header names, {prefix}.__transactions (an option, transactions.c) where transactions begin and end.
  *
@@ -65,6 +66,7 @@ rd_kafka_conf_t *kafka_conf(const struct settings *s, const char *job, rd_kafka_
 /* What a producer with transactions needs beside; uid: the job's. */
 int kafka_conf_exact(rd_kafka_conf_t *conf, const struct settings *s, const char *uid, struct err *e);
 const char *kafka_unused_password(const struct settings *s);    /* one is given, and security is such that nobody is sent it: a sentence; else NULL */
+void kafka_conf_rows(rd_kafka_conf_t *conf); /* a consumer that fetches rows here and there (fetch.h) */
 /* Why rd_kafka_new made none of conf, which it leaves; returns e->code. */
 int kafka_no_client(struct err *e, const rd_kafka_conf_t *conf, const char *why);
 /* What Kafka does not allow becomes _xHH. schema NULL: the prefix alone. */
@@ -111,6 +113,8 @@ void client_reached(struct client *c);                          /* somebody has:
 bool client_sees_all(struct client *c, const char *topic, int64_t end);
 /* What librdkafka's threads look at until they end: dropped when they have, after client_free, on that thread. Any number of these. */
 void client_keep(struct client *c, void (*drop)(void *arg), void *arg);
+/* What its calls that block have of it, such as topics: ended after client_free, on that thread, before the handle is destroyed. */
+void client_ends(struct client *c, void (*end)(void *arg), void *arg);
 /* Gives the handle to a thread that ends the reading of `consumed` (taken), if there is one, aborts a transaction, if there may be one, and destroys it. Who
  * has not begun must not go on trying: the next producer of the job may have, which it would fence. NULL is fine. */
 void client_free(struct client *c, rd_kafka_topic_t *consumed);
@@ -152,8 +156,15 @@ struct topic {
 /* ---- kafka.c ---- */
 enum kafka_state { KAFKA_NEW, KAFKA_STARTING, KAFKA_RUNNING, KAFKA_STOPPED, KAFKA_DEAD, KAFKA_STATES };
 
+/* Whose a record is that was sent, for its report. */
+struct sent {
+	struct flight *f;
+};
+
 /* A batch that was produced. */
 struct flight {
+	struct sent self;               /* of records that nobody asks where they stand */
+	struct words *words;            /* layout table with targets: where its rows do; NULL: not encoded yet, or that is sent */
 	struct flight *next;
 	uint64_t token;
 	struct batch *b;                /* NULL: it is sent */
@@ -206,6 +217,7 @@ struct kafka {
 	enum kafka_state state;
 	char *prefix;
 	bool is_ordered, is_table, is_json; /* is_json: a record of the stream is a change, not a batch */
+	bool is_indexed;                /* layout table, with targets: the stream is {prefix}.__words (index.h) */
 	size_t memory, memory_max, record_max;
 
 	bool reads_only;                /* another job writes: nothing is made, produced, or noted but where the reader stands (source.c) */
@@ -214,7 +226,7 @@ struct kafka {
 	struct topic *unnoted;          /* those of which the first record of a partition was acknowledged, and no note has it yet */
 	struct map *by_table;           /* "schema\0table" -> topic */
 	struct map *by_name;            /* topic's name -> topic: two tables never share one */
-	struct topic *stream, *schemas; /* stream NULL: no layout ordered */
+	struct topic *stream, *schemas; /* stream NULL: neither ordered nor indexed */
 	struct topic *positions;        /* NULL: not exactly_once */
 	struct topic *transactions_topic;
 	struct transactions *transactions; /* NULL: not transaction_topic */
@@ -225,6 +237,7 @@ struct kafka {
 
 	struct flight *first, *last;    /* in order of produce */
 	struct flight *encoding;        /* the first that is not sent whole */
+	struct flight *indexing;        /* of an indexed one, the first whose words are not sent */
 	bool said_again;
 	struct buf pack;
 	struct known_row row;
@@ -265,7 +278,7 @@ struct kafka {
 	unsigned nrows;                 /* encoded; the clock is not looked at for each */
 	struct loop_timer *save;        /* the notes */
 	bool is_barred;                 /* the producer takes no more: a report will say why */
-	bool keeps;                     /* it was ordered in an earlier run */
+	bool keeps;                     /* an earlier run has begun a stream */
 	bool has_told_ready, has_told_end, is_in_turn, is_closed, is_scouted, is_noting;
 	struct err error;
 	struct err away;                /* no broker answers; none set: one does */
@@ -289,6 +302,7 @@ void kafka_close(struct kafka *k);
 
 /* ordered.c: the layout ordered, a record for each change */
 bool ordered_send(struct kafka *k, struct flight *f); /* some of them; true: all are sent */
+struct change *ordered_copy_word(struct batch *w, const struct change *ch); /* what is no row, into another batch that f's outlives */
 char *ordered_table(const void *value, size_t len); /* "schema.table" that a record's value names, an envelope or a word; NULL: none; malloc */
 
 /* rebuild.c: and back */
@@ -326,9 +340,12 @@ struct record {
 		size_t len;
 	} headers[HEADERS_MAX];
 	size_t headers_len; /* of those that are big */
+	struct sent *sent;  /* NULL: its flight's own */
 };
 /* Sends one, which is copied; rel names what it is of, for the error. False: failed. */
 bool produce_record(struct kafka *k, struct flight *f, const struct topic *t, const struct record *r, const struct relation *rel);
+/* A batch's bytes into the stream, in parts where they are bigger than a record may be; f->row_at counts these. True: all of it; false: not yet, or failed. */
+bool produce_parts(struct kafka *k, struct flight *f, const char *data, size_t len, const struct position *end);
 enum dmsr_verdict produce_take(struct kafka *k, struct batch *b);
 void produce_turn(struct kafka *k);
 void produce_reports(struct kafka *k, rd_kafka_event_t *ev);

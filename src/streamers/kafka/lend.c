@@ -1,6 +1,6 @@
 /* lend: what a subscription has read, to its target, and back: lent until it is durable there, or given away to a reader (source.c); and the note of where it
  * stands, which is the newest record behind which all is done. Rules 4 and 5 of kafka.h. */
-#include "consume_int.h"
+#include "fetch.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -140,7 +140,7 @@ void lend_held(struct dmsr_subscription *s)
 	enum dmsr_verdict v = deliver(s, l);
 	if (v == DMSR_OK) {
 		s->is_told = false;
-		if (!s->word && !s->stuck)
+		if (!s->word && !s->stuck && !(s->fetch && fetch_is_full(s->fetch)))
 			port_resume(s->port);
 		return;
 	}

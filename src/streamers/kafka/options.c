@@ -35,8 +35,9 @@ const struct dmsr_option kafka_options[] = {
 	BROKERS,
 	{ "prefix", DMSR_OPT_STRING, 0, NULL, NULL, 0, 0, "What the names of the job's topics begin with. Default: the job's name." },
 	{ "layout", DMSR_OPT_ENUM, 0, "auto", "auto|ordered|table|both", 0, 0,
-		"ordered: one topic in the order of commits, for targets; table: a topic for each table. auto: ordered when the job has targets, else table; "
-		"what was begun goes on when targets come or go, until the job's positions are forgotten." },
+		"ordered: one topic in the order of commits, for targets; table: a topic for each table, with load direct for targets, too. "
+		"auto: ordered when the job has targets, else table; what was begun goes on when targets come or go, until the job's positions "
+		"are forgotten." },
 	{ "codec", DMSR_OPT_ENUM, DMSR_OPT_CODEC, "json", "json|native", 0, 0,
 		"json: a record for each change. native: a record for each batch, in DMSR's own form; cheaper for targets, and for the layout ordered alone." },
 	{ "load", DMSR_OPT_ENUM, 0, "stream", "stream|direct", 0, 0,
@@ -195,6 +196,16 @@ int kafka_conf_exact(rd_kafka_conf_t *conf, const struct settings *s, const char
 	set_int(&u, "transaction.timeout.ms", settings_int(s, "transaction_timeout"));
 	set(&u, "socket.timeout.ms", "10000"); /* librdkafka would wait for an answer as long as a transaction may last */
 	return u.is_bad ? e->code : 0;
+}
+
+/* Each partition that it begins to read has to wait until the brokers answer what was asked before; and of what it fetches much may not be wanted. It comes
+ * compressed: as much as is asked for may become a hundred times that. A record that is bigger comes all the same. */
+void kafka_conf_rows(rd_kafka_conf_t *conf)
+{
+	char why[256];
+	rd_kafka_conf_set(conf, "fetch.wait.max.ms", "5", why, sizeof why);
+	rd_kafka_conf_set(conf, "fetch.message.max.bytes", "65536", why, sizeof why);
+	rd_kafka_conf_set(conf, "fetch.error.backoff.ms", "20", why, sizeof why);
 }
 
 int kafka_no_client(struct err *e, const rd_kafka_conf_t *conf, const char *why)

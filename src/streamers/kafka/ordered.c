@@ -56,7 +56,7 @@ static bool send_mark(struct kafka *k, struct flight *f, const struct change *ch
 	return put(k, f, &at, value, (size_t)n, &(struct header){ "dmsr-txn", txn, strlen(txn) }, 0, ch->rel);
 }
 
-static struct change *copy_word(struct batch *w, const struct change *ch)
+struct change *ordered_copy_word(struct batch *w, const struct change *ch)
 {
 	struct change *c = batch_append(w, (enum change_op)ch->op, ch->rel);
 	c->flags = ch->flags;
@@ -85,8 +85,9 @@ static const struct change *send_word(struct kafka *k, struct flight *f, const s
 	w->received_us = f->b->received_us;
 	if (ch->txn)
 		batch_txn(w, ch->txn);
-	for (copy_word(w, ch)->txn = ch->txn ? w->txn : NULL; (last->flags & CHANGE_GROUP_MORE) && last->op == OP_TRUNCATE && last->next; last = last->next)
-		copy_word(w, last->next);
+	ordered_copy_word(w, ch)->txn = ch->txn ? w->txn : NULL;
+	for (; (last->flags & CHANGE_GROUP_MORE) && last->op == OP_TRUNCATE && last->next; last = last->next)
+		ordered_copy_word(w, last->next);
 	w->end = (struct position){ 0 };
 	w->end = position_of(f->b, last);
 	w->more = last->next ? ch->txn != NULL && !f->b->is_load : f->b->more;

@@ -15,6 +15,7 @@ enum { SCRAM_MENDED = 0x02060100 };
 struct wanted {
 	char *name;
 	bool is_stream, is_compacted, is_single, is_there;
+	bool is_fetched;                /* a table's, whose rows targets fetch from there */
 };
 
 struct found {
@@ -218,7 +219,7 @@ static void check_retention(struct look *l, const char *topic, bool is_there, in
 	snprintf(fix, sizeof fix, "kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config "
 		"retention.ms=-1,retention.bytes=-1%s", l->brokers, topic,
 		is_there ? "" : "   (when the job has made it)");
-	add(l, DMSR_CHECK_WARNING, "kafka.retention", topic, fix, "the stream is kept for %s%s: a target that is behind by more loses its place",
+	add(l, DMSR_CHECK_WARNING, "kafka.retention", topic, fix, "it is kept for %s%s: a target that is behind by more loses its place",
 		age, size);
 }
 
@@ -272,10 +273,13 @@ static void on_topic(struct look *l, const rd_kafka_ConfigResource_t *r)
 		add(l, DMSR_CHECK_ERROR, "kafka.topic-cleanup", name, fix, "it is compacted: of the stream only the newest record of each key would stay");
 	if (!w->is_stream && w->is_compacted && (is_deleted || !is_compacted))
 		add(l, DMSR_CHECK_WARNING, "kafka.topic-cleanup", name, fix, "it is not only compacted: what does not change will go");
-	if (!w->is_stream && !w->is_compacted && is_compacted)
+	if (w->is_fetched && is_compacted)
+		add(l, DMSR_CHECK_ERROR, "kafka.topic-cleanup", name, fix,
+			"it is compacted: of each row only the newest record stays, and the job's targets need every one");
+	if (!w->is_stream && !w->is_fetched && !w->is_compacted && is_compacted)
 		add(l, DMSR_CHECK_WARNING, "kafka.topic-cleanup", name, fix,
 			"it is compacted: of each row the newest record stays, and a table without a key cannot be written to it");
-	if (w->is_stream && is_deleted)
+	if ((w->is_stream || w->is_fetched) && is_deleted)
 		check_retention(l, name, true, number(r, "retention.ms"), number(r, "retention.bytes"));
 }
 
@@ -517,6 +521,7 @@ static void want_all(struct look *l, const struct settings *s, const struct dmsr
 	const char *prefix = settings_str(s, "prefix") ? settings_str(s, "prefix") : host->env.job, *layout = settings_str(s, "layout");
 	bool is_both = !strcmp(layout, "both");
 	bool is_ordered = is_both || !strcmp(layout, "ordered") || (!strcmp(layout, "auto") && host->ntargets);
+	bool is_direct = !strcmp(settings_str(s, "load"), "direct"), is_indexed = host->ntargets && !is_ordered && is_direct;
 	char *base = kafka_topic_name(prefix, NULL, NULL);
 	l->wanted = mem_zalloc((host->nrels + 4) * sizeof *l->wanted);
 	want(l, mem_printf("%s.__schemas", base), NULL, &(struct wanted){ .is_compacted = true, .is_single = true });
@@ -524,13 +529,13 @@ static void want_all(struct look *l, const struct settings *s, const struct dmsr
 		want(l, mem_printf("%s.__positions", base), NULL, &(struct wanted){ .is_compacted = true, .is_single = true });
 	if (settings_bool(s, "transaction_topic"))
 		want(l, mem_printf("%s.__transactions", base), NULL, &(struct wanted){ .is_single = true });
-	if (is_ordered)
-		want(l, mem_printf("%s.__stream", base), NULL, &(struct wanted){ .is_stream = true, .is_single = true });
+	if (is_ordered || is_indexed)
+		want(l, mem_printf("%s.%s", base, is_indexed ? "__words" : "__stream"), NULL, &(struct wanted){ .is_stream = true, .is_single = true });
 	for (size_t i = 0; (is_both || !is_ordered) && i < host->nrels; i++)
-		want(l, kafka_topic_name(prefix, host->rels[i]->schema, host->rels[i]->name), host->rels[i], &(struct wanted){ 0 });
-	if (host->ntargets && !is_ordered)
-		add(l, DMSR_CHECK_ERROR, "kafka.layout", "layout", "set layout to ordered, or to both",
-			"the job has targets, and the layout table keeps no order of commits for them");
+		want(l, kafka_topic_name(prefix, host->rels[i]->schema, host->rels[i]->name), host->rels[i], &(struct wanted){ .is_fetched = is_indexed });
+	if (host->ntargets && !is_ordered && !is_direct)
+		add(l, DMSR_CHECK_ERROR, "kafka.layout", "layout", "set load to direct, or layout to ordered, or to both",
+			"the job has targets, and with layout table rows of a load do not come to them through the topics");
 	check_codec(l, s, host, is_both || !is_ordered);
 	free(base);
 }

@@ -1,7 +1,7 @@
 /* produce: batches become records, and delivery reports become delivered(). A batch is encoded in slices; its bytes are given back as soon as all of
  * it is copied into records, be they librdkafka's or at a gate. These lie in memory of the flight's, which librdkafka reads until the last is acknowledged: of
  * a row it is given nothing to copy, or to free, but the key and the small headers. */
-#include "kafka.h"
+#include "words.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,10 +63,24 @@ static bool send_part(struct kafka *k, struct flight *f, const char *data, size_
 	return produce_record(k, f, k->stream, &r, NULL);
 }
 
+bool produce_parts(struct kafka *k, struct flight *f, const char *data, size_t len, const struct position *end)
+{
+	char position[POSITION_TEXT_MAX];
+	const uint32_t parts = (uint32_t)((len + k->record_max - 1) / k->record_max);
+	position_format(end, position);
+	for (size_t i = f->row_at; i < parts && !kafka_waits_for_first(k); i++) {
+		size_t at = i * k->record_max, n = len - at < k->record_max ? len - at : k->record_max;
+		if (!send_part(k, f, data + at, n, position, (uint32_t)i + 1, parts))
+			return false;
+		f->row_at = i + 1;
+		failpoint("kafka.between-parts");
+	}
+	return f->row_at == parts;
+}
+
 /* False: not all of it yet, or failed. */
 static bool send_whole(struct kafka *k, struct flight *f)
 {
-	char position[POSITION_TEXT_MAX];
 	struct err e = { 0 };
 	buf_reset(&k->pack);
 	if (batch_pack(f->b, &k->pack)) {
@@ -74,18 +88,10 @@ static bool send_whole(struct kafka *k, struct flight *f)
 		kafka_fail(k, &e);
 		return false;
 	}
-	position_format(&f->b->end, position);
-	uint32_t parts = (uint32_t)((k->pack.len + k->record_max - 1) / k->record_max);
-	for (size_t i = f->row_at; i < parts && !kafka_waits_for_first(k); i++) {
-		size_t at = i * k->record_max, len = k->pack.len - at < k->record_max ? k->pack.len - at : k->record_max;
-		if (!send_part(k, f, k->pack.data + at, len, position, (uint32_t)i + 1, parts))
-			return false;
-		f->row_at = i + 1;
-		failpoint("kafka.between-parts");
-	}
+	bool is_whole = produce_parts(k, f, k->pack.data, k->pack.len, &f->b->end);
 	if (k->pack.cap > 4 * k->record_max)
 		buf_fini(&k->pack);
-	return f->row_at == parts;
+	return is_whole;
 }
 
 /* ---- the layout table ---- */
@@ -96,7 +102,8 @@ struct sender {
 	struct err *e;
 };
 
-static bool send_record(struct kafka *k, struct flight *f, const struct change *ch, const struct dmsr_record *r)
+/* is_old: of a key that changed, the record with the row that was. */
+static bool send_record(struct kafka *k, struct flight *f, const struct change *ch, const struct dmsr_record *r, bool is_old)
 {
 	const struct position at = { .kind = POSITION_LSN, .server = f->b->end.server, .lsn = ch->txn ? ch->txn->lsn : 0, .event = ch->event };
 	/* Without a key nothing else keeps the order of a table's changes. */
@@ -104,6 +111,8 @@ static bool send_record(struct kafka *k, struct flight *f, const struct change *
 	struct record rec = { .key = r->key, .key_len = r->key_len, .value = r->value, .len = r->value_len, .partition = partition, .nheaders = 2,
 		.headers = { { .name = "dmsr-pos" }, { "dmsr-schema", stamp_schema(&k->row, ch->rel), 16 } } };
 	rec.headers[0].value = stamp_position(&k->row, &at, &rec.headers[0].len);
+	if (k->is_indexed && change_is_row(ch) && r->value)
+		rec.sent = words_row(k, f, ch, r->value_len, is_old);
 	return produce_record(k, f, k->row.topic, &rec, ch->rel);
 }
 
@@ -119,7 +128,7 @@ static int send_row(void *arg, const struct change *ch)
 		return DMSR_EINVAL;
 	int n = s->k->codec_ops->encode(s->k->codec, ch, records, DMSR_RECORDS_MAX, s->e);
 	for (int i = 0; i < n; i++)
-		if (!send_record(s->k, s->f, ch, &records[i]))
+		if (!send_record(s->k, s->f, ch, &records[i], i < n - 1 && records[n - 1].value))
 			return DMSR_EFULL;
 	return n < 0 ? n : kafka_breathe(s->k);
 }
@@ -188,7 +197,7 @@ enum dmsr_verdict produce_take(struct kafka *k, struct batch *b)
 		return DMSR_AGAIN;
 	}
 	struct flight *f = mem_zalloc(sizeof *f);
-	*f = (struct flight){ .token = b->token, .b = b };
+	*f = (struct flight){ .self.f = f, .token = b->token, .b = b };
 	arena_init(&f->records, 0);
 	take_memory(k, f, batch_bytes(b) + sizeof *f);
 	if (k->last)
@@ -198,6 +207,8 @@ enum dmsr_verdict produce_take(struct kafka *k, struct batch *b)
 	k->last = f;
 	if (!k->encoding)
 		k->encoding = f;
+	if (k->is_indexed && !k->indexing)
+		k->indexing = f;
 	if (kafka_may_send(k) && exact_takes(k)) /* before its turn comes: the shapes of many tables are acknowledged together */
 		send_schemas(k, f);
 	kafka_wake(k);
@@ -221,12 +232,14 @@ static void tell(struct kafka *k, uint64_t token)
 /* Is all of it acknowledged? Then it is told. The list is left in order: it goes from its head on. */
 static void settle(struct kafka *k, struct flight *f)
 {
-	if (!f->is_sent || f->pending)
+	if (f->is_sent && !f->pending && f->words)
+		kafka_wake(k); /* now its words are sent */
+	if (!f->is_sent || f->pending || f->words)
 		return;
 	tell(k, f->token);
 	give_memory(k, f, f->bytes);
 	arena_fini(&f->records);
-	while (k->first && k->first->is_sent && !k->first->pending) {
+	while (k->first && k->first->is_sent && !k->first->pending && !k->first->words) {
 		struct flight *done = k->first;
 		k->first = done->next;
 		if (!k->first)
@@ -239,6 +252,8 @@ static void send_flights(struct kafka *k)
 {
 	while (k->encoding && kafka_may_send(k) && exact_takes(k) && gate_takes(k)) {
 		struct flight *f = k->encoding;
+		if (k->is_indexed && !f->is_begun && exact_is_due(k)) /* which waits for words, and those for rows */
+			return;
 		if (k->is_table && !topics_ready(k, f->b))
 			return;
 		f->is_begun = true;
@@ -256,6 +271,9 @@ static void send_flights(struct kafka *k)
 				return;
 			f->in_tables = true;
 			f->at = NULL;
+			f->row_at = 0;
+			if (k->is_indexed && !words_keep(k, f))
+				return;
 		}
 		if (kafka_may_send(k) && !transactions_send(k, f))
 			return;
@@ -282,6 +300,7 @@ void produce_turn(struct kafka *k)
 {
 	gate_turn(k);
 	send_flights(k);
+	words_turn(k);
 	exact_turn(k);
 }
 
@@ -290,7 +309,8 @@ void produce_turn(struct kafka *k)
 /* offset -1: the broker had it already, and does not say where. */
 static void acknowledged(struct kafka *k, const rd_kafka_message_t *m, int64_t offset)
 {
-	struct flight *f = m->_private;
+	struct sent *sent = m->_private;
+	struct flight *f = sent->f;
 	assert(f->pending);
 	failpoint("kafka.acknowledged");
 	if (k->stream && m->rkt == k->stream->rkt) {
@@ -311,6 +331,8 @@ static void acknowledged(struct kafka *k, const rd_kafka_message_t *m, int64_t o
 	}
 	gate_acknowledged(k, m);
 	extent_acknowledged(k, rd_kafka_topic_opaque(m->rkt), m->partition, offset);
+	if (sent != &f->self)
+		words_acknowledged(k, sent, m, offset);
 	f->pending--;
 	if (m->rkt == k->schemas->rkt) {
 		failpoint("kafka.shape-acknowledged");
@@ -361,10 +383,11 @@ void produce_free(struct kafka *k)
 	for (struct flight *f = k->first; f; f = f->next) {
 		batch_free(f->b);
 		f->b = NULL;
+		words_drop(f);
 	}
 	if (k->first)
 		client_keep(k->producer, drop_flights, k->first);
-	k->first = k->last = k->encoding = NULL;
+	k->first = k->last = k->encoding = k->indexing = NULL;
 	buf_fini(&k->pack);
 	free(k->told.all);
 	k->told = (struct tokens){ 0 };

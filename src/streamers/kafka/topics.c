@@ -240,8 +240,8 @@ void topics_start(struct kafka *k)
 	char *prefix = kafka_topic_name(k->prefix, NULL, NULL);
 	k->schemas = add(k, mem_printf("%s.__schemas", prefix), NULL, NULL);
 	k->schemas->is_single = k->schemas->is_compacted = true;
-	if (k->is_ordered) {
-		k->stream = add(k, mem_printf("%s.__stream", prefix), NULL, NULL);
+	if (k->is_ordered || k->is_indexed) {
+		k->stream = add(k, mem_printf("%s.%s", prefix, k->is_indexed ? "__words" : "__stream"), NULL, NULL);
 		k->stream->is_single = true;
 	}
 	if (k->known) {
