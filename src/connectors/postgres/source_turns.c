@@ -466,6 +466,7 @@ static void on_connected(void *ctx)
 {
 	struct source *s = ctx;
 	s->turns->state = TURN_READY;
+	loop_timer_start(s->turns->timer, LOOK_MS); /* amid a transaction it cannot rest, and behind that nothing may come */
 	source_stream_rest(s);
 }
 
