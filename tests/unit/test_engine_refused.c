@@ -112,6 +112,7 @@ static void a_streamer_that_breaks_its_word(void **state)
 
 /* ---- a row that the target refuses, and that is too big to be set aside ---- */
 
+enum { TOO_BIG = 1 << 20 };             /* with what is beside it */
 static bool is_blown_up;
 
 void __real_store_dead_letter_put(struct store *s, const char *uid, const struct store_dead_letter *d, store_done *done, void *arg);
@@ -119,11 +120,10 @@ void __wrap_store_dead_letter_put(struct store *s, const char *uid, const struct
 void __wrap_store_dead_letter_put(struct store *s, const char *uid, const struct store_dead_letter *d, store_done *done, void *arg)
 {
 	struct store_dead_letter big = *d;
-	enum { BYTES = 1 << 20 };
-	char *text = is_blown_up ? mem_alloc(BYTES) : NULL;
+	char *text = is_blown_up ? mem_alloc(TOO_BIG) : NULL;
 	if (text) {
-		memset(text, 'x', BYTES - 1);
-		text[BYTES - 1] = 0;
+		memset(text, 'x', TOO_BIG - 1);
+		text[TOO_BIG - 1] = 0;
 		big.change_json = text;
 	}
 	__real_store_dead_letter_put(s, uid, &big, done, arg);
@@ -137,12 +137,9 @@ static void a_dead_letter_that_is_too_big(void **state)
 	write_script();
 	server->bad_row = 50;
 	is_blown_up = true;
-	const size_t limit = store_tune.record_bytes;
-	store_tune.record_bytes = 1 << 20;
 	create(JOB("embedded", "fake"), NULL);
 	job_says("state.too-big", "target copy refused a row of public.t", "mend the row at the source");
 	is_blown_up = false;
-	store_tune.record_bytes = limit;
 	server->bad_row = 0; /* it was mended */
 	goes_on_when_mended();
 }
@@ -376,6 +373,7 @@ static void no_log(void *arg, const char *line, size_t len) { (void)arg, (void)l
 static int set_up_quiet(void **state)
 {
 	log_set_sink(no_log, NULL);
+	store_tune.record_bytes = TOO_BIG; /* while there is no thread of the store's */
 	return set_up(state);
 }
 
