@@ -418,9 +418,9 @@ def test_a_fetch_that_takes_long(pair, start_kafka, dmsrd):
     """The broker answers late, for the quota of this client is used up: whoever asked anew instead of waiting would never have it."""
     kafka = start_kafka()
     source, target = begun(dmsrd, kafka, pair, partitions=3)
-    kafka.tool("kafka.admin.ConfigCommand", "--alter", "--entity-type", "clients", "--entity-name", "dmsr-k", "--add-config", "consumer_byte_rate=15000")
+    kafka.tool("kafka.admin.ConfigCommand", "--alter", "--entity-type", "clients", "--entity-name", "dmsr-k", "--add-config", "consumer_byte_rate=60000")
     source.psql("UPDATE t SET v = (SELECT string_agg(md5((i * 1000 + t.id)::text), '') FROM generate_series(1, 300) i) WHERE id <= 40")
-    wait_for("the rows", lambda: target.one("SELECT count(*) FROM t WHERE length(v) > 5000") == 40, 150)
+    wait_for("the rows", lambda: target.one("SELECT count(*) FROM t WHERE length(v) > 5000") == 40, 400)
     assert "transaction that another producer has open" not in dmsrd.log()
 
 
